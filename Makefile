@@ -1,0 +1,48 @@
+# Every command that a person or CI runs. All of them create what they need: `make demo` on a fresh machine is enough.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: setup demo train serve test lint format clean
+
+setup: $(VENV)/.ready
+
+# The stamp is touched last, so that an interrupted installation is taken up again.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "kronmodel needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned requirements into $(VENV) (about a minute) ..."
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --progress-bar on \
+		--constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+# The port is checked first: nobody wants to hear that it is taken after the training.
+demo: setup
+	@$(BIN)/kronserve check-port --host $(HOST) --port $(PORT)
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(BIN)/kronmodel train --data mnist --out models
+	@$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
+
+train: setup
+	$(BIN)/kronmodel train --data mnist --out models
+
+serve: setup
+	$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist models .mypy_cache .pytest_cache .ruff_cache
