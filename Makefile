@@ -16,7 +16,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		echo "kronmodel needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned requirements into $(VENV) (about a minute) ..."
-	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --progress-bar on \
+	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --progress-bar on \
 		--constraint constraints.txt --editable '.[train,dev]'
 	@touch $@
 
