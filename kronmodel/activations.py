@@ -1,0 +1,41 @@
+"""Activations by name, and the gain with which weights keep the variance level behind each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["ACTIVATIONS", "activation_gain", "get_activation"]
+
+Activation = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+
+
+def get_activation(name: str) -> Activation:
+    """The activation of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]
+
+
+@cache
+def activation_gain(name: str) -> float:
+    """The g for which ``g * φ(z)`` has second moment 1 when z is standard normal: √2 for relu.
+
+    Weights with variance ``g² / fan_in`` behind the activation then give pre-activations of variance 1 again,
+    at any depth (He et al., arXiv 1502.01852, for any activation). By Gauss-Hermite quadrature.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(199)
+    values = get_activation(name)(torch.from_numpy(nodes)).numpy()
+    return 1 / math.sqrt(float((weights * values**2).sum() / weights.sum()))

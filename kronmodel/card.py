@@ -1,0 +1,88 @@
+"""The model card: what an ONNX file says of itself, as JSON in its metadata under the key ``kronmodel``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import onnx
+
+from kronmodel.data import Dataset
+from kronmodel.errors import KronmodelError
+from kronmodel.models import Network
+from kronmodel.train import TrainConfig, TrainResult
+
+__all__ = ["CARD_KEY", "make_card", "read_card"]
+
+CARD_KEY = "kronmodel"
+Role = Literal["kronecker", "dense"]
+
+
+def make_card(
+    *,
+    twin: str,
+    role: Role,
+    network: Network,
+    data: Dataset,
+    config: TrainConfig,
+    result: TrainResult,
+    recipe: str,
+    threads: int,
+) -> dict[str, Any]:
+    """Collect the card of a trained network. Everything in it is what was measured or used, nothing is assumed."""
+    return {
+        "card_version": 1,
+        "name": f"{twin}-{role}",
+        "twin": twin,
+        "role": role,
+        "task": "classification",
+        "layers": network.layer_cards(),
+        "activation": network.activation,
+        "parameters": network.parameter_count,
+        "macs_per_sample": network.macs_per_sample,
+        "input": {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]},
+        "preprocessing": data.preprocessing,
+        "labels": list(data.labels),
+        "data": {
+            "name": data.name,
+            "sha256": data.sha256,
+            "train_samples": len(data.x_train),
+            "test_samples": len(data.x_test),
+        },
+        "test_metric": {"name": "accuracy", "value": result.test_accuracy, "samples": len(data.x_test)},
+        "training": {
+            "recipe": recipe,
+            **asdict(config),
+            "seconds": round(result.train_seconds, 3),
+            "ms_per_step": round(result.ms_per_step, 4),
+            "steps": result.steps,
+            "threads": threads,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("kronmodel", "torch", "onnx")},
+        },
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:
+    """The card inside a model, or None if it has none.
+
+    Raises:
+        KronmodelError: there is one, but it isn't a JSON object.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == CARD_KEY), None)
+    if text is None:
+        return None
+    try:
+        card = json.loads(text)
+    except ValueError as error:
+        raise KronmodelError(f"the model card is not JSON: {error}") from error
+    if not isinstance(card, dict):
+        raise KronmodelError(f"the model card must be a JSON object, got {type(card).__name__}")
+    return card

@@ -1,0 +1,124 @@
+"""A trained network as one self-contained ONNX file, checked against torch before anybody sees it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from kronmodel.card import CARD_KEY
+from kronmodel.errors import ExportError
+from kronmodel.models import Network
+
+__all__ = ["PARITY_BATCHES", "check_parity", "to_onnx"]
+
+PARITY_BATCHES = (1, 7, 64)
+PARITY_TOLERANCE = 1e-4
+
+
+class _Classifier(nn.Module):
+    """What the file computes: the logits and their softmax."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(x)
+        return logits, logits.softmax(-1)
+
+
+def to_onnx(network: Network, card: dict[str, Any], samples: NDArray[np.float32]) -> onnx.ModelProto:
+    """Translate a network, put its card into the metadata, and check the outcome.
+
+    Args:
+        network: on any device; it is moved to the CPU.
+        card: from :func:`kronmodel.card.make_card`.
+        samples: real inputs ``(n, in_features)`` to compare on.
+
+    Returns:
+        Input ``input`` float32 ``[batch, in_features]``; outputs ``logits`` and ``probabilities``.
+
+    Raises:
+        ExportError: the file is not valid ONNX, or computes something else than the network.
+    """
+    classifier = _Classifier(network.cpu()).eval()
+    example = torch.zeros(2, network.in_features)
+    batch = torch.export.Dim("batch", min=1)
+    # The exporter announces each of its steps, and warns of its own future.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            classifier,
+            (example,),
+            dynamo=True,
+            dynamic_shapes={"x": {0: batch}},
+            input_names=["input"],
+            output_names=["logits", "probabilities"],
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("torch.onnx.export gave no program")
+    model = program.model_proto
+    _strip(model)
+    model.producer_name, model.producer_version = "kronmodel", card["versions"]["kronmodel"]
+    model.metadata_props.add(key=CARD_KEY, value=json.dumps(card, allow_nan=False))
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported model is not valid ONNX: {error}") from error
+    check_parity(model, classifier, samples)
+    return model
+
+
+def check_parity(model: onnx.ModelProto, reference: nn.Module, samples: NDArray[np.float32]) -> None:
+    """Compare a model with torch at each of :data:`PARITY_BATCHES`, by ONNX's own reference implementation.
+
+    The reference implementation is independent of both torch and onnxruntime: what it computes is what the
+    standard says that the file means.
+
+    Args:
+        model: with an input ``input`` and outputs in the order of the reference's.
+        reference: gives a tuple of tensors.
+        samples: inputs ``(n, features)``; they are repeated to fill the largest batch.
+
+    Raises:
+        ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, absolutely or relatively, or isn't finite.
+    """
+    evaluator = ReferenceEvaluator(model)
+    names = [output.name for output in model.graph.output]
+    for size in PARITY_BATCHES:
+        x = np.resize(samples, (size, samples.shape[1]))
+        with torch.inference_mode():
+            expected = [tensor.numpy() for tensor in reference(torch.from_numpy(x))]
+        for name, want, got in zip(names, expected, evaluator.run(None, {"input": x}), strict=True):
+            if got.shape != want.shape:
+                raise ExportError(f"{name} at batch {size} has shape {got.shape}, torch gives {want.shape}")
+            if not np.isfinite(got).all() or not np.allclose(got, want, rtol=PARITY_TOLERANCE, atol=PARITY_TOLERANCE):
+                worst = float(np.abs(got - want).max())
+                raise ExportError(
+                    f"{name} at batch {size} differs from torch by up to {worst:.3g}, "
+                    f"expected at most {PARITY_TOLERANCE}"
+                )
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what the exporter notes for debugging: it is larger than small networks, and names files of this machine."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    graph.name, graph.doc_string = "kronmodel", ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]

@@ -1,0 +1,157 @@
+"""Frozen configurations and the networks built from them: a Kronecker network and its dense counterpart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from kronmodel.activations import activation_gain, get_activation
+from kronmodel.layers import KroneckerDual
+from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
+
+__all__ = ["DenseConfig", "KroneckerConfig", "Network", "build"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseConfig:
+    """A network of dense layers: ``in_features`` to each width of ``hidden`` to ``out_features``."""
+
+    in_features: int
+    hidden: tuple[int, ...]
+    out_features: int
+    activation: str = "gelu"
+
+    def __post_init__(self) -> None:
+        for width in (self.in_features, *self.hidden, self.out_features):
+            check_shape("a width", (1, width))
+        get_activation(self.activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KroneckerConfig:
+    """A network of Kronecker dual layers: ``in_shape`` to each shape of ``hidden`` to ``out_shape``.
+
+    Raises:
+        ValueError: a shape, the rank, an order or the activation is not possible.
+    """
+
+    in_shape: Shape
+    hidden: tuple[Shape, ...]
+    out_shape: Shape
+    rank: int = 1
+    order: Order | tuple[Order, ...] = "left"
+    activation: str = "gelu"
+
+    def __post_init__(self) -> None:
+        shapes = [check_shape("a shape", shape) for shape in (self.in_shape, *self.hidden, self.out_shape)]
+        for in_shape, out_shape in pairwise(shapes):
+            check_rank(self.rank, in_shape, out_shape)
+        check_orders(self.order, self.rank)
+        get_activation(self.activation)
+
+    def dense(self) -> DenseConfig:
+        """The counterpart with dense layers of the same widths and the same activation."""
+        return DenseConfig(
+            in_features=math.prod(self.in_shape),
+            hidden=tuple(math.prod(shape) for shape in self.hidden),
+            out_features=math.prod(self.out_shape),
+            activation=self.activation,
+        )
+
+
+class Network(nn.Module):
+    """Layers with one activation between them; the last layer's output is the logits.
+
+    Args:
+        layers: at least one, each taking as many features as the one before gives.
+        activation: its name.
+
+    Shape:
+        input ``(batch, in_features)``, output ``(batch, out_features)``.
+    """
+
+    def __init__(self, layers: Sequence[KroneckerDual | nn.Linear], activation: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.activation = activation
+        self._activation = get_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(batch, out_features)`` of ``(batch, in_features)``."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self._activation(layer(x))
+        out: Tensor = last(x)
+        return out
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable values."""
+        return _count(self)
+
+    @property
+    def macs_per_sample(self) -> int:
+        """Multiply-adds of the matrix products for one sample; biases and activations are not counted."""
+        return sum(_macs(layer) for layer in self._typed_layers())
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        first = next(self._typed_layers())
+        return first.in_features if isinstance(first, nn.Linear) else math.prod(first.in_shape)
+
+    def layer_cards(self) -> list[dict[str, Any]]:
+        """What the model card says of each layer."""
+        cards: list[dict[str, Any]] = []
+        for layer in self._typed_layers():
+            if isinstance(layer, nn.Linear):
+                card: dict[str, Any] = {"in_shape": [layer.in_features], "out_shape": [layer.out_features]}
+            else:
+                card = {
+                    "in_shape": list(layer.in_shape),
+                    "out_shape": list(layer.out_shape),
+                    "rank": layer.rank,
+                    "order": list(layer.order),
+                    "activation": layer.activation,
+                }
+            cards.append(
+                {"kind": type(layer).__name__, **card, "parameters": _count(layer), "macs_per_sample": _macs(layer)}
+            )
+        return cards
+
+    def _typed_layers(self) -> Iterator[KroneckerDual | nn.Linear]:
+        for layer in self.layers:
+            if not isinstance(layer, KroneckerDual | nn.Linear):
+                raise TypeError(f"layers must be KroneckerDual or Linear, got {type(layer).__name__}")
+            yield layer
+
+
+def build(config: KroneckerConfig | DenseConfig) -> Network:
+    """Build the network of a configuration, freshly initialised from torch's global random state."""
+    layers: list[KroneckerDual | nn.Linear] = []
+    if isinstance(config, DenseConfig):
+        for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
+            linear = nn.Linear(n, m)
+            # The same rule as in the Kronecker layers, so that the comparison is not one of initialisations.
+            nn.init.normal_(linear.weight, std=activation_gain(config.activation) / math.sqrt(n))
+            nn.init.zeros_(linear.bias)
+            layers.append(linear)
+    else:
+        for in_shape, out_shape in pairwise((config.in_shape, *config.hidden, config.out_shape)):
+            layers.append(
+                KroneckerDual(in_shape, out_shape, config.rank, order=config.order, activation=config.activation)
+            )
+    return Network(layers, config.activation)
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _macs(layer: KroneckerDual | nn.Linear) -> int:
+    return layer.in_features * layer.out_features if isinstance(layer, nn.Linear) else layer.macs_per_sample
