@@ -1,19 +1,21 @@
-"""Activations by name, and the gain with which weights keep the variance level behind each."""
+"""Activations by name, and how weights are first drawn so that they suit them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["ACTIVATIONS", "activation_gain", "get_activation"]
+__all__ = ["ACTIVATIONS", "Init", "activation_gain", "check_init", "get_activation"]
 
 Activation = Callable[[Tensor], Tensor]
+Init = Literal["level", "glorot"]
 
 ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
 
@@ -39,3 +41,9 @@ def activation_gain(name: str) -> float:
     nodes, weights = np.polynomial.hermite_e.hermegauss(199)
     values = get_activation(name)(torch.from_numpy(nodes)).numpy()
     return 1 / math.sqrt(float((weights * values**2).sum() / weights.sum()))
+
+
+def check_init(init: str) -> None:
+    """Raise a ``ValueError`` if there is no such initialisation."""
+    if init not in get_args(Init):
+        raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {init!r}")

@@ -7,16 +7,18 @@ import json
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
-from kronmodel.data import Dataset
 from kronmodel.errors import KronmodelError
-from kronmodel.models import Network
-from kronmodel.train import TrainConfig, TrainResult
 
-__all__ = ["CARD_KEY", "make_card", "read_card"]
+if TYPE_CHECKING:  # reading a card needs no torch
+    from kronmodel.data import Dataset
+    from kronmodel.models import Network
+    from kronmodel.train import TrainConfig, TrainResult
+
+__all__ = ["CARD_KEY", "Role", "make_card", "read_card"]
 
 CARD_KEY = "kronmodel"
 Role = Literal["kronecker", "dense"]

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,20 @@ class Dataset:
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """The data set in a few fields, for printing."""
+        return {
+            "name": self.name,
+            "origin": self.origin,
+            "sha256": self.sha256,
+            "train_samples": len(self.x_train),
+            "test_samples": len(self.x_test),
+            "features": self.x_train.shape[1],
+            "image_shape": list(self.image_shape),
+            "labels": list(self.labels),
+            "preprocessing": self.preprocessing,
+        }
 
 
 def load(name: str, note: Callable[[str], None]) -> Dataset:

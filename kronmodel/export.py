@@ -119,6 +119,7 @@ def _strip(model: onnx.ModelProto) -> None:
     graph.name, graph.doc_string = "kronmodel", ""
     del graph.metadata_props[:]
     del graph.value_info[:]
-    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        part.doc_string = ""
-        del part.metadata_props[:]
+    for parts in (graph.node, graph.initializer, graph.input, graph.output):
+        for part in parts:
+            part.doc_string = ""
+            del part.metadata_props[:]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kronmodel.activations import activation_gain, get_activation
+from kronmodel.activations import Init, activation_gain, check_init, get_activation
 from kronmodel.functional import kron_dual, kron_linear
 from kronmodel.shapes import Order, check_orders, check_rank, check_shape, dual_macs, linear_macs
 
@@ -145,17 +145,25 @@ class KroneckerDual(nn.Module):
         self.bias = parameter(m1 * m2) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw each factor with variance ``gain² / fan_in``, counting the rank into the second factor's fan-in.
+    def reset_parameters(self, init: Init = "level") -> None:
+        """Draw the factors anew; biases become zero.
 
-        With the gain of the activation, pre-activations keep a variance of 1 through any depth and rank, if
-        what comes in has passed the same activation.
+        Args:
+            init: ``"level"``: normal with variance ``gain² / fan_in``, the rank counted into the second factor's
+                fan-in. With the gain of the activation, pre-activations keep a variance of 1 through any depth and
+                rank, if what comes in has passed the same activation. ``"glorot"``: uniform with variance
+                ``2 / (fan_in + fan_out)`` for each factor by itself, Keras's default and so the paper's.
         """
+        check_init(init)
         gain, left, (n1, n2) = activation_gain(self.activation), self._left, self.in_shape
         with torch.no_grad():
             for factor, first, fan_in in ((self.a, slice(left), n1), (self.b, slice(left, None), n2)):
-                factor.normal_(std=gain / math.sqrt(fan_in * self.rank))
-                factor[first] *= math.sqrt(self.rank)
+                if init == "glorot":
+                    bound = math.sqrt(6 / (factor.shape[1] + factor.shape[2]))
+                    factor.uniform_(-bound, bound)
+                else:
+                    factor.normal_(std=gain / math.sqrt(fan_in * self.rank))
+                    factor[first] *= math.sqrt(self.rank)
             for bias in (self.left_bias, self.right_bias, self.bias):
                 if bias is not None:
                     bias.zero_()

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kronmodel.activations import activation_gain, get_activation
+from kronmodel.activations import Init, activation_gain, check_init, get_activation
 from kronmodel.layers import KroneckerDual
 from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
 
@@ -25,11 +25,13 @@ class DenseConfig:
     hidden: tuple[int, ...]
     out_features: int
     activation: str = "gelu"
+    init: Init = "level"
 
     def __post_init__(self) -> None:
         for width in (self.in_features, *self.hidden, self.out_features):
             check_shape("a width", (1, width))
         get_activation(self.activation)
+        check_init(self.init)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ class KroneckerConfig:
     rank: int = 1
     order: Order | tuple[Order, ...] = "left"
     activation: str = "gelu"
+    init: Init = "level"
 
     def __post_init__(self) -> None:
         shapes = [check_shape("a shape", shape) for shape in (self.in_shape, *self.hidden, self.out_shape)]
@@ -53,6 +56,7 @@ class KroneckerConfig:
             check_rank(self.rank, in_shape, out_shape)
         check_orders(self.order, self.rank)
         get_activation(self.activation)
+        check_init(self.init)
 
     def dense(self) -> DenseConfig:
         """The counterpart with dense layers of the same widths and the same activation."""
@@ -61,6 +65,7 @@ class KroneckerConfig:
             hidden=tuple(math.prod(shape) for shape in self.hidden),
             out_features=math.prod(self.out_shape),
             activation=self.activation,
+            init=self.init,
         )
 
 
@@ -137,15 +142,18 @@ def build(config: KroneckerConfig | DenseConfig) -> Network:
     if isinstance(config, DenseConfig):
         for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
             linear = nn.Linear(n, m)
-            # The same rule as in the Kronecker layers, so that the comparison is not one of initialisations.
-            nn.init.normal_(linear.weight, std=activation_gain(config.activation) / math.sqrt(n))
+            # The same rules as in the Kronecker layers, so that the comparison is not one of initialisations.
+            if config.init == "glorot":
+                nn.init.xavier_uniform_(linear.weight)
+            else:
+                nn.init.normal_(linear.weight, std=activation_gain(config.activation) / math.sqrt(n))
             nn.init.zeros_(linear.bias)
             layers.append(linear)
     else:
         for in_shape, out_shape in pairwise((config.in_shape, *config.hidden, config.out_shape)):
-            layers.append(
-                KroneckerDual(in_shape, out_shape, config.rank, order=config.order, activation=config.activation)
-            )
+            layer = KroneckerDual(in_shape, out_shape, config.rank, order=config.order, activation=config.activation)
+            layer.reset_parameters(config.init)
+            layers.append(layer)
     return Network(layers, config.activation)
 
 

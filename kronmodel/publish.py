@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
 
-__all__ = ["Publication", "check_name", "publish"]
+__all__ = ["Publication", "check_name", "check_writable", "publish"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as another user reads these
@@ -39,6 +39,17 @@ def check_name(name: str) -> str:
             f"digit, got {name!r}"
         )
     return name
+
+
+def check_writable(repository: Path) -> None:
+    """Find out before a long training whether its outcome can be written, and leave nothing behind.
+
+    Raises:
+        ExportError: it can't.
+    """
+    existing = next(path for path in (repository, *repository.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ExportError(f"can't write to the model repository {repository}: {existing} is not a writable folder")
 
 
 def publish(publications: Sequence[Publication], repository: Path) -> list[Path]:

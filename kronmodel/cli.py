@@ -1,0 +1,181 @@
+"""``kronmodel``: parsing and printing. What the commands do stands in the modules that they import."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+
+from kronmodel import __version__
+from kronmodel.display import print_fields, print_twin, training_progress
+from kronmodel.errors import KronmodelError
+from kronmodel.publish import check_writable
+from kronmodel.shapes import parse_shapes
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from kronmodel.recipes import Recipe
+
+__all__ = ["main"]
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+errors = Console(stderr=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 on bad input, 130 when interrupted."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = args.run(args)
+    except KeyboardInterrupt:
+        errors.print("interrupted; nothing was written")
+        return EXIT_INTERRUPTED
+    except (KronmodelError, ValueError) as error:
+        errors.print(f"[bold red]kronmodel: error:[/] {escape(str(error))}", soft_wrap=True)
+        return EXIT_BAD_INPUT
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """On SIGTERM leave by way of the clean-ups, as on Ctrl-C."""
+    sys.exit(EXIT_TERMINATED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kronmodel", description="Train Kronecker-structured networks beside their dense twins; export ONNX."
+    )
+    parser.add_argument("--version", action="version", version=f"kronmodel {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="train a Kronecker network and its dense twin, and export both"))
+    data = commands.add_parser("data", help="list the data sets, or fetch one and describe it")
+    data.add_argument("name", nargs="?", help="data set to fetch and describe")
+    data.add_argument("--json", action="store_true", help="print one JSON object")
+    data.set_defaults(run=_data)
+    info = commands.add_parser("info", help="describe an ONNX file and its model card")
+    info.add_argument("model", type=Path, metavar="MODEL.onnx")
+    info.add_argument("--json", action="store_true", help="print one JSON object")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", default="mnist", metavar="NAME", help="data set; see `kronmodel data` (default: mnist)")
+    add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
+    add("--recipe", default="default", metavar="NAME", help="default, or paper: the authors' exact setting")
+    add("--rank", type=int, help="Kronecker rank of every layer")
+    add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
+    add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
+    add("--activation", metavar="NAME", help="gelu, relu, silu or tanh")
+    add("--epochs", type=int, help="passes over the training data")
+    add("--batch-size", type=int, metavar="N", help="samples a step")
+    add("--optimizer", metavar="NAME", help="adamw or sgd")
+    add("--learning-rate", type=float, metavar="X", help="constant, or the maximum of the one-cycle schedule")
+    add("--schedule", metavar="NAME", help="one-cycle or constant")
+    add("--weight-decay", type=float, metavar="X", help="of AdamW")
+    add("--seed", type=int, help="of the initial weights and the order of samples (default: 0)")
+    add("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--out", type=Path, default=Path("models"), metavar="DIR", help="model repository (default: models)")
+    add("--name", metavar="NAME", help="name of the twin (default: the data set's)")
+    add("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.set_defaults(run=_train)
+
+
+def _train(args: argparse.Namespace) -> int:
+    _require_torch()
+    from kronmodel.data import load
+    from kronmodel.device import use_device
+    from kronmodel.recipes import RECIPES
+    from kronmodel.twin import plan, publish_members, train_member
+
+    if args.recipe not in RECIPES:
+        raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
+    use_device(args.device or "cpu", args.threads)
+    data = load(args.data, _note)
+    name = args.name or data.name
+    members = plan(name, data, args.recipe, _with_network_options(RECIPES[args.recipe], args), _training_options(args))
+    chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
+    check_writable(args.out)
+    _note(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test samples from {data.origin}")
+    trained = []
+    for member in chosen:
+        with training_progress(errors, member.name, member.training.epochs) as report:
+            trained.append((member, *train_member(member, data, report)))
+    _note("exporting to ONNX and comparing with torch ...")
+    published = publish_members(trained, data, args.out)
+    models = {each.card["role"]: each.summary() for each in published}
+    if args.json:
+        print(json.dumps({"twin": name, "models": models}))
+    else:
+        print_twin(Console(), models)
+    return 0
+
+
+def _with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with the network that the command line asks for."""
+    changes: dict[str, Any] = {
+        field: getattr(args, field) for field in ("rank", "activation") if getattr(args, field) is not None
+    }
+    if args.hidden is not None:
+        changes["hidden"] = parse_shapes(args.hidden)
+    if args.order is not None:
+        orders = tuple(args.order.split(","))
+        changes["order"] = orders[0] if len(orders) == 1 else orders
+    return replace(recipe, **changes)
+
+
+def _training_options(args: argparse.Namespace) -> dict[str, Any]:
+    fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
+    return {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+
+
+def _data(args: argparse.Namespace) -> int:
+    from kronmodel.data import DATASETS, load
+
+    if args.name is None:
+        _print({"datasets": sorted(DATASETS)}, as_json=args.json)
+    else:
+        _print(load(args.name, _note).describe(), as_json=args.json)
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from kronmodel.info import describe
+
+    _print(describe(args.model), as_json=args.json)
+    return 0
+
+
+def _require_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise KronmodelError("training needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
+
+
+def _note(line: str) -> None:
+    errors.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print(described: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(described))
+    else:
+        print_fields(Console(), described)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

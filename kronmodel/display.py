@@ -1,0 +1,101 @@
+"""What people see on a terminal: the progress of a training, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kronmodel import train
+
+__all__ = ["print_fields", "print_twin", "training_progress"]
+
+
+@contextmanager
+def training_progress(console: Console, name: str, epochs: int) -> Iterator[Callable[[train.Progress], None]]:
+    """Show a training as a bar that moves with the steps; where there is no terminal, as one line an epoch."""
+    if not console.is_terminal:
+        yield lambda now: _print_epoch(console, name, epochs, now)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps  {task.fields[news]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task(name, total=None, news="")
+        accuracy = ""
+
+        def show(now: train.Progress) -> None:
+            nonlocal accuracy
+            if now.test_accuracy is not None:
+                accuracy = f"  test accuracy {now.test_accuracy:.2%}"
+            news = f"epoch {now.epoch}/{epochs}  loss {now.loss:.4f}{accuracy}"
+            bars.update(bar, total=now.steps, completed=now.step, news=news)
+
+        yield show
+
+
+def _print_epoch(console: Console, name: str, epochs: int, now: train.Progress) -> None:
+    if now.test_accuracy is not None:
+        news = f"{name}: epoch {now.epoch}/{epochs}  loss {now.loss:.4f}  test accuracy {now.test_accuracy:.2%}"
+        console.print(news, highlight=False, soft_wrap=True)
+
+
+def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
+    """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
+    table = Table(title="Kronecker and dense, side by side" if len(models) == 2 else None)
+    table.add_column("")
+    for model in models.values():
+        table.add_column(f"{model['name']} v{model['version']}", justify="right")
+    rows = (
+        ("test accuracy", "test_accuracy", "{:.2%}"),
+        ("weights", "parameters", "{:,}"),
+        ("multiply-adds a sample", "macs_per_sample", "{:,}"),
+        ("training, seconds", "train_seconds", "{:,.1f}"),
+        ("training, ms a step (median)", "ms_per_step", "{:.2f}"),
+    )
+    if len(models) == 2:
+        table.add_column("dense ÷ Kronecker", justify="right")
+    for title, key, form in rows:
+        cells = [form.format(model[key]) for model in models.values()]
+        if len(models) == 2:
+            small, large = models["kronecker"][key], models["dense"][key]
+            cells.append("" if key == "test_accuracy" else f"{large / small:,.2f}×")
+        table.add_row(title, *cells)
+    console.print(table)
+    for model in models.values():
+        console.print(f"wrote {model['path']}", highlight=False, soft_wrap=True)
+
+
+def print_fields(console: Console, fields: dict[str, Any], indent: str = "") -> None:
+    """A nested dictionary, one field a line."""
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            console.print(f"{indent}[bold]{escape(str(key))}[/]:", highlight=False)
+            print_fields(console, value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            console.print(f"{indent}[bold]{escape(str(key))}[/]:", highlight=False)
+            for entry in value:
+                line = ", ".join(f"{name} {_plain(part)}" for name, part in entry.items())
+                console.print(f"{indent}  - {escape(line)}", highlight=False, soft_wrap=True)
+        else:
+            line = f"{indent}[bold]{escape(str(key))}[/]: {escape(_plain(value))}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(each) for each in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 else str(value)

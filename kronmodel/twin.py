@@ -1,0 +1,147 @@
+"""A twin: a Kronecker network and its dense counterpart, trained on the same data and published together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kronmodel.card import Role, make_card
+from kronmodel.data import Dataset
+from kronmodel.export import to_onnx
+from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
+from kronmodel.publish import Publication, check_name, publish
+from kronmodel.recipes import Recipe
+from kronmodel.shapes import factor_pair
+from kronmodel.train import Progress, TrainConfig, TrainResult, train
+
+__all__ = ["Member", "Published", "plan", "publish_members", "train_member"]
+
+SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One network of a twin: what it is called, what it is, and how it is trained."""
+
+    twin: str
+    role: Role
+    config: KroneckerConfig | DenseConfig
+    training: TrainConfig
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        """The name under which it is published."""
+        return f"{self.twin}-{self.role}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A member with its trained network and the path of its published file."""
+
+    card: dict[str, Any]
+    path: Path
+
+    def summary(self) -> dict[str, Any]:
+        """What ``kronmodel train --json`` prints of one model."""
+        return {
+            "name": self.card["name"],
+            "version": self.path.parent.name,
+            "path": str(self.path),
+            "parameters": self.card["parameters"],
+            "macs_per_sample": self.card["macs_per_sample"],
+            "test_accuracy": self.card["test_metric"]["value"],
+            "train_seconds": self.card["training"]["seconds"],
+            "ms_per_step": self.card["training"]["ms_per_step"],
+        }
+
+
+def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: dict[str, Any]) -> dict[Role, Member]:
+    """The two members that a recipe makes of a data set.
+
+    Args:
+        twin: the name of the twin; its members are called ``twin-kronecker`` and ``twin-dense``.
+        data: gives the first and the last shape.
+        recipe_name: for the card.
+        recipe: hidden shapes, rank, activation, training.
+        overrides: fields of :class:`TrainConfig` to use instead of the recipe's, for both members.
+
+    Raises:
+        ValueError: a name, shape, rank or setting is not possible.
+    """
+    config = KroneckerConfig(
+        in_shape=data.image_shape,
+        hidden=recipe.hidden,
+        out_shape=factor_pair(len(data.labels)),
+        rank=recipe.rank,
+        order=recipe.order,
+        activation=recipe.activation,
+        init=recipe.init,
+    )
+    check_name(f"{twin}-kronecker")
+
+    def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
+        training = replace(training, **overrides)
+        return Member(twin=twin, role=role, config=network, training=training, recipe=recipe_name)
+
+    return {
+        "kronecker": member("kronecker", config, recipe.kronecker),
+        "dense": member("dense", config.dense(), recipe.dense),
+    }
+
+
+def train_member(
+    member: Member, data: Dataset, report: Callable[[Progress], None] = lambda progress: None
+) -> tuple[Network, TrainResult]:
+    """Build and train one member; the seed decides its initial weights.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+    """
+    torch.manual_seed(member.training.seed)
+    network = build(member.config)
+    return network, train(network, data, member.training, report)
+
+
+def publish_members(
+    members: Sequence[tuple[Member, Network, TrainResult]], data: Dataset, repository: Path
+) -> list[Published]:
+    """Export each trained member, check it, and publish all of them or none.
+
+    Raises:
+        ExportError: a check failed or the repository can't be written to.
+    """
+    chosen = _samples(data)
+    cards, publications = [], []
+    for member, network, result in members:
+        card = make_card(
+            twin=member.twin,
+            role=member.role,
+            network=network,
+            data=data,
+            config=member.training,
+            result=result,
+            recipe=member.recipe,
+            threads=torch.get_num_threads(),
+        )
+        model = to_onnx(network, card, data.x_test[chosen])
+        cards.append(card)
+        publications.append(
+            Publication(name=member.name, model=model, inputs=data.x_test[chosen], labels=data.y_test[chosen])
+        )
+    paths = publish(publications, repository)
+    return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
+
+
+def _samples(data: Dataset) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Indices of test samples, the classes in turn: 0, 1, 2, ..., so that the first few already show all of them."""
+    classes = len(data.labels)
+    each = -(-SAMPLES // classes)
+    rows = [np.flatnonzero(data.y_test == label)[:each] for label in range(classes)]
+    turns = [row[turn] for turn in range(each) for row in rows if turn < len(row)]
+    return np.array(turns[:SAMPLES])
