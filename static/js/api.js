@@ -1,0 +1,148 @@
+/** The service, as functions. Everything that can go wrong becomes one of two errors with a sentence for people. */
+
+import { serverSentEvents } from "./sse.js";
+
+/**
+ * @import { ModelList, Prediction, Progress, Report, Samples } from "./types.js"
+ */
+
+/** The service answered, and said no. */
+export class Refused extends Error {
+  /**
+   * @param {string} message
+   * @param {number} status
+   */
+  constructor(message, status) {
+    super(message);
+    this.name = "Refused";
+    this.status = status;
+  }
+}
+
+/** The service cannot be reached, or does not answer in time. */
+export class Unreachable extends Error {
+  /** @param {string} message */
+  constructor(message) {
+    super(message);
+    this.name = "Unreachable";
+  }
+}
+
+const WAIT_MS = 15_000;
+const CUT = "The connection to the service was cut.";
+
+/**
+ * @param {Response} response
+ * @returns {Promise<Error>}
+ */
+async function refusal(response) {
+  const text = await response.text().catch(() => "");
+  try {
+    const body = JSON.parse(text);
+    if (typeof body?.error === "string") return new Refused(body.error, response.status);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  // Without our error body it was something in between that answered, such as a proxy whose service is gone.
+  if (response.status >= 502 && response.status <= 504) return new Unreachable(`The service is not there (${response.status}).`);
+  return new Refused(`The service answered ${response.status} ${response.statusText}`.trim() + ".", response.status);
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [init]
+ * @returns {Promise<Response>}
+ */
+async function send(path, init) {
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", ...init });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    if (error instanceof DOMException && error.name === "TimeoutError") {
+      throw new Unreachable(`The service did not answer within ${WAIT_MS / 1000} seconds.`);
+    }
+    throw new Unreachable("The service cannot be reached.");
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+/**
+ * @param {unknown} body
+ * @returns {RequestInit}
+ */
+function post(body) {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [init]
+ * @returns {Promise<any>}
+ */
+async function json(path, init) {
+  const response = await send(path, { signal: AbortSignal.timeout(WAIT_MS), ...init });
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new Refused("The service answered with something other than JSON.", response.status);
+    throw new Unreachable(CUT);
+  }
+}
+
+/** @returns {Promise<ModelList>} */
+export const models = () => json("/api/models");
+
+/**
+ * @param {string} model
+ * @param {number} offset
+ * @param {number} limit
+ * @returns {Promise<Samples>}
+ */
+export const samples = (model, offset, limit) =>
+  json(`/api/models/${encodeURIComponent(model)}/samples?offset=${offset}&limit=${limit}`);
+
+/**
+ * @param {string[]} models
+ * @param {number[][]} inputs
+ * @returns {Promise<Prediction>}
+ */
+export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
+
+/** Whether the service is there, whatever it says. */
+export async function alive() {
+  try {
+    await send("/v2/health/live", { signal: AbortSignal.timeout(WAIT_MS) });
+    return true;
+  } catch (error) {
+    if (error instanceof Unreachable) return false;
+    if (error instanceof Refused) return true;
+    throw error;
+  }
+}
+
+/**
+ * Runs a comparison. The service bounds how long that may take; `signal` ends it earlier.
+ * @param {{ models: string[], batch_sizes?: number[] }} request
+ * @param {(progress: Progress) => void} onProgress
+ * @param {AbortSignal} signal
+ * @returns {Promise<Report>}
+ */
+export async function compare(request, onProgress, signal) {
+  const init = post(request);
+  const headers = { ...init.headers, Accept: "text/event-stream" };
+  const response = await send("/api/compare", { ...init, headers, signal });
+  if (response.body === null) throw new Unreachable(CUT);
+  try {
+    for await (const { event, data } of serverSentEvents(response.body)) {
+      if (event === "progress") onProgress(JSON.parse(data));
+      if (event === "report") return JSON.parse(data);
+      if (event === "error") throw new Refused(JSON.parse(data).error, response.status);
+    }
+  } catch (error) {
+    if (error instanceof TypeError) throw new Unreachable(CUT); // what fetch streams throw when the other side goes
+    throw error;
+  }
+  throw new Unreachable("The service ended the comparison without a report.");
+}

@@ -1,0 +1,76 @@
+/** The few lines that a framework would otherwise be loaded for. Text is only ever set as text, never as markup. */
+
+/** @typedef {Node | string | number | null | undefined | false} Child */
+
+/**
+ * @template {Element} E
+ * @param {E} element
+ * @param {Record<string, string | number | boolean | null | undefined>} attributes null, undefined and false leave one out
+ * @param {Child[]} children
+ * @returns {E}
+ */
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(
+    ...children.filter((child) => child !== null && child !== undefined && child !== false).map((child) =>
+      child instanceof Node ? child : String(child),
+    ),
+  );
+  return element;
+}
+
+/**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag
+ * @param {Record<string, string | number | boolean | null | undefined>} [attributes]
+ * @param {...Child} children
+ */
+export function h(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/**
+ * @template {keyof SVGElementTagNameMap} T
+ * @param {T} tag
+ * @param {Record<string, string | number | boolean | null | undefined>} [attributes]
+ * @param {...Child} children
+ */
+export function s(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+/**
+ * The element with this id, which the page is known to have.
+ * @template {HTMLElement} E
+ * @param {string} id
+ * @param {new () => E} type
+ * @returns {E}
+ */
+export function byId(id, type) {
+  const element = document.getElementById(id);
+  if (!(element instanceof type)) throw new TypeError(`#${id}: expected ${type.name}, got ${element?.tagName ?? "nothing"}`);
+  return element;
+}
+
+/**
+ * Paints grey levels 0..1, one canvas pixel each; CSS enlarges them.
+ * @param {HTMLCanvasElement} canvas
+ * @param {ArrayLike<number> | null} values row by row; null paints all black
+ * @param {number} rows
+ * @param {number} columns
+ */
+export function paintGrey(canvas, values, rows, columns) {
+  canvas.width = columns;
+  canvas.height = rows;
+  const context = canvas.getContext("2d");
+  if (context === null) return;
+  const image = context.createImageData(columns, rows);
+  for (let i = 0; i < rows * columns; i++) {
+    const level = Math.max(0, Math.min(255, Math.round((values?.[i] ?? 0) * 255)));
+    image.data.set([level, level, level, 255], 4 * i);
+  }
+  context.putImageData(image, 0, 0);
+}

@@ -1,0 +1,95 @@
+/** Numbers as people read them: three significant digits, a unit, a thin space between. */
+
+const THIN = "\u202f";
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, minimumSignificantDigits: 3 });
+
+/** @typedef {{ name: string, size: number }} Unit */
+
+/** @type {Unit[]} */
+export const TIME = [{ name: "µs", size: 1 }, { name: "ms", size: 1e3 }, { name: "s", size: 1e6 }];
+/** @type {Unit[]} */
+export const BYTES = [{ name: "B", size: 1 }, { name: "kB", size: 1e3 }, { name: "MB", size: 1e6 }, { name: "GB", size: 1e9 }];
+/** @type {Unit[]} */
+const COUNT = [{ name: "", size: 1 }, { name: "k", size: 1e3 }, { name: "M", size: 1e6 }, { name: "G", size: 1e9 }];
+
+/**
+ * Three significant digits, but never fewer than the whole number has.
+ * @param {number} value
+ */
+export function digits(value) {
+  return Math.abs(value) >= 100 ? whole.format(value) : value === 0 ? "0" : three.format(value);
+}
+
+/** @param {number} value */
+export function count(value) {
+  return whole.format(value);
+}
+
+/**
+ * The largest unit in which the value is at least 1.
+ * @param {number} value
+ * @param {Unit[]} units
+ */
+export function unitFor(value, units) {
+  return units.findLast((unit) => Math.abs(value) >= unit.size) ?? units[0];
+}
+
+/**
+ * @param {number} value
+ * @param {Unit[]} units
+ */
+function withUnit(value, units) {
+  const unit = unitFor(value, units);
+  return `${digits(value / unit.size)}${unit.name && THIN}${unit.name}`;
+}
+
+/** @param {number} microseconds */
+export const duration = (microseconds) => withUnit(microseconds, TIME);
+
+/** @param {number} bytes */
+export const bytes = (bytes) => withUnit(bytes, BYTES);
+
+/** @param {number} value */
+export const short = (value) => (value < 1e4 ? count(value) : withUnit(value, COUNT));
+
+/**
+ * A probability. "100 %" and "0 %" are kept for what really is.
+ * @param {number} share
+ */
+export function probability(share) {
+  if (share > 0.999 && share < 1) return `>99.9${THIN}%`;
+  if (share > 0 && share < 0.001) return `<0.1${THIN}%`;
+  return `${(100 * share).toFixed(1)}${THIN}%`;
+}
+
+/**
+ * @param {number} share
+ * @param {number} [decimals]
+ */
+export function percent(share, decimals = 2) {
+  return `${(100 * share).toFixed(decimals)}${THIN}%`;
+}
+
+/**
+ * A factor of at least 1: 1.04×, 9.8×, 58×.
+ * @param {number} ratio
+ */
+export function times(ratio) {
+  return `${ratioDigits(ratio)}×`;
+}
+
+/** @param {number} ratio */
+export function ratioDigits(ratio) {
+  if (ratio >= 9.95) return whole.format(ratio);
+  return ratio.toFixed(ratio < 1.995 ? 2 : 1);
+}
+
+/**
+ * A test metric: accuracy as a share, anything else as it is.
+ * @param {{ name: string, value: number } | null | undefined} metric
+ */
+export function metric(metric) {
+  if (!metric) return "–";
+  return metric.name === "accuracy" ? percent(metric.value) : digits(metric.value);
+}
