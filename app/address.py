@@ -1,0 +1,40 @@
+"""The address that the service listens on, taken before anything else is done."""
+
+import errno
+import os
+import socket
+
+from app.errors import StartupError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        StartupError: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise StartupError(f"--host (KRON_HOST): got {host!r}, expected an address of this machine: {error}") from None
+    taken = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # a port that has just been given up is free; elsewhere the option means "share it"
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+        taken.listen(1024)
+    except OSError as error:
+        taken.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartupError(f"port {port} on {host} is taken; choose another one with --port (KRON_PORT)") from None
+        raise StartupError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return taken
+
+
+def url(host: str, port: int) -> str:
+    """Where a person finds it."""
+    if host in {"0.0.0.0", "::", ""}:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

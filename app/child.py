@@ -1,0 +1,40 @@
+"""The inner side of a child process: one job in on standard input, messages out on standard output.
+
+Imports the standard library only, for the memory of such a process is what some of them measure.
+"""
+
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+_OUT: list[int] = []
+
+
+def receive() -> dict[str, Any]:
+    """The job that the parent sent; from here on the process lives only as long as its parent."""
+    line = sys.stdin.buffer.readline()
+    if not line:
+        raise SystemExit("no job on standard input: the service starts this module, people do not")
+    job: dict[str, Any] = json.loads(line)
+    # The parent holds the other end open and never writes again: end of file means that it is gone, however it died.
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    if hasattr(os, "nice"):
+        os.nice(job.get("niceness", 0))
+    # Libraries print where they like: only messages may reach the parent's pipe.
+    _OUT.append(os.dup(1))
+    os.dup2(2, 1)
+    return job
+
+
+def _exit_with_parent() -> None:
+    # The raw descriptor: a buffered reader's lock would be fatal if the interpreter ended first.
+    os.read(0, 1)
+    os._exit(1)
+
+
+def send(**message: object) -> None:
+    """Give the parent one message."""
+    with os.fdopen(os.dup(_OUT[0]), "w") as out:
+        out.write(json.dumps(message) + "\n")

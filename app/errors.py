@@ -1,0 +1,92 @@
+"""What can go wrong, and the HTTP status that says so.
+
+KronError
+├── StartupError         settings, folder, port or device: the process cannot serve (exit code 2)
+├── ModelError           one model cannot be served; the others are
+└── RequestError         one request cannot be answered
+├── BadRequest       400
+├── NotFound         404
+├── RequestTimeout   408
+├── Conflict         409
+├── TooLarge         413
+├── ComparisonError  500
+├── Overloaded       503
+└── TimedOut         504
+"""
+
+
+class KronError(Exception):
+    """Base of everything this service refuses or cannot do."""
+
+    exit_code = 2  # at the command line
+
+
+class StartupError(KronError):
+    """The process cannot start serving."""
+
+
+class ModelError(KronError):
+    """A model cannot be served."""
+
+
+class RequestError(KronError):
+    """A request cannot be answered; `retry_after` is in seconds."""
+
+    status = 500
+    retry_after: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The HTTP headers that go with the error."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+class BadRequest(RequestError):  # noqa: N818 - named as HTTP names them
+    """The request itself is wrong."""
+
+    status = 400
+
+
+class NotFound(RequestError):  # noqa: N818
+    """No such model, sample or path."""
+
+    status = 404
+
+
+class RequestTimeout(RequestError):  # noqa: N818
+    """The client did not send its body in time."""
+
+    status = 408
+
+
+class Conflict(RequestError):  # noqa: N818
+    """Something else is running that excludes this."""
+
+    status = 409
+    retry_after = 10
+
+
+class TooLarge(RequestError):  # noqa: N818
+    """The body is longer than this service reads."""
+
+    status = 413
+
+
+class ComparisonError(RequestError):
+    """A measurement failed."""
+
+    exit_code = 1
+
+
+class Overloaded(RequestError):  # noqa: N818
+    """Too much is waiting, or the models are still loading."""
+
+    status = 503
+    retry_after = 1
+
+
+class TimedOut(RequestError):  # noqa: N818
+    """It took longer than it may."""
+
+    status = 504
+    exit_code = 1

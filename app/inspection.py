@@ -1,0 +1,143 @@
+"""What is inside an ONNX file, without running it.
+
+Parsing happens in a short-lived child process (`python -m app.inspection`): a hostile file cannot hurt the service,
+and the service does not carry the memory of `onnx` and of a parsed model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import child
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """Sizes and metadata of one file; `error` says why it is refused, and then the rest is empty."""
+
+    initializer_bytes: int = 0
+    initializer_elements: int = 0
+    card: str | None = None
+    error: str | None = None
+
+
+async def inspect(paths: Sequence[Path], *, timeout: float) -> dict[Path, Inspection]:
+    """Inspect all files in one child process, or in a few where a file kills it.
+
+    A file that ends the process, or that is being read when `timeout` seconds are over, is reported as an error.
+    """
+    # Here, so that the child, which runs this very module, does not load asyncio and orjson for nothing.
+    import asyncio
+
+    from app.children import ChildError, run_child
+
+    results: dict[Path, Inspection] = {}
+    deadline = asyncio.get_running_loop().time() + timeout
+    while remaining := [path for path in paths if path not in results]:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await run_child(
+                    "app.inspection",
+                    {"paths": [str(path) for path in remaining]},
+                    lambda message: results.update({Path(message.pop("path")): Inspection(**message)}),
+                )
+        except ChildError as error:
+            reason = f"reading it failed: {error}"
+        except TimeoutError:
+            reason = f"not read within {timeout:g} s"
+        else:
+            continue
+        culprit = next((path for path in paths if path not in results), None)
+        if culprit is not None:
+            results[culprit] = Inspection(error=reason)
+    return results
+
+
+def main() -> None:
+    """Inspect the files of the job, one message per file."""
+    job = child.receive()
+    for path in job["paths"]:
+        _limit_memory(Path(path).stat().st_size)
+        child.send(path=path, **_examine(Path(path)))
+
+
+def _examine(path: Path) -> Mapping[str, object]:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError):
+        return {"error": "not an ONNX file, or a truncated one"}
+    except (MemoryError, OSError) as error:
+        return {"error": f"cannot be read: {error or 'not enough memory'}"}
+    if not model.graph.node:
+        return {"error": "not an ONNX file: the graph is empty"}
+    size = elements = 0
+    for tensor, is_initializer in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            return {"error": f"tensor {tensor.name[:100]!r} is kept in another file, expected one self-contained file"}
+        if is_initializer:
+            size += _bytes(tensor)
+            elements += _elements(tensor.dims)
+    cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
+    # A card far too long is cut here, and refused for its length by whoever reads it.
+    card = cards[0][: 2**20] if cards else None
+    return {"initializer_bytes": size, "initializer_elements": elements, "card": card}
+
+
+def _tensors(model: "onnx.ModelProto") -> Iterator[tuple["onnx.TensorProto", bool]]:
+    """Every tensor of the model with whether it is an initializer; subgraphs and functions included."""
+    graphs = [model.graph]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from ((tensor, True) for tensor in graph.initializer)
+            for sparse in graph.sparse_initializer:
+                yield sparse.values, True
+                yield sparse.indices, False
+            nodes.extend(graph.node)
+            continue
+        for attribute in nodes.pop().attribute:
+            yield from ((tensor, False) for tensor in (attribute.t, *attribute.tensors))
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from ((sparse.values, False), (sparse.indices, False))
+            graphs.extend(graph for graph in (attribute.g, *attribute.graphs) if graph.ByteSize())
+
+
+def _bytes(tensor: "onnx.TensorProto") -> int:
+    import onnx
+
+    if tensor.raw_data:
+        return len(tensor.raw_data)
+    try:
+        return _elements(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, TypeError):
+        return tensor.ByteSize()  # strings, or a type newer than this onnx
+
+
+def _elements(dims: Sequence[int]) -> int:
+    elements = 1
+    for dim in dims:
+        elements *= max(0, dim)
+    return min(elements, 2**62)
+
+
+def _limit_memory(file_bytes: int) -> None:
+    """A protobuf may ask for far more memory than it has bytes; this process shall not be able to get it."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = 4 * 2**30 + 6 * file_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The project's own API: models, samples, predictions."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.errors import BadRequest, KronError
+from app.predict import predict as predict_rows
+from app.responses import Json, read_object
+from app.routes.state import ERRORS, ServiceDep
+from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
+
+router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
+
+_PREDICT_KEYS = frozenset(PredictRequest.model_fields)
+_ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.0] * 13 for row in range(28)]
+
+
+@router.get("/models", response_model=ModelList, summary="All served models")
+async def models(service: ServiceDep) -> Response:
+    """All served models with their cards, and the names of those that answer where a request names none."""
+    repository = service.repository
+    return Json(
+        {
+            "models": [_dumped(model.info()) for model in repository.models.values()],
+            "default": list(repository.default),
+        }
+    )
+
+
+@router.get("/models/{name}", response_model=ModelInfo, summary="One model")
+async def model(service: ServiceDep, name: str) -> Response:
+    """One served model with its card."""
+    return Json(_dumped(service.repository.get(name).info()))
+
+
+@router.get("/models/{name}/samples", response_model=SampleList, summary="Test inputs to try")
+async def samples(
+    service: ServiceDep,
+    name: str,
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """Inputs exactly as the graph takes them, with their true labels; none where the model came without."""
+    found = service.repository.get(name)
+    part = slice(offset, offset + limit)
+    return Json(
+        {
+            "model": found.name,
+            "version": found.artifact.version,
+            "total": len(found.samples) if found.samples else 0,
+            "offset": offset,
+            "inputs": list(found.samples.inputs[part]) if found.samples else [],
+            "labels": [found.label_of(label) for label in found.samples.labels[part]] if found.samples else [],
+        }
+    )
+
+
+@router.post(
+    "/predict",
+    response_model=PredictResponse,
+    summary="Predict",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": PredictRequest.model_json_schema(),
+                    "examples": {
+                        "one": {"summary": "A hand-drawn 1, by the default twin", "value": {"inputs": [_ONE_DIGIT]}},
+                        "flat": {
+                            "summary": "Two flat rows, by one model",
+                            "value": {"inputs": [[0.0] * 784, [1.0] * 784], "models": ["mnist-kronecker"]},
+                        },
+                    },
+                }
+            },
+        }
+    },
+)
+async def predict(service: ServiceDep, request: Request) -> Response:
+    """The answers of one or more models to the same rows, side by side, with the time that each took."""
+    body = await read_object(request, _PREDICT_KEYS)
+    chosen = service.repository.choose(_model_names(body.get("models")))
+    if "inputs" not in body:
+        raise BadRequest("inputs: missing, expected a list of rows")
+    try:
+        answer = await predict_rows(
+            chosen,
+            body["inputs"],
+            pool=service.pool,
+            metrics=service.metrics,
+            max_batch=service.settings.max_batch,
+        )
+    except KronError:
+        for failed in chosen:
+            service.metrics.not_predicted(failed)
+        raise
+    return Json(answer)
+
+
+def _model_names(names: object) -> list[str] | None:
+    """The `models` of a request: a list of different names."""
+    if names is None:
+        return None
+    if type(names) is not list or not 1 <= len(names) <= 16 or not all(type(name) is str for name in names):
+        raise BadRequest("models: expected a list of 1 to 16 names")
+    if len(set(names)) < len(names):
+        raise BadRequest(f"models: got {', '.join(names)[:200]}, expected different names")
+    return names
+
+
+def _dumped(info: ModelInfo) -> dict[str, Any]:
+    dumped = info.model_dump(mode="json", exclude_none=True)
+    return dumped | {"card": dumped.get("card")}

@@ -1,0 +1,30 @@
+"""Health and metrics."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from app.responses import Json
+from app.routes.state import ServiceDep
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/v2/health/live", summary="Is the process alive?")
+async def live() -> Response:
+    """Always, as soon as it answers at all."""
+    return Json({"live": True})
+
+
+@router.get("/v2/health/ready", summary="Is every model loaded and warmed up?")
+async def ready(service: ServiceDep) -> Response:
+    """200 once every model is loaded and warmed up, 503 until then, or when there is none."""
+    reason = service.not_ready
+    if reason is None:
+        return Json({"ready": True})
+    return Json({"ready": False, "error": reason}, status_code=503, headers={"Retry-After": "1"})
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(service: ServiceDep) -> Response:
+    """In Prometheus' text format."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,68 @@
+"""The page, its files, and the API documentation."""
+
+import base64
+import hashlib
+import re
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+from app.assets import REVALIDATE, PageFiles, packaged_file, page_folder, vendored
+from app.errors import NotFound
+
+VENDORED = {
+    "plotly.min.js": ("plotly", "package_data", "plotly.min.js"),
+    "swagger-ui-bundle.js": ("fastapi_offline", "static", "swagger-ui-bundle.js"),
+    "swagger-ui.css": ("fastapi_offline", "static", "swagger-ui.css"),
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page() -> Response:
+    """The page; where it was not installed, the service still serves."""
+    folder = page_folder()
+    if folder is None:
+        raise NotFound("the page is not installed; the API is described at /docs")
+    return FileResponse(folder / "index.html", headers={"Cache-Control": REVALIDATE})
+
+
+@router.api_route("/static/vendor/{name}", methods=["GET", "HEAD"])
+async def vendor(name: str) -> Response:
+    """Files of other packages that the page and the documentation need."""
+    path = packaged_file(*VENDORED[name]) if name in VENDORED else None
+    if path is None:
+        raise NotFound(f"no such file: got {name[:100]!r}, expected one of: {', '.join(VENDORED)}")
+    return vendored(path)
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """The API, to read and to try."""
+    html = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="kronmodel API",
+        swagger_js_url="/static/vendor/swagger-ui-bundle.js",
+        swagger_css_url="/static/vendor/swagger-ui.css",
+        swagger_favicon_url="data:,",
+    )
+    text = bytes(html.body).decode()
+    # The page has one inline script: allowed by its hash, so that no other may run.
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    policy = (
+        f"default-src 'none'; script-src 'self' {allowed}; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
+
+def mount_page_files(app: FastAPI) -> None:
+    """Serve the page's files under /static, after the routes that add vendored ones."""
+    folder = page_folder()
+    if folder is not None:
+        app.mount("/static", PageFiles(directory=folder), name="static")

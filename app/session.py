@@ -1,0 +1,71 @@
+"""How this project opens an onnxruntime session, in the service and in the measuring processes alike.
+
+Imports onnxruntime only: what is measured must not carry the service's memory.
+"""
+
+import os
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+ARENA = True
+
+# onnxruntime's exceptions have no common base class.
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    ValueError,
+    RuntimeError,
+    *(
+        value
+        for value in vars(_state).values()
+        if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == _state.__name__
+    ),
+)
+
+
+class DeviceUnavailable(Exception):  # noqa: N818
+    """CUDA was asked for and cannot be had."""
+
+
+def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntime.InferenceSession:
+    """A session with everything that matters for timing set explicitly.
+
+    Args:
+        model: path of a file, or its bytes.
+        device: `auto` takes CUDA where onnxruntime can, `cpu`, or `cuda` and nothing else.
+        threads: threads of one run, the calling one included.
+
+    Raises:
+        DeviceUnavailable: `cuda`, and onnxruntime has no such provider or could not start it.
+        ORT_ERRORS: the model is not one that onnxruntime runs.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = ARENA
+    options.log_severity_level = 3
+    # Idle sessions must not burn CPU, and two sessions in one process must not slow each other down.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+    available = onnxruntime.get_available_providers()
+    if device == "cuda" and CUDA not in available:
+        raise DeviceUnavailable(f"onnxruntime has no {CUDA} here; it has {', '.join(available)}")
+    providers: list[str | tuple[str, dict[str, str]]] = [CPU]
+    if device != "cpu" and CUDA in available:
+        onnxruntime.preload_dlls()  # finds the CUDA libraries that were installed by pip
+        providers.insert(0, (CUDA, {"arena_extend_strategy": "kSameAsRequested"}))
+
+    # Without fallback: onnxruntime's own one prints to standard output and hides what happened.
+    session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    if device == "cuda" and session.get_providers()[0] != CUDA:
+        raise DeviceUnavailable(f"{CUDA} could not be started; onnxruntime uses {', '.join(session.get_providers())}")
+    return session
+
+
+def why(error: Exception) -> str:
+    """The first line of an onnxruntime error without the path of the file, which is nobody's business outside."""
+    line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    words = (os.path.basename(word) if word.startswith(os.sep) else word for word in line.split())  # noqa: PTH119
+    return " ".join(words)[:500]

@@ -1,0 +1,63 @@
+"""From raw times to percentiles and verdicts. Imports numpy only."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.int64]  # (rounds, runs), nanoseconds
+Verdict = Literal["faster", "slower", "not distinguishable"]
+
+# Two sessions of the very same file differ by up to about this much, through where their memory happens to lie.
+PRACTICAL_MARGIN = 0.05
+CONFIDENCE = 0.95
+RESAMPLES = 1000
+MIN_RUNS_FOR_P99 = 1000
+STABLE_WITHIN = 1.10
+
+
+def summary(times: Times, batch_size: int) -> dict[str, object]:
+    """The `Latency` fields of one model at one batch size."""
+    p50, p90, p95, p99 = (round(float(value) / 1000, 2) for value in np.percentile(times, [50, 90, 95, 99]))
+    return {
+        "batch_size": batch_size,
+        "n": times.size,
+        "p50_us": p50,
+        "p90_us": p90,
+        "p95_us": p95,
+        "p99_us": p99 if times.size >= MIN_RUNS_FOR_P99 else None,
+        "samples_per_s": round(batch_size * times.size / (float(times.sum()) / 1e9), 1),
+        "unstable": is_unstable(times),
+    }
+
+
+def is_unstable(times: Times) -> bool:
+    """Whether the medians of the first, second and last third of the rounds differ by more than 10 %."""
+    medians = [float(np.median(part)) for part in np.array_split(times, 3) if part.size]
+    return max(medians) > STABLE_WITHIN * min(medians)
+
+
+def bootstrap_medians(all_times: list[Times], seed: int) -> list[NDArray[np.float64]]:
+    """Medians (RESAMPLES,) of each model's times under the same resampling of the rounds.
+
+    A round, and not a run, is what is drawn: runs that follow each other share the machine's mood.
+    """
+    rounds = len(all_times[0])
+    draws = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
+    return [np.array([np.median(times[draw]) for draw in draws]) for times in all_times]
+
+
+def interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
+    """The interval that holds `CONFIDENCE` of the resampled ratios."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def verdict(low: float, high: float) -> Verdict:
+    """What an interval of median(b) / median(a) says of a, beyond `PRACTICAL_MARGIN`."""
+    if low > 1 + PRACTICAL_MARGIN:
+        return "faster"
+    if high < 1 / (1 + PRACTICAL_MARGIN):
+        return "slower"
+    return "not distinguishable"
