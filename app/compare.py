@@ -21,6 +21,7 @@ from app.artifacts import Artifact
 from app.children import ChildError, run_child
 from app.cpus import available_cpus
 from app.errors import BadRequest, ComparisonError, Conflict, TimedOut
+from app.latency import SERIES
 from app.schemas import ComparedModel, CompareRequest, CompareSettings, Environment, Latency, Memory, Pair, Report
 from app.session import ARENA, CUDA
 from app.settings import Settings
@@ -28,7 +29,6 @@ from app.settings import Settings
 NICENESS = 10
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
-PARTS_PER_BATCH_SIZE = 4  # how often the latency process reports progress
 
 Progress = Callable[[str, int, int], None]
 
@@ -99,7 +99,7 @@ async def _measure(
     sizes = request.batch_sizes
     device = request.device or settings.device
     threads = request.threads or settings.threads or available_cpus()
-    total = len(artifacts) + PARTS_PER_BATCH_SIZE * len(sizes)
+    total = len(artifacts) + SERIES * len(sizes)
     cells = len(artifacts) * len(sizes)
     job = {
         "device": device,
@@ -116,12 +116,12 @@ async def _measure(
     alone = []
     for index, model in enumerate(models):
         progress(f"memory {model['name']}", index, total)
-        alone.append(await _probe(job | {"kind": "memory", "models": [model]}, lambda stage: None))
+        alone.append(await _probe(job | {"kind": "memory", "models": [model]}, lambda stage, series: None))
     done = len(artifacts)
 
-    def on_progress(stage: str) -> None:
+    def on_progress(stage: str, series: int) -> None:
         nonlocal done
-        progress(stage, done, total)
+        progress(stage, done, len(artifacts) + series * len(sizes))
         done += 1
 
     together = await _probe(job | {"kind": "latency", "models": models}, on_progress)
@@ -140,7 +140,7 @@ async def _measure(
             device=device,
             threads=threads,
             inputs=together["inputs"],
-            rounds=together["rounds"],
+            series=together["series"],
             seed=SEED,
             practical_margin=stats.PRACTICAL_MARGIN,
             confidence=stats.CONFIDENCE,
@@ -150,13 +150,13 @@ async def _measure(
     )
 
 
-async def _probe(job: Mapping[str, object], on_progress: Callable[[str], None]) -> dict[str, Any]:
+async def _probe(job: Mapping[str, object], on_progress: Callable[[str, int], None]) -> dict[str, Any]:
     """The result of one measuring process."""
     answers: list[dict[str, Any]] = []
 
     def on_message(message: dict[str, Any]) -> None:
         if "progress" in message:
-            on_progress(message["progress"])
+            on_progress(message["progress"], message["of"])
         else:
             answers.append(message)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ModelError, StartupError
-from app.session import ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.session import FLOAT_TYPES, ORT_ERRORS, DeviceUnavailable, open_session, why
 
 DATATYPES = {
     "tensor(float)": "FP32",
@@ -27,7 +27,6 @@ DATATYPES = {
     "tensor(bool)": "BOOL",
     "tensor(string)": "BYTES",
 }
-INPUT_TYPES = {"FP32": np.float32, "FP16": np.float16, "FP64": np.float64}
 
 Array = NDArray[Any]
 
@@ -63,13 +62,15 @@ class Engine:
             raise ModelError(f"onnxruntime refuses it: {why(error)}") from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
-        self.inputs = [_tensor(node) for node in self._session.get_inputs()]
+        nodes = self._session.get_inputs()
+        self.inputs = [_tensor(node) for node in nodes]
         self.outputs = [_tensor(node) for node in self._session.get_outputs()]
         if len(self.inputs) != 1:
             raise ModelError(f"got {len(self.inputs)} inputs, expected 1")
         spec = self.inputs[0]
-        if spec.datatype not in INPUT_TYPES:
-            raise ModelError(f"input {spec.name!r}: got {spec.datatype}, expected one of {', '.join(INPUT_TYPES)}")
+        if nodes[0].type not in FLOAT_TYPES:
+            raise ModelError(f"input {spec.name!r}: got {nodes[0].type}, expected one of {', '.join(FLOAT_TYPES)}")
+        self._dtype = np.dtype(FLOAT_TYPES[nodes[0].type])
         if len(spec.shape) < 2 or min(spec.shape[1:]) < 1:
             raise ModelError(f"input {spec.name!r}: got shape {list(spec.shape)}, expected [batch, fixed sizes ...]")
         self.row_shape = spec.shape[1:]
@@ -84,7 +85,7 @@ class Engine:
             ModelError: onnxruntime failed.
         """
         spec = self.inputs[0]
-        feed = rows.astype(INPUT_TYPES[spec.datatype], copy=False).reshape(len(rows), *self.row_shape)
+        feed = rows.astype(self._dtype, copy=False).reshape(len(rows), *self.row_shape)
         names = outputs or [output.name for output in self.outputs]
         try:
             values = self._session.run(names, {spec.name: feed})

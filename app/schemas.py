@@ -133,7 +133,7 @@ class CompareSettings(_Response):
     device: str
     threads: int
     inputs: str = Field(description="samples of the model, or seeded random numbers")
-    rounds: int
+    series: int = Field(description="times that all sessions were opened anew")
     seed: int
     practical_margin: float = Field(description="a difference of medians below this share is called none")
     confidence: float
@@ -158,7 +158,7 @@ class Latency(_Response):
     p95_us: float
     p99_us: float | None = Field(description="only from 1000 runs on")
     samples_per_s: float
-    unstable: bool = Field(description="the medians of the thirds of the measurement differ by more than 10 %")
+    unstable: bool = Field(description="the medians of the measurement's thirds differ by more than 10 %")
 
 
 class ComparedModel(_Response):

@@ -11,6 +11,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 ARENA = True
+# The inputs that models may have here, and numpy's names of them.
+FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 # onnxruntime's exceptions have no common base class.
 ORT_ERRORS: tuple[type[Exception], ...] = (

@@ -1,15 +1,15 @@
 """From raw times to percentiles and verdicts. Imports numpy only."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Times = NDArray[np.int64]  # (rounds, runs), nanoseconds
+Times = NDArray[np.int64]  # (series, rounds, runs), nanoseconds
 Verdict = Literal["faster", "slower", "not distinguishable"]
 
-# Two sessions of the very same file differ by up to about this much, through where their memory happens to lie.
-PRACTICAL_MARGIN = 0.05
+PRACTICAL_MARGIN = 0.05  # a smaller difference of medians is nobody's reason to choose a model
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 MIN_RUNS_FOR_P99 = 1000
@@ -32,19 +32,24 @@ def summary(times: Times, batch_size: int) -> dict[str, object]:
 
 
 def is_unstable(times: Times) -> bool:
-    """Whether the medians of the first, second and last third of the rounds differ by more than 10 %."""
+    """Whether the medians of the first, second and last third of the series differ by more than 10 %."""
     medians = [float(np.median(part)) for part in np.array_split(times, 3) if part.size]
     return max(medians) > STABLE_WITHIN * min(medians)
 
 
-def bootstrap_medians(all_times: list[Times], seed: int) -> list[NDArray[np.float64]]:
-    """Medians (RESAMPLES,) of each model's times under the same resampling of the rounds.
+def bootstrap_medians(all_times: Sequence[Times], seed: int) -> list[NDArray[np.float64]]:
+    """Medians (RESAMPLES,) of each model's times under the same resampling: series, and rounds within them.
 
-    A round, and not a run, is what is drawn: runs that follow each other share the machine's mood.
+    Not single runs: those that follow each other share the machine's mood, and those of one series their memory.
     """
-    rounds = len(all_times[0])
-    draws = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
-    return [np.array([np.median(times[draw]) for draw in draws]) for times in all_times]
+    series, rounds = all_times[0].shape[:2]
+    rng = np.random.default_rng(seed)
+    drawn_series = rng.integers(0, series, (RESAMPLES, series, 1))
+    drawn_rounds = rng.integers(0, rounds, (RESAMPLES, series, rounds))
+    return [
+        np.array([np.median(times[i, j]) for i, j in zip(drawn_series, drawn_rounds, strict=True)])
+        for times in all_times
+    ]
 
 
 def interval(ratios: NDArray[np.float64]) -> tuple[float, float]:

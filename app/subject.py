@@ -1,0 +1,71 @@
+"""One model under measurement, inside a measuring process. Imports numpy and onnxruntime only."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.session import FLOAT_TYPES, ORT_ERRORS, DeviceUnavailable, open_session, why
+
+Array = NDArray[np.float32]
+Feed = Mapping[str, NDArray[Any]]
+
+
+class Refused(Exception):  # noqa: N818
+    """The job cannot be done; the client can be told why."""
+
+
+class Subject:
+    """One model under measurement."""
+
+    def __init__(self, name: str, path: str, *, device: str, threads: int) -> None:
+        self.name = name
+        try:
+            self._session = open_session(path, device=device, threads=threads)
+        except DeviceUnavailable as error:
+            raise Refused(f"device: got 'cuda': {error}") from None
+        except ORT_ERRORS as error:
+            raise Refused(f"{name}: onnxruntime refuses it: {why(error)}") from None
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in FLOAT_TYPES or len(inputs[0].shape) < 2:
+            raise Refused(f"{name}: got {len(inputs)} inputs, expected one float tensor [batch, ...]")
+        self._batch, *row_shape = inputs[0].shape
+        if not all(isinstance(size, int) and size > 0 for size in row_shape):
+            raise Refused(f"{name}: got input shape {inputs[0].shape}, expected rows of a fixed shape")
+        self.row_shape: tuple[int, ...] = tuple(row_shape)
+        self._input, self._dtype = inputs[0].name, FLOAT_TYPES[inputs[0].type]
+        self.provider: str = self._session.get_providers()[0]
+
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a batch size that the graph does not take."""
+        if isinstance(self._batch, int) and self._batch not in (-1, batch_size):
+            raise Refused(f"batch_sizes: got {batch_size}, expected {self._batch}: {self.name} has a fixed batch size")
+
+    def feed(self, rows: Array, batch_size: int) -> dict[str, NDArray[Any]]:
+        """The rows, repeated or cut to the batch size, as the session takes them."""
+        return {self._input: np.resize(rows, (batch_size, *self.row_shape)).astype(self._dtype)}
+
+    def run(self, feed: Feed) -> list[Any]:
+        """One run, all outputs."""
+        try:
+            outputs: list[Any] = self._session.run(None, feed)
+        except ORT_ERRORS as error:
+            raise Refused(f"{self.name}: onnxruntime failed: {why(error)}") from None
+        return outputs
+
+    def time(self, feed: Feed, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` runs.
+
+        Where there are several, an uncounted one before them brings the model back into the cache.
+        """
+        run, clock = self._session.run, time.perf_counter_ns
+        if runs > 1:
+            run(None, feed)
+        times = []
+        for _ in range(runs):
+            start = clock()
+            run(None, feed)
+            times.append(clock() - start)
+        return times
