@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["ACTIVATIONS", "Init", "activation_gain", "check_init", "get_activation"]
+__all__ = ["ACTIVATIONS", "Init", "activation_moments", "check_init", "get_activation"]
 
 Activation = Callable[[Tensor], Tensor]
 Init = Literal["level", "glorot"]
 
-ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
 
 
 def get_activation(name: str) -> Activation:
@@ -32,15 +32,12 @@ def get_activation(name: str) -> Activation:
 
 
 @cache
-def activation_gain(name: str) -> float:
-    """The g for which ``g * φ(z)`` has second moment 1 when z is standard normal: √2 for relu.
-
-    Weights with variance ``g² / fan_in`` behind the activation then give pre-activations of variance 1 again,
-    at any depth (He et al., arXiv 1502.01852, for any activation). By Gauss-Hermite quadrature.
-    """
+def activation_moments(name: str) -> tuple[float, float]:
+    """Mean and standard deviation of ``φ(z)`` for standard normal z, by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(199)
     values = get_activation(name)(torch.from_numpy(nodes)).numpy()
-    return 1 / math.sqrt(float((weights * values**2).sum() / weights.sum()))
+    mean = float(np.average(values, weights=weights))
+    return mean, math.sqrt(float(np.average((values - mean) ** 2, weights=weights)))
 
 
 def check_init(init: str) -> None:

@@ -80,7 +80,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--rank", type=int, help="Kronecker rank of every layer")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
     add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
-    add("--activation", metavar="NAME", help="gelu, relu, silu or tanh")
+    add("--activation", metavar="NAME", help="gelu, relu or tanh")
     add("--epochs", type=int, help="passes over the training data")
     add("--batch-size", type=int, metavar="N", help="samples a step")
     add("--optimizer", metavar="NAME", help="adamw or sgd")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kronmodel.activations import Init, activation_gain, check_init, get_activation
+from kronmodel.activations import Init, activation_moments, check_init, get_activation
 from kronmodel.functional import kron_dual, kron_linear
 from kronmodel.shapes import Order, check_orders, check_rank, check_shape, dual_macs, linear_macs
 
@@ -89,7 +89,7 @@ class KroneckerDual(nn.Module):
         rank: number of branches.
         order: ``"left"``, ``"right"``, or one of them for each branch. Branches are summed, so their sequence
             doesn't matter; left-first ones are kept in front.
-        activation: name of φ: gelu, relu, silu or tanh.
+        activation: name of φ: gelu, relu or tanh.
         bias: learnable inner and output biases; one output bias serves all branches (the paper's copies are summed).
         device: where the parameters lie.
         dtype: of the parameters.
@@ -149,24 +149,39 @@ class KroneckerDual(nn.Module):
         """Draw the factors anew; biases become zero.
 
         Args:
-            init: ``"level"``: normal with variance ``gain² / fan_in``, the rank counted into the second factor's
-                fan-in. With the gain of the activation, pre-activations keep a variance of 1 through any depth and
-                rank, if what comes in has passed the same activation. ``"glorot"``: uniform with variance
-                ``2 / (fan_in + fan_out)`` for each factor by itself, Keras's default and so the paper's.
+            init: ``"level"`` keeps the variance of pre-activations at 1 through any depth and rank, if what comes in
+                has passed the same activation: all first factors of one order are one random matrix with orthonormal
+                rows (or columns) that sum to zero, and all second ones another. Independent entries would keep it
+                only on average over draws. The zero sums matter because an activation's mean, where it isn't zero,
+                gives each row of the product its own scale, and the scales multiply with depth.
+                ``"glorot"``: uniform with variance ``2 / (fan_in + fan_out)``, each factor by itself: Keras's
+                default and so the paper's.
         """
         check_init(init)
-        gain, left, (n1, n2) = activation_gain(self.activation), self._left, self.in_shape
         with torch.no_grad():
-            for factor, first, fan_in in ((self.a, slice(left), n1), (self.b, slice(left, None), n2)):
-                if init == "glorot":
+            if init == "glorot":
+                for factor in (self.a, self.b):
                     bound = math.sqrt(6 / (factor.shape[1] + factor.shape[2]))
                     factor.uniform_(-bound, bound)
-                else:
-                    factor.normal_(std=gain / math.sqrt(fan_in * self.rank))
-                    factor[first] *= math.sqrt(self.rank)
+            else:
+                left = self._left
+                self._reset_level(self.a[:left], self.b[:left])
+                self._reset_level(self.b[left:], self.a[left:])
             for bias in (self.left_bias, self.right_bias, self.bias):
                 if bias is not None:
                     bias.zero_()
+
+    def _reset_level(self, first: Tensor, second: Tensor) -> None:
+        """Fill the factors ``(branches, out, in)`` that are applied first and second, of branches of one order."""
+        branches = len(first)
+        if branches == 0:
+            return
+        gain = 1 / activation_moments(self.activation)[1]
+        first.copy_(_zero_sum_orthogonal(branches * first.shape[1], first.shape[2], gain).reshape(first.shape))
+        # The second factors lie side by side: they sum over the branches, of which these are only a part.
+        share = gain * math.sqrt(branches / self.rank)
+        wide = _zero_sum_orthogonal(second.shape[1], branches * second.shape[2], share)
+        second.copy_(wide.reshape(second.shape[1], branches, second.shape[2]).transpose(0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(*, n1 * n2)`` to ``(*, m1 * m2)``."""
@@ -188,3 +203,18 @@ class KroneckerDual(nn.Module):
             f"{self.in_shape} -> {self.out_shape}, rank={self.rank}, order={orders!r}, "
             f"activation={self.activation!r}, bias={self.bias is not None}"
         )
+
+
+def _zero_sum_orthogonal(rows: int, columns: int, gain: float) -> Tensor:
+    """A random ``(rows, columns)`` matrix that turns vectors of variance 1 into vectors of mean square ``gain²``.
+
+    Its rows sum to zero, so it doesn't see the mean; within the space that is left it has orthonormal rows, or
+    columns where there are more rows than that space has dimensions.
+    """
+    if columns == 1:
+        return nn.init.orthogonal_(torch.empty(rows, 1), gain * math.sqrt(rows))
+    free = columns - 1
+    inner = nn.init.orthogonal_(torch.empty(rows, free), gain * math.sqrt(max(1.0, rows / free)))
+    # An orthonormal basis of the vectors that sum to zero: all but the first column, which is constant.
+    basis, _ = torch.linalg.qr(torch.cat([torch.ones(columns, 1), torch.eye(columns)[:, :free]], dim=1))
+    return inner @ basis[:, 1:].T

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kronmodel.activations import Init, activation_gain, check_init, get_activation
+from kronmodel.activations import Init, activation_moments, check_init, get_activation
 from kronmodel.layers import KroneckerDual
 from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
 
@@ -142,11 +142,12 @@ def build(config: KroneckerConfig | DenseConfig) -> Network:
     if isinstance(config, DenseConfig):
         for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
             linear = nn.Linear(n, m)
-            # The same rules as in the Kronecker layers, so that the comparison is not one of initialisations.
+            # The same aims as in the Kronecker layers, so that the comparison is not one of initialisations.
             if config.init == "glorot":
                 nn.init.xavier_uniform_(linear.weight)
             else:
-                nn.init.normal_(linear.weight, std=activation_gain(config.activation) / math.sqrt(n))
+                second_moment = math.hypot(*activation_moments(config.activation))
+                nn.init.normal_(linear.weight, std=1 / (second_moment * math.sqrt(n)))
             nn.init.zeros_(linear.bias)
             layers.append(linear)
     else:

@@ -1,0 +1,166 @@
+"""Finding, downloading, checking and reading data, with real files and a real HTTP server."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kronmodel import mnist
+from kronmodel.data import DATASETS, Dataset, load
+from kronmodel.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[mnist.Arrays, list[mnist.File], dict[str, bytes]]:
+    """A data set in MNIST's format, cut from the 5,000 digits, with its table of checksums and its packed files."""
+    x_train, y_train, x_test, y_test = mnist.read_5k()
+    arrays = (x_train[:60], y_train[:60], x_test[:20], y_test[:20])
+    files, packed = [], {}
+    for like, array in zip(mnist.FILES, arrays, strict=True):
+        magic = bytes([0, 0, 8, array.ndim])
+        content = magic + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+        packed[like.name] = gzip.compress(content, mtime=0)
+        digests = (hashlib.sha256(each).hexdigest() for each in (content, packed[like.name]))
+        files.append(mnist.File(like.name, array.shape, *digests))
+    return arrays, files, packed
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the parent's name
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def write(folder: Path, packed: dict[str, bytes], *, plain: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    for name, content in packed.items():
+        (folder / (name if plain else f"{name}.gz")).write_bytes(gzip.decompress(content) if plain else content)
+    return folder
+
+
+def assert_equal(got: mnist.Arrays, want: mnist.Arrays) -> None:
+    for got_array, want_array in zip(got, want, strict=True):
+        np.testing.assert_array_equal(got_array, want_array)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_files_are_found_under_the_data_folder_and_read(small, tmp_path, plain) -> None:  # type: ignore[no-untyped-def]
+    arrays, files, packed = small
+    folder = write(tmp_path / "mnist", packed, plain=plain)
+    found = mnist.find(pytest.fail, data_home=str(tmp_path), cache=tmp_path / "no", mirrors=(), files=files)
+    assert found == folder
+    assert_equal(mnist.read(folder, files), arrays)
+
+
+def test_download_into_the_cache_and_found_there_the_next_time(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    arrays, files, packed = small
+    cache, notes = tmp_path / "cache", []
+    with serving(write(tmp_path / "mirror", packed)) as mirror:
+        dead = "http://127.0.0.1:9/"  # a mirror that can't be reached is not the last one
+        found = mnist.find(notes.append, data_home="", cache=cache, mirrors=(dead, mirror), files=files)
+    assert found == cache
+    assert_equal(mnist.read(cache, files), arrays)
+    assert notes == [
+        f"downloading MNIST (11 MB) from {dead}",
+        "that failed: ConnectionError",
+        f"downloading MNIST (11 MB) from {mirror}",
+    ]
+    assert mnist.find(pytest.fail, data_home="", cache=cache, mirrors=(), files=files) == cache
+
+
+def test_a_download_with_another_checksum_is_refused_and_not_kept(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    _, files, packed = small
+    cache = tmp_path / "cache"
+    swapped = {**packed, files[1].name: packed[files[3].name]}
+    with (
+        serving(write(tmp_path / "mirror", swapped)) as mirror,
+        pytest.raises(DataError, match=f"what {mirror} sent is not MNIST"),
+    ):
+        mnist.find(lambda line: None, data_home="", cache=cache, mirrors=(mirror,), files=files)
+    assert sorted(path.name for path in cache.iterdir()) == [f"{files[0].name}.gz"]
+
+
+def test_nowhere_and_unreachable(tmp_path: Path) -> None:
+    notes: list[str] = []
+    home = str(tmp_path / "none")
+    assert mnist.find(notes.append, data_home=home, cache=tmp_path / "cache", mirrors=()) is None
+    assert notes == [
+        f"no MNIST in {home}/mnist (expected train-images-idx3-ubyte[.gz] and 3 more); looking elsewhere",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-20], "can't be read"),
+        (lambda content: content[:200] + bytes(8) + content[208:], "can't be read|is damaged"),
+        (lambda content: b"not gzip", "can't be read"),
+        (lambda content: gzip.compress(gzip.decompress(content)[:-1] + b"x"), "is damaged or not MNIST's: got SHA-256"),
+        (
+            lambda content: gzip.compress(bytes(50_000_000)),
+            "is damaged or not MNIST's",
+        ),  # unpacked only as far as needed
+        (None, "is missing"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(small, tmp_path, damage, message) -> None:  # type: ignore[no-untyped-def]
+    _, files, packed = small
+    folder = write(tmp_path / "mnist", packed)
+    path = folder / f"{files[0].name}.gz"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(packed[files[0].name]))
+    with pytest.raises(DataError, match=message) as caught:
+        mnist.read(folder, files)
+    assert str(path).removesuffix(".gz") in str(caught.value)
+
+
+def test_the_5000_digits_are_500_of_each_split_the_same_way_every_time(digits: Dataset) -> None:
+    assert digits.x_train.shape == (4000, 784)
+    assert digits.x_test.shape == (1000, 784)
+    assert np.bincount(digits.y_train).tolist() == [400] * 10
+    assert np.bincount(digits.y_test).tolist() == [100] * 10
+    assert digits.x_train.dtype == np.float32
+    assert (digits.x_train.min(), digits.x_train.max()) == (0, 1)
+    again = load("mnist-5k", pytest.fail)
+    assert again.sha256 == digits.sha256
+    together = np.concatenate([digits.x_train, digits.x_test])
+    assert len(np.unique(together, axis=0)) > 4990  # no sample is in both parts, but for the few that MNIST repeats
+
+
+def test_digits_are_centred_by_mass_as_the_card_says(digits: Dataset) -> None:
+    images = digits.x_test.reshape(-1, 28, 28)
+    mass = images.sum((1, 2))
+    for axis in (1, 2):
+        centre = (images.sum(3 - axis) * np.arange(28)).sum(1) / mass
+        assert np.abs(centre - 13.5).mean() < 0.6
+
+
+def test_the_full_set_is_the_published_one(mnist_folder: Path | None) -> None:
+    if mnist_folder is None:
+        pytest.skip("the full MNIST is not on this machine")
+    data = load("mnist", lambda line: None)
+    assert (data.name, data.x_train.shape, data.x_test.shape) == ("mnist", (60000, 784), (10000, 784))
+    assert np.bincount(data.y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.x_train.mean() == pytest.approx(0.1307, abs=1e-4)  # the constants that everybody normalises with
+    assert data.x_train.std() == pytest.approx(0.3081, abs=1e-4)
+
+
+def test_unknown_data_set() -> None:
+    with pytest.raises(DataError, match="no data set named 'mnits'; expected one of: mnist, mnist-5k"):
+        load("mnits", pytest.fail)
+    assert list(DATASETS) == ["mnist", "mnist-5k"]
