@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { BYTES, bytes, count, duration, unitFor } from "./format.js";
-import { roleName, tone } from "./models.js";
+import { shortName, tone } from "./models.js";
 
 /**
  * @import { Measured, Report } from "./types.js"
@@ -143,7 +143,7 @@ function memoryChart({ models }) {
     type: "bar",
     orientation: "h",
     name,
-    y: models.map((model) => roleLabel(model, models)),
+    y: models.map((_, i) => shortName(models, i)),
     x: parts.map((part) => get(part) / unit.size),
     marker: { color: colours, opacity },
     hovertemplate: `%{x:.3~g} ${unit.name} ${name}<extra>%{y}</extra>`,
@@ -169,7 +169,7 @@ function fileChart({ models }) {
       {
         type: "bar",
         orientation: "h",
-        y: models.map((model) => roleLabel(model, models)),
+        y: models.map((_, i) => shortName(models, i)),
         x: models.map(({ file_bytes }) => file_bytes / unit.size),
         marker: { color: models.map(colour) },
         text: models.map(({ file_bytes }) => bytes(file_bytes)),
@@ -180,16 +180,6 @@ function fileChart({ models }) {
     layout: { ...rest, bargap: 0.4, showlegend: false, xaxis: value, yaxis: { ...category, autorange: "reversed" } },
     alt: `Size of the file. ${models.map((m) => `${m.model}: ${bytes(m.file_bytes)}`).join(", ")}.`,
   };
-}
-
-/**
- * Roles where they tell the models apart, names otherwise.
- * @param {Measured} model
- * @param {Measured[]} models
- */
-function roleLabel(model, models) {
-  const roles = new Set(models.map(({ role }) => role));
-  return roles.size === models.length && model.role ? roleName(model.role) : model.model;
 }
 
 export class Charts {

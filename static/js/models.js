@@ -19,6 +19,16 @@ export function roleName(role) {
 }
 
 /**
+ * The role where roles tell the models apart, the name otherwise.
+ * @param {{ model: string, role?: string | null }[]} models
+ * @param {number} index
+ */
+export function shortName(models, index) {
+  const { model, role } = models[index];
+  return role && new Set(models.map((each) => each.role)).size === models.length ? roleName(role) : model;
+}
+
+/**
  * The models that the service shows unless asked for others.
  * @param {ModelList} list
  */

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { BYTES, TIME, count, digits, metric, ratioDigits, times, unitFor } from "./format.js";
-import { roleName, tone } from "./models.js";
+import { shortName, tone } from "./models.js";
 
 /**
  * @import { Unit } from "./format.js"
@@ -37,10 +37,14 @@ function ratioText({ values, words, ratio }) {
 }
 
 /** @param {Pair} pair */
-function measuredRatio(pair) {
-  if (pair.verdict === "not distinguishable") return "not distinguishable";
-  return pair.ratio >= 1 ? `${times(pair.ratio)} faster` : `${times(1 / pair.ratio)} slower`;
-}
+const distinguishable = ({ verdict }) => verdict !== "not distinguishable";
+
+/**
+ * How the times of two models stand to each other, in the words that the service's sentences use: 2.0× as fast.
+ * @param {number | null | undefined} time
+ * @param {number | null | undefined} other
+ */
+const speed = (time, other) => (time && other ? `${times(other / time)} as fast` : "");
 
 /**
  * The interval of a pair, as the ratio is told: above 1.
@@ -62,8 +66,6 @@ function groups({ models, pairs }) {
   const quality = models.find(({ test_metric }) => test_metric)?.test_metric;
   /** @type {[string, string]} */
   const smaller = ["smaller", "larger"];
-  /** @type {[string, string]} */
-  const faster = ["faster", "slower"];
   const accuracy = of((m) => m.test_metric?.value);
   const [first, second] = accuracy;
   const points = quality?.name === "accuracy" && models.length === 2 && first != null && second != null ? 100 * (first - second) : null;
@@ -85,17 +87,19 @@ function groups({ models, pairs }) {
     },
   ];
   for (const size of models[0]?.latency.map(({ batch_size }) => batch_size) ?? []) {
-    const at = of_latency(models, size);
+    const at = latencyAt(models, size);
     const pair = models.length === 2 ? pairs.find((p) => p.batch_size === size && p.a === models[0].model && p.b === models[1].model) : undefined;
-    const n = at((l) => l.n);
+    const unstable = at((l) => Number(l.unstable ?? false)).some(Boolean);
+    /** @param {(latency: Latency) => number | null | undefined} get */
+    const timed = (get) => ({ values: at(get), units: TIME, ratio: models.length === 2 ? speed(at(get)[0], at(get)[1]) : "" });
     found.push({
-      title: `${batchName(size)}${at((l) => Number(l.unstable ?? false)).some(Boolean) ? " (unstable: the machine was busy)" : ""}`,
+      title: `${batchName(size)}${unstable ? " (unstable: times varied between series)" : ""}`,
       rows: [
-        { name: "p50", values: at((l) => l.p50_us), units: TIME, words: faster, ratio: pair && measuredRatio(pair) },
-        { name: "p95", values: at((l) => l.p95_us), units: TIME, words: faster },
-        { name: "p99", values: at((l) => l.p99_us), units: TIME, words: faster },
+        { name: "p50", ...timed((l) => l.p50_us), ...(pair && { ratio: distinguishable(pair) ? `${times(pair.ratio)} as fast` : "not distinguishable" }) },
+        { name: "p95", ...timed((l) => l.p95_us) },
+        { name: "p99", ...timed((l) => l.p99_us) },
         { name: "Samples a second", values: at((l) => l.samples_per_s), format: digits, words: ["fewer", "more"] },
-        { name: "Runs measured", values: n, format: count },
+        { name: "Runs measured", values: at((l) => l.n), format: count },
       ],
     });
   }
@@ -110,10 +114,10 @@ function groups({ models, pairs }) {
       ],
     },
     {
-      title: "Start",
+      title: "Start, measured once", // so there is no ratio worth telling
       rows: [
-        { name: "Loading", values: of((m) => m.load_ms * 1000), units: TIME, words: faster },
-        { name: "First run", values: of((m) => m.first_run_ms * 1000), units: TIME, words: faster },
+        { name: "Loading", values: of((m) => m.load_ms * 1000), units: TIME },
+        { name: "First run", values: of((m) => m.first_run_ms * 1000), units: TIME },
       ],
     },
   );
@@ -124,7 +128,7 @@ function groups({ models, pairs }) {
  * @param {Measured[]} models
  * @param {number} size
  */
-function of_latency(models, size) {
+function latencyAt(models, size) {
   return (/** @type {(latency: Latency) => number | null | undefined} */ get) =>
     models.map(({ latency }) => {
       const found = latency.find(({ batch_size }) => batch_size === size);
@@ -169,7 +173,7 @@ export function reportTable(report) {
         {},
         h("td", {}),
         ...models.map(({ model, role }, i) => h("th", { scope: "col", class: `tone-${tone(role, i)}` }, h("span", { class: "swatch" }), model)),
-        withRatio && h("th", { scope: "col", class: "ratio" }, `${roleName(models[0].role)} is`),
+        withRatio && h("th", { scope: "col", class: "ratio" }, `${shortName(models, 0)} is`),
       ),
     ),
     ...groups(report).map(({ title, rows }) =>
@@ -189,13 +193,20 @@ export function reportTable(report) {
  */
 export function findings({ models, pairs }) {
   return pairs.map((pair) => {
-    const winner = models.findIndex(({ model }) => model === (pair.ratio >= 1 ? pair.a : pair.b));
-    const open = pair.verdict === "not distinguishable";
+    const winner = Math.max(0, models.findIndex(({ model }) => model === (pair.ratio >= 1 ? pair.a : pair.b)));
+    const open = !distinguishable(pair);
     return h(
       "div",
-      { class: `finding ${open ? "open" : `tone-${tone(models[winner]?.role, winner)}`}` },
+      { class: `finding ${open ? "" : `tone-${tone(models[winner].role, winner)}`}` },
       h("p", { class: "figure-number" }, open ? "≈" : times(Math.max(pair.ratio, 1 / pair.ratio))),
-      h("p", {}, batchName(pair.batch_size), h("br"), h("span", { class: "muted" }, `95 % interval ${interval(pair)}`)),
+      h(
+        "p",
+        {},
+        h("strong", {}, open ? "No difference to be told" : `${shortName(models, winner)} is faster`),
+        h("br"),
+        `${batchName(pair.batch_size)} `,
+        h("span", { class: "muted" }, `(95 % interval ${interval(pair)})`),
+      ),
     );
   });
 }
@@ -208,8 +219,8 @@ export function headline({ pairs }) {
   const [pair] = pairs;
   if (pair === undefined) return "Measured.";
   if (pair.sentence) return pair.sentence;
-  const what = pair.verdict === "not distinguishable" ? "cannot be told from" : `${measuredRatio(pair)} than`;
-  return `${pair.a} ${pair.verdict === "not distinguishable" ? "" : "is "}${what} ${pair.b} at batch size ${pair.batch_size}.`;
+  const what = distinguishable(pair) ? `is ${times(pair.ratio)} as fast as` : "and";
+  return `At batch size ${pair.batch_size}, ${pair.a} ${what} ${pair.b}${distinguishable(pair) ? "" : " are not distinguishable"}.`;
 }
 
 /** @param {Report} report */
