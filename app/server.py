@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import socket
 from types import FrameType
 
@@ -22,6 +23,7 @@ class Server(uvicorn.Server):
         self._address = address
         app = create_app(settings, self._loaded)
         self.service: Service = app.state.service
+        self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         super().__init__(
             uvicorn.Config(
@@ -42,6 +44,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; the running comparison first, for its client would wait for it to the end."""
         super().handle_exit(sig, frame)
+        self.interrupted = self.interrupted or sig == signal.SIGINT
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.service.comparer.stop()))
 
@@ -69,3 +72,5 @@ def serve(settings: Settings, listening: socket.socket) -> None:
     server.run(sockets=[listening])
     if server.service.failure is not None:
         raise server.service.failure
+    if server.interrupted:  # uvicorn raises it too, unless whoever started this process ignores the signal
+        raise KeyboardInterrupt

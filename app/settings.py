@@ -21,27 +21,27 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    models: Path = Field(Path("models"), description="folder of models, <name>/<version>/model.onnx")
-    host: str = Field("127.0.0.1", min_length=1, max_length=255, description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    device: Device = Field("auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
+    models: Path = Field(default=Path("models"), description="folder of models, <name>/<version>/model.onnx")
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
     threads: int | None = Field(
-        None, ge=1, le=256, description="threads of each model; default: the CPUs this process may use"
+        default=None, ge=1, le=256, description="threads of each model; default: the CPUs this process may use"
     )
     workers: int | None = Field(
-        None, ge=1, le=64, description="predictions computed at the same time; default: as many as CPUs"
+        default=None, ge=1, le=64, description="predictions computed at the same time; default: as many as CPUs"
     )
-    queue: int = Field(64, ge=0, le=10_000, description="predictions that may wait for a worker")
-    queue_seconds: float = Field(10, gt=0, le=600, description="longest wait for a worker")
-    twin: str | None = Field(None, pattern=NAME_PATTERN, description="the twin that answers by default")
-    max_batch: int = Field(1024, ge=1, le=1_000_000, description="most rows in one request")
-    max_body_bytes: int = Field(16 * 2**20, ge=1024, le=2**31, description="longest request body")
-    body_seconds: float = Field(30, gt=0, le=600, description="longest wait for a request body")
-    max_models: int = Field(64, ge=1, le=1000, description="most models in the folder")
-    max_model_bytes: int = Field(2**31, ge=1024, le=2**36, description="largest model file")
-    load_seconds: float = Field(120, gt=0, le=3600, description="longest reading of the model files")
-    compare_seconds: float = Field(60, gt=0, le=3600, description="longest comparison")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    queue: int = Field(default=64, ge=0, le=10_000, description="predictions that may wait for a worker")
+    queue_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for a worker")
+    twin: str | None = Field(default=None, pattern=NAME_PATTERN, description="the twin that answers by default")
+    max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
+    body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
+    max_models: int = Field(default=64, ge=1, le=1000, description="most models in the folder")
+    max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
+    load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
+    compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
 
     @field_validator("threads", "workers", "twin", mode="before")
     @classmethod

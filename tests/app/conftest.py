@@ -1,0 +1,127 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.app.graphs import CARD, LABELS, Array, classifier, heavy, publish, weights
+
+KRONECKER = weights([6, 3], seed=1)
+DENSE = weights([6, 400, 400, 3], seed=2)
+ROWS: Array = np.random.default_rng(3).random((40, 6)).astype(np.float32)
+PADDING = 48 * 2**20
+
+
+def environment(**options: object) -> dict[str, str]:
+    """This process's environment with the service's options, and without any that happen to be set here."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("KRON_")}
+    return clean | {f"KRON_{key.upper()}": str(value) for key, value in options.items()}
+
+
+class Serving:
+    """A real server in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.address = address
+        self.client = httpx.Client(base_url=address, timeout=60)
+
+    def children(self) -> set[int]:
+        return children_of(self.process.pid)
+
+    def wait_until_childless(self) -> None:
+        wait_until(lambda: not self.children())
+
+
+def children_of(pid: int) -> set[int]:
+    """Process ids of the children, from /proc."""
+    found: set[int] = set()
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        found.update(int(child) for child in path.read_text().split())
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def serving(models: Path, *, expected_code: int = 130, **options: object) -> Iterator[Serving]:
+    """A server on a free port; it is ended by Ctrl-C and has to end well."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
+        env=environment(**options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    lines = []
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        address = None
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.search(r"http://[^ ]+", line):
+                address = found.group()
+                break
+        assert address, f"no address in {lines}: {process.stderr.read()}"
+        server = Serving(process, address)
+        with server.client:
+            yield server
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == expected_code
+        assert "Traceback" not in errors, errors
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A twin with cards and samples, a plain model without a card, a padded one, a slow one."""
+    folder = tmp_path_factory.mktemp("models")
+    dense_card = CARD | {"name": "small-dense", "role": "dense", "parameters": 163600}
+    publish(folder, "small-kronecker", classifier(weights([6, 3], seed=9), card=CARD), version=9)
+    path = publish(folder, "small-kronecker", classifier(KRONECKER, card=CARD), version=10)
+    labels = np.arange(len(ROWS), dtype=np.int64) % len(LABELS)
+    np.savez_compressed(path.with_name("samples.npz"), inputs=ROWS, labels=labels)
+    publish(folder, "small-dense", classifier(DENSE, card=dense_card))
+    publish(folder, "plain", classifier(KRONECKER, outputs=("logits",)))
+    publish(folder, "padded", classifier(KRONECKER, padding_bytes=PADDING))
+    publish(folder, "heavy", heavy(width=512, products=150))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(models: Path) -> Iterator[Serving]:
+    with serving(models) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(server: Serving) -> httpx.Client:
+    return server.client

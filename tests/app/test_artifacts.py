@@ -1,0 +1,184 @@
+"""What may lie in a folder of models, and which of it is served."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from app.artifacts import Artifact, Shelf, read_folder
+from app.card import Card
+from app.errors import StartupError
+from app.repository import Repository, default_names
+from app.settings import Settings
+from tests.app.graphs import CARD, classifier, model, publish, weights
+
+LAYERS = weights([6, 3])
+GOOD = classifier(LAYERS, card=CARD)
+
+
+def read(folder: Path, **options: object) -> Shelf:
+    return asyncio.run(read_folder(Settings.model_validate({"models": folder, **options})))
+
+
+def load(folder: Path, **options: object) -> Repository:
+    return asyncio.run(Repository.load(Settings.model_validate({"models": folder, **options})))
+
+
+def test_the_highest_version_is_taken_and_unfinished_ones_are_not(tmp_path: Path) -> None:
+    for version in (2, 10):
+        publish(tmp_path, "good", GOOD, version=version)
+    (tmp_path / "good" / "11").mkdir()  # no model.onnx in it
+    (tmp_path / "good" / ".12-unfinished").mkdir()
+    publish(tmp_path, "good/.12-unfinished", GOOD, version=12)
+    publish(tmp_path, ".hidden", GOOD)
+    (tmp_path / "readme.txt").write_text("not a model")
+    shelf = read(tmp_path)
+    assert {name: artifact.version for name, artifact in shelf.artifacts.items()} == {"good": "10"}
+    assert shelf.failures == {}
+    artifact = shelf.artifacts["good"]
+    assert artifact.file_bytes == artifact.path.stat().st_size
+    assert artifact.initializer_bytes == 4 * 18
+    assert artifact.initializer_elements == 18
+    assert artifact.parameters == CARD["parameters"]
+
+
+def test_initializers_are_counted_whatever_field_they_are_in(tmp_path: Path) -> None:
+    raw = numpy_helper.from_array(np.ones((6, 2), np.float32), "raw")
+    typed = helper.make_tensor("typed", TensorProto.FLOAT, [2, 3], [0.5] * 6)
+    nodes = [helper.make_node("MatMul", ["input", "raw"], ["h"]), helper.make_node("MatMul", ["h", "typed"], ["out"])]
+    spec = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", w]) for n, w in (("input", 6), ("out", 3))]
+    publish(tmp_path, "both", model(nodes, spec[0], [spec[1]], [raw, typed]))
+    artifact = read(tmp_path).artifacts["both"]
+    assert (artifact.initializer_elements, artifact.initializer_bytes) == (18, 72)
+    assert artifact.card is None
+    assert artifact.parameters == 18
+
+
+def external() -> bytes:
+    """A model whose weights are in /etc/passwd, if anybody were to follow it there."""
+    made = classifier(LAYERS)
+    tensor = made.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/passwd")
+    return made.SerializeToString()
+
+
+def external_in_a_subgraph() -> bytes:
+    inner = helper.make_tensor("secret", TensorProto.FLOAT, [1], [0.0])
+    inner.external_data.add(key="location", value="/etc/passwd")
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    branch = helper.make_graph([helper.make_node("Identity", ["secret"], ["y"])], "branch", [], [out], [inner])
+    made = classifier(LAYERS)
+    made.graph.node.append(helper.make_node("If", ["input"], ["y"], then_branch=branch, else_branch=branch))
+    return made.SerializeToString()
+
+
+def two_inputs() -> onnx.ModelProto:
+    specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("a", "b", "out")]
+    made = model([helper.make_node("Add", ["a", "b"], ["out"])], specs[0], [specs[2]], [])
+    made.graph.input.append(specs[1])
+    return made
+
+
+def integers() -> onnx.ModelProto:
+    specs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", 3]) for name in ("input", "out")]
+    return model([helper.make_node("Neg", ["input"], ["out"])], specs[0], [specs[1]], [])
+
+
+def no_batch() -> onnx.ModelProto:
+    """Gives one number for all rows."""
+    spec = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [])
+    return model([helper.make_node("ReduceSum", ["input"], ["out"], keepdims=0)], spec, [out], [])
+
+
+def any_width() -> onnx.ModelProto:
+    specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "width"]) for name in ("input", "out")]
+    return model([helper.make_node("Relu", ["input"], ["out"])], specs[0], [specs[1]], [])
+
+
+def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(tmp_path: Path) -> None:
+    bad: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
+        "empty": (b"", "got 0 bytes"),
+        "text": (b"hello, this is no protobuf", "not an ONNX file"),
+        "truncated": (GOOD.SerializeToString()[:-60], "not an ONNX file, or a truncated one"),
+        "external": (external(), "'w0' is kept in another file, expected one self-contained file"),
+        "subgraph": (external_in_a_subgraph(), "'secret' is kept in another file"),
+        "oversized": (classifier(weights([6, 4000])), "expected 1 to 50000"),
+        "two-inputs": (two_inputs(), "got 2 inputs, expected 1"),
+        "integers": (integers(), "input 'input': got tensor(int64), expected one of tensor(float)"),
+        "no-batch": (no_batch(), "expected 1 rows for 1 input rows"),
+        "any-width": (any_width(), "got shape [-1, -1], expected [batch, fixed sizes ...]"),
+        "bad name!": (GOOD, "the name has to be letters, digits"),
+        "op": (classifier(LAYERS).SerializeToString().replace(b"MatMul", b"MatMad"), "onnxruntime refuses it"),
+    }
+    for name, (made, _) in bad.items():
+        publish(tmp_path, name, made)
+    (tmp_path / "nothing-in-it").mkdir()
+    publish(tmp_path, "good", GOOD)
+    repository = load(tmp_path, max_model_bytes=50_000)
+    assert list(repository.models) == ["good"]
+    assert repository.failures.keys() == {*bad, "nothing-in-it"}
+    for name, (_, message) in bad.items():
+        assert message in repository.failures[name]
+        assert str(tmp_path) not in repository.failures[name]
+
+
+def test_a_bad_card_or_bad_samples_do_not_keep_a_model_from_being_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = publish(tmp_path, "odd", classifier(LAYERS, card='{"labels": 7}'))
+    path.with_name("samples.npz").write_bytes(b"nothing")
+    served = load(tmp_path).models["odd"]
+    assert served.artifact.card is None
+    assert served.samples is None
+    assert "odd: card ignored: labels" in caplog.text
+    assert "odd: samples.npz ignored: cannot be read" in caplog.text
+
+
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "models", tmp_path / "outside"
+    target = publish(outside, "elsewhere", GOOD)
+    publish(inside, "good", GOOD)
+    (inside / "linked-name").symlink_to(outside / "elsewhere")
+    (inside / "linked-file" / "1").mkdir(parents=True)
+    (inside / "linked-file" / "1" / "model.onnx").symlink_to(target)
+    (inside / "alias").symlink_to(inside / "good")
+    (inside / "pipe" / "1" / "model.onnx").mkdir(parents=True)
+    shelf = read(inside)
+    assert shelf.artifacts.keys() == {"good", "alias"}
+    assert "leads out of the folder" in shelf.failures["linked-name"]
+    assert "leads out of the folder" in shelf.failures["linked-file"]
+    assert "not a regular file" in shelf.failures["pipe"]
+
+
+def test_missing_folder_and_too_many_models(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match=r"is not a folder; make one with `kronmodel train"):
+        read(tmp_path / "none")
+    for name in "abc":
+        publish(tmp_path, name, GOOD)
+    with pytest.raises(StartupError, match=r"got 3, expected at most 2 \(KRON_MAX_MODELS\)"):
+        read(tmp_path, max_models=2)
+
+
+def twin(name: str, twin_name: str, role: str) -> Artifact:
+    return Artifact(
+        name=name, version="1", path=Path(name), file_bytes=1, initializer_bytes=1, initializer_elements=1,
+        card=Card.model_validate({"twin": twin_name, "role": role}),
+    )  # fmt: skip
+
+
+def test_default_twin() -> None:
+    alpha = [twin("z-alpha-d", "alpha", "dense"), twin("a-alpha-k", "alpha", "kronecker")]
+    mnist = [twin("mnist-dense", "mnist", "dense"), twin("mnist-kronecker", "mnist", "kronecker")]
+    half = twin("half", "aaa", "dense")
+    assert default_names([*alpha, *mnist, half], None) == ["mnist-kronecker", "mnist-dense"]
+    assert default_names([*alpha, *mnist, half], "alpha") == ["a-alpha-k", "z-alpha-d"]
+    assert default_names([*alpha, half], None) == ["a-alpha-k", "z-alpha-d"]
+    assert default_names([*alpha, half], "nobody") == ["a-alpha-k", "z-alpha-d"]
+    assert default_names([half], None) == ["half"]
+    assert default_names([], None) == []

@@ -1,0 +1,44 @@
+import json
+import logging
+from typing import Any
+
+import pytest
+
+from app.card import Card
+from tests.app.graphs import CARD
+
+
+def test_unknown_keys_are_dropped_and_every_field_is_optional() -> None:
+    card = Card.parse(
+        json.dumps({"twin": "mnist", "surprise": 1, "layers": [{"kind": "Linear", "colour": "red"}]}), "m"
+    )
+    assert card is not None
+    assert card.model_dump(exclude_none=True) == {"twin": "mnist", "layers": [{"kind": "Linear"}]}
+    assert Card.parse("{}", "m") == Card()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": "many"}, "parameters: got 'many', expected a valid integer"),
+        ({"parameters": -1}, "parameters: got -1, expected greater than or equal to 0"),
+        ({"role": "big"}, "role: got 'big', expected 'kronecker' or 'dense'"),
+        ({"labels": [1, 2]}, "labels.0: got 1, expected a valid string"),
+        ({"labels": []}, "labels: got []"),
+        ({"input": {"shape": [0]}}, "input.shape.0: got 0, expected greater than or equal to 1"),
+        ({"test_metric": {"name": "accuracy"}}, "test_metric.value: missing"),
+        ({"preprocessing": "x" * 3000}, "preprocessing: got 'xxx"),
+    ],
+)
+def test_a_bad_card_is_ignored_and_logged(
+    change: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert Card.parse(json.dumps(CARD | change), "some-model") is None
+    assert f"some-model: card ignored: {message}" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"test_metric": {"name": "a", "value": NaN}}', "x" * 300_000])
+def test_what_is_no_card_is_ignored(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert Card.parse(text, "some-model") is None
+    assert "some-model: card ignored" in caplog.text

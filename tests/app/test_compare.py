@@ -1,0 +1,241 @@
+"""Comparisons by a real server: what they say, and that nothing is left of them."""
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+
+from app import probe
+from tests.app.conftest import PADDING, ROWS, Serving, is_alive, serving, wait_until
+from tests.app.graphs import CARD, classifier, publish, weights
+
+Report = dict[str, Any]
+
+
+def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+def stream(client: httpx.Client, **body: Any) -> Any:
+    return client.stream("POST", "/api/compare", json=body, headers={"Accept": "text/event-stream"})
+
+
+@pytest.fixture(scope="module")
+def told(client: httpx.Client) -> list[tuple[str, Any]]:
+    """All events of one comparison of the default twin and a padded model."""
+    names = ["small-kronecker", "small-dense", "padded"]
+    with stream(client, models=names, batch_sizes=[1, 32], threads=1) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return list(events(response))
+
+
+@pytest.fixture(scope="module")
+def report(told: list[tuple[str, Any]]) -> Report:
+    name, data = told[-1]
+    assert name == "report"
+    return dict(data)
+
+
+def test_progress_counts_up_to_the_report(told: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in told]
+    assert names == ["progress"] * (len(told) - 1) + ["report"]
+    progress = [data for _, data in told[:-1]]
+    assert progress[0]["stage"] == "memory small-kronecker"
+    assert [step["done"] for step in progress] == sorted(step["done"] for step in progress)
+    assert progress[-1]["done"] == progress[-1]["total"]
+
+
+def test_report_says_what_was_measured_on_what(report: Report) -> None:
+    assert report["settings"]["batch_sizes"] == [1, 32]
+    assert report["settings"]["inputs"] == "samples of small-kronecker"
+    assert report["environment"]["threads"] == 1
+    assert report["environment"]["niceness"] == 10
+    assert report["environment"]["provider"] == "CPUExecutionProvider"
+    assert report["environment"]["onnxruntime"]
+    assert [model["model"] for model in report["models"]] == ["small-kronecker", "small-dense", "padded"]
+    kronecker, dense, padded = report["models"]
+    assert (kronecker["role"], dense["role"], padded["role"]) == ("kronecker", "dense", None)
+    assert kronecker["macs_per_sample"] == CARD["macs_per_sample"]
+    assert kronecker["test_metric"] == CARD["test_metric"]
+    assert padded["test_metric"] is None
+    assert padded["initializer_bytes"] > PADDING
+
+
+def test_latency_is_ordered_and_complete(report: Report) -> None:
+    for model in report["models"]:
+        assert [latency["batch_size"] for latency in model["latency"]] == [1, 32]
+        for latency in model["latency"]:
+            assert 0 < latency["p50_us"] <= latency["p90_us"] <= latency["p95_us"]
+            assert (latency["p99_us"] is None) == (latency["n"] < 1000)
+            assert latency["samples_per_s"] > 0
+        assert model["load_ms"] > 0
+        assert model["first_run_ms"] > 0
+
+
+def test_very_different_models_are_told_apart(report: Report) -> None:
+    pairs = {(pair["a"], pair["b"], pair["batch_size"]): pair for pair in report["pairs"]}
+    assert len(pairs) == 6
+    pair = pairs["small-kronecker", "small-dense", 32]  # 18 weights and 163,600
+    assert pair["verdict"] == "faster"
+    assert 1.05 < pair["low"] <= pair["ratio"] <= pair["high"]
+    assert pair["sentence"].startswith("At batch size 32, small-kronecker is ")
+    assert "times as fast as small-dense" in pair["sentence"]
+    assert pairs["small-dense", "padded", 32]["verdict"] == "slower"
+    p50 = {model["model"]: model["latency"][1]["p50_us"] for model in report["models"]}
+    assert pair["ratio"] == pytest.approx(p50["small-dense"] / p50["small-kronecker"], rel=0.01)
+
+
+def test_memory_of_a_padded_model_is_larger_by_about_its_padding(report: Report) -> None:
+    def added(model: Report, key: str) -> int:
+        return int(model["memory"][key] - model["memory"]["baseline_rss_bytes"])
+
+    kronecker, _, padded = report["models"]
+    # onnxruntime may keep the file's own copy of a tensor beside its own.
+    assert 0.9 * PADDING < added(padded, "loaded_rss_bytes") - added(kronecker, "loaded_rss_bytes") < 2.5 * PADDING
+    assert added(padded, "peak_rss_bytes") >= added(padded, "loaded_rss_bytes")
+    baselines = [model["memory"]["baseline_rss_bytes"] for model in report["models"]]
+    assert max(baselines) < 1.1 * min(baselines)  # each in a process of its own, with the same things in it
+
+
+def test_the_same_model_twice_is_not_distinguishable(tmp_path: Path) -> None:
+    layers = weights([6, 300, 300, 3])
+    for name in ("one", "two"):
+        publish(tmp_path, name, classifier(layers))
+    with serving(tmp_path) as server:
+        answer = server.client.post("/api/compare", json={"models": ["one", "two"], "batch_sizes": [1, 8]})
+        assert answer.status_code == 200
+        report = answer.json()
+        assert [pair["verdict"] for pair in report["pairs"]] == ["not distinguishable"] * 2
+        assert "are not distinguishable" in report["pairs"][0]["sentence"]
+        assert report["settings"]["inputs"] == "random numbers (seed 0)"
+        server.wait_until_childless()
+
+
+def test_the_baseline_of_memory_is_an_empty_model() -> None:
+    made = onnx.load_from_string(probe.EMPTY_MODEL)
+    onnx.checker.check_model(made, full_check=True)
+    assert [node.op_type for node in made.graph.node] == ["Identity"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"models": ["plain"]}, 400, "models: got ['plain'], expected"),
+        ({"models": ["plain", "plain"]}, 400, "models: got plain, plain, expected 2 to 6 different ones"),
+        ({"models": ["plain", "nobody"]}, 404, "models: got 'nobody', expected one of: heavy"),
+        ({"models": "plain"}, 400, "models: got 'plain', expected a valid list"),
+        ({"batch_sizes": []}, 400, "batch_sizes: got [], expected"),
+        ({"batch_sizes": [0]}, 400, "batch_sizes[0]: got 0, expected greater than or equal to 1"),
+        ({"batch_sizes": [1, 2.5]}, 400, "batch_sizes[1]: got 2.5, expected a valid integer"),
+        ({"batch_sizes": [1, 1]}, 400, "batch_sizes: got [1, 1], expected different ones"),
+        ({"batch_sizes": [1025]}, 400, "batch_sizes: got 1025, expected at most 1024"),
+        ({"batch_sizes": list(range(1, 10))}, 400, "batch_sizes: got [1, 2"),
+        ({"threads": 0}, 400, "threads: got 0, expected greater than or equal to 1"),
+        ({"threads": 256}, 400, "threads: got 256, expected at most"),
+        ({"device": "tpu"}, 400, "device: got 'tpu', expected 'cpu' or 'cuda'"),
+        ({"seed": 1}, 400, "body: got the unknown key 'seed', expected batch_sizes, device, models, threads"),
+    ],
+)
+def test_compare_says_what_is_wrong(client: httpx.Client, body: Any, status: int, message: str) -> None:
+    for accept in ("application/json", "text/event-stream"):
+        answer = client.post("/api/compare", json=body, headers={"Accept": accept})
+        assert answer.status_code == status
+        assert answer.json()["error"].startswith(message)
+
+
+def test_compare_on_a_device_that_is_not_there_names_those_that_are(client: httpx.Client) -> None:
+    answer = client.post("/api/compare", json={"device": "cuda"})
+    if answer.status_code == 200:
+        pytest.skip("there is a GPU here")
+    assert answer.status_code == 400
+    assert "device: got 'cuda', expected a device of one of: " in answer.json()["error"]
+    assert "CPUExecutionProvider" in answer.json()["error"]
+
+
+def test_models_with_fixed_batch_or_infinite_outputs_are_refused_by_name(tmp_path: Path) -> None:
+    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=1))
+    publish(tmp_path, "good", classifier(weights([6, 3])))
+    publish(tmp_path, "infinite", classifier([np.full((6, 3), 3e38, np.float32)]))
+    with serving(tmp_path) as server:
+        for other, message in (
+            ("fixed", "batch_sizes: got 2, expected 1: fixed has a fixed batch size"),
+            ("infinite", "infinite: the outputs at batch size 2 are not finite"),
+        ):
+            answer = server.client.post("/api/compare", json={"models": ["good", other], "batch_sizes": [2]})
+            assert answer.status_code == 400
+            assert answer.json() == {"error": message}
+        answer = server.client.post("/api/predict", json={"inputs": [[1.0] * 6] * 2, "models": ["fixed"]})
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "inputs: got 2 rows, expected exactly 1: fixed has a fixed batch size"
+        assert server.client.post("/api/predict", json={"inputs": [[1.0] * 6], "models": ["fixed"]}).is_success
+        server.wait_until_childless()
+
+
+def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
+    client = server.client
+    with stream(client, models=["plain", "heavy"], batch_sizes=[1, 64]) as response:
+        incoming = events(response)
+        assert next(incoming)[0] == "progress"
+        answer = client.post("/api/compare", json={})
+        assert answer.status_code == 409
+        assert answer.json() == {"error": "another comparison is running; try again later"}
+        assert int(answer.headers["Retry-After"]) > 0
+        for _ in range(20):
+            assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
+        assert server.children()  # all that was answered while it ran
+    server.wait_until_childless()  # the client has left before the end
+
+
+def test_a_client_that_leaves_ends_its_comparison(server: Serving) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", httpx.URL(server.address).port or 0)
+    connection.request("POST", "/api/compare", b'{"models": ["plain", "heavy"]}')
+    assert wait_until(server.children)
+    connection.close()
+    server.wait_until_childless()
+    assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
+
+
+def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
+    with serving(models, compare_seconds=0.2) as server:
+        for accept in ("application/json", "text/event-stream"):
+            with server.client.stream(
+                "POST", "/api/compare", json={"models": ["plain", "heavy"]}, headers={"Accept": accept}
+            ) as response:
+                text = response.read().decode()
+            assert response.status_code == (504 if accept == "application/json" else 200)
+            assert '"the comparison took longer than 0.2 s (KRON_COMPARE_SECONDS)"' in text
+            assert not server.children()
+        metrics = server.client.get("/metrics").text
+        assert 'kron_comparisons_total{outcome="TimedOut"} 2.0' in metrics
+
+
+def test_ctrl_c_during_a_comparison_ends_it_and_tells_the_client(models: Path) -> None:
+    with serving(models) as server:
+        with stream(server.client, models=["plain", "heavy"]) as response:
+            incoming = events(response)
+            next(incoming)
+            children = wait_until(server.children)
+            server.process.send_signal(2)
+            last = list(incoming)[-1]
+        assert last == ("error", {"error": "the comparison was stopped: the service is shutting down"})
+        server.process.wait(timeout=30)
+        assert not any(is_alive(child) for child in children)
+
+
+def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
+    with serving(models, expected_code=-9) as server, stream(server.client, models=["plain", "heavy"]) as response:
+        next(events(response))
+        children = wait_until(server.children)
+        server.process.kill()
+        wait_until(lambda: not any(is_alive(child) for child in children))

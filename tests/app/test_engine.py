@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from app.card import Card
+from app.engine import Engine
+from app.errors import ModelError
+from app.head import Head, softmax
+from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
+
+LAYERS = weights([6, 8, 3])
+ROWS: Array = np.random.default_rng(0).random((5, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "name", "tolerance"),
+    [(TensorProto.FLOAT, "FP32", 1e-5), (TensorProto.DOUBLE, "FP64", 1e-5), (TensorProto.FLOAT16, "FP16", 5e-3)],
+)
+def test_run_agrees_with_numpy_in_every_float_type(tmp_path: Path, datatype: int, name: str, tolerance: float) -> None:
+    engine = Engine(publish(tmp_path, "m", classifier(LAYERS, datatype=datatype)), device="cpu", threads=1)
+    assert engine.inputs[0].datatype == name
+    assert engine.inputs[0].shape == (-1, 6)
+    assert engine.provider == "CPUExecutionProvider"
+    outputs = engine.run(ROWS)
+    np.testing.assert_allclose(outputs["logits"], forward(LAYERS, ROWS), atol=tolerance)
+    np.testing.assert_allclose(
+        engine.run(ROWS, ["probabilities"])["probabilities"], probabilities(LAYERS, ROWS), atol=tolerance
+    )
+    assert engine.run(ROWS, ["probabilities"]).keys() == {"probabilities"}
+
+
+def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
+    dynamic = Engine(publish(tmp_path, "dynamic", classifier(LAYERS)), device="auto", threads=2)
+    assert dynamic.fixed_batch is None
+    assert dynamic.warm_up(max_batch=1024)["logits"].shape == (32, 3)
+    assert dynamic.warm_up(max_batch=8)["logits"].shape == (8, 3)
+    fixed = Engine(publish(tmp_path, "fixed", classifier(LAYERS, batch=4)), device="cpu", threads=1)
+    assert fixed.fixed_batch == 4
+    assert fixed.warm_up(max_batch=1024)["logits"].shape == (4, 3)
+
+
+def test_what_onnxruntime_refuses_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="onnxruntime refuses it: ") as caught:
+        Engine(publish(tmp_path, "bad", b"not a model"), device="cpu", threads=1)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+PROBABILITIES = np.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "card", "head"),
+    [
+        (["logits", "probabilities"], {"labels": ["a", "b", "c"]}, Head("probabilities", ["a", "b", "c"])),
+        (["logits", "probabilities"], {"labels": ["a", "b"]}, Head("probabilities", ["0", "1", "2"])),
+        (["other", "logits"], None, Head("logits", ["0", "1", "2"], softmax=True)),
+        (["other", "more"], None, Head("other")),
+        (["other", "prediction"], {"task": "regression"}, Head("prediction")),
+        (["other"], {"task": "regression"}, Head("other")),
+    ],
+)
+def test_head_is_chosen_by_outputs_and_card(outputs: list[str], card: dict[str, object] | None, head: Head) -> None:
+    parsed = None if card is None else Card.model_validate(card)
+    assert Head.of(dict.fromkeys(outputs, PROBABILITIES), parsed) == head
+
+
+def test_head_without_a_numeric_output_is_refused() -> None:
+    with pytest.raises(ModelError, match="got no numeric output"):
+        Head.of({"label": np.array(["a"])}, None)
+
+
+def test_answers() -> None:
+    answers = Head("probabilities", ["a", "b", "c"]).answers(PROBABILITIES)
+    assert [answer["label"] for answer in answers] == ["c", "a"]
+    np.testing.assert_array_equal(answers[1]["probabilities"], PROBABILITIES[1])
+    assert Head("prediction").answers(np.array([[1.5], [2.5]])) == [{"value": 1.5}, {"value": 2.5}]
+    assert Head("prediction").answers(np.array([1.5, 2.5])) == [{"value": 1.5}, {"value": 2.5}]
+    np.testing.assert_array_equal(Head("other").answers(PROBABILITIES)[0]["value"], PROBABILITIES[0])
+
+
+def test_softmax_of_large_logits_is_finite() -> None:
+    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0.0]])

@@ -1,0 +1,24 @@
+"""What a process loads is a promise: the service has no torch, and a measuring process has next to nothing."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded_by(module: str) -> set[str]:
+    script = f"import json, sys, {module}; print(json.dumps(sorted(name.partition('.')[0] for name in sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("module", ["app.main", "app.server", "app.cli", "app.compare"])
+def test_the_service_loads_neither_torch_nor_kronmodel_nor_onnx(module: str) -> None:
+    assert not loaded_by(module) & {"torch", "kronmodel", "onnx", "plotly", "fastapi_offline"}
+
+
+def test_a_measuring_process_loads_numpy_and_onnxruntime_only() -> None:
+    own = {"app", "numpy", "onnxruntime", "cython_runtime"}  # the last one is what numpy's extensions make
+    rest = loaded_by("app.probe") - loaded_by("sys") - set(sys.stdlib_module_names) - own
+    assert not {name for name in rest if not name.startswith("_")}

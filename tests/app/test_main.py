@@ -1,0 +1,83 @@
+"""The application before it is ready, and what it says when something breaks that nobody foresaw."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from onnx import TensorProto, helper, numpy_helper
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.graphs import model, publish
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def test_alive_but_not_ready_until_the_models_are_loaded_and_never_without_any(tmp_path: Path) -> None:
+    async def main() -> None:
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
+        async with client_of(app) as client:
+            assert (await client.get("/v2/health/live")).json() == {"live": True}
+            ready = await client.get("/v2/health/ready")
+            assert ready.status_code == 503
+            assert ready.json() == {"ready": False, "error": "the models are still loading"}
+            answer = await client.post("/api/predict", json={"inputs": [[1]]})
+            assert answer.status_code == 503
+            assert answer.json() == {"error": "the models are still loading"}
+            assert answer.headers["Retry-After"] == "1"
+            async with app.router.lifespan_context(app):
+                while "still loading" in (answer := await client.get("/v2/health/ready")).json()["error"]:
+                    await asyncio.sleep(0.01)
+                assert answer.status_code == 503
+                assert answer.json()["error"].startswith("no models to serve in ")
+                assert (await client.get("/v2/health/live")).is_success
+
+    asyncio.run(main())
+
+
+def test_what_nobody_foresaw_is_an_error_like_others_and_tells_nothing(tmp_path: Path) -> None:
+    async def broken() -> None:
+        raise LookupError("a secret")
+
+    async def main() -> None:
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
+        app.add_api_route("/broken", broken)
+        async with client_of(app) as client:
+            answer = await client.get("/broken")
+            assert answer.status_code == 500
+            assert answer.json() == {"error": "internal error; the service's log says more"}
+            assert 'kron_failures_total{reason="InternalError"} 1.0' in (await client.get("/metrics")).text
+
+    asyncio.run(main())
+
+
+def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -> None:
+    """It looks up the number of rows in a table of 40."""
+    nodes = [
+        helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
+        helper.make_node("Gather", ["table", "rows"], ["zero"]),
+        helper.make_node("Add", ["input", "zero"], ["out"]),
+    ]
+    specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("input", "out")]
+    table = numpy_helper.from_array(np.zeros(40, np.float32), "table")
+    publish(tmp_path, "breaks", model(nodes, specs[0], [specs[1]], [table]))
+
+    async def main() -> None:
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
+        async with client_of(app) as client, app.router.lifespan_context(app):
+            while not (await client.get("/v2/health/ready")).is_success:
+                await asyncio.sleep(0.01)
+            assert (await client.post("/api/predict", json={"inputs": [[1, 2, 3]] * 39})).is_success
+            answer = await client.post("/api/predict", json={"inputs": [[1, 2, 3]] * 40})
+            assert answer.status_code == 500
+            assert answer.json()["error"].startswith("onnxruntime failed: ")
+            metrics = (await client.get("/metrics")).text
+            assert 'kron_predictions_total{model="breaks",outcome="error",version="1"} 1.0' in metrics
+            assert 'kron_failures_total{reason="ModelError"} 1.0' in metrics
+
+    asyncio.run(main())

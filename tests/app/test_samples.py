@@ -1,0 +1,65 @@
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.samples import SamplesError, read_samples
+
+INPUTS = np.random.default_rng(0).random((5, 2, 3)).astype(np.float32)
+LABELS = np.arange(5)
+
+
+def write(path: Path, **arrays: Any) -> Path:
+    given: dict[str, Any] = {"inputs": INPUTS, "labels": LABELS} | arrays
+    np.savez_compressed(path, **given)
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    samples = read_samples(write(tmp_path / "samples.npz"), (2, 3))
+    np.testing.assert_array_equal(samples.inputs, INPUTS)
+    np.testing.assert_array_equal(samples.labels, LABELS)
+    assert len(samples) == 5
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"inputs": INPUTS.astype(np.float64)}, r"inputs: got float64 \(5, 2, 3\), expected float32 \('n', 2, 3\)"),
+        ({"inputs": INPUTS[:, :1]}, r"inputs: got float32 \(5, 1, 3\)"),
+        ({"labels": LABELS[:4]}, r"labels: got int64 \(4,\), expected 5 numbers"),
+        ({"labels": np.array(list("abcde"))}, "labels: got <U1"),
+        ({"labels": np.array([{}] * 5, dtype=object)}, "cannot be read: .*pickle"),
+        ({"inputs": INPUTS * np.float32("nan")}, "not finite"),
+    ],
+)
+def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(SamplesError, match=message):
+        read_samples(write(tmp_path / "samples.npz", **arrays), (2, 3))
+
+
+def test_a_header_that_promises_too_much_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    description = {"descr": "<f4", "fortran_order": False, "shape": (2**40, 6)}
+    np.lib.format.write_array_header_1_0(header, description)
+    with zipfile.ZipFile(tmp_path / "samples.npz", "w") as archive:
+        archive.writestr("inputs.npy", header.getvalue())
+        archive.writestr("labels.npy", header.getvalue())
+    with pytest.raises(SamplesError, match=r"inputs\.npy: got 26388279066624 bytes, expected at most"):
+        read_samples(tmp_path / "samples.npz", (6,))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not a zip file at all"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "samples.npz").write_bytes(content)
+    with pytest.raises(SamplesError, match="cannot be read"):
+        read_samples(tmp_path / "samples.npz", (6,))
+
+
+def test_an_archive_without_labels_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "samples.npz", inputs=INPUTS)
+    with pytest.raises(SamplesError, match=r"cannot be read: .*labels"):
+        read_samples(tmp_path / "samples.npz", (2, 3))

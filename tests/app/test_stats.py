@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from app import stats
+
+
+def times_of(rng: np.random.Generator, median: float, *, runs: int = 10, drift: float = 0.0) -> stats.Times:
+    """Lognormal times (8, 5, runs) around a median of microseconds; each series has its own luck."""
+    luck = 1 + 0.02 * rng.standard_normal((8, 1, 1))
+    trend = 1 + drift * np.arange(8).reshape(8, 1, 1) / 8
+    times = 1000 * median * luck * trend * np.exp(0.05 * rng.standard_normal((8, 5, runs)))
+    return np.asarray(times.astype(np.int64))
+
+
+def test_summary() -> None:
+    times = np.arange(1, 1001, dtype=np.int64).reshape(4, 5, 50) * 1000
+    summary = stats.summary(times, batch_size=32)
+    assert (summary["n"], summary["batch_size"]) == (1000, 32)
+    assert [summary[f"p{p}_us"] for p in (50, 90, 95, 99)] == pytest.approx([500.5, 900.1, 950.05, 990.01])
+    assert summary["samples_per_s"] == pytest.approx(32 * 1000 / (500.5 * 1000 / 1e6), abs=0.1)
+    assert stats.summary(times[:, :, :49], batch_size=1)["p99_us"] is None  # 980 runs are too few for a p99
+
+
+def test_instability_is_a_drift_of_more_than_a_tenth() -> None:
+    rng = np.random.default_rng(0)
+    assert not stats.is_unstable(times_of(rng, 100))
+    assert stats.is_unstable(times_of(rng, 100, drift=0.4))
+
+
+def test_the_interval_covers_the_true_ratio_and_the_verdict_follows() -> None:
+    rng = np.random.default_rng(1)
+    a, b = stats.bootstrap_medians([times_of(rng, 100), times_of(rng, 130)], seed=0)
+    low, high = stats.interval(b / a)
+    assert low < 1.3 < high
+    assert high / low < 1.15
+    assert stats.verdict(low, high) == "faster"
+    assert stats.verdict(1 / high, 1 / low) == "slower"
+
+
+def test_the_same_distribution_twice_is_not_distinguishable() -> None:
+    rng = np.random.default_rng(2)
+    verdicts = []
+    for seed in range(20):
+        a, b = stats.bootstrap_medians([times_of(rng, 100), times_of(rng, 100)], seed)
+        verdicts.append(stats.verdict(*stats.interval(b / a)))
+    assert set(verdicts) == {"not distinguishable"}
+
+
+def test_bootstrap_is_seeded() -> None:
+    times = times_of(np.random.default_rng(3), 100)
+    first, second = (stats.bootstrap_medians([times], seed=7)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1.06, 1.2, "faster"),
+        (1.02, 1.04, "not distinguishable"),  # different, but by less than anybody cares about
+        (1.04, 1.3, "not distinguishable"),
+        (0.5, 2.0, "not distinguishable"),
+        (0.97, 0.99, "not distinguishable"),
+        (0.8, 0.9, "slower"),
+    ],
+)
+def test_verdict_has_a_practical_margin(low: float, high: float, verdict: str) -> None:
+    assert stats.verdict(low, high) == verdict
