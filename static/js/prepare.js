@@ -103,7 +103,8 @@ export function areaAverage(grey, box, width, height) {
  * @param {number} room pixels there are
  */
 function offset(centre, length, room) {
-  return Math.max(0, Math.min(room - length, Math.round(room / 2 - centre)));
+  // Halves go down, and just as well where rounding errors blur them: an even image keeps equal margins.
+  return Math.max(0, Math.min(room - length, Math.ceil(room / 2 - centre - 0.5 - 1e-6)));
 }
 
 /**

@@ -1,0 +1,79 @@
+"""A real Chromium, the real service with real models, and pages under watch."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Error, Playwright, ViewportSize, expect, sync_playwright
+
+from tests.browser.service import Service
+from tests.browser.visit import DESKTOP, Visit, new_context
+
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """A Chromium on the PATH, else Playwright's own, else the browser tests are skipped; in CI that is a failure."""
+    try:
+        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGS)
+    except Error as error:
+        reason = f"no Chromium on the PATH and none of Playwright's: {error.message.splitlines()[0]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def service(twin_repository: Path) -> Iterator[Service]:
+    with Service(twin_repository) as running:
+        yield running
+
+
+Visitor = Callable[..., Visit]
+
+
+@pytest.fixture
+def visitor(browser: Browser, service: Service) -> Iterator[Visitor]:
+    """Makes visits to the service, and at the end finds fault with them."""
+    visits: list[Visit] = []
+
+    def visit(
+        viewport: ViewportSize = DESKTOP, *, touch: bool = False, dark: bool = False, url: str = service.url
+    ) -> Visit:
+        made = Visit(new_context(browser, viewport, touch=touch, dark=dark).new_page(), url)
+        visits.append(made)
+        return made
+
+    yield visit
+    for made in visits:
+        made.page.context.close()
+    assert [problem for made in visits for problem in made.problems] == []
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """Where pictures of the page are kept; git ignores it."""
+    folder = Path(__file__).parents[2] / "build" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,74 @@
+"""The real service in a process of its own, which a test may also stop and start again."""
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+
+STARTS_WITHIN_S = 60.0
+STOPS_WITHIN_S = 15.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+class Service:
+    """`kronserve` on one port, for as long as the context lasts."""
+
+    def __init__(self, models: Path) -> None:
+        self.models = models
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "Service":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Return once it answers."""
+        command = [sys.executable, "-m", "app", "--models", str(self.models), "--host", "127.0.0.1"]
+        self._process = subprocess.Popen([*command, "--port", str(self.port)])
+        end = time.monotonic() + STARTS_WITHIN_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > end:
+                code = self._process.poll()
+                self.stop()
+                raise RuntimeError(f"the service did not start: exit status {code}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """Return once it is gone."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOPS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _answers(self) -> bool:
+        """Live, and past loading: a repository without models is live and never ready."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/v2/health/live", timeout=5):
+                pass
+            with urllib.request.urlopen(f"{self.url}/api/models", timeout=5):
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False

@@ -1,0 +1,88 @@
+"""The page when things are not as they should be."""
+
+import re
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visitor
+from tests.browser.service import Service
+from tests.browser.strokes import draw
+
+
+def write_plain_model(folder: Path) -> None:
+    """A model without a card: three features in, one number out."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["input", "weight"], ["prediction"])],
+        "plain",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["batch", 1])],
+        [helper.make_tensor("weight", TensorProto.FLOAT, [3, 1], [1.0, 2.0, 3.0])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    folder.mkdir(parents=True)
+    onnx.save(model, folder / "model.onnx")
+
+
+def test_the_service_goes_and_comes_back(visitor: Visitor, twin_repository: Path, screenshots: Path) -> None:
+    with Service(twin_repository) as service:
+        visit = visitor(url=service.url)
+        page = visit.open()
+        draw(page, "1")
+        expect(page.locator("#verdict")).to_have_text("Both read 1.")
+        service.stop()
+        page.get_by_role("button", name="Clear").click()
+        draw(page, "7")
+        expect(page.locator("#verdict")).to_have_text("No answer: The service cannot be reached.")
+        expect(page.locator("#gone")).to_be_visible()
+        expect(page.get_by_role("alert")).to_have_text("The service cannot be reached.")
+        page.get_by_role("button", name="Run the comparison").click()
+        expect(page.locator("#compare-message")).to_have_text("No comparison: The service cannot be reached.")
+        page.screenshot(path=screenshots / "service-gone.png")
+
+        service.start()
+        page.get_by_role("button", name="Try now").click()
+        expect(page.locator("#verdict")).to_have_text("Both read 7.")  # what was drawn meanwhile
+        expect(page.locator("#gone")).to_be_hidden()
+        visit.problems = [problem for problem in visit.problems if "ERR_CONNECTION" not in problem]
+
+
+def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_repository: Path) -> None:
+    with Service(twin_repository) as service:
+        visit = visitor(url=service.url)
+        page = visit.open()
+        service.stop()
+        draw(page, "7")
+        expect(page.locator("#gone")).to_be_visible()
+        service.start()
+        expect(page.locator("#gone")).to_be_hidden()
+        expect(page.locator("#verdict")).to_have_text("Both read 7.")
+        visit.problems = [problem for problem in visit.problems if "ERR_CONNECTION" not in problem]
+
+
+def test_the_service_goes_while_it_measures(visitor: Visitor, twin_repository: Path) -> None:
+    with Service(twin_repository) as service:
+        visit = visitor(url=service.url)
+        page = visit.open()
+        page.get_by_role("button", name="Run the comparison").click()
+        expect(page.locator("#stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
+        service.stop()
+        expect(page.locator("#compare-message")).to_have_text(re.compile("^No comparison: .+"))
+        expect(page.locator("#running")).to_be_hidden()
+        visit.problems = [problem for problem in visit.problems if "net::ERR_" not in problem]
+
+
+def test_a_model_without_a_card_gets_words_instead_of_a_pad(
+    visitor: Visitor, tmp_path: Path, screenshots: Path
+) -> None:
+    write_plain_model(tmp_path / "plain" / "1")
+    with Service(tmp_path) as service:
+        page = visitor(url=service.url).load()
+        expect(page.locator("#verdict")).to_contain_text("plain has no model card")
+        expect(page.locator("#pad")).to_be_hidden()
+        expect(page.locator(".card")).to_contain_text("plain")
+        expect(page.locator("#structure")).to_be_hidden()
+        expect(page.get_by_role("button", name="Run the comparison")).to_be_disabled()
+        page.screenshot(path=screenshots / "no-card.png")

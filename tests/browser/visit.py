@@ -1,0 +1,67 @@
+"""A page under watch: whatever a visitor's browser would complain about fails the test."""
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize, expect
+
+PLOTLY = "/static/vendor/plotly.min.js"
+DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+
+
+@dataclass
+class Visit:
+    """One browser page at one address."""
+
+    page: Page
+    url: str
+    problems: list[str] = field(default_factory=list)
+    """Errors on the console (content policy and missing files among them), uncaught ones, requests to elsewhere."""
+    requests: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
+        self.page.on("request", self._request)
+
+    def open(self) -> Page:
+        """Load the page and wait for its models and samples."""
+        self.load()
+        expect(self.page.locator(".card[data-model]").first).to_be_visible()
+        expect(self.page.locator(".sample").first).to_be_visible()
+        return self.page
+
+    def load(self) -> Page:
+        """Load the page, whatever its models."""
+        self.page.goto(self.url)
+        expect(self.page.locator("#answers")).not_to_have_attribute("aria-busy", "true")
+        return self.page
+
+    def asked_for(self, path: str) -> bool:
+        """Whether the page has requested this path."""
+        return any(urlsplit(request.url).path == path for request in self.requests)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(f"{message.type}: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        self.requests.append(request)
+        if request.url.startswith(("data:", "blob:")):
+            return
+        if urlsplit(request.url).netloc != urlsplit(self.url).netloc:
+            self.problems.append(f"leaves the origin: {request.url}")
+
+
+def new_context(browser: Browser, viewport: ViewportSize, *, touch: bool = False, dark: bool = False) -> BrowserContext:
+    """A fresh profile; patient, as the machine may be busy."""
+    context = browser.new_context(
+        viewport=viewport,
+        has_touch=touch,
+        is_mobile=touch,
+        device_scale_factor=2 if touch else 1,
+        color_scheme="dark" if dark else "light",
+    )
+    context.set_default_timeout(60_000)
+    return context
