@@ -212,9 +212,11 @@ def _zero_sum_orthogonal(rows: int, columns: int, gain: float) -> Tensor:
     columns where there are more rows than that space has dimensions.
     """
     if columns == 1:
-        return nn.init.orthogonal_(torch.empty(rows, 1), gain * math.sqrt(rows))
+        column: Tensor = nn.init.orthogonal_(torch.empty(rows, 1), gain * math.sqrt(rows))
+        return column
     free = columns - 1
-    inner = nn.init.orthogonal_(torch.empty(rows, free), gain * math.sqrt(max(1.0, rows / free)))
+    inner: Tensor = nn.init.orthogonal_(torch.empty(rows, free), gain * math.sqrt(max(1.0, rows / free)))
     # An orthonormal basis of the vectors that sum to zero: all but the first column, which is constant.
     basis, _ = torch.linalg.qr(torch.cat([torch.ones(columns, 1), torch.eye(columns)[:, :free]], dim=1))
-    return inner @ basis[:, 1:].T
+    matrix: Tensor = inner @ basis[:, 1:].T
+    return matrix

@@ -84,7 +84,7 @@ def _write(publication: Publication, folder: Path) -> Path:
         file.write(publication.model.SerializeToString())
         os.fsync(file.fileno())
     with (folder / "samples.npz").open("wb") as file:
-        np.savez_compressed(file, inputs=publication.inputs, labels=publication.labels)
+        np.savez_compressed(file, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
         os.fsync(file.fileno())
     _sync_folder(folder)
     return folder

@@ -67,7 +67,8 @@ def test_files_are_found_under_the_data_folder_and_read(small, tmp_path, plain) 
 
 def test_download_into_the_cache_and_found_there_the_next_time(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
     arrays, files, packed = small
-    cache, notes = tmp_path / "cache", []
+    notes: list[str] = []
+    cache = tmp_path / "cache"
     with serving(write(tmp_path / "mirror", packed)) as mirror:
         dead = "http://127.0.0.1:9/"  # a mirror that can't be reached is not the last one
         found = mnist.find(notes.append, data_home="", cache=cache, mirrors=(dead, mirror), files=files)

@@ -42,6 +42,7 @@ def test_dual_layer_is_the_two_layer_dense_network(order: Any) -> None:
     want: Tensor = dense_dual(x, layer.a[:lefts], layer.b[:lefts], left_bias, zero, "left") + dense_dual(
         x, layer.a[lefts:], layer.b[lefts:], right_bias, zero, "right"
     )
+    assert layer.bias is not None
     torch.testing.assert_close(layer(x), want + layer.bias)
 
 

@@ -1,0 +1,121 @@
+"""Training on the 5,000 genuine digits."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kronmodel import DenseConfig, KroneckerConfig, Network, build
+from kronmodel.data import Dataset
+from kronmodel.errors import TrainingError
+from kronmodel.recipes import RECIPES
+from kronmodel.train import Progress, TrainConfig, accuracy, train
+
+KRONECKER = KroneckerConfig(in_shape=(28, 28), hidden=((16, 12),), out_shape=(2, 5), rank=2)
+SHORT = TrainConfig(epochs=2, batch_size=100, learning_rate=1e-2)
+
+
+def trained(config: KroneckerConfig | DenseConfig, training: TrainConfig, data: Dataset) -> tuple[Network, Any]:
+    torch.manual_seed(training.seed)
+    network = build(config)
+    return network, train(network, data, training)
+
+
+@pytest.mark.parametrize("config", [KRONECKER, KRONECKER.dense()])
+def test_training_learns_and_reports_what_it_did(config: KroneckerConfig | DenseConfig, digits: Dataset) -> None:
+    reports: list[Progress] = []
+    torch.manual_seed(0)
+    network = build(config)
+    result = train(network, digits, replace(SHORT, epochs=4), reports.append)
+    assert result.test_accuracy > 0.85
+    assert result.test_accuracy == result.epoch_accuracies[-1]
+    assert len(result.epoch_accuracies) == 4
+    assert result.steps == 4 * 40
+    assert 0 < result.ms_per_step / 1000 < result.train_seconds
+    assert [now.test_accuracy for now in reports if now.test_accuracy is not None] == list(result.epoch_accuracies)
+    assert (reports[-1].step, reports[-1].steps, reports[-1].epoch) == (160, 160, 4)
+
+
+def test_the_last_batch_of_an_epoch_is_not_dropped(digits: Dataset) -> None:
+    assert trained(KRONECKER, replace(SHORT, epochs=1, batch_size=1024), digits)[1].steps == 4
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits: Dataset) -> None:
+    first, again, other = (
+        trained(KRONECKER, replace(SHORT, epochs=1, seed=seed), digits)[0].state_dict() for seed in (3, 3, 4)
+    )
+    for name, tensor in first.items():
+        assert torch.equal(tensor, again[name]), name
+        assert not torch.equal(tensor, other[name]), name
+
+
+def test_plain_sgd_at_a_constant_rate_is_the_textbook_update(digits: Dataset) -> None:
+    """Three steps against gradients of our own, on the very batches."""
+    few = replace(digits, x_train=digits.x_train[:30], y_train=digits.y_train[:30])
+    config = TrainConfig(epochs=1, batch_size=10, optimizer="sgd", learning_rate=0.1, schedule="constant", seed=5)
+    network, _ = trained(DenseConfig(in_features=784, hidden=(), out_features=10), config, few)
+
+    torch.manual_seed(5)
+    linear = build(DenseConfig(in_features=784, hidden=(), out_features=10)).layers[0]
+    assert isinstance(linear, nn.Linear)
+    weight, bias = linear.weight.detach().double().numpy(), linear.bias.detach().double().numpy()
+    for batch in torch.randperm(30, generator=torch.Generator().manual_seed(5)).split(10):
+        x, y = few.x_train[batch].astype(np.float64), few.y_train[batch]
+        logits = x @ weight.T + bias
+        softmax = np.exp(logits - logits.max(1, keepdims=True))
+        error = (softmax / softmax.sum(1, keepdims=True) - np.eye(10)[y]) / 10
+        weight, bias = weight - 0.1 * error.T @ x, bias - 0.1 * error.sum(0)
+    np.testing.assert_allclose(network.state_dict()["layers.0.weight"].numpy(), weight, atol=1e-6)
+    np.testing.assert_allclose(network.state_dict()["layers.0.bias"].numpy(), bias, atol=1e-6)
+
+
+def test_divergence_stops_with_a_clear_message(digits: Dataset) -> None:
+    config = TrainConfig(epochs=2, optimizer="sgd", learning_rate=1e30, schedule="constant")
+    with pytest.raises(TrainingError, match=r"diverged in epoch 1: the loss is (nan|inf); try a lower learning rate"):
+        trained(KRONECKER, config, digits)
+
+
+def test_accuracy_is_the_share_of_largest_logits_at_the_label() -> None:
+    x = torch.randn(5000, 3)
+    y = torch.randint(0, 3, (5000,))
+    expected = float((x.numpy().argmax(1) == y.numpy()).mean())
+    assert accuracy(nn.Identity(), x, y) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number between 1 and 100000, got 0"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"learning_rate": 0.0}, "learning_rate must be a number above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be"),
+        ({"weight_decay": -0.1}, "weight_decay must be"),
+        ({"optimizer": "adam"}, "optimizer must be adamw or sgd, got 'adam'"),
+        ({"schedule": "cosine"}, "schedule must be one-cycle or constant, got 'cosine'"),
+    ],
+)
+def test_settings_out_of_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SHORT, **changes)
+
+
+def test_weights_and_multiply_adds_of_the_published_networks() -> None:
+    """The table in arXiv 2204.04273; its rank 2 counts an output bias for each branch, of which we keep one."""
+    paper = RECIPES["paper"]
+    shapes: Any = {"in_shape": (28, 28), "hidden": paper.hidden, "out_shape": (2, 5), "activation": "tanh"}
+    rank_1, rank_2 = (build(KroneckerConfig(rank=rank, **shapes)) for rank in (1, 2))
+    dense = build(KroneckerConfig(rank=1, **shapes).dense())
+    assert rank_1.parameter_count == 6_534
+    assert rank_2.parameter_count + (784 + 784 + 10) == 13_068
+    assert dense.parameter_count == 1_238_730
+    assert dense.macs_per_sample == 2 * 784 * 784 + 7_840
+    assert [card["macs_per_sample"] for card in rank_1.layer_cards()] == [43_904, 43_904, 1_848]
+    assert (paper.rank, paper.kronecker, paper.dense) == (
+        1,
+        TrainConfig(epochs=20, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="constant"),
+        paper.kronecker,
+    )
