@@ -1,12 +1,14 @@
 """A comparison for people, at the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from app.card import TestMetric
 from app.compare import Progress as OnProgress
 from app.schemas import ComparedModel, Report
 
@@ -35,48 +37,60 @@ def print_report(report: Report) -> None:
     """The report as tables and sentences on standard output."""
     console = Console()
     environment = report.environment
+    threads = f"{environment.threads} thread{'s' if environment.threads > 1 else ''}"
     console.print(
-        f"{environment.cpu}, {environment.cores} CPUs; onnxruntime {environment.onnxruntime}, "
-        f"{environment.provider}, {environment.threads} threads; inputs: {report.settings.inputs}",
+        f"{environment.cpu}, {environment.cores} CPUs, onnxruntime {environment.onnxruntime}, {environment.provider}, "
+        f"{threads}; inputs: {report.settings.inputs}",
         highlight=False,
+        soft_wrap=True,
     )
-    sizes = Table("model", *(_right(name) for name in _SIZE_COLUMNS), title="Size and memory")
-    for model in report.models:
-        sizes.add_row(model.model, *_sizes(model))
-    times = Table("model", *(_right(name) for name in _TIME_COLUMNS), title="Latency")
-    for model in report.models:
-        for latency in model.latency:
-            p99 = "" if latency.p99_us is None else f"{latency.p99_us:,.1f}"
-            times.add_row(
-                model.model, str(latency.batch_size), f"{latency.n:,}", f"{latency.p50_us:,.1f}",
-                f"{latency.p90_us:,.1f}", f"{latency.p95_us:,.1f}", p99, f"{latency.samples_per_s:,.0f}",
-                "unstable" if latency.unstable else "",
-            )  # fmt: skip
-    console.print(sizes, times)
+    console.print(_sizes(report.models), _times(report.models), highlight=False)
     for pair in report.pairs:
-        console.print(pair.sentence, highlight=False)
+        console.print(pair.sentence, highlight=False, soft_wrap=True)
+    for model in report.models:
+        sizes = ", ".join(str(latency.batch_size) for latency in model.latency if latency.unstable)
+        if sizes:
+            console.print(
+                f"Unstable: {model.model} at batch size {sizes}; the machine was busy, or its clock rate changed.",
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
-_SIZE_COLUMNS = ("test", "parameters", "MACs", "file", "load ms", "first run ms", "memory", "peak")
-_TIME_COLUMNS = ("batch", "runs", "p50 µs", "p90 µs", "p95 µs", "p99 µs", "samples/s", "")
+def _sizes(models: Sequence[ComparedModel]) -> Table:
+    """A row per measure, a column per model."""
+    table = Table("", *(Column(model.model, justify="right") for model in models), box=SIMPLE_HEAD)
+    rows: dict[str, Callable[[ComparedModel], str]] = {
+        "test metric": lambda model: "" if model.test_metric is None else _metric(model.test_metric),
+        "parameters": lambda model: f"{model.parameters:,}",
+        "multiply-adds a sample": lambda model: "" if model.macs_per_sample is None else f"{model.macs_per_sample:,}",
+        "file": lambda model: _megabytes(model.file_bytes),
+        "load": lambda model: f"{model.load_ms:,.1f} ms",
+        "first run": lambda model: f"{model.first_run_ms:,.2f} ms",
+        "memory, loaded": lambda model: _over_baseline(model.memory.loaded_rss_bytes, model.memory.baseline_rss_bytes),
+        "memory, peak": lambda model: _over_baseline(model.memory.peak_rss_bytes, model.memory.baseline_rss_bytes),
+    }
+    for name, cell in rows.items():
+        table.add_row(name, *map(cell, models))
+    return table
 
 
-def _right(name: str) -> Column:
-    return Column(name, justify="right")
+def _times(models: Sequence[ComparedModel]) -> Table:
+    """A row per model and batch size, microseconds."""
+    names = ("batch", "runs", "p50 µs", "p90 µs", "p99 µs", "samples/s")
+    table = Table("model", *(Column(name, justify="right", no_wrap=True) for name in names), box=SIMPLE_HEAD)
+    for model in models:
+        for latency in model.latency:
+            percentiles = (latency.p50_us, latency.p90_us, latency.p99_us)
+            cells = ("" if value is None else f"{value:,.1f}" for value in percentiles)
+            table.add_row(
+                model.model, str(latency.batch_size), f"{latency.n:,}", *cells, f"{latency.samples_per_s:,.0f}"
+            )
+    return table
 
 
-def _sizes(model: ComparedModel) -> list[str]:
-    memory, metric = model.memory, model.test_metric
-    return [
-        "" if metric is None else f"{metric.value:.4f}",
-        f"{model.parameters:,}",
-        "" if model.macs_per_sample is None else f"{model.macs_per_sample:,}",
-        _megabytes(model.file_bytes),
-        f"{model.load_ms:,.1f}",
-        f"{model.first_run_ms:,.2f}",
-        _over_baseline(memory.loaded_rss_bytes, memory.baseline_rss_bytes),
-        _over_baseline(memory.peak_rss_bytes, memory.baseline_rss_bytes),
-    ]
+def _metric(metric: TestMetric) -> str:
+    return f"{metric.name} {metric.value:.4f}"
 
 
 def _over_baseline(size: int | None, baseline: int | None) -> str:

@@ -40,7 +40,15 @@ def test_compare_prints_one_json_object(models: Path) -> None:
 def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
     done = run("compare", "--batch-sizes", "2", models=models, threads=1)
     assert done.returncode == 0
-    for text in ("Size and memory", "Latency", "small-kronecker", "small-dense", "p50", "At batch size 2", "1 thread"):
+    for text in (
+        "parameters",
+        "small-kronecker",
+        "small-dense",
+        "p50 µs",
+        "memory, peak",
+        "At batch size 2",
+        "1 thread",
+    ):
         assert text in done.stdout
 
 
