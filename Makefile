@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint format clean
+.PHONY: setup demo train serve test lint bench-paper format clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +39,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The published accuracies beside ours, three seeds each.
+bench-paper: setup
+	$(BIN)/python -m benchmarks.paper
 
 format: setup
 	$(BIN)/ruff check --fix .

