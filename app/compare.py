@@ -98,7 +98,7 @@ async def _measure(
     started, start = datetime.now(UTC), time.perf_counter()
     sizes = request.batch_sizes
     device = request.device or settings.device
-    threads = request.threads or settings.threads or available_cpus()
+    threads = request.threads or settings.threads_used
     total = len(artifacts) + SERIES * len(sizes)
     cells = len(artifacts) * len(sizes)
     job = {

@@ -14,6 +14,14 @@ def available_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path 
     return max(1, int(min([affinity(), *quotas])))
 
 
+def threads_each(workers: int) -> int:
+    """Threads of one run when `workers` of them may run at the same time: together no more than there are CPUs.
+
+    More would only wait for each other, and small networks lose more by a hand-over than a second thread computes.
+    """
+    return max(1, available_cpus() // workers)
+
+
 def affinity() -> int:
     """CPUs in this process's affinity mask; on systems that have none, all CPUs."""
     if hasattr(os, "sched_getaffinity"):

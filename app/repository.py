@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.artifacts import Artifact, read_folder
-from app.cpus import available_cpus
 from app.errors import ModelError, NotFound
 from app.model import Model
 from app.settings import Settings
@@ -30,13 +29,16 @@ class Repository:
             StartupError: no folder, too many models, or the device cannot be had.
         """
         shelf = await read_folder(settings)
-        threads = settings.threads or available_cpus()
         models: dict[str, Model] = {}
         failures = dict(shelf.failures)
         for name, artifact in sorted(shelf.artifacts.items()):
             try:
                 models[name] = await asyncio.to_thread(
-                    Model.load, artifact, device=settings.device, threads=threads, max_batch=settings.max_batch
+                    Model.load,
+                    artifact,
+                    device=settings.device,
+                    threads=settings.threads_used,
+                    max_batch=settings.max_batch,
                 )
             except ModelError as error:
                 failures[name] = f"version {artifact.version}: {error}"

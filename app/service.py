@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 
 from app.compare import Comparer
-from app.cpus import available_cpus
 from app.errors import Overloaded, StartupError
 from app.metrics import Metrics
 from app.pool import Pool
@@ -26,9 +25,7 @@ class Service:
     def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.pool = Pool(
-            workers=settings.workers or available_cpus(), queue=settings.queue, queue_seconds=settings.queue_seconds
-        )
+        self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
         self.comparer = Comparer(settings)
         self.failure: StartupError | None = None
         self._repository: Repository | None = None

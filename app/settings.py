@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -26,7 +27,7 @@ class Settings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
     threads: int | None = Field(
-        default=None, ge=1, le=256, description="threads of each model; default: the CPUs this process may use"
+        default=None, ge=1, le=256, description="threads of one prediction; default: CPUs / workers, so 1"
     )
     workers: int | None = Field(
         default=None, ge=1, le=64, description="predictions computed at the same time; default: as many as CPUs"
@@ -42,6 +43,16 @@ class Settings(BaseModel):
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
+
+    @property
+    def workers_used(self) -> int:
+        """Predictions computed at the same time."""
+        return self.workers or available_cpus()
+
+    @property
+    def threads_used(self) -> int:
+        """Threads of one prediction."""
+        return self.threads or threads_each(self.workers_used)
 
     @field_validator("threads", "workers", "twin", mode="before")
     @classmethod

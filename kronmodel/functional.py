@@ -73,9 +73,8 @@ def kron_dual(
     def middle(z: Tensor) -> Tensor:
         if inner_bias is None:
             return activation(z)
-        # The branches of z lie one below the other (left) or side by side (right); so must those of the bias.
-        c = inner_bias if order == "left" else inner_bias.transpose(0, 1)
-        return activation(z + c.reshape(z.shape[-2:]))
+        # To the layout of _two_products: the branches of each row together (left), or side by side (right).
+        return activation(z + inner_bias.transpose(0, 1).reshape(z.shape[-2:]))
 
     return _two_products(x, a, b, order, middle=middle, bias=bias)
 
@@ -89,22 +88,22 @@ def _two_products(
     middle: Callable[[Tensor], Tensor] | None = None,
     bias: Tensor | None,
 ) -> Tensor:
-    """Both factors of all branches as two matrix products, with ``middle`` applied to what lies between."""
+    """Both factors of all branches as two matrix products, with ``middle`` applied to what lies between.
+
+    The branches are interleaved row by row, so that what the first product gives only needs another shape, not
+    another order in memory, to let the second one sum over the branches.
+    """
     (r, m1, n1), (_, m2, n2) = a.shape, b.shape
     lead = x.shape[:-1]
     x = x.reshape(*lead, n1, n2)
     if order == "left":
-        z = a.reshape(r * m1, n1) @ x  # (*, r * m1, n2)
+        z = a.transpose(0, 1).reshape(m1 * r, n1) @ x  # (*, m1 * r, n2)
         z = middle(z) if middle else z
-        if r > 1:  # one product over all branches: lay them side by side
-            z = z.reshape(*lead, r, m1, n2).transpose(-3, -2).reshape(*lead, m1, r * n2)
-        y = z @ b.transpose(1, 2).reshape(r * n2, m2)  # (*, m1, m2)
+        y = z.reshape(*lead, m1, r * n2) @ b.transpose(1, 2).reshape(r * n2, m2)  # (*, m1, m2)
     else:
         z = x @ b.reshape(r * m2, n2).T  # (*, n1, r * m2)
         z = middle(z) if middle else z
-        if r > 1:
-            z = z.reshape(*lead, n1, r, m2).transpose(-3, -2).reshape(*lead, r * n1, m2)
-        y = a.transpose(0, 1).reshape(m1, r * n1) @ z  # (*, m1, m2)
+        y = a.permute(1, 2, 0).reshape(m1, n1 * r) @ z.reshape(*lead, n1 * r, m2)  # (*, m1, m2)
     y = y.reshape(*lead, m1 * m2)
     return y if bias is None else y + bias
 
