@@ -32,7 +32,10 @@ train: setup
 serve: setup
 	$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
 
+# A browser on the PATH is taken as it is; where there is none, Playwright fetches its own if it can.
 test: setup
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || timeout 600 $(BIN)/playwright install chromium \
+		|| echo "no browser to be had; the browser tests will say so" >&2
 	$(BIN)/python -m pytest
 
 lint: setup

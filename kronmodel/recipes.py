@@ -42,7 +42,7 @@ RECIPES = {
     "default": Recipe(
         summary="GELU, AdamW, one-cycle learning rate, 10 epochs",
         hidden=((28, 28), (28, 28)),
-        rank=4,
+        rank=2,
         activation="gelu",
         kronecker=TrainConfig(epochs=10, learning_rate=1e-2),
         # Dense layers of this width want a smaller step; each twin gets the rate that suits it.

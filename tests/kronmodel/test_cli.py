@@ -43,7 +43,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
         path = Path(model["path"])
         assert path == trained_twin.repository / f"mnist-{role}" / "1" / "model.onnx"
         onnx.checker.check_model(path, full_check=True)
-    assert models["kronecker"]["parameters"] == 21_402
+    assert models["kronecker"]["parameters"] == 11_490
     assert models["dense"]["parameters"] == 1_238_730
     assert models["kronecker"]["test_accuracy"] > 0.93
 

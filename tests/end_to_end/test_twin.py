@@ -1,0 +1,81 @@
+"""The whole path: what was trained is what is served, to the last digit."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from app import cli as kronserve
+from kronmodel.data import load
+from tests.app.conftest import Serving, serving
+from tests.conftest import Twin
+
+
+@pytest.fixture(scope="module")
+def server(trained_twin: Twin) -> Iterator[Serving]:
+    with serving(trained_twin.repository) as running:
+        yield running
+
+
+def test_the_served_accuracy_is_the_trained_one(server: Serving, trained_twin: Twin) -> None:
+    """The whole test set through the API, against what training reported."""
+    card = server.client.get("/api/models/mnist-dense").json()["card"]
+    data = load(card["data"]["name"], lambda line: None)
+    assert card["data"]["sha256"] == data.sha256
+    right = {"mnist-kronecker": 0, "mnist-dense": 0}
+    agreed = 0.0
+    for start in range(0, len(data.x_test), 500):
+        rows, truth = data.x_test[start : start + 500], data.y_test[start : start + 500]
+        answer = server.client.post("/api/predict", json={"inputs": rows.tolist()}).json()
+        agreed += answer["agreement"] * len(rows)
+        for result in answer["results"]:
+            labels = np.array([output["label"] for output in result["outputs"]], dtype=int)
+            right[result["model"]] += int((labels == truth).sum())
+    for role in ("kronecker", "dense"):
+        reported = trained_twin.summary["models"][role]["test_accuracy"]
+        # A sample on the border between two classes may fall either way by rounding.
+        assert right[f"mnist-{role}"] / len(data.x_test) == pytest.approx(reported, abs=3 / len(data.x_test))
+    assert 0.9 < agreed / len(data.x_test) <= 1
+
+
+def test_samples_are_test_digits_of_every_class(server: Serving) -> None:
+    answer = server.client.get("/api/models/mnist-kronecker/samples", params={"limit": 10}).json()
+    assert answer["labels"] == list("0123456789")
+    assert answer["total"] == 100
+    image = np.array(answer["inputs"][3], dtype=np.float32)
+    data = load(server.client.get("/api/models/mnist-kronecker").json()["card"]["data"]["name"], lambda line: None)
+    (matches,) = np.nonzero((data.x_test == image).all(1))
+    assert data.y_test[matches].tolist() == [3]
+
+
+def test_both_members_answer_by_default_and_an_image_may_be_shaped(server: Serving) -> None:
+    sample = server.client.get("/api/models/mnist-kronecker/samples", params={"limit": 1}).json()["inputs"][0]
+    flat = server.client.post("/api/predict", json={"inputs": [sample]}).json()
+    shaped = server.client.post("/api/predict", json={"inputs": [np.reshape(sample, (28, 28)).tolist()]}).json()
+    assert [result["model"] for result in flat["results"]] == ["mnist-kronecker", "mnist-dense"]
+    for one, other in zip(flat["results"], shaped["results"], strict=True):
+        assert one["outputs"] == other["outputs"]
+
+
+def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", "mnist-kronecker", "mnist-dense", "--models", str(trained_twin.repository), "--json"]
+    assert kronserve.main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    kronecker, dense = report["models"]
+    assert (kronecker["role"], dense["role"]) == ("kronecker", "dense")
+    assert dense["parameters"] == 1_238_730
+    assert kronecker["parameters"] < dense["parameters"] / 100
+    assert kronecker["file_bytes"] < dense["file_bytes"] / 40
+    assert kronecker["macs_per_sample"] < dense["macs_per_sample"] / 6
+    assert kronecker["test_metric"]["value"] == trained_twin.summary["models"]["kronecker"]["test_accuracy"]
+    added = [model["memory"]["loaded_rss_bytes"] - model["memory"]["baseline_rss_bytes"] for model in report["models"]]
+    assert added[1] - added[0] > 3_000_000  # of 4.9 MB of weights
+    assert [pair["batch_size"] for pair in report["pairs"]] == [1, 32]
+    assert report["pairs"][0]["verdict"] == "faster"
+
+
+def test_health(server: Serving) -> None:
+    assert httpx.get(f"{server.address}/v2/health/live").json() == {"live": True}
+    assert httpx.get(f"{server.address}/v2/health/ready").json() == {"ready": True}
