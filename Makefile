@@ -34,8 +34,8 @@ serve: setup
 
 # A browser on the PATH is taken as it is; where there is none, Playwright fetches its own if it can.
 test: setup
-	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || timeout 600 $(BIN)/playwright install chromium \
-		|| echo "no browser to be had; the browser tests will say so" >&2
+	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
+		timeout 600 $(BIN)/playwright install chromium || echo "no browser to be had; the browser tests will say so" >&2
 	$(BIN)/python -m pytest
 
 lint: setup
