@@ -56,18 +56,18 @@ def _print_epoch(console: Console, name: str, epochs: int, now: train.Progress) 
 def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
     """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
     table = Table(title="Kronecker and dense, side by side" if len(models) == 2 else None)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for model in models.values():
         table.add_column(f"{model['name']} v{model['version']}", justify="right")
     rows = (
         ("test accuracy", "test_accuracy", "{:.2%}"),
         ("weights", "parameters", "{:,}"),
         ("multiply-adds a sample", "macs_per_sample", "{:,}"),
-        ("training, seconds", "train_seconds", "{:,.1f}"),
-        ("training, ms a step (median)", "ms_per_step", "{:.2f}"),
+        ("training seconds", "train_seconds", "{:,.1f}"),
+        ("median ms a step", "ms_per_step", "{:.2f}"),
     )
     if len(models) == 2:
-        table.add_column("dense ÷ Kronecker", justify="right")
+        table.add_column("ratio", justify="right")
     for title, key, form in rows:
         cells = [form.format(model[key]) for model in models.values()]
         if len(models) == 2:
