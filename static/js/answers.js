@@ -63,8 +63,8 @@ export class AnswerCard {
           {},
           h("div", {}, h("dt", {}, "sure"), h("dd", {}, this.sure)),
           h("div", {}, h("dt", {}, "computed in"), h("dd", {}, this.time)),
+          h("div", { class: "judged" }, h("dt", {}, "that is"), h("dd", {}, this.truth)),
         ),
-        this.truth,
       ),
       h("ul", { class: "bars", "aria-label": "Probability of each label" }, ...this.rows.map(({ row }) => row)),
       h(
@@ -112,7 +112,7 @@ export class AnswerCard {
     this.label.classList.toggle("long", label.length > 2);
     this.sure.textContent = probability(Math.max(...probabilities));
     this.time.textContent = duration(result.compute_us);
-    this.truth.textContent = truth === null ? "" : truth === label ? "right" : `wrong: it is ${truth}`;
+    this.truth.textContent = truth === null ? "" : truth === label ? "right" : "wrong";
     this.truth.classList.toggle("wrong", truth !== null && truth !== label);
     const order = probabilities.map((_, i) => i);
     if (order.length > MAX_BARS) order.sort((a, b) => probabilities[b] - probabilities[a]);

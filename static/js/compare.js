@@ -44,14 +44,14 @@ export class CompareView {
   open(models) {
     this.models = models.map(({ name }) => name);
     this.run.disabled = models.length < 2;
-    this.message.textContent = models.length < 2 ? "A comparison takes two models; the service has one to show." : "";
+    this.#say(models.length < 2 ? "A comparison takes two models to show, and there are not that many." : "");
   }
 
   async #start() {
     if (this.abort !== null) return;
     const abort = (this.abort = new AbortController());
     this.#busy(true);
-    this.message.textContent = "";
+    this.#say("");
     this.#step({ stage: "starting", done: 0, total: 0 });
     try {
       const [report, shown] = await Promise.all([
@@ -60,15 +60,24 @@ export class CompareView {
       ]);
       this.#show(report, shown);
     } catch (error) {
-      if (abort.signal.aborted) this.message.textContent = "Cancelled.";
+      if (abort.signal.aborted) this.#say("Cancelled.");
       else if (error instanceof api.Refused || error instanceof api.Unreachable) {
-        this.message.textContent = `No comparison: ${error.message}`;
+        this.#say(`No comparison: ${error.message}`, true);
         if (error instanceof api.Unreachable) this.connection.lost(error.message);
       } else throw error;
     } finally {
       this.abort = null;
       this.#busy(false);
     }
+  }
+
+  /**
+   * @param {string} text
+   * @param {boolean} [failed]
+   */
+  #say(text, failed = false) {
+    this.message.textContent = text;
+    this.message.classList.toggle("failed", failed);
   }
 
   /** @param {boolean} busy */

@@ -54,12 +54,12 @@ export const bytes = (bytes) => withUnit(bytes, BYTES);
 export const short = (value) => (value < 1e4 ? count(value) : withUnit(value, COUNT));
 
 /**
- * A probability. "100 %" and "0 %" are kept for what really is.
+ * A probability. A softmax is never quite sure, though rounding may make it look so.
  * @param {number} share
  */
 export function probability(share) {
-  if (share > 0.999 && share < 1) return `>99.9${THIN}%`;
-  if (share > 0 && share < 0.001) return `<0.1${THIN}%`;
+  if (share > 0.999) return `>99.9${THIN}%`;
+  if (share < 0.001) return `<0.1${THIN}%`;
   return `${(100 * share).toFixed(1)}${THIN}%`;
 }
 

@@ -58,16 +58,16 @@ const MAX_SIDE = 512;
 export function imageTask(model) {
   if (model === undefined) return "The service has no model yet. Train a twin with “kronmodel train”; it appears here once served.";
   const { card, name } = model;
-  if (!card) return `${name} has no model card, so this page does not know what to draw for it. It can be compared below.`;
+  if (!card) return `${name} has no model card, so this page does not know what to draw for it.`;
   const { input, labels, task } = card;
   if (task !== "classification" || !labels || labels.length < 2) {
-    return `${name} predicts a number, not one of several labels, so there is nothing to draw. It can be compared below.`;
+    return `${name} predicts a number, not one of several labels, so there is nothing to draw.`;
   }
   const shape = input?.shape ?? [];
   const plain = shape.length === 3 && shape[0] === 1 ? shape.slice(1) : shape;
   if (input?.kind !== "image" || plain.length !== 2) {
     const takes = input?.names ? `${input.names.length} features` : shape.length > 0 ? `inputs of shape ${shape.join(" × ")}` : "other inputs";
-    return `${name} takes ${takes}, not a grey image, so there is nothing to draw. It can be compared below.`;
+    return `${name} takes ${takes}, not a grey image, so there is nothing to draw.`;
   }
   const [rows, columns] = plain;
   if (!plain.every((side) => Number.isInteger(side) && side >= 4 && side <= MAX_SIDE)) {

