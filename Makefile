@@ -23,14 +23,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 # The port is checked first: nobody wants to hear that it is taken after the training.
 demo: setup
 	@$(BIN)/kronserve check-port --host $(HOST) --port $(PORT)
-	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(BIN)/kronmodel train --data mnist --out models
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	@$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
 
+# The name is given because offline the data is not the whole of MNIST, and would give the twin another one.
 train: setup
-	$(BIN)/kronmodel train --data mnist --out models
+	@$(BIN)/kronmodel train --data mnist --name mnist --out models
 
 serve: setup
-	$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
+	@$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
 
 # A browser on the PATH is taken as it is; where there is none, Playwright fetches its own if it can.
 test: setup

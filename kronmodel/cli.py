@@ -25,7 +25,7 @@ from kronmodel.shapes import parse_shapes
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.recipes import Recipe
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -36,7 +36,7 @@ errors = Console(stderr=True)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 on bad input, 130 when interrupted."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = args.run(args)
@@ -54,12 +54,13 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(EXIT_TERMINATED)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
         prog="kronmodel", description="Train Kronecker-structured networks beside their dense twins; export ONNX."
     )
-    parser.add_argument("--version", action="version", version=f"kronmodel {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    top.add_argument("--version", action="version", version=f"kronmodel {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a Kronecker network and its dense twin, and export both"))
     data = commands.add_parser("data", help="list the data sets, or fetch one and describe it")
     data.add_argument("name", nargs="?", help="data set to fetch and describe")
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
-    return parser
+    return top
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:

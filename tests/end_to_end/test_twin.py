@@ -1,7 +1,11 @@
 """The whole path: what was trained is what is served, to the last digit."""
 
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -79,3 +83,19 @@ def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin, capsys
 def test_health(server: Serving) -> None:
     assert httpx.get(f"{server.address}/v2/health/live").json() == {"live": True}
     assert httpx.get(f"{server.address}/v2/health/ready").json() == {"ready": True}
+
+
+def test_the_readmes_calls_work_as_they_stand(server: Serving) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = [each for each in re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL) if "curl" in each]
+    commands = block.replace("\\\n", " ").replace("localhost:8000", server.address).splitlines()
+    answers = []
+    for command in commands:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120, check=True)
+        answers.append(json.loads(done.stdout))
+    models, prediction, report = answers
+    assert models["default"] == ["mnist-kronecker", "mnist-dense"]
+    assert [result["outputs"][0]["label"] for result in prediction["results"]] == ["0", "0"]
+    assert [pair["batch_size"] for pair in report["pairs"]] == [1, 32]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from kronmodel.card import make_card, read_card
 from kronmodel.data import Dataset
 from kronmodel.errors import ExportError, KronmodelError
 from kronmodel.export import check_parity, to_onnx
+from kronmodel.recipes import RECIPES
 from kronmodel.train import TrainConfig, train
+from kronmodel.twin import plan, publish_members, train_member
 
 CONFIG = KroneckerConfig(
     in_shape=(28, 28), hidden=((12, 20), (9, 16)), out_shape=(2, 5), rank=3, order=("left", "right", "left")
@@ -146,6 +149,16 @@ def test_a_network_with_infinite_weights_is_refused(exported: Any, digits: Datas
         network.layers[0].a.fill_(torch.inf)  # type: ignore[operator]  # it is a Kronecker layer
     with pytest.raises(ExportError, match="logits at batch 1"):
         to_onnx(network, card, digits.x_test[:10])
+
+
+def test_a_failed_check_publishes_neither_member(exported: Any, digits: Dataset, tmp_path: Path) -> None:
+    members = plan("toy", digits, "default", replace(RECIPES["default"], hidden=((12, 20),)), {"epochs": 1})
+    trained = [(member, *train_member(member, digits)) for member in members.values()]
+    with torch.no_grad():
+        trained[1][1].layers[0].weight.fill_(torch.nan)  # type: ignore[operator]  # the dense one is the second
+    with pytest.raises(ExportError, match="logits at batch 1"):
+        publish_members(trained, digits, tmp_path / "models")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "12"])
