@@ -174,6 +174,7 @@ function fileChart({ models }) {
         marker: { color: models.map(colour) },
         text: models.map(({ file_bytes }) => bytes(file_bytes)),
         textposition: "auto",
+        insidetextfont: { color: css("--surface") },
         hovertemplate: "%{text}<extra>%{y}</extra>",
       },
     ],
