@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Error, Playwright, ViewportSize, expect
 from tests.browser.service import Service
 from tests.browser.visit import DESKTOP, Visit, new_context
 
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -33,8 +34,9 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="session")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """A Chromium on the PATH, else Playwright's own, else the browser tests are skipped; in CI that is a failure."""
+    path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     try:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGS)
+        found = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
     except Error as error:
         reason = f"no Chromium on the PATH and none of Playwright's: {error.message.splitlines()[0]}"
         if os.environ.get("CI") == "true":
