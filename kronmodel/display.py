@@ -55,7 +55,7 @@ def _print_epoch(console: Console, name: str, epochs: int, now: train.Progress) 
 
 def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
     """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
-    table = Table(title="Kronecker and dense, side by side" if len(models) == 2 else None)
+    table = Table(title="Kronecker and dense, side by side; ratio: dense ÷ Kronecker" if len(models) == 2 else None)
     table.add_column("", no_wrap=True)
     for model in models.values():
         table.add_column(f"{model['name']} v{model['version']}", justify="right")
