@@ -77,8 +77,11 @@ def kron_dual(
             raise ValueError(f"inner_biases must have shapes {expected}, got {got}")
 
     def middle(index: int, z: Tensor) -> Tensor:
-        # z: (*, s1, r, s2, ...); the bias: (r, s1, s2, ...)
-        return activation(z if inner_biases is None else z + inner_biases[index].transpose(0, 1))
+        if inner_biases is None:
+            return activation(z)
+        # From (r, s1, s2, ...) to the layout of _products, in the shape that the last product left it in.
+        bias = inner_biases[index].transpose(0, 1)
+        return activation(z + bias.reshape(z.shape[x.dim() - 1 :]))
 
     return _add(_products(x, factors, order, middle), bias)
 
@@ -101,39 +104,35 @@ def _products(x: Tensor, factors: Sequence[Tensor], order: Order, middle: Middle
     """
     lead, sizes, rank = x.shape[:-1], [factor.shape[2] for factor in factors], factors[0].shape[0]
     first, *between, last = axes(order, len(factors))
-    z = _expand(x.reshape(*lead, *sizes), factors[first], lead, first)
+    z = middle(0, _expand(x, factors[first], lead, sizes, first))
     sizes[first] = factors[first].shape[1]
-    z = middle(0, z)
     for index, axis in enumerate(between, start=1):
         before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
         z = factors[axis].unsqueeze(1) @ z.reshape(*lead, sizes[0], rank, before, sizes[axis], after)
         sizes[axis] = factors[axis].shape[1]
-        z = middle(index, z.reshape(*lead, sizes[0], rank, *sizes[1:]))
-    return _contract(z, factors[last], lead, last)
+        z = middle(index, z)
+    return _contract(z, factors[last], lead, sizes, last)
 
 
-def _expand(x: Tensor, factor: Tensor, lead: Sequence[int], axis: int) -> Tensor:
-    """Apply the first factor ``(r, m, n)`` of every branch: ``(*, n1, n2, ...)`` to ``(*, s1, r, s2, ...)``."""
+def _expand(x: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int], axis: int) -> Tensor:
+    """Apply the first factor ``(r, m, n)`` of every branch: features to the layout ``(*, s1, r, s2, ...)``."""
     rank, m, n = factor.shape
+    # Every size in full, here and below: an empty batch leaves no room for -1.
     if axis == 0:
-        rest = x.shape[len(lead) + 1 :]  # in full, for an empty batch leaves no room for -1
-        z = factor.transpose(0, 1).reshape(m * rank, n) @ x.reshape(*lead, n, math.prod(rest))
-        return z.reshape(*lead, m, rank, *rest)
-    z = x @ factor.reshape(rank * m, n).T  # (*, n1, n2, ..., r * m)
-    z = z.reshape(*z.shape[:-1], rank, m)
-    return z if axis == 1 else z.movedim(-2, len(lead) + 1)
+        return factor.transpose(0, 1).reshape(m * rank, n) @ x.reshape(*lead, n, math.prod(sizes[1:]))
+    z = x.reshape(*lead, *sizes) @ factor.reshape(rank * m, n).T  # (*, n1, n2, ..., r * m)
+    return z if axis == 1 else z.reshape(*lead, *sizes[:-1], rank, m).movedim(-2, len(lead) + 1)
 
 
-def _contract(z: Tensor, factor: Tensor, lead: Sequence[int], axis: int) -> Tensor:
-    """Apply the last factor ``(r, m, n)`` and sum over the branches: ``(*, s1, r, s2, ...)`` to features."""
+def _contract(z: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int], axis: int) -> Tensor:
+    """Apply the last factor ``(r, m, n)`` and sum over the branches: the layout ``(*, s1, r, s2, ...)`` to features."""
     rank, m, n = factor.shape
-    sizes = z.shape[len(lead) :]
+    rest = math.prod(sizes) // n
     if axis == 0:
-        rest = math.prod(sizes[2:])
         y = factor.permute(1, 2, 0).reshape(m, n * rank) @ z.reshape(*lead, n * rank, rest)  # (*, m1, s2 * ...)
     else:
-        rest = sizes[0] * math.prod(sizes[2:-1])
-        z = z if axis == 1 else z.movedim(len(lead) + 1, -2)  # (*, s1, s2, ..., r, n)
+        if axis > 1:
+            z = z.reshape(*lead, sizes[0], rank, rest // sizes[0], n).transpose(-3, -2)  # (*, s1, s2 * ..., r, n)
         y = z.reshape(*lead, rest, rank * n) @ factor.transpose(1, 2).reshape(rank * n, m)  # (*, s1 * s2 * ..., m)
     return y.reshape(*lead, m * rest)
 
