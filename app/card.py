@@ -29,6 +29,7 @@ class Layer(_Part):
     kind: Text | None = None
     in_shape: Shape | None = None
     out_shape: Shape | None = None
+    kernel: Shape | None = None
     rank: Size | None = None
     order: Annotated[list[Label], Field(max_length=1024)] | None = None
     parameters: Count | None = None
