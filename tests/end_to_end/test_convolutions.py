@@ -119,5 +119,6 @@ def test_the_comparison_runs_on_samples(colour: Colour, capsys: pytest.CaptureFi
 def test_the_graph_is_plain_onnx(colour: Colour) -> None:
     """No operator but those that every runtime knows; nothing but one transposition reorders the image."""
     graph = onnx.load(colour.repository / "colour-dense" / "1" / "model.onnx").graph
-    assert [node.op_type for node in graph.node[:9]] == ["Conv", "Relu", "MaxPool"] * 3
-    assert [node.op_type for node in graph.node].count("Transpose") == 1
+    kinds = [node.op_type for node in graph.node if node.op_type != "Identity"]  # which runtimes drop
+    assert kinds[:9] == ["Conv", "Relu", "MaxPool"] * 3
+    assert kinds.count("Transpose") == 1
