@@ -41,6 +41,7 @@ class Recipe:
 
 
 _PAPER = TrainConfig(epochs=20, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="constant")
+# The epsilon of Adam is torch's 1e-8; in Keras, as the authors used it, it is 1e-7.
 _PAPER_CIFAR10 = TrainConfig(epochs=20, batch_size=128, optimizer="adam", learning_rate=1e-3, schedule="constant")
 _PAPER_CIFAR10_RANK_1 = Recipe(
     summary="the authors' CIFAR-10 networks: three convolutions, relu, Adam 0.001, batch 128, 20 epochs",

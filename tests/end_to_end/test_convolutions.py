@@ -85,6 +85,7 @@ def test_card_and_samples(server: Serving, colour: Colour) -> None:
     model = server.client.get("/api/models/colour-kronecker").json()
     assert model["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 3, 32, 32]}]
     assert model["card"]["input"] == {"kind": "image", "shape": [3, 32, 32], "range": [0.0, 1.0]}
+    assert model["card"]["parameters_with_branch_biases"] == colour.networks["colour-kronecker"].parameter_count
     kinds = [(layer["kind"], layer.get("kernel")) for layer in model["card"]["layers"]]
     assert kinds == [("Conv2d", [3, 3])] * 3 + [("KroneckerDual", None)] * 2
     answer = server.client.get("/api/models/colour-kronecker/samples", params={"limit": 6}).json()

@@ -109,6 +109,21 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(run, (x, *values))
 
 
+def test_gradients_of_single_samples_by_vmap() -> None:
+    made = features()
+    values = {name: value.detach() for name, value in made.named_parameters()}
+    x = torch.randn(5, 2, 10, 15, dtype=torch.float64)
+
+    def loss(values: dict[str, torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.func.functional_call(made, values, (image[None],))
+        return out.square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(values, x)
+    for index, image in enumerate(x):
+        for name, gradient in torch.func.grad(loss)(values, image).items():
+            torch.testing.assert_close(each[name][index], gradient)
+
+
 def test_dropout_is_for_training_only() -> None:
     made = features().float()
     with torch.no_grad():
