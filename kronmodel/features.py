@@ -21,17 +21,18 @@ MAX_CHANNELS = 1 << 16  # a typing error should not ask for the memory of a data
 Image = tuple[int, int, int]
 
 
-def image_of(shape: Sequence[int]) -> Image:
+def image_of(shape: Sequence[int] | None) -> Image:
     """Channels, height and width of an image whose shape is ``(height, width)`` or ``(channels, height, width)``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither, or None: the data are no images.
     """
-    sizes = (1, *shape) if len(shape) == 2 else tuple(shape)
+    given = () if shape is None else tuple(shape)
+    sizes = (1, *given) if len(given) == 2 else given
     if len(sizes) != 3 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
         raise ValueError(
             "convolutional features need images of shape (height, width) or (channels, height, width), "
-            f"got {tuple(shape)!r}"
+            f"got {given or 'data that are no images'}"
         )
     return (sizes[0], sizes[1], sizes[2])
 

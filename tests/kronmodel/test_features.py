@@ -295,6 +295,8 @@ def test_images_and_channels_in_words() -> None:
     assert image_of([3, 32, 32]) == (3, 32, 32)
     with pytest.raises(ValueError, match=r"images of shape \(height, width\) .*, got \(13,\)"):
         image_of((13,))
+    with pytest.raises(ValueError, match="got data that are no images"):
+        image_of(None)
     assert parse_channels("16, 64,256") == (16, 64, 256)
     for text in ("", "16,", "16x64", "-1", "1.5", "9999999999"):
         with pytest.raises(ValueError, match="expected channels such as 16,64,256, got"):
