@@ -45,6 +45,7 @@ def make_card(
         "layers": network.layer_cards(),
         "activation": network.activation,
         "parameters": network.parameter_count,
+        "parameters_with_branch_biases": network.parameter_count_with_branch_biases,
         "macs_per_sample": network.macs_per_sample,
         "input": {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]},
         "preprocessing": data.preprocessing,

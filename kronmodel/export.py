@@ -42,16 +42,17 @@ def to_onnx(network: Network, card: dict[str, Any], samples: NDArray[np.float32]
     Args:
         network: on any device; it is moved to the CPU.
         card: from :func:`kronmodel.card.make_card`.
-        samples: real inputs ``(n, in_features)`` to compare on.
+        samples: real inputs ``(n, *input_shape)`` to compare on.
 
     Returns:
-        Input ``input`` float32 ``[batch, in_features]``; outputs ``logits`` and ``probabilities``.
+        Input ``input`` float32 ``[batch, in_features]``, or ``[batch, channels, height, width]`` with convolutions;
+        outputs ``logits`` and ``probabilities``.
 
     Raises:
         ExportError: the file is not valid ONNX, or computes something else than the network.
     """
     classifier = _Classifier(network.cpu()).eval()
-    example = torch.zeros(2, network.in_features)
+    example = torch.zeros(2, *network.input_shape)
     batch = torch.export.Dim("batch", min=1)
     # The exporter announces each of its steps, and warns of its own future.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -89,7 +90,7 @@ def check_parity(model: onnx.ModelProto, reference: nn.Module, samples: NDArray[
     Args:
         model: with an input ``input`` and outputs in the order of the reference's.
         reference: gives a tuple of tensors.
-        samples: inputs ``(n, features)``; they are repeated to fill the largest batch.
+        samples: inputs ``(n, ...)``; they are repeated to fill the largest batch.
 
     Raises:
         ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, absolutely or relatively, or isn't finite.
@@ -97,7 +98,7 @@ def check_parity(model: onnx.ModelProto, reference: nn.Module, samples: NDArray[
     evaluator = ReferenceEvaluator(model)
     names = [output.name for output in model.graph.output]
     for size in PARITY_BATCHES:
-        x = np.resize(samples, (size, samples.shape[1]))
+        x = np.resize(samples, (size, *samples.shape[1:]))
         with torch.inference_mode():
             expected = [tensor.numpy() for tensor in reference(torch.from_numpy(x))]
         with np.errstate(all="ignore"):  # what isn't finite is reported below

@@ -13,6 +13,7 @@ import torch
 from kronmodel.card import Role, make_card
 from kronmodel.data import Dataset
 from kronmodel.export import to_onnx
+from kronmodel.features import ConvConfig, image_of
 from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
 from kronmodel.recipes import Recipe
@@ -54,6 +55,7 @@ class Published:
             "version": self.path.parent.name,
             "path": str(self.path),
             "parameters": self.card["parameters"],
+            "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
             "macs_per_sample": self.card["macs_per_sample"],
             "test_accuracy": self.card["test_metric"]["value"],
             "train_seconds": self.card["training"]["seconds"],
@@ -74,14 +76,19 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
     Raises:
         ValueError: a name, shape, rank or setting is not possible.
     """
+    features = None
+    if recipe.features:
+        image = image_of(data.image_shape)
+        features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
     config = KroneckerConfig(
-        in_shape=data.image_shape,
+        in_shape=data.image_shape if features is None else factor_pair(features.out_features),
         hidden=recipe.hidden,
         out_shape=proposed_shape(len(data.labels)),
         rank=recipe.rank,
         order=recipe.order,
         activation=recipe.activation,
         init=recipe.init,
+        features=features,
     )
     check_name(f"{twin}-kronecker")
 
@@ -129,11 +136,10 @@ def publish_members(
             recipe=member.recipe,
             threads=torch.get_num_threads(),
         )
-        model = to_onnx(network, card, data.x_test[chosen])
+        inputs = data.x_test[chosen].reshape(-1, *network.input_shape)
+        model = to_onnx(network, card, inputs)
         cards.append(card)
-        publications.append(
-            Publication(name=member.name, model=model, inputs=data.x_test[chosen], labels=data.y_test[chosen])
-        )
+        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=data.y_test[chosen]))
     paths = publish(publications, repository)
     return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
 
