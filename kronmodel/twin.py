@@ -81,7 +81,7 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
         image = image_of(data.image_shape)
         features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
     config = KroneckerConfig(
-        in_shape=data.image_shape if features is None else factor_pair(features.out_features),
+        in_shape=data.image_shape if features is None else proposed_shape(features.out_features),
         hidden=recipe.hidden,
         out_shape=proposed_shape(len(data.labels)),
         rank=recipe.rank,
