@@ -167,7 +167,9 @@ def test_a_repository_that_cannot_be_written_is_told_before_training(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_stops_at_once_and_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
+def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
+    number: int, code: int, tmp_path: Path
+) -> None:
     out = tmp_path / "models"
     command = [
         sys.executable,
@@ -195,7 +197,9 @@ def test_an_interrupted_training_stops_at_once_and_leaves_nothing(number: int, c
     assert stdout == ""
     assert "Traceback" not in stderr
     assert waited < 30
-    assert not out.exists()
+    assert "--resume goes on from there" in stderr
+    left = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    assert left == [Path(".checkpoints/mnist-5k-kronecker/last.pt")]
 
 
 def test_help_and_version_do_without_torch() -> None:
