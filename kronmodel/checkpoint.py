@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -94,7 +95,9 @@ class Checkpoint:
             self._note(f"no checkpoint in {self.folder}: starting from the beginning")
             return None
         try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what isn't a checkpoint, torch suspects that it is a newer one
+                saved = torch.load(self.path, map_location="cpu", weights_only=True)
             found, setting, state = saved["format"], json.loads(saved["setting"]), saved["state"]
         except OSError as error:
             raise CheckpointError(f"{self.path} can't be read: {error.strerror or error}") from error

@@ -50,7 +50,11 @@ class History:
     @property
     def best(self) -> Epoch:
         """The first epoch with the highest validation score; without validation, the last epoch."""
-        return max(self.epochs, key=lambda epoch: (epoch.validation is not None, epoch.validation or 0.0, -epoch.epoch))
+        best = self.epochs[-1]
+        for epoch in reversed(self.epochs):
+            if epoch.validation is not None and best.validation is not None and epoch.validation >= best.validation:
+                best = epoch
+        return best
 
     @property
     def ms_per_step(self) -> float:

@@ -19,7 +19,7 @@ from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset
 from kronmodel.distributed import ALONE, Group
-from kronmodel.errors import TrainingError
+from kronmodel.divergence import check_weights, finite
 from kronmodel.history import Epoch
 from kronmodel.optimizers import make_optimizer
 from kronmodel.resume import Resumable
@@ -178,6 +178,8 @@ def train(
     forward: Callable[[Tensor], Tensor] = group.parallel(network)
     if config.compile:
         forward = torch.compile(forward, mode="reduce-overhead", dynamic=False)
+    low = config.precision == "bfloat16"
+    precision = torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext()
 
     saved = Resumable(network, optimizer, schedule, order)
     history = saved.resume(checkpoint, config.learning_rate, group)
@@ -195,20 +197,20 @@ def train(
             batches(len(x), config.batch_size, order, device),
             (optimizer, schedule),
             group=group,
-            precision=_autocast(config.precision, device),
+            precision=precision,
             tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
                 Progress(
                     step=(number - 1) * steps_an_epoch + step,
                     steps=steps,
                     epoch=number,
-                    loss=_finite(loss, number),
+                    loss=finite(loss, number),
                     test_accuracy=None,
                 )
             ),
         )
         seconds = time.perf_counter() - began + (history.epochs[-1].seconds if history.epochs else 0.0)
-        loss = _finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
-        _check_weights(network, number)
+        loss = finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
+        check_weights(network, number)
         # The leader evaluates; what the others hear of it keeps their histories, and so their decisions, the same.
         done = group.from_leader(
             Epoch(
@@ -288,27 +290,6 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
         right = sum(int((network(part).argmax(1) == truth).sum()) for part, truth in parts)
     network.train()
     return right / len(x)
-
-
-def _finite(loss: float, epoch: int) -> float:
-    if not math.isfinite(loss):
-        raise TrainingError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
-    return loss
-
-
-def _check_weights(network: nn.Module, epoch: int) -> None:
-    """A finite loss before the last step says nothing of the weights after it, and those are saved."""
-    if not torch.stack([parameter.detach().isfinite().all() for parameter in network.parameters()]).all():
-        raise TrainingError(
-            f"training diverged in epoch {epoch}: the weights are no longer finite; try a lower learning rate"
-        )
-
-
-def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """Where matrix products are computed in that precision."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 def _synchronize(device: torch.device) -> None:
