@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import statistics
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from kronmodel.errors import TrainingError
 
@@ -90,17 +89,16 @@ class EpochLog:
         path: replaced if it exists; None writes nothing.
 
     Raises:
-        TrainingError: the file can't be written.
+        TrainingError: no file can be written there.
     """
 
     COLUMNS = ("model", *(each.name for each in fields(Epoch)))
 
     def __init__(self, path: Path | None) -> None:
-        try:
-            self._file = None if path is None else path.open("w", newline="", encoding="utf-8")
-        except OSError as error:
-            raise TrainingError(f"can't write the log {path}: {error.strerror or error}") from error
-        self._write([self.COLUMNS])
+        if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK | os.X_OK)):
+            raise TrainingError(f"can't write the log {path}: expected a file name in a writable folder")
+        self._path = path
+        self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -110,14 +108,19 @@ class EpochLog:
             self._file.close()
 
     def add(self, model: str, epoch: Epoch) -> None:
-        """Write one line. A score that there isn't is an empty field."""
-        self._write([(model, *asdict(epoch).values())])
+        """Write one line. A score that there isn't is an empty field.
 
-    def _write(self, rows: Iterable[tuple[Any, ...]]) -> None:
-        if self._file is None:
+        Raises:
+            TrainingError: the file can't be written.
+        """
+        if self._path is None:
             return
+        rows = [(model, *asdict(epoch).values())]
         try:
+            if self._file is None:  # not before: a run that is refused leaves the file of an earlier one
+                self._file = self._path.open("w", newline="", encoding="utf-8")
+                rows.insert(0, self.COLUMNS)
             csv.writer(self._file, lineterminator=os.linesep).writerows(rows)
             self._file.flush()
         except OSError as error:
-            raise TrainingError(f"can't write the log {self._file.name}: {error.strerror or error}") from error
+            raise TrainingError(f"can't write the log {self._path}: {error.strerror or error}") from error

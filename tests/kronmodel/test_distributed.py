@@ -68,7 +68,7 @@ def test_two_processes_train_the_network_of_one(tmp_path: Path, capsys: pytest.C
 
 def processes_of(torchrun: int) -> dict[str, int]:
     """Process ids by rank."""
-    found = {}
+    found: dict[str, int] = {}
     for task in Path(f"/proc/{torchrun}/task").iterdir():
         for child in (task / "children").read_text().split():
             environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")

@@ -106,7 +106,9 @@ def test_the_best_epoch_and_patience() -> None:
 
 def test_the_log_is_there_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
+    path.write_text("of an earlier run")
     with EpochLog(path) as log:
+        assert path.read_text() == "of an earlier run"
         log.add("toy-dense", epoch(1, None))
         (first,) = csv.DictReader(path.read_text().splitlines())
         log.add("toy-dense", epoch(2, 0.75))
@@ -122,8 +124,9 @@ def test_the_log_is_there_line_by_line(tmp_path: Path) -> None:
     assert [row["validation"] for row in csv.DictReader(path.read_text().splitlines())] == ["", "0.75"]
     with EpochLog(None) as log:
         log.add("toy-dense", epoch(1, None))
-    with pytest.raises(TrainingError, match=r"can't write the log .*: No such file or directory"):
-        EpochLog(tmp_path / "no" / "log.csv")
+    for wrong in (tmp_path, tmp_path / "no" / "log.csv"):
+        with pytest.raises(TrainingError, match=r"can't write the log .*: expected a file name in a writable folder"):
+            EpochLog(wrong)
 
 
 def test_bfloat16_trains_nearly_as_well_and_keeps_float32_weights(digits: Dataset) -> None:
