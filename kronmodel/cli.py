@@ -117,13 +117,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
-    from kronmodel.device import use_device
     from kronmodel.distributed import joined
-    from kronmodel.recipes import RECIPES
 
-    if args.recipe not in RECIPES:
-        raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
-    use_device(args.device or "cpu", args.threads)
     with joined(args.device or "cpu") as group:
         return _train_together(args, group)
 
@@ -132,18 +127,24 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     """Train in one process, or in each of those that torchrun started; the leader exports."""
     from kronmodel.checkpoint import Checkpoint
     from kronmodel.data import load
+    from kronmodel.device import use_device
     from kronmodel.history import EpochLog
     from kronmodel.recipes import RECIPES
     from kronmodel.report import check_report, write_report
     from kronmodel.twin import plan, publish_members, setting, train_member
 
+    if args.recipe not in RECIPES:
+        raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
+    use_device(args.device or "cpu", args.threads)
+    group.take_device(args.device or "cpu")
     with group.leader_first():
         data = load(args.data, _note)
     name = args.name or data.name
     members = plan(name, data, args.recipe, _with_network_options(RECIPES[args.recipe], args), _training_options(args))
     chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
-    check_writable(args.out)
-    check_report(args.report)
+    if group.leads:
+        check_writable(args.out)
+        check_report(args.report)
     _note(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test samples from {data.origin}")
     folder = args.checkpoint or args.out / ".checkpoints"
     with contextlib.ExitStack() as stack:

@@ -44,6 +44,22 @@ class Group:
         """Whether this process leads."""
         return self.rank == 0
 
+    def take_device(self, device: str) -> None:
+        """Of several processes on CUDA devices, give each its own.
+
+        Raises:
+            KronmodelError: there are more processes on this machine than GPUs.
+            ValueError: the device is one for a single process.
+        """
+        if self.size == 1 or device == "cpu":
+            return
+        if device != "cuda":
+            raise ValueError(f"device must be cpu or cuda in a run of several processes, got {device!r}")
+        mine = int(os.environ["LOCAL_RANK"])
+        if mine >= torch.cuda.device_count():
+            raise KronmodelError(f"each process needs a GPU: got {torch.cuda.device_count()}, expected over {mine}")
+        torch.cuda.set_device(mine)
+
     def share(self, batch: Tensor) -> tuple[Tensor, float]:
         """This process's samples of a batch ``(n,)``, and the weight of their mean loss among the processes.
 
@@ -118,23 +134,22 @@ def joined(device: str) -> Iterator[Group]:
     Of several processes that fail, the first to say so speaks for all: the others leave without a word.
 
     Args:
-        device: ``"cpu"`` (gloo) or ``"cuda"`` (nccl, one GPU for each process of a machine).
+        device: ``"cpu"`` (gloo) or ``"cuda"`` (nccl).
 
     Raises:
         TrainingError: another process of the run is gone, or can't be reached.
-        ValueError: the device is one for a single process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be cpu or cuda in a run of several processes, got {device!r}")
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         dist.init_process_group(
-            "nccl" if device == "cuda" else "gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE
+            "nccl" if device.startswith("cuda") and torch.cuda.is_available() else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=PATIENCE,
         )
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of this run can't find each other: {error}") from error

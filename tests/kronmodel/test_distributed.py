@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from kronmodel import cli
 from kronmodel.distributed import ALONE, Group, joined
+from kronmodel.errors import KronmodelError
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kronmodel"]
 # 4,000 samples in batches of 129: shares of 65 and 64, and a last batch of one sample, of which one process has none.
@@ -126,7 +127,13 @@ def test_one_process_is_a_run_of_its_own() -> None:
         raise RuntimeError("gloo, but alone")
 
 
-def test_a_single_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = Group(rank=1, size=2)
+    ALONE.take_device("cuda:1")
+    several.take_device("cpu")
     with pytest.raises(ValueError, match="device must be cpu or cuda in a run of several processes, got 'cuda:1'"):
-        joined("cuda:1").__enter__()
+        several.take_device("cuda:1")
+    count = torch.cuda.device_count()
+    monkeypatch.setenv("LOCAL_RANK", str(count))
+    with pytest.raises(KronmodelError, match=f"each process needs a GPU: got {count}, expected over {count}"):
+        several.take_device("cuda")
