@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pickle
@@ -129,15 +130,17 @@ class Checkpoint:
         """
         if self._writes:
             saved = {"format": FORMAT, "setting": json.dumps(self._setting), "epoch": epoch, "state": state()}
+            content = io.BytesIO()  # torch would turn a full disk into an error of its own
+            torch.save(saved, content)
             beside = self.folder / "last.pt.new"
             try:
                 with beside.open("wb") as file:
-                    torch.save(saved, file)
+                    file.write(content.getbuffer())
                     file.flush()
                     os.fsync(file.fileno())
                 beside.replace(self.path)
                 sync_folder(self.folder)
-            except (OSError, RuntimeError) as error:
+            except OSError as error:
                 raise self._unwritable(error) from error
         self.epoch = epoch
 
@@ -154,7 +157,7 @@ class Checkpoint:
         kept = f"epoch {self.epoch} is kept in {self.path}: the same command with --resume goes on from there"
         return kept if self.epoch else ""
 
-    def _unwritable(self, error: Exception) -> CheckpointError:
+    def _unwritable(self, error: OSError) -> CheckpointError:
         return CheckpointError(f"can't write checkpoints to {self.folder}: {error}")
 
     def _release(self) -> None:

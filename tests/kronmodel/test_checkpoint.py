@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -235,6 +236,24 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_training(digits: Dataset,
         Checkpoint(tmp_path / "c", {}) as checkpoint,
     ):
         run("kronecker", digits, ADAM, remove_it, checkpoint=checkpoint)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk."""
+    with Checkpoint(tmp_path, {}, resume=True) as checkpoint:
+        checkpoint.save(1, lambda: {"weights": torch.ones(10)})
+        usual, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, most))
+        try:
+            with pytest.raises(CheckpointError, match=r"can't write checkpoints to .*File too large"):
+                checkpoint.save(2, lambda: {"weights": torch.ones(100_000)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (usual, most))
+        assert checkpoint.epoch == 1
+        state = checkpoint.load()
+    assert state is not None
+    assert torch.equal(state["weights"], torch.ones(10))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_notes_say_what_is_done(tmp_path: Path) -> None:
