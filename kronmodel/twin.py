@@ -20,7 +20,7 @@ from kronmodel.history import Epoch
 from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
 from kronmodel.recipes import Recipe
-from kronmodel.shapes import factor_pair
+from kronmodel.shapes import proposed_shape
 from kronmodel.train import Progress, TrainConfig, TrainResult, train
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
@@ -81,7 +81,7 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
     config = KroneckerConfig(
         in_shape=data.image_shape,
         hidden=recipe.hidden,
-        out_shape=factor_pair(len(data.labels)),
+        out_shape=proposed_shape(len(data.labels)),
         rank=recipe.rank,
         order=recipe.order,
         activation=recipe.activation,
