@@ -45,15 +45,16 @@ class History:
 
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] | None = None
+    higher_is_better: bool = True
 
     @property
     def best(self) -> Epoch:
-        """The first epoch with the highest validation score; without validation, the last epoch."""
-        best = self.epochs[-1]
-        for epoch in reversed(self.epochs):
-            if epoch.validation is not None and best.validation is not None and epoch.validation >= best.validation:
-                best = epoch
-        return best
+        """The first epoch with the best validation score; without validation, the last epoch."""
+        scored = [epoch for epoch in self.epochs if epoch.validation is not None]
+        if not scored:
+            return self.epochs[-1]
+        sign = 1 if self.higher_is_better else -1
+        return max(scored, key=lambda epoch: sign * (epoch.validation or 0.0))
 
     @property
     def ms_per_step(self) -> float:

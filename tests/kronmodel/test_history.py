@@ -100,6 +100,8 @@ def test_the_best_epoch_and_patience() -> None:
         assert history.best.epoch == min(number, 2)
         assert [history.waited(patience) for patience in (0, 1, 2)] == [False, number > 2, number > 3]
     assert History.of(history.state()) == history
+    history.higher_is_better = False
+    assert history.best.epoch == 1
     plain = History([epoch(1, None), epoch(2, None)])
     assert plain.best.epoch == 2
 
