@@ -63,6 +63,7 @@ def make_card(
             "seconds": round(result.train_seconds, 3),
             "ms_per_step": round(result.ms_per_step, 4),
             "steps": result.steps,
+            "best_epoch": result.best_epoch,
             "threads": threads,
         },
         "versions": {

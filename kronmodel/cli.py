@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import json
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +27,8 @@ from kronmodel.publish import check_writable
 from kronmodel.shapes import parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from kronmodel.checkpoint import Checkpoint
+    from kronmodel.distributed import Group
     from kronmodel.recipes import Recipe
 
 __all__ = ["main", "parser"]
@@ -31,17 +37,21 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
+LEADS = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one talks
+
 errors = Console(stderr=True)
+notes = Console(stderr=True, quiet=not LEADS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 on bad input, 130 when interrupted."""
-    args = parser().parse_args(argv)
+    with contextlib.nullcontext() if LEADS else contextlib.redirect_stderr(io.StringIO()):
+        args = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = args.run(args)
     except KeyboardInterrupt:
-        errors.print("interrupted; nothing was written")
+        notes.print("interrupted; nothing was published")
         return EXIT_INTERRUPTED
     except (KronmodelError, ValueError) as error:
         errors.print(f"[bold red]kronmodel: error:[/] {escape(str(error))}", soft_wrap=True)
@@ -93,6 +103,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the initial weights and the order of samples (default: 0)")
     add("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--validation-share", type=float, metavar="X", help="share of the training data held out to choose the epoch")
+    add("--patience", type=int, metavar="N", help="stop after N epochs without a better validation score")
+    add("--precision", choices=["float32", "bfloat16"], help="of the activations in training (default: float32)")
+    add("--compile", action="store_true", default=None, help="torch.compile and CUDA graphs, on CUDA devices")
+    add("--checkpoint", type=Path, metavar="DIR", help="where a training is saved (default: .checkpoints in --out)")
+    add("--resume", action="store_true", help="go on from the checkpoints that an interrupted training left")
+    add("--log-csv", type=Path, metavar="FILE.csv", help="write a line for each epoch")
+    add("--report", type=Path, metavar="FILE.html", help="write a page with the curves and the comparison")
     add("--out", type=Path, default=Path("models"), metavar="DIR", help="model repository (default: models)")
     add("--name", metavar="NAME", help="name of the twin (default: the data set's)")
     add("--json", action="store_true", help="print one JSON object instead of the table")
@@ -101,32 +119,90 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
+    from kronmodel.distributed import joined
+
+    with joined(args.device or "cpu") as group:
+        return _train_together(args, group)
+
+
+def _train_together(args: argparse.Namespace, group: Group) -> int:
+    """Train in one process, or in each of those that torchrun started; the leader exports."""
+    from kronmodel.checkpoint import Checkpoint
     from kronmodel.data import load
     from kronmodel.device import use_device
+    from kronmodel.history import EpochLog
     from kronmodel.recipes import RECIPES
-    from kronmodel.twin import plan, publish_members, train_member
+    from kronmodel.report import check_report, write_report
+    from kronmodel.twin import plan, publish_members, setting, train_member
 
     if args.recipe not in RECIPES:
         raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
     use_device(args.device or "cpu", args.threads)
-    data = load(args.data, _note)
+    group.take_device(args.device or "cpu")
+    with group.leader_first():
+        data = load(args.data, _note)
     name = args.name or data.name
     members = plan(name, data, args.recipe, _with_network_options(RECIPES[args.recipe], args), _training_options(args))
     chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
-    check_writable(args.out)
+    if group.leads:
+        check_writable(args.out)
+        check_report(args.report)
     _note(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test samples from {data.origin}")
-    trained = []
-    for member in chosen:
-        with training_progress(errors, member.name, member.training.epochs) as report:
-            trained.append((member, *train_member(member, data, report)))
-    _note("exporting to ONNX and comparing with torch ...")
-    published = publish_members(trained, data, args.out)
+    folder = args.checkpoint or args.out / ".checkpoints"
+    with contextlib.ExitStack() as stack:
+        checkpoints = [
+            stack.enter_context(
+                Checkpoint(
+                    folder / member.name,
+                    setting(member, data),
+                    resume=args.resume,
+                    writes=group.leads,
+                    note=_note,
+                )
+            )
+            for member in chosen
+        ]
+        stack.enter_context(_saying_what_is_kept(checkpoints))
+        log = stack.enter_context(EpochLog(args.log_csv if group.leads else None))
+        trained = []
+        for member, checkpoint in zip(chosen, checkpoints, strict=True):
+            with training_progress(notes, member.name, member.training.epochs) as report:
+                outcome = train_member(
+                    member,
+                    data,
+                    report,
+                    log=partial(log.add, member.name),
+                    checkpoint=checkpoint,
+                    group=group,
+                )
+            trained.append((member, *outcome))
+        if not group.leads:
+            return 0
+        _note("exporting to ONNX and comparing with torch ...")
+        published = publish_members(trained, data, args.out)
+        for checkpoint in checkpoints:
+            checkpoint.remove()
     models = {each.card["role"]: each.summary() for each in published}
+    if args.report is not None:
+        histories = {str(member.role): result.history for member, _, result in trained}
+        write_report(args.report, name, models, histories, {each.card["role"]: each.card for each in published})
     if args.json:
         print(json.dumps({"twin": name, "models": models}))
     else:
         print_twin(Console(), models)
     return 0
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(checkpoints: Sequence[Checkpoint]) -> Iterator[None]:
+    """If the training is interrupted in this block, say what --resume would go on from."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        for checkpoint in checkpoints:
+            if checkpoint.hint:
+                _note(checkpoint.hint)
+        raise
 
 
 def _with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
@@ -151,7 +227,8 @@ def _with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 
 def _training_options(args: argparse.Namespace) -> dict[str, Any]:
     fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
-    return {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+    more = ("validation_share", "patience", "precision", "compile")
+    return {field: getattr(args, field) for field in (*fields, *more) if getattr(args, field) is not None}
 
 
 def _data(args: argparse.Namespace) -> int:
@@ -177,7 +254,7 @@ def _require_torch() -> None:
 
 
 def _note(line: str) -> None:
-    errors.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
+    notes.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print(described: dict[str, Any], *, as_json: bool) -> None:

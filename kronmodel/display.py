@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kronmodel import train
 
-__all__ = ["print_fields", "print_twin", "training_progress"]
+__all__ = ["TWIN_ROWS", "print_fields", "print_twin", "training_progress", "twin_rows"]
 
 
 @contextmanager
@@ -53,23 +53,19 @@ def _print_epoch(console: Console, name: str, epochs: int, now: train.Progress) 
         console.print(news, highlight=False, soft_wrap=True)
 
 
-def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
-    """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
-    table = Table(title="Kronecker and dense, side by side; ratio: dense ÷ Kronecker" if len(models) == 2 else None)
-    table.add_column("", no_wrap=True)
-    for model in models.values():
-        table.add_column(f"{model['name']} v{model['version']}", justify="right")
-    rows = (
-        ("test accuracy", "test_accuracy", "{:.2%}"),
-        ("weights", "parameters", "{:,}"),
-        ("… with branch biases", "parameters_with_branch_biases", "{:,}"),
-        ("multiply-adds a sample", "macs_per_sample", "{:,}"),
-        ("training seconds", "train_seconds", "{:,.1f}"),
-        ("median ms a step", "ms_per_step", "{:.2f}"),
-    )
-    if len(models) == 2:
-        table.add_column("ratio", justify="right")
-    for title, key, form in rows:
+TWIN_ROWS = (
+    ("test accuracy", "test_accuracy", "{:.2%}"),
+    ("weights", "parameters", "{:,}"),
+    ("… with branch biases", "parameters_with_branch_biases", "{:,}"),
+    ("multiply-adds a sample", "macs_per_sample", "{:,}"),
+    ("training seconds", "train_seconds", "{:,.1f}"),
+    ("median ms a step", "ms_per_step", "{:.2f}"),
+)
+
+
+def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Titles and cells of the table of trained models, with the ratio dense ÷ Kronecker where there are both."""
+    for title, key, form in TWIN_ROWS:
         # As the paper counts; it says something only where it differs.
         if key == "parameters_with_branch_biases" and all(each[key] == each["parameters"] for each in models.values()):
             continue
@@ -77,6 +73,18 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
         if len(models) == 2:
             small, large = models["kronecker"][key], models["dense"][key]
             cells.append("" if key == "test_accuracy" else f"{large / small:,.2f}×")
+        yield title, cells
+
+
+def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
+    """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
+    table = Table(title="Kronecker and dense, side by side; ratio: dense ÷ Kronecker" if len(models) == 2 else None)
+    table.add_column("", no_wrap=True)
+    for model in models.values():
+        table.add_column(f"{model['name']} v{model['version']}", justify="right")
+    if len(models) == 2:
+        table.add_column("ratio", justify="right")
+    for title, cells in twin_rows(models):
         table.add_row(title, *cells)
     console.print(table)
     for model in models.values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DataError", "ExportError", "KronmodelError", "TrainingError"]
+__all__ = ["CheckpointError", "DataError", "ExportError", "KronmodelError", "TrainingError"]
 
 
 class KronmodelError(Exception):
@@ -15,6 +15,10 @@ class DataError(KronmodelError):
 
 class TrainingError(KronmodelError):
     """Training could not go on, for example because the loss is no longer finite."""
+
+
+class CheckpointError(KronmodelError):
+    """A checkpoint can't be written, is damaged, or belongs to another training."""
 
 
 class ExportError(KronmodelError):

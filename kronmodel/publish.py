@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
 
-__all__ = ["Publication", "check_name", "check_writable", "publish"]
+__all__ = ["Publication", "check_name", "check_writable", "publish", "sync_folder"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as another user reads these
@@ -86,7 +86,7 @@ def _write(publication: Publication, folder: Path) -> Path:
     with (folder / "samples.npz").open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
         os.fsync(file.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
     return folder
 
 
@@ -104,11 +104,12 @@ def _rename(folder: Path, model: Path) -> Path:
                 raise
             version += 1
         else:
-            _sync_folder(model)
+            sync_folder(model)
             return target
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder as lasting as the files that they name."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kronmodel.batches import batches, hold_out, mean_loss
+from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset
-from kronmodel.errors import TrainingError
+from kronmodel.distributed import ALONE, Group
+from kronmodel.divergence import check_weights, finite
+from kronmodel.history import Epoch
+from kronmodel.optimizers import make_optimizer
+from kronmodel.resume import Resumable
 
 __all__ = ["Progress", "TrainConfig", "TrainResult", "accuracy", "train"]
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["one-cycle", "constant"]
+Precision = Literal["float32", "bfloat16"]
 EVALUATION_BATCH = 2048
 
 
@@ -36,6 +45,12 @@ class TrainConfig:
         weight_decay: of AdamW.
         seed: of the initial weights and of the order of the samples.
         device: where to train, such as ``"cpu"`` or ``"cuda"``.
+        validation_share: share of the training samples, drawn by the seed, that are held out to choose the epoch whose
+            weights are kept; 0 keeps those of the last epoch.
+        patience: stop after that many epochs without a better validation score; 0 never does.
+        precision: of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. The weights, the
+            evaluations and what is exported are float32.
+        compile: run the training steps through torch.compile with CUDA graphs; for CUDA devices only.
 
     Raises:
         ValueError: a value outside its range.
@@ -49,9 +64,19 @@ class TrainConfig:
     weight_decay: float = 0.01
     seed: int = 0
     device: str = "cpu"
+    validation_share: float = 0.0
+    patience: int = 0
+    precision: Precision = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, low, high in (("epochs", 1, 100_000), ("batch_size", 1, 1 << 20), ("seed", 0, (1 << 63) - 1)):
+        whole = (
+            ("epochs", 1, 100_000),
+            ("batch_size", 1, 1 << 20),
+            ("seed", 0, (1 << 63) - 1),
+            ("patience", 0, 100_000),
+        )
+        for name, low, high in whole:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name} must be a whole number between {low} and {high}, got {value!r}")
@@ -63,6 +88,14 @@ class TrainConfig:
             raise ValueError(f"optimizer must be adam, adamw or sgd, got {self.optimizer!r}")
         if self.schedule not in ("one-cycle", "constant"):
             raise ValueError(f"schedule must be one-cycle or constant, got {self.schedule!r}")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share must be at least 0 and below 1, got {self.validation_share!r}")
+        if self.patience and not self.validation_share:
+            raise ValueError(f"patience needs a validation_share above 0 to judge by, got patience {self.patience}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.compile and not self.device.startswith("cuda"):
+            raise ValueError(f"compile is for CUDA devices: on others it doesn't pay, got device {self.device!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +103,25 @@ class TrainResult:
     """What training gave.
 
     Attributes:
-        test_accuracy: share of correct test samples after the last epoch.
+        test_accuracy: share of correct test samples with the weights that are kept.
         train_seconds: wall time of the training epochs, without the evaluations.
-        ms_per_step: median wall time of a step: batch selection, forward, backward, update.
+        ms_per_step: median wall time of a step (of the epochs' medians): batch selection, forward, backward, update.
         steps: number of steps.
-        epoch_accuracies: test accuracy after each epoch.
+        history: what each epoch gave.
+        best_epoch: the one whose weights are kept: the best on the validation split, without one the last.
     """
 
     test_accuracy: float
     train_seconds: float
     ms_per_step: float
     steps: int
-    epoch_accuracies: tuple[float, ...]
+    history: tuple[Epoch, ...]
+    best_epoch: int
+
+    @property
+    def epoch_accuracies(self) -> tuple[float, ...]:
+        """Test accuracy after each epoch."""
+        return tuple(epoch.test for epoch in self.history)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,61 +140,146 @@ def train(
     data: Dataset,
     config: TrainConfig,
     report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
+    group: Group = ALONE,
 ) -> TrainResult:
     """Train a classifier, and test it after each epoch. The network is changed in place.
 
     The whole data set is held as tensors on the device: for networks this small a loader would take longer than
-    the steps. The same seed gives the same weights on the same machine, if the network was built after seeding.
+    the steps. The same seed gives the same weights on the same machine, if the network was built after seeding;
+    so does a training that was interrupted and resumed.
 
     Args:
         network: gives logits ``(batch, classes)`` for features ``(batch, width)``.
         data: features and class indices.
         config: how to train.
         report: called after each epoch, and about ten times a second in between.
+        log: called after each epoch; when resuming, first for each of the earlier epochs.
+        checkpoint: where to go on from and what to write after each epoch.
+        group: the processes that train together, each of which calls this.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss or the weights are no longer finite.
+        CheckpointError: the checkpoint can't be read or written.
+        ValueError: too few samples for the validation split.
     """
     device = torch.device(config.device)
     network.to(device).train()
     x, y, x_test, y_test = (
         torch.from_numpy(array).to(device) for array in (data.x_train, data.y_train, data.x_test, data.y_test)
     )
-    steps = config.epochs * math.ceil(len(x) / config.batch_size)
-    optimizer, schedule = _optimizer(network, config, steps)
+    x, y, x_held, y_held = hold_out(x, y, config.validation_share, config.seed)
+    steps_an_epoch = math.ceil(len(x) / config.batch_size)
+    steps = config.epochs * steps_an_epoch
+    optimizer, schedule = make_optimizer(network, config, steps)
     order = torch.Generator().manual_seed(config.seed)
+    forward: Callable[[Tensor], Tensor] = group.parallel(network)
+    if config.compile:
+        forward = torch.compile(forward, mode="reduce-overhead", dynamic=False)
+    low = config.precision == "bfloat16"
+    precision = torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext()
 
-    times: list[float] = []
-    accuracies: list[float] = []
-    seconds, last_report = 0.0, 0.0
-    for epoch in range(1, config.epochs + 1):
+    saved = Resumable(network, optimizer, schedule, order)
+    history = saved.resume(checkpoint, config.learning_rate, group)
+    for epoch in history.epochs:
+        log(epoch)
+    while len(history.epochs) < config.epochs and not history.waited(config.patience):
+        number = len(history.epochs) + 1
+        if group.size > 1:  # dropout and the like: other numbers in each process, the same after a resumption
+            torch.manual_seed(config.seed + 1_000_003 * number + group.rank)
         began = time.perf_counter()
-        for indices in _batches(len(x), config.batch_size, order, device):
-            step_began = time.perf_counter()
-            loss = F.cross_entropy(network(x[indices]), y[indices])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            _synchronize(device)
-            now = time.perf_counter()
-            times.append(now - step_began)
-            if now - last_report > 0.1:
-                last_report = now
-                report(
-                    Progress(step=len(times), steps=steps, epoch=epoch, loss=_finite(loss, epoch), test_accuracy=None)
+        losses, times = _steps(
+            forward,
+            x,
+            y,
+            batches(len(x), config.batch_size, order, device),
+            (optimizer, schedule),
+            group=group,
+            precision=precision,
+            tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
+                Progress(
+                    step=(number - 1) * steps_an_epoch + step,
+                    steps=steps,
+                    epoch=number,
+                    loss=finite(loss, number),
+                    test_accuracy=None,
                 )
-        seconds += time.perf_counter() - began
-        last_loss = _finite(loss, epoch)
-        accuracies.append(accuracy(network, x_test, y_test))
-        report(Progress(step=len(times), steps=steps, epoch=epoch, loss=last_loss, test_accuracy=accuracies[-1]))
+            ),
+        )
+        seconds = time.perf_counter() - began + (history.epochs[-1].seconds if history.epochs else 0.0)
+        loss = finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
+        check_weights(network, number)
+        # The leader evaluates; what the others hear of it keeps their histories, and so their decisions, the same.
+        done = group.from_leader(
+            Epoch(
+                epoch=number,
+                seconds=seconds,
+                ms_per_step=1000 * statistics.median(times),
+                loss=loss,
+                validation=accuracy(network, x_held, y_held) if len(x_held) else None,
+                test=accuracy(network, x_test, y_test),
+            )
+            if group.leads
+            else None
+        )
+        history.add(done, network)
+        if checkpoint is not None:
+            checkpoint.save(number, lambda: saved.state(history, config.learning_rate))
+        log(done)
+        report(Progress(step=number * steps_an_epoch, steps=steps, epoch=number, loss=loss, test_accuracy=done.test))
+    if history.best_weights is not None:
+        network.load_state_dict(history.best_weights)
     return TrainResult(
-        test_accuracy=accuracies[-1],
-        train_seconds=seconds,
-        ms_per_step=1000 * statistics.median(times),
-        steps=steps,
-        epoch_accuracies=tuple(accuracies),
+        test_accuracy=history.best.test,
+        train_seconds=history.epochs[-1].seconds,
+        ms_per_step=history.ms_per_step,
+        steps=len(history.epochs) * steps_an_epoch,
+        history=tuple(history.epochs),
+        best_epoch=history.best.epoch,
     )
+
+
+def _steps(
+    forward: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    order: Iterable[Tensor],
+    updates: tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler],
+    *,
+    group: Group,
+    precision: AbstractContextManager[Any],
+    tell: Callable[[int, float], None],
+) -> tuple[list[Tensor], list[float]]:
+    """The steps of one epoch: the loss of each, still on its device, and how many seconds each took.
+
+    ``tell`` is called about ten times a second; only then, and at the end of an epoch, is a loss waited for.
+    """
+    optimizer, schedule = updates
+    times: list[float] = []
+    losses: list[Tensor] = []
+    last_told = 0.0
+    for indices in order:
+        began = time.perf_counter()
+        mine, weight = group.share(indices) if group.size > 1 else (indices, 1.0)
+        with precision:
+            output = forward(x[mine])
+        loss = F.cross_entropy(output.float(), y[mine])
+        if weight != 1.0:
+            loss = loss * weight
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        _synchronize(x.device)
+        now = time.perf_counter()
+        times.append(now - began)
+        if now - last_told > 0.1:
+            last_told = now
+            tell(len(times), float(losses[-1]))
+    return losses, times
 
 
 def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -165,35 +290,6 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
         right = sum(int((network(part).argmax(1) == truth).sum()) for part, truth in parts)
     network.train()
     return right / len(x)
-
-
-def _optimizer(
-    network: nn.Module, config: TrainConfig, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    rate = config.learning_rate
-    optimizer: torch.optim.Optimizer
-    if config.optimizer == "sgd":
-        optimizer = torch.optim.SGD(network.parameters(), lr=rate)
-    elif config.optimizer == "adam":
-        optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
-    else:
-        optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
-    if config.schedule == "constant":
-        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
-    # One step more than is taken: the scheduler is stepped after the last step too.
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps + 1)
-
-
-def _batches(count: int, size: int, order: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Indices ``(size,)`` of each batch of one epoch, in a new random order. Drawn on the CPU: the same anywhere."""
-    yield from torch.randperm(count, generator=order).to(device).split(size)
-
-
-def _finite(loss: Tensor, epoch: int) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise TrainingError(f"training diverged in epoch {epoch}: the loss is {value}; try a lower learning rate")
-    return value
 
 
 def _synchronize(device: torch.device) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,20 @@ import numpy as np
 import torch
 
 from kronmodel.card import Role, make_card
+from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset
+from kronmodel.distributed import ALONE, Group
+from kronmodel.errors import TrainingError
 from kronmodel.export import to_onnx
 from kronmodel.features import ConvConfig, image_of
+from kronmodel.history import Epoch
 from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
 from kronmodel.recipes import Recipe
 from kronmodel.shapes import proposed_shape
 from kronmodel.train import Progress, TrainConfig, TrainResult, train
 
-__all__ = ["Member", "Published", "plan", "publish_members", "train_member"]
+__all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
 
 SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
 
@@ -102,17 +106,47 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
     }
 
 
+def setting(member: Member, data: Dataset) -> dict[str, Any]:
+    """What decides the course of a training: a checkpoint is only for the setting that it was made with.
+
+    Not among it: where it is computed, and the learning rate, which may be lowered after a divergence.
+    """
+    training = asdict(member.training)
+    for name in ("device", "compile", "learning_rate"):
+        del training[name]
+    return {
+        "role": member.role,
+        "network": asdict(member.config),
+        "training": training,
+        "data": {"name": data.name, "sha256": data.sha256},
+    }
+
+
 def train_member(
-    member: Member, data: Dataset, report: Callable[[Progress], None] = lambda progress: None
+    member: Member,
+    data: Dataset,
+    report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
+    group: Group = ALONE,
 ) -> tuple[Network, TrainResult]:
     """Build and train one member; the seed decides its initial weights.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is no longer finite, or another process of the run is gone; with a checkpoint, the
+            message says where one can go on from.
+        CheckpointError: the checkpoint can't be read or written.
     """
     torch.manual_seed(member.training.seed)
     network = build(member.config)
-    return network, train(network, data, member.training, report)
+    try:
+        with group.connected():
+            return network, train(network, data, member.training, report, log=log, checkpoint=checkpoint, group=group)
+    except TrainingError as error:
+        if checkpoint is None or not checkpoint.hint:
+            raise
+        raise TrainingError(f"{error}; {checkpoint.hint}") from error
 
 
 def publish_members(

@@ -52,13 +52,18 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
 
 
 def test_one_kind_a_table_and_the_next_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, page, out = tmp_path / "log.csv", tmp_path / "report.html", tmp_path / "models"
+    more = ["--kind", "kronecker", "--name", "toy", "--out", str(out), "--log-csv", str(log), "--report", str(page)]
     for version in (1, 2):
-        assert cli.main(["train", *FAST, "--kind", "kronecker", "--name", "toy", "--out", str(tmp_path)]) == 0
-        out, err = capsys.readouterr()
-        assert f"toy-kronecker v{version}" in out
+        assert cli.main(["train", *FAST, *more]) == 0
+        text, err = capsys.readouterr()
+        assert f"toy-kronecker v{version}" in text
         assert "toy-kronecker: epoch 1/1" in err
-        assert (tmp_path / "toy-kronecker" / str(version) / "model.onnx").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == ["toy-kronecker"]
+        assert (out / "toy-kronecker" / str(version) / "model.onnx").is_file()
+        assert f"toy-kronecker v{version}</th>" in page.read_text()
+        assert len(log.read_text().splitlines()) == 2
+    assert [path.name for path in out.iterdir()] == ["toy-kronecker"]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_options_reach_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +161,12 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", *FAST, "--device", "tpu"], "device must be cpu, cuda or cuda:N, got 'tpu'"),
         (["train", *FAST, "--device", "cuda:99"], "device cuda:99 is not there"),
         (["train", *FAST, "--threads", "0"], "threads must be between 1 and"),
+        (["train", *FAST, "--patience", "2"], "patience needs a validation_share above 0"),
+        (["train", *FAST, "--validation-share", "1"], "validation_share must be at least 0 and below 1, got 1.0"),
+        (["train", *FAST, "--compile"], "compile is for CUDA devices: on others it doesn't pay, got device 'cpu'"),
+        (["train", *FAST, "--precision", "float16"], "argument --precision: invalid choice: 'float16'"),
+        (["train", *FAST, "--log-csv", "no/log.csv"], "can't write the log no/log.csv: expected a file name"),
+        (["train", *FAST, "--report", "no/r.html"], "can't write the report no/r.html: expected a file name"),
         (["train", *FAST, "--name", "../up"], "a model's name must be 1 to 100 letters"),
         (["train", *FAST, "--optimizer", "sgd", "--learning-rate", "1e30", "--schedule", "constant"], "diverged"),
         (["train", "--rank", "two"], "argument --rank: invalid int value: 'two'"),
@@ -205,7 +216,9 @@ def test_a_repository_that_cannot_be_written_is_told_before_training(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_stops_at_once_and_leaves_nothing(number: int, code: int, tmp_path: Path) -> None:
+def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
+    number: int, code: int, tmp_path: Path
+) -> None:
     out = tmp_path / "models"
     command = [
         sys.executable,
@@ -233,7 +246,9 @@ def test_an_interrupted_training_stops_at_once_and_leaves_nothing(number: int, c
     assert stdout == ""
     assert "Traceback" not in stderr
     assert waited < 30
-    assert not out.exists()
+    assert "--resume goes on from there" in stderr
+    left = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
+    assert left == [Path(".checkpoints/mnist-5k-kronecker/last.pt")]
 
 
 def test_help_and_version_do_without_torch() -> None:

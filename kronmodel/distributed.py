@@ -1,0 +1,178 @@
+"""One training in several processes, as ``torchrun`` starts them: each takes its share of every batch.
+
+Batches and weights are those of a single process; only the order in which floating-point numbers are added differs.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+
+from kronmodel.errors import KronmodelError, TrainingError
+
+__all__ = ["ALONE", "Group", "joined"]
+
+PATIENCE = timedelta(minutes=10)  # the leader may evaluate and save that long while the others wait
+LOST = "kronmodel/lost"
+EXIT_FAILED = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The processes of a run. Each has the whole data set and the same weights.
+
+    Attributes:
+        rank: number of this process, from 0; 0 leads: it evaluates, prints, saves and publishes.
+        size: how many there are.
+    """
+
+    rank: int
+    size: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads."""
+        return self.rank == 0
+
+    def take_device(self, device: str) -> None:
+        """Of several processes on CUDA devices, give each its own.
+
+        Raises:
+            KronmodelError: there are more processes on this machine than GPUs.
+            ValueError: the device is one for a single process.
+        """
+        if self.size == 1 or device == "cpu":
+            return
+        if device != "cuda":
+            raise ValueError(f"device must be cpu or cuda in a run of several processes, got {device!r}")
+        mine = int(os.environ["LOCAL_RANK"])
+        if mine >= torch.cuda.device_count():
+            raise KronmodelError(f"each process needs a GPU: got {torch.cuda.device_count()}, expected over {mine}")
+        torch.cuda.set_device(mine)
+
+    def share(self, batch: Tensor) -> tuple[Tensor, float]:
+        """This process's samples of a batch ``(n,)``, and the weight of their mean loss among the processes.
+
+        Gradients are averaged over processes, so a share of ``k`` samples counts ``k * size / n``. A process for
+        which nothing is left takes a sample at weight 0: every process must take part in every step.
+        """
+        mine = batch[self.rank :: self.size]
+        if len(mine) == 0:
+            return batch[:1], 0.0
+        return mine, len(mine) * self.size / len(batch)
+
+    def parallel(self, network: nn.Module) -> nn.Module:
+        """The network as it is to be called in training: its gradients are averaged over the processes."""
+        if self.size == 1:
+            return network
+        # Told once of each layout that is not its own; for factors of one row or column there are two equal ones.
+        warnings.filterwarnings("ignore", message="Grad strides do not match")
+        return nn.parallel.DistributedDataParallel(network)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over the processes."""
+        if self.size > 1:
+            dist.all_reduce(value)
+            value /= self.size
+        return value
+
+    def from_leader(self, value: Any) -> Any:
+        """The leader's value in every process. It goes by pickle, but only between processes of one run."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Say in plain words what it means if the connection to the others breaks in this block, or SIGTERM comes.
+
+        Raises:
+            TrainingError: in a run of several processes, one of them is gone.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not _is_of_the_connection(error):
+                raise
+            raise TrainingError(f"another of the {self.size} processes of this run is gone") from error
+        except SystemExit as error:
+            if self.size == 1:
+                raise
+            raise TrainingError("told to stop (by torchrun, if another process of this run is gone)") from error
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """What is in this block runs in the leader, then in the others: one download, not many at a time."""
+        if self.size > 1 and not self.leads:
+            dist.barrier()
+        try:
+            yield
+        finally:
+            if self.size > 1 and self.leads:
+                dist.barrier()
+
+
+ALONE = Group(rank=0, size=1)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Group]:
+    """Join the other processes of this run, if the environment says that there are any, and leave them at the end.
+
+    Of several processes that fail, the first to say so speaks for all: the others leave without a word.
+
+    Args:
+        device: ``"cpu"`` (gloo) or ``"cuda"`` (nccl).
+
+    Raises:
+        TrainingError: another process of the run is gone, or can't be reached.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+        dist.init_process_group(
+            "nccl" if device.startswith("cuda") and torch.cuda.is_available() else "gloo",
+            store=store,
+            rank=rank,
+            world_size=size,
+            timeout=PATIENCE,
+        )
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise TrainingError(f"the processes of this run can't find each other: {error}") from error
+    group = Group(rank=rank, size=size)
+    try:
+        with group.connected():
+            yield group
+    except (KronmodelError, ValueError):
+        if not _first(store):
+            raise SystemExit(EXIT_FAILED) from None
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _first(store: Any) -> bool:
+    """Whether no other process has failed before; if that can't be asked any more, yes."""
+    try:
+        return int(store.add(LOST, 1)) == 1
+    except (dist.DistError, RuntimeError):
+        return True
+
+
+def _is_of_the_connection(error: RuntimeError) -> bool:
+    """Gloo throws plain runtime errors; they name its source files."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error)
