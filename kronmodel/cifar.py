@@ -1,18 +1,18 @@
 """CIFAR-10 (Krizhevsky 2009) from the user's own copy of the official Python archive, or its unpacked folder.
 
-The archive is read where it lies, never unpacked, and its pickles are read as untrusted: see :mod:`kronmodel.safe_pickle`.
+The archive is read where it lies, never unpacked to disk, and its pickles are not trusted: see ``safe_pickle.py``.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from kronmodel.errors import DataError
 from kronmodel.idx import Arrays, user_cache
 from kronmodel.safe_pickle import read_plain
 
-__all__ = ["LABELS", "locate", "places", "read"]
+__all__ = ["ARCHIVE", "FOLDER", "LABELS", "folders", "locate", "read"]
 
 ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -48,21 +48,20 @@ MAX_MEMBERS = 100  # the official archive has 9
 MAX_SAMPLES = 10_000  # in one batch
 
 
-def places(data_home: str | None = None) -> Iterator[Path]:
+def folders(data_home: str | None = None) -> list[Path]:
     """Where the archive or its folder is looked for: ``$KRONMODEL_DATA/cifar10``, the user's cache."""
     home = data_home if data_home is not None else os.environ.get("KRONMODEL_DATA")
-    folders = [Path(home).expanduser() / "cifar10"] if home else []
-    for folder in (*folders, user_cache("cifar10")):
-        yield from (folder / FOLDER, folder, folder / ARCHIVE)
+    return [*([Path(home).expanduser() / "cifar10"] if home else []), user_cache("cifar10")]
 
 
 def locate(data_home: str | None = None) -> Path | None:
     """The archive, or the folder with its files; None if neither is there."""
-    for place in places(data_home):
-        if place.name == ARCHIVE and place.is_file():
-            return place
-        if all((place / name).is_file() for name in (*TRAIN, TEST)):
-            return place
+    for folder in folders(data_home):
+        for place in (folder / FOLDER, folder):
+            if all((place / name).is_file() for name in (*TRAIN, TEST)):
+                return place
+        if (folder / ARCHIVE).is_file():
+            return folder / ARCHIVE
     return None
 
 
@@ -123,17 +122,19 @@ def _from_archive(path: Path, note: Note) -> dict[str, bytes]:
     return files
 
 
-class _Bounded:
+class _Bounded(io.BufferedIOBase):
     """A stream that refuses to unpack more than an archive of this kind can hold."""
 
-    def __init__(self, stream: IO[bytes], path: Path) -> None:
+    def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
+        super().__init__()
         self.stream = stream
         self.path = path
         self.left = MAX_UNPACKED_BYTES
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
         """Up to ``size`` bytes."""
-        part = self.stream.read(min(size, self.left + 1))
+        limit = self.left + 1
+        part = self.stream.read(limit if size is None or size < 0 else min(size, limit))
         self.left -= len(part)
         if self.left < 0:
             raise DataError(f"{self.path} unpacks to more than {MAX_UNPACKED_BYTES:,} bytes, which is not CIFAR-10")

@@ -61,12 +61,12 @@ class Dataset:
     @property
     def features(self) -> int:
         """Width of a row."""
-        return self.x_train.shape[1]
+        return int(self.x_train.shape[1])
 
     @property
     def outputs(self) -> int:
         """Number of classes, or of values to predict."""
-        return len(self.labels) if self.task == "classification" else self.y_train.shape[1]
+        return len(self.labels) if self.task == "classification" else int(self.y_train.shape[1])
 
     @cached_property
     def sha256(self) -> str:

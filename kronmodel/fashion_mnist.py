@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 pictures of clothes, a harder set in MNIST's format (Xiao, Rasul & Vollgraf, arXiv 1708.07747)."""
+"""Fashion-MNIST: 70,000 pictures of clothes in MNIST's format (Xiao, Rasul & Vollgraf, arXiv 1708.07747)."""
 
 from __future__ import annotations
 

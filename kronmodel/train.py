@@ -11,16 +11,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kronmodel.data import Dataset
 from kronmodel.errors import TrainingError
+from kronmodel.tasks import task_of
 
-__all__ = ["Progress", "TrainConfig", "TrainResult", "accuracy", "train"]
+__all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
 
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["one-cycle", "constant"]
-EVALUATION_BATCH = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +69,32 @@ class TrainResult:
     """What training gave.
 
     Attributes:
-        test_accuracy: share of correct test samples after the last epoch.
+        metric: what the scores are: ``"accuracy"``, or ``"rmse"``, of which less is better.
+        test_score: on the test samples after the last epoch.
         train_seconds: wall time of the training epochs, without the evaluations.
         ms_per_step: median wall time of a step: batch selection, forward, backward, update.
         steps: number of steps.
-        epoch_accuracies: test accuracy after each epoch.
+        epoch_scores: on the test samples after each epoch.
     """
 
-    test_accuracy: float
+    metric: str
+    test_score: float
     train_seconds: float
     ms_per_step: float
     steps: int
-    epoch_accuracies: tuple[float, ...]
+    epoch_scores: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where the training stands; ``test_accuracy`` is given at the end of an epoch only."""
+    """Where the training stands; ``test_score``, of the task's ``metric``, is given at the end of an epoch only."""
 
     step: int
     steps: int
     epoch: int
     loss: float
-    test_accuracy: float | None
+    metric: str
+    test_score: float | None
 
 
 def train(
@@ -101,20 +103,21 @@ def train(
     config: TrainConfig,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> TrainResult:
-    """Train a classifier, and test it after each epoch. The network is changed in place.
+    """Train a network for the task of its data, and test it after each epoch. The network is changed in place.
 
     The whole data set is held as tensors on the device: for networks this small a loader would take longer than
     the steps. The same seed gives the same weights on the same machine, if the network was built after seeding.
 
     Args:
-        network: gives logits ``(batch, classes)`` for features ``(batch, width)``.
-        data: features and class indices.
+        network: gives logits ``(batch, classes)`` or values ``(batch, k)`` for features ``(batch, width)``.
+        data: as :func:`kronmodel.dataset.prepared` gives it.
         config: how to train.
         report: called after each epoch, and about ten times a second in between.
 
     Raises:
         TrainingError: the loss is no longer finite.
     """
+    task = task_of(data)
     device = torch.device(config.device)
     network.to(device).train()
     x, y, x_test, y_test = (
@@ -125,13 +128,13 @@ def train(
     order = torch.Generator().manual_seed(config.seed)
 
     times: list[float] = []
-    accuracies: list[float] = []
+    scores: list[float] = []
     seconds, last_report = 0.0, 0.0
     for epoch in range(1, config.epochs + 1):
         began = time.perf_counter()
         for indices in _batches(len(x), config.batch_size, order, device):
             step_began = time.perf_counter()
-            loss = F.cross_entropy(network(x[indices]), y[indices])
+            loss = task.loss(network(x[indices]), y[indices])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -142,29 +145,31 @@ def train(
             if now - last_report > 0.1:
                 last_report = now
                 report(
-                    Progress(step=len(times), steps=steps, epoch=epoch, loss=_finite(loss, epoch), test_accuracy=None)
+                    Progress(
+                        step=len(times),
+                        steps=steps,
+                        epoch=epoch,
+                        loss=_finite(loss, epoch),
+                        metric=task.metric,
+                        test_score=None,
+                    )
                 )
         seconds += time.perf_counter() - began
         last_loss = _finite(loss, epoch)
-        accuracies.append(accuracy(network, x_test, y_test))
-        report(Progress(step=len(times), steps=steps, epoch=epoch, loss=last_loss, test_accuracy=accuracies[-1]))
+        scores.append(task.score(network, x_test, y_test))
+        report(
+            Progress(
+                step=len(times), steps=steps, epoch=epoch, loss=last_loss, metric=task.metric, test_score=scores[-1]
+            )
+        )
     return TrainResult(
-        test_accuracy=accuracies[-1],
+        metric=task.metric,
+        test_score=scores[-1],
         train_seconds=seconds,
         ms_per_step=1000 * statistics.median(times),
         steps=steps,
-        epoch_accuracies=tuple(accuracies),
+        epoch_scores=tuple(scores),
     )
-
-
-def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of samples ``(n, width)`` whose largest logit is at their class index ``(n,)``."""
-    network.eval()
-    with torch.inference_mode():
-        parts = zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True)
-        right = sum(int((network(part).argmax(1) == truth).sum()) for part, truth in parts)
-    network.train()
-    return right / len(x)
 
 
 def _optimizer(

