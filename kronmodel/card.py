@@ -61,7 +61,13 @@ def make_card(
             "test_samples": len(data.x_test),
             "split": data.split,
         },
-        "test_metric": {"name": result.metric, "value": result.test_score, "samples": len(data.x_test), **others},
+        "test_metric": {
+            "name": result.metric,
+            "value": result.test_score,
+            "higher_is_better": data.task == "classification",
+            "samples": len(data.x_test),
+            **others,
+        },
         "training": {
             "recipe": recipe,
             **asdict(config),

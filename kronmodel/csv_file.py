@@ -8,11 +8,15 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 __all__ = ["MAX_NAMES", "BadRow", "Table", "missing", "number", "read_csv", "usable_rows"]
 
@@ -80,7 +84,7 @@ def read_csv(path: Path, target: str | None) -> Table:
         raise DataError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _read(path: Path, reader: csv._reader, target: str | None) -> Table:
+def _read(path: Path, reader: Reader, target: str | None) -> Table:
     header = [name.strip() for name in next(reader, [])]
     column = _target_column(path, header, target)
     names = (*header[:column], *header[column + 1 :])

@@ -56,7 +56,7 @@ def _check_opcodes(content: bytes, what: str) -> None:
     for opcode, argument, place in pickletools.genops(content):
         if opcode.name not in OPCODES:
             raise DataError(f"{what} holds the pickle opcode {opcode.name} at byte {place}, expected plain data only")
-        if opcode.name == "LONG_BINPUT" and int(argument) > MAX_MEMO:
+        if opcode.name == "LONG_BINPUT" and argument is not None and argument > MAX_MEMO:
             raise DataError(f"{what} numbers an object {argument}, expected at most {MAX_MEMO:,}")
 
 

@@ -48,7 +48,7 @@ def _has_factors(width: int) -> bool:
 
 
 def _next_balanced(width: int) -> Shape:
-    """The first pair from this width on whose larger factor is at most four times the smaller."""
-    while not _has_factors(width) or 4 * factor_pair(width)[0] < factor_pair(width)[1]:
+    """The first pair from this width on whose larger factor is at most two and a half times the smaller."""
+    while not _has_factors(width) or 5 * factor_pair(width)[0] < 2 * factor_pair(width)[1]:
         width += 1
     return factor_pair(width)
