@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from kronmodel import idx, mnist
+from kronmodel import fashion_mnist, idx, mnist
 from kronmodel.data import DATASETS, Dataset, load
 from kronmodel.errors import DataError
 
@@ -160,6 +161,40 @@ def test_the_full_set_is_the_published_one(mnist_folder: Path | None) -> None:
     assert np.bincount(data.y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert data.x_train.mean() == pytest.approx(0.1307, abs=1e-4)  # the constants that everybody normalises with
     assert data.x_train.std() == pytest.approx(0.3081, abs=1e-4)
+
+
+def test_fashion_mnist_is_read_from_where_debian_puts_it() -> None:
+    source = fashion_mnist.FASHION_MNIST
+    folder = idx.locate(source)
+    if folder is None:
+        pytest.skip("Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist")
+    data = load("fashion-mnist", pytest.fail)
+    assert (data.origin, data.x_train.shape, data.x_test.shape) == (str(folder), (60000, 784), (10000, 784))
+    assert (len(data.labels), data.labels[0], data.labels[9]) == (10, "T-shirt/top", "Ankle boot")
+    assert np.bincount(data.y_train.astype(int)).tolist() == [6000] * 10
+    assert data.y_test[:5].tolist() == [9, 2, 1, 1, 6]  # the first that everybody sees: an ankle boot, a pullover, ...
+    assert data.x_train.mean() == pytest.approx(0.2860, abs=1e-4)  # the constants that everybody normalises with
+    assert data.x_train.std() == pytest.approx(0.3530, abs=1e-4)
+
+
+def test_the_order_in_which_places_are_searched(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    _, source, packed = small
+    packaged, cache, home = tmp_path / "packaged", tmp_path / "cache", tmp_path / "home"
+    source = replace(source, packaged=(packaged,))
+    assert idx.locate(source, data_home=str(home), cache=cache) is None
+    for folder in (cache, packaged, home / "mnist"):
+        write(folder, packed)
+        assert idx.locate(source, data_home=str(home), cache=cache) == folder
+
+
+def test_scikit_learns_digits() -> None:
+    data = load("digits", pytest.fail)
+    bunch = load_digits()
+    together = np.concatenate([data.x_train, data.x_test])
+    assert (data.image_shape, together.shape, len(data.x_test)) == ((8, 8), (1797, 64), 360)
+    assert sorted((together * 16).tolist()) == sorted(bunch.data.tolist())
+    assert np.bincount(data.y_test.astype(int)).min() >= 34
+    assert load("digits", pytest.fail).sha256 == data.sha256
 
 
 def test_unknown_data_set() -> None:
