@@ -85,7 +85,7 @@ def test_the_served_values_are_as_good_as_training_said(
         metric = summary[result["model"].removeprefix("diabetes-")]["test_metric"]
         assert np.sqrt(mean_squared_error(data.y_test, values)) == pytest.approx(metric["value"], rel=1e-4)
         assert r2_score(data.y_test, values) == pytest.approx(metric["r2"], abs=1e-4)
-    assert samples["inputs"] == data.x_test[:3].tolist()
+    np.testing.assert_array_equal(np.array(samples["inputs"], np.float32), data.x_test[:3])
     assert samples["labels"] == data.y_test[:3, 0].tolist()
 
 

@@ -169,7 +169,19 @@ def test_thirteen_columns_need_padding_asked_for_and_get_it_in_the_graph(
     rows = [[*bunch.feature_names, "cultivar"]]
     rows += [[*map(str, x), str(y)] for x, y in zip(bunch.data.tolist(), bunch.target.tolist(), strict=True)]
     path.write_text("".join(",".join(row) + "\n" for row in rows))
-    command = ["train", "--data", str(path), "--target", "cultivar", "--hidden", "8x8", "--out", str(out)]
+    command = [
+        "train",
+        "--data",
+        str(path),
+        "--target",
+        "cultivar",
+        "--hidden",
+        "8x8",
+        "--epochs",
+        "40",
+        "--out",
+        str(out),
+    ]
     assert cli.main(command) == 2
     assert "--pad fills each row up with zeros to 3x5" in capsys.readouterr().err
     assert cli.main([*command, "--pad", "--json"]) == 0
