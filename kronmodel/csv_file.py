@@ -18,12 +18,12 @@ from kronmodel.errors import DataError
 if TYPE_CHECKING:
     from _csv import Reader
 
-__all__ = ["MAX_NAMES", "BadRow", "Table", "missing", "number", "read_csv", "usable_rows"]
+__all__ = ["BadRow", "Table", "missing", "number", "read_csv", "usable_rows"]
 
 MAX_FILE_BYTES = 1 << 30
 MAX_VALUES = 1 << 27  # a gigabyte of them
 MAX_NAME = 200  # characters, as the model card is read
-MAX_NAMES = 128 << 10  # characters of all the names together: they stand in the card
+MAX_NAMES = 1 << 20  # characters of all the names together
 SHOWN = 5  # bad rows that are named in a message
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.csv_file import MAX_NAMES, BadRow, read_csv, usable_rows
+from kronmodel.csv_file import BadRow, read_csv, usable_rows
 from kronmodel.dataset import Dataset, Note, TaskName
 from kronmodel.errors import DataError
 from kronmodel.npz_file import SPLIT, read_npz
@@ -26,6 +27,7 @@ STANDARDISED = "none needed: the graph takes the values as they are and standard
 GREY = "bytes divided by 255"
 AS_IS = "none: values between 0 and 1 as they are"
 MAX_FEATURES = 1 << 20
+MAX_CARD_NAMES = 192 << 10  # bytes of JSON; services read cards of up to 256 KiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +147,12 @@ def _split_and_scale(
     preprocessing: str | None = None,
 ) -> Dataset:
     """The data set of all samples; the file itself may have the first ``published`` of them for training."""
-    if x.shape[1] > MAX_FEATURES or sum(map(len, names)) > MAX_NAMES:
-        raise DataError(f"{path} has {x.shape[1]:,} features, which is more than a model card can name")
+    size = len(json.dumps([names, target.labels]))
+    if x.shape[1] > MAX_FEATURES or size > MAX_CARD_NAMES:
+        raise DataError(
+            f"{path} has {x.shape[1]:,} features and {len(target.labels):,} classes, whose names take {size:,} bytes; "
+            f"expected at most {MAX_FEATURES:,} features, and {MAX_CARD_NAMES:,} bytes of names in the model card"
+        )
     y, classes = target.y, target.task == "classification"
     if published is None:
         share = TEST_SHARE if options.test_share is None else options.test_share

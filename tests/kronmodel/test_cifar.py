@@ -1,6 +1,7 @@
 """CIFAR-10's archive, made up in the official format, and archives that mean no good."""
 
 import io
+import json
 import os
 import pickle
 import tarfile
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kronmodel import cifar
+from kronmodel import cifar, cli
 from kronmodel.data import load
 from kronmodel.errors import DataError
 from kronmodel.safe_pickle import read_plain
@@ -42,6 +43,21 @@ def test_the_users_copy_is_found_and_read(form: str, tmp_path: Path, monkeypatch
     assert data.y_test.tolist() == truth["test_batch"][1]
     (warning,) = notes
     assert ("is not the official archive" if form == "archive" else "differ from the official CIFAR-10") in warning
+
+
+def test_a_network_trained_on_it_says_that_it_takes_colour_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_archive(tmp_path / "cifar10" / "cifar-10-python.tar.gz", batches(40)[0])
+    monkeypatch.setenv("KRONMODEL_DATA", str(tmp_path))
+    options = ["--kind", "kronecker", "--hidden", "8x8", "--epochs", "1", "--out", str(tmp_path / "models"), "--json"]
+    assert cli.main(["train", "--data", "cifar10", *options]) == 0
+    path = json.loads(capsys.readouterr().out)["models"]["kronecker"]["path"]
+    assert cli.main(["info", path, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)["card"]
+    assert card["input"] == {"kind": "image", "shape": [3, 32, 32], "range": [0.0, 1.0]}
+    assert card["labels"] == list(cifar.LABELS)
+    assert card["layers"][0]["in_shape"] == [48, 64]
 
 
 def test_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

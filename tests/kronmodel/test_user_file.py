@@ -119,6 +119,7 @@ def test_bad_rows_are_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
         ("a,y\n1,x\n2,x\n", "y", "the target has 1 classes, expected 2 to 10,000"),
         ("a,y\n1,x\n2,z\n", "y", "each of the 2 classes has one sample only"),
         (f"a,y\n1,x\n2,{'z' * 201}\n3,x\n", "y", "a class has a name of 201 characters"),
+        (",".join(f"{n}{'é' * 150}" for n in range(300)) + ",y\n" + "1," * 300 + "0.5\n", "y", "bytes of names in the"),
     ],
 )
 def test_files_that_are_no_use(text: str | bytes, target: str | None, message: str, tmp_path: Path) -> None:
