@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train format clean
 
 setup: $(VENV)/.ready
 
@@ -47,6 +47,10 @@ lint: setup
 # The published accuracies beside ours, three seeds each.
 bench-paper: setup
 	$(BIN)/python -m benchmarks.paper
+
+# Time of a training step beside dense and low-rank; a quiet machine, please.
+bench-train: setup
+	$(BIN)/python -m benchmarks.train
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -29,6 +29,7 @@ class Layer(_Part):
     kind: Text | None = None
     in_shape: Shape | None = None
     out_shape: Shape | None = None
+    kernel: Shape | None = None
     rank: Size | None = None
     order: Annotated[list[Label], Field(max_length=1024)] | None = None
     parameters: Count | None = None
@@ -89,6 +90,7 @@ class Card(_Part):
     task: Literal["classification", "regression"] | None = None
     layers: Annotated[list[Layer], Field(max_length=1000)] | None = None
     parameters: Count | None = None
+    parameters_with_branch_biases: Count | None = None
     macs_per_sample: Count | None = None
     input: Input | None = None
     preprocessing: Text | None = None

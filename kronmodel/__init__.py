@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kronmodel.features import ConvConfig, ConvFeatures
     from kronmodel.functional import kron_dual, kron_linear
     from kronmodel.layers import KroneckerDual, KroneckerLinear
     from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConvConfig",
+    "ConvFeatures",
     "DenseConfig",
     "KroneckerConfig",
     "KroneckerDual",
@@ -27,6 +30,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ConvConfig": "features",
+    "ConvFeatures": "features",
     "DenseConfig": "models",
     "KroneckerConfig": "models",
     "KroneckerDual": "layers",

@@ -50,6 +50,7 @@ def make_card(
         "layers": network.layer_cards(),
         "activation": network.activation,
         "parameters": network.parameter_count,
+        "parameters_with_branch_biases": network.parameter_count_with_branch_biases,
         "macs_per_sample": network.macs_per_sample,
         "input": _input(data),
         "preprocessing": data.preprocessing,

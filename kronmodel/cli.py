@@ -82,14 +82,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
-    add("--recipe", default="default", metavar="NAME", help="default, or paper: the authors' exact setting")
+    add("--recipe", default="default", metavar="NAME", help="default, or the authors' paper, paper-cifar10[-rank-4]")
     add("--rank", type=int, help="Kronecker rank of every layer")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
+    add("--features", metavar="16,64,256", help="channels of 3x3 convolutions in front of both networks")
+    add("--dropout", type=float, metavar="X", help="share of these features left out in training")
     add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
     add("--activation", metavar="NAME", help="gelu, relu or tanh")
     add("--epochs", type=int, help="passes over the training data")
     add("--batch-size", type=int, metavar="N", help="samples a step")
-    add("--optimizer", metavar="NAME", help="adamw or sgd")
+    add("--optimizer", metavar="NAME", help="adam, adamw or sgd")
     add("--learning-rate", type=float, metavar="X", help="constant, or the maximum of the one-cycle schedule")
     add("--schedule", metavar="NAME", help="one-cycle or constant")
     add("--weight-decay", type=float, metavar="X", help="of AdamW")
@@ -160,14 +162,21 @@ def _train(args: argparse.Namespace) -> int:
 def _with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     """The recipe with the network that the command line asks for."""
     changes: dict[str, Any] = {
-        field: getattr(args, field) for field in ("rank", "activation") if getattr(args, field) is not None
+        field: getattr(args, field) for field in ("rank", "activation", "dropout") if getattr(args, field) is not None
     }
     if args.hidden is not None:
         changes["hidden"] = parse_shapes(args.hidden)
+    if args.features is not None:
+        from kronmodel.features import parse_channels
+
+        changes["features"] = parse_channels(args.features)
     if args.order is not None:
         orders = tuple(args.order.split(","))
         changes["order"] = orders[0] if len(orders) == 1 else orders
-    return replace(recipe, **changes)
+    changed = replace(recipe, **changes)
+    if args.dropout is not None and not changed.features:
+        raise KronmodelError("--dropout leaves out convolutional features; expected --features beside it, got none")
+    return changed
 
 
 def _training_options(args: argparse.Namespace) -> dict[str, Any]:

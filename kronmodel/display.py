@@ -73,6 +73,7 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
         table.add_column(f"{model['name']} v{model['version']}", justify="right")
     rows = (
         ("weights", "parameters", "{:,}"),
+        ("… with branch biases", "parameters_with_branch_biases", "{:,}"),
         ("multiply-adds a sample", "macs_per_sample", "{:,}"),
         ("training seconds", "train_seconds", "{:,.1f}"),
         ("median ms a step", "ms_per_step", "{:.2f}"),
@@ -86,6 +87,9 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
             cells = [_score_value(metric, score[name]) if name in score else "" for score in scores]
             table.add_row(f"test {METRICS.get(metric, metric)}", *cells, *([""] if len(models) == 2 else []))
     for title, key, form in rows:
+        # As the paper counts; it says something only where it differs.
+        if key == "parameters_with_branch_biases" and all(each[key] == each["parameters"] for each in models.values()):
+            continue
         cells = [form.format(model[key]) for model in models.values()]
         if len(models) == 2:
             small, large = models["kronecker"][key], models["dense"][key]

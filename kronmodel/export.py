@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
 from typing import Any
 
@@ -31,18 +32,17 @@ class _Frame(nn.Module):
     mean: Tensor
     inverse: Tensor
 
-    def __init__(self, network: Network, features: int, scaling: Scaling | None) -> None:
+    def __init__(self, network: Network, shape: tuple[int, ...], scaling: Scaling | None) -> None:
         super().__init__()
         self.network = network
-        self.features = features
-        self.missing = network.in_features - features
+        self.missing = network.in_features - math.prod(shape)
         self.scaled = scaling is not None
         if scaling is not None:
-            self.register_buffer("mean", torch.from_numpy(scaling.mean))
-            self.register_buffer("inverse", torch.from_numpy(scaling.inverse))
+            self.register_buffer("mean", torch.from_numpy(scaling.mean).reshape(shape))
+            self.register_buffer("inverse", torch.from_numpy(scaling.inverse).reshape(shape))
 
     def inner(self, x: Tensor) -> Tensor:
-        """The network's output for raw features ``(batch, features)``."""
+        """The network's output for raw features ``(batch, *shape)``."""
         if self.scaled:
             x = (x - self.mean) * self.inverse
         if self.missing:
@@ -68,8 +68,8 @@ class _Regressor(_Frame):
     target_std: Tensor
     target_mean: Tensor
 
-    def __init__(self, network: Network, features: int, scaling: Scaling | None, target: Scaling) -> None:
-        super().__init__(network, features, scaling)
+    def __init__(self, network: Network, shape: tuple[int, ...], scaling: Scaling | None, target: Scaling) -> None:
+        super().__init__(network, shape, scaling)
         self.register_buffer("target_std", torch.from_numpy(target.std))
         self.register_buffer("target_mean", torch.from_numpy(target.mean))
 
@@ -89,26 +89,26 @@ def to_onnx(
     Args:
         network: on any device; it is moved to the CPU.
         card: from :func:`kronmodel.card.make_card`.
-        samples: real inputs ``(n, features)`` to compare on. If they are fewer features than the network takes, the
-            graph fills them up with zeros.
+        samples: real inputs ``(n, features)``, or ``(n, channels, height, width)`` with convolutions, to compare on. If
+            they are fewer features than the network takes, the graph fills them up with zeros.
         scaling: of the features; becomes the first step of the graph.
         target: scaling of the values to predict, of a regression; undone in the last step of the graph.
 
     Returns:
-        Input ``input`` float32 ``[batch, features]``; outputs ``logits`` and ``probabilities``, or ``prediction``
-        float32 ``[batch, k]``.
+        Input ``input`` float32 ``[batch, features]``, or ``[batch, channels, height, width]`` with convolutions;
+        outputs ``logits`` and ``probabilities``, or ``prediction`` float32 ``[batch, k]``.
 
     Raises:
         ExportError: the file is not valid ONNX, or computes something else than the network.
     """
-    features = samples.shape[1]
+    shape = samples.shape[1:]
     served: _Classifier | _Regressor
     if target is None:
-        served = _Classifier(network.cpu(), features, scaling)
+        served = _Classifier(network.cpu(), shape, scaling)
     else:
-        served = _Regressor(network.cpu(), features, scaling, target)
+        served = _Regressor(network.cpu(), shape, scaling, target)
     served.eval()
-    example = torch.zeros(2, features)
+    example = torch.zeros(2, *shape)
     batch = torch.export.Dim("batch", min=1)
     # The exporter announces each of its steps, and warns of its own future.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -151,7 +151,7 @@ def check_parity(
     Args:
         model: with an input ``input`` and outputs in the order of the reference's.
         reference: gives a tuple of tensors.
-        samples: inputs ``(n, features)``; they are repeated to fill the largest batch.
+        samples: inputs ``(n, ...)``; they are repeated to fill the largest batch.
         unit: what counts as one in the outputs, or in each of them ``(k,)``: the spread of what is predicted.
 
     Raises:
@@ -160,7 +160,7 @@ def check_parity(
     evaluator = ReferenceEvaluator(model)
     names = [output.name for output in model.graph.output]
     for size in PARITY_BATCHES:
-        x = np.resize(samples, (size, samples.shape[1]))
+        x = np.resize(samples, (size, *samples.shape[1:]))
         with torch.inference_mode():
             expected = [tensor.numpy() for tensor in reference(torch.from_numpy(x))]
         with np.errstate(all="ignore"):  # what isn't finite is reported below

@@ -2,60 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from kronmodel.shapes import Order, linear_macs
+from kronmodel.shapes import Order, Shape, axes, linear_macs
 
-__all__ = ["kron_dual", "kron_linear"]
+__all__ = ["inner_shapes", "kron_dual", "kron_linear"]
+
+Middle = Callable[[int, Tensor], Tensor]
 
 
-def kron_linear(x: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply by a sum of Kronecker products: ``x @ (Σ_k a[k] ⊗ b[k]).T + bias``, as ``Σ_k a[k] X b[k]ᵀ``.
+def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+    """Multiply by a sum of Kronecker products: ``x @ (Σ_k F1[k] ⊗ F2[k] ⊗ ...).T + bias``.
+
+    With two factors that is ``Σ_k A_k X B_kᵀ``, with more it is one mode product for each axis.
 
     Args:
-        x: features ``(*, n1 * n2)``.
-        a: left factors ``(r, m1, n1)``.
-        b: right factors ``(r, m2, n2)``.
-        bias: ``(m1 * m2,)`` or None.
+        x: features ``(*, n1 * n2 * ...)``.
+        factors: two or more, each ``(r, m_i, n_i)``.
+        bias: ``(m1 * m2 * ...,)`` or None.
 
     Returns:
-        ``(*, m1 * m2)``.
+        ``(*, m1 * m2 * ...)``.
 
     Raises:
         ValueError: the shapes don't fit each other.
     """
-    (_, m1, n1), (_, m2, n2) = _check(x, a, b)
-    order, _ = linear_macs((n1, n2), (m1, m2))
-    return _two_products(x, a, b, order, bias=bias)
+    in_shape, out_shape = _check(x, factors)
+    order, _ = linear_macs(in_shape, out_shape)
+    return _add(_products(x, factors, order, lambda index, z: z), bias)
 
 
 def kron_dual(
     x: Tensor,
-    a: Tensor,
-    b: Tensor,
+    factors: Sequence[Tensor],
     activation: Callable[[Tensor], Tensor],
     *,
-    inner_bias: Tensor | None = None,
+    inner_biases: Sequence[Tensor] | None = None,
     bias: Tensor | None = None,
     order: Order = "left",
 ) -> Tensor:
-    """Kronecker product with a bias and an activation between its two factors, summed over the branches.
+    """Kronecker product with a bias and an activation after each factor but the last, summed over the branches.
 
-    ``order="left"``: ``Σ_k φ(a[k] X + c[k]) b[k]ᵀ + d``; ``order="right"``: ``Σ_k a[k] φ(X b[k]ᵀ + c[k]) + d``.
+    With two factors and ``order="left"``: ``Σ_k φ(A_k X + C_k) B_kᵀ + D``; with ``order="right"``:
+    ``Σ_k A_k φ(X B_kᵀ + C_k) + D``.
 
     Args:
-        x: features ``(*, n1 * n2)``.
-        a: left factors ``(r, m1, n1)``.
-        b: right factors ``(r, m2, n2)``.
+        x: features ``(*, n1 * n2 * ...)``.
+        factors: two or more, each ``(r, m_i, n_i)``.
         activation: elementwise function φ.
-        inner_bias: c, ``(r, m1, n2)`` if the left factor comes first, ``(r, n1, m2)`` if the right one does, or None.
-        bias: d, ``(m1 * m2,)``, or None.
-        order: which factor comes first.
+        inner_biases: one for each factor but the last to be applied, of the shapes that :func:`inner_shapes` gives
+            behind ``r``; or None.
+        bias: D, ``(m1 * m2 * ...,)``, or None.
+        order: whether the first factor is applied first, and the last one last, or the other way round.
 
     Returns:
-        ``(*, m1 * m2)``.
+        ``(*, m1 * m2 * ...)``.
 
     Raises:
         ValueError: the shapes don't fit each other, or the order is neither left nor right.
@@ -63,59 +67,87 @@ def kron_dual(
     Reference:
         Hogue, Kirby & Narayan, arXiv 2204.04273.
     """
-    (r, m1, n1), (_, m2, n2) = _check(x, a, b)
+    in_shape, out_shape = _check(x, factors)
     if order not in ("left", "right"):
         raise ValueError(f"order must be 'left' or 'right', got {order!r}")
-    expected = (r, m1, n2) if order == "left" else (r, n1, m2)
-    if inner_bias is not None and inner_bias.shape != expected:
-        raise ValueError(f"inner_bias must have shape {expected}, got {tuple(inner_bias.shape)}")
+    if inner_biases is not None:
+        expected = [(factors[0].shape[0], *shape) for shape in inner_shapes(in_shape, out_shape, order)]
+        if [tuple(each.shape) for each in inner_biases] != expected:
+            got = [tuple(each.shape) for each in inner_biases]
+            raise ValueError(f"inner_biases must have shapes {expected}, got {got}")
 
-    def middle(z: Tensor) -> Tensor:
-        if inner_bias is None:
+    def middle(index: int, z: Tensor) -> Tensor:
+        if inner_biases is None:
             return activation(z)
-        # To the layout of _two_products: the branches of each row together (left), or side by side (right).
-        return activation(z + inner_bias.transpose(0, 1).reshape(z.shape[-2:]))
+        # From (r, s1, s2, ...) to the layout of _products, in the shape that the last product left it in.
+        bias = inner_biases[index].transpose(0, 1)
+        return activation(z + bias.reshape(z.shape[x.dim() - 1 :]))
 
-    return _two_products(x, a, b, order, middle=middle, bias=bias)
+    return _add(_products(x, factors, order, middle), bias)
 
 
-def _two_products(
-    x: Tensor,
-    a: Tensor,
-    b: Tensor,
-    order: Order,
-    *,
-    middle: Callable[[Tensor], Tensor] | None = None,
-    bias: Tensor | None,
-) -> Tensor:
-    """Both factors of all branches as two matrix products, with ``middle`` applied to what lies between.
+def inner_shapes(in_shape: Shape, out_shape: Shape, order: Order) -> list[Shape]:
+    """The shapes between the factors: of the features after each factor but the last has been applied."""
+    sizes, shapes = list(in_shape), []
+    for axis in axes(order, len(sizes))[:-1]:
+        sizes[axis] = out_shape[axis]
+        shapes.append(tuple(sizes))
+    return shapes
 
-    The branches are interleaved row by row, so that what the first product gives only needs another shape, not
-    another order in memory, to let the second one sum over the branches.
+
+def _products(x: Tensor, factors: Sequence[Tensor], order: Order, middle: Middle) -> Tensor:
+    """All branches of all factors as one matrix product for each axis, with ``middle`` applied between them.
+
+    In between, the features lie as ``(*, s1, r, s2, ...)``: with the branches behind the first axis the first product
+    from the left gives what the next one takes, and the last one sums over the branches, by another shape alone. With
+    two factors nothing is ever reordered in memory, in either order.
     """
-    (r, m1, n1), (_, m2, n2) = a.shape, b.shape
-    lead = x.shape[:-1]
-    x = x.reshape(*lead, n1, n2)
-    if order == "left":
-        z = a.transpose(0, 1).reshape(m1 * r, n1) @ x  # (*, m1 * r, n2)
-        z = middle(z) if middle else z
-        y = z.reshape(*lead, m1, r * n2) @ b.transpose(1, 2).reshape(r * n2, m2)  # (*, m1, m2)
+    lead, sizes, rank = x.shape[:-1], [factor.shape[2] for factor in factors], factors[0].shape[0]
+    first, *between, last = axes(order, len(factors))
+    z = middle(0, _expand(x, factors[first], lead, sizes, first))
+    sizes[first] = factors[first].shape[1]
+    for index, axis in enumerate(between, start=1):
+        before, after = math.prod(sizes[1:axis]), math.prod(sizes[axis + 1 :])
+        z = factors[axis].unsqueeze(1) @ z.reshape(*lead, sizes[0], rank, before, sizes[axis], after)
+        sizes[axis] = factors[axis].shape[1]
+        z = middle(index, z)
+    return _contract(z, factors[last], lead, sizes, last)
+
+
+def _expand(x: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int], axis: int) -> Tensor:
+    """Apply the first factor ``(r, m, n)`` of every branch: features to the layout ``(*, s1, r, s2, ...)``."""
+    rank, m, n = factor.shape
+    # Every size in full, here and below: an empty batch leaves no room for -1.
+    if axis == 0:
+        return factor.transpose(0, 1).reshape(m * rank, n) @ x.reshape(*lead, n, math.prod(sizes[1:]))
+    z = x.reshape(*lead, *sizes) @ factor.reshape(rank * m, n).T  # (*, n1, n2, ..., r * m)
+    return z if axis == 1 else z.reshape(*lead, *sizes[:-1], rank, m).movedim(-2, len(lead) + 1)
+
+
+def _contract(z: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int], axis: int) -> Tensor:
+    """Apply the last factor ``(r, m, n)`` and sum over the branches: the layout ``(*, s1, r, s2, ...)`` to features."""
+    rank, m, n = factor.shape
+    rest = math.prod(sizes) // n
+    if axis == 0:
+        y = factor.permute(1, 2, 0).reshape(m, n * rank) @ z.reshape(*lead, n * rank, rest)  # (*, m1, s2 * ...)
     else:
-        z = x @ b.reshape(r * m2, n2).T  # (*, n1, r * m2)
-        z = middle(z) if middle else z
-        y = a.permute(1, 2, 0).reshape(m1, n1 * r) @ z.reshape(*lead, n1 * r, m2)  # (*, m1, m2)
-    y = y.reshape(*lead, m1 * m2)
+        if axis > 1:
+            z = z.reshape(*lead, sizes[0], rank, rest // sizes[0], n).transpose(-3, -2)  # (*, s1, s2 * ..., r, n)
+        y = z.reshape(*lead, rest, rank * n) @ factor.transpose(1, 2).reshape(rank * n, m)  # (*, s1 * s2 * ..., m)
+    return y.reshape(*lead, m * rest)
+
+
+def _add(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias
 
 
-def _check(x: Tensor, a: Tensor, b: Tensor) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Check that features and factors fit; return the shapes ``(r, m1, n1)`` and ``(r, m2, n2)``."""
-    if a.dim() != 3 or b.dim() != 3 or a.shape[0] != b.shape[0]:
-        raise ValueError(
-            "factors must have shapes (r, m1, n1) and (r, m2, n2) with one rank r, "
-            f"got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    if x.dim() < 1 or x.shape[-1] != a.shape[2] * b.shape[2]:
-        n1, n2 = a.shape[2], b.shape[2]
-        raise ValueError(f"features must have shape (*, {n1} * {n2} = {n1 * n2}), got {tuple(x.shape)}")
-    return (a.shape[0], a.shape[1], a.shape[2]), (b.shape[0], b.shape[1], b.shape[2])
+def _check(x: Tensor, factors: Sequence[Tensor]) -> tuple[Shape, Shape]:
+    """Check that features and factors fit; return the shapes ``(n1, n2, ...)`` and ``(m1, m2, ...)``."""
+    if len(factors) < 2 or any(factor.dim() != 3 or factor.shape[0] != factors[0].shape[0] for factor in factors):
+        got = ", ".join(str(tuple(factor.shape)) for factor in factors) or "none"
+        raise ValueError(f"factors must be two or more of shapes (r, m_i, n_i) with one rank r, got {got}")
+    in_shape = tuple(factor.shape[2] for factor in factors)
+    if x.dim() < 1 or x.shape[-1] != math.prod(in_shape):
+        sizes = " * ".join(map(str, in_shape))
+        raise ValueError(f"features must have shape (*, {sizes} = {math.prod(in_shape)}), got {tuple(x.shape)}")
+    return in_shape, tuple(factor.shape[1] for factor in factors)

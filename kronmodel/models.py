@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kronmodel.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.features import ConvConfig, ConvFeatures
 from kronmodel.layers import KroneckerDual
 from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
 
@@ -19,27 +20,37 @@ __all__ = ["DenseConfig", "KroneckerConfig", "Network", "build"]
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig:
-    """A network of dense layers: ``in_features`` to each width of ``hidden`` to ``out_features``."""
+    """A network of dense layers: ``in_features`` to each width of ``hidden`` to ``out_features``.
+
+    With convolutional ``features`` in front, ``in_features`` is how many of them there are.
+
+    Raises:
+        ValueError: a width, the activation or the initialisation is not possible, or the features don't fit.
+    """
 
     in_features: int
     hidden: tuple[int, ...]
     out_features: int
     activation: str = "gelu"
     init: Init = "level"
+    features: ConvConfig | None = None
 
     def __post_init__(self) -> None:
         for width in (self.in_features, *self.hidden, self.out_features):
             check_shape("a width", (1, width))
         get_activation(self.activation)
         check_init(self.init)
+        _check_features(self.features, self.in_features)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KroneckerConfig:
     """A network of Kronecker dual layers: ``in_shape`` to each shape of ``hidden`` to ``out_shape``.
 
+    With convolutional ``features`` in front, ``in_shape`` is the shape in which the head takes them.
+
     Raises:
-        ValueError: a shape, the rank, an order or the activation is not possible.
+        ValueError: a shape, the rank, an order or the activation is not possible, or the features don't fit.
     """
 
     in_shape: Shape
@@ -49,6 +60,7 @@ class KroneckerConfig:
     order: Order | tuple[Order, ...] = "left"
     activation: str = "gelu"
     init: Init = "level"
+    features: ConvConfig | None = None
 
     def __post_init__(self) -> None:
         shapes = [check_shape("a shape", shape) for shape in (self.in_shape, *self.hidden, self.out_shape)]
@@ -57,15 +69,17 @@ class KroneckerConfig:
         check_orders(self.order, self.rank)
         get_activation(self.activation)
         check_init(self.init)
+        _check_features(self.features, math.prod(self.in_shape))
 
     def dense(self) -> DenseConfig:
-        """The counterpart with dense layers of the same widths and the same activation."""
+        """The counterpart with dense layers of the same widths, the same activation and the same features."""
         return DenseConfig(
             in_features=math.prod(self.in_shape),
             hidden=tuple(math.prod(shape) for shape in self.hidden),
             out_features=math.prod(self.out_shape),
             activation=self.activation,
             init=self.init,
+            features=self.features,
         )
 
 
@@ -75,19 +89,29 @@ class Network(nn.Module):
     Args:
         layers: at least one, each taking as many features as the one before gives.
         activation: its name.
+        features: what makes the first layer's input out of images, if there is such a part.
 
     Shape:
-        input ``(batch, in_features)``, output ``(batch, out_features)``.
+        input ``(batch, in_features)`` or, with convolutions, also ``(batch, channels, height, width)``;
+        output ``(batch, out_features)``.
     """
 
-    def __init__(self, layers: Sequence[KroneckerDual | nn.Linear], activation: str) -> None:
+    def __init__(
+        self,
+        layers: Sequence[KroneckerDual | nn.Linear],
+        activation: str,
+        features: ConvFeatures | None = None,
+    ) -> None:
         super().__init__()
+        self.features = features
         self.layers = nn.ModuleList(layers)
         self.activation = activation
         self._activation = get_activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, out_features)`` of ``(batch, in_features)``."""
+        """Logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""
+        if self.features is not None:
+            x = self.features(x)
         *hidden, last = self.layers
         for layer in hidden:
             x = self._activation(layer(x))
@@ -100,19 +124,40 @@ class Network(nn.Module):
         return _count(self)
 
     @property
+    def parameter_count_with_branch_biases(self) -> int:
+        """The same as the paper counts: each branch of a layer with an output bias of its own.
+
+        Their sum is one bias, which is what a layer here has.
+        """
+        copies = (
+            (layer.rank - 1) * layer.bias.numel()
+            for layer in self._typed_layers()
+            if isinstance(layer, KroneckerDual) and layer.bias is not None
+        )
+        return _count(self) + sum(copies)
+
+    @property
     def macs_per_sample(self) -> int:
-        """Multiply-adds of the matrix products for one sample; biases and activations are not counted."""
-        return sum(_macs(layer) for layer in self._typed_layers())
+        """Multiply-adds of convolutions and matrix products for one sample, without biases and activations."""
+        head = sum(_macs(layer) for layer in self._typed_layers())
+        return head if self.features is None else self.features.macs_per_sample + head
 
     @property
     def in_features(self) -> int:
-        """Width of the input."""
+        """Number of values in a sample."""
+        if self.features is not None:
+            return math.prod(self.features.config.image_shape)
         first = next(self._typed_layers())
         return first.in_features if isinstance(first, nn.Linear) else math.prod(first.in_shape)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape in which a sample is exported: ``(in_features,)``, or channels, height and width with convolutions."""
+        return (self.in_features,) if self.features is None else self.features.config.image_shape
+
     def layer_cards(self) -> list[dict[str, Any]]:
         """What the model card says of each layer."""
-        cards: list[dict[str, Any]] = []
+        cards: list[dict[str, Any]] = [] if self.features is None else self.features.layer_cards()
         for layer in self._typed_layers():
             if isinstance(layer, nn.Linear):
                 card: dict[str, Any] = {"in_shape": [layer.in_features], "out_shape": [layer.out_features]}
@@ -138,6 +183,10 @@ class Network(nn.Module):
 
 def build(config: KroneckerConfig | DenseConfig) -> Network:
     """Build the network of a configuration, freshly initialised from torch's global random state."""
+    features = None
+    if config.features is not None:
+        features = ConvFeatures(config.features, config.activation)
+        features.reset_parameters(config.init)
     layers: list[KroneckerDual | nn.Linear] = []
     if isinstance(config, DenseConfig):
         for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
@@ -155,7 +204,15 @@ def build(config: KroneckerConfig | DenseConfig) -> Network:
             layer = KroneckerDual(in_shape, out_shape, config.rank, order=config.order, activation=config.activation)
             layer.reset_parameters(config.init)
             layers.append(layer)
-    return Network(layers, config.activation)
+    return Network(layers, config.activation, features)
+
+
+def _check_features(features: ConvConfig | None, in_features: int) -> None:
+    if features is not None and features.out_features != in_features:
+        raise ValueError(
+            f"the first layer must take the {features.out_features:,} features that the convolutions give, "
+            f"got {in_features:,}"
+        )
 
 
 def _count(module: nn.Module) -> int:

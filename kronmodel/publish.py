@@ -23,7 +23,7 @@ READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A model to publish, and test samples to try it on: inputs ``(n, features)``, class indices or values ``(n,)``."""
+    """A model to publish, and test samples: inputs ``(n, ...)`` as the graph takes them, classes or values ``(n,)``."""
 
     name: str
     model: onnx.ModelProto

@@ -1,56 +1,120 @@
-"""Integers only: the factor sizes of a layer's width, checked, parsed and counted."""
+"""Integers only: the factor sizes of a layer's width, proposed, checked, parsed and counted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]
 Order = Literal["left", "right"]
 
 __all__ = [
     "Order",
     "Shape",
+    "axes",
+    "check_features",
     "check_orders",
     "check_rank",
     "check_shape",
+    "check_shapes",
     "dual_macs",
-    "factor_pair",
     "linear_macs",
     "max_rank",
     "parse_shapes",
+    "proposed_shape",
 ]
 
 MAX_WIDTH = 1 << 24  # a typing error should not ask for the memory of a data centre
+MAX_FACTORS = 12
+BALANCED = 2  # the largest ratio of two factors that padding is content with
 
 
 def check_shape(name: str, shape: Sequence[int]) -> Shape:
-    """Return ``shape`` as a pair of factor sizes, or raise a ``ValueError`` that says what is wrong with it."""
-    if len(shape) != 2 or any(isinstance(size, bool) or not isinstance(size, int) for size in shape):
-        raise ValueError(f"{name} must be two whole numbers such as (28, 28), got {tuple(shape)!r}")
-    if min(shape) < 1:
-        raise ValueError(f"{name} must have sizes of at least 1, got {tuple(shape)!r}")
-    if math.prod(shape) > MAX_WIDTH:
-        raise ValueError(f"{name} must be at most {MAX_WIDTH:,} wide, got {tuple(shape)!r}")
-    return (shape[0], shape[1])
+    """Return ``shape`` as a tuple of factor sizes, or raise a ``ValueError`` that says what is wrong with it."""
+    sizes = tuple(shape)
+    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+    if not whole or not 2 <= len(sizes) <= MAX_FACTORS:
+        raise ValueError(f"{name} must be 2 to {MAX_FACTORS} whole numbers such as (28, 28), got {sizes!r}")
+    if min(sizes) < 1:
+        raise ValueError(f"{name} must have sizes of at least 1, got {sizes!r}")
+    if math.prod(sizes) > MAX_WIDTH:
+        raise ValueError(f"{name} must be at most {MAX_WIDTH:,} wide, got {sizes!r}")
+    return sizes
 
 
-def factor_pair(width: int) -> Shape:
-    """The most balanced pair of factors of ``width``, smaller first: 784 gives (28, 28), 10 gives (2, 5).
+def check_shapes(in_shape: Sequence[int], out_shape: Sequence[int]) -> tuple[Shape, Shape]:
+    """Check both shapes of a layer, and that they have the same number of factors."""
+    checked = check_shape("in_shape", in_shape), check_shape("out_shape", out_shape)
+    if len(checked[0]) != len(checked[1]):
+        raise ValueError(
+            f"in_shape and out_shape must have equally many factors, got {checked[0]!r} and {checked[1]!r}"
+        )
+    return checked
+
+
+def check_features(name: str, features: int | None, shape: Shape, *, pad: bool) -> int:
+    """The number of features that a layer with this shape takes or gives, which only padding may make smaller.
 
     Raises:
-        ValueError: ``width`` is below 1, or a prime above 3, of which (1, width) would compress nothing.
+        ValueError: it isn't the product of the shape, and ``pad`` is not set or the shape is too small.
     """
-    if width < 1:
-        raise ValueError(f"a width must be at least 1, got {width}")
-    small = next(size for size in range(math.isqrt(width), 0, -1) if width % size == 0)
-    if small == 1 and width > 3:
+    width = math.prod(shape)
+    if features is None or features == width:
+        return width
+    if not pad:
+        raise ValueError(f"{name} must be {' * '.join(map(str, shape))} = {width}, got {features}; or set pad=True")
+    if not 1 <= features < width:
+        raise ValueError(f"{name} must be between 1 and {width}, the product of {shape!r}, got {features}")
+    return features
+
+
+def proposed_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
+    """The most balanced factors of ``width``, smallest first: 784 gives (28, 28), 10 gives (2, 5).
+
+    Args:
+        width: number of features.
+        factors: how many factors.
+        pad: allow a larger product, for widths with no balanced factors: 13 gives (3, 5), for the layer to pad.
+
+    Raises:
+        ValueError: ``width`` is below 1; or, without ``pad``, it is a prime above 3, of which (1, width) would
+            compress nothing.
+    """
+    if not 1 <= width <= MAX_WIDTH:
+        raise ValueError(f"a width must be between 1 and {MAX_WIDTH:,}, got {width}")
+    if not 2 <= factors <= MAX_FACTORS:
+        raise ValueError(f"factors must be between 2 and {MAX_FACTORS}, got {factors}")
+    if pad:
+        shape = _balanced(width, factors)
+        while shape[-1] > BALANCED * shape[0]:
+            width += 1
+            shape = _balanced(width, factors)
+        return shape
+    shape = _balanced(width, factors)
+    if width > 3 and shape[-1] == width:
         raise ValueError(
             f"a width of {width} is prime, so its only factors are 1 and {width}, which compress nothing; "
-            f"expected a width with balanced factors, or an explicit shape such as 1x{width}"
+            f"expected a width with balanced factors, or padding (pad=True) to {proposed_shape(width, pad=True)}"
         )
-    return (small, width // small)
+    return shape
+
+
+def _balanced(width: int, factors: int) -> Shape:
+    """The factorisation with the smallest largest factor, and among those the largest smallest one."""
+    return min(_factorisations(width, factors, 1), key=lambda shape: (shape[-1], -shape[0]))
+
+
+def _factorisations(width: int, factors: int, least: int) -> Iterator[Shape]:
+    """All ways to write ``width`` as a product of sizes in rising order, none below ``least``."""
+    if factors == 1:
+        if width >= least:
+            yield (width,)
+        return
+    for size in range(least, round(width ** (1 / factors)) + 2):
+        if width % size == 0:
+            for rest in _factorisations(width // size, factors - 1, size):
+                yield (size, *rest)
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:
@@ -62,15 +126,20 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
     shapes = []
     for part in text.split(","):
         sizes = part.strip().lower().split("x")
-        if len(sizes) != 2 or not all(size.isascii() and size.isdigit() for size in sizes):
+        if len(sizes) < 2 or not all(size.isascii() and size.isdigit() for size in sizes):
             raise ValueError(f"expected factor sizes such as 28x28,28x28, got {text!r}")
         shapes.append(check_shape(f"the shape {part.strip()}", [int(size) for size in sizes]))
     return tuple(shapes)
 
 
 def max_rank(in_shape: Shape, out_shape: Shape) -> int:
-    """The Kronecker rank from which a sum of Kronecker products already reaches every matrix."""
-    return min(in_shape[0] * out_shape[0], in_shape[1] * out_shape[1])
+    """A Kronecker rank that reaches every matrix: more terms are of no use.
+
+    Rearranged, a Kronecker product is an outer product of vectors with one entry for each weight of a factor, and a
+    tensor is a sum of as many outer products as its sizes but the largest multiply to.
+    """
+    weights = [m * n for m, n in zip(out_shape, in_shape, strict=True)]
+    return math.prod(weights) // max(weights)
 
 
 def check_rank(rank: int, in_shape: Shape, out_shape: Shape) -> int:
@@ -89,10 +158,19 @@ def check_orders(order: Order | Sequence[Order], rank: int) -> tuple[Order, ...]
     return orders
 
 
+def axes(order: Order, factors: int) -> tuple[int, ...]:
+    """The axes in the order in which their factors are applied: from the left, or from the right."""
+    forward = tuple(range(factors))
+    return forward if order == "left" else forward[::-1]
+
+
 def dual_macs(in_shape: Shape, out_shape: Shape, order: Order) -> int:
-    """Multiply-adds per sample of one branch that applies its two factors in the given order."""
-    (n1, n2), (m1, m2) = in_shape, out_shape
-    return m1 * n1 * n2 + m1 * n2 * m2 if order == "left" else n1 * n2 * m2 + m1 * n1 * m2
+    """Multiply-adds per sample of one branch that applies its factors in the given order."""
+    sizes, total = list(in_shape), 0
+    for axis in axes(order, len(sizes)):
+        total += math.prod(sizes) * out_shape[axis]
+        sizes[axis] = out_shape[axis]
+    return total
 
 
 def linear_macs(in_shape: Shape, out_shape: Shape) -> tuple[Order, int]:

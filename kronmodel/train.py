@@ -18,7 +18,7 @@ from kronmodel.tasks import task_of
 
 __all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
 
-Optimizer = Literal["adamw", "sgd"]
+Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["one-cycle", "constant"]
 
 
@@ -29,7 +29,7 @@ class TrainConfig:
     Attributes:
         epochs: passes over the training data.
         batch_size: samples a step; the last step of an epoch takes what is left.
-        optimizer: ``"adamw"`` or ``"sgd"`` (plain, without momentum).
+        optimizer: ``"adam"`` (without weight decay), ``"adamw"`` or ``"sgd"`` (plain, without momentum).
         learning_rate: constant, or the maximum of the one-cycle schedule.
         schedule: ``"one-cycle"`` (Smith & Topin, arXiv 1708.07120) or ``"constant"``.
         weight_decay: of AdamW.
@@ -58,8 +58,8 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be a number above 0, got {self.learning_rate!r}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}")
-        if self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"optimizer must be adamw or sgd, got {self.optimizer!r}")
+        if self.optimizer not in ("adam", "adamw", "sgd"):
+            raise ValueError(f"optimizer must be adam, adamw or sgd, got {self.optimizer!r}")
         if self.schedule not in ("one-cycle", "constant"):
             raise ValueError(f"schedule must be one-cycle or constant, got {self.schedule!r}")
 
@@ -179,6 +179,8 @@ def _optimizer(
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+    elif config.optimizer == "adam":
+        optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
     else:
         optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
     if config.schedule == "constant":

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from kronmodel.card import Role, make_card
 from kronmodel.dataset import Dataset, prepared
 from kronmodel.export import to_onnx
+from kronmodel.features import ConvConfig, image_of
 from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
 from kronmodel.recipes import Recipe
+from kronmodel.shapes import proposed_shape
 from kronmodel.tasks import task_of
 from kronmodel.train import Progress, TrainConfig, TrainResult, train
 from kronmodel.widths import input_shape, output_shape
@@ -57,6 +59,7 @@ class Published:
             "version": self.path.parent.name,
             "path": str(self.path),
             "parameters": self.card["parameters"],
+            "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
             "macs_per_sample": self.card["macs_per_sample"],
             **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
             "test_metric": metric,
@@ -81,15 +84,23 @@ def plan(
     Raises:
         ValueError: a name, shape, rank or setting is not possible.
     """
+    features = None
+    if recipe.features:
+        image = image_of(data.image_shape)
+        features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
     config = KroneckerConfig(
-        in_shape=input_shape(data, pad=pad),
+        in_shape=input_shape(data, pad=pad) if features is None else proposed_shape(features.out_features),
         hidden=recipe.hidden,
         out_shape=output_shape(data.outputs),
         rank=recipe.rank,
         order=recipe.order,
         activation=recipe.activation,
         init=recipe.init,
+        features=features,
     )
+    dense = config.dense()
+    if features is None:
+        dense = replace(dense, in_features=data.features)
     check_name(f"{twin}-kronecker")
 
     def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
@@ -98,7 +109,7 @@ def plan(
 
     return {
         "kronecker": member("kronecker", config, recipe.kronecker),
-        "dense": member("dense", replace(config.dense(), in_features=data.features), recipe.dense),
+        "dense": member("dense", dense, recipe.dense),
     }
 
 
@@ -137,11 +148,14 @@ def publish_members(
             threads=torch.get_num_threads(),
             metrics=_metrics(network, data),
         )
-        model = to_onnx(network, card, data.x_test[chosen], data.scaling, data.target_scaling)
+        # With convolutions the graph takes images, else the data's own features, before any filling up.
+        inputs = data.x_test[chosen]
+        if network.features is not None:
+            inputs = inputs.reshape(-1, *network.input_shape)
+        model = to_onnx(network, card, inputs, data.scaling, data.target_scaling)
         cards.append(card)
-        publications.append(
-            Publication(name=member.name, model=model, inputs=data.x_test[chosen], labels=_column(data.y_test[chosen]))
-        )
+        labels = _column(data.y_test[chosen])
+        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels))
     paths = publish(publications, repository)
     return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
 

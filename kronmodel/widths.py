@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kronmodel.dataset import Dataset
-from kronmodel.shapes import Shape, factor_pair
+from kronmodel.shapes import Shape, proposed_shape
 
 __all__ = ["input_shape", "output_shape"]
 
@@ -23,14 +23,12 @@ def input_shape(data: Dataset, *, pad: bool) -> Shape:
     width = data.features
     if data.image_shape is not None and len(data.image_shape) == 2:
         return (data.image_shape[0], data.image_shape[1])
-    if pad:
-        return _next_balanced(width)
-    if _has_factors(width):
-        return factor_pair(width)
-    rows, columns = _next_balanced(width)
+    if pad or _has_factors(width):
+        return proposed_shape(width, pad=pad)
+    padded = "x".join(map(str, proposed_shape(width, pad=True)))
     raise ValueError(
         f"{width} features have no factors but 1 and {width}, which compress nothing; "
-        f"--pad fills each row up with zeros to {rows}x{columns}"
+        f"--pad fills each row up with zeros to {padded}"
     )
 
 
@@ -39,16 +37,9 @@ def output_shape(width: int) -> Shape:
 
     Outputs are few and nothing can be padded among them; one output or a prime number of them is no mistake.
     """
-    return factor_pair(width) if _has_factors(width) else (1, width)
+    return proposed_shape(width) if _has_factors(width) else (1, width)
 
 
 def _has_factors(width: int) -> bool:
     """Whether there are factors worth the name, or the width is so small that it doesn't matter."""
     return width <= 3 or any(width % size == 0 for size in range(2, math.isqrt(width) + 1))
-
-
-def _next_balanced(width: int) -> Shape:
-    """The first pair from this width on whose larger factor is at most two and a half times the smaller."""
-    while not _has_factors(width) or 5 * factor_pair(width)[0] < 2 * factor_pair(width)[1]:
-        width += 1
-    return factor_pair(width)

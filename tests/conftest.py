@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ import pytest
 
 from kronmodel import idx
 from kronmodel.mnist import MNIST
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and they would hand that on to the processes
+# whose Ctrl-C they test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ export class SampleStrip {
       this.total = answer.total;
       if (answer.inputs.length === 0) return this.#say("This model was published without test samples.");
       this.list.replaceChildren(
-        ...answer.inputs.map((values, i) => {
+        ...answer.inputs.map((input, i) => {
+          const values = /** @type {number[]} */ (input.flat(3)); // a graph with convolutions takes channels of rows
           const number = answer.offset + i + 1;
           return this.#choice(task, { values, label: answer.labels[i], number, image: h("canvas", { "aria-hidden": "true" }) });
         }),

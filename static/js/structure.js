@@ -1,6 +1,7 @@
 /**
  * What each network stores, drawn to scale: a weight matrix is as wide as the layer's outputs and as high as its inputs,
- * a Kronecker layer's two factors likewise, and a layer's biases are one square of the same area as they are many.
+ * a Kronecker layer's two factors likewise, a convolution's kernels are as wide as its outputs have channels and as high as
+ * what each of them sees, and a layer's biases are one square of the same area as they are many.
  */
 
 import { h, s } from "./dom.js";
@@ -27,9 +28,10 @@ const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
  * @returns {Block | null} null for a layer whose shape the card does not tell
  */
 function block(layer, gap) {
-  const { in_shape: from, out_shape: to, rank } = layer;
+  const { in_shape: from, out_shape: to, kernel, rank } = layer;
   if (!from?.length || !to?.length || ![...from, ...to].every((size) => size > 0)) return null;
-  const factors = rank && from.length === to.length && from.length > 1 ? from.map((size, i) => [to[i], size]) : [[product(to), product(from)]];
+  const whole = kernel?.length ? [to[0], from[0] * product(kernel)] : [product(to), product(from)];
+  const factors = rank && from.length === to.length && from.length > 1 ? from.map((size, i) => [to[i], size]) : [whole];
   const branches = factors.length > 1 ? Math.min(rank ?? 1, MAX_BRANCHES) : 1;
   const rowHeight = Math.max(...factors.map(([, height]) => height));
   /** @type {Part[]} */

@@ -6,6 +6,7 @@
  * @property {string} [kind]
  * @property {number[]} [in_shape]
  * @property {number[]} [out_shape]
+ * @property {number[]} [kernel] height and width of a convolution's; its shapes are channels, height and width
  * @property {number} [rank]
  * @property {number} [parameters]
  *

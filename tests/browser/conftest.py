@@ -25,13 +25,14 @@ CHROMIUM_ARGS = [
 expect.set_options(timeout=60_000)
 
 
-@pytest.fixture(scope="session")
+# Ends with the browser tests: while it runs, this process has a running event loop that others would stumble over.
+@pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as driver:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """A Chromium on the PATH, else Playwright's own, else the browser tests are skipped; in CI that is a failure."""
     path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app import cli as kronserve
 from kronmodel.data import load
-from tests.app.conftest import Serving, serving
+from tests.app.conftest import Serving, environment, serving
 from tests.conftest import Twin
 
 
@@ -63,10 +63,11 @@ def test_both_members_answer_by_default_and_an_image_may_be_shaped(server: Servi
         assert one["outputs"] == other["outputs"]
 
 
-def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["compare", "mnist-kronecker", "mnist-dense", "--models", str(trained_twin.repository), "--json"]
-    assert kronserve.main(arguments) == 0
-    report = json.loads(capsys.readouterr().out)
+def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin) -> None:
+    command = [sys.executable, "-m", "app", "compare", "mnist-kronecker", "mnist-dense", "--json"]
+    command += ["--models", str(trained_twin.repository)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment())
+    report = json.loads(done.stdout)
     kronecker, dense = report["models"]
     assert (kronecker["role"], dense["role"]) == ("kronecker", "dense")
     assert dense["parameters"] == 1_238_730

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from sklearn.datasets import load_wine
@@ -35,6 +36,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
             "version",
             "path",
             "parameters",
+            "parameters_with_branch_biases",
             "macs_per_sample",
             "test_accuracy",
             "test_metric",
@@ -46,6 +48,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
         assert path == trained_twin.repository / f"mnist-{role}" / "1" / "model.onnx"
         onnx.checker.check_model(path, full_check=True)
     assert models["kronecker"]["parameters"] == 11_490
+    assert models["kronecker"]["parameters_with_branch_biases"] == 13_068
     assert models["dense"]["parameters"] == 1_238_730
     assert models["kronecker"]["test_accuracy"] > 0.93
 
@@ -98,6 +101,36 @@ def test_options_reach_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "mnist-5k-kronecker" in capsys.readouterr().out
 
 
+def test_convolutions_in_front_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--features", "4,8", "--dropout", "0.1", "--hidden", "8x8", "--rank", "2", "--order", "left,right"]
+    arguments = [
+        "train",
+        "--data",
+        "mnist-5k",
+        *options,
+        "--epochs",
+        "1",
+        "--batch-size",
+        "500",
+        "--out",
+        str(tmp_path),
+    ]
+    assert cli.main([*arguments, "--name", "conv"]) == 0
+    assert "… with branch biases" in capsys.readouterr().out
+    for role, first in (("kronecker", [14, 28]), ("dense", [392])):
+        assert cli.main(["info", str(tmp_path / f"conv-{role}" / "1" / "model.onnx"), "--json"]) == 0
+        info = json.loads(capsys.readouterr().out)
+        assert info["inputs"] == [{"name": "input", "datatype": "FLOAT", "shape": ["batch", 1, 28, 28]}]
+        card = info["card"]
+        assert card["input"] == {"kind": "image", "shape": [28, 28], "range": [0.0, 1.0]}
+        assert [layer["kind"] for layer in card["layers"][:2]] == ["Conv2d", "Conv2d"]
+        assert [layer["out_shape"] for layer in card["layers"][:2]] == [[4, 14, 14], [8, 7, 7]]
+        assert card["layers"][2]["in_shape"] == first
+    assert card["parameters_with_branch_biases"] == card["parameters"]
+    samples = np.load(tmp_path / "conv-kronecker" / "1" / "samples.npz")
+    assert samples["inputs"].shape == (100, 1, 28, 28)
+
+
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data"]) == 0
     out = capsys.readouterr().out
@@ -123,6 +156,11 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", *FAST, "--hidden", "28by28"], "expected factor sizes such as 28x28,28x28, got '28by28'"),
         (["train", *FAST, "--order", "left,left"], "for each of 1 branches, got ('left', 'left')"),
         (["train", *FAST, "--activation", "swish"], "activation must be one of gelu, relu, tanh, got 'swish'"),
+        (["train", *FAST, "--features", "16;64"], "expected channels such as 16,64,256, got '16;64'"),
+        (["train", *FAST, "--features", "4,0"], "channels must be whole numbers between 1 and 65536"),
+        (["train", *FAST, "--features", "2,2,2,2,2"], "expected at least 32 pixels each way, got 28x28"),
+        (["train", *FAST, "--features", "4", "--dropout", "1"], "dropout must be at least 0 and below 1, got 1.0"),
+        (["train", *FAST, "--dropout", "0.1"], "expected --features beside it, got none"),
         (["train", *FAST, "--epochs", "-1"], "epochs must be a whole number between 1 and 100000, got -1"),
         (["train", *FAST, "--learning-rate", "nan"], "learning_rate must be a number above 0, got nan"),
         (["train", *FAST, "--device", "tpu"], "device must be cpu, cuda or cuda:N, got 'tpu'"),

@@ -157,7 +157,7 @@ def test_a_network_with_infinite_weights_is_refused(exported: Any, digits: Datas
     _, card, _ = exported["kronecker"]
     network = build(CONFIG)
     with torch.no_grad():
-        network.layers[0].a.fill_(torch.inf)  # type: ignore[operator]  # it is a Kronecker layer
+        network.layers[0].factors[0].fill_(torch.inf)  # type: ignore[index]  # it is a Kronecker layer
     with pytest.raises(ExportError, match="logits at batch 1"):
         to_onnx(network, card, digits.x_test[:10])
 

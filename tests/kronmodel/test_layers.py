@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import KroneckerDual, KroneckerLinear
 from kronmodel.activations import ACTIVATIONS, activation_moments
-from tests.kronmodel.test_functional import IN, M1, M2, N1, N2, dense_dual, dense_linear
+from tests.kronmodel.test_functional import dense_dual, dense_linear
 
+N1, N2, M1, M2 = 3, 7, 2, 5
+IN = N1 * N2
 ORDERS: list[Any] = ["left", "right", ("right", "left", "left")]
 
 
@@ -28,22 +30,18 @@ def test_linear_layer_is_the_dense_layer() -> None:
     layer = KroneckerLinear((N1, N2), (M1, M2), rank=3, dtype=torch.float64)
     nn.init.normal_(layer.bias)  # type: ignore[arg-type]  # it has one
     x = torch.randn(4, IN, dtype=torch.float64)
-    torch.testing.assert_close(layer(x), dense_linear(x, layer.a, layer.b, layer.bias))
+    torch.testing.assert_close(layer(x), dense_linear(x, list(layer.factors), layer.bias))
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_dual_layer_is_the_two_layer_dense_network(order: Any) -> None:
     layer = dual(order=order)
     x = torch.randn(4, IN, dtype=torch.float64)
-    lefts, none = layer.order.count("left"), torch.empty(0, 0, 0)
-    left_bias = none if layer.left_bias is None else layer.left_bias
-    right_bias = none if layer.right_bias is None else layer.right_bias
-    zero = torch.zeros(M1 * M2, dtype=torch.float64)
-    want: Tensor = dense_dual(x, layer.a[:lefts], layer.b[:lefts], left_bias, zero, "left") + dense_dual(
-        x, layer.a[lefts:], layer.b[lefts:], right_bias, zero, "right"
-    )
-    assert layer.bias is not None
-    torch.testing.assert_close(layer(x), want + layer.bias)
+    lefts = layer.order.count("left")
+    left, right = ([factor[part] for factor in layer.factors] for part in (slice(lefts), slice(lefts, None)))
+    want = dense_dual(x, left, list(layer.left_biases), layer.bias, "left")
+    want = want + dense_dual(x, right, list(layer.right_biases), None, "right")
+    torch.testing.assert_close(layer(x), want)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -116,8 +114,8 @@ def test_moments_of_relu_are_the_known_ones() -> None:
 def test_glorot_bounds_and_unknown_initialisation() -> None:
     layer = KroneckerDual((N1, N2), (M1, M2), 2)
     layer.reset_parameters("glorot")
-    assert layer.a.abs().max() <= (6 / (N1 + M1)) ** 0.5
-    assert layer.b.abs().max() <= (6 / (N2 + M2)) ** 0.5
+    assert layer.factors[0].abs().max() <= (6 / (N1 + M1)) ** 0.5
+    assert layer.factors[1].abs().max() <= (6 / (N2 + M2)) ** 0.5
     with pytest.raises(ValueError, match="level, glorot, got 'zero'"):
         layer.reset_parameters("zero")  # type: ignore[arg-type]  # wrong on purpose
 
@@ -141,7 +139,7 @@ def test_repr_says_what_the_layer_is() -> None:
         ({"rank": 7}, "between 1 and 6"),
         ({"rank": 1.0}, "got 1.0"),
         ({"in_shape": (0, 7)}, "in_shape must have sizes of at least 1, got"),
-        ({"out_shape": (2, 5, 1)}, "out_shape must be two whole numbers"),
+        ({"out_shape": (2,)}, "out_shape must be 2 to 12 whole numbers"),
         ({"rank": 2, "order": ["left"]}, "for each of 2 branches"),
         ({"order": "up"}, "order must be 'left', 'right'"),
         ({"activation": "softplus"}, "one of gelu, relu, tanh, got 'softplus'"),

@@ -5,34 +5,81 @@ import pytest
 from kronmodel import shapes
 
 
-@pytest.mark.parametrize(("width", "pair"), [(784, (28, 28)), (10, (2, 5)), (1, (1, 1)), (2, (1, 2)), (96, (8, 12))])
-def test_factor_pair_is_the_most_balanced(width: int, pair: tuple[int, int]) -> None:
-    assert shapes.factor_pair(width) == pair
+@pytest.mark.parametrize(
+    ("width", "factors", "shape"),
+    [
+        (784, 2, (28, 28)),
+        (10, 2, (2, 5)),
+        (1, 2, (1, 1)),
+        (2, 2, (1, 2)),
+        (96, 2, (8, 12)),
+        (4096, 3, (16, 16, 16)),
+        (784, 3, (7, 8, 14)),
+        (30, 4, (1, 2, 3, 5)),
+    ],
+)
+def test_proposed_shape_is_the_most_balanced(width: int, factors: int, shape: tuple[int, ...]) -> None:
+    assert shapes.proposed_shape(width, factors=factors) == shape
 
 
-def test_factor_pair_multiplies_to_the_width_or_says_that_it_is_prime() -> None:
+def test_two_proposed_factors_against_all_divisors() -> None:
     for width in range(4, 200):
         divisors = [size for size in range(2, width) if width % size == 0]
         if divisors:
-            small, large = shapes.factor_pair(width)
+            small, large = shapes.proposed_shape(width)
             assert small * large == width
             assert large - small == min(abs(width // size - size) for size in divisors)
         else:
-            with pytest.raises(ValueError, match=f"width of {width} is prime"):
-                shapes.factor_pair(width)
+            with pytest.raises(ValueError, match=rf"width of {width} is prime.*or padding \(pad=True\) to \("):
+                shapes.proposed_shape(width)
 
 
-@pytest.mark.parametrize("width", [0, -4])
-def test_factor_pair_of_nothing(width: int) -> None:
-    with pytest.raises(ValueError, match=f"at least 1, got {width}"):
-        shapes.factor_pair(width)
+@pytest.mark.parametrize("factors", [2, 3])
+def test_padding_proposes_the_smallest_balanced_product_that_has_room(factors: int) -> None:
+    for width in range(1, 300):
+        shape = shapes.proposed_shape(width, factors=factors, pad=True)
+        assert len(shape) == factors
+        assert list(shape) == sorted(shape)
+        assert shape[-1] <= 2 * shape[0]
+        assert width <= math.prod(shape) <= 2 * width + 2
+    assert shapes.proposed_shape(13, pad=True) == (3, 5)
+    assert shapes.proposed_shape(784, pad=True) == (28, 28)
+
+
+@pytest.mark.parametrize("width", [0, -4, 1 << 30])
+def test_impossible_widths(width: int) -> None:
+    for pad in (False, True):
+        with pytest.raises(ValueError, match=f"between 1 and 16,777,216, got {width}"):
+            shapes.proposed_shape(width, pad=pad)
+
+
+def test_impossible_numbers_of_factors() -> None:
+    with pytest.raises(ValueError, match="factors must be between 2 and 12, got 1"):
+        shapes.proposed_shape(784, factors=1)
+
+
+def test_features_may_only_be_fewer_with_padding() -> None:
+    assert shapes.check_features("in_features", None, (3, 5), pad=False) == 15
+    assert shapes.check_features("in_features", 13, (3, 5), pad=True) == 13
+    with pytest.raises(ValueError, match=r"in_features must be 3 \* 5 = 15, got 13; or set pad=True"):
+        shapes.check_features("in_features", 13, (3, 5), pad=False)
+    for features in (0, 16):
+        with pytest.raises(ValueError, match=f"between 1 and 15, the product of .*, got {features}"):
+            shapes.check_features("in_features", features, (3, 5), pad=True)
+
+
+def test_shapes_of_a_layer_have_equally_many_factors() -> None:
+    assert shapes.check_shapes([3, 7], (2, 5)) == ((3, 7), (2, 5))
+    with pytest.raises(ValueError, match=r"equally many factors, got \(3, 7\) and \(2, 5, 1\)"):
+        shapes.check_shapes((3, 7), (2, 5, 1))
 
 
 def test_parse_shapes() -> None:
     assert shapes.parse_shapes("28x28, 16X32") == ((28, 28), (16, 32))
+    assert shapes.parse_shapes("16x16x16") == ((16, 16, 16),)
 
 
-@pytest.mark.parametrize("text", ["", "28", "28x", "x28", "28x28x2", "28x28,", "-1x4", "axb", "२x2"])
+@pytest.mark.parametrize("text", ["", "28", "28x", "x28", "28x28,", "-1x4", "axb", "२x2"])
 def test_parse_shapes_says_what_it_expected(text: str) -> None:
     with pytest.raises(ValueError, match="expected factor sizes such as 28x28,28x28"):
         shapes.parse_shapes(text)
@@ -42,8 +89,8 @@ def test_parse_shapes_says_what_it_expected(text: str) -> None:
     ("shape", "message"),
     [
         ((0, 3), "at least 1"),
-        ((3,), "two whole numbers"),
-        ((2.0, 3), "two whole numbers"),
+        ((3,), "2 to 12 whole numbers"),
+        ((2.0, 3), "2 to 12 whole numbers"),
         ((1 << 20, 1 << 20), "at most"),
     ],
 )
@@ -55,6 +102,7 @@ def test_check_shape(shape: tuple[int, ...], message: str) -> None:
 def test_macs_of_the_square_case_are_twice_n_to_the_three_halves() -> None:
     for size in (4, 28, 64):
         assert shapes.dual_macs((size, size), (size, size), "left") == 2 * round((size * size) ** 1.5)
+        assert shapes.dual_macs((size,) * 3, (size,) * 3, "right") == 3 * size**4
 
 
 def test_linear_macs_takes_the_cheaper_order() -> None:
@@ -63,4 +111,5 @@ def test_linear_macs_takes_the_cheaper_order() -> None:
 
 
 def test_max_rank_is_that_of_the_rearranged_matrix() -> None:
-    assert shapes.max_rank((3, 7), (2, 5)) == 6 == min(math.prod((3, 2)), math.prod((7, 5)))
+    assert shapes.max_rank((3, 7), (2, 5)) == 6 == min(3 * 2, 7 * 5)
+    assert shapes.max_rank((2, 5, 3), (4, 3, 6)) == (2 * 4) * (5 * 3)  # all but the largest, 3 * 6
