@@ -26,13 +26,15 @@ async def run_child(module: str, job: Mapping[str, object], on_message: Callable
     Raises:
         ChildError: it was killed or ended with an exit code other than 0; the last line it wrote says why.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", module,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        limit=MAX_MESSAGE_BYTES, env=_environment(),
-        # A Ctrl-C at the terminal is for the parent, which ends its children in order.
-        start_new_session=True,
-    )  # fmt: skip
+    starting = asyncio.ensure_future(_start(module))
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # Cancelled half-way, a start would leave a process that nobody holds: let it finish, then end it.
+        process = await starting
+        process.kill()
+        await process.wait()
+        raise
     try:
         assert process.stdin and process.stdout and process.stderr  # noqa: PT018 - for the type checker: they are pipes
         errors = asyncio.create_task(_tail(process.stderr))
@@ -51,6 +53,16 @@ async def run_child(module: str, job: Mapping[str, object], on_message: Callable
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def _start(module: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", module,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        limit=MAX_MESSAGE_BYTES, env=_environment(),
+        # A Ctrl-C at the terminal is for the parent, which ends its children in order.
+        start_new_session=True,
+    )  # fmt: skip
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:

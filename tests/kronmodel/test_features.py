@@ -77,11 +77,12 @@ def test_the_kronecker_head_sees_the_features_in_that_order() -> None:
     assert network.features is not None
     (layer,) = network.layers
     p = {name: each.detach().numpy() for name, each in layer.named_parameters()}
+    a, b = p["factors.0"], p["factors.1"]
     want = []
     for image in images:
         x = by_hand(image.transpose(1, 2, 0), network.features).reshape(4, 6)
-        left = np.maximum(p["a"][0] @ x + p["left_bias"][0], 0) @ p["b"][0].T
-        right = p["a"][1] @ np.maximum(x @ p["b"][1].T + p["right_bias"][0], 0)
+        left = np.maximum(a[0] @ x + p["left_biases.0"][0], 0) @ b[0].T
+        right = a[1] @ np.maximum(x @ b[1].T + p["right_biases.0"][0], 0)
         want.append((left + right).reshape(-1) + p["bias"])
     np.testing.assert_allclose(network(torch.from_numpy(images)).detach().numpy(), want, rtol=1e-10)
 
