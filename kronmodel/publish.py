@@ -23,12 +23,12 @@ READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A model to publish, and test samples: inputs ``(n, ...)`` as the graph takes them and class indices ``(n,)``."""
+    """A model to publish, and test samples: inputs ``(n, ...)`` as the graph takes them, classes or values ``(n,)``."""
 
     name: str
     model: onnx.ModelProto
     inputs: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32]
 
 
 def check_name(name: str) -> str:

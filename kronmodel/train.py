@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.checkpoint import Checkpoint
@@ -23,13 +22,13 @@ from kronmodel.divergence import check_weights, finite
 from kronmodel.history import Epoch
 from kronmodel.optimizers import make_optimizer
 from kronmodel.resume import Resumable
+from kronmodel.tasks import Task, task_of
 
-__all__ = ["Progress", "TrainConfig", "TrainResult", "accuracy", "train"]
+__all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["one-cycle", "constant"]
 Precision = Literal["float32", "bfloat16"]
-EVALUATION_BATCH = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +102,8 @@ class TrainResult:
     """What training gave.
 
     Attributes:
-        test_accuracy: share of correct test samples with the weights that are kept.
+        metric: what the scores are: ``"accuracy"``, or ``"rmse"``, of which less is better.
+        test_score: on the test samples, with the weights that are kept.
         train_seconds: wall time of the training epochs, without the evaluations.
         ms_per_step: median wall time of a step (of the epochs' medians): batch selection, forward, backward, update.
         steps: number of steps.
@@ -111,7 +111,8 @@ class TrainResult:
         best_epoch: the one whose weights are kept: the best on the validation split, without one the last.
     """
 
-    test_accuracy: float
+    metric: str
+    test_score: float
     train_seconds: float
     ms_per_step: float
     steps: int
@@ -119,20 +120,21 @@ class TrainResult:
     best_epoch: int
 
     @property
-    def epoch_accuracies(self) -> tuple[float, ...]:
-        """Test accuracy after each epoch."""
+    def epoch_scores(self) -> tuple[float, ...]:
+        """Score on the test samples after each epoch."""
         return tuple(epoch.test for epoch in self.history)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where the training stands; ``test_accuracy`` is given at the end of an epoch only."""
+    """Where the training stands; ``test_score``, of the task's ``metric``, is given at the end of an epoch only."""
 
     step: int
     steps: int
     epoch: int
     loss: float
-    test_accuracy: float | None
+    metric: str
+    test_score: float | None
 
 
 def train(
@@ -145,15 +147,15 @@ def train(
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
 ) -> TrainResult:
-    """Train a classifier, and test it after each epoch. The network is changed in place.
+    """Train a network for the task of its data, and test it after each epoch. The network is changed in place.
 
     The whole data set is held as tensors on the device: for networks this small a loader would take longer than
     the steps. The same seed gives the same weights on the same machine, if the network was built after seeding;
     so does a training that was interrupted and resumed.
 
     Args:
-        network: gives logits ``(batch, classes)`` for features ``(batch, width)``.
-        data: features and class indices.
+        network: gives logits ``(batch, classes)`` or values ``(batch, k)`` for features ``(batch, width)``.
+        data: as :func:`kronmodel.dataset.prepared` gives it.
         config: how to train.
         report: called after each epoch, and about ten times a second in between.
         log: called after each epoch; when resuming, first for each of the earlier epochs.
@@ -165,6 +167,7 @@ def train(
         CheckpointError: the checkpoint can't be read or written.
         ValueError: too few samples for the validation split.
     """
+    task = task_of(data)
     device = torch.device(config.device)
     network.to(device).train()
     x, y, x_test, y_test = (
@@ -183,6 +186,7 @@ def train(
 
     saved = Resumable(network, optimizer, schedule, order)
     history = saved.resume(checkpoint, config.learning_rate, group)
+    history.higher_is_better = task.higher_is_better
     for epoch in history.epochs:
         log(epoch)
     while len(history.epochs) < config.epochs and not history.waited(config.patience):
@@ -196,6 +200,7 @@ def train(
             y,
             batches(len(x), config.batch_size, order, device),
             (optimizer, schedule),
+            task=task,
             group=group,
             precision=precision,
             tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
@@ -204,7 +209,8 @@ def train(
                     steps=steps,
                     epoch=number,
                     loss=finite(loss, number),
-                    test_accuracy=None,
+                    metric=task.metric,
+                    test_score=None,
                 )
             ),
         )
@@ -218,8 +224,8 @@ def train(
                 seconds=seconds,
                 ms_per_step=1000 * statistics.median(times),
                 loss=loss,
-                validation=accuracy(network, x_held, y_held) if len(x_held) else None,
-                test=accuracy(network, x_test, y_test),
+                validation=task.score(network, x_held, y_held) if len(x_held) else None,
+                test=task.score(network, x_test, y_test),
             )
             if group.leads
             else None
@@ -228,11 +234,13 @@ def train(
         if checkpoint is not None:
             checkpoint.save(number, lambda: saved.state(history, config.learning_rate))
         log(done)
-        report(Progress(step=number * steps_an_epoch, steps=steps, epoch=number, loss=loss, test_accuracy=done.test))
+        step = number * steps_an_epoch
+        report(Progress(step=step, steps=steps, epoch=number, loss=loss, metric=task.metric, test_score=done.test))
     if history.best_weights is not None:
         network.load_state_dict(history.best_weights)
     return TrainResult(
-        test_accuracy=history.best.test,
+        metric=task.metric,
+        test_score=history.best.test,
         train_seconds=history.epochs[-1].seconds,
         ms_per_step=history.ms_per_step,
         steps=len(history.epochs) * steps_an_epoch,
@@ -248,6 +256,7 @@ def _steps(
     order: Iterable[Tensor],
     updates: tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler],
     *,
+    task: Task,
     group: Group,
     precision: AbstractContextManager[Any],
     tell: Callable[[int, float], None],
@@ -265,7 +274,7 @@ def _steps(
         mine, weight = group.share(indices) if group.size > 1 else (indices, 1.0)
         with precision:
             output = forward(x[mine])
-        loss = F.cross_entropy(output.float(), y[mine])
+        loss = task.loss(output.float(), y[mine])
         if weight != 1.0:
             loss = loss * weight
         optimizer.zero_grad()
@@ -280,16 +289,6 @@ def _steps(
             last_told = now
             tell(len(times), float(losses[-1]))
     return losses, times
-
-
-def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of samples ``(n, width)`` whose largest logit is at their class index ``(n,)``."""
-    network.eval()
-    with torch.inference_mode():
-        parts = zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True)
-        right = sum(int((network(part).argmax(1) == truth).sum()) for part, truth in parts)
-    network.train()
-    return right / len(x)
 
 
 def _synchronize(device: torch.device) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kronmodel.card import Role, make_card
 from kronmodel.checkpoint import Checkpoint
-from kronmodel.data import Dataset
+from kronmodel.dataset import Dataset, prepared
 from kronmodel.distributed import ALONE, Group
 from kronmodel.errors import TrainingError
 from kronmodel.export import to_onnx
@@ -22,7 +23,9 @@ from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
 from kronmodel.recipes import Recipe
 from kronmodel.shapes import proposed_shape
+from kronmodel.tasks import task_of
 from kronmodel.train import Progress, TrainConfig, TrainResult, train
+from kronmodel.widths import input_shape, output_shape
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
 
@@ -54,6 +57,7 @@ class Published:
 
     def summary(self) -> dict[str, Any]:
         """What ``kronmodel train --json`` prints of one model."""
+        metric = self.card["test_metric"]
         return {
             "name": self.card["name"],
             "version": self.path.parent.name,
@@ -61,13 +65,16 @@ class Published:
             "parameters": self.card["parameters"],
             "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
             "macs_per_sample": self.card["macs_per_sample"],
-            "test_accuracy": self.card["test_metric"]["value"],
+            **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
+            "test_metric": metric,
             "train_seconds": self.card["training"]["seconds"],
             "ms_per_step": self.card["training"]["ms_per_step"],
         }
 
 
-def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: dict[str, Any]) -> dict[Role, Member]:
+def plan(
+    twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: dict[str, Any], *, pad: bool = False
+) -> dict[Role, Member]:
     """The two members that a recipe makes of a data set.
 
     Args:
@@ -76,6 +83,7 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
         recipe_name: for the card.
         recipe: hidden shapes, rank, activation, training.
         overrides: fields of :class:`TrainConfig` to use instead of the recipe's, for both members.
+        pad: fill the features up with zeros to a width that has balanced factors; the dense member needs no filling.
 
     Raises:
         ValueError: a name, shape, rank or setting is not possible.
@@ -85,15 +93,18 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
         image = image_of(data.image_shape)
         features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
     config = KroneckerConfig(
-        in_shape=data.image_shape if features is None else proposed_shape(features.out_features),
+        in_shape=input_shape(data, pad=pad) if features is None else proposed_shape(features.out_features),
         hidden=recipe.hidden,
-        out_shape=proposed_shape(len(data.labels)),
+        out_shape=output_shape(data.outputs),
         rank=recipe.rank,
         order=recipe.order,
         activation=recipe.activation,
         init=recipe.init,
         features=features,
     )
+    dense = config.dense()
+    if features is None:
+        dense = replace(dense, in_features=data.features)
     check_name(f"{twin}-kronecker")
 
     def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
@@ -102,7 +113,7 @@ def plan(twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: 
 
     return {
         "kronecker": member("kronecker", config, recipe.kronecker),
-        "dense": member("dense", config.dense(), recipe.dense),
+        "dense": member("dense", dense, recipe.dense),
     }
 
 
@@ -140,9 +151,10 @@ def train_member(
     """
     torch.manual_seed(member.training.seed)
     network = build(member.config)
+    ready = prepared(data, network.in_features)
     try:
         with group.connected():
-            return network, train(network, data, member.training, report, log=log, checkpoint=checkpoint, group=group)
+            return network, train(network, ready, member.training, report, log=log, checkpoint=checkpoint, group=group)
     except TrainingError as error:
         if checkpoint is None or not checkpoint.hint:
             raise
@@ -169,17 +181,38 @@ def publish_members(
             result=result,
             recipe=member.recipe,
             threads=torch.get_num_threads(),
+            metrics=_metrics(network, data),
         )
-        inputs = data.x_test[chosen].reshape(-1, *network.input_shape)
-        model = to_onnx(network, card, inputs)
+        # With convolutions the graph takes images, else the data's own features, before any filling up.
+        inputs = data.x_test[chosen]
+        if network.features is not None:
+            inputs = inputs.reshape(-1, *network.input_shape)
+        model = to_onnx(network, card, inputs, data.scaling, data.target_scaling)
         cards.append(card)
-        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=data.y_test[chosen]))
+        labels = _column(data.y_test[chosen])
+        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels))
     paths = publish(publications, repository)
     return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
 
 
+def _metrics(network: Network, data: Dataset) -> dict[str, float]:
+    """The test metric and whatever else the task reports, of the network as it is now; it is moved to the CPU."""
+    ready = prepared(data, network.in_features)
+    return task_of(data).metrics(network.cpu(), torch.from_numpy(ready.x_test), torch.from_numpy(ready.y_test))
+
+
+def _column(y: NDArray[np.int64] | NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
+    """One target as ``(n,)``, as class indices are; several as they are, ``(n, k)``."""
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
 def _samples(data: Dataset) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Indices of test samples, the classes in turn: 0, 1, 2, ..., so that the first few already show all of them."""
+    """Indices of test samples, the classes in turn: 0, 1, 2, ..., so that the first few already show all of them.
+
+    Of a regression the first ones, in the order of the file.
+    """
+    if data.task == "regression":
+        return np.arange(min(SAMPLES, len(data.x_test)))
     classes = len(data.labels)
     each = -(-SAMPLES // classes)
     rows = [np.flatnonzero(data.y_test == label)[:each] for label in range(classes)]

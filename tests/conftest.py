@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kronmodel import mnist
+from kronmodel import idx
+from kronmodel.mnist import MNIST
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and they would hand that on to the processes
 # whose Ctrl-C they test.
@@ -29,7 +30,7 @@ class Twin:
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path | None:
     """The full MNIST, if it is on this machine; the tests never download it."""
-    return mnist.find(lambda line: None, mirrors=())
+    return idx.find(MNIST, lambda line: None, mirrors=())
 
 
 @pytest.fixture(scope="session")

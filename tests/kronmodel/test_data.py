@@ -7,29 +7,31 @@ import http.server
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
-from kronmodel import mnist
+from kronmodel import fashion_mnist, idx, mnist
 from kronmodel.data import DATASETS, Dataset, load
 from kronmodel.errors import DataError
 
 
 @pytest.fixture(scope="module")
-def small() -> tuple[mnist.Arrays, list[mnist.File], dict[str, bytes]]:
+def small() -> tuple[idx.Arrays, idx.Source, dict[str, bytes]]:
     """A data set in MNIST's format, cut from the 5,000 digits, with its table of checksums and its packed files."""
     x_train, y_train, x_test, y_test = mnist.read_5k()
     arrays = (x_train[:60], y_train[:60], x_test[:20], y_test[:20])
     files, packed = [], {}
-    for like, array in zip(mnist.FILES, arrays, strict=True):
+    for like, array in zip(mnist.MNIST.files, arrays, strict=True):
         magic = bytes([0, 0, 8, array.ndim])
         content = magic + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
         packed[like.name] = gzip.compress(content, mtime=0)
         digests = (hashlib.sha256(each).hexdigest() for each in (content, packed[like.name]))
-        files.append(mnist.File(like.name, array.shape, *digests))
-    return arrays, files, packed
+        files.append(idx.File(like.name, array.shape, *digests))
+    return arrays, replace(mnist.MNIST, files=tuple(files)), packed
 
 
 @contextmanager
@@ -51,53 +53,53 @@ def write(folder: Path, packed: dict[str, bytes], *, plain: bool = False) -> Pat
     return folder
 
 
-def assert_equal(got: mnist.Arrays, want: mnist.Arrays) -> None:
+def assert_equal(got: idx.Arrays, want: idx.Arrays) -> None:
     for got_array, want_array in zip(got, want, strict=True):
         np.testing.assert_array_equal(got_array, want_array)
 
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_files_are_found_under_the_data_folder_and_read(small, tmp_path, plain) -> None:  # type: ignore[no-untyped-def]
-    arrays, files, packed = small
+    arrays, source, packed = small
     folder = write(tmp_path / "mnist", packed, plain=plain)
-    found = mnist.find(pytest.fail, data_home=str(tmp_path), cache=tmp_path / "no", mirrors=(), files=files)
+    found = idx.find(source, pytest.fail, data_home=str(tmp_path), cache=tmp_path / "no", mirrors=())
     assert found == folder
-    assert_equal(mnist.read(folder, files), arrays)
+    assert_equal(idx.read(folder, source), arrays)
 
 
 def test_download_into_the_cache_and_found_there_the_next_time(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    arrays, files, packed = small
+    arrays, source, packed = small
     notes: list[str] = []
     cache = tmp_path / "cache"
     with serving(write(tmp_path / "mirror", packed)) as mirror:
         dead = "http://127.0.0.1:9/"  # a mirror that can't be reached is not the last one
-        found = mnist.find(notes.append, data_home="", cache=cache, mirrors=(dead, mirror), files=files)
+        found = idx.find(source, notes.append, data_home="", cache=cache, mirrors=(dead, mirror))
     assert found == cache
-    assert_equal(mnist.read(cache, files), arrays)
+    assert_equal(idx.read(cache, source), arrays)
     assert notes == [
         f"downloading MNIST (11 MB) from {dead}",
         "that failed: ConnectionError",
         f"downloading MNIST (11 MB) from {mirror}",
     ]
-    assert mnist.find(pytest.fail, data_home="", cache=cache, mirrors=(), files=files) == cache
+    assert idx.find(source, pytest.fail, data_home="", cache=cache, mirrors=()) == cache
 
 
 def test_a_download_with_another_checksum_is_refused_and_not_kept(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    _, files, packed = small
+    _, source, packed = small
     cache = tmp_path / "cache"
-    swapped = {**packed, files[1].name: packed[files[3].name]}
+    swapped = {**packed, source.files[1].name: packed[source.files[3].name]}
     with (
         serving(write(tmp_path / "mirror", swapped)) as mirror,
         pytest.raises(DataError, match=f"what {mirror} sent is not MNIST"),
     ):
-        mnist.find(lambda line: None, data_home="", cache=cache, mirrors=(mirror,), files=files)
-    assert sorted(path.name for path in cache.iterdir()) == [f"{files[0].name}.gz"]
+        idx.find(source, lambda line: None, data_home="", cache=cache, mirrors=(mirror,))
+    assert sorted(path.name for path in cache.iterdir()) == [f"{source.files[0].name}.gz"]
 
 
 def test_nowhere_and_unreachable(tmp_path: Path) -> None:
     notes: list[str] = []
     home = str(tmp_path / "none")
-    assert mnist.find(notes.append, data_home=home, cache=tmp_path / "cache", mirrors=()) is None
+    assert idx.find(mnist.MNIST, notes.append, data_home=home, cache=tmp_path / "cache", mirrors=()) is None
     assert notes == [
         f"no MNIST in {home}/mnist (expected train-images-idx3-ubyte[.gz] and 3 more); looking elsewhere",
     ]
@@ -118,15 +120,15 @@ def test_nowhere_and_unreachable(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_files_are_refused_by_name(small, tmp_path, damage, message) -> None:  # type: ignore[no-untyped-def]
-    _, files, packed = small
+    _, source, packed = small
     folder = write(tmp_path / "mnist", packed)
-    path = folder / f"{files[0].name}.gz"
+    path = folder / f"{source.files[0].name}.gz"
     if damage is None:
         path.unlink()
     else:
-        path.write_bytes(damage(packed[files[0].name]))
+        path.write_bytes(damage(packed[source.files[0].name]))
     with pytest.raises(DataError, match=message) as caught:
-        mnist.read(folder, files)
+        idx.read(folder, source)
     assert str(path).removesuffix(".gz") in str(caught.value)
 
 
@@ -161,7 +163,41 @@ def test_the_full_set_is_the_published_one(mnist_folder: Path | None) -> None:
     assert data.x_train.std() == pytest.approx(0.3081, abs=1e-4)
 
 
+def test_fashion_mnist_is_read_from_where_debian_puts_it() -> None:
+    source = fashion_mnist.FASHION_MNIST
+    folder = idx.locate(source)
+    if folder is None:
+        pytest.skip("Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist")
+    data = load("fashion-mnist", lambda line: None)
+    assert (data.origin, data.x_train.shape, data.x_test.shape) == (str(folder), (60000, 784), (10000, 784))
+    assert (len(data.labels), data.labels[0], data.labels[9]) == (10, "T-shirt/top", "Ankle boot")
+    assert np.bincount(data.y_train.astype(int)).tolist() == [6000] * 10
+    assert data.y_test[:5].tolist() == [9, 2, 1, 1, 6]  # the first that everybody sees: an ankle boot, a pullover, ...
+    assert data.x_train.mean() == pytest.approx(0.2860, abs=1e-4)  # the constants that everybody normalises with
+    assert data.x_train.std() == pytest.approx(0.3530, abs=1e-4)
+
+
+def test_the_order_in_which_places_are_searched(small, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    _, source, packed = small
+    packaged, cache, home = tmp_path / "packaged", tmp_path / "cache", tmp_path / "home"
+    source = replace(source, packaged=(packaged,))
+    assert idx.locate(source, data_home=str(home), cache=cache) is None
+    for folder in (cache, packaged, home / "mnist"):
+        write(folder, packed)
+        assert idx.locate(source, data_home=str(home), cache=cache) == folder
+
+
+def test_scikit_learns_digits() -> None:
+    data = load("digits", pytest.fail)
+    bunch = load_digits()
+    together = np.concatenate([data.x_train, data.x_test])
+    assert (data.image_shape, together.shape, len(data.x_test)) == ((8, 8), (1797, 64), 359)
+    assert sorted((together * 16).tolist()) == sorted(bunch.data.tolist())
+    assert np.bincount(data.y_test.astype(int)).min() >= 34
+    assert load("digits", pytest.fail).sha256 == data.sha256
+
+
 def test_unknown_data_set() -> None:
     with pytest.raises(DataError, match="no data set named 'mnits'; expected one of: mnist, mnist-5k"):
         load("mnits", pytest.fail)
-    assert list(DATASETS) == ["mnist", "mnist-5k"]
+    assert list(DATASETS) == ["mnist", "mnist-5k", "fashion-mnist", "cifar10", "digits"]

@@ -99,10 +99,21 @@ def test_the_card_says_what_was_trained(exported: Any, digits: Dataset) -> None:
     assert card["macs_per_sample"] == sum(layer["macs_per_sample"] for layer in card["layers"])
     assert [layer["in_shape"] for layer in card["layers"]] == [[28, 28], [12, 20], [9, 16]]
     assert card["layers"][0]["order"] == ["left", "left", "right"]
-    assert card["data"] == {"name": "mnist-5k", "sha256": digits.sha256, "train_samples": 4000, "test_samples": 1000}
+    assert card["data"] == {
+        "name": "mnist-5k",
+        "sha256": digits.sha256,
+        "train_samples": 4000,
+        "test_samples": 1000,
+        "split": "as published",
+    }
     with torch.inference_mode():
         right = network(torch.from_numpy(digits.x_test)).argmax(1).numpy() == digits.y_test
-    assert card["test_metric"] == {"name": "accuracy", "value": pytest.approx(right.mean()), "samples": 1000}
+    assert card["test_metric"] == {
+        "name": "accuracy",
+        "value": pytest.approx(right.mean()),
+        "higher_is_better": True,
+        "samples": 1000,
+    }
     assert card["input"] == {"kind": "image", "shape": [28, 28], "range": [0.0, 1.0]}
     assert card["versions"]["torch"] == torch.__version__
 

@@ -15,7 +15,8 @@ from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.data import Dataset
 from kronmodel.errors import TrainingError
 from kronmodel.history import Epoch, EpochLog, History
-from kronmodel.train import TrainConfig, TrainResult, accuracy, train
+from kronmodel.tasks import Classification
+from kronmodel.train import TrainConfig, TrainResult, train
 
 KRONECKER = KroneckerConfig(in_shape=(28, 28), hidden=((16, 12),), out_shape=(2, 5), rank=2)
 STOPPING = TrainConfig(
@@ -50,16 +51,16 @@ def test_it_stops_when_validation_gets_no_better_and_keeps_the_best_epoch(digits
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, kept[best][name]), name
     x_test, y_test = torch.from_numpy(data.x_test), torch.from_numpy(data.y_test)
-    assert result.test_accuracy == result.history[best - 1].test == accuracy(network, x_test, y_test)
+    assert result.test_score == result.history[best - 1].test == Classification().score(network, x_test, y_test)
     _, _, x_held, y_held = hold_out(torch.from_numpy(data.x_train), torch.from_numpy(data.y_train), 0.25, 0)
-    assert accuracy(network, x_held, y_held) == scores[best - 1]
+    assert Classification().score(network, x_held, y_held) == scores[best - 1]
 
 
 def test_the_test_set_decides_nothing(digits: Dataset) -> None:
     data = few(digits)
     other = replace(data, x_test=data.x_test[::-1].copy())  # the labels of other digits
     (first, result), (second, unlike) = trained(data, STOPPING), trained(other, STOPPING)
-    assert result.test_accuracy != unlike.test_accuracy
+    assert result.test_score != unlike.test_score
     assert result.best_epoch == unlike.best_epoch
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two)
@@ -139,7 +140,7 @@ def test_bfloat16_trains_nearly_as_well_and_keeps_float32_weights(digits: Datase
     )
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert half.history[-1].loss != full.history[-1].loss
-    assert half.test_accuracy == pytest.approx(full.test_accuracy, abs=0.03)
+    assert half.test_score == pytest.approx(full.test_score, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ SUMMARY: dict[str, Any] = {
     "parameters": 11_490,
     "parameters_with_branch_biases": 13_068,
     "macs_per_sample": 179_312,
-    "test_accuracy": 0.98,
+    "test_metric": {"name": "accuracy", "value": 0.98},
     "train_seconds": 10.0,
     "ms_per_step": 2.0,
 }

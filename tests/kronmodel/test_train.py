@@ -12,7 +12,8 @@ from kronmodel import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data import Dataset
 from kronmodel.errors import TrainingError
 from kronmodel.recipes import RECIPES
-from kronmodel.train import Progress, TrainConfig, accuracy, train
+from kronmodel.tasks import Classification
+from kronmodel.train import Progress, TrainConfig, train
 
 KRONECKER = KroneckerConfig(in_shape=(28, 28), hidden=((16, 12),), out_shape=(2, 5), rank=2)
 SHORT = TrainConfig(epochs=2, batch_size=100, learning_rate=1e-2)
@@ -30,12 +31,12 @@ def test_training_learns_and_reports_what_it_did(config: KroneckerConfig | Dense
     torch.manual_seed(0)
     network = build(config)
     result = train(network, digits, replace(SHORT, epochs=4), reports.append)
-    assert result.test_accuracy > 0.85
-    assert result.test_accuracy == result.epoch_accuracies[-1]
-    assert len(result.epoch_accuracies) == 4
+    assert result.test_score > 0.85
+    assert result.test_score == result.epoch_scores[-1]
+    assert len(result.epoch_scores) == 4
     assert result.steps == 4 * 40
     assert 0 < result.ms_per_step / 1000 < result.train_seconds
-    assert [now.test_accuracy for now in reports if now.test_accuracy is not None] == list(result.epoch_accuracies)
+    assert [now.test_score for now in reports if now.test_score is not None] == list(result.epoch_scores)
     assert (reports[-1].step, reports[-1].steps, reports[-1].epoch) == (160, 160, 4)
 
 
@@ -104,11 +105,11 @@ def test_divergence_stops_with_a_clear_message(digits: Dataset) -> None:
         trained(KRONECKER, config, digits)
 
 
-def test_accuracy_is_the_share_of_largest_logits_at_the_label() -> None:
+def test_score_is_the_share_of_largest_logits_at_the_label() -> None:
     x = torch.randn(5000, 3)
     y = torch.randint(0, 3, (5000,))
     expected = float((x.numpy().argmax(1) == y.numpy()).mean())
-    assert accuracy(nn.Identity(), x, y) == pytest.approx(expected)
+    assert Classification().score(nn.Identity(), x, y) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

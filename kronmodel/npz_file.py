@@ -1,0 +1,68 @@
+"""A .npz file as arrays: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kronmodel.errors import DataError
+
+__all__ = ["SPLIT", "WHOLE", "read_npz"]
+
+WHOLE = ("x", "y")
+SPLIT = ("x_train", "y_train", "x_test", "y_test")
+MAX_BYTES = 4 << 30  # of one array
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays named in :data:`WHOLE` or in :data:`SPLIT`; others in the file are not looked at.
+
+    Raises:
+        DataError: the file can't be read, lacks the arrays, or one of them is too large, is not of numbers or text, or
+            holds what isn't finite.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            there = {name.removesuffix(".npy") for name in archive.namelist()}
+            names = next((names for names in (SPLIT, WHOLE) if there.issuperset(names)), None)
+            if names is None:
+                found = ", ".join(sorted(there)[:12]) or "nothing"
+                raise DataError(f"{path} holds {found}; expected {', '.join(WHOLE)} or {', '.join(SPLIT)}")
+            return {name: _array(archive, name, f"{path}: {name}") for name in names}
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path} is not a .npz file of plain arrays: {error}") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        _check_header(member, what)
+    with archive.open(f"{name}.npy") as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+    if array.ndim == 0 or len(array) == 0:
+        raise DataError(f"{what} is empty")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        index = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise DataError(f"{what}{index} is {array[tuple(index)]}, expected finite numbers")
+    return array
+
+
+def _check_header(member: IO[bytes], what: str) -> None:
+    """Read an array's header first: numpy believes it when it allocates."""
+    version = np.lib.format.read_magic(member)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise DataError(f"{what} is of the format {version}, expected 1.0 or 2.0")
+    shape, _, dtype = readers[version](member)
+    if dtype.kind not in "biufU":
+        raise DataError(f"{what} is of type {dtype}, expected numbers")
+    size = math.prod(shape) * dtype.itemsize
+    if size > MAX_BYTES:
+        raise DataError(f"{what} has {size:,} bytes, expected at most {MAX_BYTES:,}")
