@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-quality format clean
 
 setup: $(VENV)/.ready
 
@@ -51,6 +51,10 @@ bench-paper: setup
 # Time of a training step beside dense and low-rank; a quiet machine, please.
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
+
+# Accuracy for the weights, on MNIST and Fashion-MNIST.
+bench-quality: setup
+	$(BIN)/python -m benchmarks.quality
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -14,7 +14,6 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.peers import low_rank
 from kronmodel.models import KroneckerConfig, build
 
 BLOCKS, STEPS, WARM_UP = 12, 6, 5
@@ -39,17 +39,6 @@ def stepper(network: nn.Module, x: Tensor, y: Tensor) -> Step:
         optimizer.step()
 
     return step
-
-
-def low_rank(config: KroneckerConfig, weights: int) -> nn.Module:
-    """Each dense layer as two of width k between them, with k such that the weights are about as many."""
-    dense = config.dense()
-    widths = (dense.in_features, *dense.hidden, dense.out_features)
-    k = max(1, round((weights - sum(widths[1:])) / sum(n + m for n, m in pairwise(widths))))
-    layers: list[nn.Module] = []
-    for n, m in pairwise(widths):
-        layers += [nn.Linear(n, k, bias=False), nn.Linear(k, m), nn.GELU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def measure(steps: dict[str, Step]) -> dict[str, NDArray[np.float64]]:

@@ -54,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         notes.print("interrupted; nothing was published")
         return EXIT_INTERRUPTED
-    except (KronmodelError, ValueError) as error:
-        errors.print(f"[bold red]kronmodel: error:[/] {escape(str(error))}", soft_wrap=True)
+    except (KronmodelError, ValueError, ModuleNotFoundError) as error:
+        # The base installation has only what serving needs.
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else str(error)
+        errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
         return EXIT_BAD_INPUT
     return code
 

@@ -315,11 +315,13 @@ def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
 
 
 def test_help_and_version_do_without_torch() -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from kronmodel import cli; sys.exit(cli.main(sys.argv[1:]))"
+    without = "import sys; sys.modules |= {'torch': None, 'pooch': None}; "
+    blocked = without + "from kronmodel import cli; sys.exit(cli.main(sys.argv[1:]))"
     for arguments, code, text in (
         (["--help"], 0, "train a Kronecker network and its dense twin"),
         (["--version"], 0, "kronmodel 0."),
         (["train"], 2, "needs PyTorch, which is not installed: pip install 'kronmodel[train]'"),
+        (["data", "mnist"], 2, "kronmodel: error: this needs pooch: pip install 'kronmodel[train]'"),
     ):
         command = [sys.executable, "-c", blocked, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
