@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,14 +22,12 @@ from rich.markup import escape
 from kronmodel import __version__
 from kronmodel.display import print_fields, print_twin, training_progress
 from kronmodel.errors import KronmodelError
+from kronmodel.options import file_options, training_options, with_network_options
 from kronmodel.publish import check_writable
-from kronmodel.shapes import parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.checkpoint import Checkpoint
     from kronmodel.distributed import Group
-    from kronmodel.recipes import Recipe
-    from kronmodel.user_file import FileOptions
 
 __all__ = ["main", "parser"]
 
@@ -134,21 +131,6 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     add("--skip-bad-rows", action="store_true", help="leave out rows of a .csv file that can't be used, and say which")
 
 
-def _file_options(args: argparse.Namespace) -> FileOptions:
-    from kronmodel.user_file import FileOptions
-
-    seed = args.seed or 0
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
-    return FileOptions(
-        target=args.target,
-        task=args.task,
-        test_share=args.test_share,
-        skip_bad_rows=args.skip_bad_rows,
-        seed=seed,
-    )
-
-
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
     from kronmodel.distributed import joined
@@ -172,10 +154,10 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     use_device(args.device or "cpu", args.threads)
     group.take_device(args.device or "cpu")
     with group.leader_first():
-        data = load(args.data, _note, _file_options(args))
+        data = load(args.data, _note, file_options(args))
     name = args.name or data.name
-    recipe = _with_network_options(RECIPES[args.recipe], args)
-    members = plan(name, data, args.recipe, recipe, _training_options(args), pad=args.pad)
+    recipe = with_network_options(RECIPES[args.recipe], args)
+    members = plan(name, data, args.recipe, recipe, training_options(args), pad=args.pad)
     chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
     if group.leads:
         check_writable(args.out)
@@ -238,39 +220,13 @@ def _saying_what_is_kept(checkpoints: Sequence[Checkpoint]) -> Iterator[None]:
         raise
 
 
-def _with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """The recipe with the network that the command line asks for."""
-    changes: dict[str, Any] = {
-        field: getattr(args, field) for field in ("rank", "activation", "dropout") if getattr(args, field) is not None
-    }
-    if args.hidden is not None:
-        changes["hidden"] = parse_shapes(args.hidden)
-    if args.features is not None:
-        from kronmodel.features import parse_channels
-
-        changes["features"] = parse_channels(args.features)
-    if args.order is not None:
-        orders = tuple(args.order.split(","))
-        changes["order"] = orders[0] if len(orders) == 1 else orders
-    changed = replace(recipe, **changes)
-    if args.dropout is not None and not changed.features:
-        raise KronmodelError("--dropout leaves out convolutional features; expected --features beside it, got none")
-    return changed
-
-
-def _training_options(args: argparse.Namespace) -> dict[str, Any]:
-    fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
-    more = ("validation_share", "patience", "precision", "compile")
-    return {field: getattr(args, field) for field in (*fields, *more) if getattr(args, field) is not None}
-
-
 def _data(args: argparse.Namespace) -> int:
     from kronmodel.data import load, whereabouts
 
     if args.name is None:
         _print({"datasets": whereabouts()}, as_json=args.json)
     else:
-        _print(load(args.name, _note, _file_options(args)).describe(), as_json=args.json)
+        _print(load(args.name, _note, file_options(args)).describe(), as_json=args.json)
     return 0
 
 

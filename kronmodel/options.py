@@ -1,0 +1,59 @@
+"""From parsed command-line options to what the library takes."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from kronmodel.errors import KronmodelError
+from kronmodel.shapes import parse_shapes
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from kronmodel.recipes import Recipe
+    from kronmodel.user_file import FileOptions
+
+__all__ = ["file_options", "training_options", "with_network_options"]
+
+
+def file_options(args: argparse.Namespace) -> FileOptions:
+    """How to read the user's own file."""
+    from kronmodel.user_file import FileOptions
+
+    seed = args.seed or 0
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    return FileOptions(
+        target=args.target,
+        task=args.task,
+        test_share=args.test_share,
+        skip_bad_rows=args.skip_bad_rows,
+        seed=seed,
+    )
+
+
+def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+    """The recipe with the network that the command line asks for."""
+    changes: dict[str, Any] = {
+        field: getattr(args, field) for field in ("rank", "activation", "dropout") if getattr(args, field) is not None
+    }
+    if args.hidden is not None:
+        changes["hidden"] = parse_shapes(args.hidden)
+    if args.features is not None:
+        from kronmodel.features import parse_channels
+
+        changes["features"] = parse_channels(args.features)
+    if args.order is not None:
+        orders = tuple(args.order.split(","))
+        changes["order"] = orders[0] if len(orders) == 1 else orders
+    changed = replace(recipe, **changes)
+    if args.dropout is not None and not changed.features:
+        raise KronmodelError("--dropout leaves out convolutional features; expected --features beside it, got none")
+    return changed
+
+
+def training_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a training configuration that the command line sets."""
+    fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
+    more = ("validation_share", "patience", "precision", "compile")
+    return {field: getattr(args, field) for field in (*fields, *more) if getattr(args, field) is not None}
