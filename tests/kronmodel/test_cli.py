@@ -314,7 +314,8 @@ def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
     assert left == [Path(".checkpoints/mnist-5k-kronecker/last.pt")]
 
 
-def test_help_and_version_do_without_torch() -> None:
+def test_help_and_version_do_without_torch(tmp_path: Path) -> None:
+    nowhere = {key: value for key, value in os.environ.items() if key != "KRONMODEL_DATA"} | {"HOME": str(tmp_path)}
     without = "import sys; sys.modules |= {'torch': None, 'pooch': None}; "
     blocked = without + "from kronmodel import cli; sys.exit(cli.main(sys.argv[1:]))"
     for arguments, code, text in (
@@ -324,7 +325,7 @@ def test_help_and_version_do_without_torch() -> None:
         (["data", "mnist"], 2, "kronmodel: error: this needs pooch: pip install 'kronmodel[train]'"),
     ):
         command = [sys.executable, "-c", blocked, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=nowhere)
         assert (done.returncode, text in re.sub(r"\s+", " ", done.stdout + done.stderr)) == (code, True)
 
 
