@@ -148,7 +148,7 @@ class ConvFeatures(nn.Module):
         Args:
             init: ``"level"`` keeps the mean square of pre-activations where what comes in has passed the activation:
                 He's initialisation, with the second moment of the activation in use.
-                ``"glorot"``: uniform with variance ``2 / (fan_in + fan_out)``: Keras's default and so the paper's.
+                ``"glorot"``: uniform with variance ``2 / (fan_in + fan_out)``: Keras's default, presumably the paper's.
         """
         check_init(init)
         second_moment = math.hypot(*activation_moments(self.activation))

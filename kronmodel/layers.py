@@ -237,7 +237,7 @@ class KroneckerDual(_KroneckerLayer):
                 only on average over draws. The zero sums matter because an activation's mean, where it isn't zero,
                 gives each row of the product its own scale, and the scales multiply with depth.
                 ``"glorot"``: uniform with variance ``2 / (fan_in + fan_out)``, each factor by itself: Keras's
-                default and so the paper's.
+                default, presumably the paper's.
         """
         check_init(init)
         with torch.no_grad():
