@@ -1,8 +1,8 @@
 """Time of a training step with the layers of other libraries, each in its own environment: `make bench-others`.
 
 The network is that of `make bench-train`, with two hidden layers of the input's width and GELU. It takes turns with a
-dense one in the same process, so that the ratios can be compared with those of our table. Needs torch, numpy and the library.
-tensorly-torch: FactorizedLinear as a block tensor train of rank r, the same linear map as our KroneckerLinear of rank r.
+dense one in the same process, so that the ratios can be compared with those of our table.
+tensorly-torch: FactorizedLinear as a block tensor train of rank r, the same linear map as KroneckerLinear of rank r.
 pyfastkron: one Kronecker product for each layer, and a bias.
 """
 
