@@ -26,7 +26,7 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, count: int, seed: 
 
 def pair(**options: Any) -> tuple[tuple[nn.Module, AdamW], tuple[nn.Module, torch.optim.AdamW]]:
     ours, theirs = network(), network()
-    groups = [
+    groups: list[Any] = [
         [{"params": model[0].parameters(), "lr": 0.1}, {"params": model[2].parameters()}] for model in (ours, theirs)
     ]
     options = {"lr": 0.01, "weight_decay": 0.05, "betas": (0.8, 0.99), **options}
