@@ -55,5 +55,5 @@ def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 def training_options(args: argparse.Namespace) -> dict[str, Any]:
     """The fields of a training configuration that the command line sets."""
     fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
-    more = ("validation_share", "patience", "precision", "compile")
+    more = ("validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip")
     return {field: getattr(args, field) for field in (*fields, *more) if getattr(args, field) is not None}

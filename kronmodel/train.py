@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kronmodel.augmentation import Augmentation, Augmenter
 from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset
@@ -50,6 +51,10 @@ class TrainConfig:
         precision: of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. The weights, the
             evaluations and what is exported are float32.
         compile: run the training steps through torch.compile with CUDA graphs; for CUDA devices only.
+        shift: most pixels by which an image is shifted at random in training, either way, each time it is seen.
+        rotate: most degrees by which it is rotated, either way.
+        zoom: most that its height and its width are stretched or shrunk, as a share.
+        flip: mirror half of the images, left to right.
 
     Raises:
         ValueError: a value outside its range.
@@ -67,6 +72,10 @@ class TrainConfig:
     patience: int = 0
     precision: Precision = "float32"
     compile: bool = False
+    shift: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 0.0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         whole = (
@@ -95,6 +104,12 @@ class TrainConfig:
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
         if self.compile and not self.device.startswith("cuda"):
             raise ValueError(f"compile is for CUDA devices: on others it doesn't pay, got device {self.device!r}")
+        _ = self.augmentation  # checks it
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How images are changed in training."""
+        return Augmentation(shift=self.shift, rotate=self.rotate, zoom=self.zoom, flip=self.flip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +180,7 @@ def train(
     Raises:
         TrainingError: the loss or the weights are no longer finite.
         CheckpointError: the checkpoint can't be read or written.
-        ValueError: too few samples for the validation split.
+        ValueError: too few samples for the validation split, or images are to be changed and the data are none.
     """
     task = task_of(data)
     device = torch.device(config.device)
@@ -178,6 +193,15 @@ def train(
     steps = config.epochs * steps_an_epoch
     optimizer, schedule = make_optimizer(network, config, steps)
     order = torch.Generator().manual_seed(config.seed)
+    images = config.augmentation
+    augmenter = Augmenter(images, data.image_shape, x.shape[1], device) if images else None
+
+    def change(rows: Tensor, count: int) -> Tensor:
+        if augmenter is None:
+            return rows
+        maps = augmenter.draw(count, order)  # of the whole batch, in each process the same
+        return augmenter.change(rows, group.share(maps)[0])
+
     forward: Callable[[Tensor], Tensor] = group.parallel(network)
     if config.compile:
         forward = torch.compile(forward, mode="reduce-overhead", dynamic=False)
@@ -203,6 +227,7 @@ def train(
             task=task,
             group=group,
             precision=precision,
+            change=change,
             tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
                 Progress(
                     step=(number - 1) * steps_an_epoch + step,
@@ -259,10 +284,12 @@ def _steps(
     task: Task,
     group: Group,
     precision: AbstractContextManager[Any],
+    change: Callable[[Tensor, int], Tensor],
     tell: Callable[[int, float], None],
 ) -> tuple[list[Tensor], list[float]]:
     """The steps of one epoch: the loss of each, still on its device, and how many seconds each took.
 
+    ``change`` makes what the network sees of this process's samples of a batch, told how many the whole batch has.
     ``tell`` is called about ten times a second; only then, and at the end of an epoch, is a loss waited for.
     """
     optimizer, schedule = updates
@@ -272,8 +299,9 @@ def _steps(
     for indices in order:
         began = time.perf_counter()
         mine, weight = group.share(indices) if group.size > 1 else (indices, 1.0)
+        rows = change(x[mine], len(indices))
         with precision:
-            output = forward(x[mine])
+            output = forward(rows)
         loss = task.loss(output.float(), y[mine])
         if weight != 1.0:
             loss = loss * weight
