@@ -93,7 +93,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
     add("--recipe", default="default", metavar="NAME", help="default, or the authors' paper, paper-cifar10[-rank-4]")
-    add("--rank", type=int, help="Kronecker rank of every layer")
+    add("--rank", metavar="R|R,R,...", help="Kronecker rank of every layer, or one for each, the last layer included")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
     add("--features", metavar="16,64,256", help="channels of 3x3 convolutions in front of both networks")
     add("--dropout", type=float, metavar="X", help="share of these features left out in training")

@@ -18,7 +18,7 @@ class Recipe:
     Attributes:
         summary: one line for ``--help``.
         hidden: shapes of the hidden layers; the dense twin has layers of the same widths.
-        rank: Kronecker rank of every layer.
+        rank: Kronecker rank of every layer, or one for each.
         order: which factor comes first, or one for each branch.
         activation: of both networks.
         init: how the weights of both are first drawn.
@@ -30,7 +30,7 @@ class Recipe:
 
     summary: str
     hidden: tuple[Shape, ...]
-    rank: int
+    rank: int | tuple[int, ...]
     order: Order | tuple[Order, ...] = "left"
     activation: str
     init: Init = "level"
