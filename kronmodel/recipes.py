@@ -1,4 +1,7 @@
-"""Named recipes: what network to train and how, known to work."""
+"""Named recipes: what network to train and how, known to work.
+
+Those of our own were chosen on a tenth of the training set (tables: by cross-validation), never on the test set.
+"""
 
 from __future__ import annotations
 
@@ -54,15 +57,44 @@ _PAPER_CIFAR10_RANK_1 = Recipe(
     dense=_PAPER_CIFAR10,
 )
 
+# Dense layers of this width want a smaller step; each twin gets the rate that suits it.
+_KRONECKER = TrainConfig(epochs=10, learning_rate=1e-2, shift=1, rotate=10, zoom=0.1)
+_DENSE = replace(_KRONECKER, learning_rate=1e-3)
+_MIRRORED = {"shift": 1, "rotate": 0, "zoom": 0, "flip": True, "epochs": 20}
+_SMALL_TABLE = TrainConfig(epochs=100, batch_size=32, learning_rate=1e-2, weight_decay=0.3)
+
 RECIPES = {
     "default": Recipe(
-        summary="GELU, AdamW, one-cycle learning rate, 10 epochs",
+        summary="GELU, AdamW, one-cycle learning rate, 10 epochs; images are shifted, rotated and stretched a little",
         hidden=((28, 28), (28, 28)),
         rank=2,
         activation="gelu",
-        kronecker=TrainConfig(epochs=10, learning_rate=1e-2),
-        # Dense layers of this width want a smaller step; each twin gets the rate that suits it.
-        dense=TrainConfig(epochs=10, learning_rate=1e-3),
+        kronecker=_KRONECKER,
+        dense=_DENSE,
+    ),
+    "accurate": Recipe(
+        summary="the same, wider: the best found on MNIST within 25,000 weights",
+        hidden=((40, 40), (40, 40)),
+        rank=(2, 2, 8),
+        activation="gelu",
+        kronecker=replace(_KRONECKER, epochs=12),
+        dense=replace(_DENSE, epochs=12),
+    ),
+    "fashion-mnist": Recipe(
+        summary="wider still, images shifted and mirrored, 20 epochs: the best found on Fashion-MNIST within 25,000 weights",
+        hidden=((56, 56), (56, 56)),
+        rank=(1, 1, 4),
+        activation="gelu",
+        kronecker=replace(_KRONECKER, **_MIRRORED),
+        dense=replace(_DENSE, **_MIRRORED),
+    ),
+    "small-table": Recipe(
+        summary="tanh, weight decay, 100 epochs: for a few hundred rows of a table",
+        hidden=((8, 8),),
+        rank=1,
+        activation="tanh",
+        kronecker=_SMALL_TABLE,
+        dense=replace(_SMALL_TABLE, learning_rate=1e-3),
     ),
     "paper": Recipe(
         summary="the setting of Hogue, Kirby & Narayan: tanh, SGD 0.1, batch 128, 20 epochs",
