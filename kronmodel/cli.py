@@ -138,7 +138,9 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
     from kronmodel.distributed import joined
+    from kronmodel.malloc import keep_freed_memory
 
+    keep_freed_memory()
     with joined(args.device or "cpu") as group:
         return _train_together(args, group)
 
