@@ -9,18 +9,22 @@ Tensor-train layers are those of tltorch, which wants an environment of its own;
 
     python3 -m venv .venv-tltorch
     .venv-tltorch/bin/pip install -c constraints.txt -e '.[train]' tensorly-torch==0.5.0 tensorly==0.10.0
-    .venv-tltorch/bin/python -m benchmarks.quality --rows tensor-train
+    .venv-tltorch/bin/python -m benchmarks.quality --rows tensor-train --runs runs.jsonl
+
+With `--runs` each run is noted in a file as soon as it is done, and what stands there is not run again: a table can be
+made row by row, by several environments, and printed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -30,6 +34,7 @@ from benchmarks.peers import low_rank, macs, narrow, tensor_train
 from kronmodel.batches import hold_out
 from kronmodel.data import Dataset, load
 from kronmodel.display import training_progress
+from kronmodel.malloc import keep_freed_memory
 from kronmodel.models import KroneckerConfig, Network, build
 from kronmodel.recipes import RECIPES, Recipe
 from kronmodel.tasks import task_of
@@ -52,6 +57,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Run:
+    weights: int
+    macs: int
     accuracy: float
     cpu_seconds: float
     seconds: float
@@ -95,7 +102,30 @@ def measure(entry: Entry, data: Dataset, seed: int, progress: Console) -> Run:
         result = train(network, unseen, config, report)
     spent = time.process_time() - began
     score = task_of(data).score(network, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test))
-    return Run(100 * score, spent, result.train_seconds)
+    weights = sum(each.numel() for each in network.parameters())
+    products = network.macs_per_sample if isinstance(network, Network) else macs(network)
+    return Run(weights, products, 100 * score, spent, result.train_seconds)
+
+
+class Runs:
+    """The runs that were done, kept in a file if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self._known = {key: Run(**run) for key, run in (json.loads(each) for each in lines)}
+
+    def get(self, entry: Entry, data: Dataset, seed: int, share: float, progress: Console) -> Run:
+        """The run of an entry: a known one, or it is done now."""
+        key = json.dumps([data.name, entry.name, asdict(entry.training), seed, share, torch.get_num_threads()])
+        if key not in self._known:
+            run = measure(entry, held_out(data, share, seed), seed, progress)
+            progress.print(f"{data.name}, {entry.name}, seed {seed}: {run}", soft_wrap=True)
+            self._known[key] = run
+            if self._path is not None:
+                with self._path.open("a") as file:
+                    file.write(json.dumps([key, asdict(run)]) + "\n")
+        return self._known[key]
 
 
 def held_out(data: Dataset, share: float, seed: int) -> Dataset:
@@ -107,9 +137,6 @@ def held_out(data: Dataset, share: float, seed: int) -> Dataset:
 
 
 def line(data: Dataset, entry: Entry, runs: list[Run]) -> str:
-    network = entry.make()
-    weights = sum(each.numel() for each in network.parameters())
-    products = network.macs_per_sample if isinstance(network, Network) else macs(network)
     scores = [run.accuracy for run in runs]
     spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
     each = ", ".join(f"{score:.2f}" for score in scores)
@@ -117,7 +144,7 @@ def line(data: Dataset, entry: Entry, runs: list[Run]) -> str:
         statistics.mean(times) for times in zip(*((run.cpu_seconds, run.seconds) for run in runs), strict=True)
     )
     return (
-        f"| {data.name} | {entry.name} | {weights:,} | {products:,} | {entry.training.epochs} | "
+        f"| {data.name} | {entry.name} | {runs[0].weights:,} | {runs[0].macs:,} | {entry.training.epochs} | "
         f"{statistics.mean(scores):.2f} ± {spread:.2f} ({each}) | {cpu:.0f} | {wall:.0f} |"
     )
 
@@ -131,27 +158,28 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, help="instead of the recipes'")
     parser.add_argument("--validation-share", type=float, default=0.0, metavar="X", help="judge by that share instead")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--runs", type=Path, metavar="FILE.jsonl", help="note each run there, and don't repeat those")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     progress = Console(stderr=True)
     instead = {name: getattr(args, name) for name in ("epochs", "learning_rate") if getattr(args, name) is not None}
-    if "tensor-train" in args.rows and importlib.util.find_spec("tltorch") is None:
-        args.rows.remove("tensor-train")
-        progress.print("no tensor-train row: tltorch is not installed here, see --help")
+    runs = Runs(args.runs)
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|", flush=True)
     for name in args.data:
-        whole = load(name, progress.print)
-        rows = [entry for entry in entries(whole) if entry.row in args.rows]
+        data = load(name, progress.print)
+        rows = [entry for entry in entries(data) if entry.row in args.rows]
         rows = [replace(entry, training=replace(entry.training, **instead)) for entry in rows]
-        runs: dict[str, list[Run]] = {entry.name: [] for entry in rows}
+        done: dict[str, list[Run]] = {entry.name: [] for entry in rows}
         for seed in args.seeds:
-            data = held_out(whole, args.validation_share, seed)
-            for entry in rows:
-                run = measure(entry, data, seed, progress)
-                runs[entry.name].append(run)
-                progress.print(f"{name}, {entry.name}, seed {seed}: {run}", soft_wrap=True)
+            for entry in list(rows):
+                try:
+                    done[entry.name].append(runs.get(entry, data, seed, args.validation_share, progress))
+                except ModuleNotFoundError as error:
+                    progress.print(f"{entry.name}: left out, {error.name} is not installed here; see --help")
+                    rows.remove(entry)
         for entry in rows:
-            print(line(whole, entry, runs[entry.name]), flush=True)
+            print(line(data, entry, done[entry.name]), flush=True)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
-    add("--recipe", default="default", metavar="NAME", help="default, or the authors' paper, paper-cifar10[-rank-4]")
+    names = "default, accurate, fashion-mnist, small-table, or the authors' paper, paper-cifar10[-rank-4]"
+    add("--recipe", metavar="NAME", help=f"{names} (default: small-table for one, else default)")
     add("--rank", metavar="R|R,R,...", help="Kronecker rank of every layer, or one for each, the last layer included")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
     add("--features", metavar="16,64,256", help="channels of 3x3 convolutions in front of both networks")
@@ -151,19 +152,20 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     from kronmodel.data import load
     from kronmodel.device import use_device
     from kronmodel.history import EpochLog
-    from kronmodel.recipes import RECIPES
+    from kronmodel.recipes import RECIPES, recommended
     from kronmodel.report import check_report, write_report
     from kronmodel.twin import plan, publish_members, setting, train_member
 
-    if args.recipe not in RECIPES:
+    if args.recipe not in (None, *RECIPES):
         raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
     use_device(args.device or "cpu", args.threads)
     group.take_device(args.device or "cpu")
     with group.leader_first():
         data = load(args.data, _note, file_options(args))
     name = args.name or data.name
-    recipe = with_network_options(RECIPES[args.recipe], args)
-    members = plan(name, data, args.recipe, recipe, training_options(args), pad=args.pad)
+    chosen_recipe = args.recipe or recommended(data)
+    recipe = with_network_options(RECIPES[chosen_recipe], args)
+    members = plan(name, data, chosen_recipe, recipe, training_options(args), pad=args.pad)
     chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
     if group.leads:
         check_writable(args.out)

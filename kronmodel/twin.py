@@ -86,7 +86,7 @@ def plan(
         pad: fill the features up with zeros to a width that has balanced factors; the dense member needs no filling.
 
     Raises:
-        ValueError: a name, shape, rank or setting is not possible.
+        ValueError: a name, shape, rank or setting is not possible, or images are to be changed and the data are none.
     """
     features = None
     if recipe.features:
@@ -108,6 +108,8 @@ def plan(
     check_name(f"{twin}-kronecker")
 
     def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
+        if data.image_shape is None:
+            training = replace(training, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
         training = replace(training, **overrides)
         return Member(twin=twin, role=role, config=network, training=training, recipe=recipe_name)
 
