@@ -99,7 +99,7 @@ def measure(entry: Entry, data: Dataset, seed: int, progress: Console) -> Run:
     unseen = replace(data, x_test=data.x_test[:1], y_test=data.y_test[:1])
     began = time.process_time()
     with training_progress(progress, f"{entry.name}, seed {seed}", config.epochs) as report:
-        result = train(network, unseen, config, report)
+        result = train(network, unseen, config, lambda now: report(replace(now, test_score=None)))
     spent = time.process_time() - began
     score = task_of(data).score(network, torch.from_numpy(data.x_test), torch.from_numpy(data.y_test))
     weights = sum(each.numel() for each in network.parameters())

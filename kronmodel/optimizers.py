@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from kronmodel.train import TrainConfig
+    from kronmodel.train_config import TrainConfig
 
 __all__ = ["make_optimizer"]
 

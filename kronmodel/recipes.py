@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from kronmodel.activations import Init
 from kronmodel.dataset import Dataset
 from kronmodel.shapes import Order, Shape
-from kronmodel.train import TrainConfig
+from kronmodel.train_config import TrainConfig
 
 __all__ = ["RECIPES", "Recipe", "recommended"]
 
