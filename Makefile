@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-quality format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality format clean
 
 setup: $(VENV)/.ready
 
@@ -51,6 +51,14 @@ bench-paper: setup
 # Time of a training step beside dense and low-rank; a quiet machine, please.
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
+
+# The same network with other libraries' layers, each library in an environment of its own.
+bench-others:
+	@for library in tensorly-torch pyfastkron; do \
+		test -e build/envs/$$library/.ready || { rm -rf build/envs/$$library && $(PYTHON) -m venv build/envs/$$library && \
+			build/envs/$$library/bin/python -m pip install --quiet --constraint benchmarks/others.txt numpy torch $$library \
+			&& touch build/envs/$$library/.ready; } && \
+		build/envs/$$library/bin/python -m benchmarks.others $$library || exit 1; done
 
 # Accuracy for the weights, on MNIST and Fashion-MNIST.
 bench-quality: setup

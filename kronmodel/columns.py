@@ -99,18 +99,16 @@ class _Dual(torch.autograd.Function):
             torch.add(product, (inner.transpose(1, 2) if plan.left else inner).unsqueeze(-1), out=z)
         h = z if plan.activation is None else plan.activation.forward(z)
 
-        y = matmul(wide, h.view(r * j, p * batch)).view(q, p, batch)
-        if plan.left:
-            y, turned = x.new_empty(p, q, batch), y.transpose(0, 1)
-            if bias is None:
-                y.copy_(turned)
-            else:
-                torch.add(turned, bias.view(p, q, 1), out=y)
-        elif bias is not None:
-            y.add_(bias.view(q, p, 1))
+        product = matmul(wide, h.view(r * j, p * batch)).view(q, p, batch)
+        product = product.transpose(0, 1) if plan.left else product
+        y: Tensor = x.new_empty(p * q, batch)
+        if bias is None:
+            y.view(product.shape).copy_(product)
+        else:
+            torch.add(product, bias.view(*product.shape[:2], 1), out=y.view(product.shape))
         ctx.plan = plan
         ctx.save_for_backward(*inputs, columns, wide, z, h)
-        return y.view(p * q, batch)
+        return y  # not a view: those of a custom function may not be changed in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
