@@ -42,7 +42,7 @@ def narrow(config: KroneckerConfig, weights: int) -> DenseConfig:
 def tensor_train(config: KroneckerConfig, weights: int) -> nn.Module:
     """Layers of the same widths by tltorch, each weight a tensor train of four cores, with about as many weights.
 
-    The weight is formed in every step, which takes tltorch a fifth of the time that contracting core by core does.
+    The weight is formed in every step, which takes tltorch half the time that contracting core by core does.
 
     Raises:
         ModuleNotFoundError: tltorch (tensorly-torch) is not installed.

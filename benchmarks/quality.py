@@ -7,9 +7,9 @@ test set then plays no part.
 
 Tensor-train layers are those of tltorch, which wants an environment of its own; without it their row is left out:
 
-    python3 -m venv .venv-tltorch
-    .venv-tltorch/bin/pip install -c constraints.txt -e '.[train]' tensorly-torch==0.5.0 tensorly==0.10.0
-    .venv-tltorch/bin/python -m benchmarks.quality --rows tensor-train --runs runs.jsonl
+    python3 -m venv build/envs/quality
+    build/envs/quality/bin/pip install -c constraints.txt -c benchmarks/others.txt -e '.[train]' tensorly-torch tensorly
+    build/envs/quality/bin/python -m benchmarks.quality --rows tensor-train --runs runs.jsonl
 
 With `--runs` each run is noted in a file as soon as it is done, and what stands there is not run again: a table can be
 made row by row, by several environments, and printed at the end.
