@@ -162,6 +162,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # the first one imports a second's worth of torch
     progress = Console(stderr=True)
     instead = {name: getattr(args, name) for name in ("epochs", "learning_rate") if getattr(args, name) is not None}
     runs = Runs(args.runs)

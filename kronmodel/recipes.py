@@ -97,7 +97,7 @@ RECIPES = {
         rank=1,
         activation="tanh",
         kronecker=_SMALL_TABLE,
-        dense=replace(_SMALL_TABLE, learning_rate=1e-3),
+        dense=replace(_SMALL_TABLE, learning_rate=3e-3),
     ),
     "paper": Recipe(
         summary="the setting of Hogue, Kirby & Narayan: tanh, SGD 0.1, batch 128, 20 epochs",
