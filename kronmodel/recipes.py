@@ -30,7 +30,8 @@ class Recipe:
         init: how the weights of both are first drawn.
         features: channels of the convolutions in front of both networks; none for images as they are.
         dropout: share of these features that is left out in training.
-        kronecker: training of the Kronecker network; of data that are no images none are changed.
+        kronecker: training of the Kronecker network; what it says of shifts and the like is for images of at least 16
+            pixels a side, and is left out for other data.
         dense: training of the dense network, likewise.
     """
 

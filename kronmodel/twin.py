@@ -29,6 +29,7 @@ from kronmodel.widths import input_shape, output_shape
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
 
+SMALLEST_CHANGED = 16  # pixels a side of images that a recipe may shift: of a smaller one a pixel is too much
 SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
 
 
@@ -108,7 +109,7 @@ def plan(
     check_name(f"{twin}-kronecker")
 
     def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
-        if data.image_shape is None:
+        if data.image_shape is None or min(data.image_shape[-2:]) < SMALLEST_CHANGED:
             training = replace(training, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
         training = replace(training, **overrides)
         return Member(twin=twin, role=role, config=network, training=training, recipe=recipe_name)

@@ -40,8 +40,10 @@ def test_weights_and_multiply_adds_on_28x28_pixels(name: str, weights: int, macs
     assert members["kronecker"].training.augmentation
 
 
-def test_tables_have_nothing_to_shift_but_saying_so_is_refused_in_training(diabetes: Path) -> None:
-    data = load(str(diabetes), lambda line: None, FileOptions(target="progression"))
+@pytest.mark.parametrize("images", [False, True], ids=["table", "8x8 pixels"])
+def test_recipes_change_no_tables_and_no_tiny_images_unless_told_to(images: bool, diabetes: Path) -> None:
+    table = load(str(diabetes), lambda line: None, FileOptions(target="progression"))
+    data = load("digits", lambda line: None) if images else table
     assert not any(
         member.training.augmentation for member in plan("t", data, "default", RECIPES["default"], {}).values()
     )
