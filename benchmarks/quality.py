@@ -65,26 +65,35 @@ class Run:
 
 
 def entries(data: Dataset) -> list[Entry]:
-    """Every row of a data set; the peers have about as many weights as the first recipe's Kronecker network."""
+    """Every row of a data set.
+
+    The peers have the default recipe's widths, about as many weights as the Kronecker network of the data set's first
+    recipe, and its training.
+    """
     names = CHOSEN.get(data.name, ("default",))
     recipe, paper = RECIPES[names[0]], RECIPES["paper"]
     found = [_kronecker(data, f"recipe {name}", RECIPES[name], "recipe") for name in names]
     found.append(_kronecker(data, f"recipe {names[0]}, rank 1", replace(recipe, rank=1), "rank-1"))
-    members = plan(data.name, data, names[0], recipe, {})
-    config, dense, training = members["kronecker"].config, members["dense"], found[0].training
-    assert isinstance(config, KroneckerConfig)
-    weights = build(config).parameter_count
-    unchanged = replace(dense.training, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
+    chosen, usual = (_config(data, each) for each in (recipe, RECIPES["default"]))
+    weights, training = build(chosen).parameter_count, found[0].training
+    dense = partial(build, usual.dense())
+    unchanged = replace(recipe.dense, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
     return [
         *found,
-        Entry("low-rank", "low-rank, as many weights", partial(low_rank, config, weights), training),
-        Entry("narrow", "dense but narrow, as many weights", partial(build, narrow(config, weights)), training),
-        Entry("tensor-train", "tensor-train, as many weights", partial(tensor_train, config, weights), training),
-        Entry("dense", "dense", partial(build, dense.config), dense.training),
-        Entry("dense-plain", "dense, images unchanged", partial(build, dense.config), unchanged),
+        Entry("low-rank", "low-rank, as many weights", partial(low_rank, usual, weights), training),
+        Entry("narrow", "dense but narrow, as many weights", partial(build, narrow(usual, weights)), training),
+        Entry("tensor-train", "tensor-train, as many weights", partial(tensor_train, usual, weights), training),
+        Entry("dense", "dense", dense, recipe.dense),
+        Entry("dense-plain", "dense, images unchanged", dense, unchanged),
         *(_kronecker(data, f"the paper's, rank {rank}", replace(paper, rank=rank), "paper") for rank in (1, 2)),
-        Entry("paper", "the paper's, dense", partial(build, config.dense()), paper.dense),
+        Entry("paper", "the paper's, dense", partial(build, _config(data, paper).dense()), paper.dense),
     ]
+
+
+def _config(data: Dataset, recipe: Recipe) -> KroneckerConfig:
+    config = plan(data.name, data, "", recipe, {})["kronecker"].config
+    assert isinstance(config, KroneckerConfig)
+    return config
 
 
 def _kronecker(data: Dataset, name: str, recipe: Recipe, row: str) -> Entry:

@@ -39,6 +39,7 @@ def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     }
     if args.hidden is not None:
         changes["hidden"] = parse_shapes(args.hidden)
+        changes["dense_hidden"] = None
     if args.rank is not None:
         changes["rank"] = _parse_rank(args.rank)
     if args.features is not None:

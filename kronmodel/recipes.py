@@ -23,7 +23,9 @@ class Recipe:
 
     Attributes:
         summary: one line for ``--help``.
-        hidden: shapes of the hidden layers; the dense twin has layers of the same widths.
+        hidden: shapes of the hidden layers.
+        dense_hidden: widths of the dense twin's hidden layers, None for the same ones. A wide Kronecker layer is still a
+            small one, a dense layer as wide is not.
         rank: Kronecker rank of every layer, or one for each.
         order: which factor comes first, or one for each branch.
         activation: of both networks.
@@ -37,6 +39,7 @@ class Recipe:
 
     summary: str
     hidden: tuple[Shape, ...]
+    dense_hidden: tuple[int, ...] | None = None
     rank: int | tuple[int, ...]
     order: Order | tuple[Order, ...] = "left"
     activation: str
@@ -79,6 +82,7 @@ RECIPES = {
     "accurate": Recipe(
         summary="the same, wider: the best found on MNIST within 25,000 weights",
         hidden=((40, 40), (40, 40)),
+        dense_hidden=(784, 784),
         rank=(2, 2, 8),
         activation="gelu",
         kronecker=replace(_KRONECKER, epochs=12),
@@ -87,6 +91,7 @@ RECIPES = {
     "fashion-mnist": Recipe(
         summary="wider still, images shifted and mirrored: the best found on Fashion-MNIST within 25,000 weights",
         hidden=((56, 56), (56, 56)),
+        dense_hidden=(784, 784),
         rank=(1, 1, 4),
         activation="gelu",
         kronecker=_FASHION,

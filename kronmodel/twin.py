@@ -106,6 +106,8 @@ def plan(
     dense = config.dense()
     if features is None:
         dense = replace(dense, in_features=data.features)
+    if recipe.dense_hidden is not None:
+        dense = replace(dense, hidden=recipe.dense_hidden)
     check_name(f"{twin}-kronecker")
 
     def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
