@@ -10,7 +10,7 @@ from torch import nn
 from kronmodel.adamw import AdamW
 
 if TYPE_CHECKING:
-    from kronmodel.train import TrainConfig
+    from kronmodel.train_config import TrainConfig
 
 __all__ = ["make_optimizer"]
 
