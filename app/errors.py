@@ -9,7 +9,10 @@ KronError
 ├── RequestTimeout   408
 ├── Conflict         409
 ├── TooLarge         413
+├── UnsupportedEncoding 415
 ├── ComparisonError  500
+├── NotSupported     501
+├── NotReady         503
 ├── Overloaded       503
 └── TimedOut         504
 """
@@ -70,6 +73,24 @@ class TooLarge(RequestError):  # noqa: N818
     """The body is longer than this service reads."""
 
     status = 413
+
+
+class UnsupportedEncoding(RequestError):  # noqa: N818
+    """The body is compressed in a way that this service does not read."""
+
+    status = 415
+
+
+class NotSupported(RequestError):  # noqa: N818
+    """A part of the protocol that this service does not have."""
+
+    status = 501
+
+
+class NotReady(RequestError):  # noqa: N818
+    """The model is there, but not loaded."""
+
+    status = 503
 
 
 class ComparisonError(RequestError):

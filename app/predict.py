@@ -64,14 +64,14 @@ async def predict(
 
 
 def _check_fixed_batch(model: Model, rows: int) -> None:
-    fixed = model.engine.fixed_batch
+    fixed = model.rows.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
 
 
 def _timed(model: Model, rows: Rows) -> tuple[NDArray[Any], float]:
     start = time.perf_counter_ns()
-    output = model.engine.run(rows, [model.head.output])[model.head.output]
+    output = model.engine.run(model.rows.feed(rows), [model.head.output])[model.head.output]
     return output, (time.perf_counter_ns() - start) / 1000
 
 

@@ -8,6 +8,7 @@ from app.card import Card
 from app.engine import Engine
 from app.errors import ModelError
 from app.head import Head, softmax
+from app.oip.datatypes import DTYPES
 from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
 
 LAYERS = weights([6, 8, 3])
@@ -23,21 +24,21 @@ def test_run_agrees_with_numpy_in_every_float_type(tmp_path: Path, datatype: int
     assert engine.inputs[0].datatype == name
     assert engine.inputs[0].shape == (-1, 6)
     assert engine.provider == "CPUExecutionProvider"
-    outputs = engine.run(ROWS)
+    outputs = engine.run({"input": ROWS.astype(DTYPES[name])})
     np.testing.assert_allclose(outputs["logits"], forward(LAYERS, ROWS), atol=tolerance)
     np.testing.assert_allclose(
-        engine.run(ROWS, ["probabilities"])["probabilities"], probabilities(LAYERS, ROWS), atol=tolerance
+        engine.run({"input": ROWS.astype(DTYPES[name])}, ["probabilities"])["probabilities"],
+        probabilities(LAYERS, ROWS),
+        atol=tolerance,
     )
-    assert engine.run(ROWS, ["probabilities"]).keys() == {"probabilities"}
+    assert engine.run({"input": ROWS.astype(DTYPES[name])}, ["probabilities"]).keys() == {"probabilities"}
 
 
 def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
     dynamic = Engine(publish(tmp_path, "dynamic", classifier(LAYERS)), device="auto", threads=2)
-    assert dynamic.fixed_batch is None
     assert dynamic.warm_up(max_batch=1024)["logits"].shape == (32, 3)
     assert dynamic.warm_up(max_batch=8)["logits"].shape == (8, 3)
     fixed = Engine(publish(tmp_path, "fixed", classifier(LAYERS, batch=4)), device="cpu", threads=1)
-    assert fixed.fixed_batch == 4
     assert fixed.warm_up(max_batch=1024)["logits"].shape == (4, 3)
 
 
