@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.body_limit import BodyLimit
@@ -91,6 +92,11 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
             405: f"method: got {request.method}, expected {headers.get('Allow', headers.get('allow', 'another'))}",
         }
         return error_response(messages.get(error.status_code, error.detail), error.status_code, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        service.metrics.failed("ClientDisconnect")
+        return Response(status_code=499)  # nobody reads it
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:

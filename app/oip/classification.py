@@ -1,6 +1,7 @@
 """The classification extension: an output as its largest values, with their indices and labels."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def classify(values: Array, count: int, labels: Sequence[str] | None, *, batched
     Shape:
         array of str ``(batch, count)`` if `batched`, else ``(count,)``. Equal values are in the order of their indices.
     """
-    rows = values.reshape(len(values), -1) if batched and len(values) else values.reshape(int(not batched), -1)
+    rows = values.reshape(len(values), prod(values.shape[1:])) if batched else values.reshape(1, values.size)
     classes = rows.shape[1]
     count = min(count, classes)
     names = labels if labels is not None and len(labels) == classes else None
