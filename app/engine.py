@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import BadRequest, ModelError, StartupError
+from app.errors import InputsRefused, ModelError, StartupError
 from app.session import FLOAT_TYPES, INVALID_ARGUMENT, ORT_ERRORS, DeviceUnavailable, open_session, why
 
 DATATYPES = {
@@ -89,14 +89,14 @@ class Engine:
         """Run the arrays of all inputs; all outputs, or those named.
 
         Raises:
-            BadRequest: onnxruntime refuses the arrays.
+            InputsRefused: onnxruntime refuses the arrays.
             ModelError: onnxruntime failed.
         """
         names = self._output_names if outputs is None else outputs
         try:
             values = self._session.run(names, feeds)
         except INVALID_ARGUMENT as error:
-            raise BadRequest(f"inputs: onnxruntime refuses them: {why(error)}") from None
+            raise InputsRefused(f"inputs: onnxruntime refuses them: {why(error)}") from None
         except ORT_ERRORS as error:
             raise ModelError(f"onnxruntime failed: {why(error)}") from None
         return dict(zip(names, values, strict=True))
@@ -121,7 +121,7 @@ class Engine:
             for batch in sorted({1, min(32, max_batch)} if any_batch else {1}):
                 outputs = self.run(self._made_up(batch, rng))
             self.batchable = self.batchable and self._joins_rows(rng)
-        except (BadRequest, ModelError) as error:
+        except ModelError as error:
             if certain:
                 raise ModelError(str(error)) from None
             log.warning("warm-up on made-up inputs failed, so no batching: %s", error)

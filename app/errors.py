@@ -5,6 +5,7 @@ KronError
 ├── ModelError           one model cannot be served; the others are
 └── RequestError         one request cannot be answered
 ├── BadRequest       400
+│   └── InputsRefused     a ModelError, too: the model itself refuses them
 ├── NotFound         404
 ├── RequestTimeout   408
 ├── Conflict         409
@@ -48,6 +49,10 @@ class BadRequest(RequestError):  # noqa: N818 - named as HTTP names them
     """The request itself is wrong."""
 
     status = 400
+
+
+class InputsRefused(BadRequest, ModelError):  # noqa: N818
+    """The model refuses what fits its signature: an index that it has not, sizes that do not go together."""
 
 
 class NotFound(RequestError):  # noqa: N818

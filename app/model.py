@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -68,6 +69,12 @@ class Model:
     def version(self) -> str:
         """The version folder's name."""
         return self.artifact.version
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """What the card calls the classes."""
+        card = self.artifact.card
+        return None if card is None else card.labels
 
     @property
     def rows(self) -> RowInput:

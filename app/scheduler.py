@@ -41,8 +41,7 @@ class Scheduler:
             timeout: seconds after which the answer is no longer wanted.
 
         Raises:
-            BadRequest: onnxruntime refuses the arrays.
-            ModelError: onnxruntime failed.
+            ModelError: onnxruntime failed, or refuses the arrays.
             Overloaded: too much is waiting.
             TimedOut: it was not started in time.
         """

@@ -1,6 +1,7 @@
 """Inference by the Open Inference Protocol: a plain ASGI application, below FastAPI's layers, for speed."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BadRequest, KronError
+from app.errors import BadRequest, KronError, NotFound
 from app.model import Model
 from app.oip import encoding
 from app.oip.request import read_request
@@ -21,38 +22,36 @@ from app.service import Service
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 MAX_LENGTH_DIGITS = 12
 
+Headers = list[tuple[bytes, bytes]]
+
+_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _LENGTH = b"inference-header-content-length"
 _clock = time.perf_counter_ns
 
 
-class Infer:
-    """Reads one request, has it run, writes the response once."""
+async def infer(scope: Scope, body: bytes) -> tuple[bytes, bytes, Headers]:
+    """Body, media type and further headers of the answer to a request for one of `PATHS`.
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request.
-
-        Raises:
-            KronError: whatever is wrong; the application's handlers answer it.
-        """
-        service: Service = scope["app"].state.service
-        parameters: Mapping[str, str] = scope["path_params"]
-        model = service.repository.get(parameters["name"], parameters.get("version"))
-        start = _clock()
-        try:
-            headers, body = await _answer(model, service, dict(scope["headers"]), receive)
-        except KronError:
-            model.statistics.failed(_clock() - start)
-            service.metrics.not_predicted(model)
-            raise
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    Raises:
+        KronError: whatever is wrong; the application's handlers answer it.
+    """
+    service: Service = scope["app"].state.service
+    target = _PATH.fullmatch(scope["path"])
+    if target is None:
+        raise NotFound(f"no such path: {scope['path'][:200]}")
+    model = service.repository.get(*target.groups())
+    start = _clock()
+    try:
+        return await _answer(model, service, dict(scope["headers"]), body)
+    except KronError:
+        model.statistics.failed(_clock() - start)
+        service.metrics.not_predicted(model)
+        raise
 
 
 async def _answer(
-    model: Model, service: Service, request_headers: Mapping[bytes, bytes], receive: Receive
-) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of the response."""
-    body = await read_body(receive)
+    model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes
+) -> tuple[bytes, bytes, Headers]:
     compression = request_headers.get(b"content-encoding")
     if compression is not None:
         body = await decoded(body, compression, service.settings.max_body_bytes)
@@ -63,13 +62,12 @@ async def _answer(
         model.engine, request.feeds, [wanted.name for wanted in request.outputs], timeout=request.timeout_s
     )
     ran = _clock()
-    card = model.artifact.card
-    body, header_length = write_response(
+    answer, header_length = write_response(
         request,
         inference.outputs,
         name=model.name,
         version=model.version,
-        labels=None if card is None else card.labels,
+        labels=model.labels,
         batched=model.signature.batchable,
     )
     model.statistics.succeeded(
@@ -83,17 +81,25 @@ async def _answer(
     service.metrics.predicted(
         model, rows=request.rows, queue_us=inference.queue_ns / 1e3, compute_us=inference.compute_ns / 1e3
     )
-    headers = [(b"content-type", b"application/json" if header_length is None else b"application/octet-stream")]
-    if header_length is not None:
-        headers.append((_LENGTH, b"%d" % header_length))
+    headers: Headers = [] if header_length is None else [(_LENGTH, b"%d" % header_length)]
     accepted = request_headers.get(b"accept-encoding")
-    if accepted is not None and len(body) >= encoding.MIN_BYTES:
+    if accepted is not None and len(answer) >= encoding.MIN_BYTES:
         chosen = encoding.accepted(accepted.decode("latin-1"))
         if chosen != encoding.IDENTITY:
-            body = await asyncio.to_thread(encoding.encode, body, chosen)
+            answer = await asyncio.to_thread(encoding.encode, answer, chosen)
             headers += ((b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding"))
-    headers.append((b"content-length", b"%d" % len(body)))
-    return headers, body
+    return answer, b"application/json" if header_length is None else b"application/octet-stream", headers
+
+
+class Infer:
+    """The ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read one request, have it run, write the response once."""
+        answer, media_type, headers = await infer(scope, await read_body(receive))
+        start = [(b"content-type", media_type), (b"content-length", b"%d" % len(answer)), *headers]
+        await send({"type": "http.response.start", "status": 200, "headers": start})
+        await send({"type": "http.response.body", "body": answer})
 
 
 async def read_body(receive: Receive) -> bytes:
