@@ -9,6 +9,7 @@ from app.errors import BadRequest
 from app.rows import name_of
 
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
+_MAX_LETTERS = 64  # a text with more of them than this is looked at value by value
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -30,3 +31,22 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise BadRequest(f"body: got {name_of(value)}, expected a JSON object")
     return value
+
+
+def mentions_booleans(body: bytes, end: int) -> bool:
+    """Whether a JSON text may hold `true` or `false` before `end`; False is certain.
+
+    Single letters are found ten times as fast as words, and among numbers there are none.
+    """
+    return any(_mentions(body, word, end) for word in (b"true", b"false"))
+
+
+def _mentions(body: bytes, word: bytes, end: int) -> bool:
+    at = -1
+    for _ in range(_MAX_LETTERS):
+        at = body.find(word[:1], at + 1, end)
+        if at < 0:
+            return False
+        if body.startswith(word, at):
+            return True
+    return True

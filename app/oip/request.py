@@ -9,7 +9,7 @@ import numpy as np
 
 from app.engine import Tensor
 from app.errors import BadRequest, NotSupported
-from app.json_object import parse_object
+from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
 from app.oip.datatypes import BOOL, BYTES, DTYPES, FP16, Array
 from app.rows import name_of
@@ -84,9 +84,7 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
     document = parse_object(body if end == len(body) else body[:end])
     parameters = _parameters(document, "request")
     blobs = _Blobs(view[end:])
-    # Only where these words occur can a boolean hide among numbers.
-    booleans = body.find(b"true", 0, end) >= 0 or body.find(b"false", 0, end) >= 0
-    feeds = _inputs(document, signature, blobs, booleans=booleans)
+    feeds = _inputs(document, signature, blobs, booleans=mentions_booleans(body, end))
     blobs.check_used()
     return InferRequest(
         feeds,

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from app.engine import Tensor
 from app.errors import BadRequest, NotSupported, RequestError, TooLarge, UnsupportedEncoding
+from app.json_object import mentions_booleans
 from app.oip import bytes_tensor, encoding, json_tensor
 from app.oip.classification import classify
 from app.oip.datatypes import DTYPES
@@ -181,6 +182,20 @@ def test_more_rows_than_allowed() -> None:
     nine = document(a={"shape": [9, 2], "data": [0] * 18}, b={"shape": [9], "data": [0] * 9})
     with pytest.raises(BadRequest, match=r"inputs: got 9 rows, expected at most 8 \(KRON_MAX_BATCH\)"):
         read(nine)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"inputs": [{"datatype": "FP32", "data": [1.5e3, -2]}]}', False),
+        (b"[1, true]", True),
+        (b"[false]", True),
+        (b"[1]true", False),  # behind the end
+        (b"t" * 200, True),  # too many letters to be sure
+    ],
+)
+def test_where_booleans_may_hide(text: bytes, expected: bool) -> None:
+    assert mentions_booleans(text, len(text) - 4 * text.endswith(b"]true")) == expected
 
 
 @pytest.mark.parametrize("length", [-1, 1, 5, 10**9])
