@@ -85,6 +85,11 @@ class Engine:
             tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs)
         )
 
+    @property
+    def session(self) -> object:
+        """What holds the model's memory, and whoever runs it holds."""
+        return self._session
+
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run the arrays of all inputs; all outputs, or those named.
 

@@ -50,6 +50,9 @@ async def predict(
         if not finite.all():
             raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
         metrics.predicted(model, rows=len(rows), queue_us=queue_us, compute_us=compute_us)
+        model.statistics.succeeded(
+            rows=len(rows), batch_size=len(rows), queue_ns=round(queue_us * 1e3), compute_ns=round(compute_us * 1e3)
+        )
         results.append(
             {
                 "model": model.name,

@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded
-from app.memory import give_back
+from app.memory import Held, give_back
 from app.model import Model
 from app.settings import Settings
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
+DRAIN_POLL_SECONDS = 0.01
 MAX_WAITING = 16  # loads and unloads that may wait for their turn
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -254,16 +254,17 @@ class Repository:
         for model in old:
             if model.version not in versions:
                 self._status[name, model.version] = Status("UNLOADING")
-        gone = asyncio.gather(*(_collected(model) for model in old))
-        task = asyncio.create_task(self._drain(gone, [(name, model.version) for model in old]))
+        held = [Held(model.engine.session) for model in old]
+        task = asyncio.create_task(self._drain(held, [(name, model.version) for model in old]))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
         return task
 
-    async def _drain(self, gone: "asyncio.Future[list[Any]]", keys: Sequence[tuple[str, str]]) -> None:
-        """Wait until the last request of the old versions has ended."""
-        await gone
-        await asyncio.to_thread(give_back)
+    async def _drain(self, held: list[Held], keys: Sequence[tuple[str, str]]) -> None:
+        """Wait until the last request of the old versions has ended, and free them."""
+        while not all(each.alone for each in held):
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        await asyncio.to_thread(give_back, held)
         for key in keys:
             if self._status.get(key) == Status("UNLOADING"):
                 self._status[key] = Status("UNAVAILABLE", "unloaded")
@@ -274,23 +275,6 @@ def _load(artifact: Artifact, settings: Settings) -> Model:
     model = Model.load(artifact, device=settings.device, threads=settings.threads_used, max_batch=settings.max_batch)
     artifact.check_unchanged()
     return model
-
-
-def _collected(model: Model) -> "asyncio.Future[None]":
-    """Done when nobody holds the model's engine any more."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def done() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def collected() -> None:  # in whichever thread held it last
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(done)
-
-    weakref.finalize(model.engine, collected).atexit = False
-    return future
 
 
 def default_names(artifacts: Sequence[Artifact], twin: str | None) -> list[str]:
