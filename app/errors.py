@@ -5,11 +5,15 @@ KronError
 ├── ModelError           one model cannot be served; the others are
 └── RequestError         one request cannot be answered
 ├── BadRequest       400
+│   └── InputsRefused     a ModelError, too: the model itself refuses them
 ├── NotFound         404
 ├── RequestTimeout   408
 ├── Conflict         409
 ├── TooLarge         413
+├── UnsupportedEncoding 415
 ├── ComparisonError  500
+├── NotSupported     501
+├── NotReady         503
 ├── Overloaded       503
 └── TimedOut         504
 """
@@ -47,6 +51,10 @@ class BadRequest(RequestError):  # noqa: N818 - named as HTTP names them
     status = 400
 
 
+class InputsRefused(BadRequest, ModelError):  # noqa: N818
+    """The model refuses what fits its signature: an index that it has not, sizes that do not go together."""
+
+
 class NotFound(RequestError):  # noqa: N818
     """No such model, sample or path."""
 
@@ -70,6 +78,24 @@ class TooLarge(RequestError):  # noqa: N818
     """The body is longer than this service reads."""
 
     status = 413
+
+
+class UnsupportedEncoding(RequestError):  # noqa: N818
+    """The body is compressed in a way that this service does not read."""
+
+    status = 415
+
+
+class NotSupported(RequestError):  # noqa: N818
+    """A part of the protocol that this service does not have."""
+
+    status = 501
+
+
+class NotReady(RequestError):  # noqa: N818
+    """The model is there, but not loaded."""
+
+    status = 503
 
 
 class ComparisonError(RequestError):

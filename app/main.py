@@ -9,12 +9,14 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from app.body_limit import BodyLimit
 from app.errors import KronError, RequestError
 from app.responses import error as error_response
-from app.routes import api, comparisons, ops, pages
+from app.routes import api, comparisons, oip, ops, pages
+from app.routes.infer import add_infer
 from app.security_headers import SecurityHeaders
 from app.service import Service
 from app.settings import Settings
@@ -52,9 +54,10 @@ def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], 
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(SecurityHeaders)
-    for router in (api.router, comparisons.router, ops.router, pages.router):
+    for router in (api.router, comparisons.router, ops.router, oip.router, oip.repository_router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
+    add_infer(app)
     _handle_errors(app, service)
     return app
 
@@ -89,6 +92,11 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
             405: f"method: got {request.method}, expected {headers.get('Allow', headers.get('allow', 'another'))}",
         }
         return error_response(messages.get(error.status_code, error.detail), error.status_code, headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        service.metrics.failed("ClientDisconnect")
+        return Response(status_code=499)  # nobody reads it
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:

@@ -45,6 +45,10 @@ class Metrics:
         self._predictions.labels(model.name, version, "ok")
         self._predictions.labels(model.name, version, "error")
 
+    def withdrawn(self, model: "Model") -> None:
+        """A model is no longer served; what it has done stays counted."""
+        self._info.remove(model.name, model.artifact.version, model.engine.provider, model.engine.threads)
+
     def predicted(self, model: "Model", *, rows: int, queue_us: float, compute_us: float) -> None:
         """A model answered a request."""
         self._predictions.labels(model.name, model.artifact.version, "ok").inc()

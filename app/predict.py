@@ -50,6 +50,9 @@ async def predict(
         if not finite.all():
             raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
         metrics.predicted(model, rows=len(rows), queue_us=queue_us, compute_us=compute_us)
+        model.statistics.succeeded(
+            rows=len(rows), batch_size=len(rows), queue_ns=round(queue_us * 1e3), compute_ns=round(compute_us * 1e3)
+        )
         results.append(
             {
                 "model": model.name,
@@ -64,14 +67,14 @@ async def predict(
 
 
 def _check_fixed_batch(model: Model, rows: int) -> None:
-    fixed = model.engine.fixed_batch
+    fixed = model.rows.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
 
 
 def _timed(model: Model, rows: Rows) -> tuple[NDArray[Any], float]:
     start = time.perf_counter_ns()
-    output = model.engine.run(rows, [model.head.output])[model.head.output]
+    output = model.engine.run(model.rows.feed(rows), [model.head.output])[model.head.output]
     return output, (time.perf_counter_ns() - start) / 1000
 
 

@@ -1,6 +1,5 @@
 """JSON in and out by orjson, which also reads numpy arrays."""
 
-import re
 from typing import Any
 
 import orjson
@@ -8,9 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import BadRequest
-from app.rows import name_of
-
-_NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
+from app.json_object import parse_object
 
 
 class Json(Response):
@@ -35,19 +32,7 @@ async def read_object(request: Request, keys: frozenset[str]) -> dict[str, Any]:
         BadRequest: it is not; where the problem is a number that is not finite, it says so.
         TooLarge: from the middleware that counts the bytes.
     """
-    body = await request.body()
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
-        # The position counts characters, which are bytes up to there unless the text is stranger than any we expect.
-        token = _NOT_FINITE.match(body, problem.pos)
-        if token or "infinity" in problem.msg:
-            got = token.group().decode() if token else "a number beyond float64"
-            raise BadRequest(f"body: got {got} at character {problem.pos}, expected finite numbers") from None
-        got = "nothing" if not body else f"{problem.msg} at character {problem.pos}"
-        raise BadRequest(f"body: got {got}, expected a JSON object") from None
-    if type(value) is not dict:
-        raise BadRequest(f"body: got {name_of(value)}, expected a JSON object")
+    value = parse_object(await request.body())
     if unknown := value.keys() - keys:
         raise BadRequest(f"body: got the unknown key {min(unknown)[:100]!r}, expected {', '.join(sorted(keys))}")
     return value

@@ -1,6 +1,6 @@
 """Every option of the service: one frozen object, read from the environment once, at the edge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,6 +10,7 @@ from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -38,6 +39,11 @@ class Settings(BaseModel):
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
+    version_policy: str = Field(
+        default="latest:1",
+        pattern=VERSIONS_PATTERN,
+        description="versions of each model to serve: latest:N, specific:N,N,... or all",
+    )
     max_models: int = Field(default=64, ge=1, le=1000, description="most models in the folder")
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
@@ -53,6 +59,14 @@ class Settings(BaseModel):
     def threads_used(self) -> int:
         """Threads of one prediction."""
         return self.threads or threads_each(self.workers_used)
+
+    def choose_versions(self, versions: Sequence[str]) -> list[str]:
+        """Those of `versions`, newest first, that `version_policy` chooses, in the same order."""
+        kind, _, which = self.version_policy.partition(":")
+        if kind == "latest":
+            return list(versions[: int(which)])
+        wanted = set(which.split(","))
+        return [version for version in versions if kind == "all" or version in wanted]
 
     @field_validator("threads", "workers", "twin", mode="before")
     @classmethod

@@ -63,7 +63,10 @@ async def compare(service: ServiceDep, request: Request) -> Response:
         first = error.errors()[0]["loc"]
         place = str(first[0]) + "".join(f"[{part}]" for part in first[1:])
         raise BadRequest(f"{place}: {explain(error)}") from None
-    artifacts = [model.artifact for model in service.repository.choose(wanted.models)]
+    models = service.repository.choose(wanted.models)
+    for model in models:
+        model.rows  # noqa: B018 - where it takes no rows of floats, this says why it cannot be compared
+    artifacts = [model.artifact for model in models]
     streamed = "text/event-stream" in request.headers.get("accept", "")
     events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
