@@ -1,7 +1,7 @@
 """One loaded model: its session, its shapes, the provider really in use."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Engine:
         nodes = self._session.get_inputs()
         self.inputs = [_tensor(node) for node in nodes]
         self.outputs = [_tensor(node) for node in self._session.get_outputs()]
+        self._output_names = [output.name for output in self.outputs]
         if len(self.inputs) != 1:
             raise ModelError(f"got {len(self.inputs)} inputs, expected 1")
         spec = self.inputs[0]
@@ -78,17 +79,25 @@ class Engine:
         # A graph exported without a dynamic batch axis takes exactly so many rows.
         self.fixed_batch = spec.shape[0] if spec.shape[0] > 0 else None
 
-    def run(self, rows: Array, outputs: list[str] | None = None) -> Mapping[str, Array]:
-        """Run rows (n, *row_shape) or (n, features); all outputs, or those named.
+    @property
+    def batchable(self) -> bool:
+        """Whether rows of several requests may be one run: the first axis of every input and output is free."""
+        return all(tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs))
+
+    def feeds(self, rows: Array) -> dict[str, Array]:
+        """Rows (n, *row_shape) or (n, features) as the graph's one input."""
+        shaped = rows.astype(self._dtype, copy=False).reshape(len(rows), *self.row_shape)
+        return {self.inputs[0].name: shaped}
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run inputs by name; all outputs, or those named.
 
         Raises:
             ModelError: onnxruntime failed.
         """
-        spec = self.inputs[0]
-        feed = rows.astype(self._dtype, copy=False).reshape(len(rows), *self.row_shape)
-        names = outputs or [output.name for output in self.outputs]
+        names = self._output_names if outputs is None else outputs
         try:
-            values = self._session.run(names, {spec.name: feed})
+            values = self._session.run(names, dict(feeds))
         except ORT_ERRORS as error:
             raise ModelError(f"onnxruntime failed: {why(error)}") from None
         return dict(zip(names, values, strict=True))
@@ -101,7 +110,7 @@ class Engine:
         """
         outputs: Mapping[str, Array] = {}
         for batch in [self.fixed_batch] if self.fixed_batch else sorted({1, min(32, max_batch)}):
-            outputs = self.run(np.zeros((batch, self.features), np.float32))
+            outputs = self.run(self.feeds(np.zeros((batch, self.features), np.float32)))
             tensors = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray)}
             wrong = {name: value.shape for name, value in tensors.items() if value.shape[:1] != (batch,)}
             if wrong or not tensors:

@@ -7,6 +7,7 @@ from prometheus_client.exposition import generate_latest
 
 if TYPE_CHECKING:
     from app.model import Model
+    from app.scheduler import Inference
 
 _SECONDS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10,
@@ -45,11 +46,11 @@ class Metrics:
         self._predictions.labels(model.name, version, "ok")
         self._predictions.labels(model.name, version, "error")
 
-    def predicted(self, model: "Model", *, rows: int, queue_us: float, compute_us: float) -> None:
+    def predicted(self, model: "Model", *, rows: int, run: "Inference") -> None:
         """A model answered a request."""
         self._predictions.labels(model.name, model.artifact.version, "ok").inc()
-        self._queue.observe(queue_us / 1e6)
-        self._compute.labels(model.name, model.artifact.version).observe(compute_us / 1e6)
+        self._queue.observe(run.queue_ns / 1e9)
+        self._compute.labels(model.name, model.artifact.version).observe(run.compute_ns / 1e9)
         self._rows.labels(model.name).observe(rows)
 
     def not_predicted(self, model: "Model") -> None:

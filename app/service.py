@@ -7,15 +7,15 @@ from collections.abc import Callable
 from app.compare import Comparer
 from app.errors import Overloaded, StartupError
 from app.metrics import Metrics
-from app.pool import Pool
 from app.repository import Repository
+from app.scheduler import Scheduler
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the threads that run them, the comparison and the metrics.
+    """The models, the scheduler that runs them, the comparison and the metrics.
 
     Args:
         settings: what it was told.
@@ -25,7 +25,12 @@ class Service:
     def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
+        self.scheduler = Scheduler(
+            instances=settings.instances_used,
+            queue=settings.queue,
+            max_batch=settings.max_batch,
+            seconds=settings.predict_seconds,
+        )
         self.comparer = Comparer(settings)
         self.failure: StartupError | None = None
         self._repository: Repository | None = None
@@ -63,11 +68,12 @@ class Service:
                     f"no models to serve in {self.settings.models}"
                     + (f": {reasons}" if reasons else f"; make one with `kronmodel train --out {self.settings.models}`")
                 )
+            for model in repository.models.values():
+                await self.scheduler.warm_up(model.engine)
+                self.metrics.serving(model)
         except StartupError as error:
             self.failure = error
         else:
-            for model in repository.models.values():
-                self.metrics.serving(model)
             self._repository = repository
         if self._on_loaded is not None:
             self._on_loaded(self)
@@ -80,4 +86,4 @@ class Service:
             self._loading.cancel()
             await asyncio.wait([self._loading])
         await self.comparer.stop()
-        self.pool.close()
+        self.scheduler.close()

@@ -27,13 +27,15 @@ class Settings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
     threads: int | None = Field(
-        default=None, ge=1, le=256, description="threads of one prediction; default: CPUs / workers, so 1"
+        default=None, ge=1, le=256, description="threads of one run; default: CPUs / instances, so 1"
     )
-    workers: int | None = Field(
-        default=None, ge=1, le=64, description="predictions computed at the same time; default: as many as CPUs"
+    instances: int | None = Field(
+        default=None, ge=1, le=64, description="runs at the same time, of all models; default: as many as CPUs"
     )
-    queue: int = Field(default=64, ge=0, le=10_000, description="predictions that may wait for a worker")
-    queue_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for a worker")
+    queue: int = Field(default=512, ge=0, le=10_000, description="requests that may wait for one model")
+    predict_seconds: float = Field(
+        default=10, gt=0, le=600, description="longest prediction, waiting and running together"
+    )
     twin: str | None = Field(default=None, pattern=NAME_PATTERN, description="the twin that answers by default")
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
@@ -45,16 +47,16 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
 
     @property
-    def workers_used(self) -> int:
-        """Predictions computed at the same time."""
-        return self.workers or available_cpus()
+    def instances_used(self) -> int:
+        """Runs at the same time."""
+        return self.instances or available_cpus()
 
     @property
     def threads_used(self) -> int:
-        """Threads of one prediction."""
-        return self.threads or threads_each(self.workers_used)
+        """Threads of one run."""
+        return self.threads or threads_each(self.instances_used)
 
-    @field_validator("threads", "workers", "twin", mode="before")
+    @field_validator("threads", "instances", "twin", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         return None if value == "" else value

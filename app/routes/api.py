@@ -1,15 +1,18 @@
 """The project's own API: models, samples, predictions."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, KronError
+from app.model import Model
 from app.predict import predict as predict_rows
 from app.responses import Json, read_object
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
+from app.service import Service
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 
@@ -23,7 +26,7 @@ async def models(service: ServiceDep) -> Response:
     repository = service.repository
     return Json(
         {
-            "models": [_dumped(model.info()) for model in repository.models.values()],
+            "models": [_info(service, model) for model in repository.models.values()],
             "default": list(repository.default),
         }
     )
@@ -32,7 +35,7 @@ async def models(service: ServiceDep) -> Response:
 @router.get("/models/{name}", response_model=ModelInfo, summary="One model")
 async def model(service: ServiceDep, name: str) -> Response:
     """One served model with its card."""
-    return Json(_dumped(service.repository.get(name).info()))
+    return Json(_info(service, service.repository.get(name)))
 
 
 @router.get("/models/{name}/samples", response_model=SampleList, summary="Test inputs to try")
@@ -89,9 +92,10 @@ async def predict(service: ServiceDep, request: Request) -> Response:
         answer = await predict_rows(
             chosen,
             body["inputs"],
-            pool=service.pool,
+            scheduler=service.scheduler,
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
+            seconds=service.settings.predict_seconds,
         )
     except KronError:
         for failed in chosen:
@@ -111,6 +115,7 @@ def _model_names(names: object) -> list[str] | None:
     return names
 
 
-def _dumped(info: ModelInfo) -> dict[str, Any]:
-    dumped = info.model_dump(mode="json", exclude_none=True)
-    return dumped | {"card": dumped.get("card")}
+def _info(service: Service, model: Model) -> dict[str, Any]:
+    dispatch = service.scheduler.dispatch(model.engine)
+    dumped = model.info().model_dump(mode="json", exclude_none=True)
+    return dumped | {"card": dumped.get("card"), "dispatch": None if dispatch is None else asdict(dispatch)}

@@ -33,6 +33,8 @@ def test_model_with_a_card(client: httpx.Client) -> None:
     assert info["parameters"] == CARD["parameters"]
     assert info["initializer_bytes"] == 4 * 18
     assert info["samples"] == len(ROWS)
+    assert info["dispatch"].keys() == {"run_us", "handover_us", "inline_rows"}
+    assert client.get("/api/models/heavy").json()["dispatch"]["inline_rows"] == 0
 
 
 def test_model_without_a_card(client: httpx.Client) -> None:
@@ -64,7 +66,7 @@ def test_predict_agrees_with_numpy(client: httpx.Client) -> None:
         labels.append([LABELS[index] for index in expected.argmax(axis=1)])
         assert [row["label"] for row in result["outputs"]] == labels[-1]
         assert result["provider"] == "CPUExecutionProvider"
-        assert result["queue_us"] > 0
+        assert result["queue_us"] >= 0
         assert result["compute_us"] > 0
     assert answer["agreement"] == pytest.approx(np.mean(np.array(labels[0]) == np.array(labels[1])))
 

@@ -23,12 +23,12 @@ def test_run_agrees_with_numpy_in_every_float_type(tmp_path: Path, datatype: int
     assert engine.inputs[0].datatype == name
     assert engine.inputs[0].shape == (-1, 6)
     assert engine.provider == "CPUExecutionProvider"
-    outputs = engine.run(ROWS)
+    outputs = engine.run(engine.feeds(ROWS))
     np.testing.assert_allclose(outputs["logits"], forward(LAYERS, ROWS), atol=tolerance)
     np.testing.assert_allclose(
-        engine.run(ROWS, ["probabilities"])["probabilities"], probabilities(LAYERS, ROWS), atol=tolerance
+        engine.run(engine.feeds(ROWS), ["probabilities"])["probabilities"], probabilities(LAYERS, ROWS), atol=tolerance
     )
-    assert engine.run(ROWS, ["probabilities"]).keys() == {"probabilities"}
+    assert engine.run(engine.feeds(ROWS), ["probabilities"]).keys() == {"probabilities"}
 
 
 def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
