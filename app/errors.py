@@ -5,10 +5,14 @@ KronError
 ├── ModelError           one model cannot be served; the others are
 └── RequestError         one request cannot be answered
 ├── BadRequest       400
+├── Unauthorized     401
+├── Forbidden        403
 ├── NotFound         404
 ├── RequestTimeout   408
 ├── Conflict         409
 ├── TooLarge         413
+├── TooManyRequests  429
+├── HungUp           499
 ├── ComparisonError  500
 ├── Overloaded       503
 └── TimedOut         504
@@ -47,6 +51,23 @@ class BadRequest(RequestError):  # noqa: N818 - named as HTTP names them
     status = 400
 
 
+class Unauthorized(RequestError):  # noqa: N818
+    """No API key, or one that nobody has."""
+
+    status = 401
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """HTTP wants to be told how to do better."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(RequestError):  # noqa: N818
+    """The API key does not allow this."""
+
+    status = 403
+
+
 class NotFound(RequestError):  # noqa: N818
     """No such model, sample or path."""
 
@@ -70,6 +91,19 @@ class TooLarge(RequestError):  # noqa: N818
     """The body is longer than this service reads."""
 
     status = 413
+
+
+class TooManyRequests(RequestError):  # noqa: N818
+    """One client has more requests running than it may."""
+
+    status = 429
+    retry_after = 1
+
+
+class HungUp(RequestError):  # noqa: N818
+    """Nobody waits for the answer any more."""
+
+    status = 499
 
 
 class ComparisonError(RequestError):

@@ -1,7 +1,7 @@
 """uvicorn, with an end at once: a comparison is stopped, and a failed start ends the process."""
 
 import asyncio
-import logging
+import gc
 import signal
 import socket
 from types import FrameType
@@ -30,7 +30,9 @@ class Server(uvicorn.Server):
                 app,
                 lifespan="on",
                 log_config=None,
-                access_log=settings.log_level == "debug",
+                access_log=False,  # `Front` has its own, with the request's id
+                ws="none",
+                proxy_headers=False,
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 server_header=False,
             )
@@ -52,6 +54,8 @@ class Server(uvicorn.Server):
         if service.failure is not None:
             self.should_exit = True
             return
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it at every turn
         models = service.repository.models.values()
         served = ", ".join(f"{model.name} (version {model.artifact.version})" for model in models)
         engine = next(iter(models)).engine
@@ -67,7 +71,6 @@ def serve(settings: Settings, listening: socket.socket) -> None:
         StartupError: the models could not be loaded.
         KeyboardInterrupt: Ctrl-C, after everything has been closed.
     """
-    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
     server = Server(settings, url(settings.host, listening.getsockname()[1]))
     server.run(sockets=[listening])
     if server.service.failure is not None:

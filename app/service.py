@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from app.compare import Comparer
 from app.errors import Overloaded, StartupError
+from app.keys import read_keys
 from app.metrics import Metrics
 from app.repository import Repository
 from app.scheduler import Scheduler
@@ -24,6 +25,7 @@ class Service:
 
     def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
         self.settings = settings
+        self.keys = read_keys(settings.keys) if settings.keys else []
         self.metrics = Metrics()
         self.scheduler = Scheduler(
             instances=settings.instances_used,

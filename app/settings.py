@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -10,6 +10,7 @@ from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -36,6 +37,21 @@ class Settings(BaseModel):
     predict_seconds: float = Field(
         default=10, gt=0, le=600, description="longest prediction, waiting and running together"
     )
+    client_requests: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests of one client (key, or address) at the same time; default: any",
+    )
+    keys: Path | None = Field(
+        default=None, description="file of API keys, lines of `name role sha256:<hex>`; without it there are none"
+    )
+    insecure_no_keys: bool = Field(
+        default=False, description="without API keys, listen on other addresses than the loopback all the same"
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(), max_length=100, description="origins whose pages may call this service, separated by commas"
+    )
     twin: str | None = Field(default=None, pattern=NAME_PATTERN, description="the twin that answers by default")
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
@@ -45,6 +61,10 @@ class Settings(BaseModel):
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="text for people, or one JSON object a line"
+    )
+    access_log: bool = Field(default=False, description="log every request")
 
     @property
     def instances_used(self) -> int:
@@ -56,7 +76,12 @@ class Settings(BaseModel):
         """Threads of one run."""
         return self.threads or threads_each(self.instances_used)
 
-    @field_validator("threads", "instances", "twin", mode="before")
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("threads", "instances", "client_requests", "keys", "twin", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         return None if value == "" else value

@@ -3,18 +3,23 @@
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+import orjson
+from fastapi import APIRouter, Query
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.errors import BadRequest, KronError
 from app.model import Model
+from app.plain import Answer, Endpoint, plain_route
 from app.predict import predict as predict_rows
-from app.responses import Json, read_object
+from app.responses import Json, parse_object
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
+
+plain: dict[tuple[str, str], Endpoint] = {}
 
 _PREDICT_KEYS = frozenset(PredictRequest.model_fields)
 _ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.0] * 13 for row in range(28)]
@@ -60,7 +65,10 @@ async def samples(
     )
 
 
-@router.post(
+@plain_route(
+    router,
+    plain,
+    "POST",
     "/predict",
     response_model=PredictResponse,
     summary="Predict",
@@ -82,26 +90,28 @@ async def samples(
         }
     },
 )
-async def predict(service: ServiceDep, request: Request) -> Response:
+async def predict(scope: Scope, body: bytes) -> Answer:
     """The answers of one or more models to the same rows, side by side, with the time that each took."""
-    body = await read_object(request, _PREDICT_KEYS)
-    chosen = service.repository.choose(_model_names(body.get("models")))
-    if "inputs" not in body:
+    service: Service = scope["app"].state.service
+    request = parse_object(body, _PREDICT_KEYS)
+    chosen = service.repository.choose(_model_names(request.get("models")))
+    if "inputs" not in request:
         raise BadRequest("inputs: missing, expected a list of rows")
     try:
         answer = await predict_rows(
             chosen,
-            body["inputs"],
+            request["inputs"],
             scheduler=service.scheduler,
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
             seconds=service.settings.predict_seconds,
+            booleans=b"true" in body or b"false" in body,
         )
     except KronError:
         for failed in chosen:
             service.metrics.not_predicted(failed)
         raise
-    return Json(answer)
+    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _model_names(names: object) -> list[str] | None:
