@@ -1,93 +1,80 @@
-"""Where a model runs, on the event loop or in a thread: decided by measuring both."""
+"""Where a model runs, on the event loop or in a thread: decided by measuring both ways from end to end."""
 
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
 from app.engine import Array, Engine
 from app.errors import ModelError
-from app.threads import Threads
 
-REPEATS = 25
-LARGER_BATCH = 8
-SLOW_NS = 2_000_000  # one run of this length, and nothing more needs to be measured
+ROUNDS = 8
+AT_ONCE = 4  # requests at the same time: a little more than one, so that what threads gain by batching counts
+SIZES = (1, 2, 4, 8, 16, 32)
+LONGEST_RUN_NS = 500_000  # the event loop must not be away for longer, whatever is faster
 _NUMPY = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool", "BYTES": "object"}
+
+# Runs feeds by way of a thread, as requests do; the ns of the run itself.
+Threaded: TypeAlias = Callable[[Mapping[str, Array], list[str]], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """What warm-up found: medians in µs, and the most rows that are run on the event loop; 0 means none."""
+    """What warm-up found for one row, in µs a request; and the most rows that run on the event loop, 0 for none.
+
+    `threaded_us` is what a request takes through a thread, hand-over, waiting and batching included.
+    """
 
     run_us: float
-    handover_us: float
+    threaded_us: float
     inline_rows: int
 
 
-async def measure(engine: Engine, threads: Threads) -> Dispatch:
-    """Compare a run of one row with a hand-over to a thread and back.
+async def measure(engine: Engine, threaded: Threaded) -> Dispatch:
+    """Take both ways in turns with more and more rows, until a run is slow or a thread is as fast.
 
-    A run that takes no longer than the hand-over keeps the event loop no longer than that would, and answers sooner.
-    Sizes that were not measured are not guessed: no more than `LARGER_BATCH` rows, and no free axes but the first.
+    Sizes that were not measured are not guessed: no larger ones, and no free axes but the first.
     """
-    handover = await _handover(threads)
-    run = await _in_thread(threads, engine, 1)
-    if run is None:
-        return Dispatch(run_us=0, handover_us=handover / 1000, inline_rows=0)
-    rows = 0
-    if run <= handover and all(size > 0 for tensor in engine.inputs for size in tensor.shape[engine.batchable :]):
-        rows = 1
-        larger = await _in_thread(threads, engine, LARGER_BATCH) if engine.batchable else None
-        if larger is not None:
-            each = max(1.0, (larger - run) / (LARGER_BATCH - 1))
-            rows = min(LARGER_BATCH, 1 + int((handover - run) / each))
-    return Dispatch(run_us=round(run / 1000, 1), handover_us=round(handover / 1000, 1), inline_rows=rows)
-
-
-async def _handover(threads: Threads) -> float:
-    """Median of the time until a thread's answer is back, in ns; the first ones wake everything up."""
-    loop = asyncio.get_running_loop()
-    taken = []
-    for _ in range(REPEATS):
-        start = time.perf_counter_ns()
-        back = loop.create_future()
-        threads.submit(partial(loop.call_soon_threadsafe, back.set_result, None))
-        await back
-        taken.append(time.perf_counter_ns() - start)
-    return statistics.median(taken[5:])
-
-
-async def _in_thread(threads: Threads, engine: Engine, rows: int) -> float | None:
-    """Median time of a run in ns, or None where zeros are nothing that the model takes."""
-    loop = asyncio.get_running_loop()
-    back: asyncio.Future[float | None] = loop.create_future()
-
-    def job() -> None:
-        try:
-            taken = _time_runs(engine, rows)
-        except ModelError:
-            taken = None
-        loop.call_soon_threadsafe(back.set_result, taken)
-
-    threads.submit(job)
-    return await back
-
-
-def _time_runs(engine: Engine, rows: int) -> float:
-    feeds = _zeros(engine, rows)
     names = [output.name for output in engine.outputs]
-    taken = []
-    for repeat in range(REPEATS):
-        start = time.perf_counter_ns()
-        engine.run(feeds, names)
-        taken.append(time.perf_counter_ns() - start)
-        if repeat and taken[-1] > SLOW_NS:
+    first: tuple[float, float] | None = None
+    inline_rows = 0
+    bounded = all(size > 0 for tensor in engine.inputs for size in tensor.shape[engine.batchable :])
+    for rows in SIZES if engine.batchable else SIZES[:1]:
+        feeds = _zeros(engine, rows)
+        try:
+            run_ns, threaded_ns = await _both_ways(engine, feeds, names, threaded)
+        except ModelError:  # zeros are nothing that it takes
             break
-    return statistics.median(taken[len(taken) // 5 :])
+        first = first or (run_ns, threaded_ns)
+        if not bounded or run_ns > min(threaded_ns, LONGEST_RUN_NS):
+            break
+        inline_rows = rows
+    run_ns, threaded_ns = first or (0, 0)
+    return Dispatch(round(run_ns / 1000, 1), round(threaded_ns / 1000, 1), inline_rows)
+
+
+async def _both_ways(
+    engine: Engine, feeds: Mapping[str, Array], names: list[str], threaded: Threaded
+) -> tuple[float, float]:
+    """Medians of a run on the event loop, and of a request through a thread, in ns."""
+    inline: list[float] = []
+    through: list[float] = []
+    run_ns = min([await threaded(feeds, names) for _ in range(3)])
+    for _ in range(ROUNDS):
+        start = time.perf_counter_ns()
+        await asyncio.gather(*[threaded(feeds, names) for _ in range(AT_ONCE)])
+        through.append((time.perf_counter_ns() - start) / AT_ONCE)
+        if run_ns > LONGEST_RUN_NS:  # seen from a thread: it must not even be tried on the event loop
+            return run_ns, statistics.median(through)
+        start = time.perf_counter_ns()
+        for _ in range(AT_ONCE):
+            engine.run(feeds, names)
+        inline.append((time.perf_counter_ns() - start) / AT_ONCE)
+    return statistics.median(inline), statistics.median(through)
 
 
 def _zeros(engine: Engine, rows: int) -> Mapping[str, Array]:

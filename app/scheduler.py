@@ -78,7 +78,15 @@ class Scheduler:
     async def warm_up(self, engine: Engine) -> Dispatch:
         """Measure whether this model is faster on the event loop than in a thread, and decide so from now on."""
         lane = self._lane(engine)
-        lane.dispatch = await measure(engine, self._threads)
+        lane.inline_rows = 0
+
+        async def threaded(feeds: Feeds, names: list[str]) -> int:
+            return (await self.infer(engine, feeds, names)).compute_ns
+
+        try:
+            lane.dispatch = await measure(engine, threaded)
+        except (Overloaded, TimedOut):
+            return Dispatch(0, 0, 0)  # there is no quiet moment: threads it is
         lane.inline_rows = lane.dispatch.inline_rows
         return lane.dispatch
 

@@ -34,8 +34,8 @@ class TensorInfo(_Response):
 class DispatchInfo(_Response):
     """Where the model runs, as measured when it was warmed up."""
 
-    run_us: float = Field(description="median run of one row")
-    handover_us: float = Field(description="median hand-over to a thread and back")
+    run_us: float = Field(description="median run of one row on the event loop")
+    threaded_us: float = Field(description="the same by way of a thread, with hand-over, waiting and batching")
     inline_rows: int = Field(description="most rows that run on the event loop, without a hand-over; 0: none do")
 
 

@@ -33,7 +33,7 @@ def test_model_with_a_card(client: httpx.Client) -> None:
     assert info["parameters"] == CARD["parameters"]
     assert info["initializer_bytes"] == 4 * 18
     assert info["samples"] == len(ROWS)
-    assert info["dispatch"].keys() == {"run_us", "handover_us", "inline_rows"}
+    assert info["dispatch"].keys() == {"run_us", "threaded_us", "inline_rows"}
     assert client.get("/api/models/heavy").json()["dispatch"]["inline_rows"] == 0
 
 

@@ -364,7 +364,7 @@ def test_where_it_runs_is_measured_and_kept_to(folder: Path, tmp_path: Path) -> 
         found = await scheduled.warm_up(tiny)
         assert scheduled.dispatch(tiny) == found
         assert found.run_us > 0
-        assert (found.inline_rows > 0) == (found.run_us <= found.handover_us)
+        assert (found.inline_rows > 0) == (found.run_us <= found.threaded_us)
         for count in (1, found.inline_rows, found.inline_rows + 1):
             await scheduled.infer(tiny, {"input": rows(count)}, ["twice"])
             assert (tiny.ran_in[-1] == threading.get_ident()) == (count <= found.inline_rows)
