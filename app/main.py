@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -45,18 +46,23 @@ class App(FastAPI):
         )
 
 
-def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    on_loaded: Callable[[Service], None] | None = None,
+    shared: Path | None = None,
+) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         settings: what it is told; by default what the environment says.
         on_loaded: called once loading the models has ended, well or not.
+        shared: folder of all workers of this service; None where there is one only.
 
     Raises:
         StartupError: the environment holds a bad value.
     """
     settings = settings or Settings.read(os.environ)
-    service = Service(settings, on_loaded)
+    service = Service(settings, on_loaded, shared)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -46,11 +46,13 @@ async def predict(
     runs: dict[str, Inference] = {}
     end = time.monotonic() + seconds
     for model in random.sample(models, len(models)) if len(models) > 1 else models:
+        started = time.perf_counter_ns()
         feeds = model.engine.feeds(arrays[model.row_shapes])
         runs[model.name] = run = await scheduler.infer(
             model.engine, feeds, (model.head.output,), timeout=end - time.monotonic()
         )
-        metrics.predicted(model, rows=len(arrays[model.row_shapes]), run=run)
+        taken = time.perf_counter_ns() - started
+        metrics.predicted(model, rows=len(arrays[model.row_shapes]), request_ns=taken, run=run)
     results = [_result(model, runs[model.name]) for model in models]
     return {"results": results, "agreement": _agreement(results)}
 

@@ -62,14 +62,24 @@ class Scheduler:
         queue: requests that may wait for one model.
         max_batch: most rows of one run that is put together from several requests.
         seconds: longest time of a request, waiting and running together.
+        on_run: told after each run, once for all requests that it answered: engine, rows, nanoseconds.
     """
 
-    def __init__(self, *, instances: int, queue: int, max_batch: int, seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        instances: int,
+        queue: int,
+        max_batch: int,
+        seconds: float,
+        on_run: Callable[[Engine, int, int], None] = lambda engine, rows, run_ns: None,
+    ) -> None:
         self._threads = Threads(instances)
         self._idle = instances
         self._queue = queue
         self._max_batch = max_batch
         self._seconds = seconds
+        self._on_run = on_run
         self._lanes: WeakKeyDictionary[Engine, _Lane] = WeakKeyDictionary()
         # The models for which something waits, each once; whoever was served goes to the end.
         self._turns: deque[tuple[Engine, _Lane]] = deque()
@@ -121,7 +131,9 @@ class Scheduler:
         if lane.inline_rows and rows <= lane.inline_rows:
             started = time.perf_counter_ns()
             values = engine.run(feeds, outputs)
-            return Inference(values, 0, time.perf_counter_ns() - started, rows)
+            run_ns = time.perf_counter_ns() - started
+            self._on_run(engine, rows, run_ns)
+            return Inference(values, 0, run_ns, rows)
         if not self._idle and len(lane.waiting) >= self._queue:
             raise Overloaded(f"{self._queue} requests wait for this model already, no more may (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
@@ -192,7 +204,9 @@ class Scheduler:
         lane.waiting.extendleft(reversed(others))
         return batch
 
-    def _finished(self) -> None:
+    def _finished(self, engine: Engine, runs: Sequence[tuple[int, int]]) -> None:
+        for rows, run_ns in runs:
+            self._on_run(engine, rows, run_ns)
         self._idle += 1
         if not self._closed:
             self._start_runs()
@@ -206,12 +220,13 @@ class _Run:
         engine: Engine,
         batch: Sequence[_Request],
         loop: asyncio.AbstractEventLoop,
-        finished: Callable[[], None],
+        finished: Callable[[Engine, Sequence[tuple[int, int]]], None],
     ) -> None:
         self._engine = engine
         self._batch = batch
         self._loop = loop
         self._finished = finished
+        self._runs: list[tuple[int, int]] = []  # rows and nanoseconds
 
     def __call__(self) -> None:
         wanted = [request for request in self._batch if not request.future.done()]
@@ -232,6 +247,7 @@ class _Run:
             before = time.perf_counter_ns()
             values = self._engine.run(feeds, batch[0].outputs)
             compute_ns = time.perf_counter_ns() - before
+            self._runs.append((rows, compute_ns))
         except (ModelError, MemoryError):
             return None
         if any(getattr(value, "shape", ())[:1] != (rows,) for value in values.values()):
@@ -251,7 +267,9 @@ class _Run:
             values = self._engine.run(request.feeds, request.outputs)
         except Exception as error:  # whatever it is, it belongs to the request
             return error
-        return Inference(values, started - request.arrived_ns, time.perf_counter_ns() - started, request.rows)
+        compute_ns = time.perf_counter_ns() - started
+        self._runs.append((request.rows, compute_ns))
+        return Inference(values, started - request.arrived_ns, compute_ns, request.rows)
 
     def _deliver(self, batch: Sequence[_Request], answers: Sequence[Inference | Exception]) -> None:
         for request, answer in zip(batch, answers, strict=True):
@@ -261,7 +279,7 @@ class _Run:
                 request.future.set_exception(answer)
             else:
                 request.future.set_result(answer)
-        self._finished()
+        self._finished(self._engine, self._runs)
 
 
 def _kind(feeds: Feeds, outputs: Sequence[str]) -> object:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from app.compare import Comparer
 from app.errors import Overloaded, StartupError
@@ -21,19 +22,26 @@ class Service:
     Args:
         settings: what it was told.
         on_loaded: called once, when loading has ended, well or not (`failure`).
+        shared: folder of all workers of this service; None where there is one only.
     """
 
-    def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_loaded: Callable[["Service"], None] | None = None,
+        shared: Path | None = None,
+    ) -> None:
         self.settings = settings
         self.keys = read_keys(settings.keys) if settings.keys else []
-        self.metrics = Metrics()
+        self.metrics = Metrics(shared)
         self.scheduler = Scheduler(
             instances=settings.instances_used,
             queue=settings.queue,
             max_batch=settings.max_batch,
             seconds=settings.predict_seconds,
+            on_run=self.metrics.ran,
         )
-        self.comparer = Comparer(settings)
+        self.comparer = Comparer(settings, shared)
         self.failure: StartupError | None = None
         self._repository: Repository | None = None
         self._on_loaded = on_loaded

@@ -1,5 +1,6 @@
 """The project's own API: models, samples, predictions."""
 
+import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -107,9 +108,9 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             seconds=service.settings.predict_seconds,
             booleans=b"true" in body or b"false" in body,
         )
-    except KronError:
+    except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:
-            service.metrics.not_predicted(failed)
+            service.metrics.not_predicted(failed, type(error).__name__)
         raise
     return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
