@@ -14,6 +14,8 @@ from app.logs import configure_logging
 from app.settings import NAME_PATTERN, Settings, option
 
 if TYPE_CHECKING:
+    import socket
+
     from app.schemas import Report
 
 COMMANDS = ("serve", "compare", "key", "check-port")
@@ -93,17 +95,31 @@ def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    from app.address import listen
+    from app.address import listen, url
 
     # First of all: nobody wants to hear that the port is taken after the models have been loaded.
-    listening = listen(
-        settings.host, settings.port, loopback_only=settings.keys is None and not settings.insecure_no_keys
-    )
+    open_to_all = settings.keys is not None or settings.insecure_no_keys
+    listening = listen(settings.host, settings.port, loopback_only=not open_to_all)
+    address = url(settings.host, listening.getsockname()[1])
     with listening:
-        from app.server import serve
+        if settings.workers > 1:
+            from app.workers import serve_by_workers
 
-        serve(settings, listening)
+            serve_by_workers(settings, listening, address)
+        else:
+            _serve_alone(settings, listening, address)
     return 0
+
+
+def _serve_alone(settings: Settings, listening: "socket.socket", address: str) -> None:
+    from app.server import describe, serve
+    from app.service import Service
+
+    def announce(service: Service) -> None:
+        print(f"{describe(service)}.")
+        print(f"Open {address}   API: {address}/docs   stop: Ctrl-C", flush=True)
+
+    serve(settings, listening, announce)
 
 
 def _key(_: Settings, parsed: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 KronError
 ├── StartupError         settings, folder, port or device: the process cannot serve (exit code 2)
+├── WorkersDied          they die again and again (exit code 1)
 ├── ModelError           one model cannot be served; the others are
 └── RequestError         one request cannot be answered
 ├── BadRequest       400
@@ -27,6 +28,12 @@ class KronError(Exception):
 
 class StartupError(KronError):
     """The process cannot start serving."""
+
+
+class WorkersDied(KronError):  # noqa: N818
+    """Worker processes die faster than it makes sense to replace them."""
+
+    exit_code = 1
 
 
 class ModelError(KronError):

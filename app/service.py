@@ -43,6 +43,7 @@ class Service:
         )
         self.comparer = Comparer(settings, shared)
         self.failure: StartupError | None = None
+        self._draining = False
         self._repository: Repository | None = None
         self._on_loaded = on_loaded
         self._loading: asyncio.Task[None] | None = None
@@ -63,6 +64,8 @@ class Service:
         """Why the service is not ready; None when it is."""
         if self.failure is not None:
             return str(self.failure)
+        if self._draining:
+            return "the service is shutting down"
         return "the models are still loading" if self._repository is None else None
 
     def start(self) -> None:
@@ -89,6 +92,11 @@ class Service:
             self._on_loaded(self)
         elif self.failure is not None:
             log.error("%s", self.failure)
+
+    async def drain(self) -> None:
+        """Not ready any more, so that whoever can choose takes another service; requests are still answered."""
+        self._draining = True
+        await self.comparer.stop()
 
     async def stop(self) -> None:
         """End what runs, child processes included."""

@@ -27,11 +27,15 @@ class Settings(BaseModel):
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
+    workers: int = Field(default=1, ge=1, le=64, description="processes that share the port")
     threads: int | None = Field(
-        default=None, ge=1, le=256, description="threads of one run; default: CPUs / instances, so 1"
+        default=None, ge=1, le=256, description="threads of one run; default: CPUs / workers / instances, so 1"
     )
     instances: int | None = Field(
-        default=None, ge=1, le=64, description="runs at the same time, of all models; default: as many as CPUs"
+        default=None,
+        ge=1,
+        le=64,
+        description="runs at the same time in one worker, of all models; default: CPUs / workers",
     )
     queue: int = Field(default=512, ge=0, le=10_000, description="requests that may wait for one model")
     predict_seconds: float = Field(
@@ -60,6 +64,10 @@ class Settings(BaseModel):
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
+    drain_seconds: float = Field(
+        default=1, ge=0, le=600, description="from SIGTERM, which ends readiness, until connections are refused"
+    )
+    grace_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for accepted requests after that")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
     log_format: Literal["text", "json"] = Field(
         default="text", description="text for people, or one JSON object a line"
@@ -69,12 +77,12 @@ class Settings(BaseModel):
     @property
     def instances_used(self) -> int:
         """Runs at the same time."""
-        return self.instances or available_cpus()
+        return self.instances or max(1, available_cpus() // self.workers)
 
     @property
     def threads_used(self) -> int:
         """Threads of one run."""
-        return self.threads or threads_each(self.instances_used)
+        return self.threads or threads_each(self.workers * self.instances_used)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
