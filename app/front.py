@@ -4,8 +4,6 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,14 +56,15 @@ class Front:
             await send(message)
 
         body = Body(receive, length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
+        client = None
         started = time.perf_counter()
         try:
-            with self._admitted(scope, presented):
-                if endpoint is None:
-                    await self._app(scope, body, answer)
-                else:
-                    headers = [*DATA_HEADERS, (b"x-request-id", own_id)]
-                    status = await _answer_plainly(endpoint, scope, body, send, headers)
+            client = self._admit(scope, presented)
+            if endpoint is None:
+                await self._app(scope, body, answer)
+            else:
+                headers = [*DATA_HEADERS, (b"x-request-id", own_id)]
+                status = await _answer_plainly(endpoint, scope, body, send, headers)
         except HungUp:
             status = 499  # nobody reads it
         except KronError as error:
@@ -76,38 +75,41 @@ class Front:
             if status == 0:
                 await internal_error()(scope, receive, answer)
         finally:
+            self._leave(client)
             if self._settings.access_log:
                 fields = {"status": status, "seconds": round(time.perf_counter() - started, 6)}
                 access.info("%s %s", scope["method"], scope["path"][:500], extra=fields)
 
-    @contextmanager
-    def _admitted(self, scope: Scope, presented: bytes | None) -> Iterator[None]:
-        """For as long as the request runs it counts as one of its client's.
+    def _admit(self, scope: Scope, presented: bytes | None) -> str | None:
+        """Let a request in; the client whose running requests it counts among, until `_leave`.
 
         Raises:
             Unauthorized, Forbidden: its key does not allow it.
             TooManyRequests: the client has too many running.
         """
-        client: str | None = None
+        most = self._settings.client_requests
+        if most is None and not self._service.keys:
+            return None
         role = needed_role(scope["method"], scope["path"])
-        if self._service.keys and role is not None:
+        if role is None:
+            return None
+        client = (scope["client"] or ("",))[0]
+        if self._service.keys:
             key = None if presented is None else find_key(self._service.keys, presented)
             if key is None:
                 raise Unauthorized("an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
             if key.role < role:
                 raise Forbidden(f"got a key for {key.role.name}, expected one for {role.name}")
             client = f"key {key.name}"
-        most = self._settings.client_requests
-        if most is None or role is None:
-            yield
-            return
-        client = client or (scope["client"] or ("",))[0]
+        if most is None:
+            return None
         if self._running[client] >= most:
             raise TooManyRequests(f"got a request while {most} of this client run, the most that may")
         self._running[client] += 1
-        try:
-            yield
-        finally:
+        return client
+
+    def _leave(self, client: str | None) -> None:
+        if client is not None:
             self._running[client] -= 1
             if not self._running[client]:
                 del self._running[client]
@@ -134,7 +136,7 @@ async def _answer_plainly(
 ) -> int:
     """Send what the endpoint answers; its work ends when the client hangs up."""
     content = await body.read()
-    with _hanging_up(body):
+    with _HangingUp(body):
         answered, media_type, own = await endpoint(scope, content)
     start = [(b"content-type", media_type), (b"content-length", b"%d" % len(answered)), *headers, *own]
     await send({"type": "http.response.start", "status": 200, "headers": start})
@@ -142,31 +144,34 @@ async def _answer_plainly(
     return 200
 
 
-@contextmanager
-def _hanging_up(receive: Receive) -> Iterator[None]:
-    """Cancel what runs inside when the client hangs up.
+class _HangingUp:
+    """Cancels what runs inside when the client hangs up, and raises HungUp then."""
 
-    Raises:
-        HungUp: it did.
-    """
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    watching: list[asyncio.Task[None]] = []
+    __slots__ = ("_receive", "_task", "_timer", "_watcher")
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        task.cancel()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
 
-    timer = loop.call_later(HUNG_UP_SECONDS, lambda: watching.append(loop.create_task(watch())))
-    try:
-        yield
-    except asyncio.CancelledError:
-        if watching and watching[0].done() and task.uncancel() == 0:
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._timer = loop.call_later(HUNG_UP_SECONDS, self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is None:
+            return
+        hung_up = self._watcher.done()
+        self._watcher.cancel()
+        if kind is asyncio.CancelledError and hung_up and self._task is not None and self._task.uncancel() == 0:
             raise HungUp("the client hung up") from None
-        raise
-    finally:
-        timer.cancel()
-        for watcher in watching:
-            watcher.cancel()
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self._task.cancel()

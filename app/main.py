@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
 from app.front import Front
@@ -24,6 +24,14 @@ from app.settings import Settings
 
 class App(FastAPI):
     """FastAPI behind `Front`, which answers before FastAPI's own layers where it can."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection; those over HTTP without a look at telemetry that nobody has set up."""
+        if scope["type"] != "http" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's layers with ours around them; browsers' preflight requests have no key and come first."""
