@@ -12,8 +12,8 @@ _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
 _MAX_LETTERS = 64  # a text with more of them than this is looked at value by value
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
-    """A JSON object.
+def parse_object(body: bytes, keys: frozenset[str] | None = None) -> dict[str, Any]:
+    """A JSON object, with no other keys than `keys` if they are given.
 
     Raises:
         BadRequest: it is not; where the problem is a number that is not finite, it says so.
@@ -30,6 +30,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise BadRequest(f"body: got {got}, expected a JSON object") from None
     if type(value) is not dict:
         raise BadRequest(f"body: got {name_of(value)}, expected a JSON object")
+    if keys is not None and (unknown := value.keys() - keys):
+        raise BadRequest(f"body: got the unknown key {min(unknown)[:100]!r}, expected {', '.join(sorted(keys))}")
     return value
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -39,13 +39,19 @@ class Repository:
 
     Args:
         settings: folder, device, limits and version policy.
+        prepare: done with each version before it comes into service.
         on_change: called with the versions that have come into service and those that have left it.
     """
 
     def __init__(
-        self, settings: Settings, on_change: Callable[[Sequence[Model], Sequence[Model]], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        prepare: Callable[[Model], Awaitable[None]] | None = None,
+        on_change: Callable[[Sequence[Model], Sequence[Model]], None] | None = None,
     ) -> None:
         self._settings = settings
+        self._prepare = prepare
         self._on_change = on_change
         self._versions: Mapping[str, Versions] = {}
         self._status: dict[tuple[str, str], Status] = {}
@@ -220,6 +226,8 @@ class Repository:
                 self._status[name, artifact.version] = Status("LOADING")
             try:
                 loaded[artifact.version] = await asyncio.to_thread(_load, artifact, self._settings)
+                if self._prepare is not None:
+                    await self._prepare(loaded[artifact.version])
             except ModelError as error:
                 refused[artifact.version] = str(error)
         for version in [version for known, version in self._status if known == name and version not in before]:

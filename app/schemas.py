@@ -31,6 +31,14 @@ class TensorInfo(_Response):
     shape: list[int] = Field(examples=[[-1, 784]])
 
 
+class DispatchInfo(_Response):
+    """Where the model runs, as measured when it was warmed up."""
+
+    run_us: float = Field(description="median run of one row on the event loop")
+    threaded_us: float = Field(description="the same by way of a thread, with hand-over, waiting and batching")
+    inline_rows: int = Field(description="most rows that run on the event loop, without a hand-over; 0: none do")
+
+
 class ModelInfo(_Response):
     """A served model."""
 
@@ -48,6 +56,7 @@ class ModelInfo(_Response):
         description="why `/api/predict` and `/api/compare` cannot use it; it is served at `/v2` all the same",
     )
     samples: int = Field(description="how many test inputs are to be had")
+    dispatch: DispatchInfo | None = Field(default=None, description="None: not measured, it runs in threads")
     card: Card | None = Field(description="what the training wrote into the file")
 
 
@@ -197,8 +206,8 @@ class Prediction(_Response):
     version: str
     provider: str
     outputs: list[Answer]
-    queue_us: float = Field(description="waiting for a thread; the models of a request run one after the other in one")
-    compute_us: float = Field(description="this model's run alone")
+    queue_us: float = Field(description="waiting for a thread; 0 for a run on the event loop")
+    compute_us: float = Field(description="the run, which may have been for rows of other requests too")
 
 
 class PredictResponse(_Response):

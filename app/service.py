@@ -5,12 +5,13 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 
 from app.compare import Comparer
 from app.errors import KronError, Overloaded, StartupError
+from app.keys import read_keys
 from app.metrics import Metrics
 from app.model import Model
-from app.pool import Pool
 from app.repository import Repository
 from app.scheduler import Scheduler
 from app.settings import Settings
@@ -19,21 +20,34 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the threads that run them, the comparison and the metrics.
+    """The models, the scheduler that runs them, the comparison and the metrics.
 
     Args:
         settings: what it was told.
         on_loaded: called once, when loading has ended, well or not (`failure`).
+        shared: folder of all workers of this service; None where there is one only.
     """
 
-    def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_loaded: Callable[["Service"], None] | None = None,
+        shared: Path | None = None,
+    ) -> None:
         self.settings = settings
-        self.metrics = Metrics()
-        self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
-        self.scheduler = Scheduler(self.pool)
-        self.comparer = Comparer(settings)
+        self.keys = read_keys(settings.keys) if settings.keys else []
+        self.metrics = Metrics(shared)
+        self.scheduler = Scheduler(
+            instances=settings.instances_used,
+            queue=settings.queue,
+            max_batch=settings.max_batch,
+            seconds=settings.predict_seconds,
+            on_run=self.metrics.ran,
+        )
+        self.comparer = Comparer(settings, shared)
         self.failure: StartupError | None = None
-        self._repository = Repository(settings, self._changed)
+        self._draining = False
+        self._repository = Repository(settings, prepare=self._prepare, on_change=self._changed)
         self._loaded = False
         self._on_loaded = on_loaded
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,6 +68,8 @@ class Service:
         """Why the service is not ready; None when it is."""
         if self.failure is not None:
             return str(self.failure)
+        if self._draining:
+            return "the service is shutting down"
         return None if self._loaded else "the models are still loading"
 
     def start(self) -> None:
@@ -94,6 +110,9 @@ class Service:
             served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)
             log.info("SIGHUP: serving %s", served or "nothing")
 
+    async def _prepare(self, model: Model) -> None:
+        await self.scheduler.warm_up(model.engine)
+
     def _changed(self, new: Sequence[Model], old: Sequence[Model]) -> None:
         for model in old:
             self.metrics.withdrawn(model)
@@ -105,6 +124,11 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def drain(self) -> None:
+        """Not ready any more, so that whoever can choose takes another service; requests are still answered."""
+        self._draining = True
+        await self.comparer.stop()
+
     async def stop(self) -> None:
         """End what runs, child processes included."""
         for task in self._tasks:
@@ -112,4 +136,4 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._repository.close()
         await self.comparer.stop()
-        self.pool.close()
+        self.scheduler.close()

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from starlette.responses import Response, StreamingResponse
 
 from app.errors import BadRequest, KronError, Overloaded
-from app.responses import Json, read_object
+from app.json_object import parse_object
+from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import CompareRequest, Report
 from app.service import Service
@@ -56,7 +57,7 @@ _KEYS = frozenset(CompareRequest.model_fields)
 )
 async def compare(service: ServiceDep, request: Request) -> Response:
     """Measure memory and latency of 2 to 6 models in processes of their own. One comparison at a time."""
-    body = await read_object(request, _KEYS)
+    body = parse_object(await request.body(), _KEYS)
     try:
         wanted = CompareRequest.model_validate(body)
     except ValidationError as error:

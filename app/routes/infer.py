@@ -1,4 +1,4 @@
-"""Inference by the Open Inference Protocol: a plain ASGI application, below FastAPI's layers, for speed."""
+"""Inference by the Open Inference Protocol, below FastAPI's layers, for speed."""
 
 import asyncio
 import re
@@ -7,29 +7,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.requests import ClientDisconnect
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from app.errors import BadRequest, KronError, NotFound
 from app.model import Model
 from app.oip import encoding
 from app.oip.request import read_request
 from app.oip.response import write_response
+from app.plain import Answer, documented, plain
 from app.routes.infer_document import document
 from app.service import Service
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 MAX_LENGTH_DIGITS = 12
 
-Headers = list[tuple[bytes, bytes]]
-
 _PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _LENGTH = b"inference-header-content-length"
 _clock = time.perf_counter_ns
 
 
-async def infer(scope: Scope, body: bytes) -> tuple[bytes, bytes, Headers]:
+async def infer(scope: Scope, body: bytes) -> Answer:
     """Body, media type and further headers of the answer to a request for one of `PATHS`.
 
     Raises:
@@ -43,15 +41,13 @@ async def infer(scope: Scope, body: bytes) -> tuple[bytes, bytes, Headers]:
     start = _clock()
     try:
         return await _answer(model, service, dict(scope["headers"]), body)
-    except KronError:
+    except (KronError, asyncio.CancelledError) as error:
         model.statistics.failed(_clock() - start)
-        service.metrics.not_predicted(model)
+        service.metrics.not_predicted(model, type(error).__name__)
         raise
 
 
-async def _answer(
-    model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes
-) -> tuple[bytes, bytes, Headers]:
+async def _answer(model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes) -> Answer:
     compression = request_headers.get(b"content-encoding")
     if compression is not None:
         body = await decoded(body, compression, service.settings.max_body_bytes)
@@ -78,44 +74,15 @@ async def _answer(
         input_ns=read - start,
         output_ns=_clock() - ran,
     )
-    service.metrics.predicted(
-        model, rows=request.rows, queue_us=inference.queue_ns / 1e3, compute_us=inference.compute_ns / 1e3
-    )
-    headers: Headers = [] if header_length is None else [(_LENGTH, b"%d" % header_length)]
+    service.metrics.predicted(model, rows=request.rows, request_ns=_clock() - read, run=inference)
+    headers: list[tuple[bytes, bytes]] = [] if header_length is None else [(_LENGTH, b"%d" % header_length)]
     accepted = request_headers.get(b"accept-encoding")
     if accepted is not None and len(answer) >= encoding.MIN_BYTES:
         chosen = encoding.accepted(accepted.decode("latin-1"))
         if chosen != encoding.IDENTITY:
             answer = await asyncio.to_thread(encoding.encode, answer, chosen)
             headers += ((b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding"))
-    return answer, b"application/json" if header_length is None else b"application/octet-stream", headers
-
-
-class Infer:
-    """The ASGI application."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read one request, have it run, write the response once."""
-        answer, media_type, headers = await infer(scope, await read_body(receive))
-        start = [(b"content-type", media_type), (b"content-length", b"%d" % len(answer)), *headers]
-        await send({"type": "http.response.start", "status": 200, "headers": start})
-        await send({"type": "http.response.body", "body": answer})
-
-
-async def read_body(receive: Receive) -> bytes:
-    """The whole body; how long it may be and take is the business of the middleware before."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body", False):
-        whole: bytes = message.get("body", b"")
-        return whole
-    parts: list[bytes] = []
-    while True:
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
-        message = await receive()
+    return Answer(answer, b"application/json" if header_length is None else b"application/octet-stream", headers)
 
 
 async def decoded(body: bytes, content_encoding: bytes, max_bytes: int) -> bytes:
@@ -139,10 +106,13 @@ def _header_length(value: bytes | None) -> int | None:
     return int(value)
 
 
+plain.add("POST", _PATH, infer)
+
+
 def add_infer(app: FastAPI) -> None:
     """Put the paths before all others, and into the OpenAPI document."""
     for path in reversed(PATHS):
-        app.router.routes.insert(0, Route(path, endpoint=Infer(), methods=["POST"]))
+        app.router.routes.insert(0, Route(path, endpoint=documented(infer), methods=["POST"]))
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -51,7 +51,7 @@ def test_what_nobody_foresaw_is_an_error_like_others_and_tells_nothing(tmp_path:
             answer = await client.get("/broken")
             assert answer.status_code == 500
             assert answer.json() == {"error": "internal error; the service's log says more"}
-            assert 'kron_failures_total{reason="InternalError"} 1.0' in (await client.get("/metrics")).text
+            assert 'kron_failures_total{reason="InternalError"} 1\n' in (await client.get("/metrics")).text
 
     asyncio.run(main())
 
@@ -79,7 +79,7 @@ def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -
             assert answer.status_code == 500
             assert answer.json()["error"].startswith("onnxruntime failed: ")
             metrics = (await client.get("/metrics")).text
-            assert 'kron_predictions_total{model="breaks",outcome="error",version="1"} 1.0' in metrics
-            assert 'kron_failures_total{reason="ModelError"} 1.0' in metrics
+            assert 'nv_inference_request_failure{model="breaks",version="1",reason="BACKEND"} 1\n' in metrics
+            assert 'kron_failures_total{reason="ModelError"} 1\n' in metrics
 
     asyncio.run(main())

@@ -120,7 +120,7 @@ def test_load_reload_and_unload_of_a_repository(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)
         settings = Settings.model_validate({"models": tmp_path, "max_models": 2})
-        repository = Repository(settings, changed)
+        repository = Repository(settings, on_change=changed)
         await repository.refresh()
         first = repository.get("m")
         await repository.refresh()
