@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 
 from app.compare import Comparer
 from app.errors import KronError, Overloaded, StartupError
+from app.memory import share_one_heap
 from app.metrics import Metrics
 from app.model import Model
 from app.pool import Pool
@@ -27,6 +28,7 @@ class Service:
     """
 
     def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
+        share_one_heap()
         self.settings = settings
         self.metrics = Metrics()
         self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
