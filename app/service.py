@@ -10,6 +10,7 @@ from pathlib import Path
 from app.compare import Comparer
 from app.errors import KronError, Overloaded, StartupError
 from app.keys import read_keys
+from app.memory import share_one_heap
 from app.metrics import Metrics
 from app.model import Model
 from app.repository import Repository
@@ -34,6 +35,7 @@ class Service:
         on_loaded: Callable[["Service"], None] | None = None,
         shared: Path | None = None,
     ) -> None:
+        share_one_heap()
         self.settings = settings
         self.keys = read_keys(settings.keys) if settings.keys else []
         self.metrics = Metrics(shared)

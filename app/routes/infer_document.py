@@ -97,21 +97,30 @@ EXAMPLES: dict[str, Any] = {
 _ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 
+_PATH_EXAMPLES = {"name": "mnist-kronecker", "version": "1"}
+_ENCODING = {"type": "string", "enum": ["gzip", "deflate", "identity"]}
+_HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    (
+        "Inference-Header-Content-Length",
+        "bytes of JSON before the binary tensors; 0: the body is one tensor",
+        {"type": "integer", "minimum": 0},
+    ),
+    ("Content-Encoding", "of the request", _ENCODING),
+    ("Accept-Encoding", "of the answer", _ENCODING),
+)
+
+
 def document(path: str) -> dict[str, Any]:
     """The OpenAPI path item of an inference path."""
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        {"name": name, "in": "path", "required": True, "example": _PATH_EXAMPLES[name], "schema": {"type": "string"}}
+        for name in names
     ]
-    for header, meaning in (
-        (
-            "Inference-Header-Content-Length",
-            "bytes of JSON before binary tensors; 0: the body is the only input's data",
-        ),
-        ("Content-Encoding", "`gzip` or `deflate`"),
-        ("Accept-Encoding", "`gzip` or `deflate`"),
-    ):
-        parameters.append({"name": header, "in": "header", "description": meaning, "schema": {"type": "string"}})
+    parameters += [
+        {"name": header, "in": "header", "description": meaning, "schema": schema}
+        for header, meaning, schema in _HEADERS
+    ]
     return {
         "post": {
             "tags": ["inference"],
