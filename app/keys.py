@@ -13,6 +13,7 @@ from app.errors import StartupError
 
 MAX_KEYS = 1000
 MAX_FILE_BYTES = 256 * 1024
+_OPEN = frozenset({"/", "/docs", "/openapi.json", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+(?P<role>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
@@ -82,11 +83,9 @@ def make_key(name: str, role: Role) -> tuple[str, str]:
 
 def needed_role(method: str, path: str) -> Role | None:
     """The role that a request needs; None where nobody is asked: health, metrics, and files that hold no data."""
-    if path in {"/", "/docs", "/openapi.json", "/metrics", "/v2/health/live", "/v2/health/ready"}:
-        return None
-    if path.startswith("/static/"):
-        return None
-    if method in {"GET", "HEAD"} or path == "/v2/repository/index":
+    if method in {"GET", "HEAD"}:
+        return None if path in _OPEN or path.startswith("/static/") else Role.read
+    if path == "/v2/repository/index":
         return Role.read
     if path == "/api/predict" or (path.startswith("/v2/models/") and path.endswith("/infer")):
         return Role.predict

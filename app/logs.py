@@ -50,7 +50,7 @@ def configure_logging(settings: "Settings") -> None:
     """Everything that is logged goes to standard error, in the format that was chosen."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
     if settings.access_log:
         logging.getLogger("app.access").setLevel(logging.INFO)

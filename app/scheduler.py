@@ -161,6 +161,10 @@ class Scheduler:
         self._turns.clear()
         self._threads.close()
 
+    def join(self, seconds: float) -> bool:
+        """After `close`: whether all runs ended within that time."""
+        return self._threads.join(seconds)
+
     def _lane(self, engine: Engine) -> _Lane:
         lane = self._lanes.get(engine)
         if lane is None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import logging
 import math
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from app.service import Service
 from app.settings import Settings
 
 INTERRUPTED_SECONDS = 5
+LAST_RUN_SECONDS = 5.0  # for what runs though nobody waits for it any more
+log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -96,6 +100,11 @@ def serve(
     """
     server = Server(settings, on_ready, shared)
     server.run(sockets=[listening])
+    if not server.service.scheduler.join(LAST_RUN_SECONDS):
+        # Python would abort in the midst of a thread that runs C++.
+        log.error("a run has not ended after %g s; the process ends without it", LAST_RUN_SECONDS)
+        logging.shutdown()
+        os._exit(130 if server.interrupted else 0)
     if server.service.failure is not None:
         raise server.service.failure
     if server.interrupted:

@@ -1,6 +1,7 @@
 """The threads that run models: a fixed number, fed through one queue."""
 
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -25,6 +26,13 @@ class Threads:
         """The threads end once they have run what was submitted; this call does not wait for them."""
         for _ in self._threads:
             self._jobs.put(None)
+
+    def join(self, seconds: float) -> bool:
+        """Whether all threads ended within that time; onnxruntime cannot be interrupted."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
