@@ -98,7 +98,8 @@ def serving(models: Path, *, expected_code: int = 130, **options: object) -> Ite
     finally:
         if process.poll() is None:
             process.kill()
-            process.communicate()
+        with process:  # closes its pipes and waits for it
+            pass
 
 
 @pytest.fixture(scope="session")
