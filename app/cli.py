@@ -11,7 +11,7 @@ from app import measure_cli
 from app.errors import KronError, StartupError
 from app.settings import Settings, option
 
-COMMANDS = ("serve", "compare", "check-port")
+COMMANDS = ("serve", "compare", "selftest", "check-port")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +40,12 @@ def _run(arguments: Sequence[str]) -> int:
     options = {field: value for field in Settings.model_fields if (value := getattr(parsed, field, None)) is not None}
     settings = Settings.read(os.environ, options)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s", stream=sys.stderr)
-    commands = {"serve": _serve, "compare": measure_cli.compare, "check-port": _check_port}
+    commands = {
+        "serve": _serve,
+        "compare": measure_cli.compare,
+        "selftest": measure_cli.selftest,
+        "check-port": _check_port,
+    }
     return commands[parsed.command](settings, parsed)
 
 
@@ -54,6 +59,7 @@ def _parser() -> _Parser:
     serve = commands.add_parser("serve", help="serve every model of a folder", description="Serve a folder of models.")
     _add_options(serve, list(Settings.model_fields))
     measure_cli.add_compare(commands, _add_options)
+    measure_cli.add_selftest(commands, _add_options)
     check = commands.add_parser("check-port", help="fail if a port is taken", description="Fail if a port is taken.")
     _add_options(check, ["host", "port"])
     return parser

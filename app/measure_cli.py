@@ -1,7 +1,8 @@
-"""`kronserve compare`: parsing and printing only. What takes long to import is imported when it is needed."""
+"""The commands of `kronserve` that measure: parsing and printing only. What takes long to import is imported late."""
 
 import argparse
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,20 @@ def add_compare(commands: Any, add_options: AddOptions) -> None:  # argparse doe
     add_options(parser, _SETTINGS)
 
 
+def add_selftest(commands: Any, add_options: AddOptions) -> None:
+    """Add the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "selftest",
+        help="whether the comparison tells the truth here",
+        description="Compare models of which the truth is known; exit code 1 if something else comes out.",
+    )
+    add = parser.add_argument
+    add("--runs", type=int, default=20, metavar="N", help="comparisons of a model with itself (default: 20)")
+    add("--seconds", type=float, metavar="S", help="of timed runs in each; default: as in any comparison")
+    add("--json", action="store_true", help="print the checks as one JSON object")
+    add_options(parser, ["device", "threads", "compare_seconds", "log_level"])
+
+
 def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     """Run the command; the exit code."""
     if parsed.check is not None:
@@ -51,6 +66,24 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     report = asyncio.run(_measure(settings, parsed.names, _request(fields | {"device": device}), inputs))
     _print(report, parsed.json)
     return 0
+
+
+def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
+    """Run the command; the exit code."""
+    from app.selftest import selftest as run
+
+    if not 1 <= parsed.runs <= 1000:
+        raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
+    _request({"seconds": parsed.seconds})  # for its check
+    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=parsed.seconds, tell=_tell))
+    passed = all(check.passed for check in checks)
+    if parsed.json:
+        _print_json({"passed": passed, "checks": [check.as_dict() for check in checks]})
+    else:
+        from app.tables import print_checks
+
+        print_checks(checks)
+    return 0 if passed else 1
 
 
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
@@ -101,6 +134,10 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
                 print(f"{'WORSE' if change.worse else 'better'}: {change.sentence}")
         print(f"{len(regressions) or 'no'} regression{'s' * (len(regressions) != 1)} beyond {100 * tolerance:g} %")
     return 1 if regressions else 0
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def _request(fields: dict[str, Any]) -> "CompareRequest":

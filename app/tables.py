@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from app.card import TestMetric
 from app.compare import OnProgress
 from app.reports import ComparedModel, Report
+from app.selftest import Check
 
 
 @contextmanager
@@ -47,6 +48,14 @@ def print_report(report: Report) -> None:
     console.print(_sizes(report.models), _times(report.models), highlight=False)
     for sentence in _sentences(report):
         console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """The self-test's checks as a table on standard output."""
+    table = Table("check", "expected", "measured", "", box=SIMPLE_HEAD)
+    for check in checks:
+        table.add_row(check.name, check.expected, check.measured, "ok" if check.passed else "FAILED")
+    Console().print(table, highlight=False)
 
 
 def _sentences(report: Report) -> Iterator[str]:
