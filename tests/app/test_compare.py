@@ -85,7 +85,7 @@ def test_latency_is_ordered_and_complete(report: Report) -> None:
 
 def test_the_depths_are_kept_apart_and_each_holds_the_one_inside(report: Report) -> None:
     assert report["settings"]["depths"] == ["session", "queue", "http"]
-    assert report["settings"]["service_series"] == 3
+    assert 3 <= report["settings"]["service_series"] <= 5
     for model in report["models"]:
         assert {latency["depth"] for latency in model["latency"]} == {"session"}
         service = {(latency["depth"], latency["batch_size"]): latency for latency in model["service_latency"]}
