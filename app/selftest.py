@@ -68,9 +68,9 @@ async def selftest(
             path.write_bytes(content)
         settings = settings.model_copy(update={"models": models})
         artifacts = (await read_folder(settings)).artifacts
-        checks = [
-            await _same_twice([artifacts["one"], artifacts["two"]], settings, runs=runs, seconds=seconds, tell=tell)
-        ]
+        request = CompareRequest(batch_sizes=BATCH_SIZES, seconds=seconds, depths=list(depths))
+        twice = [artifacts["one"], artifacts["two"]]
+        checks = [await _same_twice(twice, request, settings, runs=runs, tell=tell)]
         for delay_us in DELAYS_US:
             tell(f"a delay of {delay_us} µs")
             checks += await _delayed(artifacts["one"], settings, delay_us)
