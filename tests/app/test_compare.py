@@ -36,7 +36,8 @@ def stream(client: httpx.Client, **body: Any) -> Any:
 def told(client: httpx.Client) -> list[tuple[str, Any]]:
     """All events of one comparison of the default twin and a padded model."""
     names = ["small-kronecker", "small-dense", "padded"]
-    with stream(client, models=names, batch_sizes=[1, 32], threads=1, depths=["session", "queue", "http"]) as response:
+    depths = ["session", "queue", "http"]
+    with stream(client, models=names, batch_sizes=[1, 32], threads=1, depths=depths, seconds=4) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         return list(events(response))
 
