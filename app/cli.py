@@ -1,13 +1,13 @@
 """`kronserve ...`: parsing and printing only. What takes long to import is imported when it is needed."""
 
 import argparse
-import asyncio
 import os
 import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from app import measure_cli
 from app.errors import KronError, StartupError
 from app.keys import Role, make_key
 from app.logs import configure_logging
@@ -16,9 +16,7 @@ from app.settings import NAME_PATTERN, Settings, option
 if TYPE_CHECKING:
     import socket
 
-    from app.schemas import Report
-
-COMMANDS = ("serve", "compare", "key", "check-port")
+COMMANDS = ("serve", "compare", "sweep", "selftest", "key", "check-port")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +45,14 @@ def _run(arguments: Sequence[str]) -> int:
     options = {field: value for field in Settings.model_fields if (value := getattr(parsed, field, None)) is not None}
     settings = Settings.read(os.environ, options)
     configure_logging(settings)
-    commands = {"serve": _serve, "compare": _compare, "key": _key, "check-port": _check_port}
+    commands = {
+        "serve": _serve,
+        "compare": measure_cli.compare,
+        "sweep": measure_cli.sweep,
+        "selftest": measure_cli.selftest,
+        "key": _key,
+        "check-port": _check_port,
+    }
     return commands[parsed.command](settings, parsed)
 
 
@@ -60,17 +65,9 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     serve = commands.add_parser("serve", help="serve every model of a folder", description="Serve a folder of models.")
     _add_options(serve, list(Settings.model_fields))
-    compare = commands.add_parser(
-        "compare", help="latency and memory of 2 to 6 models", description="Measure models side by side."
-    )
-    compare.add_argument("names", nargs="*", metavar="MODEL", help="names in the folder; default: the default twin")
-    compare.add_argument("--batch-sizes", default="1,32", metavar="N,N", help="batch sizes (default: 1,32)")
-    compare.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    _add_options(
-        compare,
-        ["models", "device", "threads", "twin", "max_batch", "max_models", "max_model_bytes", "load_seconds",
-         "compare_seconds", "log_level"],
-    )  # fmt: skip
+    measure_cli.add_compare(commands, _add_options)
+    measure_cli.add_sweep(commands, _add_options)
+    measure_cli.add_selftest(commands, _add_options)
     key = commands.add_parser("key", help="make an API key", description="Make an API key, and its line for --keys.")
     key.add_argument("name", metavar="NAME", help="who it is for; it stands in the log")
     key.add_argument("--role", choices=[role.name for role in Role], default="predict", help="default: predict")
@@ -136,60 +133,3 @@ def _check_port(settings: Settings, _: argparse.Namespace) -> int:
 
     listen(settings.host, settings.port).close()
     return 0
-
-
-def _compare(settings: Settings, parsed: argparse.Namespace) -> int:
-    import orjson
-
-    try:
-        batch_sizes = [int(size) for size in parsed.batch_sizes.split(",")]
-    except ValueError:
-        raise StartupError(f"--batch-sizes: got {parsed.batch_sizes!r}, expected numbers such as 1,32") from None
-    report = asyncio.run(_measure(settings, parsed.names, batch_sizes))
-    if parsed.json:
-        print(orjson.dumps(report.model_dump(mode="json"), option=orjson.OPT_INDENT_2).decode())
-    else:
-        from app.tables import print_report
-
-        print_report(report)
-    return 0
-
-
-async def _measure(settings: Settings, names: Sequence[str], batch_sizes: Sequence[int]) -> "Report":
-    """The report; progress goes to standard error."""
-    from pydantic import ValidationError
-
-    from app.artifacts import read_folder
-    from app.compare import Comparer
-    from app.repository import default_names
-    from app.schemas import CompareRequest
-    from app.settings import explain
-    from app.tables import progress_bar
-
-    try:
-        request = CompareRequest(
-            batch_sizes=list(batch_sizes),
-            device=None if settings.device == "auto" else settings.device,
-            threads=settings.threads,
-        )
-    except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        raise StartupError(f"{option(field)}: {explain(error)}") from None
-    shelf = await read_folder(settings)
-    chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)
-    for name in chosen:
-        if name not in shelf.artifacts:
-            reason = shelf.failures.get(name)
-            there = ", ".join(shelf.artifacts) or f"none; make some with `kronmodel train --out {settings.models}`"
-            raise StartupError(
-                f"{name} cannot be used: {reason}" if reason else f"model: got {name!r}, expected one of: {there}"
-            )
-    if not shelf.artifacts:
-        raise StartupError(f"no models in {settings.models}; make some with `kronmodel train --out {settings.models}`")
-    comparer = Comparer(settings)
-    with progress_bar() as progress:
-        task = comparer.start([shelf.artifacts[name] for name in chosen], request, progress)
-        try:
-            return await task
-        finally:
-            await comparer.stop()

@@ -53,6 +53,11 @@ _HISTOGRAMS = (
     ("kron_batch_rows", "Rows of a run, of several requests together.", _ROWS_BUCKETS, _ROWS, _RUN_ROWS, 1),
 )
 
+# The block of the shadow, likewise: of each role where its ns are and its buckets begin.
+_SHADOW = ("shadow", "", "")
+_SHADOW_ROWS, _SHADOW_DISAGREEMENTS = 0, 1
+_SHADOW_TIMES = {"primary": (2, 4), "shadow": (3, 4 + len(_SECONDS) + 1)}
+
 
 class Metrics:
     """What happened since the start, in this process and in those that share its folder."""
@@ -61,6 +66,7 @@ class Metrics:
         self._counters = Counters(folder)
         self._engines: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
         self._served: dict[tuple[str, str], tuple[str, int]] = {}
+        self._largest_drift = 0.0  # of this process
         self._process = CollectorRegistry()
         PlatformCollector(registry=self._process)
         if folder is None:  # of several processes, one's memory would be taken for the memory of all
@@ -108,6 +114,28 @@ class Metrics:
         """A comparison ended."""
         self._counters.block(("kron_comparisons_total", "outcome", outcome))[0] += 1
 
+    def swept(self, outcome: str) -> None:
+        """A sweep ended."""
+        self._counters.block(("kron_sweeps_total", "outcome", outcome))[0] += 1
+
+    def shadowed(self, *, rows: int, disagreements: int, largest: float, primary_us: float, shadow_us: float) -> None:
+        """A request was scored on the shadow."""
+        block = self._counters.block(_SHADOW)
+        block[_SHADOW_ROWS] += rows
+        block[_SHADOW_DISAGREEMENTS] += disagreements
+        self._largest_drift = max(self._largest_drift, largest)
+        for (total, buckets), us in zip(_SHADOW_TIMES.values(), (primary_us, shadow_us), strict=True):
+            block[total] += us * 1000
+            block[buckets + bisect_left(_NANOSECONDS, us * 1000)] += 1
+
+    def shadow_dropped(self) -> None:
+        """A sampled request was not scored: too many were waiting."""
+        self._counters.block(("kron_shadow_skipped_total", "reason", "dropped"))[0] += 1
+
+    def shadow_failed(self) -> None:
+        """A sampled request was not scored: the shadow could not be run, or answers something else."""
+        self._counters.block(("kron_shadow_skipped_total", "reason", "failed"))[0] += 1
+
     def text(self) -> bytes:
         """In Prometheus' text format."""
         return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
@@ -137,15 +165,33 @@ class Metrics:
         for name, what in (
             ("kron_failures_total", "Requests refused or failed, by the name of the error."),
             ("kron_comparisons_total", "Comparisons by outcome."),
+            ("kron_sweeps_total", "Sweeps by outcome."),
+            ("kron_shadow_skipped_total", "Requests sampled for the shadow but not scored."),
         ):
             yield from _head(name, what, "counter")
             for key, block in totals.items():
                 if key[0] == name:
                     yield f"{name}{{{_labels(**{key[1]: key[2]})}}} {_number(block[0])}"
+        if _SHADOW in totals:
+            yield from self._shadow_lines(totals[_SHADOW])
         yield from _head("kron_model_info", "1 for each served model.", "gauge")
         for (name, version), (provider, threads) in self._served.items():
             labels = _labels(model=name, provider=provider, threads=str(threads), version=version)
             yield f"kron_model_info{{{labels}}} 1"
+
+    def _shadow_lines(self, block: Sequence[float]) -> Iterator[str]:
+        yield from _head("kron_shadow_rows_total", "Rows scored on the shadow.", "counter")
+        yield f"kron_shadow_rows_total {_number(block[_SHADOW_ROWS])}"
+        yield from _head("kron_shadow_disagreements_total", "Rows that the shadow labels otherwise.", "counter")
+        yield f"kron_shadow_disagreements_total {_number(block[_SHADOW_DISAGREEMENTS])}"
+        yield from _head("kron_shadow_largest_drift", "The most that one probability or value differed.", "gauge")
+        yield f"kron_shadow_largest_drift {self._largest_drift}"
+        yield from _head("kron_shadow_compute_seconds", "Running a scored request.", "histogram")
+        for role, (total, first) in _SHADOW_TIMES.items():
+            buckets = block[first : first + len(_SECONDS) + 1]
+            yield from _histogram(
+                "kron_shadow_compute_seconds", _labels(role=role), _SECONDS, buckets, block[total] / 1e9
+            )
 
 
 def _head(name: str, what: str, kind: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from app.metrics import Metrics
 from app.model import Model
 from app.rows import to_array
 from app.scheduler import Inference, Scheduler
+from app.shadow import Shadow
 
 Rows = NDArray[np.float32]
 
@@ -25,6 +26,7 @@ async def predict(
     metrics: Metrics,
     max_batch: int,
     seconds: float,
+    shadow: Shadow | None = None,
     booleans: bool = True,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
@@ -57,6 +59,10 @@ async def predict(
             rows=len(rows), batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
         )
     results = [_result(model, runs[model.name]) for model in models]
+    if shadow is not None:
+        for model in models:
+            run = runs[model.name]
+            shadow.offer(model, arrays[model.row_shapes], run.outputs[model.head.output], run.compute_ns / 1000)
     return {"results": results, "agreement": _agreement(results)}
 
 

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from app.compare import Comparer
+from app.archive import Archive
 from app.errors import KronError, Overloaded, StartupError
+from app.jobs import Jobs
 from app.keys import read_keys
 from app.memory import share_one_heap
 from app.metrics import Metrics
@@ -16,12 +17,13 @@ from app.model import Model
 from app.repository import Repository
 from app.scheduler import Scheduler
 from app.settings import Settings
+from app.shadow import Shadow
 
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the scheduler that runs them, the comparison and the metrics.
+    """The models, the scheduler that runs them, the measuring jobs and the metrics.
 
     Args:
         settings: what it was told.
@@ -46,7 +48,8 @@ class Service:
             seconds=settings.predict_seconds,
             on_run=self.metrics.ran,
         )
-        self.comparer = Comparer(settings, shared)
+        self.jobs = Jobs(Archive.open(settings))
+        self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False
         self._repository = Repository(settings, prepare=self._prepare, on_change=self._changed)
@@ -91,6 +94,7 @@ class Service:
                     f"no models to serve in {self.settings.models}"
                     + (f": {reasons}" if reasons else f"; make one with `kronmodel train --out {self.settings.models}`")
                 )
+            self.shadow = Shadow.wanted(self.settings, repository, self.metrics)
         except StartupError as error:
             self.failure = error
         else:
@@ -129,7 +133,7 @@ class Service:
     async def drain(self) -> None:
         """Not ready any more, so that whoever can choose takes another service; requests are still answered."""
         self._draining = True
-        await self.comparer.stop()
+        await self.jobs.stop()
 
     async def stop(self) -> None:
         """End what runs, child processes included."""
@@ -137,5 +141,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._repository.close()
-        await self.comparer.stop()
+        await self.jobs.close()
         self.scheduler.close()
+        if self.shadow is not None:
+            await asyncio.to_thread(self.shadow.close)

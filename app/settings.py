@@ -74,6 +74,20 @@ class Settings(BaseModel):
         default=1, ge=0, le=600, description="from SIGTERM, which ends readiness, until connections are refused"
     )
     grace_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for accepted requests after that")
+    sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
+    reports: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="file that keeps reports, :memory: or off; default: .reports.sqlite3 in the folder of models",
+    )
+    max_reports: int = Field(default=200, ge=1, le=10_000, description="most reports kept; the oldest go")
+    shadow: str | None = Field(
+        default=None,
+        pattern=rf"{NAME_PATTERN[:-1]}={NAME_PATTERN[1:]}",
+        description="A=B: what model A answers is scored on model B too, off the request's path",
+    )
+    shadow_share: float = Field(default=0.1, gt=0, le=1, description="share of the requests scored on the shadow")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
     log_format: Literal["text", "json"] = Field(
         default="text", description="text for people, or one JSON object a line"
@@ -103,7 +117,7 @@ class Settings(BaseModel):
     def _list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("threads", "instances", "client_requests", "keys", "twin", mode="before")
+    @field_validator("threads", "instances", "client_requests", "keys", "twin", "reports", "shadow", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         return None if value == "" else value

@@ -18,6 +18,7 @@ from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
+from app.shadow import ShadowReport
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 
@@ -104,6 +105,7 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
             seconds=service.settings.predict_seconds,
+            shadow=service.shadow,
             booleans=b"true" in body or b"false" in body,
         )
     except (KronError, asyncio.CancelledError) as error:
@@ -111,6 +113,14 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             service.metrics.not_predicted(failed, type(error).__name__)
         raise
     return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+@router.get("/shadow", response_model=ShadowReport, summary="The model that is scored beside the one that answers")
+async def shadow(service: ServiceDep) -> Response:
+    """How they compare since the start; `primary` is null where shadow mode is off."""
+    found = service.shadow
+    report = ShadowReport(primary=None, shadow=None, share=0.0) if found is None else found.report()
+    return Json(report.model_dump(mode="json"))
 
 
 def _model_names(names: object) -> list[str] | None:
