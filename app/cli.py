@@ -12,7 +12,7 @@ from app.errors import KronError, StartupError
 from app.settings import Settings, option
 
 if TYPE_CHECKING:
-    from app.schemas import Report
+    from app.reports import Report
 
 COMMANDS = ("serve", "compare", "check-port")
 
@@ -123,9 +123,10 @@ async def _measure(settings: Settings, names: Sequence[str], batch_sizes: Sequen
     from pydantic import ValidationError
 
     from app.artifacts import read_folder
-    from app.compare import Comparer
+    from app.compare import check, compare, too_long
+    from app.errors import TimedOut
+    from app.reports import CompareRequest
     from app.repository import default_names
-    from app.schemas import CompareRequest
     from app.settings import explain
     from app.tables import progress_bar
 
@@ -149,10 +150,11 @@ async def _measure(settings: Settings, names: Sequence[str], batch_sizes: Sequen
             )
     if not shelf.artifacts:
         raise StartupError(f"no models in {settings.models}; make some with `kronmodel train --out {settings.models}`")
-    comparer = Comparer(settings)
+    artifacts = [shelf.artifacts[name] for name in chosen]
+    check(artifacts, request, settings)
     with progress_bar() as progress:
-        task = comparer.start([shelf.artifacts[name] for name in chosen], request, progress)
         try:
-            return await task
-        finally:
-            await comparer.stop()
+            async with asyncio.timeout(settings.compare_seconds):
+                return await compare(artifacts, request, settings, progress)
+        except TimeoutError:
+            raise TimedOut(too_long(settings)) from None

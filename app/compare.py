@@ -1,10 +1,9 @@
 """Latency and memory of several models, measured in processes of their own. No HTTP in it.
 
 One fresh process per model for memory, loading and the first run; then one process in which all models take turns, for
-latency. At most one comparison at a time, within a time limit; the processes are nice, so that serving is undisturbed.
+latency. The processes are nice, so that serving is undisturbed.
 """
 
-import asyncio
 import platform
 import time
 import uuid
@@ -20,9 +19,9 @@ from app import probe, stats
 from app.artifacts import Artifact
 from app.children import ChildError, run_child
 from app.cpus import available_cpus
-from app.errors import BadRequest, ComparisonError, Conflict, TimedOut
+from app.errors import BadRequest, ComparisonError
 from app.latency import SERIES
-from app.schemas import ComparedModel, CompareRequest, CompareSettings, Environment, Latency, Memory, Pair, Report
+from app.reports import ComparedModel, CompareRequest, CompareSettings, Environment, Latency, Memory, Pair, Report
 from app.session import ARENA, CUDA
 from app.settings import Settings
 
@@ -30,51 +29,15 @@ NICENESS = 10
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
 
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
-class Comparer:
-    """Runs one comparison at a time."""
+def check(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> None:
+    """Refuse what cannot be measured here.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._running: asyncio.Task[Report] | None = None
-
-    def start(self, artifacts: Sequence[Artifact], request: CompareRequest, progress: Progress) -> asyncio.Task[Report]:
-        """Start to compare; cancel the task to kill its processes.
-
-        Args:
-            artifacts: the models, in the order of the request.
-            request: batch sizes, device and threads.
-            progress: called with the stage, and how many of how many parts are done.
-
-        Raises:
-            BadRequest: something in the request cannot be measured here.
-            Conflict: another comparison runs.
-            From the task: ComparisonError, BadRequest, TimedOut.
-        """
-        _check(request, artifacts, self._settings)
-        if self._running is not None and not self._running.done():
-            raise Conflict("another comparison is running; try again later")
-        self._running = asyncio.create_task(self._run(artifacts, request, progress))
-        return self._running
-
-    async def stop(self) -> None:
-        """End the running comparison, if there is one."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
-
-    async def _run(self, artifacts: Sequence[Artifact], request: CompareRequest, progress: Progress) -> Report:
-        limit = self._settings.compare_seconds
-        try:
-            async with asyncio.timeout(limit):
-                return await _measure(artifacts, request, self._settings, progress)
-        except TimeoutError:
-            raise TimedOut(f"the comparison took longer than {limit:g} s (KRON_COMPARE_SECONDS)") from None
-
-
-def _check(request: CompareRequest, artifacts: Sequence[Artifact], settings: Settings) -> None:
+    Raises:
+        BadRequest: with what was got and what was expected.
+    """
     names = [artifact.name for artifact in artifacts]
     if not 2 <= len(names) <= 6 or len(set(names)) < len(names):
         raise BadRequest(f"models: got {', '.join(names) or 'none'}, expected 2 to 6 different ones")
@@ -92,9 +55,27 @@ def _check(request: CompareRequest, artifacts: Sequence[Artifact], settings: Set
         raise BadRequest(f"device: got 'cuda', expected a device of one of: {', '.join(available)}")
 
 
-async def _measure(
-    artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings, progress: Progress
+async def compare(
+    artifacts: Sequence[Artifact],
+    request: CompareRequest,
+    settings: Settings,
+    progress: OnProgress,
+    *,
+    report_id: str | None = None,
 ) -> Report:
+    """Measure; cancel it to kill its processes. There is no time limit in it.
+
+    Args:
+        artifacts: the models, in the order of the request, as `check` has found them good.
+        request: batch sizes, device and threads.
+        settings: what the service was told.
+        progress: called with the stage, and how many of how many parts are done.
+        report_id: of the report; by default a new one.
+
+    Raises:
+        ComparisonError: a measuring process failed.
+        BadRequest: a model does not do what was asked for.
+    """
     started, start = datetime.now(UTC), time.perf_counter()
     sizes = request.batch_sizes
     device = request.device or settings.device
@@ -131,7 +112,7 @@ async def _measure(
     ]
     progress("done", total, total)
     return Report(
-        id=uuid.uuid4().hex,
+        id=report_id or uuid.uuid4().hex,
         created=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - start, 2),
         environment=_environment(compared[0].provider, threads),
@@ -170,6 +151,11 @@ async def _probe(job: Mapping[str, object], on_progress: Callable[[str, int], No
         raise BadRequest(answers[0]["refused"])
     result: dict[str, Any] = answers[0]["result"]
     return result
+
+
+def too_long(settings: Settings) -> str:
+    """What to say of a comparison that took longer than it may."""
+    return f"the comparison took longer than {settings.compare_seconds:g} s (KRON_COMPARE_SECONDS)"
 
 
 def _compared(artifact: Artifact, own: Mapping[str, Any], latencies: Sequence[Mapping[str, Any]]) -> ComparedModel:

@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
         self.interrupted = self.interrupted or sig == signal.SIGINT
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.service.comparer.stop()))
+            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.service.jobs.stop()))
 
     def _loaded(self, service: Service) -> None:
         if service.failure is not None:

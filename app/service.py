@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from app.compare import Comparer
+from app.archive import Archive
 from app.errors import Overloaded, StartupError
+from app.jobs import Jobs
 from app.metrics import Metrics
 from app.pool import Pool
 from app.repository import Repository
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the threads that run them, the comparison and the metrics.
+    """The models, the threads that run them, the measuring jobs and the metrics.
 
     Args:
         settings: what it was told.
@@ -26,7 +27,7 @@ class Service:
         self.settings = settings
         self.metrics = Metrics()
         self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
-        self.comparer = Comparer(settings)
+        self.jobs = Jobs(Archive.open(settings))
         self.failure: StartupError | None = None
         self._repository: Repository | None = None
         self._on_loaded = on_loaded
@@ -79,5 +80,5 @@ class Service:
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait([self._loading])
-        await self.comparer.stop()
+        await self.jobs.close()
         self.pool.close()

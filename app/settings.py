@@ -42,6 +42,13 @@ class Settings(BaseModel):
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
+    reports: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        description="file that keeps reports, :memory: or off; default: .reports.sqlite3 in the folder of models",
+    )
+    max_reports: int = Field(default=200, ge=1, le=10_000, description="most reports kept; the oldest go")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
 
     @property
@@ -54,7 +61,7 @@ class Settings(BaseModel):
         """Threads of one prediction."""
         return self.threads or threads_each(self.workers_used)
 
-    @field_validator("threads", "workers", "twin", mode="before")
+    @field_validator("threads", "workers", "twin", "reports", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         return None if value == "" else value

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from app.card import TestMetric
-from app.compare import Progress as OnProgress
-from app.schemas import ComparedModel, Report
+from app.compare import OnProgress
+from app.reports import ComparedModel, Report
 
 
 @contextmanager

@@ -1,22 +1,23 @@
 """Comparisons: as one JSON answer, or as a stream of events with the progress on the way."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
-from app.errors import BadRequest, KronError, Overloaded
+from app.compare import check, compare, too_long
+from app.errors import BadRequest
+from app.jobs import Job, outcome, result
+from app.reports import CompareRequest, Comparison, ComparisonList, Report
 from app.responses import Json, read_object
+from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.routes.state import ERRORS, ServiceDep
-from app.schemas import CompareRequest, Report
 from app.service import Service
 from app.settings import explain
 
 router = APIRouter(prefix="/api", tags=["comparison"], responses=ERRORS)
+add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison)
 
 _KEYS = frozenset(CompareRequest.model_fields)
 
@@ -27,8 +28,9 @@ _KEYS = frozenset(CompareRequest.model_fields)
     summary="Compare models",
     responses={
         200: {
-            "description": "The report; with `Accept: text/event-stream`, events `progress`, then `report` or `error`.",
-            "content": {"text/event-stream": {}},
+            "description": "The report; with `Accept: text/event-stream`, events `started` with the id, `progress`, "
+            "then `report` or `error`.",
+            "content": {EVENTS: {}},
         }
     },
     openapi_extra={
@@ -54,8 +56,12 @@ _KEYS = frozenset(CompareRequest.model_fields)
         }
     },
 )
-async def compare(service: ServiceDep, request: Request) -> Response:
-    """Measure memory and latency of 2 to 6 models in processes of their own. One comparison at a time."""
+async def post_comparison(service: ServiceDep, request: Request) -> Response:
+    """Measure memory and latency of 2 to 6 models in processes of their own. One measurement at a time.
+
+    A client that hangs up on the events leaves the comparison running: its id is in the first of them, and `DELETE`
+    ends it. One that hangs up on the plain answer, whose id it has not seen, ends it.
+    """
     body = await read_object(request, _KEYS)
     try:
         wanted = CompareRequest.model_validate(body)
@@ -63,32 +69,44 @@ async def compare(service: ServiceDep, request: Request) -> Response:
         first = error.errors()[0]["loc"]
         place = str(first[0]) + "".join(f"[{part}]" for part in first[1:])
         raise BadRequest(f"{place}: {explain(error)}") from None
+    job = await _start(service, wanted)
+    if EVENTS in request.headers.get("accept", ""):
+        job.task.add_done_callback(lambda done: _count_failure(service, outcome(done)))
+        return stream(job.follow())
+    return await _answer(service, job, request)
+
+
+async def _start(service: Service, wanted: CompareRequest) -> Job:
+    settings = service.settings
     artifacts = [model.artifact for model in service.repository.choose(wanted.models)]
-    streamed = "text/event-stream" in request.headers.get("accept", "")
-    events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    check(artifacts, wanted, settings)
+    names = [artifact.name for artifact in artifacts]
 
-    def progress(stage: str, done: int, total: int) -> None:
-        if streamed:
-            events.put_nowait({"stage": stage, "done": done, "total": total})
+    async def work(job: Job) -> Report:
+        return await compare(artifacts, wanted, settings, job.progress, report_id=job.id)
 
-    task = service.comparer.start(artifacts, wanted, progress)
-    task.add_done_callback(lambda done: service.metrics.compared(_outcome(done)))
-    if streamed:
-        task.add_done_callback(lambda _: events.put_nowait(None))
-        return StreamingResponse(_stream(task, events, service), media_type="text/event-stream")
-    return await _answer(task, request)
+    job = await service.jobs.start(
+        "comparison",
+        ", ".join(names),
+        wanted.model_dump(mode="json") | {"models": names},
+        work,
+        seconds=settings.compare_seconds,
+        too_long=too_long(settings),
+    )
+    job.task.add_done_callback(lambda done: service.metrics.compared(outcome(done)))
+    return job
 
 
-async def _answer(task: asyncio.Task[Report], request: Request) -> Response:
+async def _answer(service: Service, job: Job, request: Request) -> Response:
     """The report; where the client does not wait for it, the comparison ends too."""
     gone = asyncio.create_task(_disconnected(request))
     try:
-        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        await asyncio.wait([job.task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not job.task.done():
+            await service.jobs.cancel("comparison", job.id)
             return Response(status_code=499)  # nobody reads it
-        return Json(_report(task).model_dump(mode="json"))
+        return Json(result(job.task).model_dump(mode="json"))
     finally:
-        task.cancel()
         gone.cancel()
 
 
@@ -97,34 +115,6 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _stream(
-    task: asyncio.Task[Report], events: asyncio.Queue[dict[str, Any] | None], service: Service
-) -> AsyncIterator[bytes]:
-    try:
-        while (event := await events.get()) is not None:
-            yield _event("progress", event)
-        try:
-            yield _event("report", _report(task).model_dump(mode="json"))
-        except KronError as error:
-            service.metrics.failed(type(error).__name__)
-            yield _event("error", {"error": str(error)})
-    finally:
-        task.cancel()
-
-
-def _report(task: asyncio.Task[Report]) -> Report:
-    """The result of a finished task."""
-    if task.cancelled():
-        raise Overloaded("the comparison was stopped: the service is shutting down")
-    return task.result()
-
-
-def _event(name: str, data: object) -> bytes:
-    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
-
-
-def _outcome(task: asyncio.Task[Report]) -> str:
-    if task.cancelled():
-        return "cancelled"
-    error = task.exception()
-    return "ok" if error is None else type(error).__name__
+def _count_failure(service: Service, how: str) -> None:
+    if how not in {"ok", "cancelled"}:
+        service.metrics.failed(how)

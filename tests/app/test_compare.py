@@ -49,8 +49,8 @@ def report(told: list[tuple[str, Any]]) -> Report:
 
 def test_progress_counts_up_to_the_report(told: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in told]
-    assert names == ["progress"] * (len(told) - 1) + ["report"]
-    progress = [data for _, data in told[:-1]]
+    assert names == ["started"] + ["progress"] * (len(told) - 2) + ["report"]
+    progress = [data for _, data in told[1:-1]]
     assert progress[0]["stage"] == "memory small-kronecker"
     assert [step["done"] for step in progress] == sorted(step["done"] for step in progress)
     assert progress[-1]["done"] == progress[-1]["total"]
@@ -186,15 +186,17 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
     client = server.client
     with stream(client, models=["plain", "heavy"], batch_sizes=[1, 64]) as response:
         incoming = events(response)
-        assert next(incoming)[0] == "progress"
+        name, started = next(incoming)
+        assert name == "started"
         answer = client.post("/api/compare", json={})
         assert answer.status_code == 409
-        assert answer.json() == {"error": "another comparison is running; try again later"}
+        assert answer.json() == {"error": "another comparison or sweep is running; try again later"}
         assert int(answer.headers["Retry-After"]) > 0
         for _ in range(20):
             assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
         assert server.children()  # all that was answered while it ran
-    server.wait_until_childless()  # the client has left before the end
+        assert client.delete(f"/api/comparisons/{started['id']}").status_code == 204
+        assert not server.children()
 
 
 def test_a_client_that_leaves_ends_its_comparison(server: Serving) -> None:

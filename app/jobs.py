@@ -1,0 +1,345 @@
+"""Measuring jobs: one at a time, followed by any number of clients, kept when they end."""
+
+import asyncio
+import logging
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+import orjson
+
+from app.archive import Archive, Kind
+from app.errors import Conflict, KronError, NotFound, Overloaded, TimedOut
+from app.reports import JobSummary, Progress
+
+KEEP_ALIVE_SECONDS = 15
+BEAT_SECONDS = 1.0  # between looks at what other processes see and want
+POLL_SECONDS = 0.5  # between looks at what another process does
+
+Event = tuple[str, bytes]  # name and JSON
+ENDS = frozenset({"report", "error"})
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Result(Protocol):
+    """What a job ends with."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        ...
+
+    @property
+    def headline(self) -> str:
+        """Its first sentence."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """As what JSON is made of."""
+        ...
+
+
+class Job:
+    """One running job, as those see it who do the work and those who watch."""
+
+    def __init__(self, kind: Kind, title: str, request: Mapping[str, Any]) -> None:
+        self.id = uuid.uuid4().hex
+        self.kind = kind
+        self.created = datetime.now(UTC).isoformat(timespec="seconds")
+        self.cancelled = False  # by a client, not by the end of the service
+        self.task: asyncio.Task[Result]
+        self._title = title
+        self._request = dict(request)
+        self._progress: Progress | None = None
+        self._lasting: list[Event] = []
+        self._last: Event | None = None
+        self._followers: set[asyncio.Queue[Event]] = set()
+
+    @property
+    def summary(self) -> JobSummary:
+        """What lists say of it."""
+        return JobSummary(
+            id=self.id,
+            kind=self.kind,
+            status="running",
+            created=self.created,
+            title=self._title,
+            request=self._request,
+            progress=self._progress,
+        )
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Tell how far it is."""
+        self._progress = Progress(stage=stage, done=done, total=total)
+        self._send(_progress(self._progress))
+
+    def publish(self, name: str, data: object) -> None:
+        """Tell something that those who come later have to know too."""
+        self._lasting.append((name, orjson.dumps(data)))
+        self._send(self._lasting[-1])
+
+    def end(self, last: Event) -> None:
+        """Tell how it ended, and nothing more."""
+        self._last = last
+        self._send(last)
+
+    async def follow(self) -> AsyncIterator[Event | None]:
+        """All that lasts, the last progress, then what happens until the end; None where nothing did for a while."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._followers.add(queue)
+        try:
+            yield _started(self.summary)
+            for event in list(self._lasting):
+                yield event
+            if self._last is not None:
+                yield self._last
+                return
+            if self._progress is not None and queue.empty():
+                yield _progress(self._progress)
+            while True:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        event = await queue.get()
+                except TimeoutError:
+                    yield None
+                    continue
+                yield event
+                if event[0] in ENDS:
+                    return
+        finally:
+            self._followers.discard(queue)
+
+    def _send(self, event: Event) -> None:
+        for queue in self._followers:
+            queue.put_nowait(event)
+
+
+Work = Callable[[Job], Awaitable[Result]]
+
+
+class Jobs:
+    """The one job that may run here, and all that are kept."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._running: Job | None = None
+
+    async def start(
+        self, kind: Kind, title: str, request: Mapping[str, Any], work: Work, *, seconds: float, too_long: str
+    ) -> Job:
+        """Start to measure.
+
+        Args:
+            kind: what it is.
+            title: what people call it.
+            request: what was asked for, as JSON.
+            work: measures, and tells the job how far it is.
+            seconds: the longest time it may take.
+            too_long: what to say when it took longer.
+
+        Raises:
+            Conflict: another one runs, here or in another process.
+        """
+        turn = ExitStack()
+        turn.enter_context(self._archive.turn())
+        job = Job(kind, title, request)
+        try:
+            await self._kept(self._archive.add, job.summary)
+        except asyncio.CancelledError:
+            turn.close()
+            raise
+        self._running = job
+        job.task = asyncio.create_task(self._run(job, work, seconds, too_long))
+        job.task.add_done_callback(lambda _: turn.close())
+        await asyncio.sleep(0)  # a task that is cancelled before its first step would not tell anybody
+        return job
+
+    async def cancel(self, kind: Kind, job_id: str) -> None:
+        """End a running job, wherever it runs, or delete a kept one.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: the process that runs it does not answer.
+        """
+        if self._here(kind, job_id) is None:
+            await self._cancel_elsewhere(kind, job_id)
+            return
+        await self._stop(cancelled=True)
+
+    async def stop(self) -> None:
+        """End the running job, if there is one: the service ends."""
+        await self._stop(cancelled=False)
+
+    async def close(self) -> None:
+        """End what runs and close the archive."""
+        await self.stop()
+        self._archive.close()
+
+    async def get(self, kind: Kind, job_id: str) -> JobSummary:
+        """One job.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        job = self._here(kind, job_id)
+        summary = job.summary if job else await asyncio.to_thread(self._archive.get, kind, job_id)
+        if summary is None:
+            raise NotFound(f"no {kind} of the id {job_id[:100]!r}; it may have been deleted")
+        return summary
+
+    async def report(self, job_id: str) -> bytes | None:
+        """The JSON of a finished job's report."""
+        return await asyncio.to_thread(self._archive.report, job_id)
+
+    async def list(self, kind: Kind, *, limit: int, offset: int) -> tuple[int, Sequence[JobSummary]]:
+        """How many there are, and a part of them, the newest first."""
+        total, jobs = await asyncio.to_thread(self._archive.list, kind, limit=limit, offset=offset)
+        return total, [here.summary if (here := self._here(kind, job.id)) else job for job in jobs]
+
+    async def follow(self, kind: Kind, job_id: str) -> AsyncIterator[Event | None]:
+        """The events of a running or ended job, the first one `started`, the last one `report` or `error`.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        job = self._here(kind, job_id)
+        if job is not None:
+            return job.follow()
+        return self._follow_elsewhere(await self.get(kind, job_id))
+
+    async def _run(self, job: Job, work: Work, seconds: float, too_long: str) -> Result:
+        beat = asyncio.create_task(self._beat(job))
+        last = _error("internal error; the service's log says more")
+        try:
+            async with asyncio.timeout(seconds):
+                result = await work(job)
+            report = orjson.dumps(result.model_dump(mode="json"))
+            last = ("report", report)
+            await self._kept(
+                self._archive.done, job.id, report, seconds=round(result.seconds, 2), headline=result.headline
+            )
+            return result
+        except TimeoutError:
+            last = await self._fail(job, too_long)
+            raise TimedOut(too_long) from None
+        except KronError as error:
+            last = await self._fail(job, str(error))
+            raise
+        except asyncio.CancelledError:
+            if job.cancelled:
+                last = _error(f"the {job.kind} was cancelled")
+                await self._kept(self._archive.delete, job.id)
+            else:
+                last = await self._fail(job, f"the {job.kind} was stopped: the service is shutting down")
+            raise
+        finally:
+            beat.cancel()
+            self._running = None
+            job.end(last)
+
+    async def _fail(self, job: Job, reason: str) -> Event:
+        await self._kept(self._archive.failed, job.id, reason)
+        return _error(reason)
+
+    async def _beat(self, job: Job) -> None:
+        """Let other processes see how far the job is, and end it when one of them wants that."""
+        told: Progress | None = None
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            progress = job.summary.progress
+            if await self._kept(self._archive.progress, job.id, None if progress == told else progress):
+                job.cancelled = True
+                job.task.cancel()
+                return
+            told = progress
+
+    async def _kept(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Call the archive; a full disk is no reason not to measure."""
+        try:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        except sqlite3.Error as error:
+            log.error("reports cannot be kept: %s", error)
+            return None
+
+    async def _stop(self, *, cancelled: bool) -> None:
+        job = self._running
+        if job is not None:
+            job.cancelled = cancelled
+            job.task.cancel()
+            await asyncio.wait([job.task])
+
+    async def _cancel_elsewhere(self, kind: Kind, job_id: str) -> None:
+        if (await self.get(kind, job_id)).status != "running":
+            await asyncio.to_thread(self._archive.delete, job_id)
+            return
+        await asyncio.to_thread(self._archive.ask_to_cancel, job_id)
+        for _ in range(20):
+            await asyncio.sleep(POLL_SECONDS)
+            if await asyncio.to_thread(self._archive.get, kind, job_id) is None:
+                return
+        raise Conflict(f"the process that runs this {kind} has not ended it yet; try again later")
+
+    async def _follow_elsewhere(self, job: JobSummary) -> AsyncIterator[Event | None]:
+        """As `Job.follow`, by what the process that runs it tells the archive."""
+        yield _started(job)
+        silent = 0.0
+        found: JobSummary | None = job
+        while found is not None and found.status == "running":
+            if found.progress is not None and (silent == 0 or found.progress != job.progress):
+                job, silent = found, 0.0
+                yield _progress(found.progress)
+            await asyncio.sleep(POLL_SECONDS)
+            silent += POLL_SECONDS
+            if silent >= KEEP_ALIVE_SECONDS:
+                silent = POLL_SECONDS
+                yield None
+            found = await asyncio.to_thread(self._archive.get, job.kind, job.id)
+        report = await self.report(job.id)
+        if found is None:
+            yield _error(f"the {job.kind} was cancelled")
+        elif report is None:
+            yield _error(found.error or "it was deleted")
+        else:
+            yield "report", report
+
+    def _here(self, kind: Kind, job_id: str) -> Job | None:
+        """The running job of this process, if it is that one."""
+        job = self._running
+        return job if job is not None and (job.kind, job.id) == (kind, job_id) else None
+
+
+def outcome(task: "asyncio.Task[Result]") -> str:
+    """One word for how a job ended."""
+    if task.cancelled():
+        return "cancelled"
+    error = task.exception()
+    return "ok" if error is None else type(error).__name__
+
+
+def result(task: "asyncio.Task[Result]") -> Result:
+    """What a finished job gave.
+
+    Raises:
+        KronError: it failed, or was stopped.
+    """
+    if task.cancelled():
+        raise Overloaded("the measurement was stopped")
+    return task.result()
+
+
+def _started(job: JobSummary) -> Event:
+    return "started", job.model_dump_json().encode()
+
+
+def _progress(progress: Progress) -> Event:
+    return "progress", progress.model_dump_json().encode()
+
+
+def _error(message: str) -> Event:
+    return "error", orjson.dumps({"error": message})

@@ -1,0 +1,201 @@
+"""Comparisons that are kept, followed from elsewhere, cancelled and survived."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.archive import INTERRUPTED, Archive
+from app.errors import Conflict, StartupError
+from app.reports import JobSummary, Progress
+from app.settings import Settings
+from tests.app.conftest import Serving, is_alive, serving, wait_until
+from tests.app.graphs import classifier, publish, weights
+from tests.app.test_compare import events, stream
+
+SLOW: dict[str, Any] = {"models": ["plain", "heavy"], "batch_sizes": [1, 64]}
+
+
+def summary(number: int) -> JobSummary:
+    return JobSummary(
+        id=f"{number:032x}", kind="comparison", status="running", created="now", title=f"number {number}", request={"n": 1}
+    )  # fmt: skip
+
+
+def comparisons(client: httpx.Client, **query: int) -> Any:
+    answer = client.get("/api/comparisons", params=query)
+    assert answer.status_code == 200
+    return answer.json()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    for name, width in (("one", 5), ("two", 50)):
+        publish(folder, name, classifier(weights([6, width, 3])))
+    return folder
+
+
+def test_reports_are_kept_listed_downloaded_and_deleted_across_a_restart(small: Path) -> None:
+    with serving(small) as server:
+        first = server.client.post("/api/compare", json={"batch_sizes": [3], "models": ["one", "two"]}).json()
+        second = server.client.post("/api/compare", json={"batch_sizes": [1], "models": ["two", "one"]}).json()
+    with serving(small) as server:
+        client = server.client
+        listed = comparisons(client)
+        assert listed["total"] == 2
+        assert [job["id"] for job in listed["comparisons"]] == [second["id"], first["id"]]
+        assert comparisons(client, limit=1, offset=1)["comparisons"] == listed["comparisons"][1:]
+        job = listed["comparisons"][1]
+        assert (job["status"], job["title"], job["error"], job["progress"]) == ("done", "one, two", None, None)
+        assert job["request"]["batch_sizes"] == [3]
+        assert job["headline"] == first["pairs"][0]["sentence"]
+        place = f"/api/comparisons/{first['id']}"
+        assert client.get(place).json() == job | {"report": first}
+        file = client.get(place, params={"download": 1})
+        assert file.json() == first
+        assert file.headers["content-disposition"] == (
+            f'attachment; filename="kronmodel-comparison-{first["id"]}.json"'
+        )
+        with client.stream("GET", f"{place}/events") as response:
+            assert [name for name, _ in events(response)] == ["started", "report"]
+        assert client.delete(place).status_code == 204
+        for gone in (client.get(place), client.delete(place), client.get(f"{place}/events")):
+            assert gone.status_code == 404
+            assert gone.json()["error"].startswith(f"no comparison of the id '{first['id']}'")
+        assert comparisons(client)["total"] == 1
+
+
+def test_a_comparison_goes_on_when_its_follower_hangs_up_and_can_be_followed_again(server: Serving) -> None:
+    client = server.client
+    with stream(client, **SLOW) as response:
+        name, started = next(incoming := events(response))
+        assert (name, started["status"], started["title"]) == ("started", "running", "plain, heavy")
+        assert next(incoming)[0] == "progress"
+    place = f"/api/comparisons/{started['id']}"
+    assert wait_until(server.children)
+    assert comparisons(client)["comparisons"][0]["status"] == "running"
+    running = client.get(place).json()
+    assert running["report"] is None
+    assert running["progress"]["total"] > 0
+    assert client.get(place, params={"download": 1}).status_code == 409
+    with client.stream("GET", f"{place}/events") as response, client.stream("GET", f"{place}/events") as other:
+        followers = [events(response), events(other)]
+        for follower in followers:
+            assert next(follower)[1]["id"] == started["id"]
+            assert next(follower)[0] == "progress"
+        assert client.delete(place).status_code == 204
+        assert not server.children()
+        for follower in followers:
+            assert list(follower)[-1] == ("error", {"error": "the comparison was cancelled"})
+    assert client.get(place).status_code == 404
+
+
+def test_two_services_on_one_folder_take_turns_follow_and_cancel_each_other(models: Path, tmp_path: Path) -> None:
+    reports = tmp_path / "reports.sqlite3"
+    with serving(models, reports=reports) as one, serving(models, reports=reports) as two:
+        with stream(one.client, **SLOW) as response:
+            incoming = events(response)
+            started = next(incoming)[1]
+            place = f"/api/comparisons/{started['id']}"
+            answer = two.client.post("/api/compare", json={"models": ["plain", "padded"]})
+            assert answer.status_code == 409
+            assert answer.json() == {"error": "another process measures on these models; try again later"}
+            assert comparisons(two.client)["comparisons"][0]["status"] == "running"
+            with two.client.stream("GET", f"{place}/events") as distant:
+                abroad = events(distant)
+                assert next(abroad)[0] == "started"
+                assert next(abroad)[0] == "progress"
+                assert two.client.delete(place).status_code == 204
+                assert list(abroad)[-1] == ("error", {"error": "the comparison was cancelled"})
+            assert list(incoming)[-1] == ("error", {"error": "the comparison was cancelled"})
+        one.wait_until_childless()
+
+
+def test_a_comparison_whose_service_was_killed_is_marked_failed(models: Path, tmp_path: Path) -> None:
+    reports = tmp_path / "reports.sqlite3"
+    with serving(models, reports=reports, expected_code=-9) as server, stream(server.client, **SLOW) as response:
+        started = next(incoming := events(response))[1]
+        next(incoming)
+        children = wait_until(server.children)
+        server.process.kill()
+        wait_until(lambda: not any(is_alive(child) for child in children))
+    with serving(models, reports=reports) as server:
+        job = server.client.get(f"/api/comparisons/{started['id']}").json()
+        assert (job["status"], job["error"], job["report"]) == ("failed", INTERRUPTED, None)
+        with server.client.stream("GET", f"/api/comparisons/{started['id']}/events") as response:
+            assert list(events(response))[-1] == ("error", {"error": INTERRUPTED})
+
+
+def test_a_failed_comparison_is_kept_with_its_reason(tmp_path: Path) -> None:
+    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=1))
+    publish(tmp_path, "good", classifier(weights([6, 3])))
+    with serving(tmp_path) as server:
+        answer = server.client.post("/api/compare", json={"models": ["good", "fixed"], "batch_sizes": [2]})
+        assert answer.status_code == 400
+        (job,) = comparisons(server.client)["comparisons"]
+        assert (job["status"], job["error"]) == ("failed", answer.json()["error"])
+
+
+def test_reports_can_be_switched_off(small: Path) -> None:
+    with serving(small, reports="off") as server:
+        for sizes in ([1], [2]):
+            report = server.client.post("/api/compare", json={"models": ["one", "two"], "batch_sizes": sizes}).json()
+        listed = comparisons(server.client)
+        assert [job["id"] for job in listed["comparisons"]] == [report["id"]]
+    assert [path.name for path in small.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"offset": -1}, {"limit": "many"}])
+def test_bad_queries_are_400(client: httpx.Client, query: dict[str, Any]) -> None:
+    answer = client.get("/api/comparisons", params=query)
+    assert answer.status_code == 400
+    assert "got" in answer.json()["error"]
+
+
+def test_the_archive_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(":memory:", keep=3)
+    for number in range(6):
+        archive.add(summary(number))
+        archive.done(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
+    total, jobs = archive.list("comparison", limit=10, offset=0)
+    assert total == 3
+    assert [job.title for job in jobs] == ["number 5", "number 4", "number 3"]
+    monkeypatch.setattr("app.archive.MAX_BYTES", 25)
+    archive.add(summary(6))
+    archive.done(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
+    assert [job.title for job in archive.list("comparison", limit=10, offset=0)[1]] == ["number 6", "number 5"]
+
+
+def test_the_archive_keeps_what_it_was_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.sqlite3")
+    archive = Archive(path, keep=5)
+    with archive.turn():
+        archive.add(summary(1))
+        assert archive.progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
+        other = Archive(path, keep=5)
+        found = other.get("comparison", summary(1).id)
+        assert found is not None
+        assert found.progress == Progress(stage="s", done=1, total=4)
+        assert other.get("sweep", summary(1).id) is None
+        with pytest.raises(Conflict), other.turn():
+            pass
+        other.ask_to_cancel(summary(1).id)
+        assert archive.progress(summary(1).id, None) is True
+
+
+def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "text").write_text("not a database, and longer than the header of one would be" * 10)
+    newer = tmp_path / "newer"
+    with sqlite3.connect(newer) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for path in (tmp_path / "text", tmp_path / "none" / "x", newer, tmp_path):
+        with pytest.raises(StartupError, match=r"^--reports \(KRON_REPORTS\): .* cannot be used: "):
+            Archive.open(Settings(models=tmp_path, reports=str(path)))
+    (tmp_path / ".reports.sqlite3").write_text("not a database either, but nobody asked for this file" * 10)
+    archive = Archive.open(Settings(models=tmp_path))
+    archive.add(summary(1))
+    assert "reports are kept in memory only" in caplog.text
