@@ -8,14 +8,15 @@ import * as api from "./api.js";
 
 export class Catalog {
   /** @type {ModelInfo[]} */
-  models = [];
+  models = []; // twins side by side, the Kronecker network first
   /** @type {string[]} names of those that answer unless others are asked for */
   defaults = [];
 
   /** Fetches the list; throws what the API throws. */
   async load() {
     const list = await api.models();
-    this.models = [...list.models].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+    const key = (/** @type {ModelInfo} */ { name, card }) => `${card?.twin ?? name} ${card?.role === "kronecker" ? 0 : 1} ${name}`;
+    this.models = [...list.models].sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }));
     this.defaults = list.default;
   }
 

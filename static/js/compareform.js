@@ -24,7 +24,7 @@ export class CompareForm {
     this.picker = new ModelPicker("Models, two to six", MOST);
     this.batches = textInput("1, 32");
     this.threads = textInput("", "as served");
-    this.seconds = textInput("", "by itself");
+    this.seconds = textInput("", "automatic");
     this.depths = DEPTHS.map(([value, name]) => ({ value, name, input: h("input", { type: "checkbox", value, checked: true }) }));
     this.inputs = h("input", { type: "file", accept: ".npy,.npz,.csv" });
     this.labels = h("input", { type: "file", accept: ".npy,.csv" });

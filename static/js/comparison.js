@@ -5,7 +5,7 @@ import { showIntervals } from "./charts/intervals.js";
 import { h } from "./dom.js";
 import { MEMORY, TIME, bytes, count, digits, duration, memory, times, unitFor } from "./format.js";
 import { shortName, tone } from "./models.js";
-import { qualityPanel } from "./quality.js";
+import { confusionPanel, qualityPanel } from "./quality.js";
 import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, pairTable, ranOn, reportTable } from "./report.js";
 
 /**
@@ -21,8 +21,12 @@ import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latency
  */
 const panel = (title, note, ...children) => h("section", { class: "panel" }, h("h2", {}, title), note && h("p", { class: "muted" }, note), ...children);
 
-/** @param {HTMLElement} table */
-const scrolling = (table, label = "All figures") => h("div", { class: "table", tabindex: 0, role: "region", "aria-label": label }, table);
+/**
+ * A long table, folded away: the pictures tell its main part.
+ * @param {string} title
+ * @param {HTMLElement} table
+ */
+const folded = (title, table) => h("details", { class: "panel" }, h("summary", {}, h("h2", {}, title)), h("div", { class: "table", tabindex: 0, role: "region", "aria-label": title }, table));
 
 /**
  * @param {Measured[]} models
@@ -144,8 +148,9 @@ export class ComparisonPage {
           h("div", { class: "depths" }, ...depths(models).map((depth) => latencyChart(models, depth))),
         ),
         h("div", { class: "panels" }, expectationPanel(report), memoryPanel(report), filePanel(report), quality ? qualityPanel(quality, models) : null),
-        scrolling(reportTable(report)),
-        models.length > 2 ? scrolling(pairTable(report), "All pairs") : null,
+        quality ? confusionPanel(quality, models) : null,
+        folded("All figures", reportTable(report)),
+        models.length > 2 ? folded("All pairs", pairTable(report)) : null,
         panel("What it ran on", "", ranOn(report)),
       ].filter((each) => each !== null),
     );

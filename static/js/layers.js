@@ -39,7 +39,7 @@ function drawing(layer, scale) {
   return s(
     "svg",
     { width: Math.ceil(width), height: Math.ceil(height), viewBox: `-1 -1 ${Math.ceil(width)} ${Math.ceil(height)}`, "aria-hidden": "true" },
-    ghost.width > 0 && s("rect", { class: "ghost", x: 0, y: 0, width: ghost.width, height: ghost.height }),
+    ghost.width > 0 && s("rect", { class: `ghost${ghost.width < 12 ? " thin" : ""}`, x: 0, y: 0, width: ghost.width, height: ghost.height }),
     ...drawn.parts.map((part) =>
       s("rect", { class: part.bias ? "bias" : "weight", x: start + part.x * scale, y: part.y * scale, width: Math.max(1, part.width * scale), height: Math.max(1, part.height * scale) }),
     ),

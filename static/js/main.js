@@ -9,6 +9,7 @@ const app = { connection: new Connection(byId("gone", HTMLElement)), catalog: ne
 const router = new Router(app, byId("main", HTMLElement), byId("navigation", HTMLElement), {
   try: () => import("./views/try.js"),
   compare: () => import("./views/compare.js"),
+  sweep: () => import("./views/sweep.js"),
   models: () => import("./views/models.js"),
   live: () => import("./views/live.js"),
 });

@@ -23,7 +23,7 @@ function confusionTable({ model, confusion }, labels, colour) {
   return h(
     "table",
     { class: `confusion ${colour}` },
-    h("caption", {}, h("span", { class: "swatch" }), model, h("span", { class: "muted" }, " rows: true label, columns: answer")),
+    h("caption", {}, h("span", { class: "swatch" }), model),
     h("thead", {}, h("tr", {}, h("td", {}), ...labels.map((label) => h("th", { scope: "col" }, label)))),
     h(
       "tbody",
@@ -76,7 +76,6 @@ export function qualityPanel(quality, models) {
     });
   }
   const values = known.filter(({ rmse }) => rmse !== null);
-  const tables = known.map((each) => confusionTable(each, quality.labels ?? [], tone(models, each.index))).filter((each) => each !== null);
   const sentences = quality.pairs.map(({ a, b, agreement, largest_probability_drift: drift, largest_difference: difference }) =>
     [
       `${a} and ${b}`,
@@ -93,6 +92,26 @@ export function qualityPanel(quality, models) {
     accurate.length > 0 && place,
     values.length > 0 && h("p", {}, values.map(({ model, rmse }) => `${model}: RMSE ${digits(rmse ?? 0)}`).join("; ")),
     ...sentences.slice(0, 15).map((sentence) => h("p", {}, sentence)),
-    tables.length > 0 && h("details", {}, h("summary", {}, "Confusion tables"), h("div", { class: "confusions", tabindex: 0, role: "region", "aria-label": "Confusion tables" }, ...tables)),
+  );
+}
+
+/**
+ * @param {Quality} quality
+ * @param {Measured[]} models
+ * @returns {HTMLElement | null} null without labels, or with too many of them
+ */
+export function confusionPanel(quality, models) {
+  const tables = quality.models
+    .map((each) => ({ each, index: models.findIndex(({ model }) => model === each.model) }))
+    .filter(({ index }) => index >= 0)
+    .map(({ each, index }) => confusionTable(each, quality.labels ?? [], tone(models, index)))
+    .filter((table) => table !== null);
+  if (tables.length === 0) return null;
+  return h(
+    "details",
+    { class: "panel" },
+    h("summary", {}, h("h2", {}, "What is taken for what")),
+    h("p", { class: "muted" }, "Rows: true label. Columns: answer. Tinted: wrong."),
+    h("div", { class: "confusions", tabindex: 0, role: "region", "aria-label": "Confusion tables" }, ...tables),
   );
 }

@@ -196,7 +196,7 @@ export function reportTable(report) {
   return h(
     "table",
     {},
-    h("caption", {}, "All figures"),
+    h("caption", { class: "sr-only" }, "All figures"),
     h(
       "thead",
       {},
@@ -258,7 +258,7 @@ export function pairTable({ pairs, service_pairs = [] }) {
   return h(
     "table",
     {},
-    h("caption", {}, "All pairs"),
+    h("caption", { class: "sr-only" }, "All pairs"),
     h("thead", {}, h("tr", {}, ...["", "with", "depth", "batch", "is … as fast", "95 % interval", "verdict"].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
     h(
       "tbody",
@@ -280,7 +280,7 @@ export function pairTable({ pairs, service_pairs = [] }) {
   );
 }
 
-/** @param {Report} report */
+/** @param {{ environment: import("./types.js").Environment, seconds: number, created: string }} report */
 export function ranOn({ environment: e, seconds, created }) {
   const threads = e.threads === undefined ? null : `${e.threads} ${e.threads === 1 ? "thread" : "threads"}`;
   const cores = e.cores === undefined ? null : `${e.cores} ${e.cores === 1 ? "core" : "cores"}`;

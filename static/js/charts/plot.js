@@ -45,11 +45,11 @@ export function mark(x, y, tone) {
 }
 
 /**
- * As much of a text as fits; the rest is told by a title.
+ * As much of a text as fits, its beginning and its end: names often differ there. The whole is told by a title.
  * @param {string} text
  * @param {number} width pixels
  */
 export function fit(text, width) {
   const most = Math.max(3, Math.floor(width / 7.2));
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+  return text.length > most ? `${text.slice(0, Math.ceil(most / 2) - 1)}…${text.slice(text.length - Math.floor(most / 2))}` : text;
 }

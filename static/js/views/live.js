@@ -3,7 +3,7 @@
 import * as api from "../api.js";
 import { Timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
-import { count, digits, duration, memory as mebibytes } from "../format.js";
+import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes } from "../format.js";
 import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, NOT_ANSWERED, QUEUE, STARTED } from "../metricnames.js";
 import { Snapshot, parseMetrics, percentile, rate } from "../metrics.js";
 import { tone } from "../models.js";
@@ -19,7 +19,15 @@ const WINDOW = 10;
 const NOTHING = "–";
 
 /** @param {number | null} seconds */
-const time = (seconds) => (seconds === null ? NOTHING : duration(seconds * 1e6));
+const microseconds = (seconds) => (seconds === null ? null : seconds * 1e6);
+/** @param {number | null} value microseconds */
+const time = (value) => (value === null ? NOTHING : duration(value));
+/** A share of one core. @type {import("../format.js").Unit[]} */
+const CORES = [{ name: "%", size: 0.01 }];
+/** @type {import("../format.js").Unit[]} */
+const PLAIN = [{ name: "", size: 1 }];
+/** @param {number} share */
+const cores = (share) => `${digits(Math.round(1000 * share) / 10)}\u202f%`;
 /** @param {number | null} value */
 const number = (value) => (value === null ? NOTHING : digits(value));
 
@@ -28,23 +36,26 @@ class Tile {
    * @param {string} title
    * @param {string} note
    * @param {(value: number) => string} format
+   * @param {import("../format.js").Unit[]} units
+   * @param {boolean} [layered]
    */
-  constructor(title, note, format) {
+  constructor(title, note, format, units, layered) {
     this.title = title;
     this.value = h("p", { class: "figure-number" }, NOTHING);
     this.place = h("div", { class: "timeline" });
     this.element = h("section", { class: "panel tile" }, h("h2", {}, title), h("p", { class: "muted" }, note), this.value, this.place);
-    this.timeline = new Timeline(this.place, KEPT, format);
+    this.timeline = new Timeline(this.place, KEPT, units, layered);
     this.format = format;
   }
 
   /**
    * @param {string} text
    * @param {import("../charts/timeline.js").Line[]} lines
+   * @param {(number | null)[]} [values] that the words tell of
    */
-  show(text, lines) {
+  show(text, lines, values = lines[0]?.values ?? []) {
     this.value.textContent = text;
-    const known = lines.flatMap(({ values }) => values.filter((value) => value !== null));
+    const known = values.filter((value) => value !== null);
     const highest = known.length > 0 ? `; highest in the last two minutes ${this.format(Math.max(...known))}` : "";
     this.timeline.show(lines, `${this.title}: now ${text}${highest}.`);
   }
@@ -61,10 +72,10 @@ class LiveView {
     this.timer = 0;
     this.looking = false;
     this.asking = false;
-    this.rate = new Tile("Predictions a second", "A request that two models answer counts twice.", digits);
-    this.latency = new Tile("Compute time", `Median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, (s) => time(s));
-    this.memory = new Tile("Memory", "Resident memory of the service.", mebibytes);
-    this.cpu = new Tile("Processor", "1 is one core, busy all the time.", digits);
+    this.rate = new Tile("Predictions a second", "A request that two models answer counts twice.", digits, PLAIN, true);
+    this.latency = new Tile("Compute time", `Median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, duration, TIME);
+    this.memory = new Tile("Memory", "Resident memory of the service.", mebibytes, BYTES);
+    this.cpu = new Tile("Processor", "100 % is one core, busy all the time.", cores, CORES);
     this.state = h("p", { class: "message", role: "status" }, "Asking the service …");
     this.table = h("div", { class: "table" });
     this.failures = h("div", { class: "table" });
@@ -154,16 +165,16 @@ class LiveView {
     const all = this.#changes((a, b, s) => rate(a.sum(ANSWERED), b.sum(ANSWERED), s));
     /** @param {(number | null)[]} values */
     const last = (values) => values[values.length - 1] ?? null;
-    this.rate.show(number(last(all)), rates.map((values, i) => ({ tone: tones[i], values })));
+    this.rate.show(number(last(all)), rates.map((values, i) => ({ tone: tones[i], values })), all);
 
     /** @param {number} share */
-    const times = (share) => this.#changes((a, b) => percentile(a.buckets(COMPUTE), b.buckets(COMPUTE), share), WINDOW);
+    const times = (share) => this.#changes((a, b) => microseconds(percentile(a.buckets(COMPUTE), b.buckets(COMPUTE), share)), WINDOW);
     const [p50, p95] = [times(0.5), times(0.95)];
-    this.latency.show(`${time(last(p50))} / ${time(last(p95))}`, [{ tone: "neutral", values: p50 }, { tone: "neutral pale", values: p95 }]);
+    this.latency.show(last(p50) === null ? NOTHING : `${time(last(p50))} / ${time(last(p95))}`, [{ tone: "neutral", values: p50 }, { tone: "neutral pale", values: p95 }]);
     const memory = this.history.map((each) => each?.sum(MEMORY) ?? null);
     this.memory.show(last(memory) === null ? NOTHING : mebibytes(last(memory) ?? 0), [{ tone: "neutral", values: memory }]);
     const cpu = this.#changes((a, b, s) => rate(a.sum(CPU), b.sum(CPU), s));
-    this.cpu.show(number(last(cpu)), [{ tone: "neutral", values: cpu }]);
+    this.cpu.show(last(cpu) === null ? NOTHING : cores(last(cpu) ?? 0), [{ tone: "neutral", values: cpu }]);
 
     this.#words(now);
     this.#tables(now, models, tones, rates.map(last));
@@ -196,7 +207,7 @@ class LiveView {
   #tables(now, models, tones, rates) {
     const before = this.history.slice(-1 - WINDOW).find((each) => each !== null) ?? now;
     /** @type {(names: import("../metricnames.js").Series[], where: Record<string, string> | undefined, share: number) => string} */
-    const at = (names, where, share) => time(percentile(before.buckets(names, where), now.buckets(names, where), share));
+    const at = (names, where, share) => time(microseconds(percentile(before.buckets(names, where), now.buckets(names, where), share)));
     const shares = [0.5, 0.95, 0.99];
     this.table.replaceChildren(
       h(

@@ -191,6 +191,7 @@ class ModelsView {
             ["Seed", training?.seed ?? null],
             ["Trained on", training?.device ? `${training.device}${training.threads ? `, ${training.threads} ${training.threads === 1 ? "thread" : "threads"}` : ""}` : null],
             ["Finished", date(told?.created)],
+            ["Made with", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
             ["Data’s SHA-256", data?.sha256 ? h("code", {}, data.sha256) : null],
           ], "details"),
           !told && h("p", { class: "muted" }, "Its file has no model card."),
@@ -208,7 +209,6 @@ class ModelsView {
             ["Test samples", model.samples ? `${count(model.samples)} beside the model` : "none"],
           ], "details"),
         ),
-        versions && part("Made with", list(Object.entries(versions).slice(0, 20), "details")),
       ),
     );
   }
