@@ -92,6 +92,7 @@ export class ModelPicker extends EventTarget {
       input,
       h("span", { class: "swatch" }),
       h("span", { class: "pick-name" }, model.name),
+      h("span", { class: "sr-only" }, ", "),
       h("span", { class: "muted" }, facts(model)),
     );
   }
