@@ -1,20 +1,17 @@
 """`kronserve ...`: parsing and printing only. What takes long to import is imported when it is needed."""
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from app import measure_cli
 from app.errors import KronError, StartupError
 from app.settings import Settings, option
 
-if TYPE_CHECKING:
-    from app.reports import Report
-
-COMMANDS = ("serve", "compare", "check-port")
+COMMANDS = ("serve", "compare", "selftest", "check-port")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,7 +40,12 @@ def _run(arguments: Sequence[str]) -> int:
     options = {field: value for field in Settings.model_fields if (value := getattr(parsed, field, None)) is not None}
     settings = Settings.read(os.environ, options)
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s", stream=sys.stderr)
-    commands = {"serve": _serve, "compare": _compare, "check-port": _check_port}
+    commands = {
+        "serve": _serve,
+        "compare": measure_cli.compare,
+        "selftest": measure_cli.selftest,
+        "check-port": _check_port,
+    }
     return commands[parsed.command](settings, parsed)
 
 
@@ -56,17 +58,8 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     serve = commands.add_parser("serve", help="serve every model of a folder", description="Serve a folder of models.")
     _add_options(serve, list(Settings.model_fields))
-    compare = commands.add_parser(
-        "compare", help="latency and memory of 2 to 6 models", description="Measure models side by side."
-    )
-    compare.add_argument("names", nargs="*", metavar="MODEL", help="names in the folder; default: the default twin")
-    compare.add_argument("--batch-sizes", default="1,32", metavar="N,N", help="batch sizes (default: 1,32)")
-    compare.add_argument("--json", action="store_true", help="print the report as one JSON object")
-    _add_options(
-        compare,
-        ["models", "device", "threads", "twin", "max_batch", "max_models", "max_model_bytes", "load_seconds",
-         "compare_seconds", "log_level"],
-    )  # fmt: skip
+    measure_cli.add_compare(commands, _add_options)
+    measure_cli.add_selftest(commands, _add_options)
     check = commands.add_parser("check-port", help="fail if a port is taken", description="Fail if a port is taken.")
     _add_options(check, ["host", "port"])
     return parser
@@ -99,62 +92,3 @@ def _check_port(settings: Settings, _: argparse.Namespace) -> int:
 
     listen(settings.host, settings.port).close()
     return 0
-
-
-def _compare(settings: Settings, parsed: argparse.Namespace) -> int:
-    import orjson
-
-    try:
-        batch_sizes = [int(size) for size in parsed.batch_sizes.split(",")]
-    except ValueError:
-        raise StartupError(f"--batch-sizes: got {parsed.batch_sizes!r}, expected numbers such as 1,32") from None
-    report = asyncio.run(_measure(settings, parsed.names, batch_sizes))
-    if parsed.json:
-        print(orjson.dumps(report.model_dump(mode="json"), option=orjson.OPT_INDENT_2).decode())
-    else:
-        from app.tables import print_report
-
-        print_report(report)
-    return 0
-
-
-async def _measure(settings: Settings, names: Sequence[str], batch_sizes: Sequence[int]) -> "Report":
-    """The report; progress goes to standard error."""
-    from pydantic import ValidationError
-
-    from app.artifacts import read_folder
-    from app.compare import check, compare, too_long
-    from app.errors import TimedOut
-    from app.reports import CompareRequest
-    from app.repository import default_names
-    from app.settings import explain
-    from app.tables import progress_bar
-
-    try:
-        request = CompareRequest(
-            batch_sizes=list(batch_sizes),
-            device=None if settings.device == "auto" else settings.device,
-            threads=settings.threads,
-        )
-    except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        raise StartupError(f"{option(field)}: {explain(error)}") from None
-    shelf = await read_folder(settings)
-    chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)
-    for name in chosen:
-        if name not in shelf.artifacts:
-            reason = shelf.failures.get(name)
-            there = ", ".join(shelf.artifacts) or f"none; make some with `kronmodel train --out {settings.models}`"
-            raise StartupError(
-                f"{name} cannot be used: {reason}" if reason else f"model: got {name!r}, expected one of: {there}"
-            )
-    if not shelf.artifacts:
-        raise StartupError(f"no models in {settings.models}; make some with `kronmodel train --out {settings.models}`")
-    artifacts = [shelf.artifacts[name] for name in chosen]
-    check(artifacts, request, settings)
-    with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.compare_seconds):
-                return await compare(artifacts, request, settings, progress)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None

@@ -1,10 +1,14 @@
-"""Latency and memory of several models, measured in processes of their own. No HTTP in it.
+"""Latency, memory and answers of several models, measured in processes of their own. No HTTP in it.
 
 One fresh process per model for memory, loading and the first run; then one process in which all models take turns, for
-latency. The processes are nice, so that serving is undisturbed.
+latency; then one that asks a service of its own, for what a client sees; then one that looks at the answers. The
+processes are nice, so that serving is undisturbed.
 """
 
-import platform
+import asyncio
+import os
+import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -12,22 +16,35 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 
-from app import probe, stats
+from app import findings, probe, quality_probe, service_probe, stats
 from app.artifacts import Artifact
-from app.children import ChildError, run_child
 from app.cpus import available_cpus
-from app.errors import BadRequest, ComparisonError
+from app.environment import NICENESS, environment
+from app.errors import BadRequest
+from app.inputs import OwnInputs
 from app.latency import SERIES
-from app.reports import ComparedModel, CompareRequest, CompareSettings, Environment, Latency, Memory, Pair, Report
-from app.session import ARENA, CUDA
+from app.measuring import measured
+from app.reports import (
+    ComparedModel,
+    CompareRequest,
+    CompareSettings,
+    Depth,
+    Latency,
+    Memory,
+    Pair,
+    Quality,
+    Report,
+)
+from app.session import CUDA
 from app.settings import Settings
 
-NICENESS = 10
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
+SERVICE_SHARE = 0.5  # of that, for the depths of the service
+SHARE_OF_LIMIT = 0.8  # of the time limit that may be asked for
+WHERE: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -50,6 +67,9 @@ def check(artifacts: Sequence[Artifact], request: CompareRequest, settings: Sett
         raise BadRequest(
             f"threads: got {request.threads}, expected at most {available_cpus()}, the CPUs to be had here"
         )
+    longest = SHARE_OF_LIMIT * settings.compare_seconds
+    if request.seconds is not None and request.seconds > longest:
+        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_COMPARE_SECONDS")
     available = onnxruntime.get_available_providers()
     if request.device == "cuda" and CUDA not in available:
         raise BadRequest(f"device: got 'cuda', expected a device of one of: {', '.join(available)}")
@@ -61,96 +81,182 @@ async def compare(
     settings: Settings,
     progress: OnProgress,
     *,
+    inputs: OwnInputs | None = None,
     report_id: str | None = None,
 ) -> Report:
     """Measure; cancel it to kill its processes. There is no time limit in it.
 
     Args:
         artifacts: the models, in the order of the request, as `check` has found them good.
-        request: batch sizes, device and threads.
+        request: batch sizes, device, threads, depths.
         settings: what the service was told.
         progress: called with the stage, and how many of how many parts are done.
+        inputs: rows to measure on, in place of the models' own samples.
         report_id: of the report; by default a new one.
 
     Raises:
         ComparisonError: a measuring process failed.
         BadRequest: a model does not do what was asked for.
     """
-    started, start = datetime.now(UTC), time.perf_counter()
-    sizes = request.batch_sizes
-    device = request.device or settings.device
-    threads = request.threads or settings.threads_used
-    total = len(artifacts) + SERIES * len(sizes)
-    cells = len(artifacts) * len(sizes)
-    job = {
-        "device": device,
-        "threads": threads,
-        "batch_sizes": sizes,
-        "seed": SEED,
-        "niceness": NICENESS,
-        "seconds_per_cell": min(SECONDS_PER_CELL, 0.4 * settings.compare_seconds / cells),
-    }
-    models = [
-        {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path)}
-        for artifact in artifacts
-    ]
-    alone = []
-    for index, model in enumerate(models):
-        progress(f"memory {model['name']}", index, total)
-        alone.append(await _probe(job | {"kind": "memory", "models": [model]}, lambda stage, series: None))
-    done = len(artifacts)
-
-    def on_progress(stage: str, series: int) -> None:
-        nonlocal done
-        progress(stage, done, len(artifacts) + series * len(sizes))
-        done += 1
-
-    together = await _probe(job | {"kind": "latency", "models": models}, on_progress)
-    compared = [
-        _compared(artifact, own, latencies)
-        for artifact, own, latencies in zip(artifacts, alone, together["latencies"], strict=True)
-    ]
-    progress("done", total, total)
-    return Report(
-        id=report_id or uuid.uuid4().hex,
-        created=started.isoformat(timespec="seconds"),
-        seconds=round(time.perf_counter() - start, 2),
-        environment=_environment(compared[0].provider, threads),
-        settings=CompareSettings(
-            batch_sizes=sizes,
-            device=device,
-            threads=threads,
-            inputs=together["inputs"],
-            series=together["series"],
-            seed=SEED,
-            practical_margin=stats.PRACTICAL_MARGIN,
-            confidence=stats.CONFIDENCE,
-        ),
-        models=compared,
-        pairs=[_pair(pair, compared) for pair in together["pairs"]],
-    )
+    with tempfile.TemporaryDirectory(prefix="kronserve-") as folder:
+        comparison = _Comparison(artifacts, request, settings, progress, Path(folder))
+        if inputs is not None:
+            await asyncio.to_thread(comparison.take, inputs)
+        return await comparison.run(report_id or uuid.uuid4().hex)
 
 
-async def _probe(job: Mapping[str, object], on_progress: Callable[[str, int], None]) -> dict[str, Any]:
-    """The result of one measuring process."""
-    answers: list[dict[str, Any]] = []
+class _Comparison:
+    """One comparison, part by part."""
 
-    def on_message(message: dict[str, Any]) -> None:
-        if "progress" in message:
-            on_progress(message["progress"], message["of"])
-        else:
-            answers.append(message)
+    def __init__(
+        self,
+        artifacts: Sequence[Artifact],
+        request: CompareRequest,
+        settings: Settings,
+        progress: OnProgress,
+        folder: Path,
+    ) -> None:
+        self._artifacts = artifacts
+        self._request = request
+        self._settings = settings
+        self._progress = progress
+        self._folder = folder
+        self._depths = service_depths(request)
+        self._device = request.device or settings.device
+        self._threads = request.threads or settings.threads_used
+        self._seconds = seconds_per_cell(artifacts, request, settings)
+        series = SERIES + (service_probe.SERIES if self._depths else 0)
+        self._total = len(artifacts) + series * len(request.batch_sizes) + 1
+        self._done = 0
+        self._job: dict[str, Any] = {
+            "device": self._device,
+            "threads": self._threads,
+            "batch_sizes": request.batch_sizes,
+            "seed": SEED,
+            "niceness": NICENESS,
+            "seconds_per_cell": self._seconds,
+            "own": None,
+            "models": [_job_of(artifact) for artifact in artifacts],
+        }
 
-    try:
-        await run_child(probe.__name__, job, on_message)
-    except ChildError as error:
-        raise ComparisonError(f"a measuring process failed: {error}") from None
-    if len(answers) != 1:
-        raise ComparisonError("a measuring process ended without a result")
-    if "refused" in answers[0]:
-        raise BadRequest(answers[0]["refused"])
-    result: dict[str, Any] = answers[0]["result"]
-    return result
+    def take(self, inputs: OwnInputs) -> None:
+        """Measure on these rows; blocking."""
+        path = self._folder / "inputs.npz"
+        inputs.save(path)
+        self._job["own"] = {"name": inputs.name, "path": str(path)}
+
+    async def run(self, report_id: str) -> Report:
+        """Every part, one after the other."""
+        created, start = datetime.now(UTC), time.perf_counter()
+        alone = [await self._memory(model) for model in self._job["models"]]
+        together = await measured(probe.__name__, self._job | {"kind": "latency"}, self._step)
+        self._done = len(alone) + SERIES * len(self._request.batch_sizes)
+        service = await self._service() if self._depths else {"depths": {}, "series": None}
+        self._done = self._total - 1
+        quality = await self._quality()
+        depths = {depth: service["depths"][depth] for depth in self._depths if depth in service["depths"]}
+        models = [
+            _compared(
+                artifact,
+                alone[index],
+                [Latency.model_validate(latency) for latency in together["latencies"][index]],
+                [
+                    Latency.model_validate(latency | {"depth": depth})
+                    for depth, (latencies, _) in depths.items()
+                    for latency in latencies[index]
+                ],
+            )
+            for index, artifact in enumerate(self._artifacts)
+        ]
+        pairs = [_pair(pair, models, "session") for pair in together["pairs"]]
+        self._progress("done", self._total, self._total)
+        return Report(
+            id=report_id,
+            created=created.isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - start, 2),
+            environment=environment(models[0].provider, self._threads),
+            settings=CompareSettings(
+                batch_sizes=self._request.batch_sizes,
+                device=self._device,
+                threads=self._threads,
+                inputs=together["inputs"],
+                series=together["series"],
+                service_series=service["series"],
+                seconds_per_cell=round(self._seconds, 4),
+                depths=["session", *depths],
+                seed=SEED,
+                practical_margin=stats.PRACTICAL_MARGIN,
+                confidence=stats.CONFIDENCE,
+            ),
+            models=models,
+            pairs=pairs,
+            service_pairs=[_pair(pair, models, depth) for depth, (_, found) in depths.items() for pair in found],
+            memory_sentence=findings.memory_sentence(models),
+            predictions=findings.predictions(models, pairs),
+            quality=quality,
+        )
+
+    def _step(self, message: Mapping[str, Any]) -> None:
+        """A measuring process begins its next part."""
+        self._progress(message["progress"], min(self._done, self._total - 1), self._total)
+        self._done += 1
+
+    async def _memory(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        self._step({"progress": f"memory {model['name']}"})
+        return await measured(probe.__name__, self._job | {"kind": "memory", "models": [model]})
+
+    async def _service(self) -> dict[str, Any]:
+        """Through the queue and over HTTP, of a service that has these models only."""
+        folder = self._folder / "models"
+        await asyncio.to_thread(_copy_models, self._artifacts, folder)
+        environment = {
+            "KRON_MODELS": str(folder),
+            "KRON_HOST": "127.0.0.1",
+            "KRON_DEVICE": self._device,
+            "KRON_THREADS": str(self._threads),
+            "KRON_MAX_BATCH": str(self._settings.max_batch),
+            "KRON_MAX_MODEL_BYTES": str(self._settings.max_model_bytes),
+            "KRON_MAX_BODY_BYTES": str(2 * service_probe.MAX_BODY_BYTES),
+            "KRON_REPORTS": "off",
+            "KRON_LOG_LEVEL": "error",
+        }
+        job = self._job | {"environment": environment, "seconds_per_cell": SERVICE_SHARE * self._seconds}
+        return await measured(service_probe.__name__, job, self._step)
+
+    async def _quality(self) -> Quality | None:
+        """What the models say to the rows; None where there are none that all of them take."""
+        self._step({"progress": "answers"})
+        result = await measured(quality_probe.__name__, self._job)
+        return Quality.model_validate(result["quality"]) if result["quality"] else None
+
+
+def _job_of(artifact: Artifact) -> dict[str, Any]:
+    card = None if artifact.card is None else artifact.card.model_dump_json()
+    return {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path), "card": card}
+
+
+def _copy_models(artifacts: Sequence[Artifact], folder: Path) -> None:
+    """A folder that has nothing but these models; blocking."""
+    for artifact in artifacts:
+        path = folder / artifact.name / "1" / artifact.path.name
+        path.parent.mkdir(parents=True)
+        try:
+            os.link(artifact.path, path)
+        except OSError:  # another file system
+            shutil.copyfile(artifact.path, path)
+
+
+def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> float:
+    """How long one model is timed at one batch size at the session."""
+    cells = len(artifacts) * len(request.batch_sizes) * (1 + SERVICE_SHARE * bool(service_depths(request)))
+    if request.seconds is not None:
+        return request.seconds / cells
+    return min(SECONDS_PER_CELL, 0.4 * settings.compare_seconds / cells)
+
+
+def service_depths(request: CompareRequest) -> list[Depth]:
+    """The depths that take a service to measure."""
+    return [depth for depth in ("queue", "http") if depth in request.depths]
 
 
 def too_long(settings: Settings) -> str:
@@ -158,7 +264,9 @@ def too_long(settings: Settings) -> str:
     return f"the comparison took longer than {settings.compare_seconds:g} s (KRON_COMPARE_SECONDS)"
 
 
-def _compared(artifact: Artifact, own: Mapping[str, Any], latencies: Sequence[Mapping[str, Any]]) -> ComparedModel:
+def _compared(
+    artifact: Artifact, own: Mapping[str, Any], latency: Sequence[Latency], service_latency: Sequence[Latency]
+) -> ComparedModel:
     card = artifact.card
     return ComparedModel(
         model=artifact.name,
@@ -173,19 +281,21 @@ def _compared(artifact: Artifact, own: Mapping[str, Any], latencies: Sequence[Ma
         load_ms=round(own["load_ms"], 3),
         first_run_ms=round(own["first_run_ms"], 3),
         memory=Memory(**own["memory"]),
-        latency=[Latency.model_validate(latency) for latency in latencies],
+        latency=list(latency),
+        service_latency=list(service_latency),
     )
 
 
-def _pair(pair: Mapping[str, Any], models: Sequence[ComparedModel]) -> Pair:
+def _pair(pair: Mapping[str, Any], models: Sequence[ComparedModel], depth: Depth) -> Pair:
     a, b = models[pair["a"]], models[pair["b"]]
     size, ratio, low, high = pair["batch_size"], pair["ratio"], pair["low"], pair["high"]
     verdict = stats.verdict(low, high)
-    p50_a, p50_b = (next(latency.p50_us for latency in model.latency if latency.batch_size == size) for model in (a, b))
+    p50_a, p50_b = (_p50(model, depth, size) for model in (a, b))
+    place = f"At batch size {size}{WHERE[depth]}"
     medians = f"medians {p50_a:,.1f} µs and {p50_b:,.1f} µs"
     if verdict == "not distinguishable":
         sentence = (
-            f"At batch size {size}, {a.model} and {b.model} are not distinguishable "
+            f"{place}, {a.model} and {b.model} are not distinguishable "
             f"({medians}; ratio {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f})."
         )
     else:
@@ -193,34 +303,15 @@ def _pair(pair: Mapping[str, Any], models: Sequence[ComparedModel]) -> Pair:
         if verdict == "slower":
             ratio, low, high = 1 / ratio, 1 / high, 1 / low
         sentence = (
-            f"At batch size {size}, {fast.model} is {ratio:.2f} times as fast as {slow.model} "
+            f"{place}, {fast.model} is {ratio:.2f} times as fast as {slow.model} "
             f"({medians} for {a.model} and {b.model}; 95 % interval {low:.2f} to {high:.2f})."
         )
     return Pair(
-        a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
+        depth=depth, a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
         ratio=round(pair["ratio"], 4), low=round(pair["low"], 4), high=round(pair["high"], 4),
     )  # fmt: skip
 
 
-def _environment(provider: str, threads: int) -> Environment:
-    return Environment(
-        cpu=_cpu_name(),
-        cores=available_cpus(),
-        platform=platform.platform(),
-        python=platform.python_version(),
-        onnxruntime=onnxruntime.__version__,
-        numpy=np.__version__,
-        provider=provider,
-        threads=threads,
-        arena=ARENA,
-        niceness=NICENESS,
-    )
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+def _p50(model: ComparedModel, depth: Depth, batch_size: int) -> float:
+    latencies = (*model.latency, *model.service_latency)
+    return next(found.p50_us for found in latencies if (found.depth, found.batch_size) == (depth, batch_size))

@@ -5,27 +5,51 @@ by a third through where their memory happens to lie; only several of them show 
 rounds; in a round every model has two blocks of runs, in a random order and then in its reverse.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from app import child
 from app.samples import SamplesError, read_samples
 from app.stats import Times
-from app.subject import Array, Feed, Refused, Subject
+from app.subject import Array, Refused
 
 SERIES = 8
 MIN_SERIES = 3
-ROUNDS = 40  # of all series together
+ROUNDS = 40  # of all series together, in a second
 MAX_RUNS_PER_BLOCK = 60
 WARM_UP_RUNS = 20
 WARM_UP_SECONDS = 0.05
 LOAD_SECONDS = 4.0  # for opening sessions again and again
 
-Opener = Callable[[], Subject]
+
+class Timed(Protocol):
+    """What can be timed: `Subject`, or a model behind a service."""
+
+    name: str
+    row_shape: tuple[int, ...]
+
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a batch size that it does not take."""
+
+    def feed(self, rows: Array, batch_size: int) -> Any:
+        """The rows, repeated or cut to the batch size, as it takes them."""
+
+    def run(self, feed: Any) -> list[Any]:
+        """One run, all outputs."""
+        ...
+
+    def time(self, feed: Any, runs: int) -> list[int]:
+        """Nanoseconds of each of `runs` runs."""
+        ...
+
+
+Opener = Callable[[], Timed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +61,14 @@ class Plan:
 
 
 def measure(
-    openers: Sequence[Opener], rows: "Inputs", batch_sizes: Sequence[int], *, seconds_per_cell: float, seed: int
+    openers: Sequence[Opener],
+    rows: "Inputs",
+    batch_sizes: Sequence[int],
+    *,
+    seconds_per_cell: float,
+    seed: int,
+    series: int = SERIES,
+    stage: str = "latency",
 ) -> list[list[Times]]:
     """Times (series, rounds, runs) by batch size and model.
 
@@ -47,6 +78,8 @@ def measure(
         batch_sizes: the batch sizes to time.
         seconds_per_cell: about how long one model is timed at one batch size.
         seed: of the order of the blocks.
+        series: at most so many; fewer, but at least `MIN_SERIES`, where opening takes long.
+        stage: what progress is called.
 
     Raises:
         Refused: a model does not take a batch size, fails, or gives outputs that are not finite.
@@ -54,16 +87,16 @@ def measure(
     rng = np.random.default_rng(seed)
     cells: list[list[list[list[list[int]]]]] = [[[] for _ in openers] for _ in batch_sizes]
     plans: dict[int, Plan] = {}
-    series, index = SERIES, 0
+    index = 0
     while index < series:
         start = time.perf_counter()
-        subjects: dict[int, Subject] = {}
+        subjects: dict[int, Timed] = {}
         for position in rng.permutation(len(openers)).tolist():
             subjects[position] = openers[position]()
         if index == 0:
-            series = max(MIN_SERIES, min(SERIES, int(LOAD_SECONDS / (time.perf_counter() - start))))
+            series = max(MIN_SERIES, min(series, int(LOAD_SECONDS / (time.perf_counter() - start))))
         for batch_size, cell in zip(batch_sizes, cells, strict=True):
-            child.send(progress=f"latency: series {index + 1} of {series}, batch size {batch_size}", of=series)
+            child.send(progress=f"{stage}: series {index + 1} of {series}, batch size {batch_size}", of=series)
             feeds = [subjects[i].feed(rows.of(subjects[i]), batch_size) for i in range(len(openers))]
             per_run = [_warm_up(subjects[i], feeds[i], batch_size) for i in range(len(openers))]
             plan = plans.setdefault(batch_size, _plan(per_run, series, seconds_per_cell))
@@ -75,13 +108,14 @@ def measure(
 
 def _plan(per_run: Sequence[float], series: int, seconds_per_cell: float) -> Plan:
     slowest = max(per_run)
-    rounds = max(1, min(ROUNDS, int(seconds_per_cell / (2 * slowest))) // series)
+    most = ROUNDS * max(1.0, seconds_per_cell)  # more time than usual goes into more blocks, not into longer ones
+    rounds = max(1, int(min(most, seconds_per_cell / (2 * slowest))) // series)
     block_seconds = seconds_per_cell / (2 * rounds * series)
     return Plan(rounds, [max(1, min(MAX_RUNS_PER_BLOCK, int(block_seconds / seconds))) for seconds in per_run])
 
 
 def _series(
-    subjects: Mapping[int, Subject], feeds: Sequence[Feed], plan: Plan, rng: np.random.Generator
+    subjects: Mapping[int, Timed], feeds: Sequence[Any], plan: Plan, rng: np.random.Generator
 ) -> list[list[list[int]]]:
     """Nanoseconds of each run by model and round."""
     times: list[list[list[int]]] = [[[] for _ in range(plan.rounds)] for _ in subjects]
@@ -92,7 +126,7 @@ def _series(
     return times
 
 
-def _warm_up(subject: Subject, feed: Feed, batch_size: int) -> float:
+def _warm_up(subject: Timed, feed: Any, batch_size: int) -> float:
     """Run this shape until it is warm, and check what comes out; the seconds of one run."""
     subject.check_batch(batch_size)
     for output in subject.run(feed):
@@ -107,11 +141,20 @@ def _warm_up(subject: Subject, feed: Feed, batch_size: int) -> float:
 class Inputs:
     """Rows for each row shape, the same for all models that share it.
 
-    They are the samples of the first model that has some, else uniform random numbers.
+    They are somebody's own, or the samples of the first model that has some, else uniform random numbers.
+
+    Args:
+        samples: where the models' samples may be.
+        own: `name` and `path` of somebody's own rows.
+        largest_batch: so many rows are kept at most.
+        seed: of the random numbers.
     """
 
-    def __init__(self, samples: Sequence[Path], *, largest_batch: int, seed: int) -> None:
+    def __init__(
+        self, samples: Sequence[Path], *, own: Mapping[str, str] | None = None, largest_batch: int, seed: int
+    ) -> None:
         self._samples = samples
+        self._own = own
         self._largest_batch = largest_batch
         self._seed = seed
         self._rows: dict[tuple[int, ...], Array] = {}
@@ -122,7 +165,7 @@ class Inputs:
         """Where they come from."""
         return " and ".join(dict.fromkeys(self._sources))
 
-    def of(self, subject: Subject) -> Array:
+    def of(self, subject: Timed) -> Array:
         """The rows (n, *row_shape) for a model."""
         shape = subject.row_shape
         if shape not in self._rows:
@@ -130,6 +173,9 @@ class Inputs:
         return self._rows[shape]
 
     def _read(self, shape: tuple[int, ...]) -> Array:
+        if self._own is not None:
+            self._sources.append(self._own["name"])
+            return own_rows(self._own["path"], shape)[: self._largest_batch].copy()
         for path in self._samples:
             try:
                 samples = read_samples(path, shape)
@@ -140,3 +186,17 @@ class Inputs:
                 return samples.inputs[: self._largest_batch].copy()
         self._sources.append(f"random numbers (seed {self._seed})")
         return np.random.default_rng(self._seed).random((min(64, self._largest_batch), *shape), np.float32)
+
+
+def own_rows(path: str, shape: tuple[int, ...]) -> Array:
+    """Somebody's own rows (n, *shape); the file has them flat.
+
+    Raises:
+        Refused: they are of another width.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        rows: Array = arrays["inputs"]
+    if rows.shape[1] != math.prod(shape):
+        expected = " × ".join(map(str, shape))
+        raise Refused(f"inputs: got rows of {rows.shape[1]} values, expected {expected}")
+    return rows.reshape(len(rows), *shape)

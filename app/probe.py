@@ -5,7 +5,6 @@ Imports numpy and onnxruntime only, for the memory of this process is a result.
 
 import base64
 import gc
-import itertools
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from app import child, latency, stats
-from app.session import DeviceUnavailable, open_session
+from app.gpu import device_bytes
+from app.session import CUDA, DeviceUnavailable, open_session
 from app.subject import Refused, Subject
 
 # A graph of one Identity node on float32 [1]: the baseline of memory has all that any session costs.
@@ -60,6 +60,8 @@ def _memory(job: Mapping[str, Any]) -> dict[str, object]:
         subject.run(feed)
         first_run_ms = first_run_ms or (time.perf_counter_ns() - start) / 1e6
         subject.run(feed)
+    del feed
+    settled, peak = resident_bytes(), peak_bytes()
     return {
         "provider": subject.provider,
         "load_ms": load_ms,
@@ -67,7 +69,11 @@ def _memory(job: Mapping[str, Any]) -> dict[str, object]:
         "memory": {
             "baseline_rss_bytes": baseline,
             "loaded_rss_bytes": loaded,
-            "peak_rss_bytes": peak_bytes(),
+            "settled_rss_bytes": settled,
+            "peak_rss_bytes": peak,
+            "session_bytes": _difference(loaded, baseline),
+            "arena_bytes": _difference(settled, loaded),
+            "device_bytes": device_bytes() if subject.provider == CUDA else None,
         },
     }
 
@@ -76,7 +82,9 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
     """Percentiles of all models at all batch sizes, and how the medians of each pair relate."""
     models = job["models"]
     batch_sizes, seed = job["batch_sizes"], job["seed"]
-    rows = latency.Inputs([Path(model["samples"]) for model in models], largest_batch=max(batch_sizes), seed=seed)
+    rows = latency.Inputs(
+        [Path(model["samples"]) for model in models], own=job["own"], largest_batch=max(batch_sizes), seed=seed
+    )
     times = latency.measure(
         [
             partial(Subject, model["name"], model["path"], device=job["device"], threads=job["threads"])
@@ -87,22 +95,8 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
     )
-    pairs = []
-    for batch_size, cell in zip(batch_sizes, times, strict=True):
-        medians = stats.bootstrap_medians(cell, seed)
-        for a, b in itertools.combinations(range(len(models)), 2):
-            low, high = stats.interval(medians[b] / medians[a])
-            ratio = float(np.median(cell[b]) / np.median(cell[a]))
-            pairs.append({"a": a, "b": b, "batch_size": batch_size, "ratio": ratio, "low": low, "high": high})
-    return {
-        "latencies": [
-            [stats.summary(cell[index], batch_size) for batch_size, cell in zip(batch_sizes, times, strict=True)]
-            for index in range(len(models))
-        ],
-        "pairs": pairs,
-        "inputs": rows.source,
-        "series": len(times[0][0]),
-    }
+    latencies, pairs = stats.tables(times, batch_sizes, seed)
+    return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
 
 
 def resident_bytes() -> int | None:
@@ -121,6 +115,11 @@ def peak_bytes() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _difference(larger: int | None, smaller: int | None) -> int | None:
+    """How much came on top; memory that the allocator gave back in between counts as none."""
+    return None if larger is None or smaller is None else max(0, larger - smaller)
 
 
 def _proc_bytes(path: str, key: str) -> int | None:

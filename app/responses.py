@@ -1,15 +1,18 @@
 """JSON in and out by orjson, which also reads numpy arrays."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import BadRequest
 from app.rows import name_of
+from app.settings import explain
 
+M = TypeVar("M", bound=BaseModel)
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
 
 
@@ -35,7 +38,15 @@ async def read_object(request: Request, keys: frozenset[str]) -> dict[str, Any]:
         BadRequest: it is not; where the problem is a number that is not finite, it says so.
         TooLarge: from the middleware that counts the bytes.
     """
-    body = await request.body()
+    return parse_object(await request.body(), keys)
+
+
+def parse_object(body: bytes, keys: frozenset[str]) -> dict[str, Any]:
+    """As `read_object`, of bytes that have been read.
+
+    Raises:
+        BadRequest: they are not such an object.
+    """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
@@ -51,3 +62,17 @@ async def read_object(request: Request, keys: frozenset[str]) -> dict[str, Any]:
     if unknown := value.keys() - keys:
         raise BadRequest(f"body: got the unknown key {min(unknown)[:100]!r}, expected {', '.join(sorted(keys))}")
     return value
+
+
+def validated(model: type[M], value: object) -> M:
+    """A request as its model.
+
+    Raises:
+        BadRequest: it is not; the message starts with the place, as `batch_sizes[1]`.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]["loc"]
+        place = str(first[0]) + "".join(f"[{part}]" for part in first[1:]) if first else "body"
+        raise BadRequest(f"{place}: {explain(error)}") from None

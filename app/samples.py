@@ -1,6 +1,7 @@
 """The test inputs beside a model, `samples.npz`. Untrusted: sizes are checked before anything is allocated."""
 
 import math
+import tokenize
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
         with zipfile.ZipFile(path) as archive:
             for name in ("inputs.npy", "labels.npy"):
                 with archive.open(name) as member:
-                    _check_size(member, name)
+                    check_header(member, name, MAX_SAMPLES_BYTES)
         with np.load(path, allow_pickle=False) as arrays:
             inputs, labels = arrays["inputs"], arrays["labels"]
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -53,8 +54,12 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
     return Samples(inputs, labels)
 
 
-def _check_size(member: IO[bytes], name: str) -> None:
-    """An array's header is believed by numpy when it allocates, so it is read first."""
+def check_header(member: IO[bytes], name: str, max_bytes: int) -> None:
+    """An array's header is believed by numpy when it allocates, so it is read first.
+
+    Raises:
+        SamplesError: it announces more than `max_bytes`, or is of a format that is not known here.
+    """
     version = np.lib.format.read_magic(member)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -62,7 +67,10 @@ def _check_size(member: IO[bytes], name: str) -> None:
     }.get(version)
     if read_header is None:
         raise SamplesError(f"{name}: got format {version}, expected 1.0 or 2.0")
-    shape, _, dtype = read_header(member)
+    try:
+        shape, _, dtype = read_header(member)
+    except tokenize.TokenError as error:  # numpy takes a header that it cannot parse for one of Python 2
+        raise SamplesError(f"{name}: its header cannot be read: {error}") from None
     size = math.prod(shape) * dtype.itemsize
-    if size > MAX_SAMPLES_BYTES:
-        raise SamplesError(f"{name}: got {size} bytes, expected at most {MAX_SAMPLES_BYTES}")
+    if size > max_bytes:
+        raise SamplesError(f"{name}: got {size} bytes, expected at most {max_bytes}")

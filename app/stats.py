@@ -1,7 +1,8 @@
 """From raw times to percentiles and verdicts. Imports numpy only."""
 
+import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,30 @@ def summary(times: Times, batch_size: int) -> dict[str, object]:
         "samples_per_s": round(batch_size * times.size / (float(times.sum()) / 1e9), 1),
         "unstable": is_unstable(times),
     }
+
+
+def tables(
+    times: Sequence[Sequence[Times]], batch_sizes: Sequence[int], seed: int
+) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
+    """What the times by batch size and model say: by model and batch size, and how each pair of models relates.
+
+    Returns:
+        `Latency` fields by model and batch size; and for each batch size and pair `a`, `b` (positions of models),
+        the ratio of medians b / a with its interval.
+    """
+    models = range(len(times[0]))
+    latencies: list[list[dict[str, Any]]] = [[] for _ in models]
+    pairs = []
+    for batch_size, cell in zip(batch_sizes, times, strict=True):
+        medians = bootstrap_medians(cell, seed)
+        for index in models:
+            low, high = (round(value / 1000, 2) for value in interval(medians[index]))
+            latencies[index].append(summary(cell[index], batch_size) | {"p50_low_us": low, "p50_high_us": high})
+        for a, b in itertools.combinations(models, 2):
+            low, high = interval(medians[b] / medians[a])
+            ratio = float(np.median(cell[b]) / np.median(cell[a]))
+            pairs.append({"a": a, "b": b, "batch_size": batch_size, "ratio": ratio, "low": low, "high": high})
+    return latencies, pairs
 
 
 def is_unstable(times: Times) -> bool:

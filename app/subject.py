@@ -36,11 +36,17 @@ class Subject:
             raise Refused(f"{name}: got input shape {inputs[0].shape}, expected rows of a fixed shape")
         self.row_shape: tuple[int, ...] = tuple(row_shape)
         self._input, self._dtype = inputs[0].name, FLOAT_TYPES[inputs[0].type]
+        self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The number of rows that the graph takes, where it takes no other."""
+        return self._batch if isinstance(self._batch, int) and self._batch > 0 else None
 
     def check_batch(self, batch_size: int) -> None:
         """Refuse a batch size that the graph does not take."""
-        if isinstance(self._batch, int) and self._batch not in (-1, batch_size):
+        if self.fixed_batch not in (None, batch_size):
             raise Refused(f"batch_sizes: got {batch_size}, expected {self._batch}: {self.name} has a fixed batch size")
 
     def feed(self, rows: Array, batch_size: int) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from app.card import TestMetric
 from app.compare import OnProgress
 from app.reports import ComparedModel, Report
+from app.selftest import Check
 
 
 @contextmanager
@@ -45,16 +46,31 @@ def print_report(report: Report) -> None:
         soft_wrap=True,
     )
     console.print(_sizes(report.models), _times(report.models), highlight=False)
-    for pair in report.pairs:
-        console.print(pair.sentence, highlight=False, soft_wrap=True)
+    for sentence in _sentences(report):
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """The self-test's checks as a table on standard output."""
+    table = Table("check", "expected", "measured", "", box=SIMPLE_HEAD)
+    for check in checks:
+        table.add_row(check.name, check.expected, check.measured, "ok" if check.passed else "FAILED")
+    Console().print(table, highlight=False)
+
+
+def _sentences(report: Report) -> Iterator[str]:
+    """What the figures mean."""
+    yield from (pair.sentence for pair in (*report.pairs, *report.service_pairs))
+    yield from (sentence for prediction in report.predictions for sentence in prediction.sentences)
+    if report.memory_sentence is not None:
+        yield report.memory_sentence
+    if report.quality is not None:
+        yield report.quality.sentence
     for model in report.models:
-        sizes = ", ".join(str(latency.batch_size) for latency in model.latency if latency.unstable)
-        if sizes:
-            console.print(
-                f"Unstable: {model.model} at batch size {sizes}; the machine was busy, or its clock rate changed.",
-                highlight=False,
-                soft_wrap=True,
-            )
+        latencies = [latency for latency in (*model.latency, *model.service_latency) if latency.unstable]
+        if latencies:
+            sizes = ", ".join(f"{latency.batch_size} ({latency.depth})" for latency in latencies)
+            yield f"Unstable: {model.model} at batch size {sizes}; the machine was busy, or its clock rate changed."
 
 
 def _sizes(models: Sequence[ComparedModel]) -> Table:
@@ -67,7 +83,10 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
         "file": lambda model: _megabytes(model.file_bytes),
         "load": lambda model: f"{model.load_ms:,.1f} ms",
         "first run": lambda model: f"{model.first_run_ms:,.2f} ms",
+        "initialisers": lambda model: _megabytes(model.initializer_bytes),
+        "memory, runtime": lambda model: _known(model.memory.baseline_rss_bytes),
         "memory, loaded": lambda model: _over_baseline(model.memory.loaded_rss_bytes, model.memory.baseline_rss_bytes),
+        "memory, arena": lambda model: _over_baseline(model.memory.settled_rss_bytes, model.memory.loaded_rss_bytes),
         "memory, peak": lambda model: _over_baseline(model.memory.peak_rss_bytes, model.memory.baseline_rss_bytes),
     }
     for name, cell in rows.items():
@@ -77,15 +96,16 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
 
 def _times(models: Sequence[ComparedModel]) -> Table:
     """A row per model and batch size, microseconds."""
-    names = ("batch", "runs", "p50 µs", "p90 µs", "p99 µs", "samples/s")
+    names = ("depth", "batch", "runs", "p50 µs", "p90 µs", "p99 µs", "samples/s")
     table = Table("model", *(Column(name, justify="right", no_wrap=True) for name in names), box=SIMPLE_HEAD)
     for model in models:
-        for latency in model.latency:
+        for latency in (*model.latency, *model.service_latency):
             percentiles = (latency.p50_us, latency.p90_us, latency.p99_us)
             cells = ("" if value is None else f"{value:,.1f}" for value in percentiles)
             table.add_row(
-                model.model, str(latency.batch_size), f"{latency.n:,}", *cells, f"{latency.samples_per_s:,.0f}"
-            )
+                model.model, latency.depth, str(latency.batch_size), f"{latency.n:,}", *cells,
+                f"{latency.samples_per_s:,.0f}",
+            )  # fmt: skip
     return table
 
 
@@ -96,6 +116,10 @@ def _metric(metric: TestMetric) -> str:
 def _over_baseline(size: int | None, baseline: int | None) -> str:
     """What a model adds to a process that has onnxruntime loaded."""
     return "" if size is None or baseline is None else f"+{_megabytes(max(0, size - baseline))}"
+
+
+def _known(size: int | None) -> str:
+    return "" if size is None else _megabytes(size)
 
 
 def _megabytes(size: int) -> str:

@@ -3,22 +3,23 @@
 import asyncio
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
+from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from app.compare import check, compare, too_long
 from app.errors import BadRequest
+from app.inputs import OwnInputs
 from app.jobs import Job, outcome, result
 from app.reports import CompareRequest, Comparison, ComparisonList, Report
-from app.responses import Json, read_object
+from app.responses import Json, parse_object, read_object, validated
 from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.routes.state import ERRORS, ServiceDep
 from app.service import Service
-from app.settings import explain
 
 router = APIRouter(prefix="/api", tags=["comparison"], responses=ERRORS)
 add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison)
 
+MAX_REQUEST_BYTES = 64 * 1024  # of the JSON in a form
 _KEYS = frozenset(CompareRequest.model_fields)
 
 
@@ -37,6 +38,17 @@ _KEYS = frozenset(CompareRequest.model_fields)
         "requestBody": {
             "required": True,
             "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["inputs"],
+                        "properties": {
+                            "inputs": {"type": "string", "format": "binary", "description": ".npy, .npz or .csv"},
+                            "labels": {"type": "string", "format": "binary", "description": ".npy, .npz or .csv"},
+                            "request": {"type": "string", "description": "the JSON body, as text"},
+                        },
+                    }
+                },
                 "application/json": {
                     "schema": CompareRequest.model_json_schema(),
                     "examples": {
@@ -51,39 +63,57 @@ _KEYS = frozenset(CompareRequest.model_fields)
                             },
                         },
                     },
-                }
+                },
             },
         }
     },
 )
 async def post_comparison(service: ServiceDep, request: Request) -> Response:
-    """Measure memory and latency of 2 to 6 models in processes of their own. One measurement at a time.
+    """Measure memory, latency and answers of 2 to 6 models in processes of their own. One measurement at a time.
+
+    A form brings rows along, with their true labels: then accuracy, agreement and confusion are of those. JSON alone
+    measures on the samples that came with the models.
 
     A client that hangs up on the events leaves the comparison running: its id is in the first of them, and `DELETE`
     ends it. One that hangs up on the plain answer, whose id it has not seen, ends it.
     """
-    body = await read_object(request, _KEYS)
-    try:
-        wanted = CompareRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]["loc"]
-        place = str(first[0]) + "".join(f"[{part}]" for part in first[1:])
-        raise BadRequest(f"{place}: {explain(error)}") from None
-    job = await _start(service, wanted)
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        wanted, inputs = await _form(request)
+    else:
+        wanted, inputs = validated(CompareRequest, await read_object(request, _KEYS)), None
+    job = await _start(service, wanted, inputs)
     if EVENTS in request.headers.get("accept", ""):
         job.task.add_done_callback(lambda done: _count_failure(service, outcome(done)))
         return stream(job.follow())
     return await _answer(service, job, request)
 
 
-async def _start(service: Service, wanted: CompareRequest) -> Job:
+async def _form(request: Request) -> tuple[CompareRequest, OwnInputs | None]:
+    """The parts `request`, `inputs` and `labels` of a form."""
+    async with request.form(max_files=2, max_fields=1, max_part_size=MAX_REQUEST_BYTES) as form:
+        if unknown := form.keys() - {"request", "inputs", "labels"}:
+            raise BadRequest(f"form: got the part {min(unknown)[:100]!r}, expected request, inputs, labels")
+        wanted, inputs, labels = (form.get(name) for name in ("request", "inputs", "labels"))
+        text = await wanted.read(MAX_REQUEST_BYTES) if isinstance(wanted, UploadFile) else (wanted or "{}").encode()
+        files = []
+        for name, part in (("inputs", inputs), ("labels", labels)):
+            if isinstance(part, str):
+                raise BadRequest(f"{name}: got text, expected a file .npy, .npz or .csv")
+            files.append(None if part is None else (part.filename or name, await part.read()))
+    request_wanted = validated(CompareRequest, parse_object(text, _KEYS))
+    if files[0] is None:
+        raise BadRequest("inputs: missing, expected a file .npy, .npz or .csv")
+    return request_wanted, await asyncio.to_thread(OwnInputs.read, files[0], files[1])
+
+
+async def _start(service: Service, wanted: CompareRequest, inputs: OwnInputs | None) -> Job:
     settings = service.settings
     artifacts = [model.artifact for model in service.repository.choose(wanted.models)]
     check(artifacts, wanted, settings)
     names = [artifact.name for artifact in artifacts]
 
     async def work(job: Job) -> Report:
-        return await compare(artifacts, wanted, settings, job.progress, report_id=job.id)
+        return await compare(artifacts, wanted, settings, job.progress, inputs=inputs, report_id=job.id)
 
     job = await service.jobs.start(
         "comparison",

@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from app import probe
-from tests.app.conftest import PADDING, ROWS, Serving, is_alive, serving, wait_until
-from tests.app.graphs import CARD, classifier, publish, weights
+from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS, Serving, is_alive, serving, wait_until
+from tests.app.graphs import CARD, classifier, forward, probabilities, publish, weights
 
 Report = dict[str, Any]
 
@@ -35,7 +35,7 @@ def stream(client: httpx.Client, **body: Any) -> Any:
 def told(client: httpx.Client) -> list[tuple[str, Any]]:
     """All events of one comparison of the default twin and a padded model."""
     names = ["small-kronecker", "small-dense", "padded"]
-    with stream(client, models=names, batch_sizes=[1, 32], threads=1) as response:
+    with stream(client, models=names, batch_sizes=[1, 32], threads=1, depths=["session", "queue", "http"]) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         return list(events(response))
 
@@ -83,6 +83,27 @@ def test_latency_is_ordered_and_complete(report: Report) -> None:
         assert model["first_run_ms"] > 0
 
 
+def test_the_depths_are_kept_apart_and_each_holds_the_one_inside(report: Report) -> None:
+    assert report["settings"]["depths"] == ["session", "queue", "http"]
+    assert report["settings"]["service_series"] == 3
+    for model in report["models"]:
+        assert {latency["depth"] for latency in model["latency"]} == {"session"}
+        service = {(latency["depth"], latency["batch_size"]): latency for latency in model["service_latency"]}
+        assert set(service) == {(depth, size) for depth in ("queue", "http") for size in (1, 32)}
+        for size in (1, 32):
+            assert 0 < service["queue", size]["p50_us"] < service["http", size]["p50_us"]
+            assert service["queue", size]["n"] == service["http", size]["n"] > 0
+    assert [pair["depth"] for pair in report["pairs"]] == ["session"] * 6
+    assert [pair["depth"] for pair in report["service_pairs"]] == ["queue"] * 6 + ["http"] * 6
+    assert "over HTTP" in report["service_pairs"][-1]["sentence"]
+
+
+def test_the_interval_of_a_median_holds_it(report: Report) -> None:
+    for model in report["models"]:
+        for latency in (*model["latency"], *model["service_latency"]):
+            assert latency["p50_low_us"] <= latency["p50_us"] <= latency["p50_high_us"]
+
+
 def test_very_different_models_are_told_apart(report: Report) -> None:
     pairs = {(pair["a"], pair["b"], pair["batch_size"]): pair for pair in report["pairs"]}
     assert len(pairs) == 6
@@ -104,8 +125,50 @@ def test_memory_of_a_padded_model_is_larger_by_about_its_padding(report: Report)
     # onnxruntime may keep the file's own copy of a tensor beside its own.
     assert 0.9 * PADDING < added(padded, "loaded_rss_bytes") - added(kronecker, "loaded_rss_bytes") < 2.5 * PADDING
     assert added(padded, "peak_rss_bytes") >= added(padded, "loaded_rss_bytes")
+    for model in report["models"]:
+        memory = model["memory"]
+        assert memory["session_bytes"] == max(0, memory["loaded_rss_bytes"] - memory["baseline_rss_bytes"])
+        assert memory["arena_bytes"] == max(0, memory["settled_rss_bytes"] - memory["loaded_rss_bytes"])
+        assert memory["peak_rss_bytes"] >= memory["settled_rss_bytes"]
+        assert memory["device_bytes"] is None
+    assert "no compression reduces that" in report["memory_sentence"]
+    assert "with small-kronecker takes" in report["memory_sentence"] or "small-dense" in report["memory_sentence"]
     baselines = [model["memory"]["baseline_rss_bytes"] for model in report["models"]]
     assert max(baselines) < 1.1 * min(baselines)  # each in a process of its own, with the same things in it
+
+
+def test_what_sizes_promise_stands_beside_what_was_measured(report: Report) -> None:
+    first = report["predictions"][0]
+    assert (first["a"], first["b"]) == ("small-kronecker", "small-dense")
+    assert first["macs_ratio"] == pytest.approx(1.0)  # both fixtures carry the same card
+    dense = report["models"][1]["initializer_bytes"]
+    assert first["memory"]["predicted_ratio"] == pytest.approx(
+        dense / report["models"][0]["initializer_bytes"], rel=0.01
+    )
+    assert [time["batch_size"] for time in first["time"]] == [1, 32]
+    assert first["time"][1]["measured_ratio"] == report["pairs"][3]["ratio"]
+    assert report["predictions"][1]["macs_ratio"] is None  # the padded one has no card
+
+
+def test_the_samples_of_a_model_are_called_a_sample(report: Report) -> None:
+    quality = report["quality"]
+    assert (quality["source"], quality["rows"], quality["labelled"]) == ("samples", len(ROWS), True)
+    assert quality["name"] == "samples of small-kronecker"
+    assert quality["sentence"].startswith(
+        "On a sample of 40, the samples of small-kronecker, not on the whole test set"
+    )
+    labels = np.arange(len(ROWS)) % 3
+    for model, layers in zip(quality["models"], (KRONECKER, DENSE, KRONECKER), strict=True):
+        best = forward(layers, ROWS).argmax(axis=1)
+        assert model["accuracy"] == pytest.approx((best == labels).mean())
+        assert model["accuracy_low"] < model["accuracy"] < model["accuracy_high"]
+        for true, row in enumerate(model["confusion"]):
+            assert row == [int(((labels == true) & (best == told)).sum()) for told in range(3)]
+    pair = quality["pairs"][0]
+    a, b = probabilities(KRONECKER, ROWS), probabilities(DENSE, ROWS)
+    assert pair["agreement"] == pytest.approx((a.argmax(axis=1) == b.argmax(axis=1)).mean())
+    assert pair["largest_probability_drift"] == pytest.approx(np.abs(a - b).max(), abs=1e-4)
+    assert quality["pairs"][1]["agreement"] == 1.0  # the padded one computes the same
 
 
 def test_the_same_model_twice_is_not_distinguishable(tmp_path: Path) -> None:
@@ -143,8 +206,15 @@ def test_the_baseline_of_memory_is_an_empty_model() -> None:
         ({"batch_sizes": list(range(1, 10))}, 400, "batch_sizes: got [1, 2"),
         ({"threads": 0}, 400, "threads: got 0, expected greater than or equal to 1"),
         ({"threads": 256}, 400, "threads: got 256, expected at most"),
+        ({"seconds": 0}, 400, "seconds: got 0, expected greater than or equal to 0.1"),
+        ({"seconds": 48.1}, 400, "seconds: got 48.1, expected at most 48, of KRON_COMPARE_SECONDS"),
+        ({"depths": ["socket"]}, 400, "depths[0]: got 'socket', expected 'session', 'queue' or 'http'"),
         ({"device": "tpu"}, 400, "device: got 'tpu', expected 'cpu' or 'cuda'"),
-        ({"seed": 1}, 400, "body: got the unknown key 'seed', expected batch_sizes, device, models, threads"),
+        (
+            {"seed": 1},
+            400,
+            "body: got the unknown key 'seed', expected batch_sizes, depths, device, models, seconds, threads",
+        ),
     ],
 )
 def test_compare_says_what_is_wrong(client: httpx.Client, body: Any, status: int, message: str) -> None:

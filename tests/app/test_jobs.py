@@ -19,9 +19,8 @@ SLOW: dict[str, Any] = {"models": ["plain", "heavy"], "batch_sizes": [1, 64]}
 
 
 def summary(number: int) -> JobSummary:
-    return JobSummary(
-        id=f"{number:032x}", kind="comparison", status="running", created="now", title=f"number {number}", request={"n": 1}
-    )  # fmt: skip
+    title = f"number {number}"
+    return JobSummary(id=f"{number:032x}", kind="comparison", status="running", created="now", title=title, request={})
 
 
 def comparisons(client: httpx.Client, **query: int) -> Any:
@@ -40,8 +39,12 @@ def small(tmp_path: Path) -> Path:
 
 def test_reports_are_kept_listed_downloaded_and_deleted_across_a_restart(small: Path) -> None:
     with serving(small) as server:
-        first = server.client.post("/api/compare", json={"batch_sizes": [3], "models": ["one", "two"]}).json()
-        second = server.client.post("/api/compare", json={"batch_sizes": [1], "models": ["two", "one"]}).json()
+        first = server.client.post(
+            "/api/compare", json={"batch_sizes": [3], "models": ["one", "two"], "seconds": 0.1}
+        ).json()
+        second = server.client.post(
+            "/api/compare", json={"batch_sizes": [1], "models": ["two", "one"], "seconds": 0.1}
+        ).json()
     with serving(small) as server:
         client = server.client
         listed = comparisons(client)
@@ -142,7 +145,8 @@ def test_a_failed_comparison_is_kept_with_its_reason(tmp_path: Path) -> None:
 def test_reports_can_be_switched_off(small: Path) -> None:
     with serving(small, reports="off") as server:
         for sizes in ([1], [2]):
-            report = server.client.post("/api/compare", json={"models": ["one", "two"], "batch_sizes": sizes}).json()
+            body = {"models": ["one", "two"], "batch_sizes": sizes, "seconds": 0.1}
+            report = server.client.post("/api/compare", json=body).json()
         listed = comparisons(server.client)
         assert [job["id"] for job in listed["comparisons"]] == [report["id"]]
     assert [path.name for path in small.iterdir() if path.is_file()] == []

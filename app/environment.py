@@ -1,0 +1,38 @@
+"""What measurements run on."""
+
+import platform
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from app.cpus import available_cpus
+from app.reports import Environment
+from app.session import ARENA
+
+NICENESS = 10  # of measuring processes
+
+
+def environment(provider: str, threads: int) -> Environment:
+    """This machine, with a provider and a number of threads."""
+    return Environment(
+        cpu=_cpu_name(),
+        cores=available_cpus(),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        onnxruntime=onnxruntime.__version__,
+        numpy=np.__version__,
+        provider=provider,
+        threads=threads,
+        arena=ARENA,
+        niceness=NICENESS,
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

@@ -1,0 +1,116 @@
+"""What the figures of a comparison mean, in words: memory, and what the sizes promised beside what was measured."""
+
+import itertools
+from collections.abc import Sequence
+
+from app.reports import ComparedModel, Pair, PredictedMemory, PredictedTime, Prediction
+from app.stats import PRACTICAL_MARGIN, Verdict
+
+MIN_BYTES = 256 * 1024  # what loading adds below that is noise of the allocator
+OPPOSITE: dict[Verdict, Verdict] = {
+    "faster": "slower",
+    "slower": "faster",
+    "not distinguishable": "not distinguishable",
+}
+
+
+def memory_sentence(models: Sequence[ComparedModel]) -> str | None:
+    """What a process with each model takes, and what of it no compression reduces; None where nobody could tell."""
+    known = [
+        (model, model.memory.baseline_rss_bytes, model.memory.loaded_rss_bytes)
+        for model in models
+        if model.memory.baseline_rss_bytes is not None and model.memory.loaded_rss_bytes is not None
+    ]
+    if len(known) < len(models):
+        return None
+    runtime = min(baseline for _, baseline, _ in known)
+    added = [(model.model, max(0, loaded - baseline)) for model, baseline, loaded in known]
+    each = ", ".join(f"{name} {_mebibytes(size)}" for name, size in added)
+    small, large = min(added, key=lambda pair: pair[1]), max(added, key=lambda pair: pair[1])
+    whole = (runtime + large[1]) / (runtime + small[1])
+    return (
+        f"Python, numpy and onnxruntime take {_mebibytes(runtime)} whatever the model is: no compression reduces that. "
+        f"Loading adds to it: {each}. So a whole process with {small[0]} takes {whole:.2f} times less memory than one "
+        f"with {large[0]}."
+    )
+
+
+def predictions(models: Sequence[ComparedModel], pairs: Sequence[Pair]) -> list[Prediction]:
+    """Of each pair of models, what multiply-adds and bytes promise and what was measured."""
+    return [
+        _prediction(a, b, [pair for pair in pairs if (pair.a, pair.b) == (a.model, b.model)])
+        for a, b in itertools.combinations(models, 2)
+    ]
+
+
+def _prediction(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair]) -> Prediction:
+    macs = b.macs_per_sample / a.macs_per_sample if a.macs_per_sample and b.macs_per_sample else None
+    size = max(1, b.initializer_bytes) / max(1, a.initializer_bytes)
+    added = a.memory.session_bytes, b.memory.session_bytes
+    measured = (
+        added[1] / added[0]
+        if added[0] is not None and added[1] is not None and min(added[0], added[1]) >= MIN_BYTES
+        else None
+    )
+    sentences = [] if macs is None else [_time_sentence(a, b, macs, pair) for pair in pairs]
+    sentences.append(_memory_sentence(a, b, size, measured))
+    if a.test_metric is not None and b.test_metric is not None:
+        sentences += _metric_sentence(a, b)
+    return Prediction(
+        a=a.model,
+        b=b.model,
+        macs_ratio=_rounded(macs),
+        initializer_bytes_ratio=round(size, 4),
+        time=[
+            PredictedTime(batch_size=pair.batch_size, predicted_ratio=_rounded(macs), measured_ratio=pair.ratio)
+            for pair in pairs
+        ],
+        memory=PredictedMemory(predicted_ratio=round(size, 4), measured_ratio=_rounded(measured)),
+        sentences=sentences,
+    )
+
+
+def _time_sentence(a: ComparedModel, b: ComparedModel, macs: float, pair: Pair) -> str:
+    """Promised and measured, seen from whichever model has fewer multiply-adds."""
+    small, large, promised, ratio, verdict = a, b, macs, pair.ratio, pair.verdict
+    if macs < 1:
+        small, large, promised, ratio = b, a, 1 / macs, 1 / pair.ratio
+        verdict = OPPOSITE[verdict]
+    start = f"At batch size {pair.batch_size}, {small.model}"
+    if promised < 1 + PRACTICAL_MARGIN:
+        return f"{start} and {large.model} have as many multiply-adds; measured is {ratio:.2f} times the speed."
+    fewer = f"{promised:.1f} times fewer multiply-adds than {large.model}"
+    if verdict == "slower":
+        return f"{start} loses: it has {fewer}, and takes {1 / ratio:.2f} times as long."
+    if verdict == "not distinguishable":
+        return f"{start} gains nothing: it has {fewer}, and takes about as long."
+    return f"{start} has {fewer}, and is {ratio:.2f} times as fast."
+
+
+def _memory_sentence(a: ComparedModel, b: ComparedModel, size: float, measured: float | None) -> str:
+    small, large, promised = (a, b, size) if size >= 1 else (b, a, 1 / size)
+    start = f"The initialisers of {small.model} are {promised:.1f} times smaller than those of {large.model}; "
+    if measured is None:
+        return f"{start}what loading adds is too little to compare."
+    ratio = measured if small is a else 1 / measured
+    return f"{start}loading it adds {ratio:.1f} times less memory."
+
+
+def _metric_sentence(a: ComparedModel, b: ComparedModel) -> list[str]:
+    """Which of two has the better test metric, where they have the same one."""
+    first, second = a.test_metric, b.test_metric
+    if first is None or second is None or first.name != second.name or first.value == second.value:
+        return []
+    larger, smaller = (a, b) if first.value > second.value else (b, a)
+    high, low = max(first.value, second.value), min(first.value, second.value)
+    if first.name == "accuracy":
+        return [f"{smaller.model} loses {100 * (high - low):.2f} points of test accuracy against {larger.model}."]
+    return [f"The {first.name} on test data is {high:.4g} with {larger.model} and {low:.4g} with {smaller.model}."]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

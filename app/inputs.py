@@ -1,0 +1,159 @@
+"""Rows and labels that somebody brings along, as .npy, .npz or .csv. Untrusted: no size is believed unchecked."""
+
+import csv
+import io
+import itertools
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import BadRequest
+from app.samples import SamplesError, check_header
+
+MAX_BYTES = 256 * 2**20  # of the rows in memory
+MAX_CSV_BYTES = 4 * 2**20  # text takes many times its length while it is read; .npy has no such limit
+MAX_ROWS = 100_000
+MAX_LABEL_CHARS = 200
+LABEL_COLUMNS = frozenset({"label", "labels", "target", "class"})
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnInputs:
+    """Rows float32 (n, features); labels (n,): numbers or names, or None."""
+
+    name: str
+    rows: NDArray[np.float32]
+    labels: Array | None
+
+    @classmethod
+    def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "OwnInputs":
+        """Read two files, each a name and what is in it.
+
+        Raises:
+            BadRequest: with what was got and what was expected.
+        """
+        name, content = inputs
+        arrays = _read(name, content, "inputs")
+        rows = _rows(arrays["inputs"])
+        given = arrays.get("labels")
+        if labels is not None:
+            given = _read(*labels, "labels")["labels"]
+        return cls(Path(name).name[:100] or "inputs", rows, None if given is None else _labels(given, len(rows)))
+
+    def save(self, path: Path) -> None:
+        """Write them for a measuring process."""
+        arrays = {"inputs": self.rows} if self.labels is None else {"inputs": self.rows, "labels": self.labels}
+        np.savez(path, **arrays)
+
+
+def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
+    """The arrays of a file by field; what a file holds besides is ignored."""
+    try:
+        if content[:2] == b"PK":
+            return _npz(content, field)
+        if content[:6] == b"\x93NUMPY":
+            return {field: _npy(content, field)}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, SamplesError) as error:
+        raise BadRequest(f"{field}: {name[:100]} cannot be read: {error}") from None
+    if name.lower().endswith((".npy", ".npz")):
+        raise BadRequest(f"{field}: {name[:100]} is not a {name[-3:].lower()} file")
+    return _csv(name, content, field)
+
+
+def _npy(content: bytes, field: str) -> Array:
+    with io.BytesIO(content) as file:
+        check_header(file, field, MAX_BYTES)
+        file.seek(0)
+        array: Array = np.load(file, allow_pickle=False)
+    return array
+
+
+def _npz(content: bytes, field: str) -> dict[str, Array]:
+    wanted = [field] if field == "labels" else ["inputs", "labels"]
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [name for name in wanted if f"{name}.npy" in archive.namelist()]
+        if field not in members:
+            raise SamplesError(f"got the arrays {', '.join(archive.namelist())[:200]}, expected {field}")
+        for name in members:
+            with archive.open(f"{name}.npy") as member:
+                check_header(member, name, MAX_BYTES)
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in members}
+
+
+def _csv(name: str, content: bytes, field: str) -> dict[str, Array]:
+    """Numbers, with or without a header; a column that is called `label` or so is the labels'."""
+    if len(content) > MAX_CSV_BYTES:
+        raise BadRequest(f"{field}: {name[:100]}: got {len(content)} bytes of text, expected at most {MAX_CSV_BYTES}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadRequest(f"{field}: {name[:100]}: got bytes that are not text, expected .npy, .npz or .csv") from None
+    reader = csv.reader(io.StringIO(text))
+    try:
+        lines = [line for line in itertools.islice(reader, MAX_ROWS + 2) if line]
+    except csv.Error as error:
+        raise BadRequest(f"{field}: {name[:100]} line {reader.line_num}: {error}") from None
+    if not lines:
+        raise BadRequest(f"{field}: {name[:100]} is empty")
+    columns = [cell.strip().lower() for cell in lines[0]]
+    column = next((index for index, cell in enumerate(columns) if cell in LABEL_COLUMNS), None)
+    header = column is not None or (field == "inputs" and not all(map(_is_number, lines[0])))
+    body = lines[1:] if header else lines
+    ragged = next((index for index, line in enumerate(body) if len(line) != len(columns)), None)
+    if ragged is not None:
+        got, expected = len(body[ragged]), len(columns)
+        raise BadRequest(f"{field}[{ragged}]: {name[:100]}: got {got} columns, expected {expected}")
+    if field == "labels":
+        index = 0 if column is None else column
+        return {"labels": np.array([line[index].strip()[: MAX_LABEL_CHARS + 1] for line in body], dtype=np.str_)}
+    found: dict[str, Array] = {}
+    if column is not None:
+        found["labels"] = np.array([line.pop(column).strip()[: MAX_LABEL_CHARS + 1] for line in body], dtype=np.str_)
+    for index, line in enumerate(body):
+        wrong = next((cell for cell in line if not _is_number(cell)), None)
+        if wrong is not None:
+            raise BadRequest(f"inputs[{index}]: {name[:100]}: got {wrong[:50]!r}, expected a number")
+    found["inputs"] = np.array(body, dtype=np.float64).reshape(len(body), len(columns) - (column is not None))
+    return found
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _rows(array: Array) -> NDArray[np.float32]:
+    if array.dtype.kind not in "fiub" or array.ndim < 2:
+        raise BadRequest(f"inputs: got {array.dtype} {array.shape}, expected rows of numbers (n, ...)")
+    if not 1 <= len(array) <= MAX_ROWS:
+        raise BadRequest(f"inputs: got {len(array)} rows, expected 1 to {MAX_ROWS}")
+    if not math.prod(array.shape[1:]):
+        raise BadRequest(f"inputs: got {array.shape}, expected rows that are not empty")
+    with np.errstate(over="ignore"):
+        rows = array.reshape(len(array), -1).astype(np.float32)
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise BadRequest(f"inputs[{int(finite.argmin())}]: got a value that is not finite in float32")
+    return rows
+
+
+def _labels(array: Array, rows: int) -> Array:
+    if array.dtype.kind not in "fiubU" or array.shape not in {(rows,), (rows, 1)}:
+        raise BadRequest(f"labels: got {array.dtype} {array.shape}, expected {rows} numbers or names")
+    array = array.reshape(rows)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadRequest("labels: got a value that is not finite")
+    if array.dtype.kind == "U" and max(map(len, array.tolist())) > MAX_LABEL_CHARS:
+        raise BadRequest(f"labels: got a name of more than {MAX_LABEL_CHARS} characters")
+    return array

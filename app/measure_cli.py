@@ -1,0 +1,231 @@
+"""The commands of `kronserve` that measure: parsing and printing only. What takes long to import is imported late."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.errors import StartupError
+from app.settings import Settings, option
+
+if TYPE_CHECKING:
+    from app.inputs import OwnInputs
+    from app.reports import CompareRequest, Report
+
+AddOptions = Callable[[argparse.ArgumentParser, Sequence[str]], None]
+_SETTINGS = ["models", "device", "threads", "twin", "max_batch", "max_models", "max_model_bytes", "load_seconds",
+             "compare_seconds", "log_level"]  # fmt: skip
+
+
+def add_compare(commands: Any, add_options: AddOptions) -> None:  # argparse does not name the type of its subparsers
+    """Add the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "compare", help="latency and memory of 2 to 6 models", description="Measure models side by side."
+    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="MODEL", help="names in the folder; default: the default twin")
+    add("--batch-sizes", metavar="N,N", help="batch sizes (default: 1,32)")
+    add("--depths", metavar="D,D", help="where latency is measured: session, queue, http (default: session)")
+    add("--seconds", type=float, metavar="S", help="at most about how long latencies are timed in all")
+    add("--inputs", type=Path, metavar="FILE", help="rows to measure on, .npy, .npz or .csv")
+    add("--labels", type=Path, metavar="FILE", help="their true labels, .npy, .npz or .csv")
+    add("--json", action="store_true", help="print the report as one JSON object")
+    check = parser.add_argument_group("in CI", "Measure again what a report says; exit code 1 if it came out worse.")
+    check.add_argument("--check", type=Path, metavar="REPORT", help="an earlier report; its models and settings count")
+    check.add_argument("--tolerance", type=float, metavar="SHARE", help="how far a figure may move (default: 0.1)")
+    check.add_argument("--absolute", action="store_true", help="times too, not only ratios: on the same machine only")
+    add_options(parser, _SETTINGS)
+
+
+def add_selftest(commands: Any, add_options: AddOptions) -> None:
+    """Add the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "selftest",
+        help="whether the comparison tells the truth here",
+        description="Compare models of which the truth is known; exit code 1 if something else comes out.",
+    )
+    add = parser.add_argument
+    add("--runs", type=int, default=20, metavar="N", help="comparisons of a model with itself (default: 20)")
+    add("--seconds", type=float, metavar="S", help="of timed runs in each; default: as in any comparison")
+    add("--json", action="store_true", help="print the checks as one JSON object")
+    add_options(parser, ["device", "threads", "compare_seconds", "log_level"])
+
+
+def compare(settings: Settings, parsed: argparse.Namespace) -> int:
+    """Run the command; the exit code."""
+    if parsed.check is not None:
+        return _check(settings, parsed)
+    if parsed.tolerance is not None or parsed.absolute:
+        raise StartupError(f"{'--absolute' if parsed.absolute else '--tolerance'}: goes with --check REPORT.json")
+    sizes, depths = _numbers("--batch-sizes", parsed.batch_sizes or "1,32"), (parsed.depths or "session").split(",")
+    fields = {"batch_sizes": sizes, "depths": depths, "seconds": parsed.seconds, "threads": settings.threads}
+    device = None if settings.device == "auto" else settings.device
+    inputs = _own_inputs(parsed.inputs, parsed.labels)
+    report = asyncio.run(_measure(settings, parsed.names, _request(fields | {"device": device}), inputs))
+    _print(report, parsed.json)
+    return 0
+
+
+def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
+    """Run the command; the exit code."""
+    from app.selftest import selftest as run
+
+    if not 1 <= parsed.runs <= 1000:
+        raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
+    _request({"seconds": parsed.seconds})  # for its check
+    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=parsed.seconds, tell=_tell))
+    passed = all(check.passed for check in checks)
+    if parsed.json:
+        _print_json({"passed": passed, "checks": [check.as_dict() for check in checks]})
+    else:
+        from app.tables import print_checks
+
+        print_checks(checks)
+    return 0 if passed else 1
+
+
+def _check(settings: Settings, parsed: argparse.Namespace) -> int:
+    """Measure what a report says again; what came out worse has to do so twice to count."""
+    from app.compare import SERVICE_SHARE
+    from app.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
+
+    given = {"MODEL": parsed.names, "--batch-sizes": parsed.batch_sizes, "--depths": parsed.depths,
+             "--seconds": parsed.seconds, "--inputs": parsed.inputs, "--labels": parsed.labels}  # fmt: skip
+    if unwanted := next((name for name, value in given.items() if value), None):
+        raise StartupError(f"{unwanted}: not with --check, which takes it from the report")
+    tolerance = TOLERANCE if parsed.tolerance is None else parsed.tolerance
+    if not 0 <= tolerance <= 10:
+        raise StartupError(f"--tolerance: got {tolerance:g}, expected a share from 0 to 10")
+    before = read_report(_content("--check", parsed.check, MAX_REPORT_BYTES), str(parsed.check))
+    if before.quality is not None and before.quality.source == "uploaded":
+        raise StartupError(f"--check: {parsed.check} was measured on inputs of its own ({before.quality.name})")
+    told = before.settings
+    fields = {"batch_sizes": told.batch_sizes, "threads": told.threads, "depths": list(told.depths),
+              "device": None if told.device == "auto" else told.device}  # fmt: skip
+    if told.seconds_per_cell is not None:
+        cells = len(before.models) * len(told.batch_sizes)
+        fields["seconds"] = told.seconds_per_cell * cells * (1 + SERVICE_SHARE * (len(told.depths) > 1))
+    names, request = [model.model for model in before.models], _request(fields)
+    worse: set[str] | None = None
+    for _ in range(2):
+        report = asyncio.run(_measure(settings, names, request, None))
+        moved = changes(before, report, tolerance=tolerance, absolute=parsed.absolute)
+        found = {change.what for change in moved if change.worse}
+        worse = found if worse is None else worse & found
+        if not worse:
+            break
+    regressions = [change for change in moved if change.worse and change.what in (worse or ())]
+    if parsed.json:
+        improvements = [change for change in moved if not change.worse]
+        _print_json(
+            {
+                "regressions": [change.as_dict() for change in regressions],
+                "improvements": [change.as_dict() for change in improvements],
+                "report": report.model_dump(mode="json"),
+            }
+        )
+    else:
+        if before.environment != report.environment:
+            print("Measured on another machine or with other versions than the report: absolute times mean little.")
+        for change in moved:
+            if change in regressions or not change.worse:
+                print(f"{'WORSE' if change.worse else 'better'}: {change.sentence}")
+        print(f"{len(regressions) or 'no'} regression{'s' * (len(regressions) != 1)} beyond {100 * tolerance:g} %")
+    return 1 if regressions else 0
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _request(fields: dict[str, Any]) -> "CompareRequest":
+    from pydantic import ValidationError
+
+    from app.reports import CompareRequest
+    from app.settings import explain
+
+    try:
+        return CompareRequest.model_validate(fields)
+    except ValidationError as error:
+        field = str(error.errors()[0]["loc"][0])
+        raise StartupError(f"{option(field)}: {explain(error)}") from None
+
+
+async def _measure(
+    settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "OwnInputs | None"
+) -> "Report":
+    """The report; progress goes to standard error."""
+    from app.artifacts import read_folder
+    from app.compare import check, compare, too_long
+    from app.errors import TimedOut
+    from app.repository import default_names
+    from app.tables import progress_bar
+
+    shelf = await read_folder(settings)
+    chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)
+    for name in chosen:
+        if name not in shelf.artifacts:
+            reason = shelf.failures.get(name)
+            there = ", ".join(shelf.artifacts) or f"none; make some with `kronmodel train --out {settings.models}`"
+            raise StartupError(
+                f"{name} cannot be used: {reason}" if reason else f"model: got {name!r}, expected one of: {there}"
+            )
+    if not shelf.artifacts:
+        raise StartupError(f"no models in {settings.models}; make some with `kronmodel train --out {settings.models}`")
+    artifacts = [shelf.artifacts[name] for name in chosen]
+    check(artifacts, request, settings)
+    with progress_bar() as progress:
+        try:
+            async with asyncio.timeout(settings.compare_seconds):
+                return await compare(artifacts, request, settings, progress, inputs=inputs)
+        except TimeoutError:
+            raise TimedOut(too_long(settings)) from None
+
+
+def _own_inputs(inputs: Path | None, labels: Path | None) -> "OwnInputs | None":
+    from app.inputs import MAX_BYTES, OwnInputs
+
+    if inputs is None:
+        if labels is not None:
+            raise StartupError("--labels: goes with --inputs FILE")
+        return None
+    files = [
+        None if path is None else (path.name, _content(name, path, MAX_BYTES))
+        for name, path in (("--inputs", inputs), ("--labels", labels))
+    ]
+    assert files[0] is not None  # for the type checker: there are inputs
+    return OwnInputs.read(files[0], files[1])
+
+
+def _content(name: str, path: Path, max_bytes: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise StartupError(f"{name}: {path}: got {size} bytes, expected at most {max_bytes}")
+        return path.read_bytes()
+    except OSError as error:
+        raise StartupError(f"{name}: {path} cannot be read: {error.strerror}") from None
+
+
+def _numbers(name: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise StartupError(f"{name}: got {text!r}, expected numbers such as 1,32") from None
+
+
+def _print(report: "Report", as_json: bool) -> None:
+    if as_json:
+        _print_json(report.model_dump(mode="json"))
+    else:
+        from app.tables import print_report
+
+        print_report(report)
+
+
+def _print_json(value: object) -> None:
+    import orjson
+
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
