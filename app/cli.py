@@ -11,7 +11,7 @@ from app import measure_cli
 from app.errors import KronError, StartupError
 from app.settings import Settings, option
 
-COMMANDS = ("serve", "compare", "selftest", "check-port")
+COMMANDS = ("serve", "compare", "sweep", "selftest", "check-port")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,6 +43,7 @@ def _run(arguments: Sequence[str]) -> int:
     commands = {
         "serve": _serve,
         "compare": measure_cli.compare,
+        "sweep": measure_cli.sweep,
         "selftest": measure_cli.selftest,
         "check-port": _check_port,
     }
@@ -59,6 +60,7 @@ def _parser() -> _Parser:
     serve = commands.add_parser("serve", help="serve every model of a folder", description="Serve a folder of models.")
     _add_options(serve, list(Settings.model_fields))
     measure_cli.add_compare(commands, _add_options)
+    measure_cli.add_sweep(commands, _add_options)
     measure_cli.add_selftest(commands, _add_options)
     check = commands.add_parser("check-port", help="fail if a port is taken", description="Fail if a port is taken.")
     _add_options(check, ["host", "port"])

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from app.body_limit import BodyLimit
 from app.errors import KronError, RequestError
 from app.responses import error as error_response
-from app.routes import api, comparisons, ops, pages
+from app.routes import api, comparisons, ops, pages, sweeps
 from app.security_headers import SecurityHeaders
 from app.service import Service
 from app.settings import Settings
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], 
     app.state.service = service
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     app.add_middleware(SecurityHeaders)
-    for router in (api.router, comparisons.router, ops.router, pages.router):
+    for router in (api.router, comparisons.router, sweeps.router, ops.router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
     _handle_errors(app, service)

@@ -5,14 +5,19 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.errors import StartupError
 from app.settings import Settings, option
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from app.inputs import OwnInputs
     from app.reports import CompareRequest, Report
+    from app.sweep_reports import SweepReport, SweepRequest
+
+    M = TypeVar("M", bound=BaseModel)
 
 AddOptions = Callable[[argparse.ArgumentParser, Sequence[str]], None]
 _SETTINGS = ["models", "device", "threads", "twin", "max_batch", "max_models", "max_model_bytes", "load_seconds",
@@ -53,8 +58,28 @@ def add_selftest(commands: Any, add_options: AddOptions) -> None:
     add_options(parser, ["device", "threads", "compare_seconds", "log_level"])
 
 
+def add_sweep(commands: Any, add_options: AddOptions) -> None:
+    """Add the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "sweep",
+        help="from which width on Kronecker pays on this machine",
+        description="Measure synthetic Kronecker networks beside dense ones of the same width.",
+    )
+    add = parser.add_argument
+    add("--widths", metavar="N,N", help="features of the layers, square numbers (default: 64,256,784,1024,2304)")
+    add("--ranks", metavar="N,N", help="Kronecker ranks (default: 1,2)")
+    add("--batch-sizes", metavar="N,N", help="batch sizes (default: 1,32)")
+    add("--threads", dest="thread_counts", metavar="N,N", help="numbers of threads (default: 1)")
+    add("--layers", type=int, metavar="N", help="layers of each network (default: 2)")
+    add("--seconds", type=float, metavar="S", help="at most about how long networks are timed in all (default: 30)")
+    add("--json", action="store_true", help="print the report as one JSON object")
+    add_options(parser, ["device", "max_batch", "sweep_seconds", "log_level"])
+
+
 def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     """Run the command; the exit code."""
+    from app.reports import CompareRequest
+
     if parsed.check is not None:
         return _check(settings, parsed)
     if parsed.tolerance is not None or parsed.absolute:
@@ -63,18 +88,20 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     fields = {"batch_sizes": sizes, "depths": depths, "seconds": parsed.seconds, "threads": settings.threads}
     device = None if settings.device == "auto" else settings.device
     inputs = _own_inputs(parsed.inputs, parsed.labels)
-    report = asyncio.run(_measure(settings, parsed.names, _request(fields | {"device": device}), inputs))
+    request = _request(fields | {"device": device}, CompareRequest)
+    report = asyncio.run(_measure(settings, parsed.names, request, inputs))
     _print(report, parsed.json)
     return 0
 
 
 def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
     """Run the command; the exit code."""
+    from app.reports import CompareRequest
     from app.selftest import selftest as run
 
     if not 1 <= parsed.runs <= 1000:
         raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
-    _request({"seconds": parsed.seconds})  # for its check
+    _request({"seconds": parsed.seconds}, CompareRequest)  # for its check
     checks = asyncio.run(run(settings, runs=parsed.runs, seconds=parsed.seconds, tell=_tell))
     passed = all(check.passed for check in checks)
     if parsed.json:
@@ -86,10 +113,45 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
+    """Run the command; the exit code."""
+    from app.sweep_reports import SweepRequest
+
+    lists = {"widths": parsed.widths, "ranks": parsed.ranks, "batch_sizes": parsed.batch_sizes,
+             "threads": parsed.thread_counts}  # fmt: skip
+    fields = {name: _numbers(option(name), text) for name, text in lists.items() if text}
+    fields |= {name: value for name in ("layers", "seconds") if (value := getattr(parsed, name)) is not None}
+    device = None if settings.device == "auto" else settings.device
+    report = asyncio.run(_sweep(settings, _request(fields | {"device": device}, SweepRequest)))
+    if parsed.json:
+        _print_json(report.model_dump(mode="json"))
+    else:
+        from app.tables import print_sweep
+
+        print_sweep(report)
+    return 0
+
+
+async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
+    """The report; progress goes to standard error."""
+    from app.errors import TimedOut
+    from app.sweep import check, sweep, too_long
+    from app.tables import progress_bar
+
+    check(request, settings)
+    with progress_bar() as progress:
+        try:
+            async with asyncio.timeout(settings.sweep_seconds):
+                return await sweep(request, settings, progress, lambda cells: None)
+        except TimeoutError:
+            raise TimedOut(too_long(settings)) from None
+
+
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     """Measure what a report says again; what came out worse has to do so twice to count."""
     from app.compare import SERVICE_SHARE
     from app.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
+    from app.reports import CompareRequest
 
     given = {"MODEL": parsed.names, "--batch-sizes": parsed.batch_sizes, "--depths": parsed.depths,
              "--seconds": parsed.seconds, "--inputs": parsed.inputs, "--labels": parsed.labels}  # fmt: skip
@@ -107,7 +169,7 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     if told.seconds_per_cell is not None:
         cells = len(before.models) * len(told.batch_sizes)
         fields["seconds"] = told.seconds_per_cell * cells * (1 + SERVICE_SHARE * (len(told.depths) > 1))
-    names, request = [model.model for model in before.models], _request(fields)
+    names, request = [model.model for model in before.models], _request(fields, CompareRequest)
     worse: set[str] | None = None
     for _ in range(2):
         report = asyncio.run(_measure(settings, names, request, None))
@@ -140,14 +202,13 @@ def _tell(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def _request(fields: dict[str, Any]) -> "CompareRequest":
+def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
     from pydantic import ValidationError
 
-    from app.reports import CompareRequest
     from app.settings import explain
 
     try:
-        return CompareRequest.model_validate(fields)
+        return kind.model_validate(fields)
     except ValidationError as error:
         field = str(error.errors()[0]["loc"][0])
         raise StartupError(f"{option(field)}: {explain(error)}") from None

@@ -31,6 +31,7 @@ class Metrics:
         )
         self._rows = Histogram("kron_batch_rows", "Rows of a request.", ["model"], registry=registry, buckets=_ROWS)
         self._comparisons = Counter("kron_comparisons", "Comparisons by outcome.", ["outcome"], registry=registry)
+        self._sweeps = Counter("kron_sweeps", "Sweeps by outcome.", ["outcome"], registry=registry)
         self._info = Gauge(
             "kron_model_info",
             "1 for each served model.",
@@ -63,6 +64,10 @@ class Metrics:
     def compared(self, outcome: str) -> None:
         """A comparison ended."""
         self._comparisons.labels(outcome).inc()
+
+    def swept(self, outcome: str) -> None:
+        """A sweep ended."""
+        self._sweeps.labels(outcome).inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

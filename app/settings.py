@@ -42,6 +42,7 @@ class Settings(BaseModel):
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
+    sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
     reports: str | None = Field(
         default=None,
         min_length=1,

@@ -18,12 +18,12 @@ class Refused(Exception):  # noqa: N818
 
 
 class Subject:
-    """One model under measurement."""
+    """One model under measurement: a file by its path, or what is in it."""
 
-    def __init__(self, name: str, path: str, *, device: str, threads: int) -> None:
+    def __init__(self, name: str, model: str | bytes, *, device: str, threads: int) -> None:
         self.name = name
         try:
-            self._session = open_session(path, device=device, threads=threads)
+            self._session = open_session(model, device=device, threads=threads)
         except DeviceUnavailable as error:
             raise Refused(f"device: got 'cuda': {error}") from None
         except ORT_ERRORS as error:

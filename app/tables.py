@@ -12,6 +12,7 @@ from app.card import TestMetric
 from app.compare import OnProgress
 from app.reports import ComparedModel, Report
 from app.selftest import Check
+from app.sweep_reports import SweepReport
 
 
 @contextmanager
@@ -48,6 +49,33 @@ def print_report(report: Report) -> None:
     console.print(_sizes(report.models), _times(report.models), highlight=False)
     for sentence in _sentences(report):
         console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def print_sweep(report: SweepReport) -> None:
+    """The cells as a table and the crossovers as sentences on standard output."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    environment = report.environment
+    console.print(
+        f"{environment.cpu}, {environment.cores} CPUs, onnxruntime {environment.onnxruntime}, {environment.provider}; "
+        f"{report.settings.layers} layers",
+        highlight=False,
+        soft_wrap=True,
+    )
+    names = ("width", "rank", "batch", "threads", "dense µs", "Kronecker µs", "ratio", "95 %", "promised")
+    table = Table(*(Column(name, justify="right") for name in names), box=SIMPLE_HEAD)
+    for cell in report.cells:
+        ratio, interval = f"{cell.ratio:.2f}{'?' * cell.unstable}", f"{cell.low:.2f}-{cell.high:.2f}"
+        table.add_row(
+            f"{cell.width:,}", str(cell.rank), str(cell.batch_size), str(cell.threads), f"{cell.dense_p50_us:,.1f}",
+            f"{cell.kronecker_p50_us:,.1f}", ratio, interval, f"{cell.macs_ratio:.2f}",
+        )  # fmt: skip
+    console.print(table, highlight=False)
+    for crossover in report.crossovers:
+        console.print(crossover.sentence, highlight=False, soft_wrap=True)
+    if any(cell.unstable for cell in report.cells):
+        console.print("? unstable: the machine was busy, or its clock rate changed.", highlight=False)
 
 
 def print_checks(checks: Sequence[Check]) -> None:

@@ -1,0 +1,80 @@
+"""Sweeps: started, and then followed like comparisons."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.jobs import Job, outcome
+from app.reports import JobSummary
+from app.responses import Json, read_object, validated
+from app.routes.jobs import EVENTS, add_job_routes, stream
+from app.routes.state import ERRORS, ServiceDep
+from app.sweep import check, sweep, too_long
+from app.sweep_reports import Sweep, SweepList, SweepReport, SweepRequest
+
+router = APIRouter(prefix="/api", tags=["sweep"], responses=ERRORS)
+add_job_routes(router, "sweep", listed=SweepList, shown=Sweep)
+
+_KEYS = frozenset(SweepRequest.model_fields)
+
+
+@router.post(
+    "/sweeps",
+    status_code=202,
+    response_model=JobSummary,
+    summary="From which width on does Kronecker pay?",
+    responses={
+        200: {
+            "description": "With `Accept: text/event-stream`: events `started` with the id, `progress`, `cells` with "
+            "what is known of a width, then `report` or `error`.",
+            "content": {EVENTS: {}},
+        }
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": SweepRequest.model_json_schema(),
+                    "examples": {
+                        "default": {"summary": "Five widths, ranks 1 and 2", "value": {}},
+                        "short": {
+                            "summary": "A quick look",
+                            "value": {"widths": [64, 784], "ranks": [1], "batch_sizes": [1], "seconds": 2},
+                        },
+                    },
+                }
+            },
+        }
+    },
+)
+async def post_sweep(service: ServiceDep, request: Request) -> Response:
+    """Measure synthetic Kronecker networks beside dense ones of the same width, in the background.
+
+    It goes on whether anybody follows it or not; `DELETE /api/sweeps/{id}` ends it. One measurement at a time.
+    """
+    wanted = validated(SweepRequest, await read_object(request, _KEYS))
+    settings = service.settings
+    check(wanted, settings)
+
+    async def work(job: Job) -> SweepReport:
+        return await sweep(
+            wanted,
+            settings,
+            job.progress,
+            lambda cells: job.publish("cells", {"cells": [cell.model_dump(mode="json") for cell in cells]}),
+            report_id=job.id,
+        )
+
+    job = await service.jobs.start(
+        "sweep",
+        f"widths {', '.join(map(str, sorted(wanted.widths)))}",
+        wanted.model_dump(mode="json"),
+        work,
+        seconds=settings.sweep_seconds,
+        too_long=too_long(settings),
+    )
+    job.task.add_done_callback(lambda done: service.metrics.swept(outcome(done)))
+    if EVENTS in request.headers.get("accept", ""):
+        return stream(job.follow())
+    headers = {"Location": f"/api/sweeps/{job.id}"}
+    return Json(job.summary.model_dump(mode="json"), status_code=202, headers=headers)

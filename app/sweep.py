@@ -1,0 +1,178 @@
+"""From which width on Kronecker pays here: synthetic networks, measured in processes of their own. No HTTP in it."""
+
+import itertools
+import math
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import onnxruntime
+
+from app import stats, sweep_probe
+from app.compare import SEED, SHARE_OF_LIMIT, OnProgress
+from app.cpus import available_cpus
+from app.environment import NICENESS, environment
+from app.errors import BadRequest
+from app.latency import SERIES
+from app.measuring import measured
+from app.session import CUDA
+from app.settings import Settings
+from app.sweep_reports import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
+
+MAX_CELLS = 1000
+MAX_DENSE_BYTES = 256 * 2**20
+MAX_SECONDS_PER_CELL = 1.0
+
+OnCells = Callable[[Sequence[Cell]], None]
+
+
+def check(request: SweepRequest, settings: Settings) -> None:
+    """Refuse what cannot be measured here.
+
+    Raises:
+        BadRequest: with what was got and what was expected.
+    """
+    for name in ("widths", "ranks", "batch_sizes", "threads"):
+        values: list[int] = getattr(request, name)
+        if len(set(values)) < len(values):
+            raise BadRequest(f"{name}: got {values}, expected different ones")
+    for index, width in enumerate(request.widths):
+        side = math.isqrt(width)
+        if side * side != width:
+            near = f"{side * side} or {(side + 1) ** 2}"
+            raise BadRequest(f"widths[{index}]: got {width}, expected a square number such as {near}")
+        if request.layers * width * width * 4 > MAX_DENSE_BYTES:
+            most = math.isqrt(math.isqrt(MAX_DENSE_BYTES // (4 * request.layers))) ** 2
+            raise BadRequest(f"widths[{index}]: got {width}, expected at most {most} for {request.layers} layers")
+        if max(request.ranks) > width:
+            raise BadRequest(f"ranks: got {max(request.ranks)}, expected at most {width}, the smallest width")
+    if max(request.batch_sizes) > settings.max_batch:
+        raise BadRequest(f"batch_sizes: got {max(request.batch_sizes)}, expected at most {settings.max_batch}")
+    if max(request.threads) > available_cpus():
+        raise BadRequest(
+            f"threads: got {max(request.threads)}, expected at most {available_cpus()}, the CPUs to be had here"
+        )
+    cells = len(request.widths) * len(request.ranks) * len(request.batch_sizes) * len(request.threads)
+    if cells > MAX_CELLS:
+        raise BadRequest(f"got {cells} combinations, expected at most {MAX_CELLS}")
+    longest = SHARE_OF_LIMIT * settings.sweep_seconds
+    if request.seconds > longest:
+        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_SWEEP_SECONDS")
+    available = onnxruntime.get_available_providers()
+    if request.device == "cuda" and CUDA not in available:
+        raise BadRequest(f"device: got 'cuda', expected a device of one of: {', '.join(available)}")
+
+
+async def sweep(
+    request: SweepRequest, settings: Settings, progress: OnProgress, on_cells: OnCells, *, report_id: str | None = None
+) -> SweepReport:
+    """Measure; cancel it to kill its process. There is no time limit in it.
+
+    Args:
+        request: what to measure, as `check` has found it good.
+        settings: what the service was told.
+        progress: called with the stage, and how many of how many parts are done.
+        on_cells: called with the cells of each width and number of threads.
+        report_id: of the report; by default a new one.
+
+    Raises:
+        ComparisonError: a measuring process failed.
+        BadRequest: onnxruntime does not do what was asked for.
+    """
+    created, start = datetime.now(UTC), time.perf_counter()
+    parts = list(itertools.product(request.threads, sorted(request.widths)))
+    steps = SERIES * len(request.batch_sizes)
+    timed = len(parts) * len(request.batch_sizes) * (len(request.ranks) + 1)
+    job = {
+        "ranks": sorted(request.ranks),
+        "batch_sizes": sorted(request.batch_sizes),
+        "layers": request.layers,
+        "device": request.device or settings.device,
+        "seed": SEED,
+        "niceness": NICENESS,
+        "seconds_per_cell": min(MAX_SECONDS_PER_CELL, request.seconds / timed),
+    }
+    cells: list[Cell] = []
+    provider = ""
+    for index, (threads, width) in enumerate(parts):
+        done = itertools.count(index * steps)
+
+        def step(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
+            progress(message["progress"], next(done), len(parts) * steps)
+
+        result = await measured(sweep_probe.__name__, job | {"width": width, "threads": threads}, step)
+        new = [Cell.model_validate(cell) for cell in result["cells"]]
+        cells += new
+        provider = result["provider"]
+        on_cells(new)
+    progress("done", len(parts) * steps, len(parts) * steps)
+    return SweepReport(
+        id=report_id or uuid.uuid4().hex,
+        created=created.isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - start, 2),
+        environment=environment(provider, request.threads[0]),
+        settings=SweepSettings(
+            widths=sorted(request.widths),
+            ranks=sorted(request.ranks),
+            batch_sizes=sorted(request.batch_sizes),
+            threads=request.threads,
+            layers=request.layers,
+            device=request.device or settings.device,
+            seconds=request.seconds,
+            seed=SEED,
+            practical_margin=stats.PRACTICAL_MARGIN,
+            confidence=stats.CONFIDENCE,
+        ),
+        cells=cells,
+        crossovers=crossovers(cells),
+    )
+
+
+def too_long(settings: Settings) -> str:
+    """What to say of a sweep that took longer than it may."""
+    return f"the sweep took longer than {settings.sweep_seconds:g} s (KRON_SWEEP_SECONDS)"
+
+
+def crossovers(cells: Sequence[Cell]) -> list[Crossover]:
+    """For each rank, batch size and number of threads, from which width on Kronecker pays."""
+    kinds = dict.fromkeys((cell.rank, cell.batch_size, cell.threads) for cell in cells)
+    return [
+        _crossover(
+            sorted(
+                (cell for cell in cells if (cell.rank, cell.batch_size, cell.threads) == kind),
+                key=lambda cell: cell.width,
+            )
+        )
+        for kind in sorted(kinds)
+    ]
+
+
+def _crossover(cells: Sequence[Cell]) -> Crossover:
+    """Of the cells of one kind, by width."""
+    first, last = cells[0], cells[-1]
+    paying = len(list(itertools.takewhile(lambda cell: cell.verdict == "faster", reversed(cells))))
+    width = cells[-paying].width if paying else None
+    estimate = _break_even(cells)
+    kind = f"Rank {first.rank}, batch size {first.batch_size}, {first.threads} thread{'s' * (first.threads > 1)}"
+    even = "" if estimate is None else f" (break-even estimated at {estimate:,.0f})"
+    if width is None:
+        sentence = f"{kind}: Kronecker does not pay at {last.width}, the largest width measured{even}."
+    elif width == first.width:
+        sentence = f"{kind}: Kronecker pays at every width measured, from {width} to {last.width}{even}."
+    else:
+        sentence = f"{kind}: Kronecker pays from width {width} on{even}."
+    return Crossover(
+        rank=first.rank, batch_size=first.batch_size, threads=first.threads,
+        width=width, estimate=None if estimate is None else round(estimate, 1), sentence=sentence,
+    )  # fmt: skip
+
+
+def _break_even(cells: Sequence[Cell]) -> float | None:
+    """The width at which the ratio passes 1 for the last time on its way up, on logarithmic scales."""
+    for low, high in reversed(list(itertools.pairwise(cells))):
+        if low.ratio <= 1 < high.ratio:
+            share = math.log(1 / low.ratio) / math.log(high.ratio / low.ratio)
+            return low.width * math.exp(share * math.log(high.width / low.width))
+    return None

@@ -1,0 +1,70 @@
+"""A measuring process of a sweep (`python -m app.sweep_probe`): Kronecker networks beside a dense one as wide."""
+
+import gc
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from app import child, latency, stats
+from app.subject import Refused, Subject
+
+
+def main() -> None:
+    """Do the job."""
+    job = child.receive()
+    gc.disable()  # no collection in the middle of a timed run
+    try:
+        child.send(result=_measure(job))
+    except Refused as error:
+        child.send(refused=str(error))
+
+
+def _measure(job: Mapping[str, Any]) -> dict[str, object]:
+    """By rank and batch size, what `Cell` says of the times."""
+    from app import synthetic  # here, for the service imports this module, and is not to carry onnx
+
+    width, ranks, sizes, layers, seed = (job[key] for key in ("width", "ranks", "batch_sizes", "layers", "seed"))
+    networks = [(f"rank {rank}", synthetic.kronecker(width, rank, layers=layers, seed=seed)) for rank in ranks]
+    networks.append(("dense", synthetic.dense(width, layers=layers, seed=seed)))
+    options = {"device": job["device"], "threads": job["threads"]}
+    openers = [partial(Subject, f"width {width}, {name}", content, **options) for name, content in networks]
+    times = latency.measure(
+        openers,
+        latency.Inputs([], largest_batch=max(sizes), seed=seed),
+        sizes,
+        seconds_per_cell=job["seconds_per_cell"],
+        seed=seed,
+        stage=f"width {width}, {job['threads']} threads" if job["threads"] > 1 else f"width {width}",
+    )
+    latencies, pairs = stats.tables(times, sizes, seed)
+    dense = len(ranks)
+    cells = []
+    for pair in pairs:
+        if pair["b"] != dense:
+            continue
+        size = sizes.index(pair["batch_size"])
+        own, other, rank = latencies[pair["a"]][size], latencies[dense][size], ranks[pair["a"]]
+        cells.append(
+            {
+                "width": width,
+                "rank": rank,
+                "batch_size": pair["batch_size"],
+                "threads": job["threads"],
+                "dense_p50_us": other["p50_us"],
+                "kronecker_p50_us": own["p50_us"],
+                "ratio": round(pair["ratio"], 4),
+                "low": round(pair["low"], 4),
+                "high": round(pair["high"], 4),
+                "verdict": stats.verdict(pair["low"], pair["high"]),
+                "n": own["n"],
+                "unstable": own["unstable"] or other["unstable"],
+                "macs_ratio": round(
+                    synthetic.dense_macs(width, layers) / synthetic.kronecker_macs(width, rank, layers), 4
+                ),
+            }
+        )
+    return {"cells": cells, "provider": openers[0]().provider}
+
+
+if __name__ == "__main__":
+    main()

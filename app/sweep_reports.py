@@ -1,0 +1,118 @@
+"""What sweeps over synthetic networks are asked for and what they say; the unit of a number is in its name."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.reports import Environment, JobSummary
+from app.stats import Verdict
+
+Width = Annotated[int, Field(ge=16, le=8100)]
+Rank = Annotated[int, Field(ge=1, le=64)]
+BatchSize = Annotated[int, Field(ge=1)]
+Threads = Annotated[int, Field(ge=1, le=256)]
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class SweepRequest(BaseModel):
+    """Which networks to measure, and how."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    widths: list[Width] = Field(
+        default=[64, 256, 784, 1024, 2304],
+        min_length=1,
+        max_length=12,
+        description="features of each layer, square numbers: the factors have their roots",
+    )
+    ranks: list[Rank] = Field(default=[1, 2], min_length=1, max_length=6)
+    batch_sizes: list[BatchSize] = Field(default=[1, 32], min_length=1, max_length=6)
+    threads: list[Threads] = Field(default=[1], min_length=1, max_length=4)
+    layers: int = Field(default=2, ge=1, le=4)
+    device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as served")
+    seconds: float = Field(
+        default=30,
+        ge=0.1,
+        le=3600,
+        strict=False,
+        allow_inf_nan=False,
+        description="at most about how long networks are timed in all; opening them anew comes on top",
+    )
+
+
+class SweepSettings(_Response):
+    """How it was measured."""
+
+    widths: list[int]
+    ranks: list[int]
+    batch_sizes: list[int]
+    threads: list[int]
+    layers: int
+    device: str
+    seconds: float
+    seed: int
+    practical_margin: float = Field(description="a difference of medians below this share is called none")
+    confidence: float
+
+
+class Cell(_Response):
+    """A Kronecker network beside the dense one of the same width."""
+
+    width: int
+    rank: int
+    batch_size: int
+    threads: int
+    dense_p50_us: float
+    kronecker_p50_us: float
+    ratio: float = Field(description="median of dense / median of Kronecker: above 1, Kronecker pays")
+    low: float
+    high: float
+    verdict: Verdict = Field(description="of Kronecker")
+    n: int = Field(description="timed runs of the Kronecker network")
+    unstable: bool
+    macs_ratio: float = Field(description="what the multiply-adds promise")
+
+
+class Crossover(_Response):
+    """From which width on Kronecker pays."""
+
+    rank: int
+    batch_size: int
+    threads: int
+    width: int | None = Field(description="the first measured one from which on every verdict is faster")
+    estimate: float | None = Field(description="where the ratio passes 1, interpolated; null where it does not")
+    sentence: str
+
+
+class SweepReport(_Response):
+    """A sweep."""
+
+    id: str
+    created: str
+    seconds: float
+    environment: Environment
+    settings: SweepSettings
+    cells: list[Cell]
+    crossovers: list[Crossover]
+
+    @property
+    def headline(self) -> str:
+        """The first sentence."""
+        return self.crossovers[0].sentence
+
+
+class SweepList(_Response):
+    """Sweeps, the newest first."""
+
+    total: int
+    offset: int
+    sweeps: list[JobSummary]
+
+
+class Sweep(JobSummary):
+    """One sweep."""
+
+    report: SweepReport | None = Field(default=None, description="once it is done")
