@@ -37,7 +37,7 @@ export class CompareForm {
         { class: "fields" },
         field("Batch sizes", this.batches),
         field("Threads", this.threads),
-        field("Seconds of timing", this.seconds),
+        field("Seconds", this.seconds),
       ),
       h(
         "fieldset",

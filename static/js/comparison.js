@@ -57,6 +57,9 @@ function latencyChart(models, depth) {
   return h("figure", {}, h("figcaption", {}, DEPTH_NAMES[depth].replace(/^./, (first) => first.toUpperCase())), place);
 }
 
+/** @param {Measured} model */
+const unstable = ({ latency, service_latency = [] }) => [...latency, ...service_latency].some((each) => each.unstable);
+
 /** @param {number} value */
 const digitsPlain = (value) => (value >= 1 ? count(value) : String(Number(value.toPrecision(1))));
 
@@ -144,7 +147,7 @@ export class ComparisonPage {
           "section",
           { class: "panel" },
           h("h2", {}, "Latency"),
-          h("p", { class: "muted" }, "Mark: median. Whisker: up to the 95th percentile; thin: up to the 99th."),
+          h("p", { class: "muted" }, `Mark: median. Whisker: up to the 95th percentile; thin: up to the 99th.${models.some(unstable) ? " Question mark: unstable, the times varied between series." : ""}`),
           h("div", { class: "depths" }, ...depths(models).map((depth) => latencyChart(models, depth))),
         ),
         h("div", { class: "panels" }, expectationPanel(report), memoryPanel(report), filePanel(report), quality ? qualityPanel(quality, models) : null),

@@ -91,9 +91,7 @@ export class ModelPicker extends EventTarget {
       { class: `pick ${colour}` },
       input,
       h("span", { class: "swatch" }),
-      h("span", { class: "pick-name" }, model.name),
-      h("span", { class: "sr-only" }, ", "),
-      h("span", { class: "muted" }, facts(model)),
+      h("span", { class: "pick-words" }, h("span", { class: "pick-name" }, model.name), " ", h("span", { class: "muted" }, facts(model))),
     );
   }
 

@@ -76,14 +76,10 @@ export function qualityPanel(quality, models) {
     });
   }
   const values = known.filter(({ rmse }) => rmse !== null);
-  const sentences = quality.pairs.map(({ a, b, agreement, largest_probability_drift: drift, largest_difference: difference }) =>
-    [
-      `${a} and ${b}`,
-      agreement === null ? null : ` give the same label to ${percent(agreement, 1)} of the rows`,
-      drift === null ? null : `${agreement === null ? "" : ";"} their probabilities differ by up to ${digits(drift)}`,
-      difference === null ? null : `${agreement === null && drift === null ? "" : ";"} their values differ by up to ${digits(difference)}`,
-    ].filter(Boolean).join("") + ".",
-  );
+  const sentences = quality.pairs.flatMap(({ a, b, largest_probability_drift: drift, largest_difference: difference }) => [
+    ...(drift === null ? [] : [`The probabilities of ${a} and ${b} differ by up to ${digits(drift)}.`]),
+    ...(difference === null ? [] : [`The values of ${a} and ${b} differ by up to ${digits(difference)}.`]),
+  ]);
   return h(
     "section",
     { class: "panel" },

@@ -83,7 +83,7 @@ export class SweepPage {
   constructor() {
     /** @type {Cell[]} */
     this.cells = [];
-    this.words = h("ul", { class: "crossovers", role: "status" });
+    this.words = h("ul", { class: "crossovers", "aria-live": "polite" });
     this.charts = h("div", { class: "depths" });
     this.panel = h(
       "section",

@@ -15,7 +15,7 @@ export class SweepForm {
     this.ranks = textInput("1, 2");
     this.batches = textInput("1, 32");
     this.threads = textInput("1");
-    this.seconds = textInput("60");
+    this.seconds = textInput("30");
     this.texts = [this.widths, this.ranks, this.batches, this.threads, this.seconds];
     this.element = h(
       "div",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
@@ -107,7 +108,10 @@ def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
     rng = np.random.default_rng(1)
     bounds = np.geomspace(1e-5, 1, 26)
     early, late = rng.lognormal(-8, 1, 500), rng.lognormal(-6, 0.5, 2000)
-    cumulative = lambda values: [[float(b), int((values <= b).sum())] for b in bounds] + [[1e9, len(values)]]  # noqa: E731
+
+    def cumulative(values: NDArray[np.float64]) -> list[list[float]]:
+        return [[float(b), int((values <= b).sum())] for b in bounds] + [[1e9, len(values)]]
+
     before, after = cumulative(early), cumulative(np.concatenate([early, late]))
     for share in (0.5, 0.95, 0.99):
         got = page.evaluate(

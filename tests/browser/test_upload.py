@@ -11,11 +11,12 @@ from playwright.sync_api import FilePayload, Page, expect
 from tests.browser.conftest import Visitor
 from tests.browser.strokes import DIGITS
 
+Colour = str | tuple[int, ...]
 MODELS = ["mnist-kronecker", "mnist-dense"]
 
 
 def drawn(
-    size: tuple[int, int], paper: object, ink: object, mode: str = "RGB", place: tuple[float, float] = (0.5, 0.5)
+    size: tuple[int, int], paper: Colour, ink: Colour, mode: str = "RGB", place: tuple[float, float] = (0.5, 0.5)
 ) -> Image.Image:
     """A seven, not in the middle unless told so."""
     image = Image.new(mode, size, paper)

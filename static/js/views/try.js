@@ -101,6 +101,7 @@ class TryView {
       if (this.picker.chosen.length > 0) void this.#use(this.catalog.pick(this.picker.chosen));
     });
     this.connection.addEventListener("back", () => this.#again());
+    addEventListener("pagehide", () => this.#save());
   }
 
   title() {
