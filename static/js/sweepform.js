@@ -21,7 +21,7 @@ export class SweepForm {
       "div",
       { class: "form" },
       field("Widths: squares, from 16 to 8,100", this.widths),
-      h("div", { class: "fields" }, field("Ranks", this.ranks), field("Batch sizes", this.batches), field("Threads", this.threads), field("Seconds", this.seconds)),
+      h("div", { class: "fields four" }, field("Ranks", this.ranks), field("Batch sizes", this.batches), field("Threads", this.threads), field("Seconds", this.seconds)),
     );
     const kept = recall(KEPT_AS);
     if (Array.isArray(kept)) {

@@ -53,7 +53,11 @@ def kept(browser: Browser, service: Service) -> Iterator[dict[str, str]]:
     """Ids of a comparison and a sweep, small ones."""
     with new_context(browser, DESKTOP) as context:
         ask = context.request
-        settings = {"models": ["mnist-kronecker", "mnist-dense"], "seconds": 0.4}
+        settings = {
+            "models": ["mnist-kronecker", "mnist-dense"],
+            "seconds": 0.4,
+            "depths": ["session", "queue", "http"],
+        }
         report = ask.post(f"{service.url}/api/compare", data=settings, timeout=120_000)
         assert report.ok, report.text()
         sweep = ask.post(

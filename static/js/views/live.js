@@ -27,7 +27,7 @@ const CORES = [{ name: "%", size: 0.01 }];
 /** @type {import("../format.js").Unit[]} */
 const PLAIN = [{ name: "", size: 1 }];
 /** @param {number} share */
-const cores = (share) => `${digits(Math.round(1000 * share) / 10)}\u202f%`;
+const cores = (share) => `${Math.round(1000 * share) / 10}\u202f%`;
 /** @param {number | null} value */
 const number = (value) => (value === null ? NOTHING : digits(value));
 
@@ -159,7 +159,8 @@ class LiveView {
   #show() {
     const now = this.history[this.history.length - 1];
     if (!now) return;
-    const models = now.values(ANSWERED, "model");
+    const order = (/** @type {string} */ name) => this.catalog.models.findIndex((model) => model.name === name);
+    const models = now.values(ANSWERED, "model").sort((a, b) => order(a) - order(b));
     const tones = this.#tones(models);
     const rates = models.map((model) => this.#changes((a, b, s) => rate(a.sum(ANSWERED, { model }), b.sum(ANSWERED, { model }), s)));
     const all = this.#changes((a, b, s) => rate(a.sum(ANSWERED), b.sum(ANSWERED), s));
