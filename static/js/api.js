@@ -124,14 +124,14 @@ export async function metrics() {
   }
 }
 
-/** Whether the service is there, whatever it says. */
-export async function alive() {
+/** Whether the service is there and has loaded its models. */
+export async function ready() {
   try {
-    await send("/v2/health/live", { signal: AbortSignal.timeout(WAIT_MS) });
+    await models();
     return true;
   } catch (error) {
     if (error instanceof Unreachable) return false;
-    if (error instanceof Refused) return true;
+    if (error instanceof Refused) return error.status !== 503;
     throw error;
   }
 }

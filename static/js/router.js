@@ -31,6 +31,26 @@ import { h } from "./dom.js";
  */
 
 const HOME = "try";
+/** What the views beside the first one look like. */
+const STYLES = "/static/css/views.css";
+
+/** @type {Promise<void> | null} */
+let styling = null;
+
+/** Fetches the style sheet of the other views, once. */
+function styles() {
+  styling ??= new Promise((resolve, reject) => {
+    const link = h("link", { rel: "stylesheet", href: STYLES });
+    link.addEventListener("load", () => resolve());
+    link.addEventListener("error", () => {
+      link.remove();
+      styling = null;
+      reject(new TypeError("the style sheet cannot be fetched"));
+    });
+    document.head.append(link);
+  });
+  return styling;
+}
 
 /**
  * @param {string} hash
@@ -102,7 +122,7 @@ export class Router {
     let view = this.made.get(route.view);
     if (view === undefined) {
       try {
-        const { makeView } = await load();
+        const [{ makeView }] = await Promise.all([load(), route.view === HOME ? null : styles()]);
         view = this.made.get(route.view) ?? makeView(this.app);
         this.made.set(route.view, view);
       } catch (error) {

@@ -73,7 +73,7 @@ def test_it_goes_on_when_the_service_comes_back(visitor: Visitor, twin_repositor
         expect(page.locator("#gone")).to_be_hidden()
         predict(page)
         expect(page.locator(".live-view > .message")).to_have_text(re.compile("^2 predictions"))
-        visit.forgive("ERR_CONNECTION")
+        visit.forgive("ERR_CONNECTION", "503")
 
 
 @pytest.fixture

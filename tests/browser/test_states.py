@@ -40,11 +40,12 @@ def test_the_service_goes_and_comes_back(visitor: Visitor, twin_repository: Path
         expect(page.get_by_role("alert")).to_have_text("The service cannot be reached.")
         page.screenshot(path=screenshots / "service-gone.png")
 
-        service.start()
         page.get_by_role("button", name="Try now").click()
+        expect(page.locator("#gone .countdown")).to_have_text(re.compile("^Next try in"))  # still away
+        service.start()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")  # what was drawn meanwhile
         expect(page.locator("#gone")).to_be_hidden()
-        visit.forgive("ERR_CONNECTION")
+        visit.forgive("ERR_CONNECTION", "503")
 
 
 def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_repository: Path) -> None:
@@ -57,7 +58,7 @@ def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_re
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")
-        visit.forgive("ERR_CONNECTION")
+        visit.forgive("ERR_CONNECTION", "503")
 
 
 def test_a_view_that_cannot_be_fetched_says_so_and_comes_later(visitor: Visitor, twin_repository: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_view_that_cannot_be_fetched_says_so_and_comes_later(visitor: Visitor,
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator(".card.model")).to_have_count(2)
-        visit.forgive("ERR_CONNECTION")
+        visit.forgive("ERR_CONNECTION", "503")
 
 
 def test_the_service_goes_while_it_measures(visitor: Visitor, twin_repository: Path) -> None:
@@ -85,13 +86,13 @@ def test_the_service_goes_while_it_measures(visitor: Visitor, twin_repository: P
         service.stop()
         expect(page.locator(".job-page .message")).to_have_text(re.compile("^No (report|comparison): .+"))
         expect(page.locator(".running")).to_be_hidden()
+        page.get_by_role("link", name="New comparison").click()
+        expect(page.locator("form .message")).to_have_text("No models: The service cannot be reached.")
         expect(page.locator("#gone")).to_be_visible()
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
-        expect(page.locator(".job-page .message")).to_have_text(re.compile("^No report: .+"))
-        page.get_by_role("link", name="New comparison").click()
         expect(page.locator(".job-list li").first).to_contain_text("mnist-kronecker, mnist-dense")
-        visit.forgive("net::ERR_")
+        visit.forgive("net::ERR_", "503")
 
 
 def test_models_without_pictures_or_cards_get_a_form(visitor: Visitor, tmp_path: Path, screenshots: Path) -> None:
@@ -108,11 +109,3 @@ def test_models_without_pictures_or_cards_get_a_form(visitor: Visitor, tmp_path:
         expect(page.locator("form .message")).to_have_text(
             "A comparison takes two models, and the service does not have that many."
         )
-
-
-def test_without_models_the_page_says_how_to_get_one(visitor: Visitor, tmp_path: Path) -> None:
-    with Service(tmp_path) as service:
-        page = visitor(url=service.url).load()
-        expect(page.locator("#verdict")).to_contain_text("Train a twin with “kronmodel train”")
-        expect(page.locator("#pad")).to_be_hidden()
-        expect(page.locator("#structure")).to_be_hidden()

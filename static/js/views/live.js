@@ -191,7 +191,7 @@ class LiveView {
   #words(now) {
     const started = now.sum(STARTED);
     const answered = now.sum(ANSWERED) ?? 0;
-    const failed = (now.sum(NOT_ANSWERED) ?? 0) + (now.sum(FAILURES) ?? 0);
+    const failed = now.sum(FAILURES) ?? now.sum(NOT_ANSWERED) ?? 0;
     const since = started === null ? "" : ` since ${new Date(started * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`;
     const text = `${count(answered)} predictions and ${count(failed)} failures${since}.`;
     this.state.classList.remove("failed");

@@ -7,13 +7,9 @@ import { digits } from "../format.js";
 import { latest } from "../latest.js";
 import { listed, roles, shortName, tone, whatToDraw } from "../models.js";
 import { Pad } from "../pad.js";
-import { ModelPicker } from "../picker.js";
-import { PictureError, readPicture } from "../picture.js";
 import { prepare } from "../prepare.js";
-import { RowForm } from "../rowform.js";
 import { SampleStrip } from "../samples.js";
 import { recall, recallNames, remember } from "../store.js";
-import { showStructure } from "../structure.js";
 import { taskKey, taskOf } from "../task.js";
 
 /**
@@ -45,10 +41,11 @@ class TryView {
     this.verdict = byId("verdict", HTMLElement);
     this.spoken = byId("spoken", HTMLElement);
     this.fileMessage = byId("file-message", HTMLElement);
-    this.form = new RowForm(byId("row-form", HTMLElement));
+    /** Fetched with the first row to fill in. @type {import("../rowform.js").RowForm | null} */
+    this.form = null;
     this.strip = new SampleStrip(byId("samples", HTMLElement), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
-    this.picker = new ModelPicker("Which models shall answer? Those of one group go together.", MOST);
-    byId("chooser-models", HTMLElement).replaceChildren(this.picker.element);
+    /** Fetched once there is something to choose. @type {import("../picker.js").ModelPicker | null} */
+    this.picker = null;
     /** @type {AnswerCard[]} */
     this.cards = [];
     /** @type {ModelInfo[]} */
@@ -70,12 +67,11 @@ class TryView {
   #listen() {
     this.pad.addEventListener("start", () => this.strip.clearChoice());
     this.pad.addEventListener("change", () => this.#drawn());
-    this.form.addEventListener("change", () => this.#filled());
     for (const clear of [byId("clear", HTMLButtonElement), byId("clear-row", HTMLButtonElement)]) {
       clear.addEventListener("click", () => {
         this.strip.clearChoice();
         this.fileMessage.textContent = "";
-        if (this.task?.kind === "row") this.form.clear();
+        if (this.task?.kind === "row") this.form?.clear();
         else this.pad.clear();
       });
     }
@@ -96,9 +92,6 @@ class TryView {
       box.classList.remove("over");
       const [dropped] = event.dataTransfer?.files ?? [];
       if (dropped) void this.#upload(dropped);
-    });
-    this.picker.addEventListener("change", () => {
-      if (this.picker.chosen.length > 0) void this.#use(this.catalog.pick(this.picker.chosen));
     });
     this.connection.addEventListener("back", () => this.#again());
     addEventListener("pagehide", () => this.#save());
@@ -136,9 +129,40 @@ class TryView {
     const models = wanted.length > 0 ? wanted : this.catalog.pick(this.catalog.defaults);
     const key = models.length > 0 ? taskKey(models[0]) : "";
     const together = models.filter((model) => taskKey(model) === key);
-    this.picker.set(this.catalog.models, together.map(({ name }) => name));
-    byId("chooser", HTMLElement).hidden = this.catalog.models.length <= together.length;
-    await this.#use(together);
+    const choice = this.catalog.models.length > together.length;
+    byId("chooser", HTMLElement).hidden = !choice;
+    await this.#fetched(async () => {
+      if (choice) await this.#offer(together.map(({ name }) => name));
+      await this.#use(together);
+    });
+  }
+
+  /** @param {string[]} names that are chosen by now */
+  async #offer(names) {
+    if (this.picker === null) {
+      const { ModelPicker } = await import("../picker.js");
+      const picker = (this.picker = new ModelPicker("Which models shall answer? Those of one group go together.", MOST));
+      byId("chooser-models", HTMLElement).replaceChildren(picker.element);
+      picker.addEventListener("change", () => {
+        if (picker.chosen.length > 0) void this.#fetched(() => this.#use(this.catalog.pick(picker.chosen)));
+      });
+    }
+    this.picker.set(this.catalog.models, names);
+  }
+
+  /**
+   * Modules that only some visitors need come later than the page, if the service is still there.
+   * @param {() => Promise<void>} work
+   */
+  async #fetched(work) {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // what a module that cannot be fetched throws
+      this.signature = "";
+      this.#say("No answer: The service cannot be reached.", "failed");
+      this.connection.lost("The service cannot be reached.");
+    }
   }
 
   /** @param {ModelInfo[]} models that answer, side by side */
@@ -154,7 +178,7 @@ class TryView {
     this.task = typeof task === "string" ? null : task;
     this.cards = models.map((model, i) => new AnswerCard(model, this.task?.labels ?? [], tone(roles(models), i)));
     byId("answers", HTMLElement).replaceChildren(...this.cards.map((card) => card.element));
-    byId("structure", HTMLElement).hidden = !showStructure(models, byId("structure-words", HTMLElement), byId("structure-figures", HTMLElement));
+    void this.#fetched(() => this.#draw(models));
     this.element.classList.toggle("no-question", this.task === null);
     this.element.classList.toggle("row-question", this.task?.kind === "row");
     if (typeof task === "string") {
@@ -165,7 +189,7 @@ class TryView {
     byId("preparation", HTMLElement).textContent = task.preprocessing && `Prepared as: ${task.preprocessing}.`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
     if (task.kind === "image") this.#openImage(task);
-    else this.#openRow(task, same);
+    else await this.#openRow(task, same);
     if (same) {
       this.#again();
       return;
@@ -174,6 +198,12 @@ class TryView {
     this.#empty();
     const sampled = (models.find((model) => model.samples) ?? models[0]).name;
     await this.strip.open(sampled, task, this.#restore(task));
+  }
+
+  /** @param {ModelInfo[]} models */
+  async #draw(models) {
+    const { showStructure } = await import("../structure.js");
+    byId("structure", HTMLElement).hidden = !showStructure(models, byId("structure-words", HTMLElement), byId("structure-figures", HTMLElement));
   }
 
   /** @param {import("../task.js").ImageTask} task */
@@ -192,10 +222,15 @@ class TryView {
    * @param {import("../task.js").RowTask} task
    * @param {boolean} same as before
    */
-  #openRow(task, same) {
+  async #openRow(task, same) {
     byId("lead", HTMLElement).textContent = `Fill in a row, and ${this.models.length === 1 ? "the network answers" : "the networks answer"}, side by side.`;
     byId("strip-legend", HTMLElement).textContent = `Or pick a test row, shown with its true ${task.labels ? "label" : "value"}`;
     this.invitation = `Fill in ${task.width === 1 ? "the number" : `the ${task.width} numbers`}`;
+    if (this.form === null) {
+      const { RowForm } = await import("../rowform.js");
+      this.form = new RowForm(byId("row-form", HTMLElement));
+      this.form.addEventListener("change", () => this.#filled());
+    }
     if (!same) this.form.open(task);
   }
 
@@ -215,7 +250,7 @@ class TryView {
       if ("drawing" in kept && typeof kept.drawing === "string" && kept.drawing.startsWith("data:image/png;")) void this.pad.restore(kept.drawing);
       else this.pad.clear();
     } else if ("row" in kept && Array.isArray(kept.row) && kept.row.length === task.width && kept.row.every((v) => typeof v === "number")) {
-      this.form.show(kept.row);
+      this.form?.show(kept.row);
       this.#filled();
     }
     return 0;
@@ -243,7 +278,7 @@ class TryView {
   }
 
   #filled() {
-    const { values } = this.form;
+    const values = this.form?.values ?? null;
     this.strip.clearChoice();
     this.#pose(values && { values, truth: null });
   }
@@ -259,7 +294,7 @@ class TryView {
       const [low, high] = task.range;
       paintGrey(this.seen, sample.values.map((v) => (v - low) / (high - low)), task.rows, task.columns);
     } else {
-      this.form.show(sample.values);
+      this.form?.show(sample.values);
     }
     this.#pose({ values: sample.values, truth: sample.label }, sample.number);
   }
@@ -267,13 +302,16 @@ class TryView {
   /** @param {File} file */
   async #upload(file) {
     if (this.task?.kind !== "image") return;
-    try {
-      this.pad.place(await readPicture(file));
-      this.fileMessage.textContent = "";
-    } catch (error) {
-      if (!(error instanceof PictureError)) throw error;
-      this.fileMessage.textContent = error.message;
-    }
+    await this.#fetched(async () => {
+      const { PictureError, readPicture } = await import("../picture.js");
+      try {
+        this.pad.place(await readPicture(file));
+        this.fileMessage.textContent = "";
+      } catch (error) {
+        if (!(error instanceof PictureError)) throw error;
+        this.fileMessage.textContent = error.message;
+      }
+    });
   }
 
   /**
@@ -309,6 +347,7 @@ class TryView {
   #again() {
     if (this.element.hidden) return;
     if (this.models.length === 0) void this.#open();
+    else if (this.signature === "") void this.#open();
     else if (this.question !== null) this.ask(undefined);
     else if (this.task !== null) this.#empty();
   }
