@@ -78,7 +78,7 @@ def _time_sentence(a: ComparedModel, b: ComparedModel, macs: float, pair: Pair) 
         verdict = OPPOSITE[verdict]
     start = f"At batch size {pair.batch_size}, {small.model}"
     if promised < 1 + PRACTICAL_MARGIN:
-        return f"{start} and {large.model} have as many multiply-adds; measured is {ratio:.2f} times the speed."
+        return f"{start} is {ratio:.2f} times as fast as {large.model}, with about as many multiply-adds."
     fewer = f"{promised:.1f} times fewer multiply-adds than {large.model}"
     if verdict == "slower":
         return f"{start} loses: it has {fewer}, and takes {1 / ratio:.2f} times as long."

@@ -157,6 +157,7 @@ class Jobs:
         self._running = job
         job.task = asyncio.create_task(self._run(job, work, seconds, too_long))
         job.task.add_done_callback(lambda _: turn.close())
+        job.task.add_done_callback(_log_mistake)
         await asyncio.sleep(0)  # a task that is cancelled before its first step would not tell anybody
         return job
 
@@ -215,7 +216,7 @@ class Jobs:
 
     async def _run(self, job: Job, work: Work, seconds: float, too_long: str) -> Result:
         beat = asyncio.create_task(self._beat(job))
-        last = _error("internal error; the service's log says more")
+        last: Event | None = None
         try:
             async with asyncio.timeout(seconds):
                 result = await work(job)
@@ -240,6 +241,8 @@ class Jobs:
             raise
         finally:
             beat.cancel()
+            if last is None:  # a mistake in the work itself
+                last = await self._fail(job, "internal error; the service's log says more")
             self._running = None
             job.end(last)
 
@@ -320,6 +323,13 @@ def outcome(task: "asyncio.Task[Result]") -> str:
         return "cancelled"
     error = task.exception()
     return "ok" if error is None else type(error).__name__
+
+
+def _log_mistake(task: "asyncio.Task[Result]") -> None:
+    """Whoever follows a job is not told what was wrong with the code."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, KronError):
+        log.error("a job failed", exc_info=error)
 
 
 def result(task: "asyncio.Task[Result]") -> Result:

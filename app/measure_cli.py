@@ -54,6 +54,7 @@ def add_selftest(commands: Any, add_options: AddOptions) -> None:
     add = parser.add_argument
     add("--runs", type=int, default=20, metavar="N", help="comparisons of a model with itself (default: 20)")
     add("--seconds", type=float, metavar="S", help="of timed runs in each; default: as in any comparison")
+    add("--depths", default="session", metavar="D,D", help="of those comparisons: session, queue, http")
     add("--json", action="store_true", help="print the checks as one JSON object")
     add_options(parser, ["device", "threads", "compare_seconds", "log_level"])
 
@@ -101,8 +102,8 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
 
     if not 1 <= parsed.runs <= 1000:
         raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
-    _request({"seconds": parsed.seconds}, CompareRequest)  # for its check
-    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=parsed.seconds, tell=_tell))
+    request = _request({"seconds": parsed.seconds, "depths": parsed.depths.split(",")}, CompareRequest)
+    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=request.seconds, tell=_tell, depths=request.depths))
     passed = all(check.passed for check in checks)
     if parsed.json:
         _print_json({"passed": passed, "checks": [check.as_dict() for check in checks]})

@@ -31,6 +31,20 @@ class Metrics:
         )
         self._rows = Histogram("kron_batch_rows", "Rows of a request.", ["model"], registry=registry, buckets=_ROWS)
         self._comparisons = Counter("kron_comparisons", "Comparisons by outcome.", ["outcome"], registry=registry)
+        self._shadow_rows = Counter("kron_shadow_rows", "Rows scored on the shadow.", registry=registry)
+        self._shadow_disagreements = Counter(
+            "kron_shadow_disagreements", "Rows that the shadow labels otherwise.", registry=registry
+        )
+        self._shadow_skipped = Counter(
+            "kron_shadow_skipped", "Requests sampled but not scored.", ["reason"], registry=registry
+        )
+        self._shadow_drift = Gauge(
+            "kron_shadow_largest_drift", "The most that one probability or value differed.", registry=registry
+        )
+        self._shadow_compute = Histogram(
+            "kron_shadow_compute_seconds", "Running a scored request.", ["role"], registry=registry, buckets=_SECONDS
+        )
+        self._largest = 0.0
         self._sweeps = Counter("kron_sweeps", "Sweeps by outcome.", ["outcome"], registry=registry)
         self._info = Gauge(
             "kron_model_info",
@@ -68,6 +82,23 @@ class Metrics:
     def swept(self, outcome: str) -> None:
         """A sweep ended."""
         self._sweeps.labels(outcome).inc()
+
+    def shadowed(self, *, rows: int, disagreements: int, largest: float, primary_us: float, shadow_us: float) -> None:
+        """A request was scored on the shadow."""
+        self._shadow_rows.inc(rows)
+        self._shadow_disagreements.inc(disagreements)
+        self._largest = max(self._largest, largest)
+        self._shadow_drift.set(self._largest)
+        self._shadow_compute.labels("primary").observe(primary_us / 1e6)
+        self._shadow_compute.labels("shadow").observe(shadow_us / 1e6)
+
+    def shadow_dropped(self) -> None:
+        """A sampled request was not scored: too many were waiting."""
+        self._shadow_skipped.labels("dropped").inc()
+
+    def shadow_failed(self) -> None:
+        """A sampled request was not scored: the shadow could not be run, or answers something else."""
+        self._shadow_skipped.labels("failed").inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

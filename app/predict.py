@@ -13,12 +13,19 @@ from app.metrics import Metrics
 from app.model import Model
 from app.pool import Pool
 from app.rows import to_array
+from app.shadow import Shadow
 
 Rows = NDArray[np.float32]
 
 
 async def predict(
-    models: Sequence[Model], inputs: object, *, pool: Pool, metrics: Metrics, max_batch: int
+    models: Sequence[Model],
+    inputs: object,
+    *,
+    pool: Pool,
+    metrics: Metrics,
+    max_batch: int,
+    shadow: Shadow | None = None,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
 
@@ -49,6 +56,8 @@ async def predict(
         finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
         if not finite.all():
             raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
+        if shadow is not None:
+            shadow.offer(model, rows, output, compute_us)
         metrics.predicted(model, rows=len(rows), queue_us=queue_us, compute_us=compute_us)
         results.append(
             {

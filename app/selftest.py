@@ -14,7 +14,7 @@ from app.artifacts import Artifact, read_folder
 from app.compare import SECONDS_PER_CELL, SEED, compare
 from app.environment import NICENESS
 from app.measuring import measured
-from app.reports import CompareRequest
+from app.reports import CompareRequest, Depth
 from app.settings import Settings
 
 WIDTH = 256
@@ -43,7 +43,9 @@ class Check:
         return asdict(self)
 
 
-async def selftest(settings: Settings, *, runs: int, seconds: float | None, tell: Tell) -> list[Check]:
+async def selftest(
+    settings: Settings, *, runs: int, seconds: float | None, tell: Tell, depths: Sequence[Depth] = ("session",)
+) -> list[Check]:
     """All checks.
 
     Args:
@@ -51,6 +53,7 @@ async def selftest(settings: Settings, *, runs: int, seconds: float | None, tell
         runs: how often the same model is compared with itself.
         seconds: of timed runs in each comparison; by default as many as in any.
         tell: called with what is being done.
+        depths: where the same model is compared with itself.
     """
     # Here, for onnx is not needed by whoever only serves.
     from app.synthetic import dense
@@ -65,9 +68,9 @@ async def selftest(settings: Settings, *, runs: int, seconds: float | None, tell
             path.write_bytes(content)
         settings = settings.model_copy(update={"models": models})
         artifacts = (await read_folder(settings)).artifacts
-        checks = [
-            await _same_twice([artifacts["one"], artifacts["two"]], settings, runs=runs, seconds=seconds, tell=tell)
-        ]
+        request = CompareRequest(batch_sizes=BATCH_SIZES, seconds=seconds, depths=list(depths))
+        twice = [artifacts["one"], artifacts["two"]]
+        checks = [await _same_twice(twice, request, settings, runs=runs, tell=tell)]
         for delay_us in DELAYS_US:
             tell(f"a delay of {delay_us} µs")
             checks += await _delayed(artifacts["one"], settings, delay_us)
@@ -77,17 +80,17 @@ async def selftest(settings: Settings, *, runs: int, seconds: float | None, tell
 
 
 async def _same_twice(
-    twice: Sequence[Artifact], settings: Settings, *, runs: int, seconds: float | None, tell: Tell
+    twice: Sequence[Artifact], request: CompareRequest, settings: Settings, *, runs: int, tell: Tell
 ) -> Check:
-    """A run passes if it cannot tell the models apart at any batch size; 95 % of the runs have to."""
-    request = CompareRequest(batch_sizes=BATCH_SIZES, seconds=seconds)
+    """A run passes if it cannot tell the models apart at any depth and batch size; 95 % of the runs have to."""
     passed = 0
     for run in range(runs):
         tell(f"the same model twice, run {run + 1} of {runs}, {run - passed} told apart so far")
         report = await compare(twice, request, settings, lambda stage, done, total: None)
-        passed += all(pair.verdict == "not distinguishable" for pair in report.pairs)
+        pairs = [*report.pairs, *report.service_pairs]
+        passed += all(pair.verdict == "not distinguishable" for pair in pairs)
     return Check(
-        f"the same model twice, n = {runs}",
+        f"the same model twice at {', '.join(request.depths)}, n = {runs}",
         "no difference in 95 %",
         f"{passed} of {runs}",
         passed >= 0.95 * runs,

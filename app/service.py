@@ -11,6 +11,7 @@ from app.metrics import Metrics
 from app.pool import Pool
 from app.repository import Repository
 from app.settings import Settings
+from app.shadow import Shadow
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ class Service:
         self.metrics = Metrics()
         self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
         self.jobs = Jobs(Archive.open(settings))
+        self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._repository: Repository | None = None
         self._on_loaded = on_loaded
@@ -64,6 +66,7 @@ class Service:
                     f"no models to serve in {self.settings.models}"
                     + (f": {reasons}" if reasons else f"; make one with `kronmodel train --out {self.settings.models}`")
                 )
+            self.shadow = Shadow.wanted(self.settings, repository.models, self.metrics)
         except StartupError as error:
             self.failure = error
         else:
@@ -82,3 +85,5 @@ class Service:
             await asyncio.wait([self._loading])
         await self.jobs.close()
         self.pool.close()
+        if self.shadow is not None:
+            await asyncio.to_thread(self.shadow.close)

@@ -50,6 +50,12 @@ class Settings(BaseModel):
         description="file that keeps reports, :memory: or off; default: .reports.sqlite3 in the folder of models",
     )
     max_reports: int = Field(default=200, ge=1, le=10_000, description="most reports kept; the oldest go")
+    shadow: str | None = Field(
+        default=None,
+        pattern=rf"{NAME_PATTERN[:-1]}={NAME_PATTERN[1:]}",
+        description="A=B: what model A answers is scored on model B too, off the request's path",
+    )
+    shadow_share: float = Field(default=0.1, gt=0, le=1, description="share of the requests scored on the shadow")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
 
     @property
@@ -62,7 +68,7 @@ class Settings(BaseModel):
         """Threads of one prediction."""
         return self.threads or threads_each(self.workers_used)
 
-    @field_validator("threads", "workers", "twin", "reports", mode="before")
+    @field_validator("threads", "workers", "twin", "reports", "shadow", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         return None if value == "" else value

@@ -10,6 +10,7 @@ from app.predict import predict as predict_rows
 from app.responses import Json, read_object
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
+from app.shadow import ShadowReport
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 
@@ -92,12 +93,21 @@ async def predict(service: ServiceDep, request: Request) -> Response:
             pool=service.pool,
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
+            shadow=service.shadow,
         )
     except KronError:
         for failed in chosen:
             service.metrics.not_predicted(failed)
         raise
     return Json(answer)
+
+
+@router.get("/shadow", response_model=ShadowReport, summary="The model that is scored beside the one that answers")
+async def shadow(service: ServiceDep) -> Response:
+    """How they compare since the start; `primary` is null where shadow mode is off."""
+    found = service.shadow
+    report = ShadowReport(primary=None, shadow=None, share=0.0) if found is None else found.report()
+    return Json(report.model_dump(mode="json"))
 
 
 def _model_names(names: object) -> list[str] | None:

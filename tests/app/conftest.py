@@ -33,7 +33,7 @@ class Serving:
     def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self.process = process
         self.address = address
-        self.client = httpx.Client(base_url=address, timeout=60)
+        self.client = httpx.Client(base_url=address, timeout=250)
 
     def children(self) -> set[int]:
         return children_of(self.process.pid)
@@ -118,7 +118,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(models: Path) -> Iterator[Serving]:
-    with serving(models) as running:
+    with serving(models, compare_seconds=250) as running:  # measuring processes give way to all else on the machine
         yield running
 
 

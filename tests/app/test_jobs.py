@@ -1,7 +1,9 @@
 """Comparisons that are kept, followed from elsewhere, cancelled and survived."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 from app.archive import INTERRUPTED, Archive
 from app.errors import Conflict, StartupError
+from app.jobs import Job, Jobs
 from app.reports import JobSummary, Progress
 from app.settings import Settings
 from tests.app.conftest import Serving, is_alive, serving, wait_until
@@ -203,3 +206,78 @@ def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, cap
     archive = Archive.open(Settings(models=tmp_path))
     archive.add(summary(1))
     assert "reports are kept in memory only" in caplog.text
+
+
+def report() -> Any:
+    """Something that a job may end with."""
+    return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
+
+
+async def start(jobs: Jobs, work: Any) -> Job:
+    return await jobs.start("comparison", "title", {}, work, seconds=30, too_long="too long")
+
+
+def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.KEEP_ALIVE_SECONDS", 0.01)
+
+    async def scenario() -> list[Any]:
+        jobs = Jobs(Archive(":memory:", keep=5))
+        goes_on = asyncio.Event()
+
+        async def work(job: Job) -> Any:
+            await goes_on.wait()
+            job.progress("late", 1, 2)
+            return report()
+
+        job = await start(jobs, work)
+        told: list[Any] = []
+        async for event in await jobs.follow("comparison", job.id):
+            told.append(event)
+            if told.count(None) == 2:
+                goes_on.set()
+        assert [event async for event in await jobs.follow("comparison", job.id)][-1] == ("report", b'{"n":1}')
+        await jobs.close()
+        return told
+
+    told = asyncio.run(scenario())
+    assert told[0][0] == "started"
+    assert told.count(None) >= 2
+    assert [event for event in told[1:] if event] == [
+        ("progress", b'{"stage":"late","done":1,"total":2}'),
+        ("report", b'{"n":1}'),
+    ]
+
+
+def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        archive = Archive(":memory:", keep=5)
+        jobs = Jobs(archive)
+        archive.close()
+
+        async def work(job: Job) -> Any:
+            return report()
+
+        for _ in range(2):  # and the turn is given back
+            job = await start(jobs, work)
+            assert (await job.task).seconds == 1.0
+
+    asyncio.run(scenario())
+    assert "reports cannot be kept: Cannot operate on a closed database" in caplog.text
+
+
+def test_a_mistake_in_the_work_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        jobs = Jobs(Archive(":memory:", keep=5))
+
+        async def work(job: Job) -> Any:
+            raise ZeroDivisionError("private")
+
+        job = await start(jobs, work)
+        events = [event async for event in job.follow()]
+        assert events[-1] == ("error", b'{"error":"internal error; the service\'s log says more"}')
+        with pytest.raises(ZeroDivisionError):
+            await job.task
+        assert (await jobs.get("comparison", job.id)).status == "failed"
+
+    asyncio.run(scenario())
+    assert "ZeroDivisionError: private" in caplog.text

@@ -22,7 +22,7 @@ def checks() -> list[Check]:
 
 
 def test_the_same_model_twice_is_not_distinguishable(checks: list[Check]) -> None:
-    assert checks[0].name == "the same model twice, n = 3"
+    assert checks[0].name == "the same model twice at session, n = 3"
     assert checks[0].passed, checks[0]
 
 
@@ -55,6 +55,7 @@ def test_the_command_says_so_in_a_table_or_json_and_by_its_exit_code(tmp_path: P
     ("arguments", "message"),
     [
         (["--runs", "0"], "--runs: got 0, expected 1 to 1000"),
+        (["--depths", "wire"], "--depths: got 'wire', expected 'session', 'queue' or 'http'"),
         (["--seconds", "0"], "--seconds: got 0.0, expected greater than or equal to 0.1"),
     ],
 )

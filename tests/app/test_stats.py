@@ -65,3 +65,39 @@ def test_bootstrap_is_seeded() -> None:
 )
 def test_verdict_has_a_practical_margin(low: float, high: float, verdict: str) -> None:
     assert stats.verdict(low, high) == verdict
+
+
+def test_the_interval_of_few_series_knows_that_they_are_few() -> None:
+    """Coverage by simulation: each series has luck of its own, and the true ratio is 1."""
+    rng = np.random.default_rng(5)
+    held = {"bootstrap": 0, "both": 0}
+    rounds = 200
+    for seed in range(rounds):
+        a, b = (
+            np.asarray(
+                (1e5 * np.exp(0.3 * rng.standard_normal((4, 1, 1)) + 0.05 * rng.standard_normal((4, 3, 5)))), np.int64
+            )
+            for _ in range(2)
+        )
+        medians = stats.bootstrap_medians([a, b], seed)
+        bootstrap = stats.interval(medians[1] / medians[0])
+        both = stats.hull(bootstrap, stats.series_interval(a, b))
+        held["bootstrap"] += bootstrap[0] <= 1 <= bootstrap[1]
+        held["both"] += both[0] <= 1 <= both[1]
+    assert held["both"] >= 0.93 * rounds
+    assert held["bootstrap"] < held["both"]
+
+
+def test_tables_are_by_model_and_by_pair() -> None:
+    rng = np.random.default_rng(6)
+    cells = [[times_of(rng, median) for median in medians] for medians in ((100, 200, 50), (1000, 1000, 3000))]
+    latencies, pairs = stats.tables(cells, [1, 16], seed=0)
+    assert [[latency["batch_size"] for latency in model] for model in latencies] == [[1, 16]] * 3
+    assert latencies[1][0]["p50_us"] == pytest.approx(200, rel=0.05)
+    assert latencies[1][0]["p50_low_us"] < latencies[1][0]["p50_us"] < latencies[1][0]["p50_high_us"]
+    assert [(pair["a"], pair["b"], pair["batch_size"]) for pair in pairs] == [
+        (0, 1, 1), (0, 2, 1), (1, 2, 1), (0, 1, 16), (0, 2, 16), (1, 2, 16),
+    ]  # fmt: skip
+    for pair, true in zip(pairs, (2, 0.5, 0.25, 1, 3, 3), strict=True):
+        assert pair["low"] < true < pair["high"]
+        assert pair["ratio"] == pytest.approx(true, rel=0.05)

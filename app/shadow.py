@@ -1,0 +1,202 @@
+"""Shadow mode: one model answers, another is scored on a sample of the same rows, off the request's path."""
+
+import contextlib
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import ModelError, StartupError
+from app.head import softmax
+from app.metrics import Metrics
+from app.model import Model
+from app.settings import Settings
+
+MAX_WAITING = 8  # requests; beyond that a sample is dropped, for answering goes first
+WINDOW = 1000  # requests whose times are kept
+
+Array = NDArray[Any]
+
+
+class ShadowReport(BaseModel):
+    """How a model that does not answer compares with the one that does, since the start."""
+
+    model_config = ConfigDict(frozen=True)
+
+    primary: str | None = Field(description="the model that answers; null where shadow mode is off")
+    shadow: str | None = Field(description="the model that is scored")
+    share: float = Field(description="of the requests that are scored")
+    requests: int = Field(default=0, description="scored")
+    rows: int = Field(default=0, description="scored")
+    dropped: int = Field(default=0, description="sampled requests that were not scored, for too many were waiting")
+    failed: int = Field(default=0, description="requests that the shadow could not be run on")
+    disagreements: int | None = Field(default=None, description="rows that got another label")
+    disagreement_rate: float | None = None
+    largest_probability_drift: float | None = Field(
+        default=None, description="the most that one probability of one row differed"
+    )
+    largest_difference: float | None = Field(default=None, description="of two values, in a regression")
+    primary_p50_us: float | None = Field(default=None, description="computing, of the last 1,000 scored requests")
+    shadow_p50_us: float | None = Field(default=None, description="of the same requests, in a thread of its own")
+    difference_p50_us: float | None = Field(default=None, description="shadow - primary, median over those requests")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A request that was answered."""
+
+    primary: Model
+    rows: Array
+    output: Array
+    compute_us: float
+
+
+class Shadow:
+    """Scores one model on what another answers.
+
+    Args:
+        primary: the model that answers.
+        shadow: the model that is scored.
+        share: of the requests that are scored.
+        find: gives a served model by its name, or None.
+        metrics: where it is counted.
+    """
+
+    def __init__(
+        self, primary: str, shadow: str, *, share: float, find: Callable[[str], Model | None], metrics: Metrics
+    ) -> None:
+        self._primary = primary
+        self._shadow = shadow
+        self._share = share
+        self._find = find
+        self._metrics = metrics
+        self._waiting: queue.Queue[_Sample | None] = queue.Queue(MAX_WAITING)
+        self._lock = threading.Lock()
+        self._requests = self._rows = self._dropped = self._failed = self._labelled = self._disagreements = 0
+        self._drift: float | None = None
+        self._difference: float | None = None
+        self._times: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def wanted(cls, settings: Settings, models: Mapping[str, Model], metrics: Metrics) -> "Shadow | None":
+        """The shadow that the settings ask for.
+
+        Raises:
+            StartupError: they name models that are not there, or that do not take the same rows.
+        """
+        if settings.shadow is None:
+            return None
+        got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
+        primary, _, shadow = settings.shadow.partition("=")
+        if primary == shadow or not {primary, shadow} <= models.keys():
+            raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")
+        sizes = [models[name].engine.features for name in (primary, shadow)]
+        if sizes[0] != sizes[1]:
+            both = f"{primary} takes {sizes[0]} values, {shadow} {sizes[1]}"
+            raise StartupError(f"{got}, expected models that take the same rows: {both}")
+        return cls(primary, shadow, share=settings.shadow_share, find=models.get, metrics=metrics)
+
+    def offer(self, model: Model, rows: Array, output: Array, compute_us: float) -> None:
+        """A model has answered; never waits.
+
+        Args:
+            model: that answered.
+            rows: float32 (n, features).
+            output: of the model's head (n, ...).
+            compute_us: how long its run took.
+        """
+        if model.name != self._primary or random.random() >= self._share:
+            return
+        try:
+            self._waiting.put_nowait(_Sample(model, rows, output, compute_us))
+        except queue.Full:
+            with self._lock:
+                self._dropped += 1
+            self._metrics.shadow_dropped()
+
+    def report(self) -> ShadowReport:
+        """What is known so far."""
+        with self._lock:
+            times = np.array(self._times) if self._times else None
+            return ShadowReport(
+                primary=self._primary,
+                shadow=self._shadow,
+                share=self._share,
+                requests=self._requests,
+                rows=self._rows,
+                dropped=self._dropped,
+                failed=self._failed,
+                disagreements=self._disagreements if self._labelled else None,
+                disagreement_rate=self._disagreements / self._labelled if self._labelled else None,
+                largest_probability_drift=self._drift,
+                largest_difference=self._difference,
+                primary_p50_us=None if times is None else _median(times[:, 0]),
+                shadow_p50_us=None if times is None else _median(times[:, 1]),
+                difference_p50_us=None if times is None else _median(times[:, 1] - times[:, 0]),
+            )
+
+    def close(self) -> None:
+        """Score nothing more."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        self._waiting.put(None)
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        while (sample := self._waiting.get()) is not None:
+            shadow = self._find(self._shadow)
+            try:
+                if shadow is None:
+                    raise ModelError(f"{self._shadow} is not served")
+                start = time.perf_counter_ns()
+                output = shadow.engine.run(sample.rows, [shadow.head.output])[shadow.head.output]
+                self._score(sample, shadow, output, (time.perf_counter_ns() - start) / 1000)
+            except ModelError:
+                with self._lock:
+                    self._failed += 1
+                self._metrics.shadow_failed()
+
+    def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_us: float) -> None:
+        """Count one request."""
+        first, second = sample.primary.head.labels, shadow.head.labels
+        if (first is None) != (second is None) or sample.output.shape != output.shape:
+            raise ModelError(f"{shadow.name} does not answer as {sample.primary.name} does")
+        a, b = _values(sample.primary, sample.output), _values(shadow, output)
+        largest = float(np.abs(a - b).max())
+        if not np.isfinite(largest):
+            raise ModelError(f"{shadow.name} has no finite answer")
+        different = 0 if first is None else int((a.argmax(axis=1) != b.argmax(axis=1)).sum())
+        with self._lock:
+            self._requests += 1
+            self._rows += len(a)
+            self._times.append((sample.compute_us, shadow_us))
+            if first is None:
+                self._difference = max(largest, self._difference or 0.0)
+            else:
+                self._labelled += len(a)
+                self._disagreements += different
+                self._drift = max(largest, self._drift or 0.0)
+        self._metrics.shadowed(
+            rows=len(a), disagreements=different, largest=largest, primary_us=sample.compute_us, shadow_us=shadow_us
+        )
+
+
+def _values(model: Model, output: Array) -> NDArray[np.float64]:
+    """Probabilities of a classifier, values of anything else."""
+    values = output.astype(np.float64)
+    return np.asarray(softmax(values)) if model.head.labels is not None and model.head.softmax else values
+
+
+def _median(values: Array) -> float:
+    return round(float(np.median(values)), 1)

@@ -1,0 +1,85 @@
+"""What the figures mean, in words: also where the smaller network loses."""
+
+from typing import Any
+
+import pytest
+
+from app.card import TestMetric
+from app.findings import memory_sentence, predictions
+from app.reports import ComparedModel, Memory, Pair
+from app.stats import verdict
+
+MIB = 2**20
+
+
+def model(
+    name: str, *, macs: int | None = None, size: int = MIB, loaded: int = 2 * MIB, accuracy: float | None = None
+) -> ComparedModel:
+    memory = Memory(
+        baseline_rss_bytes=60 * MIB, loaded_rss_bytes=60 * MIB + loaded, peak_rss_bytes=None, session_bytes=loaded
+    )
+    metric = None if accuracy is None else TestMetric(name="accuracy", value=accuracy)
+    return ComparedModel(
+        model=name, version="1", role=None, provider="CPU", parameters=1, file_bytes=size, initializer_bytes=size,
+        macs_per_sample=macs, test_metric=metric, load_ms=1, first_run_ms=1, memory=memory, latency=[],
+    )  # fmt: skip
+
+
+def pair(a: str, b: str, ratio: float, batch_size: int = 8) -> Pair:
+    low, high = 0.99 * ratio, 1.01 * ratio
+    return Pair(
+        a=a, b=b, batch_size=batch_size, ratio=ratio, low=low, high=high, verdict=verdict(low, high), sentence=""
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ratio", "start", "end"),
+    [
+        (2.5, "small has", ", and is 2.50 times as fast."),
+        (0.8, "small loses: it has", ", and takes 1.25 times as long."),
+        (1.01, "small gains nothing: it has", ", and takes about as long."),
+    ],
+)
+def test_promised_and_measured_time_in_either_order(ratio: float, start: str, end: str) -> None:
+    sentence = f"At batch size 8, {start} 4.0 times fewer multiply-adds than large{end}"
+    small, large = model("small", macs=100), model("large", macs=400)
+    (found,) = predictions([small, large], [pair("small", "large", ratio)])
+    assert found.sentences[0] == sentence
+    assert (found.macs_ratio, found.time[0].predicted_ratio, found.time[0].measured_ratio) == (4.0, 4.0, ratio)
+    (found,) = predictions([large, small], [pair("large", "small", 1 / ratio)])
+    assert found.sentences[0] == sentence
+    assert found.macs_ratio == 0.25
+
+
+def test_equal_multiply_adds_and_none() -> None:
+    (found,) = predictions([model("a", macs=100), model("b", macs=102)], [pair("a", "b", 2.0)])
+    assert found.sentences[0] == "At batch size 8, a is 2.00 times as fast as b, with about as many multiply-adds."
+    (found,) = predictions([model("a"), model("b", macs=102)], [pair("a", "b", 2.0)])
+    assert (found.macs_ratio, found.time[0].predicted_ratio) == (None, None)
+    assert not any("multiply-adds" in sentence for sentence in found.sentences)
+
+
+def test_promised_and_measured_memory_and_lost_accuracy() -> None:
+    small = model("small", size=MIB // 10, loaded=MIB, accuracy=0.97)
+    large = model("large", loaded=6 * MIB, accuracy=0.985)
+    (found,) = predictions([large, small], [pair("large", "small", 1.0)])
+    assert found.memory.measured_ratio == pytest.approx(1 / 6, abs=1e-3)
+    assert found.sentences == [
+        "The initialisers of small are 10.0 times smaller than those of large; loading it adds 6.0 times less memory.",
+        "small loses 1.50 points of test accuracy against large.",
+    ]
+    tiny = model("tiny", size=MIB // 10, loaded=4096)
+    (found,) = predictions([tiny, large], [pair("tiny", "large", 1.0)])
+    assert found.memory.measured_ratio is None
+    assert found.sentences[0].endswith("what loading adds is too little to compare.")
+
+
+def test_what_compression_cannot_reduce() -> None:
+    told = memory_sentence([model("small", loaded=MIB), model("large", loaded=30 * MIB)])
+    assert told == (
+        "Python, numpy and onnxruntime take 60.0 MiB whatever the model is: no compression reduces that. Loading adds "
+        "to it: small 1.0 MiB, large 30.0 MiB. So a whole process with small takes 1.48 times less memory than one "
+        "with large."
+    )
+    unknown: Any = Memory(baseline_rss_bytes=None, loaded_rss_bytes=None, peak_rss_bytes=None)
+    assert memory_sentence([model("a"), model("b").model_copy(update={"memory": unknown})]) is None

@@ -1,0 +1,57 @@
+"""GPU memory by NVML, with a stand-in for its bindings: the machines that run these tests have no GPU."""
+
+import os
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from app.gpu import device_bytes
+
+
+class NVMLError(Exception):
+    """As pynvml's own."""
+
+
+def bindings(processes: list[list[tuple[int, int | None]]], *, fails: str = "") -> ModuleType:
+    """A `pynvml` with a device for each list of process ids and bytes; `fails` names a function that raises."""
+    module = ModuleType("pynvml")
+    functions = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: len(processes),
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetComputeRunningProcesses": lambda index: [
+            SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in processes[index]
+        ],
+    }
+
+    def failing(*_: object) -> None:
+        raise NVMLError
+
+    for name, function in functions.items():
+        setattr(module, name, failing if name == fails else function)
+    module.NVMLError = NVMLError  # type: ignore[attr-defined]  # a module made on the spot
+    return module
+
+
+@pytest.mark.parametrize(
+    ("processes", "fails", "expected"),
+    [
+        ([[(os.getpid(), 300), (1, 9)], [(os.getpid(), 50)]], "", 350),
+        ([[(1, 9)]], "", None),
+        ([[(os.getpid(), None)]], "", None),
+        ([[(os.getpid(), 300)]], "nvmlInit", None),
+        ([[(os.getpid(), 300)]], "nvmlDeviceGetComputeRunningProcesses", None),
+    ],
+)
+def test_memory_of_this_process_on_all_devices(
+    processes: list[list[tuple[int, int | None]]], fails: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", bindings(processes, fails=fails))
+    assert device_bytes() == expected
+
+
+def test_without_the_bindings_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert device_bytes() is None

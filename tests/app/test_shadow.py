@@ -1,0 +1,113 @@
+"""Shadow mode: who answers, what is scored, and that answering never waits for it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.app.conftest import DENSE, KRONECKER, ROWS, Serving, serving, wait_until
+from tests.app.graphs import classifier, heavy, probabilities, publish, weights
+from tests.app.test_cli import run
+
+
+@pytest.fixture(scope="module")
+def shadowed(models: Path) -> Iterator[Serving]:
+    with serving(models, shadow="small-kronecker=small-dense", shadow_share=1, reports="off") as server:
+        yield server
+
+
+def predict(server: Serving, model: str, rows: Any) -> Any:
+    answer = server.client.post("/api/predict", json={"inputs": rows.tolist(), "models": [model]})
+    assert answer.is_success
+    return answer.json()["results"][0]
+
+
+def report(server: Serving) -> Any:
+    return server.client.get("/api/shadow").json()
+
+
+def test_what_one_answers_is_scored_on_the_other(shadowed: Serving) -> None:
+    assert report(shadowed)["disagreement_rate"] is None
+    rows = 3 * np.random.default_rng(5).standard_normal((40, 6)).astype(np.float32)
+    parts = [rows[:7], rows[7:9], rows[9:]]
+    for number, part in enumerate(parts, start=1):
+        answered = predict(shadowed, "small-kronecker", part)
+        assert answered["model"] == "small-kronecker"
+        assert len(answered["outputs"]) == len(part)
+        wait_until(lambda expected=number: report(shadowed)["requests"] == expected)  # type: ignore[misc]  # a default
+    predict(shadowed, "small-dense", rows)  # the other way round nothing is scored
+    told = report(shadowed)
+    a, b = probabilities(KRONECKER, rows), probabilities(DENSE, rows)
+    different = int((a.argmax(axis=1) != b.argmax(axis=1)).sum())
+    assert 0 < different < len(rows)
+    assert (told["primary"], told["shadow"], told["share"]) == ("small-kronecker", "small-dense", 1)
+    assert (told["requests"], told["rows"], told["dropped"], told["failed"]) == (3, len(rows), 0, 0)
+    assert told["disagreements"] == different
+    assert told["disagreement_rate"] == pytest.approx(different / len(rows))
+    assert told["largest_probability_drift"] == pytest.approx(np.abs(a - b).max(), abs=1e-5)
+    assert told["largest_difference"] is None
+    assert min(told["primary_p50_us"], told["shadow_p50_us"]) > 0
+    assert abs(told["difference_p50_us"]) <= max(told["primary_p50_us"], told["shadow_p50_us"]) * 10
+    metrics = shadowed.client.get("/metrics").text
+    assert f"kron_shadow_rows_total {len(rows)}.0" in metrics
+    assert f"kron_shadow_disagreements_total {different}.0" in metrics
+    assert 'kron_shadow_compute_seconds_count{role="shadow"} 3.0' in metrics
+    assert "kron_shadow_largest_drift 0." in metrics
+
+
+def test_off_is_said(server: Serving) -> None:
+    told = report(server)
+    assert (told["primary"], told["shadow"], told["requests"]) == (None, None, 0)
+
+
+def test_a_slow_shadow_is_not_waited_for(tmp_path: Path) -> None:
+    publish(tmp_path, "quick", heavy(width=512, products=1))
+    publish(tmp_path, "slow", heavy(width=512, products=300))
+    rows = np.random.default_rng(0).random((64, 512)).astype(np.float32)
+    with serving(tmp_path, shadow="quick=slow", shadow_share=1, reports="off") as server:
+        for _ in range(20):
+            predict(server, "quick", rows)
+        wait_until(lambda: report(server)["requests"] >= 2)
+        told = report(server)
+        assert told["dropped"] > 0
+        assert told["requests"] + told["dropped"] <= 20
+        assert told["disagreements"] is None
+        assert told["largest_difference"] == 0.0  # both give back what they are given
+        assert told["difference_p50_us"] > 0
+        assert (
+            f'kron_shadow_skipped_total{{reason="dropped"}} {told["dropped"]}.0' in server.client.get("/metrics").text
+        )
+
+
+def test_a_share_is_a_share_and_a_shadow_of_other_classes_is_counted_as_failed(models: Path, tmp_path: Path) -> None:
+    publish(tmp_path, "three", classifier(KRONECKER))
+    publish(tmp_path, "four", classifier(weights([6, 4])))
+    with serving(tmp_path, shadow="three=four", shadow_share=1) as server:
+        predict(server, "three", ROWS)
+        wait_until(lambda: report(server)["failed"] == 1)
+        assert report(server)["requests"] == 0
+    with serving(models, shadow="padded=plain", shadow_share=1e-9) as server:
+        for _ in range(5):
+            predict(server, "padded", ROWS)
+        assert report(server)["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("shadow", "message"),
+    [
+        ("plain", "--shadow: got 'plain', expected"),
+        (
+            "plain=nobody",
+            "--shadow (KRON_SHADOW): got 'plain=nobody', expected A=B with two different models of: heavy",
+        ),
+        ("plain=plain", "--shadow (KRON_SHADOW): got 'plain=plain', expected A=B with two different models"),
+        ("plain=heavy", "expected models that take the same rows: plain takes 6 values, heavy 512"),
+    ],
+)
+def test_a_bad_shadow_is_one_line_and_exit_code_2(models: Path, shadow: str, message: str) -> None:
+    done = run("--port", "0", "--models", models, "--shadow", shadow)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
