@@ -3,7 +3,7 @@
 import { serverSentEvents } from "./sse.js";
 
 /**
- * @import { JobSummary, ModelList, Prediction, Samples } from "./types.js"
+ * @import { JobSummary, ModelList, Prediction, Samples, Shadow } from "./types.js"
  */
 
 /** The service answered, and said no. */
@@ -109,6 +109,9 @@ export const samples = (model, offset, limit) =>
  * @returns {Promise<Prediction>}
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
+
+/** @returns {Promise<Shadow>} */
+export const shadow = () => json("/api/shadow");
 
 /** Longer than any metrics of ours: a page must not fill its memory with those of something else. */
 const MAX_METRICS_CHARS = 8_000_000;

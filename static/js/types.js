@@ -209,6 +209,21 @@
  * @property {Cell[]} cells
  * @property {{ rank: number, batch_size: number, threads: number, width: number | null, sentence: string }[]} crossovers
  *
+ * @typedef {object} Shadow a model that is asked what another one has answered
+ * @property {string | null} primary null: none is
+ * @property {string | null} shadow
+ * @property {number} share of the requests
+ * @property {number} requests
+ * @property {number} rows
+ * @property {number} dropped
+ * @property {number} failed
+ * @property {number | null} disagreement_rate
+ * @property {number | null} largest_probability_drift
+ * @property {number | null} largest_difference
+ * @property {number | null} primary_p50_us
+ * @property {number | null} shadow_p50_us
+ * @property {number | null} difference_p50_us
+ *
  * @typedef {object} Progress
  * @property {string} stage
  * @property {number} done

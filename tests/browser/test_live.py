@@ -76,6 +76,19 @@ def test_it_goes_on_when_the_service_comes_back(visitor: Visitor, twin_repositor
         visit.forgive("ERR_CONNECTION", "503")
 
 
+def test_a_shadow_tells_how_it_would_have_answered(visitor: Visitor, twin_repository: Path) -> None:
+    with Service(twin_repository, "--shadow", "mnist-kronecker=mnist-dense", "--shadow-share", "1") as service:
+        page = visitor(url=service.url).at("live")
+        predict(page, 3)
+        panel = page.locator(".panel").filter(has=page.get_by_role("heading", name="Shadow"))
+        expect(panel).to_contain_text(
+            "mnist-kronecker answers; of 100\u202f% of its requests mnist-dense is asked, too"
+        )
+        expect(panel).to_contain_text("3, 3 rows")
+        expect(panel).to_contain_text(re.compile(r"answered otherwise(0.00|\d+\.\d\d)\s%"))
+        expect(panel).to_contain_text(re.compile(r"median time of mnist-dense[\d.]+\s(µs|ms)"))
+
+
 @pytest.fixture
 def page(visitor: Visitor) -> Page:
     return visitor().at("live")

@@ -7,6 +7,7 @@ import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes } f
 import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, NOT_ANSWERED, QUEUE, STARTED } from "../metricnames.js";
 import { Snapshot, parseMetrics, percentile, rate } from "../metrics.js";
 import { tone } from "../models.js";
+import { shadowPanel } from "../shadow.js";
 
 /**
  * @import { App, View } from "../router.js"
@@ -79,6 +80,8 @@ class LiveView {
     this.state = h("p", { class: "message", role: "status" }, "Asking the service …");
     this.table = h("div", { class: "table" });
     this.failures = h("div", { class: "table" });
+    this.shadow = h("section", { class: "panel", hidden: true });
+    this.shadowed = true;
     this.element = h(
       "section",
       { class: "view live-view" },
@@ -86,6 +89,7 @@ class LiveView {
       this.state,
       h("div", { class: "tiles" }, this.rate.element, this.latency.element, this.memory.element, this.cpu.element),
       this.table,
+      this.shadow,
       this.failures,
     );
     document.addEventListener("visibilitychange", () => this.#run());
@@ -98,6 +102,7 @@ class LiveView {
 
   show() {
     this.looking = true;
+    this.shadowed = true;
     for (const tile of [this.rate, this.latency, this.memory, this.cpu]) tile.show(NOTHING, []);
     this.#run();
   }
@@ -119,6 +124,7 @@ class LiveView {
     try {
       if (this.catalog.models.length === 0) await this.catalog.load();
       const snapshot = new Snapshot(parseMetrics(await api.metrics()), performance.now() / 1000);
+      if (this.shadowed) await this.#askShadow();
       const last = this.history.findLast((each) => each !== null);
       // Nobody looked for a while: the line has a gap there.
       if (last && snapshot.at - last.at > 3) this.#keep(null);
@@ -135,6 +141,14 @@ class LiveView {
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.#run(), Math.max(0, EVERY_MS - (performance.now() - began)));
     }
+  }
+
+  /** A service without a shadow is not asked again: it takes a restart to have one. */
+  async #askShadow() {
+    const shadow = await api.shadow();
+    this.shadowed = shadow.primary !== null;
+    this.shadow.hidden = !this.shadowed;
+    this.shadow.replaceChildren(...shadowPanel(shadow));
   }
 
   /** @param {Snapshot | null} snapshot */
