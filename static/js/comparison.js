@@ -73,14 +73,14 @@ function expectationPanel({ models, predictions = [] }) {
     title: `${short.get(b)} ÷ ${short.get(a)}`,
     rows: [
       ...time.map(({ batch_size, predicted_ratio, measured_ratio }) => ({
-        name: `Time, ${batch_size === 1 ? "1 sample" : `${count(batch_size)} samples`}`,
+        name: batch_size === 1 ? "1 sample" : `${count(batch_size)} samples`,
         tone: colour,
         value: measured_ratio,
         other: predicted_ratio ?? undefined,
         text: `${times(measured_ratio)}${predicted_ratio ? ` of ${times(predicted_ratio)}` : ""}`,
       })),
       ...(kept.measured_ratio && kept.measured_ratio > 0
-        ? [{ name: "Memory added", tone: colour, value: kept.measured_ratio, other: kept.predicted_ratio ?? undefined, text: `${times(kept.measured_ratio)}${kept.predicted_ratio ? ` of ${times(kept.predicted_ratio)}` : ""}` }]
+        ? [{ name: "Memory", tone: colour, value: kept.measured_ratio, other: kept.predicted_ratio ?? undefined, text: `${times(kept.measured_ratio)}${kept.predicted_ratio ? ` of ${times(kept.predicted_ratio)}` : ""}` }]
         : []),
     ],
   }));
@@ -96,7 +96,7 @@ function expectationPanel({ models, predictions = [] }) {
   const sentences = ofFirst.flatMap((each) => each.sentences);
   return panel(
     "Promised and measured",
-    "Hollow: what multiply-adds and bytes of weights promise. Filled: what was measured. Left of the line, the first model loses.",
+    "Time of a call of so many samples, and memory that loading adds. Hollow: what multiply-adds and bytes of weights promise. Filled: what was measured. Left of the line, the first model loses.",
     place,
     ...sentences.slice(0, 8).map((sentence) => h("p", {}, sentence)),
   );

@@ -17,14 +17,15 @@ export function shadowPanel(shadow) {
   const { primary_p50_us: own, shadow_p50_us: other, difference_p50_us: difference } = shadow;
   /** @type {[string, string | null][]} */
   const facts = [
-    ["requests scored", `${count(shadow.requests)}, ${count(shadow.rows)} rows`],
+    ["requests scored", `${count(shadow.requests)} (${count(shadow.rows)} rows)`],
     ["answered otherwise", rate === null ? null : percent(rate)],
     ["largest probability drift", drift === null ? null : digits(drift)],
     ["largest difference", apart === null ? null : digits(apart)],
     [`median time of ${shadow.primary}`, own === null ? null : duration(own)],
     [`median time of ${shadow.shadow}`, other === null ? null : duration(other)],
     ["difference of the medians", difference === null ? null : duration(difference)],
-    ["left out, failed", `${count(shadow.dropped)}, ${count(shadow.failed)}`],
+    ["left out, for want of time", shadow.dropped > 0 ? count(shadow.dropped) : null],
+    ["failed", shadow.failed > 0 ? count(shadow.failed) : null],
   ];
   return [
     h("h2", {}, "Shadow"),

@@ -79,6 +79,8 @@ function extent(found, gap) {
 }
 
 const LAYER_GAP = 36;
+/** Networks that are narrower than this, in weights, are not blown up to the whole width. */
+const SMALLEST = 160;
 
 /**
  * @param {ModelInfo[]} models
@@ -90,7 +92,7 @@ export function showStructure(models, words, figures) {
   const drawn = models.map((model, index) => ({ model, index, found: blocks(model) })).filter(({ found }) => found.length > 0);
   if (drawn.length === 0) return false;
   const named = models.map(({ name, card }) => ({ model: name, role: card?.role }));
-  const scale = Math.max(...drawn.map(({ found }) => extent(found, LAYER_GAP).width));
+  const scale = Math.max(SMALLEST, ...drawn.map(({ found }) => extent(found, LAYER_GAP).width));
   figures.replaceChildren(
     ...drawn.map(({ model, index, found }) => {
       const { height } = extent(found, LAYER_GAP);
@@ -125,7 +127,7 @@ export function showStructure(models, words, figures) {
     return model ? (weights(model) ?? 0) : 0;
   });
   words.replaceChildren();
-  if (small > 0 && large > 0) {
+  if (small > 0 && large > 0 && small !== large) {
     words.append(
       h("p", { class: `figure-number tone-${small <= large ? "kronecker" : "dense"}` }, times(Math.max(large / small, small / large))),
       h("p", {}, small <= large ? "fewer weights in the Kronecker network." : "more weights in the Kronecker network: at these sizes it saves none."),

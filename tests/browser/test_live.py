@@ -84,7 +84,7 @@ def test_a_shadow_tells_how_it_would_have_answered(visitor: Visitor, twin_reposi
         expect(panel).to_contain_text(
             "mnist-kronecker answers; of 100\u202f% of its requests mnist-dense is asked, too"
         )
-        expect(panel).to_contain_text("3, 3 rows")
+        expect(panel).to_contain_text("3 (3 rows)")
         expect(panel).to_contain_text(re.compile(r"answered otherwise(0.00|\d+\.\d\d)\s%"))
         expect(panel).to_contain_text(re.compile(r"median time of mnist-dense[\d.]+\s(µs|ms)"))
 
