@@ -24,8 +24,8 @@ class Recipe:
     Attributes:
         summary: one line for ``--help``.
         hidden: shapes of the hidden layers.
-        dense_hidden: widths of the dense twin's hidden layers, None for the same ones. A wide Kronecker layer is still a
-            small one, a dense layer as wide is not.
+        dense_hidden: widths of the dense twin's hidden layers, None for the same ones. A wide Kronecker layer is still
+            a small one, a dense layer as wide is not.
         rank: Kronecker rank of every layer, or one for each.
         order: which factor comes first, or one for each branch.
         activation: of both networks.
