@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve format clean
 
 setup: $(VENV)/.ready
 
@@ -63,6 +63,11 @@ bench-others:
 # Accuracy for the weights, on MNIST and Fashion-MNIST.
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
+
+# Our service beside others, each in its own environment under build/envs; needs wrk, and a quiet machine.
+bench-serve: setup
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	$(BIN)/python -m benchmarks.serve
 
 format: setup
 	$(BIN)/ruff check --fix .

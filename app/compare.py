@@ -22,6 +22,7 @@ from app.children import ChildError, run_child
 from app.cpus import available_cpus
 from app.errors import BadRequest, ComparisonError, Conflict, TimedOut
 from app.latency import SERIES
+from app.lock import Lock
 from app.schemas import ComparedModel, CompareRequest, CompareSettings, Environment, Latency, Memory, Pair, Report
 from app.session import ARENA, CUDA
 from app.settings import Settings
@@ -34,10 +35,16 @@ Progress = Callable[[str, int, int], None]
 
 
 class Comparer:
-    """Runs one comparison at a time."""
+    """Runs one comparison at a time.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: how long one may take, and more.
+        shared: folder of all processes between which there may be no more than one comparison.
+    """
+
+    def __init__(self, settings: Settings, shared: Path | None = None) -> None:
         self._settings = settings
+        self._lock = Lock(shared / "comparison.lock") if shared else None
         self._running: asyncio.Task[Report] | None = None
 
     def start(self, artifacts: Sequence[Artifact], request: CompareRequest, progress: Progress) -> asyncio.Task[Report]:
@@ -56,8 +63,16 @@ class Comparer:
         _check(request, artifacts, self._settings)
         if self._running is not None and not self._running.done():
             raise Conflict("another comparison is running; try again later")
+        if self._lock is not None and not self._lock.acquire():
+            raise Conflict("another comparison is running; try again later")
         self._running = asyncio.create_task(self._run(artifacts, request, progress))
+        if self._lock is not None:
+            self._running.add_done_callback(self._release)
         return self._running
+
+    def _release(self, _: asyncio.Task[Report]) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     async def stop(self) -> None:
         """End the running comparison, if there is one."""

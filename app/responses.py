@@ -1,16 +1,18 @@
-"""JSON in and out by orjson, which also reads numpy arrays."""
+"""Answers: JSON by orjson, which also reads numpy arrays, and errors."""
 
-import re
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from app.errors import BadRequest
-from app.rows import name_of
+from app.errors import KronError, RequestError
 
-_NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
+if TYPE_CHECKING:
+    from app.service import Service
+
+log = logging.getLogger(__name__)
 
 
 class Json(Response):
@@ -28,26 +30,15 @@ def error(message: str, status: int, headers: dict[str, str] | None = None) -> J
     return Json({"error": message}, status_code=status, headers=headers)
 
 
-async def read_object(request: Request, keys: frozenset[str]) -> dict[str, Any]:
-    """The request's body, a JSON object with no other keys than `keys`.
+def internal_error() -> Json:
+    """The answer where something happened that nobody foresaw."""
+    return error("internal error; the service's log says more", 500)
 
-    Raises:
-        BadRequest: it is not; where the problem is a number that is not finite, it says so.
-        TooLarge: from the middleware that counts the bytes.
-    """
-    body = await request.body()
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
-        # The position counts characters, which are bytes up to there unless the text is stranger than any we expect.
-        token = _NOT_FINITE.match(body, problem.pos)
-        if token or "infinity" in problem.msg:
-            got = token.group().decode() if token else "a number beyond float64"
-            raise BadRequest(f"body: got {got} at character {problem.pos}, expected finite numbers") from None
-        got = "nothing" if not body else f"{problem.msg} at character {problem.pos}"
-        raise BadRequest(f"body: got {got}, expected a JSON object") from None
-    if type(value) is not dict:
-        raise BadRequest(f"body: got {name_of(value)}, expected a JSON object")
-    if unknown := value.keys() - keys:
-        raise BadRequest(f"body: got the unknown key {min(unknown)[:100]!r}, expected {', '.join(sorted(keys))}")
-    return value
+
+def failure(service: "Service", scope: Scope, problem: KronError) -> Json:
+    """The answer to a request that cannot be answered; it is counted, and logged where the service is to blame."""
+    service.metrics.failed(type(problem).__name__)
+    if isinstance(problem, RequestError):
+        return error(str(problem), problem.status, problem.headers)
+    log.error("%s %s: %s", scope["method"], scope["path"][:200], problem)
+    return error(str(problem), 500)

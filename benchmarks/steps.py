@@ -1,4 +1,4 @@
-"""How a training step is timed: forward, backward and update, several networks in turns. Needs torch and numpy only."""
+"""How a training step is timed: forward, backward and update, several networks in turns. Needs torch and numpy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from kronmodel.adamw import AdamW
 
 __all__ = ["BLOCKS", "data", "measure", "ratio", "stepper"]
 
@@ -26,7 +28,7 @@ def data(side: int, batch: int) -> tuple[Tensor, Tensor]:
 
 def stepper(network: nn.Module, x: Tensor, y: Tensor) -> Step:
     """One step of that network: forward, backward, AdamW."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+    optimizer = AdamW(network.parameters(), lr=1e-4)
 
     def step() -> None:
         loss = F.cross_entropy(network(x), y)

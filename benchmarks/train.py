@@ -40,7 +40,7 @@ def config(side: int, rank: int, activation: str) -> KroneckerConfig:
     return KroneckerConfig(in_shape=shape, hidden=(shape, shape), out_shape=(2, 5), rank=rank, activation=activation)
 
 
-def table(threads: list[int], batches: list[int], activations: list[str]) -> None:
+def table(sides: list[int], threads: list[int], batches: list[int], activations: list[str]) -> None:
     others = ["oneDNN", "compiled"] if shutil.which("g++") else ["oneDNN"]
     print(
         "| width | batch | threads | activation | rank | dense, ms | Kronecker, ms | dense ÷ Kronecker "
@@ -49,7 +49,7 @@ def table(threads: list[int], batches: list[int], activations: list[str]) -> Non
         + " | multiply-adds ÷ |\n|"
         + "---|" * (10 + len(others))
     )
-    for side, batch, thread, activation in product(RANKS, batches, threads, activations):
+    for side, batch, thread, activation in product(sides, batches, threads, activations):
         torch.set_num_threads(thread)
         x, y = data(side, batch)
         dense = build(config(side, 1, activation).dense())
@@ -101,11 +101,11 @@ def _peak_mib() -> float:
     return int(found[1]) / 1024 if found else math.nan
 
 
-def memory_table(batches: list[int]) -> None:
+def memory_table(sides: list[int], batches: list[int]) -> None:
     """Each network in a process of its own: a peak is of a process's whole life."""
     print("\n| width | batch | peak memory of a step above the weights, MiB: dense | rank 1 | rank 2 | rank 4 |")
     print("|---|---|---|---|---|---|")
-    for side, batch in product(RANKS, batches):
+    for side, batch in product(sides, batches):
         cells = []
         for rank in (0, 1, 2, 4):
             command = [sys.executable, "-m", "benchmarks.train", "--memory", f"{side}", f"{batch}", f"{rank}"]
@@ -117,6 +117,7 @@ def memory_table(batches: list[int]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sides", type=int, nargs="+", choices=RANKS, default=list(RANKS), help="roots of the widths")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 1024])
     parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=["gelu", "relu"])
@@ -129,9 +130,9 @@ def main() -> None:
         return
     keep_freed_memory()
     print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} CPUs", file=sys.stderr)
-    table(args.threads, args.batches, args.activations)
+    table(args.sides, args.threads, args.batches, args.activations)
     slope(args.threads[0])
-    memory_table(args.batches)
+    memory_table(args.sides, args.batches)
 
 
 if __name__ == "__main__":

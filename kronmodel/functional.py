@@ -11,7 +11,7 @@ from kronmodel import columns
 from kronmodel.activations import Activation, in_place
 from kronmodel.shapes import Order, Shape, axes, linear_macs
 
-__all__ = ["inner_shapes", "kron_dual", "kron_linear"]
+__all__ = ["apply", "inner_shapes", "kron_dual", "kron_linear"]
 
 Middle = Callable[[int, Tensor], Tensor]
 

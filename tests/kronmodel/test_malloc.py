@@ -15,8 +15,8 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def steps():
-    for _ in range(50):
-        tensors = [torch.ones(300_000) for _ in range(5)]
+    for _ in range(20):
+        torch.ones(10_000_000)  # 40 MB: above 32 MB glibc never keeps it by itself
 
 steps()
 before = faults()
@@ -31,5 +31,4 @@ def faults(how: str) -> int:
 
 
 def test_freed_memory_is_kept() -> None:
-    assert faults("given back") > 1000
-    assert faults("kept") < 100
+    assert faults("kept") < faults("given back") / 10
