@@ -35,7 +35,7 @@ def parse_object(body: bytes, keys: frozenset[str] | None = None) -> dict[str, A
     return value
 
 
-def mentions_booleans(body: bytes, end: int) -> bool:
+def mentions_booleans(body: bytes, end: int | None = None) -> bool:
     """Whether a JSON text may hold `true` or `false` before `end`; False is certain.
 
     Single letters are found ten times as fast as words, and among numbers there are none.
@@ -43,7 +43,7 @@ def mentions_booleans(body: bytes, end: int) -> bool:
     return any(_mentions(body, word, end) for word in (b"true", b"false"))
 
 
-def _mentions(body: bytes, word: bytes, end: int) -> bool:
+def _mentions(body: bytes, word: bytes, end: int | None) -> bool:
     at = -1
     for _ in range(_MAX_LETTERS):
         at = body.find(word[:1], at + 1, end)
