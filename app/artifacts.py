@@ -26,6 +26,7 @@ class Artifact:
     initializer_bytes: int
     initializer_elements: int
     card: Card | None
+    sha256: str = ""
 
     @property
     def parameters(self) -> int:
@@ -69,6 +70,7 @@ async def read_folder(settings: Settings) -> Shelf:
             file_bytes=path.stat().st_size,
             initializer_bytes=inspection.initializer_bytes,
             initializer_elements=inspection.initializer_elements,
+            sha256=inspection.sha256,
             card=None if inspection.card is None else Card.parse(inspection.card, name),
         )
     return Shelf(artifacts=artifacts, failures=failures)

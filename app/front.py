@@ -27,7 +27,7 @@ class Front:
     Args:
         app: what answers everything that is not plain.
         service: for its settings, keys and metrics.
-        plain: endpoints by method and path.
+        plain: the endpoints that are asked directly.
     """
 
     def __init__(self, app: ASGIApp, *, service: Service, plain: PlainRoutes) -> None:
@@ -45,7 +45,7 @@ class Front:
         given, presented, length = _read_headers(scope)
         own_id = request_id.choose(given)
         request_id.current.set(own_id.decode())
-        endpoint = self._plain.get((scope["method"], scope["path"]))
+        endpoint = self._plain.find(scope["method"], scope["path"])
         status = 0
 
         async def answer(message: Message) -> None:

@@ -22,6 +22,7 @@ class Inspection:
     initializer_bytes: int = 0
     initializer_elements: int = 0
     card: str | None = None
+    sha256: str = ""
     error: str | None = None
 
 
@@ -87,7 +88,14 @@ def _examine(path: Path) -> Mapping[str, object]:
     cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
     # A card far too long is cut here, and refused for its length by whoever reads it.
     card = cards[0][: 2**20] if cards else None
-    return {"initializer_bytes": size, "initializer_elements": elements, "card": card}
+    return {"initializer_bytes": size, "initializer_elements": elements, "card": card, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tensors(model: "onnx.ModelProto") -> Iterator[tuple["onnx.TensorProto", bool]]:

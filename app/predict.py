@@ -26,6 +26,7 @@ async def predict(
     max_batch: int,
     seconds: float,
     booleans: bool = True,
+    receipt: bool = False,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
 
@@ -54,6 +55,9 @@ async def predict(
         taken = time.perf_counter_ns() - started
         metrics.predicted(model, rows=len(arrays[model.row_shapes]), request_ns=taken, run=run)
     results = [_result(model, runs[model.name]) for model in models]
+    if receipt:
+        for model, result in zip(models, results, strict=True):
+            result["receipt"] = _receipt(model, runs[model.name])
     return {"results": results, "agreement": _agreement(results)}
 
 
@@ -69,6 +73,17 @@ def _result(model: Model, run: Inference) -> dict[str, Any]:
         "outputs": model.head.answers(output),
         "queue_us": run.queue_ns / 1000,
         "compute_us": run.compute_ns / 1000,
+    }
+
+
+def _receipt(model: Model, run: Inference) -> dict[str, Any]:
+    return {
+        "model_sha256": model.artifact.sha256,
+        "provider": model.engine.provider,
+        "threads": model.engine.threads,
+        "queue_us": run.queue_ns / 1000,
+        "compute_us": run.compute_ns / 1000,
+        "batch_size": run.batch_size,
     }
 
 

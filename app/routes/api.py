@@ -11,16 +11,17 @@ from starlette.types import Scope
 
 from app.errors import BadRequest, KronError
 from app.model import Model
-from app.plain import Answer, Endpoint, plain_route
+from app.plain import Answer, PlainRoutes, plain_route
 from app.predict import predict as predict_rows
 from app.responses import Json, parse_object
 from app.routes.state import ERRORS, ServiceDep
+from app.rows import name_of
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 
-plain: dict[tuple[str, str], Endpoint] = {}
+plain = PlainRoutes()
 
 _PREDICT_KEYS = frozenset(PredictRequest.model_fields)
 _ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.0] * 13 for row in range(28)]
@@ -107,12 +108,19 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             max_batch=service.settings.max_batch,
             seconds=service.settings.predict_seconds,
             booleans=b"true" in body or b"false" in body,
+            receipt=_flag(request.get("receipt", False)),
         )
     except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:
             service.metrics.not_predicted(failed, type(error).__name__)
         raise
     return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise BadRequest(f"receipt: got {name_of(value)}, expected true or false")
+    return value
 
 
 def _model_names(names: object) -> list[str] | None:
