@@ -12,6 +12,7 @@ from app.metrics import Metrics
 from app.repository import Repository
 from app.scheduler import Scheduler
 from app.settings import Settings
+from app.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ class Service:
         self.settings = settings
         self.keys = read_keys(settings.keys) if settings.keys else []
         self.metrics = Metrics(shared)
+        self.traces = Traces() if settings.traces else None
         self.scheduler = Scheduler(
             instances=settings.instances_used,
             queue=settings.queue,
             max_batch=settings.max_batch,
             seconds=settings.predict_seconds,
             on_run=self.metrics.ran,
+            on_answer=self.traces.ran if self.traces else None,
         )
         self.comparer = Comparer(settings, shared)
         self.failure: StartupError | None = None
@@ -84,6 +87,8 @@ class Service:
             for model in repository.models.values():
                 await self.scheduler.warm_up(model.engine)
                 self.metrics.serving(model)
+                if self.traces is not None:
+                    self.traces.serving(model)
         except StartupError as error:
             self.failure = error
         else:
@@ -105,3 +110,5 @@ class Service:
             await asyncio.wait([self._loading])
         await self.comparer.stop()
         self.scheduler.close()
+        if self.traces is not None:
+            await self.traces.close()
