@@ -14,6 +14,7 @@ from app.rows import name_of
 if TYPE_CHECKING:
     from app.service import Service
 
+_MAX_LETTERS = 32  # of a kind that are looked at; with more it is a text of many words
 log = logging.getLogger(__name__)
 
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
@@ -69,3 +70,22 @@ def parse_object(body: bytes, keys: frozenset[str]) -> dict[str, Any]:
     if unknown := value.keys() - keys:
         raise BadRequest(f"body: got the unknown key {min(unknown)[:100]!r}, expected {', '.join(sorted(keys))}")
     return value
+
+
+def mentions_booleans(body: bytes) -> bool:
+    """Whether a JSON text may hold `true` or `false`; False is certain.
+
+    Single letters are found ten times as fast as words, and among numbers there are none.
+    """
+    return any(_mentions(body, word) for word in (b"true", b"false"))
+
+
+def _mentions(body: bytes, word: bytes) -> bool:
+    at = -1
+    for _ in range(_MAX_LETTERS):
+        at = body.find(word[:1], at + 1)
+        if at < 0:
+            return False
+        if body.startswith(word, at):
+            return True
+    return True

@@ -13,7 +13,7 @@ from app.errors import BadRequest, KronError
 from app.model import Model
 from app.plain import Answer, PlainRoutes, plain_route
 from app.predict import predict as predict_rows
-from app.responses import Json, parse_object
+from app.responses import Json, mentions_booleans, parse_object
 from app.routes.state import ERRORS, ServiceDep
 from app.rows import name_of
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
@@ -107,7 +107,7 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
             seconds=service.settings.predict_seconds,
-            booleans=b"true" in body or b"false" in body,
+            booleans=mentions_booleans(body),
             receipt=_flag(request.get("receipt", False)),
         )
     except (KronError, asyncio.CancelledError) as error:
