@@ -28,6 +28,7 @@ async def predict(
     seconds: float,
     shadow: Shadow | None = None,
     booleans: bool = True,
+    receipt: bool = False,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
 
@@ -63,6 +64,9 @@ async def predict(
         for model in models:
             run = runs[model.name]
             shadow.offer(model, arrays[model.row_shapes], run.outputs[model.head.output], run.compute_ns / 1000)
+    if receipt:
+        for model, result in zip(models, results, strict=True):
+            result["receipt"] = _receipt(model, runs[model.name])
     return {"results": results, "agreement": _agreement(results)}
 
 
@@ -78,6 +82,17 @@ def _result(model: Model, run: Inference) -> dict[str, Any]:
         "outputs": model.head.answers(output),
         "queue_us": run.queue_ns / 1000,
         "compute_us": run.compute_ns / 1000,
+    }
+
+
+def _receipt(model: Model, run: Inference) -> dict[str, Any]:
+    return {
+        "model_sha256": model.artifact.sha256,
+        "provider": model.engine.provider,
+        "threads": model.engine.threads,
+        "queue_us": run.queue_ns / 1000,
+        "compute_us": run.compute_ns / 1000,
+        "batch_size": run.batch_size,
     }
 
 

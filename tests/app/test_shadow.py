@@ -76,9 +76,7 @@ def test_a_slow_shadow_is_not_waited_for(tmp_path: Path) -> None:
         assert told["disagreements"] is None
         assert told["largest_difference"] == 0.0  # both give back what they are given
         assert told["difference_p50_us"] > 0
-        assert (
-            f'kron_shadow_skipped_total{{reason="dropped"}} {told["dropped"]}' in server.client.get("/metrics").text
-        )
+        assert f'kron_shadow_skipped_total{{reason="dropped"}} {told["dropped"]}' in server.client.get("/metrics").text
 
 
 def test_a_share_is_a_share_and_a_shadow_of_other_classes_is_counted_as_failed(models: Path, tmp_path: Path) -> None:
