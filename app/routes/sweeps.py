@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.jobs import Job, outcome
+from app.job import Job
+from app.jobs import outcome
 from app.json_object import parse_object, validated
 from app.reports import JobSummary
 from app.responses import Json

@@ -11,7 +11,8 @@ import pytest
 
 from app.archive import INTERRUPTED, Archive
 from app.errors import Conflict, StartupError
-from app.jobs import Job, Jobs
+from app.job import Job
+from app.jobs import Jobs
 from app.reports import JobSummary, Progress
 from app.settings import Settings
 from tests.app.conftest import Serving, is_alive, serving, wait_until
@@ -234,7 +235,7 @@ async def start(jobs: Jobs, work: Any) -> Job:
 
 
 def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr("app.job.KEEP_ALIVE_SECONDS", 0.01)
 
     async def scenario() -> list[Any]:
         jobs = Jobs(Archive(":memory:", keep=5))
