@@ -1,13 +1,16 @@
 """A JSON object, read by orjson, with errors that say what was got."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from app.errors import BadRequest
 from app.rows import name_of
+from app.settings import explain
 
+M = TypeVar("M", bound=BaseModel)
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
 _MAX_LETTERS = 64  # a text with more of them than this is looked at value by value
 
@@ -35,7 +38,21 @@ def parse_object(body: bytes, keys: frozenset[str] | None = None) -> dict[str, A
     return value
 
 
-def mentions_booleans(body: bytes, end: int | None = None) -> bool:
+def validated(model: type[M], value: object) -> M:
+    """A request as its model.
+
+    Raises:
+        BadRequest: it is not; the message starts with the place, as `batch_sizes[1]`.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]["loc"]
+        place = str(first[0]) + "".join(f"[{part}]" for part in first[1:]) if first else "body"
+        raise BadRequest(f"{place}: {explain(error)}") from None
+
+
+def mentions_booleans(body: bytes, end: int) -> bool:
     """Whether a JSON text may hold `true` or `false` before `end`; False is certain.
 
     Single letters are found ten times as fast as words, and among numbers there are none.

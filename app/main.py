@@ -43,7 +43,7 @@ class App(FastAPI):
         return CORSMiddleware(
             front,
             allow_origins=service.settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["DELETE", "GET", "POST"],
             allow_headers=[
                 "Authorization",
                 "Content-Type",
@@ -88,15 +88,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
-    for router in (
-        api.router,
-        comparisons.router,
-        sweeps.router,
-        ops.router,
-        oip.router,
-        oip.repository_router,
-        pages.router,
-    ):
+    measuring = (comparisons.router, sweeps.router)
+    for router in (api.router, *measuring, ops.router, oip.router, oip.repository_router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)

@@ -53,11 +53,6 @@ _HISTOGRAMS = (
     ("kron_batch_rows", "Rows of a run, of several requests together.", _ROWS_BUCKETS, _ROWS, _RUN_ROWS, 1),
 )
 
-# The block of the shadow, likewise: of each role where its ns are and its buckets begin.
-_SHADOW = ("shadow", "", "")
-_SHADOW_ROWS, _SHADOW_DISAGREEMENTS = 0, 1
-_SHADOW_TIMES = {"primary": (2, 4), "shadow": (3, 4 + len(_SECONDS) + 1)}
-
 
 class Metrics:
     """What happened since the start, in this process and in those that share its folder."""
@@ -66,7 +61,7 @@ class Metrics:
         self._counters = Counters(folder)
         self._engines: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
         self._served: dict[tuple[str, str], tuple[str, int]] = {}
-        self._largest_drift = 0.0  # of this process
+        self._drifts: dict[str, float] = {}
         self._process = CollectorRegistry()
         PlatformCollector(registry=self._process)
         if folder is None:  # of several processes, one's memory would be taken for the memory of all
@@ -118,23 +113,24 @@ class Metrics:
         """A sweep ended."""
         self._counters.block(("kron_sweeps_total", "outcome", outcome))[0] += 1
 
-    def shadowed(self, *, rows: int, disagreements: int, largest: float, primary_us: float, shadow_us: float) -> None:
+    def shadowed(self, shadow: str, *, rows: int, disagreements: int, primary_ns: int, shadow_ns: int) -> None:
         """A request was scored on the shadow."""
-        block = self._counters.block(_SHADOW)
-        block[_SHADOW_ROWS] += rows
-        block[_SHADOW_DISAGREEMENTS] += disagreements
-        self._largest_drift = max(self._largest_drift, largest)
-        for (total, buckets), us in zip(_SHADOW_TIMES.values(), (primary_us, shadow_us), strict=True):
-            block[total] += us * 1000
-            block[buckets + bisect_left(_NANOSECONDS, us * 1000)] += 1
+        for name, value in (
+            ("kron_shadow_requests_total", 1),
+            ("kron_shadow_rows_total", rows),
+            ("kron_shadow_disagreements_total", disagreements),
+            ("kron_shadow_primary_seconds_total", primary_ns / 1e9),
+            ("kron_shadow_seconds_total", shadow_ns / 1e9),
+        ):
+            self._counters.block((name, "shadow", shadow))[0] += value
 
-    def shadow_dropped(self) -> None:
-        """A sampled request was not scored: too many were waiting."""
-        self._counters.block(("kron_shadow_skipped_total", "reason", "dropped"))[0] += 1
+    def shadow_drift(self, shadow: str, largest: float) -> None:
+        """The most that one probability or value differed so far, in this process."""
+        self._drifts[shadow] = largest
 
-    def shadow_failed(self) -> None:
-        """A sampled request was not scored: the shadow could not be run, or answers something else."""
-        self._counters.block(("kron_shadow_skipped_total", "reason", "failed"))[0] += 1
+    def shadow_skipped(self, reason: str) -> None:
+        """A sampled request was not scored on the shadow: `dropped` or `failed`."""
+        self._counters.block(("kron_shadow_skipped_total", "reason", reason))[0] += 1
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
@@ -166,32 +162,24 @@ class Metrics:
             ("kron_failures_total", "Requests refused or failed, by the name of the error."),
             ("kron_comparisons_total", "Comparisons by outcome."),
             ("kron_sweeps_total", "Sweeps by outcome."),
-            ("kron_shadow_skipped_total", "Requests sampled for the shadow but not scored."),
+            ("kron_shadow_requests_total", "Requests scored on the shadow."),
+            ("kron_shadow_rows_total", "Rows scored on the shadow."),
+            ("kron_shadow_disagreements_total", "Rows that the shadow labels otherwise."),
+            ("kron_shadow_primary_seconds_total", "Runs of the scored requests by the model that answers."),
+            ("kron_shadow_seconds_total", "Runs of the scored requests by the shadow."),
+            ("kron_shadow_skipped_total", "Requests sampled but not scored on the shadow."),
         ):
             yield from _head(name, what, "counter")
             for key, block in totals.items():
                 if key[0] == name:
                     yield f"{name}{{{_labels(**{key[1]: key[2]})}}} {_number(block[0])}"
-        if _SHADOW in totals:
-            yield from self._shadow_lines(totals[_SHADOW])
+        yield from _head("kron_shadow_largest_drift", "The most that a probability or value differed here.", "gauge")
+        for shadow, largest in self._drifts.items():
+            yield f"kron_shadow_largest_drift{{{_labels(shadow=shadow)}}} {_number(largest)}"
         yield from _head("kron_model_info", "1 for each served model.", "gauge")
         for (name, version), (provider, threads) in self._served.items():
             labels = _labels(model=name, provider=provider, threads=str(threads), version=version)
             yield f"kron_model_info{{{labels}}} 1"
-
-    def _shadow_lines(self, block: Sequence[float]) -> Iterator[str]:
-        yield from _head("kron_shadow_rows_total", "Rows scored on the shadow.", "counter")
-        yield f"kron_shadow_rows_total {_number(block[_SHADOW_ROWS])}"
-        yield from _head("kron_shadow_disagreements_total", "Rows that the shadow labels otherwise.", "counter")
-        yield f"kron_shadow_disagreements_total {_number(block[_SHADOW_DISAGREEMENTS])}"
-        yield from _head("kron_shadow_largest_drift", "The most that one probability or value differed.", "gauge")
-        yield f"kron_shadow_largest_drift {self._largest_drift}"
-        yield from _head("kron_shadow_compute_seconds", "Running a scored request.", "histogram")
-        for role, (total, first) in _SHADOW_TIMES.items():
-            buckets = block[first : first + len(_SECONDS) + 1]
-            yield from _histogram(
-                "kron_shadow_compute_seconds", _labels(role=role), _SECONDS, buckets, block[total] / 1e9
-            )
 
 
 def _head(name: str, what: str, kind: str) -> tuple[str, str]:

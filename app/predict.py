@@ -26,9 +26,9 @@ async def predict(
     metrics: Metrics,
     max_batch: int,
     seconds: float,
-    shadow: Shadow | None = None,
     booleans: bool = True,
     receipt: bool = False,
+    shadow: Shadow | None = None,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
 
@@ -55,15 +55,13 @@ async def predict(
             model.engine, model.rows.feed(rows), (model.head.output,), timeout=end - time.monotonic()
         )
         taken = time.perf_counter_ns() - started
+        if shadow is not None:
+            shadow.offer(model, model.rows.feed(rows), run.outputs, run.compute_ns)
         metrics.predicted(model, rows=len(rows), request_ns=taken, run=run)
         model.statistics.succeeded(
             rows=len(rows), batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
         )
     results = [_result(model, runs[model.name]) for model in models]
-    if shadow is not None:
-        for model in models:
-            run = runs[model.name]
-            shadow.offer(model, arrays[model.row_shapes], run.outputs[model.head.output], run.compute_ns / 1000)
     if receipt:
         for model, result in zip(models, results, strict=True):
             result["receipt"] = _receipt(model, runs[model.name])

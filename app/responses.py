@@ -1,20 +1,16 @@
 """Answers: JSON by orjson, which also reads numpy arrays, and errors."""
 
 import logging
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.errors import BadRequest, KronError, RequestError
-from app.settings import explain
+from app.errors import KronError, RequestError
 
 if TYPE_CHECKING:
     from app.service import Service
-
-M = TypeVar("M", bound=BaseModel)
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +42,3 @@ def failure(service: "Service", scope: Scope, problem: KronError) -> Json:
         return error(str(problem), problem.status, problem.headers)
     log.error("%s %s: %s", scope["method"], scope["path"][:200], problem)
     return error(str(problem), 500)
-
-
-def validated(model: type[M], value: object) -> M:
-    """A request as its model.
-
-    Raises:
-        BadRequest: it is not; the message starts with the place, as `batch_sizes[1]`.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]["loc"]
-        place = str(first[0]) + "".join(f"[{part}]" for part in first[1:]) if first else "body"
-        raise BadRequest(f"{place}: {explain(error)}") from None

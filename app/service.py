@@ -51,7 +51,7 @@ class Service:
             on_run=self.metrics.ran,
             on_answer=self.traces.ran if self.traces else None,
         )
-        self.jobs = Jobs(Archive.open(settings))
+        self.jobs = Jobs(Archive.open(settings, shared))
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False

@@ -70,10 +70,6 @@ class Settings(BaseModel):
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
-    drain_seconds: float = Field(
-        default=1, ge=0, le=600, description="from SIGTERM, which ends readiness, until connections are refused"
-    )
-    grace_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for accepted requests after that")
     sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
     reports: str | None = Field(
         default=None,
@@ -88,6 +84,10 @@ class Settings(BaseModel):
         description="A=B: what model A answers is scored on model B too, off the request's path",
     )
     shadow_share: float = Field(default=0.1, gt=0, le=1, description="share of the requests scored on the shadow")
+    drain_seconds: float = Field(
+        default=1, ge=0, le=600, description="from SIGTERM, which ends readiness, until connections are refused"
+    )
+    grace_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for accepted requests after that")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
     log_format: Literal["text", "json"] = Field(
         default="text", description="text for people, or one JSON object a line"

@@ -106,9 +106,9 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
             seconds=service.settings.predict_seconds,
-            shadow=service.shadow,
             booleans=mentions_booleans(body, len(body)),
             receipt=_flag(request.get("receipt", False)),
+            shadow=service.shadow,
         )
     except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:

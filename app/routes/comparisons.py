@@ -9,10 +9,11 @@ from starlette.responses import Response
 from app.compare import check, compare, too_long
 from app.errors import BadRequest
 from app.inputs import OwnInputs
-from app.jobs import Job, outcome, result
-from app.json_object import parse_object
+from app.job import Job
+from app.jobs import outcome, result
+from app.json_object import parse_object, validated
 from app.reports import CompareRequest, Comparison, ComparisonList, Report
-from app.responses import Json, validated
+from app.responses import Json
 from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.routes.state import ERRORS, ServiceDep
 from app.service import Service

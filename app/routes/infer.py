@@ -58,6 +58,8 @@ async def _answer(model: Model, service: Service, request_headers: Mapping[bytes
         model.engine, request.feeds, [wanted.name for wanted in request.outputs], timeout=request.timeout_s
     )
     ran = _clock()
+    if service.shadow is not None:
+        service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
     answer, header_length = write_response(
         request,
         inference.outputs,

@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.jobs import Job, outcome
-from app.json_object import parse_object
+from app.job import Job
+from app.jobs import outcome
+from app.json_object import parse_object, validated
 from app.reports import JobSummary
-from app.responses import Json, validated
+from app.responses import Json
 from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.routes.state import ERRORS, ServiceDep
 from app.sweep import check, sweep, too_long

@@ -98,8 +98,10 @@ def serving(models: Path, *, expected_code: int = 130, **options: object) -> Ite
     finally:
         if process.poll() is None:
             process.kill()
-        with process:  # closes its pipes and waits for it
-            pass
+            process.communicate()
+        for pipe in (process.stdout, process.stderr):  # left open where it was killed on purpose
+            if pipe is not None:
+                pipe.close()
 
 
 @pytest.fixture(scope="session")

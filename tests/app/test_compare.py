@@ -277,6 +277,7 @@ def test_a_client_that_leaves_ends_its_comparison(server: Serving) -> None:
     assert wait_until(server.children)
     connection.close()
     server.wait_until_childless()
+    wait_until(lambda: '"status":"running"' not in server.client.get("/api/comparisons").text)
     assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
 
 
