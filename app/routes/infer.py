@@ -17,6 +17,7 @@ from app.oip import encoding
 from app.oip.request import read_request
 from app.oip.response import write_response
 from app.routes.infer_document import document
+from app.scheduler import Inference
 from app.service import Service
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -69,6 +70,7 @@ async def _answer(
         version=model.version,
         labels=model.labels,
         batched=model.signature.batchable,
+        parameters=_receipt(model, inference) if request.receipt else None,
     )
     model.statistics.succeeded(
         rows=request.rows,
@@ -89,6 +91,18 @@ async def _answer(
             answer = await asyncio.to_thread(encoding.encode, answer, chosen)
             headers += ((b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding"))
     return answer, b"application/json" if header_length is None else b"application/octet-stream", headers
+
+
+def _receipt(model: Model, inference: Inference) -> dict[str, object]:
+    """How an answer came about: which file, where, and in what time."""
+    return {
+        "model_sha256": model.artifact.sha256,
+        "provider": model.engine.provider,
+        "threads": model.engine.threads,
+        "queue_us": inference.queue_ns / 1000,
+        "compute_us": inference.compute_ns / 1000,
+        "batch_size": inference.batch_size,
+    }
 
 
 class Infer:
