@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.errors import BadRequest
 from app.metrics import Metrics
 from app.model import Model
+from app.receipt import receipt as make_receipt
 from app.rows import to_array
 from app.scheduler import Inference, Scheduler
 from app.shadow import Shadow
@@ -64,7 +65,7 @@ async def predict(
     results = [_result(model, runs[model.name]) for model in models]
     if receipt:
         for model, result in zip(models, results, strict=True):
-            result["receipt"] = _receipt(model, runs[model.name])
+            result["receipt"] = make_receipt(model, runs[model.name])
     return {"results": results, "agreement": _agreement(results)}
 
 
@@ -80,17 +81,6 @@ def _result(model: Model, run: Inference) -> dict[str, Any]:
         "outputs": model.head.answers(output),
         "queue_us": run.queue_ns / 1000,
         "compute_us": run.compute_ns / 1000,
-    }
-
-
-def _receipt(model: Model, run: Inference) -> dict[str, Any]:
-    return {
-        "model_sha256": model.artifact.sha256,
-        "provider": model.engine.provider,
-        "threads": model.engine.threads,
-        "queue_us": run.queue_ns / 1000,
-        "compute_us": run.compute_ns / 1000,
-        "batch_size": run.batch_size,
     }
 
 
