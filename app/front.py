@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import request_id
 from app.body import Body
-from app.errors import Forbidden, HungUp, KronError, TooManyRequests, Unauthorized
+from app.errors import Forbidden, HungUp, KronError, Overloaded, TooManyRequests, Unauthorized
 from app.headers import DATA_HEADERS, PAGE_HEADERS, complete
 from app.keys import find_key, needed_role
 from app.plain import Endpoint, plain
@@ -33,7 +33,8 @@ class Front:
         self._app = app
         self._service = service
         self._settings = service.settings
-        self._running: Counter[str] = Counter()
+        self._running: Counter[str] = Counter()  # by client
+        self._total = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -57,6 +58,7 @@ class Front:
         traces = self._service.traces
         span = None if traces is None else traces.begin(scope, own_id.decode())
         client = None
+        self._total += 1
         started = time.perf_counter()
         try:
             client = self._admit(scope, presented)
@@ -75,6 +77,7 @@ class Front:
             if status == 0:
                 await internal_error()(scope, receive, answer)
         finally:
+            self._total -= 1
             self._leave(client)
             if traces is not None and span is not None:
                 traces.end(span, status)
@@ -88,13 +91,19 @@ class Front:
         Raises:
             Unauthorized, Forbidden: its key does not allow it.
             TooManyRequests: the client has too many running.
+            Overloaded: the service has too many running.
         """
         most = self._settings.client_requests
-        if most is None and not self._service.keys:
+        full = self._total > self._settings.max_requests
+        if most is None and not self._service.keys and not full:
             return None
         role = needed_role(scope["method"], scope["path"])
         if role is None:
             return None
+        if full:
+            raise Overloaded(
+                f"{self._settings.max_requests} requests are running, the most that may (KRON_MAX_REQUESTS)"
+            )
         client = (scope["client"] or ("",))[0]
         if self._service.keys:
             key = None if presented is None else find_key(self._service.keys, presented)

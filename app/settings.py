@@ -42,6 +42,9 @@ class Settings(BaseModel):
     predict_seconds: float = Field(
         default=10, gt=0, le=600, description="longest prediction, waiting and running together"
     )
+    max_requests: int = Field(
+        default=2048, ge=1, le=100_000, description="requests at the same time in one worker, of every kind"
+    )
     client_requests: int | None = Field(
         default=None,
         ge=1,

@@ -132,7 +132,9 @@ def _print(measured: dict[Row, list[Measured]], ready: dict[str, list[float]], n
         for head in heads:
             table.add_column(head, justify="right")
         rows = {row[0]: _median(runs) for row, runs in measured.items() if row[1:] == (model, batch, load)}
-        echo = next((got["requests_per_s"] for name, got in rows.items() if "echo" in name), None)
+        # In an open loop everybody answers what was sent, or does not keep up.
+        closed = "open" not in load
+        echo = next((got["requests_per_s"] for name, got in rows.items() if "echo" in name and closed), None)
         for name, got in sorted(rows.items(), key=lambda item: -item[1]["requests_per_s"]):
             share = f"{got['requests_per_s'] / echo:.2f}" if echo else ""
             table.add_row(

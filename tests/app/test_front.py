@@ -114,6 +114,19 @@ def test_a_client_that_has_too_many_running_is_told_to_come_back(
     assert locked.client.get("/api/models", headers=own).status_code == 200
 
 
+def test_a_service_that_has_too_many_running_says_so_and_is_still_alive(folder: Path) -> None:
+    with serving(folder, max_requests=1) as server:
+        body = {"inputs": [[0.0] * 512] * 500, "models": ["heavy"]}
+        thread = threading.Thread(target=lambda: httpx.post(f"{server.address}/api/predict", json=body, timeout=60))
+        thread.start()
+        refused = wait_until(lambda: (answer := server.client.get("/api/models")).status_code == 503 and answer)
+        assert refused.json() == {"error": "1 requests are running, the most that may (KRON_MAX_REQUESTS)"}
+        assert refused.headers["retry-after"] == "1"
+        assert server.client.get("/v2/health/ready").is_success
+        thread.join()
+        assert server.client.get("/api/models").is_success
+
+
 def test_a_request_id_is_kept_if_it_is_plain_and_made_up_if_not(client: httpx.Client) -> None:
     for path in ("/v2/health/live", "/no/such/path", "/api/models"):
         assert client.get(path, headers={"X-Request-ID": "a-1_2:3"}).headers["x-request-id"] == "a-1_2:3"
