@@ -1,9 +1,10 @@
 """Accuracy, weights, multiply-adds and training time of our recipes and of other networks: `make bench-quality`.
 
-Every network of a data set gets the same care: as many epochs, the same changes of the images, and the learning rate
-that did best on a validation split of the training set. They take turns, so that whatever else the machine does falls
-on all of them. With `--validation-share` the table is of such a split, as it was when the recipes were chosen; the
-test set then plays no part.
+Every network of a data set gets the same care: as many epochs as the Kronecker network and the same changes of the
+images; dense the recipe's own learning rate, the others the Kronecker network's. They take turns, so that whatever else
+the machine does falls on all of them. The seconds are without evaluations: of CPU time, which other processes disturb
+less, and of wall time. With `--validation-share` the table is of a part of the training set, as it was when the recipes
+were chosen; the test set then plays no part.
 
 Tensor-train layers are those of tltorch, which wants an environment of its own; without it their row is left out:
 
