@@ -4,6 +4,8 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
+TYPESCRIPT := 7.0.2
+TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve format clean
@@ -43,6 +45,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@if $(TSC) --version >/dev/null 2>&1; then echo "$(TSC)"; $(TSC) --project jsconfig.json; \
+		else echo "the page's types are not checked: no npm here, or it cannot fetch typescript $(TYPESCRIPT)" >&2; fi
 
 # The published accuracies beside ours, three seeds each.
 bench-paper: setup

@@ -1,4 +1,4 @@
-"""Where the browser's files are: the page, Plotly's bundle and the API documentation's scripts. Nothing from a CDN."""
+"""Where the browser's files are: the page and the API documentation's scripts. Nothing from a CDN."""
 
 from importlib.util import find_spec
 from pathlib import Path

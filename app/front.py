@@ -54,6 +54,8 @@ class Front:
             await send(message)
 
         body = Body(receive, length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
+        traces = self._service.traces
+        span = None if traces is None else traces.begin(scope, own_id.decode())
         client = None
         started = time.perf_counter()
         try:
@@ -74,6 +76,8 @@ class Front:
                 await internal_error()(scope, receive, answer)
         finally:
             self._leave(client)
+            if traces is not None and span is not None:
+                traces.end(span, status)
             if self._settings.access_log:
                 fields = {"status": status, "seconds": round(time.perf_counter() - started, 6)}
                 access.info("%s %s", scope["method"], scope["path"][:500], extra=fields)

@@ -60,7 +60,7 @@ def mentions_booleans(body: bytes, end: int) -> bool:
     return any(_mentions(body, word, end) for word in (b"true", b"false"))
 
 
-def _mentions(body: bytes, word: bytes, end: int) -> bool:
+def _mentions(body: bytes, word: bytes, end: int | None) -> bool:
     at = -1
     for _ in range(_MAX_LETTERS):
         at = body.find(word[:1], at + 1, end)

@@ -119,7 +119,7 @@ def _plan(per_run: Sequence[float], series: int, seconds_per_cell: float) -> Pla
 
 
 def _series(
-    subjects: Mapping[int, Timed], feeds: Sequence[Any], plan: Plan, rng: np.random.Generator
+    subjects: Mapping[int, Timed], feeds: Sequence[Any], plan: Plan, rng: "np.random.Generator"
 ) -> list[list[list[int]]]:
     """Nanoseconds of each run by model and round."""
     times: list[list[list[int]]] = [[[] for _ in range(plan.rounds)] for _ in subjects]

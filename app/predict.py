@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.errors import BadRequest
 from app.metrics import Metrics
 from app.model import Model
+from app.receipt import receipt as make_receipt
 from app.rows import to_array
 from app.scheduler import Inference, Scheduler
 from app.shadow import Shadow
@@ -27,6 +28,7 @@ async def predict(
     max_batch: int,
     seconds: float,
     booleans: bool = True,
+    receipt: bool = False,
     shadow: Shadow | None = None,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
@@ -61,6 +63,9 @@ async def predict(
             rows=len(rows), batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
         )
     results = [_result(model, runs[model.name]) for model in models]
+    if receipt:
+        for model, result in zip(models, results, strict=True):
+            result["receipt"] = make_receipt(model, runs[model.name])
     return {"results": results, "agreement": _agreement(results)}
 
 

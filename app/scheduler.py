@@ -63,6 +63,7 @@ class Scheduler:
         max_batch: most rows of one run that is put together from several requests.
         seconds: longest time of a request, waiting and running together.
         on_run: told after each run, once for all requests that it answered: engine, rows, nanoseconds.
+        on_answer: told about each request that was answered, in the task that asked.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Scheduler:
         max_batch: int,
         seconds: float,
         on_run: Callable[[Engine, int, int], None] = lambda engine, rows, run_ns: None,
+        on_answer: Callable[[Engine, Inference], None] | None = None,
     ) -> None:
         self._threads = Threads(instances)
         self._idle = instances
@@ -80,6 +82,7 @@ class Scheduler:
         self._max_batch = max_batch
         self._seconds = seconds
         self._on_run = on_run
+        self._on_answer = on_answer
         self._lanes: WeakKeyDictionary[Engine, _Lane] = WeakKeyDictionary()
         # The models for which something waits, each once; whoever was served goes to the end.
         self._turns: deque[tuple[Engine, _Lane]] = deque()
@@ -133,7 +136,7 @@ class Scheduler:
             values = engine.run(feeds, outputs)
             run_ns = time.perf_counter_ns() - started
             self._on_run(engine, rows, run_ns)
-            return Inference(values, 0, run_ns, rows)
+            return self._answered(engine, Inference(values, 0, run_ns, rows))
         if not self._idle and len(lane.waiting) >= self._queue:
             raise Overloaded(f"{self._queue} requests wait for this model already, no more may (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
@@ -145,11 +148,16 @@ class Scheduler:
         seconds = self._seconds if timeout is None else max(0.0, min(timeout, self._seconds))
         timer = loop.call_later(seconds, _expire, request, seconds)
         try:
-            return await request.future
+            return self._answered(engine, await request.future)
         finally:
             timer.cancel()
             if request.waits:  # cancelled or late: its place is free at once, and it will not run
                 lane.waiting.remove(request)
+
+    def _answered(self, engine: Engine, inference: Inference) -> Inference:
+        if self._on_answer is not None:
+            self._on_answer(engine, inference)
+        return inference
 
     def close(self) -> None:
         """Refuse what comes and what waits; what runs ends by itself."""

@@ -189,6 +189,18 @@ class PredictRequest(_Request):
     models: list[ModelName] | None = Field(
         default=None, min_length=1, max_length=16, description="default: the default twin"
     )
+    receipt: bool = Field(default=False, description="say where each answer comes from")
+
+
+class Receipt(_Response):
+    """Where an answer comes from."""
+
+    model_sha256: str = Field(description="of the file that was loaded")
+    provider: str
+    threads: int
+    queue_us: float
+    compute_us: float
+    batch_size: int = Field(description="rows of the run, other requests' included")
 
 
 class Answer(_Response):
@@ -208,6 +220,7 @@ class Prediction(_Response):
     outputs: list[Answer]
     queue_us: float = Field(description="waiting for a thread; 0 for a run on the event loop")
     compute_us: float = Field(description="the run, which may have been for rows of other requests too")
+    receipt: Receipt | None = Field(default=None, description="where it was asked for")
 
 
 class PredictResponse(_Response):

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from app.main import create_app
+from app.memory import give_back
 from app.service import Service
 from app.settings import Settings
 
@@ -78,7 +79,7 @@ class Server(uvicorn.Server):
         if service.failure is not None:
             self.should_exit = True
             return
-        gc.collect()
+        give_back([])  # what loading needed and serving does not
         gc.freeze()  # what is there now stays: the collector need not look at it at every turn
         self._on_ready(service)
 

@@ -18,6 +18,7 @@ from app.repository import Repository
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.shadow import Shadow
+from app.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,14 @@ class Service:
         self.settings = settings
         self.keys = read_keys(settings.keys) if settings.keys else []
         self.metrics = Metrics(shared)
+        self.traces = Traces() if settings.traces else None
         self.scheduler = Scheduler(
             instances=settings.instances_used,
             queue=settings.queue,
             max_batch=settings.max_batch,
             seconds=settings.predict_seconds,
             on_run=self.metrics.ran,
+            on_answer=self.traces.ran if self.traces else None,
         )
         self.jobs = Jobs(Archive.open(settings, shared))
         self.shadow: Shadow | None = None
@@ -124,6 +127,8 @@ class Service:
             self.metrics.withdrawn(model)
         for model in new:
             self.metrics.serving(model)
+            if self.traces is not None:
+                self.traces.serving(model)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -145,3 +150,5 @@ class Service:
         self.scheduler.close()
         if self.shadow is not None:
             await asyncio.to_thread(self.shadow.close)
+        if self.traces is not None:
+            await self.traces.close()

@@ -92,6 +92,9 @@ class Settings(BaseModel):
     log_format: Literal["text", "json"] = Field(
         default="text", description="text for people, or one JSON object a line"
     )
+    traces: bool = Field(
+        default=False, description="send OpenTelemetry traces to `$OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`"
+    )
     access_log: bool = Field(default=False, description="log every request")
 
     @property

@@ -98,6 +98,7 @@ class Shadow:
         models = repository.models
         got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
         primary, _, shadow = settings.shadow.partition("=")
+        models = {model.name: model for model in repository.models.values() if model.unusable is None}
         if primary == shadow or not {primary, shadow} <= models.keys():
             raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")
         try:

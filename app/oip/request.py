@@ -52,13 +52,17 @@ class Wanted:
 
 @dataclass(slots=True)
 class InferRequest:
-    """A request that fits its model; `rows` is the size of its batch, 1 where the model has no batch axis."""
+    """A request that fits its model; `rows` is the size of its batch, 1 where the model has no batch axis.
+
+    With `receipt` the response says how it came about.
+    """
 
     feeds: dict[str, Array]
     outputs: Sequence[Wanted]
     rows: int
     id: str | None = None
     timeout_s: float | None = None
+    receipt: bool = False
 
 
 def read_request(body: bytes, header_length: int | None, signature: Signature) -> InferRequest:
@@ -92,6 +96,7 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
         _rows(feeds, signature),
         _id(document),
         _timeout(parameters),
+        _flag(parameters, "receipt", "request"),
     )
 
 

@@ -20,6 +20,7 @@ def write_response(
     version: str,
     labels: Sequence[str] | None,
     batched: bool,
+    parameters: Mapping[str, object] | None = None,
 ) -> tuple[bytes, int | None]:
     """The body, and how many bytes of it are JSON; None where all of them are.
 
@@ -30,6 +31,7 @@ def write_response(
         version: of the model.
         labels: of the model's classes.
         batched: the model has a batch axis.
+        parameters: of the response.
 
     Raises:
         BadRequest: an output has values that JSON cannot say.
@@ -51,6 +53,8 @@ def write_response(
     document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
     if request.id is not None:
         document["id"] = request.id
+    if parameters is not None:
+        document["parameters"] = parameters
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join((head, *blobs)), len(head)) if blobs else (head, None)
 

@@ -10,12 +10,13 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.errors import BadRequest, KronError
-from app.json_object import parse_object
+from app.json_object import mentions_booleans, parse_object
 from app.model import Model
 from app.plain import Answer, plain_route
 from app.predict import predict as predict_rows
 from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
+from app.rows import name_of
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
 from app.shadow import ShadowReport
@@ -105,7 +106,8 @@ async def predict(scope: Scope, body: bytes) -> Answer:
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
             seconds=service.settings.predict_seconds,
-            booleans=b"true" in body or b"false" in body,
+            booleans=mentions_booleans(body, len(body)),
+            receipt=_flag(request.get("receipt", False)),
             shadow=service.shadow,
         )
     except (KronError, asyncio.CancelledError) as error:
@@ -121,6 +123,12 @@ async def shadow(service: ServiceDep) -> Response:
     found = service.shadow
     report = ShadowReport(primary=None, shadow=None, share=0.0) if found is None else found.report()
     return Json(report.model_dump(mode="json"))
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise BadRequest(f"receipt: got {name_of(value)}, expected true or false")
+    return value
 
 
 def _model_names(names: object) -> list[str] | None:

@@ -16,6 +16,7 @@ from app.oip import encoding
 from app.oip.request import read_request
 from app.oip.response import write_response
 from app.plain import Answer, documented, plain
+from app.receipt import receipt
 from app.routes.infer_document import document
 from app.service import Service
 
@@ -67,6 +68,7 @@ async def _answer(model: Model, service: Service, request_headers: Mapping[bytes
         version=model.version,
         labels=model.labels,
         batched=model.signature.batchable,
+        parameters=receipt(model, inference) if request.receipt else None,
     )
     model.statistics.succeeded(
         rows=request.rows,

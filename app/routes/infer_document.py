@@ -25,7 +25,10 @@ REQUEST_SCHEMA: dict[str, Any] = {
     "properties": {
         "id": {"type": "string", "maxLength": 1024, "description": "comes back in the response"},
         "parameters": _PARAMETERS
-        | {"description": "`binary_data_output`: all outputs binary; `timeout`: microseconds until it is given up"},
+        | {
+            "description": "`binary_data_output`: all outputs binary; `timeout`: microseconds until it is given up; "
+            "`receipt`: the response's parameters say how it came about"
+        },
         "inputs": {
             "type": "array",
             "minItems": 1,

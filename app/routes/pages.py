@@ -12,7 +12,6 @@ from app.assets import REVALIDATE, PageFiles, packaged_file, page_folder, vendor
 from app.errors import NotFound
 
 VENDORED = {
-    "plotly.min.js": ("plotly", "package_data", "plotly.min.js"),
     "swagger-ui-bundle.js": ("fastapi_offline", "static", "swagger-ui-bundle.js"),
     "swagger-ui.css": ("fastapi_offline", "static", "swagger-ui.css"),
 }
@@ -31,7 +30,7 @@ async def page() -> Response:
 
 @router.api_route("/static/vendor/{name}", methods=["GET", "HEAD"])
 async def vendor(name: str) -> Response:
-    """Files of other packages that the page and the documentation need."""
+    """Files of other packages that the documentation needs."""
     path = packaged_file(*VENDORED[name]) if name in VENDORED else None
     if path is None:
         raise NotFound(f"no such file: got {name[:100]!r}, expected one of: {', '.join(VENDORED)}")

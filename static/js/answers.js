@@ -1,11 +1,11 @@
 /** One model's card on the page: what it says, how sure it is, how long it took, and what it costs. */
 
 import { h } from "./dom.js";
-import { bytes, count, duration, metric, probability, short } from "./format.js";
-import { roleName, tone } from "./models.js";
+import { bytes, count, digits, duration, metric, probability, short } from "./format.js";
+import { roleName, weights } from "./models.js";
 
 /**
- * @import { ModelInfo, Result } from "./types.js"
+ * @import { Answer, ModelInfo, Result } from "./types.js"
  */
 
 const NOTHING = "–";
@@ -21,13 +21,23 @@ function fact(name, value, title) {
   return h("div", {}, h("dt", {}, name), h("dd", { title }, value));
 }
 
+/**
+ * What a model says, short enough to stand in a sentence.
+ * @param {Answer} answer
+ */
+export function said({ label, value }) {
+  if (label != null) return label;
+  const values = [value ?? []].flat();
+  return `${values.slice(0, 3).map(digits).join(", ")}${values.length > 3 ? " …" : ""}` || NOTHING;
+}
+
 export class AnswerCard {
   /**
    * @param {ModelInfo} model
-   * @param {string[]} labels
-   * @param {number} index
+   * @param {string[]} labels none where it predicts a number
+   * @param {string} colour its tone's classes
    */
-  constructor(model, labels, index) {
+  constructor(model, labels, colour) {
     const { card } = model;
     this.name = model.name;
     this.labels = labels;
@@ -42,12 +52,12 @@ export class AnswerCard {
       const row = h("li", {}, name, h("span", { class: "bar" }, fill), value);
       return { row, name, fill, value };
     });
-    const weights = model.parameters ?? card?.parameters;
+    const stored = weights(model);
     const macs = card?.macs_per_sample;
     const quality = card?.test_metric;
     this.element = h(
       "article",
-      { class: `card tone-${tone(card?.role, index)}`, "aria-label": model.name, "data-model": model.name },
+      { class: `card ${colour}${labels.length === 0 ? " value" : ""}`, "aria-label": model.name, "data-model": model.name },
       h(
         "header",
         {},
@@ -61,16 +71,16 @@ export class AnswerCard {
         h(
           "dl",
           {},
-          h("div", {}, h("dt", {}, "sure"), h("dd", {}, this.sure)),
+          labels.length > 0 && h("div", {}, h("dt", {}, "sure"), h("dd", {}, this.sure)),
           h("div", {}, h("dt", {}, "computed in"), h("dd", {}, this.time)),
           h("div", { class: "judged" }, h("dt", {}, "that is"), h("dd", {}, this.truth)),
         ),
       ),
-      h("ul", { class: "bars", "aria-label": "Probability of each label" }, ...this.rows.map(({ row }) => row)),
+      labels.length > 0 && h("ul", { class: "bars", "aria-label": "Probability of each label" }, ...this.rows.map(({ row }) => row)),
       h(
         "dl",
         { class: "facts" },
-        fact("weights", weights ? count(weights) : NOTHING),
+        fact("weights", stored ? count(stored) : NOTHING),
         fact("multiply-adds", macs ? short(macs) : NOTHING, macs ? `${count(macs)} for one sample` : undefined),
         fact("file", bytes(model.file_bytes)),
         fact(
@@ -106,14 +116,17 @@ export class AnswerCard {
    * @param {string | null} truth the sample's label, where it is known
    */
   show(result, truth) {
-    const { label, probabilities } = result.outputs[0];
+    const [answer] = result.outputs;
+    const { probabilities } = answer;
+    const label = said(answer);
     this.element.classList.remove("empty", "stale");
     this.label.textContent = label;
     this.label.classList.toggle("long", label.length > 2);
-    this.sure.textContent = probability(Math.max(...probabilities));
     this.time.textContent = duration(result.compute_us);
-    this.truth.textContent = truth === null ? "" : truth === label ? "right" : "wrong";
-    this.truth.classList.toggle("wrong", truth !== null && truth !== label);
+    this.truth.textContent = truth === null ? "" : this.#judge(answer, truth);
+    this.truth.classList.toggle("wrong", answer.label != null && truth !== null && truth !== label);
+    if (!probabilities) return;
+    this.sure.textContent = probability(Math.max(...probabilities));
     const order = probabilities.map((_, i) => i);
     if (order.length > MAX_BARS) order.sort((a, b) => probabilities[b] - probabilities[a]);
     this.rows.forEach(({ row, name, fill, value }, k) => {
@@ -123,5 +136,13 @@ export class AnswerCard {
       fill.style.width = `${(100 * probabilities[i]).toFixed(1)}%`;
       value.textContent = probability(probabilities[i]);
     });
+  }
+  /**
+   * @param {Answer} answer
+   * @param {string} truth
+   */
+  #judge({ label, value }, truth) {
+    if (label != null) return label === truth ? "right" : "wrong";
+    return typeof value === "number" ? `off by ${digits(Math.abs(value - Number(truth)))}` : "";
   }
 }

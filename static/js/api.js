@@ -3,7 +3,7 @@
 import { serverSentEvents } from "./sse.js";
 
 /**
- * @import { ModelList, Prediction, Progress, Report, Samples } from "./types.js"
+ * @import { JobSummary, ModelList, Prediction, Samples, Shadow } from "./types.js"
  */
 
 /** The service answered, and said no. */
@@ -110,39 +110,118 @@ export const samples = (model, offset, limit) =>
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
 
-/** Whether the service is there, whatever it says. */
-export async function alive() {
+/** @returns {Promise<Shadow>} */
+export const shadow = () => json("/api/shadow");
+
+/** Longer than any metrics of ours: a page must not fill its memory with those of something else. */
+const MAX_METRICS_CHARS = 8_000_000;
+
+/** @returns {Promise<string>} in Prometheus' text format */
+export async function metrics() {
+  const response = await send("/metrics", { signal: AbortSignal.timeout(WAIT_MS) });
   try {
-    await send("/v2/health/live", { signal: AbortSignal.timeout(WAIT_MS) });
+    return (await response.text()).slice(0, MAX_METRICS_CHARS);
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof DOMException) throw new Unreachable(CUT);
+    throw error;
+  }
+}
+
+/** Whether the service is there and has loaded its models. */
+export async function ready() {
+  try {
+    await models();
     return true;
   } catch (error) {
     if (error instanceof Unreachable) return false;
-    if (error instanceof Refused) return true;
+    if (error instanceof Refused) return error.status !== 503;
+    throw error;
+  }
+}
+
+/** @typedef {"comparisons" | "sweeps"} JobKind */
+
+/** @type {Record<JobKind, string>} where each kind is started */
+const STARTED_AT = { comparisons: "/api/compare", sweeps: "/api/sweeps" };
+
+/**
+ * @param {ReadableStream<Uint8Array> | null} body
+ * @returns {AsyncGenerator<{ event: string, data: any }>}
+ */
+async function* events(body) {
+  if (body === null) throw new Unreachable(CUT);
+  try {
+    for await (const { event, data } of serverSentEvents(body)) yield { event, data: JSON.parse(data) };
+  } catch (error) {
+    if (error instanceof TypeError) throw new Unreachable(CUT); // what fetch streams throw when the other side goes
+    if (error instanceof SyntaxError || error instanceof RangeError) throw new Refused("The service answered with something that cannot be read.", 200);
     throw error;
   }
 }
 
 /**
- * Runs a comparison. The service bounds how long that may take; `signal` ends it earlier.
- * @param {{ models: string[], batch_sizes?: number[] }} request
- * @param {(progress: Progress) => void} onProgress
- * @param {AbortSignal} signal
- * @returns {Promise<Report>}
+ * Starts a comparison or a sweep, which then runs whether anybody follows it or not.
+ * @param {JobKind} kind
+ * @param {object} request
+ * @param {{ inputs?: File, labels?: File }} [files] own inputs
+ * @returns {Promise<JobSummary>}
  */
-export async function compare(request, onProgress, signal) {
+export async function start(kind, request, files = {}) {
   const init = post(request);
-  const headers = { ...init.headers, Accept: "text/event-stream" };
-  const response = await send("/api/compare", { ...init, headers, signal });
-  if (response.body === null) throw new Unreachable(CUT);
-  try {
-    for await (const { event, data } of serverSentEvents(response.body)) {
-      if (event === "progress") onProgress(JSON.parse(data));
-      if (event === "report") return JSON.parse(data);
-      if (event === "error") throw new Refused(JSON.parse(data).error, response.status);
-    }
-  } catch (error) {
-    if (error instanceof TypeError) throw new Unreachable(CUT); // what fetch streams throw when the other side goes
-    throw error;
+  if (files.inputs) {
+    const form = new FormData();
+    form.set("inputs", files.inputs);
+    if (files.labels) form.set("labels", files.labels);
+    form.set("request", JSON.stringify(request));
+    init.body = form;
+    init.headers = {};
   }
-  throw new Unreachable("The service ended the comparison without a report.");
+  const response = await send(STARTED_AT[kind], { ...init, headers: { ...init.headers, Accept: "text/event-stream" } });
+  for await (const { event, data } of events(response.body)) {
+    if (event === "started") return data;
+    if (event === "error") throw new Refused(data.error, response.status);
+  }
+  throw new Unreachable(CUT);
 }
+
+/**
+ * Follows one from its beginning, or from its result if it is over.
+ * @param {JobKind} kind
+ * @param {string} id
+ * @param {(event: string, data: any) => void} onEvent `started`, `progress`, `cells`, and at the end `report` or `error`
+ * @param {AbortSignal} signal
+ */
+export async function follow(kind, id, onEvent, signal) {
+  const response = await send(`/api/${kind}/${encodeURIComponent(id)}/events`, { signal });
+  for await (const { event, data } of events(response.body)) {
+    onEvent(event, data);
+    if (event === "report" || event === "error") return;
+  }
+  throw new Unreachable(CUT);
+}
+
+/**
+ * @param {JobKind} kind
+ * @param {number} offset
+ * @param {number} limit
+ * @returns {Promise<{ total: number, jobs: JobSummary[] }>} newest first
+ */
+export async function jobs(kind, offset, limit) {
+  const answer = await json(`/api/${kind}?offset=${offset}&limit=${limit}`);
+  return { total: answer.total, jobs: answer[kind] };
+}
+
+/**
+ * Ends a running one, deletes a finished one.
+ * @param {JobKind} kind
+ * @param {string} id
+ */
+export async function remove(kind, id) {
+  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE", signal: AbortSignal.timeout(WAIT_MS) });
+}
+
+/**
+ * @param {JobKind} kind
+ * @param {string} id
+ */
+export const downloadAddress = (kind, id) => `/api/${kind}/${encodeURIComponent(id)}?download=1`;

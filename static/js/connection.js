@@ -52,7 +52,7 @@ export class Connection extends EventTarget {
     this.asking = true;
     this.button.disabled = true;
     this.countdown.textContent = "Trying …";
-    const there = await api.alive().finally(() => {
+    const there = await api.ready().finally(() => {
       this.asking = false;
       this.button.disabled = false;
     });

@@ -10,6 +10,8 @@ const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, minimum
 export const TIME = [{ name: "µs", size: 1 }, { name: "ms", size: 1e3 }, { name: "s", size: 1e6 }];
 /** @type {Unit[]} */
 export const BYTES = [{ name: "B", size: 1 }, { name: "kB", size: 1e3 }, { name: "MB", size: 1e6 }, { name: "GB", size: 1e9 }];
+/** Memory comes in powers of two. @type {Unit[]} */
+export const MEMORY = [{ name: "B", size: 1 }, { name: "KiB", size: 2 ** 10 }, { name: "MiB", size: 2 ** 20 }, { name: "GiB", size: 2 ** 30 }];
 /** @type {Unit[]} */
 const COUNT = [{ name: "", size: 1 }, { name: "k", size: 1e3 }, { name: "M", size: 1e6 }, { name: "G", size: 1e9 }];
 
@@ -49,6 +51,9 @@ export const duration = (microseconds) => withUnit(microseconds, TIME);
 
 /** @param {number} bytes */
 export const bytes = (bytes) => withUnit(bytes, BYTES);
+
+/** @param {number} bytes */
+export const memory = (bytes) => withUnit(bytes, MEMORY);
 
 /** @param {number} value */
 export const short = (value) => (value < 1e4 ? count(value) : withUnit(value, COUNT));

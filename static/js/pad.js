@@ -3,6 +3,9 @@
  * over one starts afresh.
  */
 
+import { paintGrey } from "./dom.js";
+import { boundingBox } from "./prepare.js";
+
 /** @import { Grey } from "./prepare.js" */
 
 /** Pixels along one side of the drawing, whatever its size on the screen. */
@@ -67,6 +70,54 @@ export class Pad extends EventTarget {
     this.drawn = false;
     this.blank = false;
     this.#setPenDown(false);
+  }
+
+  /**
+   * Takes ink from elsewhere as a drawing, fitted into the middle.
+   * @param {Grey} grey
+   */
+  place({ values, width, height }) {
+    const small = document.createElement("canvas");
+    paintGrey(small, values, height, width);
+    const box = boundingBox({ values, width, height });
+    if (box === null) return;
+    const scale = (SIDE * 0.72) / Math.max(box.width, box.height);
+    this.#paintBackground();
+    this.context.imageSmoothingEnabled = true;
+    const [w, h] = [box.width * scale, box.height * scale];
+    this.context.drawImage(small, box.left, box.top, box.width, box.height, (SIDE - w) / 2, (SIDE - h) / 2, w, h);
+    this.#taken();
+  }
+
+  /** @returns {string} the drawing as an address, for `restore` */
+  toAddress() {
+    return this.canvas.toDataURL("image/png");
+  }
+
+  /**
+   * @param {string} address of an earlier drawing
+   * @returns {Promise<void>} once it is on the pad, or turned out to be none
+   */
+  async restore(address) {
+    const image = new Image();
+    image.src = address;
+    try {
+      await image.decode();
+    } catch (error) {
+      if (error instanceof DOMException) return;
+      throw error;
+    }
+    if (this.drawn) return; // the hand was faster
+    this.context.drawImage(image, 0, 0, SIDE, SIDE);
+    this.#taken();
+  }
+
+  #taken() {
+    this.drawn = true;
+    this.blank = boundingBox(this.grey()) === null;
+    this.#setPenDown(false);
+    this.dispatchEvent(new Event("start"));
+    this.dispatchEvent(new Event("change"));
   }
 
   /** @returns {Grey} the ink, 0..1 */

@@ -111,12 +111,13 @@ function offset(centre, length, room) {
  * @param {Grey} grey a drawing, any size, ink above 0
  * @param {number} rows of the image that the network takes
  * @param {number} columns
+ * @param {boolean} framed whether to leave MNIST's margin; else the ink reaches the edges
  * @returns {Float32Array | null} `rows * columns` values between 0 and the drawing's greatest; null when nothing is drawn
  */
-export function prepare(grey, rows = 28, columns = 28) {
+export function prepare(grey, rows = 28, columns = 28, framed = true) {
   const box = boundingBox(grey);
   if (box === null) return null;
-  const inner = INNER_SHARE * Math.min(rows, columns);
+  const inner = (framed ? INNER_SHARE : 1) * Math.min(rows, columns);
   const scale = inner / Math.max(box.width, box.height);
   const width = Math.max(1, Math.round(box.width * scale));
   const height = Math.max(1, Math.round(box.height * scale));

@@ -2,12 +2,13 @@
 
 import * as api from "./api.js";
 import { h, paintGrey } from "./dom.js";
+import { digits } from "./format.js";
 
 /**
- * @import { ImageTask } from "./models.js"
+ * @import { Task } from "./task.js"
  */
 
-/** @typedef {{ values: number[], label: string, number: number, image: HTMLCanvasElement }} Sample */
+/** @typedef {{ values: number[], label: string, number: number, image: HTMLCanvasElement | null }} Sample */
 
 const SHOWN = 10;
 
@@ -29,13 +30,17 @@ export class SampleStrip {
 
   /**
    * @param {string} model
-   * @param {ImageTask} task
+   * @param {Task} task
+   * @param {number} [number] of the sample to pick at once, counted from 1
    */
-  async open(model, task) {
+  async open(model, task, number = 0) {
     this.model = model;
     this.task = task;
-    this.offset = 0;
+    this.offset = number > 0 ? SHOWN * Math.floor((number - 1) / SHOWN) : 0;
+    this.list.classList.toggle("rows", task.kind === "row");
     await this.#load();
+    const input = number > 0 ? this.list.querySelectorAll("input")[number - 1 - this.offset] : undefined;
+    input?.click();
   }
 
   clearChoice() {
@@ -53,13 +58,17 @@ export class SampleStrip {
     this.more.disabled = true;
     try {
       const answer = await api.samples(model, this.offset, SHOWN);
+      if (task !== this.task) return; // other models were chosen meanwhile
       this.total = answer.total;
-      if (answer.inputs.length === 0) return this.#say("This model was published without test samples.");
+      if (answer.inputs.length === 0) {
+        this.#say("This model was published without test samples.");
+        return;
+      }
       this.list.replaceChildren(
         ...answer.inputs.map((input, i) => {
-          const values = /** @type {number[]} */ (input.flat(3)); // a graph with convolutions takes channels of rows
-          const number = answer.offset + i + 1;
-          return this.#choice(task, { values, label: answer.labels[i], number, image: h("canvas", { "aria-hidden": "true" }) });
+          const values = /** @type {number[]} */ ([input].flat(4)); // a graph with convolutions takes channels of rows
+          const image = task.kind === "image" ? h("canvas", { "aria-hidden": "true" }) : null;
+          return this.#choice(task, { values, label: String(answer.labels[i]), number: answer.offset + i + 1, image });
         }),
       );
     } catch (error) {
@@ -77,13 +86,17 @@ export class SampleStrip {
   }
 
   /**
-   * @param {ImageTask} task
+   * @param {Task} task
    * @param {Sample} sample
    */
-  #choice({ rows, columns, range: [low, high] }, sample) {
-    paintGrey(sample.image, sample.values.map((value) => (value - low) / (high - low)), rows, columns);
-    const input = h("input", { type: "radio", name: "sample", "aria-label": `Test sample ${sample.number}, labelled ${sample.label}` });
+  #choice(task, sample) {
+    if (task.kind === "image" && sample.image !== null) {
+      const [low, high] = task.range;
+      paintGrey(sample.image, sample.values.map((value) => (value - low) / (high - low)), task.rows, task.columns);
+    }
+    const label = task.labels === null && sample.label !== "" ? digits(Number(sample.label)) : sample.label;
+    const input = h("input", { type: "radio", name: "sample", "aria-label": `Test sample ${sample.number}, labelled ${label}` });
     input.addEventListener("change", () => this.onPick(sample));
-    return h("label", { class: "sample" }, input, sample.image, h("span", { "aria-hidden": "true" }, sample.label));
+    return h("label", { class: "sample" }, input, sample.image, h("span", { "aria-hidden": "true" }, label));
   }
 }

@@ -6,7 +6,7 @@
 
 import { h, s } from "./dom.js";
 import { count, times } from "./format.js";
-import { roleName, tone } from "./models.js";
+import { roles, shortName, tone, weights } from "./models.js";
 
 /**
  * @import { Layer, ModelInfo } from "./types.js"
@@ -27,7 +27,7 @@ const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
  * @param {number} gap
  * @returns {Block | null} null for a layer whose shape the card does not tell
  */
-function block(layer, gap) {
+export function block(layer, gap) {
   const { in_shape: from, out_shape: to, kernel, rank } = layer;
   if (!from?.length || !to?.length || ![...from, ...to].every((size) => size > 0)) return null;
   const whole = kernel?.length ? [to[0], from[0] * product(kernel)] : [product(to), product(from)];
@@ -79,6 +79,8 @@ function extent(found, gap) {
 }
 
 const LAYER_GAP = 36;
+/** Networks that are narrower than this, in weights, are not blown up to the whole width. */
+const SMALLEST = 160;
 
 /**
  * @param {ModelInfo[]} models
@@ -89,7 +91,8 @@ const LAYER_GAP = 36;
 export function showStructure(models, words, figures) {
   const drawn = models.map((model, index) => ({ model, index, found: blocks(model) })).filter(({ found }) => found.length > 0);
   if (drawn.length === 0) return false;
-  const scale = Math.max(...drawn.map(({ found }) => extent(found, LAYER_GAP).width));
+  const named = models.map(({ name, card }) => ({ model: name, role: card?.role }));
+  const scale = Math.max(SMALLEST, ...drawn.map(({ found }) => extent(found, LAYER_GAP).width));
   figures.replaceChildren(
     ...drawn.map(({ model, index, found }) => {
       const { height } = extent(found, LAYER_GAP);
@@ -105,11 +108,11 @@ export function showStructure(models, words, figures) {
         x += width + LAYER_GAP;
         return layer;
       });
-      const weights = model.parameters ?? model.card?.parameters;
+      const stored = weights(model);
       return h(
         "figure",
-        { class: `tone-${tone(model.card?.role, index)}` },
-        h("figcaption", {}, h("strong", {}, roleName(model.card?.role)), weights ? ` ${count(weights)} weights` : ""),
+        { class: tone(roles(models), index) },
+        h("figcaption", {}, h("strong", {}, shortName(named, index)), stored ? ` ${count(stored)} weights` : ""),
         s(
           "svg",
           { viewBox: `0 0 ${scale} ${height}`, role: "img", "aria-label": `${model.name}, layer by layer: ${names.join("; ")}` },
@@ -121,10 +124,11 @@ export function showStructure(models, words, figures) {
   );
   const [small, large] = ["kronecker", "dense"].map((role) => {
     const model = drawn.find((each) => each.model.card?.role === role)?.model;
-    return model?.parameters ?? model?.card?.parameters ?? 0;
+    return model ? (weights(model) ?? 0) : 0;
   });
-  if (small > 0 && large > 0) {
-    words.replaceChildren(
+  words.replaceChildren();
+  if (small > 0 && large > 0 && small !== large) {
+    words.append(
       h("p", { class: `figure-number tone-${small <= large ? "kronecker" : "dense"}` }, times(Math.max(large / small, small / large))),
       h("p", {}, small <= large ? "fewer weights in the Kronecker network." : "more weights in the Kronecker network: at these sizes it saves none."),
     );

@@ -9,11 +9,25 @@
  * @property {number[]} [kernel] height and width of a convolution's; its shapes are channels, height and width
  * @property {number} [rank]
  * @property {number} [parameters]
+ * @property {number} [macs_per_sample]
  *
  * @typedef {object} Metric
  * @property {string} name
  * @property {number} value
  * @property {number} [samples]
+ *
+ * @typedef {object} Training
+ * @property {string} [recipe]
+ * @property {number} [epochs]
+ * @property {number} [seconds]
+ * @property {number} [ms_per_step]
+ * @property {number} [batch_size]
+ * @property {string} [optimizer]
+ * @property {number} [learning_rate]
+ * @property {string} [schedule]
+ * @property {number} [seed]
+ * @property {string} [device]
+ * @property {number} [threads]
  *
  * @typedef {object} Card
  * @property {string | null} [twin]
@@ -25,15 +39,26 @@
  * @property {{ kind?: string, shape?: number[] | null, range?: number[] | null, names?: string[] | null } | null} [input]
  * @property {string | null} [preprocessing]
  * @property {string[] | null} [labels]
- * @property {{ name?: string, train_samples?: number, test_samples?: number } | null} [data]
+ * @property {{ name?: string, sha256?: string, train_samples?: number, test_samples?: number } | null} [data]
  * @property {Metric | null} [test_metric]
+ * @property {Training | null} [training]
+ * @property {Record<string, string> | null} [versions]
+ * @property {string | null} [created]
+ *
+ * @typedef {object} Tensor
+ * @property {string} name
+ * @property {string} datatype
+ * @property {number[]} shape -1 is a dimension of any size
  *
  * @typedef {object} ModelInfo
  * @property {string} name
  * @property {string} version
  * @property {string} provider
  * @property {number} threads
+ * @property {Tensor[]} inputs
+ * @property {Tensor[]} outputs
  * @property {number} file_bytes
+ * @property {number} initializer_bytes
  * @property {number | null} [parameters]
  * @property {number | null} [samples]
  * @property {Card | null} [card]
@@ -45,12 +70,13 @@
  * @typedef {object} Samples
  * @property {number} total
  * @property {number} offset
- * @property {number[][]} inputs
- * @property {string[]} labels
+ * @property {any[]} inputs
+ * @property {(string | number)[]} labels
  *
- * @typedef {object} Answer
- * @property {string} label
- * @property {number[]} probabilities
+ * @typedef {object} Answer of a classifier label and probabilities, otherwise a value
+ * @property {string | null} [label]
+ * @property {number[] | null} [probabilities]
+ * @property {number | number[] | null} [value]
  *
  * @typedef {object} Result
  * @property {string} model
@@ -62,28 +88,43 @@
  * @property {Result[]} results
  * @property {number | null} agreement
  *
+ * @typedef {"session" | "queue" | "http"} Depth
+ *
  * @typedef {object} Latency
+ * @property {Depth} depth
  * @property {number} batch_size
  * @property {number} n
  * @property {number} p50_us
+ * @property {number} p90_us
  * @property {number} p95_us
  * @property {number | null} [p99_us]
  * @property {number} samples_per_s
- * @property {boolean} [unstable]
+ * @property {boolean} unstable
+ *
+ * @typedef {object} Memory
+ * @property {number | null} baseline_rss_bytes
+ * @property {number | null} loaded_rss_bytes
+ * @property {number | null} peak_rss_bytes
+ * @property {number | null} [device_bytes]
+ * @property {number | null} [session_bytes] loading added
+ * @property {number | null} [arena_bytes] kept after running
  *
  * @typedef {object} Measured
  * @property {string} model
  * @property {string | null} [role]
  * @property {number | null} [parameters]
  * @property {number} file_bytes
+ * @property {number} initializer_bytes
  * @property {number | null} [macs_per_sample]
  * @property {Metric | null} [test_metric]
  * @property {number} load_ms
  * @property {number} first_run_ms
- * @property {{ baseline_rss_bytes: number, loaded_rss_bytes: number, peak_rss_bytes: number }} memory
+ * @property {Memory} memory
  * @property {Latency[]} latency
+ * @property {Latency[]} [service_latency]
  *
  * @typedef {object} Pair
+ * @property {Depth} depth
  * @property {string} a
  * @property {string} b
  * @property {number} batch_size
@@ -91,21 +132,112 @@
  * @property {number} low
  * @property {number} high
  * @property {string} verdict
- * @property {string} [sentence]
+ * @property {string} sentence
+ *
+ * @typedef {object} Expectation what the numbers of a pair promise, beside what was measured
+ * @property {string} a
+ * @property {string} b
+ * @property {number | null} macs_ratio
+ * @property {number | null} initializer_bytes_ratio
+ * @property {{ batch_size: number, predicted_ratio: number | null, measured_ratio: number }[]} time
+ * @property {{ predicted_ratio: number | null, measured_ratio: number | null }} memory
+ * @property {string[]} sentences
+ *
+ * @typedef {object} ModelQuality
+ * @property {string} model
+ * @property {number | null} accuracy
+ * @property {number | null} accuracy_low
+ * @property {number | null} accuracy_high
+ * @property {number[][] | null} confusion rows: true class, columns: predicted
+ * @property {number | null} rmse
+ *
+ * @typedef {object} PairQuality
+ * @property {string} a
+ * @property {string} b
+ * @property {number | null} agreement
+ * @property {number | null} largest_probability_drift
+ * @property {number | null} largest_difference
+ *
+ * @typedef {object} Quality
+ * @property {number} rows
+ * @property {boolean} labelled
+ * @property {string} sentence
+ * @property {string[] | null} labels
+ * @property {ModelQuality[]} models
+ * @property {PairQuality[]} pairs
+ *
+ * @typedef {object} Environment
+ * @property {string} [cpu]
+ * @property {number} [cores]
+ * @property {string} [platform]
+ * @property {string} [python]
+ * @property {string} [onnxruntime]
+ * @property {string} [provider]
+ * @property {number} [threads]
  *
  * @typedef {object} Report
  * @property {string} id
  * @property {string} created
  * @property {number} seconds
- * @property {{ cpu?: string, cores?: number, platform?: string, python?: string, onnxruntime?: string,
- *   provider?: string, threads?: number }} environment
+ * @property {Environment} environment
  * @property {Measured[]} models
  * @property {Pair[]} pairs
+ * @property {Pair[]} [service_pairs]
+ * @property {string} [memory_sentence]
+ * @property {Expectation[]} [predictions]
+ * @property {Quality | null} [quality]
+ *
+ * @typedef {object} Cell of a sweep: one pair of synthetic networks
+ * @property {number} width
+ * @property {number} rank
+ * @property {number} batch_size
+ * @property {number} threads
+ * @property {number} dense_p50_us
+ * @property {number} kronecker_p50_us
+ * @property {number} ratio dense / Kronecker: above 1, Kronecker pays
+ * @property {number} low
+ * @property {number} high
+ * @property {boolean} unstable
+ * @property {number} macs_ratio
+ * @property {string} verdict
+ *
+ * @typedef {object} SweepReport
+ * @property {string} id
+ * @property {string} created
+ * @property {number} seconds
+ * @property {Environment} environment
+ * @property {Cell[]} cells
+ * @property {{ rank: number, batch_size: number, threads: number, width: number | null, sentence: string }[]} crossovers
+ *
+ * @typedef {object} Shadow a model that is asked what another one has answered
+ * @property {string | null} primary null: none is
+ * @property {string | null} shadow
+ * @property {number} share of the requests
+ * @property {number} requests
+ * @property {number} rows
+ * @property {number} dropped
+ * @property {number} failed
+ * @property {number | null} disagreement_rate
+ * @property {number | null} largest_probability_drift
+ * @property {number | null} largest_difference
+ * @property {number | null} primary_p50_us
+ * @property {number | null} shadow_p50_us
+ * @property {number | null} difference_p50_us
  *
  * @typedef {object} Progress
  * @property {string} stage
  * @property {number} done
  * @property {number} total
+ *
+ * @typedef {object} JobSummary a comparison or a sweep, running or over
+ * @property {string} id
+ * @property {"running" | "done" | "failed"} status
+ * @property {string} created
+ * @property {number | null} seconds
+ * @property {string} title
+ * @property {Progress | null} progress
+ * @property {string | null} headline
+ * @property {string | null} error
  */
 
 export {};

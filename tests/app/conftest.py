@@ -90,7 +90,7 @@ def serving(models: Path, *, expected_code: int = 130, **options: object) -> Ite
         server = Serving(process, address)
         with server.client:
             yield server
-        if process.poll() is None:
+        if process.stderr is not None and not process.stderr.closed:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)
             assert "Traceback" not in errors, errors

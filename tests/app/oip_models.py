@@ -25,6 +25,7 @@ TYPES = {
     "FP64": TensorProto.DOUBLE,
     "BYTES": TensorProto.STRING,
 }
+DIGITS = CARD | {"name": "digits"}
 Spec = tuple[str, int, list[int | str | None]]
 
 
@@ -99,9 +100,8 @@ def publish_all(folder: Path) -> None:
     """Write them all."""
     for name, datatype in TYPES.items():
         publish(folder, f"echo-{name}", echo(datatype, ["batch", 3]))
-    card = CARD | {"name": "digits"}
-    publish(folder, "digits", classifier(OLD_LAYERS, card=card), version=9)
-    publish(folder, "digits", classifier(LAYERS, card=card), version=10)
+    publish(folder, "digits", classifier(OLD_LAYERS, card=DIGITS), version=9)
+    publish(folder, "digits", classifier(LAYERS, card=DIGITS), version=10)
     publish(folder, "plain", classifier(LAYERS, outputs=("logits",)))
     publish(folder, "fixed", classifier(LAYERS, batch=4))
     publish(folder, "two", two())

@@ -1,6 +1,8 @@
 """The API of a real server, against numpy and against everything that clients get wrong."""
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -96,6 +98,18 @@ def test_predict_of_a_model_that_is_no_classifier_gives_values(client: httpx.Cli
     assert answer["agreement"] is None
 
 
+def test_a_receipt_says_where_an_answer_comes_from(client: httpx.Client, models: Path) -> None:
+    body = {"inputs": ROWS[:3].tolist(), "models": ["plain", "padded"], "receipt": True}
+    for result in client.post("/api/predict", json=body).json()["results"]:
+        file = models / result["model"] / "1" / "model.onnx"
+        receipt = result["receipt"]
+        assert receipt["model_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert (receipt["provider"], receipt["threads"]) == ("CPUExecutionProvider", 1)
+        assert (receipt["queue_us"], receipt["compute_us"]) == (result["queue_us"], result["compute_us"])
+        assert receipt["batch_size"] >= 3
+    assert "receipt" not in client.post("/api/predict", json=body | {"receipt": False}).json()["results"][0]
+
+
 def row(**changes: Any) -> list[Any]:
     values: list[Any] = [0.5] * 6
     for place, value in changes.items():
@@ -124,11 +138,12 @@ def row(**changes: Any) -> list[Any]:
         ({"inputs": [row(_1=[1.0])]}, "inputs[0]: value 1: got a list, expected a number"),
         ({"inputs": [row(_1={})]}, "inputs[0]: value 1: got an object, expected a number"),
         ({"inputs": [row(), row(_3=1e39)]}, "inputs[1]: value 3: got 1e+39, expected a finite number"),
-        ({"inputs": [row()], "model": "plain"}, "body: got the unknown key 'model', expected inputs, models"),
+        ({"inputs": [row()], "model": "plain"}, "body: got the unknown key 'model', expected inputs, models, receipt"),
         ({"inputs": [row()], "models": "plain"}, "models: expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": []}, "models: expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": [1]}, "models: expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": ["plain", "plain"]}, "models: got plain, plain, expected different names"),
+        ({"inputs": [row()], "receipt": 1}, "receipt: got a number, expected true or false"),
         ([1], "body: got a list, expected a JSON object"),
         (None, "body: got null, expected a JSON object"),
     ],

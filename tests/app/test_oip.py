@@ -1,6 +1,7 @@
 """The Open Inference Protocol over HTTP, of a real server with models of every datatype and shape."""
 
 import gzip
+import hashlib
 import http.client
 import json
 import zlib
@@ -14,8 +15,8 @@ import pytest
 
 from app.oip.datatypes import DTYPES
 from tests.app.conftest import Serving, serving
-from tests.app.graphs import LABELS, Array, forward, probabilities
-from tests.app.oip_models import LAYERS, OLD_LAYERS, TYPES, publish_all
+from tests.app.graphs import LABELS, Array, classifier, forward, probabilities
+from tests.app.oip_models import DIGITS, LAYERS, OLD_LAYERS, TYPES, publish_all
 
 ROWS: Array = np.random.default_rng(5).random((4, 6)).astype(np.float32)
 LENGTH = "Inference-Header-Content-Length"
@@ -267,6 +268,20 @@ def test_classification_with_the_cards_labels_and_without(client: httpx.Client) 
     wanted = {"name": "y", "parameters": {"classification": 2}}
     output = infer(client, "vector", tensor("x", np.array([0.5, 4, 2, 3, 1]), "FP32"), outputs=[wanted])["y"]
     assert (output["shape"], output["data"]) == ([2], ["4.0:1", "3.0:3"])
+
+
+def test_a_receipt_says_how_the_answer_came_about(client: httpx.Client) -> None:
+    body = {"inputs": [tensor("input", ROWS, "FP32")], "parameters": {"receipt": True}}
+    answer = client.post("/v2/models/digits/infer", json=body).json()
+    receipt = answer["parameters"]
+    assert receipt["model_sha256"] == hashlib.sha256(classifier(LAYERS, card=DIGITS).SerializeToString()).hexdigest()
+    assert (receipt["provider"], receipt["batch_size"]) == ("CPUExecutionProvider", 4)
+    assert receipt["threads"] >= 1
+    assert receipt["queue_us"] >= 0
+    assert receipt["compute_us"] > 0
+    body = body | {"parameters": {"receipt": 1}}
+    answer = client.post("/v2/models/digits/infer", json=body)
+    assert answer.json() == {"error": "request: receipt: got 1, expected true or false"}
 
 
 def test_statistics_add_up(client: httpx.Client) -> None:

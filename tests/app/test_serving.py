@@ -111,13 +111,15 @@ def test_the_page_and_its_headers(client: httpx.Client) -> None:
         assert answer.headers["cache-control"] == "no-cache"
     policy = answer.headers["content-security-policy"]
     assert "script-src 'self';" in policy
+    assert "style-src 'self';" in policy
+    assert "unsafe" not in policy
     assert "default-src 'none'" in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert client.get("/api/models").headers["cache-control"] == "no-store"
 
 
-def test_plotly_comes_from_its_package_and_is_kept_by_the_browser(client: httpx.Client) -> None:
-    answer = client.get("/static/vendor/plotly.min.js")
+def test_the_documentations_files_come_from_their_package_and_are_kept_by_the_browser(client: httpx.Client) -> None:
+    answer = client.get("/static/vendor/swagger-ui-bundle.js")
     assert answer.status_code == 200
     assert "javascript" in answer.headers["content-type"]
     assert len(answer.content) > 1_000_000

@@ -24,8 +24,9 @@ def free_port() -> int:
 class Service:
     """`kronserve` on one port, for as long as the context lasts."""
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Path, *options: str) -> None:
         self.models = models
+        self.options = options
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -42,7 +43,7 @@ class Service:
     def start(self) -> None:
         """Return once it answers."""
         command = [sys.executable, "-m", "app", "--models", str(self.models), "--host", "127.0.0.1"]
-        self._process = subprocess.Popen([*command, "--port", str(self.port)])
+        self._process = subprocess.Popen([*command, "--port", str(self.port), *self.options])
         end = time.monotonic() + STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:

@@ -1,114 +1,195 @@
-import re
-from pathlib import Path
+"""Comparisons: chosen, run, followed, cancelled, kept under an address of their own."""
 
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser import tables
 from tests.browser.conftest import Visitor
-from tests.browser.strokes import draw
-from tests.browser.visit import PHONE, PLOTLY
+from tests.browser.service import Service
 
-BATCH_ROWS = ["One sample at a time", "32 samples at a time"]
+RUN = "Run the comparison"
 
 
-def compare(page: Page) -> None:
-    page.get_by_role("button", name=re.compile("^Run")).click()
-    expect(page.locator("#report")).to_be_visible()
-    expect(page.locator("#charts .main-svg").first).to_be_visible()
+def start(page: Page, batches: str = "1, 8", seconds: str = "0.3", *, service_depths: bool = True) -> None:
+    """Small settings: what is measured does not matter here."""
+    expect(page.get_by_role("checkbox", checked=True).first).to_be_visible()
+    page.get_by_label("Batch sizes").fill(batches)
+    page.get_by_label("Seconds").fill(seconds)
+    if not service_depths:
+        page.get_by_label("through the queue").uncheck()
+        page.get_by_label("over HTTP").uncheck()
+    page.get_by_role("button", name=RUN).click()
+    expect(page).to_have_url(re.compile(r"#/compare/[0-9a-f]{32}$"))
+
+
+def finished(page: Page) -> Locator:
+    expect(page.locator(".headline")).to_be_visible()
+    return page.locator(".report")
 
 
 def row(page: Page, group: str, name: str) -> Locator:
-    body = page.locator("#table tbody").filter(has=page.get_by_role("rowheader", name=re.compile(f"^{group}")))
+    body = page.locator("table tbody").filter(has=page.get_by_role("rowheader", name=re.compile(f"^{group}")))
     return body.locator("tr").filter(has=page.get_by_role("rowheader", name=re.compile(f"^{name}"))).last
 
 
-def test_a_comparison_is_run_and_shown(visitor: Visitor) -> None:
-    visit = visitor()
-    page = visit.open()
-    assert not visit.asked_for(PLOTLY)
-    page.get_by_role("button", name="Run the comparison").click()
-    expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.locator("#stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
-    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
-    draw(page, "7")  # serving goes on meanwhile
-    expect(page.locator(".label").first).to_have_text("7")
+def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
+    page = visitor().at("compare")
+    start(page)
+    report = finished(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("mnist-kronecker, mnist-dense")
+    expect(page).to_have_title("Compare: mnist-kronecker, mnist-dense · kronmodel")
+    expect(page.locator(".running")).to_be_hidden()
+    expect(page.locator(".headline")).to_contain_text("mnist-kronecker")
+    expect(report.locator(".finding")).to_have_count(2)
+    expect(report.locator(".finding").first).to_contain_text("95 % interval")
 
-    expect(page.locator("#report")).to_be_visible()
-    expect(page.locator("#running")).to_be_hidden()
-    expect(page.locator("#headline")).to_contain_text("mnist-kronecker")
-    expect(page.locator(".finding")).to_have_count(2)
-    expect(page.locator(".finding").first).to_contain_text("95 % interval")
-    expect(page.locator("thead th")).to_have_text(["mnist-kronecker", "mnist-dense", "Kronecker is"])
+    for depth in ("The session alone", "Through the queue", "Over HTTP"):
+        figure = report.locator("figure").filter(has_text=depth)
+        chart = figure.get_by_role("img")
+        expect(chart).to_have_attribute("aria-label", re.compile(r"Kronecker median .*\d.*; Dense median .*\d"))
+        expect(chart.locator("circle.mark")).to_have_count(2)
+        expect(chart.locator("rect.mark")).to_have_count(2)
+    for title in ("Promised and measured", "Memory of a process", "File", "Quality", "What it ran on"):
+        expect(report.get_by_role("heading", name=title)).to_be_visible()
+
+    report.get_by_text("All figures").first.click()
+    expect(page.get_by_role("region", name="All figures").locator("thead th")).to_have_text(
+        ["mnist-kronecker", "mnist-dense", "Kronecker is"]
+    )
     expect(row(page, "Network", "Weights")).to_contain_text("fewer")
     expect(row(page, "Network", "File")).to_contain_text("smaller")
-    for group in BATCH_ROWS:
-        for name in ["p50", "p95", "Samples a second", "Runs measured"]:
+    for group in ("One sample at a time, the session", "8 samples at a time, over HTTP"):
+        for name in ("p50", "p95", "Samples a second", "Runs measured"):
             expect(row(page, group, name).locator("td").first).to_have_text(re.compile(r"^[\d.,]+$"))
-        expect(row(page, group, "p50").locator(".ratio")).to_have_text(
-            re.compile(r"^([\d.]+× as fast|not distinguishable)$")
-        )
-    for name in ["Before loading", "Loaded", "Peak"]:
-        expect(row(page, "Memory", name)).to_contain_text("MB")
-    expect(page.locator(".ran-on")).to_contain_text("onnxruntime")
+    for name in ("Before loading", "Loaded", "Peak"):
+        expect(row(page, "Memory", name)).to_contain_text("MiB")
 
-    for chart in ["latency", "memory", "file"]:
-        place = page.locator(f'[data-chart="{chart}"]')
-        expect(place.locator(".main-svg").first).to_be_visible()
-        expect(place).to_have_attribute("aria-label", re.compile("mnist-dense: .*[0-9]"))
-    expect(page.locator('[data-chart="latency"] .point')).to_have_count(4)
-    assert visit.asked_for(PLOTLY)
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download JSON").click()
+    assert re.fullmatch(r"kronmodel-comparison-[0-9a-f]{32}\.json", downloading.value.suggested_filename)
+    report_file: dict[str, Any] = json.loads(Path(downloading.value.path()).read_text())
+    assert [model["model"] for model in report_file["models"]] == ["mnist-kronecker", "mnist-dense"]
+    shown = page.locator(".finding .figure-number").first.inner_text()
+    ratio = max(report_file["pairs"][0]["ratio"], 1 / report_file["pairs"][0]["ratio"])
+    if shown != "≈":
+        assert float(shown.rstrip("×")) == pytest.approx(ratio, rel=0.06)
 
+    address, told = page.url, page.locator(".headline").inner_text()
+    page.get_by_role("link", name="New comparison").click()
+    item = page.locator(".job-list li").first
+    expect(item).to_contain_text(told)
+    expect(item.get_by_role("link", name=re.compile("^JSON of"))).to_have_attribute("href", re.compile("download=1$"))
+    other = visitor().page
+    other.goto(address)
+    finished(other)
 
-def test_a_comparison_is_cancelled_and_can_be_run_again(visitor: Visitor) -> None:
-    page = visitor().open()
-    page.get_by_role("button", name="Run the comparison").click()
-    expect(page.locator("#stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#compare-message")).to_have_text("Cancelled.")
-    expect(page.locator("#report")).to_be_hidden()
-    run = page.get_by_role("button", name="Run the comparison")
-    expect(run).to_be_focused()
-    # The service may take a moment to notice that nobody waits for the first one any more.
-    for _ in range(20):
-        run.click()
-        expect(
-            page.locator("#compare-message, #stage").filter(has_text=re.compile(r"No comparison|of \d+\)$")).first
-        ).to_be_visible()
-        if page.locator("#running").is_visible():
-            break
-        page.wait_for_timeout(500)
-    expect(page.locator("#report")).to_be_visible()
+    page.goto(address)
+    page.get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(re.compile("#/compare$"))
+    visit = visitor()
+    visit.page.goto(address)
+    expect(visit.page.get_by_role("heading", level=1)).to_have_text("No such comparison")
+    visit.forgive("404")
 
 
-def test_a_second_comparison_is_told_to_wait(visitor: Visitor) -> None:
+def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visitor) -> None:
     first, second = visitor(), visitor()
-    first.open()
-    second.open()
-    first.page.get_by_role("button", name="Run the comparison").click()
-    expect(first.page.locator("#stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
-    second.page.get_by_role("button", name="Run the comparison").click()
-    expect(second.page.locator("#compare-message")).to_have_text(re.compile("^No comparison: .+"))
-    assert [problem for problem in second.problems if "409" not in problem] == []
-    second.problems.clear()  # Chromium itself logs the refusal
-    expect(first.page.locator("#report")).to_be_visible()
+    page = first.at("compare")
+    start(page, seconds="30")
+    expect(page.locator(".stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    page.reload()
+    expect(page.locator(".stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
+
+    second.at("compare")
+    expect(second.page.locator(".job-list li").first).to_contain_text("running")
+    second.page.get_by_role("button", name=RUN).click()
+    expect(
+        second.page.get_by_role("alert").filter(has_text="No comparison: another comparison or sweep is running")
+    ).to_be_visible()
+    second.forgive("409")
+
+    page.get_by_role("button", name="Cancel").click()
+    expect(page).to_have_url(re.compile("#/compare$"))
+    expect(page.locator(".job-list li").filter(has_text="running")).to_have_count(0)
+    start(page, service_depths=False)
+    finished(page)
+    expect(page.locator("figcaption")).to_have_text(["The session alone"])
 
 
-def test_it_looks_right_in_every_size_and_light(visitor: Visitor, screenshots: Path) -> None:
-    """Keeps pictures to be looked at, and checks what can be checked: nothing sticks out, charts follow the scheme."""
-    page = visitor().open()
-    draw(page, "3")
-    expect(page.locator(".card:not(.empty)")).to_have_count(2)
-    compare(page)
-    ink = {}
-    for width, height in [(1280, 800), (1600, 1000), (1024, 768), (PHONE["width"], PHONE["height"])]:
-        page.set_viewport_size({"width": width, "height": height})
-        for scheme in ["light", "dark"]:
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
-            tick = page.locator('[data-chart="latency"] .xtick text').first
-            expect(tick).to_have_css("fill", page.evaluate("getComputedStyle(document.body).color"))
-            page.evaluate("scrollTo(0, 0)")
-            page.wait_for_timeout(300)  # Plotly follows the size of the window after a pause of its own
-            assert page.evaluate("document.documentElement.scrollWidth") == width
-            page.screenshot(path=screenshots / f"try-{width}-{scheme}.png")
-            page.screenshot(path=screenshots / f"page-{width}-{scheme}.png", full_page=True)
-            ink[scheme] = tick.evaluate("element => getComputedStyle(element).fill")
-    assert ink["light"] != ink["dark"]
+def test_what_is_wrong_with_the_form_is_said(visitor: Visitor) -> None:
+    page = visitor().at("compare")
+    message = page.locator("form .message")
+    run = page.get_by_role("button", name=RUN)
+    expect(page.get_by_role("checkbox", name=re.compile("^mnist-dense"))).to_be_checked()
+    page.get_by_role("checkbox", name=re.compile("^mnist-dense")).uncheck()
+    run.click()
+    expect(message).to_have_text("Choose two to six models; one is chosen.")
+    page.get_by_role("checkbox", name=re.compile("^mnist-dense")).check()
+    for label, text, told in [
+        ("Batch sizes", "1, many", "Batch sizes: got “many”, expected whole numbers from 1 to 1024."),
+        ("Batch sizes", "", "Batch sizes: got 0 numbers, expected 1 to 8."),
+        ("Threads", "1.5", "Threads: got “1.5”, expected a whole number from 1 to 256."),
+        ("Seconds", "-1", "Seconds: got “-1”, expected a number from 0.1 to 600."),
+    ]:
+        page.get_by_label(label).fill(text)
+        run.click()
+        expect(message).to_have_text(told)
+        page.get_by_label(label).fill("1" if label == "Batch sizes" else "")
+
+
+def test_the_form_survives_a_reload(visitor: Visitor) -> None:
+    page = visitor().at("compare")
+    expect(page.get_by_role("checkbox", name=re.compile("^mnist-dense"))).to_be_checked()
+    page.get_by_label("Batch sizes").fill("3, 5")
+    page.get_by_label("over HTTP").uncheck()
+    page.reload()
+    expect(page.get_by_label("Batch sizes")).to_have_value("3, 5")
+    expect(page.get_by_label("over HTTP")).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name=re.compile("^mnist-dense"))).to_be_checked()
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tables.write(tmp_path_factory.mktemp("houses"))) as running:
+        yield running
+
+
+def test_own_inputs_are_part_of_it(houses: Service, visitor: Visitor) -> None:
+    page = visitor(url=houses.url).at("compare")
+    lines = [",".join([*tables.NAMES, "label"])]
+    lines += [
+        ",".join(map(str, [*values, price]))
+        for values, price in zip(tables.ROWS.tolist(), tables.PRICES.tolist(), strict=True)
+    ]
+    page.get_by_text("Own inputs").click()
+    page.get_by_label("Rows (.npy, .npz or .csv)").set_input_files(
+        {"name": "mine.csv", "mimeType": "text/csv", "buffer": "\n".join(lines).encode()}
+    )
+    start(page, batches="1", service_depths=False)
+    finished(page)
+    quality = page.locator(".panel").filter(has=page.get_by_role("heading", name="Quality"))
+    expected = np.sqrt(np.mean((tables.ROWS @ tables.WEIGHTS["kronecker"] - tables.PRICES[:, None]) ** 2))
+    expect(quality).to_contain_text(f"houses-kronecker: RMSE {float(f'{expected:.3g}'):.10g}")
+    expect(quality).to_contain_text("houses-dense: RMSE 3.00")
+
+
+def test_inputs_that_do_not_fit_are_refused_in_words(houses: Service, visitor: Visitor) -> None:
+    page = visitor(url=houses.url).at("compare")
+    data = io.BytesIO()
+    np.save(data, np.zeros((4, 9), np.float32))
+    page.get_by_text("Own inputs").click()
+    page.get_by_label("Rows (.npy, .npz or .csv)").set_input_files(
+        {"name": "wide.npy", "mimeType": "application/octet-stream", "buffer": data.getvalue()}
+    )
+    page.get_by_label("Batch sizes").fill("1")
+    page.get_by_role("button", name=RUN).click()
+    expect(page.locator(".job-page .message")).to_have_text("No report: inputs: got rows of 9 values, expected 5.")

@@ -38,15 +38,14 @@ def test_the_service_goes_and_comes_back(visitor: Visitor, twin_repository: Path
         expect(page.locator("#verdict")).to_have_text("No answer: The service cannot be reached.")
         expect(page.locator("#gone")).to_be_visible()
         expect(page.get_by_role("alert")).to_have_text("The service cannot be reached.")
-        page.get_by_role("button", name="Run the comparison").click()
-        expect(page.locator("#compare-message")).to_have_text("No comparison: The service cannot be reached.")
         page.screenshot(path=screenshots / "service-gone.png")
 
-        service.start()
         page.get_by_role("button", name="Try now").click()
+        expect(page.locator("#gone .countdown")).to_have_text(re.compile("^Next try in"))  # still away
+        service.start()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")  # what was drawn meanwhile
         expect(page.locator("#gone")).to_be_hidden()
-        visit.problems = [problem for problem in visit.problems if "ERR_CONNECTION" not in problem]
+        visit.forgive("ERR_CONNECTION", "503")
 
 
 def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_repository: Path) -> None:
@@ -59,30 +58,54 @@ def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_re
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")
-        visit.problems = [problem for problem in visit.problems if "ERR_CONNECTION" not in problem]
+        visit.forgive("ERR_CONNECTION", "503")
+
+
+def test_a_view_that_cannot_be_fetched_says_so_and_comes_later(visitor: Visitor, twin_repository: Path) -> None:
+    with Service(twin_repository) as service:
+        visit = visitor(url=service.url)
+        page = visit.open()
+        service.stop()
+        page.get_by_role("link", name="Models").click()
+        expect(page.locator("main > .failed")).to_have_text("This view is not here yet: The service cannot be reached.")
+        expect(page.locator("#view-try")).to_be_hidden()
+        service.start()
+        expect(page.locator("#gone")).to_be_hidden()
+        expect(page.locator(".card.model")).to_have_count(2)
+        visit.forgive("ERR_CONNECTION", "503")
 
 
 def test_the_service_goes_while_it_measures(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
-        page = visit.open()
+        page = visit.at("compare")
+        expect(page.get_by_role("checkbox", checked=True).first).to_be_visible()
+        page.get_by_label("Seconds").fill("30")
         page.get_by_role("button", name="Run the comparison").click()
-        expect(page.locator("#stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
+        expect(page.locator(".stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
         service.stop()
-        expect(page.locator("#compare-message")).to_have_text(re.compile("^No comparison: .+"))
-        expect(page.locator("#running")).to_be_hidden()
-        visit.problems = [problem for problem in visit.problems if "net::ERR_" not in problem]
+        expect(page.locator(".job-page .message")).to_have_text(re.compile("^No (report|comparison): .+"))
+        expect(page.locator(".running")).to_be_hidden()
+        page.get_by_role("link", name="New comparison").click()
+        expect(page.locator("form .message")).to_have_text("No models: The service cannot be reached.")
+        expect(page.locator("#gone")).to_be_visible()
+        service.start()
+        expect(page.locator("#gone")).to_be_hidden()
+        expect(page.locator(".job-list li").first).to_contain_text("mnist-kronecker, mnist-dense")
+        visit.forgive("net::ERR_", "503")
 
 
-def test_a_model_without_a_card_gets_words_instead_of_a_pad(
-    visitor: Visitor, tmp_path: Path, screenshots: Path
-) -> None:
+def test_models_without_pictures_or_cards_get_a_form(visitor: Visitor, tmp_path: Path, screenshots: Path) -> None:
     write_plain_model(tmp_path / "plain" / "1")
     with Service(tmp_path) as service:
         page = visitor(url=service.url).load()
-        expect(page.locator("#verdict")).to_contain_text("plain has no model card")
+        expect(page.get_by_label("feature 3")).to_be_visible()
         expect(page.locator("#pad")).to_be_hidden()
         expect(page.locator(".card")).to_contain_text("plain")
         expect(page.locator("#structure")).to_be_hidden()
-        expect(page.get_by_role("button", name="Run the comparison")).to_be_disabled()
         page.screenshot(path=screenshots / "no-card.png")
+        page.get_by_role("link", name="Compare").click()
+        page.get_by_role("button", name="Run the comparison").click()
+        expect(page.locator("form .message")).to_have_text(
+            "A comparison takes two models, and the service does not have that many."
+        )

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, ViewportSize, expect
 
-PLOTLY = "/static/vendor/plotly.min.js"
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
@@ -38,9 +37,15 @@ class Visit:
         expect(self.page.locator("#answers")).not_to_have_attribute("aria-busy", "true")
         return self.page
 
-    def asked_for(self, path: str) -> bool:
-        """Whether the page has requested this path."""
-        return any(urlsplit(request.url).path == path for request in self.requests)
+    def at(self, address: str) -> Page:
+        """Load a view by its address: what comes after the #."""
+        self.page.goto(f"{self.url}/#/{address}")
+        expect(self.page.locator("main h1:visible")).to_have_count(1)
+        return self.page
+
+    def forgive(self, *words: str) -> None:
+        """Chromium itself logs refused and broken requests; those with these words were to be expected."""
+        self.problems = [problem for problem in self.problems if not any(word in problem for word in words)]
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-from kronmodel import build, cli
+from kronmodel import DenseConfig, build, cli
 from kronmodel.data import Dataset, load
+from kronmodel.options import with_network_options
 from kronmodel.recipes import RECIPES, recommended
 from kronmodel.twin import plan
 from kronmodel.user_file import FileOptions
@@ -34,10 +35,19 @@ def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_and_multiply_adds_on_28x28_pixels(name: str, weights: int, macs: int, digits: Dataset) -> None:
     members = plan("twin", digits, name, RECIPES[name], {})
     network = build(members["kronecker"].config)
+    assert build(members["dense"].config).parameter_count == 1_238_730
     assert (network.parameter_count, network.macs_per_sample) == (weights, macs)
     for field in ("epochs", "batch_size", "shift", "rotate", "zoom", "flip"):  # the twins get the same care
         assert getattr(members["dense"].training, field) == getattr(members["kronecker"].training, field), field
     assert members["kronecker"].training.augmentation
+
+
+def test_other_hidden_shapes_are_the_dense_twins_too(digits: Dataset) -> None:
+    for options, widths in (([], (784, 784)), (["--hidden", "4x6,5x3", "--rank", "2"], (24, 15))):
+        args = cli.parser().parse_args(["train", "--recipe", "accurate", *options])
+        dense = plan("t", digits, "accurate", with_network_options(RECIPES["accurate"], args), {})["dense"].config
+        assert isinstance(dense, DenseConfig)
+        assert dense.hidden == widths
 
 
 @pytest.mark.parametrize("images", [False, True], ids=["table", "8x8 pixels"])

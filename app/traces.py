@@ -1,0 +1,90 @@
+"""OpenTelemetry: a span for each request and one for each run inside it; the extra `otel` brings what it needs."""
+
+import asyncio
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from starlette.types import Scope
+
+from app.errors import StartupError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from app.engine import Engine
+    from app.model import Model
+    from app.scheduler import Inference
+
+FLUSH_SECONDS = 5
+
+
+class Traces:
+    """Sends spans by OTLP over HTTP, as the `OTEL_...` variables of the environment say.
+
+    Raises:
+        StartupError: the extra is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from opentelemetry import context, propagate, trace
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError as error:
+            raise StartupError(f"--traces (KRON_TRACES): {error}; pip install 'kronmodel[otel]'") from None
+        resource = Resource.create({"service.version": version("kronmodel")})
+        if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
+            resource = resource.merge(Resource({"service.name": "kronserve"}))
+        self._provider = TracerProvider(resource=resource)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("kronmodel")
+        self._trace, self._context, self._propagate = trace, context, propagate
+        self._names: WeakKeyDictionary[Engine, dict[str, str]] = WeakKeyDictionary()
+
+    def serving(self, model: "Model") -> None:
+        """A model is ready; its spans bear its name."""
+        self._names[model.engine] = {"kron.model.name": model.name, "kron.model.version": model.artifact.version}
+
+    def begin(self, scope: Scope, request_id: str) -> "Span":
+        """The span of a request, a child of its client's where it names one; what the task does next is inside it."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        attributes: dict[str, Any] = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"][:500],
+            "kron.request_id": request_id,
+        }
+        span = self._tracer.start_span(
+            f"{scope['method']} {scope['path'][:100]}",
+            context=self._propagate.extract(headers),
+            kind=self._trace.SpanKind.SERVER,
+            attributes=attributes,
+        )
+        self._context.attach(self._trace.set_span_in_context(span))
+        return span
+
+    def end(self, span: "Span", status: int) -> None:
+        """The request was answered."""
+        span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            span.set_status(self._trace.StatusCode.ERROR)
+        span.end()
+
+    def ran(self, engine: "Engine", run: "Inference") -> None:
+        """A run answered the request of this task."""
+        end = time.time_ns()
+        attributes: dict[str, Any] = {
+            "kron.batch_size": run.batch_size,
+            "kron.queue_us": run.queue_ns / 1000,
+            **self._names.get(engine, {}),
+        }
+        span = self._tracer.start_span("run", start_time=end - run.compute_ns, attributes=attributes)
+        span.end(end)
+
+    async def close(self) -> None:
+        """Send what is left, for a bounded time."""
+        closing = asyncio.get_running_loop().run_in_executor(None, self._provider.shutdown)
+        await asyncio.wait([closing], timeout=FLUSH_SECONDS)

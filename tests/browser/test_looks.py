@@ -1,0 +1,113 @@
+"""Every view in every size and light: nothing sticks out, axe finds nothing serious, and pictures to be looked at."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Visitor
+from tests.browser.service import Service
+from tests.browser.strokes import draw
+from tests.browser.visit import DESKTOP, Visit, new_context
+
+SIZES = [(390, 844), (1024, 768), (1600, 1000)]
+SCHEMES = ["light", "dark"]
+
+
+def a_drawing(page: Page) -> None:
+    expect(page.locator(".sample").first).to_be_visible()
+    draw(page, "3")
+    expect(page.locator(".card:not(.empty)")).to_have_count(2)
+
+
+def some_load(page: Page) -> None:
+    for _ in range(3):
+        assert page.request.post(page.url.replace("/#/live", "/api/predict"), data={"inputs": [[0.0] * 784] * 2}).ok
+        page.wait_for_timeout(600)
+    expect(page.get_by_role("row", name="mnist-dense").get_by_role("cell").nth(2)).to_have_text(re.compile("(µs|ms)$"))
+
+
+def unfolded(page: Page) -> None:
+    expect(page.locator(".headline")).to_be_visible()
+    page.locator("details.panel").evaluate_all("all => all.forEach((each) => { each.open = true; })")
+
+
+VIEWS: dict[str, tuple[str, Callable[[Page], object]]] = {
+    "try": ("try", a_drawing),
+    "compare": ("compare", lambda page: expect(page.locator(".job-list a").first).to_be_visible()),
+    "report": ("compare/{comparison}", lambda page: expect(page.locator(".headline")).to_be_visible()),
+    "figures": ("compare/{comparison}", unfolded),
+    "sweep": ("sweep", lambda page: expect(page.locator(".job-list a").first).to_be_visible()),
+    "crossover": ("sweep/{sweep}", lambda page: expect(page.locator(".crossovers li").first).to_be_visible()),
+    "models": ("models", lambda page: expect(page.locator(".card.model")).to_have_count(2)),
+    "model": ("models/mnist-kronecker", lambda page: expect(page.locator(".layer")).to_have_count(3)),
+    "live": ("live", some_load),
+}
+
+
+@pytest.fixture(scope="module")
+def kept(browser: Browser, service: Service) -> Iterator[dict[str, str]]:
+    """Ids of a comparison and a sweep, small ones."""
+    with new_context(browser, DESKTOP) as context:
+        ask = context.request
+        settings = {
+            "models": ["mnist-kronecker", "mnist-dense"],
+            "seconds": 0.4,
+            "depths": ["session", "queue", "http"],
+        }
+        report = ask.post(f"{service.url}/api/compare", data=settings, timeout=120_000)
+        assert report.ok, report.text()
+        sweep = ask.post(
+            f"{service.url}/api/sweeps", data={"widths": [16, 64, 256, 784], "ranks": [1, 2], "seconds": 1}
+        )
+        assert sweep.status == 202, sweep.text()
+        address = f"{service.url}/api/sweeps/{sweep.json()['id']}"
+        page = context.new_page()
+        while (state := ask.get(address).json())["status"] == "running":
+            page.wait_for_timeout(300)
+        assert state["status"] == "done", state["error"]
+        yield {"comparison": report.json()["id"], "sweep": sweep.json()["id"]}
+
+
+def shown(visit: Visit, name: str, kept: dict[str, str]) -> Page:
+    address, ready = VIEWS[name]
+    page = visit.at(address.format(**kept))
+    ready(page)
+    return page
+
+
+def findings(page: Page, **options: object) -> list[tuple[str, str, list[str]]]:
+    """What axe finds fault with: impact, rule, elements."""
+    found = Axe().run(page, options=options).response["violations"]
+    return [(each["impact"], each["id"], [node["html"][:200] for node in each["nodes"][:5]]) for each in found]
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_nothing_sticks_out_and_axe_finds_no_fault(
+    visitor: Visitor, kept: dict[str, str], screenshots: Path, name: str
+) -> None:
+    page = shown(visitor(), name, kept)
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+            page.evaluate("scrollTo(0, 0)")
+            page.wait_for_timeout(100)  # charts are drawn anew for the width
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png", full_page=True)
+    # Dark by now: there only the colours can be another matter.
+    assert findings(page, runOnly=["color-contrast"]) == []
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    assert findings(page) == []
+
+
+def test_charts_follow_the_scheme(visitor: Visitor, kept: dict[str, str]) -> None:
+    page = shown(visitor(), "report", kept)
+    colours = []
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        colours.append(page.locator(".mark").first.evaluate("mark => getComputedStyle(mark).fill"))
+    assert colours[0] != colours[1]

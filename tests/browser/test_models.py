@@ -1,0 +1,61 @@
+"""The cards of the models, and the page of each."""
+
+import re
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visitor
+
+
+def test_every_model_has_a_card_with_its_numbers(visitor: Visitor) -> None:
+    page = visitor().at("models")
+    cards = page.locator(".card.model")
+    expect(cards).to_have_count(2)
+    expect(cards.locator("h2")).to_have_text(["mnist-kronecker", "mnist-dense"])
+    for index in range(2):
+        expect(cards.nth(index).locator(".facts")).to_have_text(
+            re.compile(r"weights[\d,]+multiply-adds[\d.]+.*file.*[kM]Btest accuracy[\d.]+\s%")
+        )
+        expect(cards.nth(index).locator(".thumbnails svg")).to_have_count(3)
+    # Dense networks store the whole; the dashed outline is what Kronecker ones do without.
+    expect(cards.nth(0).locator(".ghost")).to_have_count(3)
+    expect(cards.nth(1).locator(".ghost")).to_have_count(0)
+
+
+def test_the_drawing_is_to_scale(visitor: Visitor) -> None:
+    page = visitor().at("models/mnist-kronecker")
+    first = page.locator(".layer svg").first
+    areas = first.evaluate(
+        """(svg) => {
+            const area = (rect) => Number(rect.getAttribute("width")) * Number(rect.getAttribute("height"));
+            const sum = (query) => [...svg.querySelectorAll(query)].map(area).reduce((a, b) => a + b, 0);
+            return { ghost: sum(".ghost"), weight: sum(".weight"), count: svg.querySelectorAll(".weight").length };
+        }"""
+    )
+    assert areas["count"] == 4  # two branches of two factors
+    ratio = areas["ghost"] / areas["weight"]
+    assert abs(ratio - 784 * 784 / (4 * 28 * 28)) < 0.01 * ratio
+
+
+def test_a_models_page_tells_all_and_leads_on(visitor: Visitor) -> None:
+    page = visitor().at("models")
+    page.get_by_role("link", name="mnist-kronecker").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("mnist-kronecker")
+    expect(page.get_by_role("heading", level=1)).to_be_focused()
+    expect(page).to_have_title("mnist-kronecker · kronmodel")
+    expect(page.locator(".layers")).to_contain_text("5,488 weights, 112× fewer than dense’s 615,440")
+    for text in ["SHA-256", "learning rate", "kronmodel 0.", "input: FP32 [batch, 784]", "beside the model"]:
+        expect(page.locator(".panels")).to_contain_text(text)
+    page.get_by_role("link", name="Compare with mnist-dense").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Compare")
+    for name in ("mnist-kronecker", "mnist-dense"):
+        expect(page.get_by_role("checkbox", name=re.compile(f"^{name}"))).to_be_checked()
+    page.go_back()
+    page.get_by_role("link", name="All models").click()
+    expect(page.locator(".card.model")).to_have_count(2)
+
+
+def test_a_model_that_is_not_there_is_said_so(visitor: Visitor) -> None:
+    page = visitor().at("models/no%20such")
+    expect(page.get_by_role("heading", level=1)).to_have_text("no such")
+    expect(page.locator(".models-view .message")).to_have_text("The service has no model “no such”.")

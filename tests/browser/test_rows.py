@@ -1,0 +1,104 @@
+"""Models of tables: a form from their card, a row of CSV, and numbers for answers."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import tables
+from tests.browser.conftest import Visitor
+from tests.browser.service import Service
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tables.write(tmp_path_factory.mktemp("houses"))) as running:
+        yield running
+
+
+@pytest.fixture
+def page(houses: Service, visitor: Visitor) -> Page:
+    return visitor(url=houses.url).open()
+
+
+def price(role: str, row: list[float]) -> float:
+    return float(sum(a * b for a, b in zip(row, tables.WEIGHTS[role][:, 0].tolist(), strict=True)))
+
+
+def expect_prices(page: Page, row: list[float]) -> None:
+    """Three significant digits, but all of a whole number."""
+    for role in ("kronecker", "dense"):
+        expected = price(role, row)
+        shown = (
+            f"{expected:.0f}"
+            if abs(expected) >= 100
+            else re.escape(f"{expected:.{2 - len(str(abs(int(expected)))) + 1}f}")
+        )
+        expect(page.locator(f'[data-model="houses-{role}"] .label')).to_have_text(re.compile(f"^{shown}$"))
+
+
+def test_the_form_has_the_cards_names_and_is_answered_by_numbers(page: Page) -> None:
+    expect(page.locator("#pad")).to_be_hidden()
+    row = [4.0, 10.0, 2.0, 1.0, 6.0]
+    for name, value in zip(tables.NAMES, row, strict=True):
+        page.get_by_label(name, exact=True).fill(str(value))
+        if name == "distance":
+            expect(page.locator("#row-message")).to_have_text("Still missing: garden, floor.")
+    expect_prices(page, row)
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^Kronecker says [\d.]+, Dense says [\d.]+\.$"))
+    page.get_by_label("age", exact=True).fill("old")
+    expect(page.locator("#row-message")).to_have_text("age: got “old”, expected a number.")
+    expect(page.locator(".label").first).to_have_text("–")
+
+
+@pytest.mark.parametrize("text", ["4,10,2.25,1,6", "4;10;2,25;1;6", " 4\t10\t2.25\t1\t6 \n", "4 10 2.25 1 6"])
+def test_a_row_of_csv_is_pasted(page: Page, text: str) -> None:
+    page.get_by_label("Or paste a row of CSV").fill(text)
+    expect(page.get_by_label("distance", exact=True)).to_have_value("2.25")
+    expect_prices(page, [4, 10, 2.25, 1, 6])
+
+
+def test_what_is_wrong_with_a_pasted_row_is_said(page: Page) -> None:
+    paste = page.get_by_label("Or paste a row of CSV")
+    paste.fill("1,2,3")
+    expect(page.locator("#row-message")).to_have_text("Got 3 values, expected 5.")
+    paste.fill("1,2,three,4,5")
+    expect(page.locator("#row-message")).to_have_text("Value 3: got “three”, expected a number.")
+    expect(page.locator(".label").first).to_have_text("–")
+
+
+def test_a_test_row_is_filled_in_and_its_error_told(page: Page) -> None:
+    page.locator(".sample").nth(2).click()
+    row = tables.ROWS[2].tolist()
+    expect(page.get_by_label("rooms", exact=True)).to_have_value(re.compile(r"^-?\d"))
+    expect_prices(page, row)
+    expect(page.locator('[data-model="houses-dense"] .truth')).to_have_text("off by 3.00")
+    expect(page.locator("#verdict")).to_contain_text("; it is ")
+
+
+def test_a_row_survives_a_reload(page: Page) -> None:
+    page.get_by_label("Or paste a row of CSV").fill("4,10,2.25,1,6")
+    expect_prices(page, [4, 10, 2.25, 1, 6])
+    page.reload()
+    expect(page.get_by_label("distance", exact=True)).to_have_value("2.25")
+    expect_prices(page, [4, 10, 2.25, 1, 6])
+
+
+def test_a_model_without_a_card_is_asked_for_features_by_number(page: Page) -> None:
+    page.locator("#chooser summary").click()
+    page.get_by_role("checkbox", name=re.compile("^plain")).check()
+    expect(page.get_by_role("checkbox", name=re.compile("^houses-dense"))).not_to_be_checked()
+    for k, value in enumerate(("1.5", "2", "-4"), start=1):
+        page.get_by_label(f"feature {k}").fill(value)
+    expect(page.locator('[data-model="plain"] .label')).to_have_text("-0.500")
+    expect(page.locator("#samples")).to_have_text("This model was published without test samples.")
+
+
+def test_it_fits_a_phone(houses: Service, visitor: Visitor, screenshots: Path) -> None:
+    page = visitor({"width": 390, "height": 844}, url=houses.url).open()
+    page.locator(".sample").first.click()
+    expect(page.locator(".truth").first).to_contain_text("off by")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.screenshot(path=screenshots / "rows-390-light.png", full_page=True)
