@@ -8,7 +8,7 @@ TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-quality format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve format clean
 
 setup: $(VENV)/.ready
 
@@ -56,9 +56,22 @@ bench-paper: setup
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
 
+# The same network with other libraries' layers, each library in an environment of its own.
+bench-others:
+	@for library in tensorly-torch pyfastkron; do \
+		test -e build/envs/$$library/.ready || { rm -rf build/envs/$$library && $(PYTHON) -m venv build/envs/$$library && \
+			build/envs/$$library/bin/python -m pip install --quiet --constraint benchmarks/others.txt numpy torch $$library \
+			&& touch build/envs/$$library/.ready; } && \
+		build/envs/$$library/bin/python -m benchmarks.others $$library || exit 1; done
+
 # Accuracy for the weights, on MNIST and Fashion-MNIST.
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
+
+# Our service beside others, each in its own environment under build/envs; needs wrk, and a quiet machine.
+bench-serve: setup
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	$(BIN)/python -m benchmarks.serve
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,17 +1,18 @@
 """The address that the service listens on, taken before anything else is done."""
 
 import errno
+import ipaddress
 import os
 import socket
 
 from app.errors import StartupError
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
     Raises:
-        StartupError: the port is taken, or the address is not one of this machine.
+        StartupError: the port is taken, or the address is not one of this machine, or not one of its loopback.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -19,6 +20,11 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
     except (socket.gaierror, UnicodeError) as error:
         raise StartupError(f"--host (KRON_HOST): got {host!r}, expected an address of this machine: {error}") from None
+    if loopback_only and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+        raise StartupError(
+            f"--host (KRON_HOST): {host} can be reached from elsewhere, and there are no API keys: give --keys FILE, "
+            "or say --insecure-no-keys if whoever can reach it may do everything"
+        )
     taken = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # a port that has just been given up is free; elsewhere the option means "share it"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from app.errors import Conflict, StartupError
+from app.lock import Lock
 from app.reports import JobSummary, Progress
 from app.settings import Settings
 
@@ -76,16 +77,21 @@ class Archive:
             raise
 
     @classmethod
-    def open(cls, settings: Settings) -> "Archive":
+    def open(cls, settings: Settings, shared: Path | None = None) -> "Archive":
         """The archive that the settings ask for; the default one falls back to memory where it cannot be written.
+
+        Args:
+            settings: where, and how many.
+            shared: folder of all workers of this service; then a file in it is their memory.
 
         Raises:
             StartupError: the file that was asked for by name cannot be had.
         """
+        memory = MEMORY if shared is None else str(shared / FILE_NAME)
         if settings.reports == OFF:  # the last job stays, for whoever reloads the page
-            return cls(MEMORY, keep=1)
+            return cls(memory, keep=1)
         if settings.reports == MEMORY:
-            return cls(MEMORY, settings.max_reports)
+            return cls(memory, settings.max_reports)
         path = settings.reports or str(settings.models / FILE_NAME)
         try:
             return cls(path, settings.max_reports)
@@ -94,7 +100,7 @@ class Archive:
                 raise StartupError(f"--reports (KRON_REPORTS): {path} cannot be used: {error}") from None
             if settings.models.is_dir():
                 log.warning("reports are kept in memory only: %s cannot be used: %s", path, error)
-            return cls(MEMORY, settings.max_reports)
+            return cls(memory, settings.max_reports)
 
     def turn(self) -> AbstractContextManager[None]:
         """The right to measure, which one job has at a time, in whichever process; entering it may raise Conflict."""
@@ -224,19 +230,14 @@ class _Turn:
     def taken(self) -> Iterator[None]:
         if not self._mine.acquire(blocking=False):
             raise Conflict("another comparison or sweep is running; try again later")
+        lock = None if self._path is None or sys.platform == "win32" else Lock(self._path)
         try:
-            if self._path is None or sys.platform == "win32":
-                yield
-                return
-            import fcntl
-
-            with self._path.open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise Conflict("another process measures on these models; try again later") from None
-                yield
+            if lock is not None and not lock.acquire():
+                raise Conflict("another process measures on these models; try again later")
+            yield
         finally:
+            if lock is not None:
+                lock.release()
             self._mine.release()
 
 

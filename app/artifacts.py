@@ -1,7 +1,7 @@
 """The model files of a folder, `<name>/<version>/model.onnx`: found, bounded and inspected, but not loaded."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,10 @@ from app.settings import NAME_PATTERN, Settings
 
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"^[1-9][0-9]{0,8}$")
+_CHECKSUM = re.compile(rb"\s*([0-9a-fA-F]{64})(\s|$)")
 FILE_NAME = "model.onnx"
+CHECKSUM_NAME = "model.onnx.sha256"  # as `sha256sum` writes it
+RESERVED_NAMES = frozenset({"stats"})  # /v2/models/stats is a path of its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +29,21 @@ class Artifact:
     initializer_bytes: int
     initializer_elements: int
     card: Card | None
+    sha256: str = ""
+    stamp: tuple[int, ...] = ()
+
+    def check_unchanged(self) -> None:
+        """Between the inspection and the loading nobody may have exchanged the file.
+
+        Raises:
+            ModelError: somebody has.
+        """
+        try:
+            unchanged = _stamp(self.path) == self.stamp
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise ModelError(f"{FILE_NAME} was changed while it was being loaded")
 
     @property
     def parameters(self) -> int:
@@ -42,78 +60,181 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shelf:
-    """What a folder holds: the usable models by name, and why the others are not."""
+    """What a folder holds: by name the versions that are to be served, newest first, and why others are refused.
 
-    artifacts: Mapping[str, Artifact]
-    failures: Mapping[str, str] = field(default_factory=dict)
+    The reasons are by name and version; an empty version stands for the whole model.
+    """
+
+    versions: Mapping[str, Sequence[Artifact]]
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """Every model of the folder, usable or not."""
+        return {*self.versions, *(name for name, _ in self.refused)}
+
+    @property
+    def artifacts(self) -> Mapping[str, Artifact]:
+        """The newest version of each usable model."""
+        return {name: versions[0] for name, versions in self.versions.items()}
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Why models have no usable version, by name."""
+        return {
+            name: f"version {version}: {reason}" if version else reason
+            for (name, version), reason in self.refused.items()
+            if name not in self.versions
+        }
 
 
-async def read_folder(settings: Settings) -> Shelf:
-    """The highest version of every model in `settings.models`, inspected.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A model file that has not been looked into."""
+
+    path: Path
+    stamp: tuple[int, ...]
+    checksum: str | None
+
+
+async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
+    """The versions of every model in `settings.models` that `settings.version_policy` chooses, inspected.
+
+    Args:
+        settings: folder, policy and limits.
+        only: one model's name, if only that one is to be read.
 
     Raises:
         StartupError: there is no such folder, or it holds more than `settings.max_models` models.
     """
-    found, failures = _scan(settings)
-    inspections = await inspect([path for _, path in found.values()], timeout=settings.load_seconds) if found else {}
-    artifacts = {}
-    for name, (version, path) in found.items():
-        inspection = inspections[path]
+    found, refused = _scan(settings, only)
+    paths = list(dict.fromkeys(file.path for file in found.values()))
+    inspections = await inspect(paths, timeout=settings.load_seconds) if paths else {}
+    versions: dict[str, list[Artifact]] = {}
+    for (name, version), file in found.items():
+        inspection = inspections[file.path]
         if inspection.error is not None:
-            failures[name] = f"version {version}: {inspection.error}"
-            continue
-        artifacts[name] = Artifact(
-            name=name,
-            version=version,
-            path=path,
-            file_bytes=path.stat().st_size,
-            initializer_bytes=inspection.initializer_bytes,
-            initializer_elements=inspection.initializer_elements,
-            card=None if inspection.card is None else Card.parse(inspection.card, name),
-        )
-    return Shelf(artifacts=artifacts, failures=failures)
+            refused[name, version] = inspection.error
+        elif file.checksum is not None and file.checksum != inspection.sha256:
+            refused[name, version] = (
+                f"{FILE_NAME}: got SHA-256 {inspection.sha256}, expected {file.checksum} ({CHECKSUM_NAME})"
+            )
+        else:
+            versions.setdefault(name, []).append(
+                Artifact(
+                    name=name,
+                    version=version,
+                    path=file.path,
+                    file_bytes=file.stamp[0],
+                    initializer_bytes=inspection.initializer_bytes,
+                    initializer_elements=inspection.initializer_elements,
+                    card=None if inspection.card is None else Card.parse(inspection.card, name),
+                    sha256=inspection.sha256,
+                    stamp=file.stamp,
+                )
+            )
+    return Shelf(versions=versions, refused=refused)
 
 
-def _scan(settings: Settings) -> tuple[dict[str, tuple[str, Path]], dict[str, str]]:
-    """Version and path of each model by name, and the reasons for those that are refused."""
+def list_versions(settings: Settings) -> dict[str, list[str]]:
+    """Every version of every model in the folder, chosen or not; nothing where it cannot be read."""
+    try:
+        folders = _folders(settings.models.resolve(), None)
+        return {
+            folder.name: [path.name for path in _versions(folder)] for folder in folders if _NAME.match(folder.name)
+        }
+    except OSError:
+        return {}
+
+
+def version_key(version: str) -> int:
+    """Versions are numbers: 10 comes after 9."""
+    return int(version or 0)
+
+
+def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _Found], dict[tuple[str, str], str]]:
+    """The model files by name and version, newest first, and the reasons for those that are refused."""
     root = settings.models.resolve()
     if not root.is_dir():
         raise StartupError(
             f"no models: {settings.models} is not a folder; make one with `kronmodel train --out {settings.models}`"
         )
-    # A leading dot marks a version that is still being written, or somebody's private folder.
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = _folders(root, only)
     if len(folders) > settings.max_models:
         raise StartupError(
             f"too many models in {settings.models}: got {len(folders)}, expected at most {settings.max_models} "
             "(KRON_MAX_MODELS)"
         )
-    found: dict[str, tuple[str, Path]] = {}
-    failures: dict[str, str] = {}
+    found: dict[tuple[str, str], _Found] = {}
+    refused: dict[tuple[str, str], str] = {}
     for folder in folders:
+        name = folder.name[:100]
         try:
-            if not _NAME.match(folder.name):
-                raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100")
-            versions = [path for path in folder.iterdir() if _VERSION.match(path.name) and (path / FILE_NAME).exists()]
-            if not versions:
-                raise ModelError(f"no <version>/{FILE_NAME} in it")
-            newest = max(versions, key=lambda path: int(path.name))
-            found[folder.name] = (newest.name, _checked(newest / FILE_NAME, root, settings.max_model_bytes))
+            for version in _chosen(folder, settings):
+                try:
+                    found[name, version] = _checked(folder / version, root, settings.max_model_bytes)
+                except ModelError as error:
+                    refused[name, version] = str(error)
         except ModelError as error:
-            failures[folder.name[:100]] = str(error)
+            refused[name, ""] = str(error)
         except OSError as error:
-            failures[folder.name[:100]] = f"cannot be read: {error.strerror}"
-    return found, failures
+            refused[name, ""] = f"cannot be read: {error.strerror}"
+    return found, refused
 
 
-def _checked(path: Path, root: Path, max_bytes: int) -> Path:
-    """The real path of a model file: regular, inside the folder, not too large."""
-    real = path.resolve(strict=True)
+def _folders(root: Path, only: str | None) -> list[Path]:
+    """The models' folders; a leading dot marks somebody's private one."""
+    paths = root.iterdir() if only is None else [root / only] if _NAME.match(only) else []
+    return sorted(path for path in paths if path.is_dir() and not path.name.startswith("."))
+
+
+def _versions(folder: Path) -> list[Path]:
+    """The versions' folders, newest first; a leading dot marks one that is still being written."""
+    versions = [path for path in folder.iterdir() if _VERSION.match(path.name) and (path / FILE_NAME).exists()]
+    return sorted(versions, key=lambda path: int(path.name), reverse=True)
+
+
+def _chosen(folder: Path, settings: Settings) -> list[str]:
+    """The versions that the policy chooses."""
+    if not _NAME.match(folder.name):
+        raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100")
+    if folder.name in RESERVED_NAMES:
+        raise ModelError(f"the name {folder.name} is taken by the protocol")
+    versions = [path.name for path in _versions(folder)]
+    if not versions:
+        raise ModelError(f"no <version>/{FILE_NAME} in it")
+    chosen = settings.choose_versions(versions)
+    if not chosen:
+        raise ModelError(f"got versions {', '.join(versions)[:200]}, expected one of {settings.version_policy}")
+    return chosen
+
+
+def _checked(folder: Path, root: Path, max_bytes: int) -> _Found:
+    """The real model file of a version: regular, inside the folder of models, not too large."""
+    real = (folder / FILE_NAME).resolve(strict=True)
     if not real.is_relative_to(root):
         raise ModelError(f"{FILE_NAME} leads out of the folder of models")
     if not real.is_file():
         raise ModelError(f"{FILE_NAME} is not a regular file")
-    size = real.stat().st_size
-    if not 1 <= size <= max_bytes:
-        raise ModelError(f"{FILE_NAME}: got {size} bytes, expected 1 to {max_bytes}")
-    return real
+    stamp = _stamp(real)
+    if not 1 <= stamp[0] <= max_bytes:
+        raise ModelError(f"{FILE_NAME}: got {stamp[0]} bytes, expected 1 to {max_bytes}")
+    return _Found(real, stamp, _checksum(folder / CHECKSUM_NAME))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when the file does: bytes, time, place."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev
+
+
+def _checksum(path: Path) -> str | None:
+    """The checksum that the file beside the model demands; None where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            match = _CHECKSUM.match(file.read(1024))
+    except FileNotFoundError:
+        return None
+    if match is None:
+        raise ModelError(f"{CHECKSUM_NAME}: expected 64 hexadecimal digits, as sha256sum writes them")
+    return match.group(1).decode().lower()

@@ -1,17 +1,22 @@
 """`kronserve ...`: parsing and printing only. What takes long to import is imported when it is needed."""
 
 import argparse
-import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from app import measure_cli
 from app.errors import KronError, StartupError
-from app.settings import Settings, option
+from app.keys import Role, make_key
+from app.logs import configure_logging
+from app.settings import NAME_PATTERN, Settings, option
 
-COMMANDS = ("serve", "compare", "sweep", "selftest", "check-port")
+if TYPE_CHECKING:
+    import socket
+
+COMMANDS = ("serve", "compare", "sweep", "selftest", "key", "check-port")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,12 +44,13 @@ def _run(arguments: Sequence[str]) -> int:
     parsed = _parser().parse_args(arguments)
     options = {field: value for field in Settings.model_fields if (value := getattr(parsed, field, None)) is not None}
     settings = Settings.read(os.environ, options)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s", stream=sys.stderr)
+    configure_logging(settings)
     commands = {
         "serve": _serve,
         "compare": measure_cli.compare,
         "sweep": measure_cli.sweep,
         "selftest": measure_cli.selftest,
+        "key": _key,
         "check-port": _check_port,
     }
     return commands[parsed.command](settings, parsed)
@@ -62,6 +68,9 @@ def _parser() -> _Parser:
     measure_cli.add_compare(commands, _add_options)
     measure_cli.add_sweep(commands, _add_options)
     measure_cli.add_selftest(commands, _add_options)
+    key = commands.add_parser("key", help="make an API key", description="Make an API key, and its line for --keys.")
+    key.add_argument("name", metavar="NAME", help="who it is for; it stands in the log")
+    key.add_argument("--role", choices=[role.name for role in Role], default="predict", help="default: predict")
     check = commands.add_parser("check-port", help="fail if a port is taken", description="Fail if a port is taken.")
     _add_options(check, ["host", "port"])
     return parser
@@ -71,21 +80,51 @@ def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None
     """Options as `Settings` describes and validates them."""
     for name in fields:
         field = Settings.model_fields[name]
-        default = "" if field.default is None else f" (default: {field.default})"
+        default = "" if field.default in (None, ()) else f" (default: {field.default})"
+        flag: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         parser.add_argument(
-            option(name), dest=name, metavar=name.rpartition("_")[2].upper(), help=f"{field.description}{default}"
+            option(name),
+            dest=name,
+            metavar=name.rpartition("_")[2].upper(),
+            help=f"{field.description}{default}",
+            **flag,
         )
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    from app.address import listen
+    from app.address import listen, url
 
     # First of all: nobody wants to hear that the port is taken after the models have been loaded.
-    listening = listen(settings.host, settings.port)
+    open_to_all = settings.keys is not None or settings.insecure_no_keys
+    listening = listen(settings.host, settings.port, loopback_only=not open_to_all)
+    address = url(settings.host, listening.getsockname()[1])
     with listening:
-        from app.server import serve
+        if settings.workers > 1:
+            from app.workers import serve_by_workers
 
-        serve(settings, listening)
+            serve_by_workers(settings, listening, address)
+        else:
+            _serve_alone(settings, listening, address)
+    return 0
+
+
+def _serve_alone(settings: Settings, listening: "socket.socket", address: str) -> None:
+    from app.server import describe, serve
+    from app.service import Service
+
+    def announce(service: Service) -> None:
+        print(f"{describe(service)}.")
+        print(f"Open {address}   API: {address}/docs   stop: Ctrl-C", flush=True)
+
+    serve(settings, listening, announce)
+
+
+def _key(_: Settings, parsed: argparse.Namespace) -> int:
+    if not re.fullmatch(NAME_PATTERN, parsed.name) or len(parsed.name) > 64:
+        raise StartupError(f"got the name {parsed.name[:80]!r}, expected up to 64 letters, digits, dots, dashes")
+    key, line = make_key(parsed.name, Role[parsed.role])
+    print(line)
+    print(f"The key, which is not kept anywhere: {key}\nThe line above goes into the file of --keys.", file=sys.stderr)
     return 0
 
 

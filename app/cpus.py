@@ -14,12 +14,12 @@ def available_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path 
     return max(1, int(min([affinity(), *quotas])))
 
 
-def threads_each(workers: int) -> int:
-    """Threads of one run when `workers` of them may run at the same time: together no more than there are CPUs.
+def threads_each(runs: int) -> int:
+    """Threads of one run when so many of them may run at the same time: together no more than there are CPUs.
 
     More would only wait for each other, and small networks lose more by a hand-over than a second thread computes.
     """
-    return max(1, available_cpus() // workers)
+    return max(1, available_cpus() // runs)
 
 
 def affinity() -> int:

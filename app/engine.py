@@ -1,7 +1,7 @@
 """One loaded model: its session, its shapes, the provider really in use."""
 
-import math
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import ModelError, StartupError
-from app.session import FLOAT_TYPES, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.errors import InputsRefused, ModelError, StartupError
+from app.session import FLOAT_TYPES, INVALID_ARGUMENT, ORT_ERRORS, DeviceUnavailable, open_session, why
 
 DATATYPES = {
     "tensor(float)": "FP32",
@@ -27,8 +27,12 @@ DATATYPES = {
     "tensor(bool)": "BOOL",
     "tensor(string)": "BYTES",
 }
+_FLOATS = {DATATYPES[name]: np.dtype(dtype) for name, dtype in FLOAT_TYPES.items()}
+_VERIFIED_ROWS = 3
 
 Array = NDArray[Any]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Tensor:
 class Engine:
     """A model that is loaded and can run, from any thread.
 
+    `batchable` says whether rows of several requests may be run together: the first axis of every input and output is
+    of any size, and rows that were run together came out as those that were run alone.
+
     Args:
         path: the ONNX file.
         device: `auto`, `cpu` or `cuda`.
@@ -50,7 +57,7 @@ class Engine:
 
     Raises:
         StartupError: `cuda` cannot be had.
-        ModelError: onnxruntime refuses the file, or it does not take one float tensor with rows of a fixed shape.
+        ModelError: onnxruntime refuses the file, an input is of a type that requests cannot have, or every output is.
     """
 
     def __init__(self, path: Path, *, device: str, threads: int) -> None:
@@ -63,52 +70,106 @@ class Engine:
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
+        for node in nodes:
+            if node.type not in DATATYPES:
+                raise ModelError(f"input {node.name!r}: got {node.type}, expected one of: {', '.join(DATATYPES)}")
         self.inputs = [_tensor(node) for node in nodes]
-        self.outputs = [_tensor(node) for node in self._session.get_outputs()]
-        if len(self.inputs) != 1:
-            raise ModelError(f"got {len(self.inputs)} inputs, expected 1")
-        spec = self.inputs[0]
-        if nodes[0].type not in FLOAT_TYPES:
-            raise ModelError(f"input {spec.name!r}: got {nodes[0].type}, expected one of {', '.join(FLOAT_TYPES)}")
-        self._dtype = np.dtype(FLOAT_TYPES[nodes[0].type])
-        if len(spec.shape) < 2 or min(spec.shape[1:]) < 1:
-            raise ModelError(f"input {spec.name!r}: got shape {list(spec.shape)}, expected [batch, fixed sizes ...]")
-        self.row_shape = spec.shape[1:]
-        self.features = math.prod(self.row_shape)
-        # A graph exported without a dynamic batch axis takes exactly so many rows.
-        self.fixed_batch = spec.shape[0] if spec.shape[0] > 0 else None
+        # Maps and sequences, which scikit-learn's classifiers give beside their labels, have no place in a response.
+        self.outputs = [_tensor(node) for node in self._session.get_outputs() if node.type in DATATYPES]
+        if not self.inputs or not self.outputs:
+            raise ModelError(f"got {len(self.inputs)} inputs and {len(self.outputs)} tensors as outputs, expected some")
+        self._output_names = [output.name for output in self.outputs]
+        # Axes of different names are of different sizes: batches along them cannot be joined.
+        axes = {node.shape[0] if node.shape else 1 for node in nodes}
+        self.batchable = (len(nodes) == 1 or (len(axes) == 1 and None not in axes)) and all(
+            tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs)
+        )
 
-    def run(self, rows: Array, outputs: list[str] | None = None) -> Mapping[str, Array]:
-        """Run rows (n, *row_shape) or (n, features); all outputs, or those named.
+    @property
+    def session(self) -> object:
+        """What holds the model's memory, and whoever runs it holds."""
+        return self._session
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run the arrays of all inputs; all outputs, or those named.
 
         Raises:
+            InputsRefused: onnxruntime refuses the arrays.
             ModelError: onnxruntime failed.
         """
-        spec = self.inputs[0]
-        feed = rows.astype(self._dtype, copy=False).reshape(len(rows), *self.row_shape)
-        names = outputs or [output.name for output in self.outputs]
+        names = self._output_names if outputs is None else outputs
         try:
-            values = self._session.run(names, {spec.name: feed})
+            values = self._session.run(names, feeds)
+        except INVALID_ARGUMENT as error:
+            raise InputsRefused(f"inputs: onnxruntime refuses them: {why(error)}") from None
         except ORT_ERRORS as error:
             raise ModelError(f"onnxruntime failed: {why(error)}") from None
         return dict(zip(names, values, strict=True))
 
-    def warm_up(self, max_batch: int) -> Mapping[str, Array]:
-        """Run every shape class once, so that no request pays for it; the outputs of the larger batch.
+    def warm_up(self, max_batch: int) -> dict[str, Array]:
+        """Run every shape class once, so that no request pays for it, and settle whether it is `batchable`.
+
+        Where sizes or values had to be made up, a failure says nothing about the model: it is served, but its requests
+        are run one by one.
+
+        Returns:
+            the outputs of the largest batch; nothing where it did not run on what was made up.
 
         Raises:
-            ModelError: it does not run, or gives other than one output row per input row.
+            ModelError: it does not run on random numbers of the sizes that it asks for.
         """
-        outputs: Mapping[str, Array] = {}
-        for batch in [self.fixed_batch] if self.fixed_batch else sorted({1, min(32, max_batch)}):
-            outputs = self.run(np.zeros((batch, self.features), np.float32))
-            tensors = {name: value for name, value in outputs.items() if isinstance(value, np.ndarray)}
-            wrong = {name: value.shape for name, value in tensors.items() if value.shape[:1] != (batch,)}
-            if wrong or not tensors:
-                raise ModelError(f"got outputs of shapes {wrong}, expected {batch} rows for {batch} input rows")
+        certain = all(tensor.datatype in _FLOATS and -1 not in tensor.shape[1:] for tensor in self.inputs)
+        rng = np.random.default_rng(0)
+        any_batch = any(tensor.shape[:1] == (-1,) for tensor in self.inputs)
+        outputs: dict[str, Array] = {}
+        try:
+            for batch in sorted({1, min(32, max_batch)} if any_batch else {1}):
+                outputs = self.run(self._made_up(batch, rng))
+            self.batchable = self.batchable and self._joins_rows(rng)
+        except ModelError as error:
+            if certain:
+                raise ModelError(str(error)) from None
+            log.warning("warm-up on made-up inputs failed, so no batching: %s", error)
+            self.batchable = False
+            return {}
         return outputs
+
+    def _joins_rows(self, rng: np.random.Generator) -> bool:
+        """Whether rows give the same together as alone."""
+        feeds = self._made_up(_VERIFIED_ROWS, rng)
+        together = self.run(feeds)
+        for row in range(_VERIFIED_ROWS):
+            alone = self.run({name: values[row : row + 1] for name, values in feeds.items()})
+            for name, values in alone.items():
+                if len(together[name]) != _VERIFIED_ROWS or not _same(together[name][row : row + 1], values):
+                    return False
+        return True
+
+    def _made_up(self, batch: int, rng: np.random.Generator) -> dict[str, Array]:
+        """Random numbers, zeros for what may be an index, empty strings; other axes of any size get 1."""
+        feeds: dict[str, Array] = {}
+        for tensor in self.inputs:
+            first = tuple(batch if size < 0 else size for size in tensor.shape[:1])
+            shape = (*first, *(max(size, 1) if size < 0 else size for size in tensor.shape[1:]))
+            if tensor.datatype in _FLOATS:
+                feeds[tensor.name] = rng.random(shape, np.float32).astype(_FLOATS[tensor.datatype])
+            elif tensor.datatype == "BYTES":
+                feeds[tensor.name] = np.full(shape, "", object)
+            else:
+                feeds[tensor.name] = np.zeros(shape, np.bool_ if tensor.datatype == "BOOL" else tensor.datatype.lower())
+        return feeds
+
+
+def _same(a: Array, b: Array) -> bool:
+    """Equal but for rounding, which differs between batch sizes."""
+    if a.shape != b.shape:
+        return False
+    if a.dtype.kind != "f":
+        return bool((a == b).all())
+    tolerance = 100 * float(np.finfo(a.dtype).eps) * (1 + float(np.abs(b[np.isfinite(b)]).max(initial=0)))
+    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
 def _tensor(node: Any) -> Tensor:  # onnxruntime's NodeArg has no type hints
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
-    return Tensor(node.name, DATATYPES.get(node.type, node.type), shape)
+    return Tensor(node.name, DATATYPES[node.type], shape)

@@ -3,122 +3,24 @@
 import asyncio
 import logging
 import sqlite3
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
 from app.archive import Archive, Kind
 from app.errors import Conflict, KronError, NotFound, Overloaded, TimedOut
+from app.job import KEEP_ALIVE_SECONDS, Event, Job, Result, error_event, progress_event, started
 from app.reports import JobSummary, Progress
 
-KEEP_ALIVE_SECONDS = 15
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does
 
-Event = tuple[str, bytes]  # name and JSON
-ENDS = frozenset({"report", "error"})
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-
-class Result(Protocol):
-    """What a job ends with."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-        ...
-
-    @property
-    def headline(self) -> str:
-        """Its first sentence."""
-        ...
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """As what JSON is made of."""
-        ...
-
-
-class Job:
-    """One running job, as those see it who do the work and those who watch."""
-
-    def __init__(self, kind: Kind, title: str, request: Mapping[str, Any]) -> None:
-        self.id = uuid.uuid4().hex
-        self.kind = kind
-        self.created = datetime.now(UTC).isoformat(timespec="seconds")
-        self.cancelled = False  # by a client, not by the end of the service
-        self.task: asyncio.Task[Result]
-        self._title = title
-        self._request = dict(request)
-        self._progress: Progress | None = None
-        self._lasting: list[Event] = []
-        self._last: Event | None = None
-        self._followers: set[asyncio.Queue[Event]] = set()
-
-    @property
-    def summary(self) -> JobSummary:
-        """What lists say of it."""
-        return JobSummary(
-            id=self.id,
-            kind=self.kind,
-            status="running",
-            created=self.created,
-            title=self._title,
-            request=self._request,
-            progress=self._progress,
-        )
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell how far it is."""
-        self._progress = Progress(stage=stage, done=done, total=total)
-        self._send(_progress(self._progress))
-
-    def publish(self, name: str, data: object) -> None:
-        """Tell something that those who come later have to know too."""
-        self._lasting.append((name, orjson.dumps(data)))
-        self._send(self._lasting[-1])
-
-    def end(self, last: Event) -> None:
-        """Tell how it ended, and nothing more."""
-        self._last = last
-        self._send(last)
-
-    async def follow(self) -> AsyncIterator[Event | None]:
-        """All that lasts, the last progress, then what happens until the end; None where nothing did for a while."""
-        queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._followers.add(queue)
-        try:
-            yield _started(self.summary)
-            for event in list(self._lasting):
-                yield event
-            if self._last is not None:
-                yield self._last
-                return
-            if self._progress is not None and queue.empty():
-                yield _progress(self._progress)
-            while True:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        event = await queue.get()
-                except TimeoutError:
-                    yield None
-                    continue
-                yield event
-                if event[0] in ENDS:
-                    return
-        finally:
-            self._followers.discard(queue)
-
-    def _send(self, event: Event) -> None:
-        for queue in self._followers:
-            queue.put_nowait(event)
-
 
 Work = Callable[[Job], Awaitable[Result]]
 
@@ -234,7 +136,7 @@ class Jobs:
             raise
         except asyncio.CancelledError:
             if job.cancelled:
-                last = _error(f"the {job.kind} was cancelled")
+                last = error_event(f"the {job.kind} was cancelled")
                 await self._kept(self._archive.delete, job.id)
             else:
                 last = await self._fail(job, f"the {job.kind} was stopped: the service is shutting down")
@@ -248,7 +150,7 @@ class Jobs:
 
     async def _fail(self, job: Job, reason: str) -> Event:
         await self._kept(self._archive.failed, job.id, reason)
-        return _error(reason)
+        return error_event(reason)
 
     async def _beat(self, job: Job) -> None:
         """Let other processes see how far the job is, and end it when one of them wants that."""
@@ -290,13 +192,13 @@ class Jobs:
 
     async def _follow_elsewhere(self, job: JobSummary) -> AsyncIterator[Event | None]:
         """As `Job.follow`, by what the process that runs it tells the archive."""
-        yield _started(job)
+        yield started(job)
         silent = 0.0
         found: JobSummary | None = job
         while found is not None and found.status == "running":
             if found.progress is not None and (silent == 0 or found.progress != job.progress):
                 job, silent = found, 0.0
-                yield _progress(found.progress)
+                yield progress_event(found.progress)
             await asyncio.sleep(POLL_SECONDS)
             silent += POLL_SECONDS
             if silent >= KEEP_ALIVE_SECONDS:
@@ -305,9 +207,9 @@ class Jobs:
             found = await asyncio.to_thread(self._archive.get, job.kind, job.id)
         report = await self.report(job.id)
         if found is None:
-            yield _error(f"the {job.kind} was cancelled")
+            yield error_event(f"the {job.kind} was cancelled")
         elif report is None:
-            yield _error(found.error or "it was deleted")
+            yield error_event(found.error or "it was deleted")
         else:
             yield "report", report
 
@@ -341,15 +243,3 @@ def result(task: "asyncio.Task[Result]") -> Result:
     if task.cancelled():
         raise Overloaded("the measurement was stopped")
     return task.result()
-
-
-def _started(job: JobSummary) -> Event:
-    return "started", job.model_dump_json().encode()
-
-
-def _progress(progress: Progress) -> Event:
-    return "progress", progress.model_dump_json().encode()
-
-
-def _error(message: str) -> Event:
-    return "error", orjson.dumps({"error": message})

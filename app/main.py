@@ -1,39 +1,77 @@
 """The ASGI application: routes, middleware, error handlers and the life of the service."""
 
-import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.body_limit import BodyLimit
-from app.errors import KronError, RequestError
+from app.errors import KronError
+from app.front import Front
 from app.responses import error as error_response
-from app.routes import api, comparisons, ops, pages, sweeps
-from app.security_headers import SecurityHeaders
+from app.responses import failure, internal_error
+from app.routes import api, comparisons, oip, ops, pages, sweeps
+from app.routes.infer import add_infer
 from app.service import Service
 from app.settings import Settings
 
-log = logging.getLogger(__name__)
+
+class App(FastAPI):
+    """FastAPI behind `Front`, which answers before FastAPI's own layers where it can."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or connection; those over HTTP without a look at telemetry that nobody has set up."""
+        if scope["type"] != "http" or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's layers with ours around them; browsers' preflight requests have no key and come first."""
+        service: Service = self.state.service
+        front = Front(super().build_middleware_stack(), service=service)
+        if not service.settings.cors_origins:
+            return front
+        return CORSMiddleware(
+            front,
+            allow_origins=service.settings.cors_origins,
+            allow_methods=["DELETE", "GET", "POST"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Inference-Header-Content-Length",
+                "X-API-Key",
+                "X-Request-ID",
+            ],
+            expose_headers=["Inference-Header-Content-Length", "Retry-After", "X-Request-ID"],
+        )
 
 
-def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], None] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    on_loaded: Callable[[Service], None] | None = None,
+    shared: Path | None = None,
+) -> FastAPI:
     """The service as an ASGI application.
 
     Args:
         settings: what it is told; by default what the environment says.
         on_loaded: called once loading the models has ended, well or not.
+        shared: folder of all workers of this service; None where there is one only.
 
     Raises:
         StartupError: the environment holds a bad value.
     """
     settings = settings or Settings.read(os.environ)
-    service = Service(settings, on_loaded)
+    service = Service(settings, on_loaded, shared)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -41,7 +79,7 @@ def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], 
         yield
         await service.stop()
 
-    app = FastAPI(
+    app = App(
         title="kronmodel",
         summary="Kronecker networks and their dense twins, served and compared side by side.",
         version=version("kronmodel"),
@@ -50,11 +88,11 @@ def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], 
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
-    app.add_middleware(SecurityHeaders)
-    for router in (api.router, comparisons.router, sweeps.router, ops.router, pages.router):
+    measuring = (comparisons.router, sweeps.router)
+    for router in (api.router, *measuring, ops.router, oip.router, oip.repository_router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
+    add_infer(app)
     _handle_errors(app, service)
     return app
 
@@ -62,16 +100,9 @@ def create_app(settings: Settings | None = None, on_loaded: Callable[[Service], 
 def _handle_errors(app: FastAPI, service: Service) -> None:
     """Whatever goes wrong, the answer is `{"error": ...}` and a failure is counted."""
 
-    @app.exception_handler(RequestError)
-    async def refused(_: Request, error: RequestError) -> Response:
-        service.metrics.failed(type(error).__name__)
-        return error_response(str(error), error.status, error.headers)
-
     @app.exception_handler(KronError)
     async def failed(request: Request, error: KronError) -> Response:
-        service.metrics.failed(type(error).__name__)
-        log.error("%s %s: %s", request.method, request.url.path, error)
-        return error_response(str(error), 500)
+        return failure(service, request.scope, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -92,6 +123,4 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:
-        # The traceback is logged by the server; it is not for the client.
-        service.metrics.failed("InternalError")
-        return error_response("internal error; the service's log says more", 500)
+        return internal_error()  # `Front` counts and logs it; a traceback is not for the client

@@ -1,105 +1,208 @@
-"""Prometheus metrics of one service, in a registry of its own."""
+"""Prometheus metrics: Triton's names where they mean the same, ours for the rest; summed over all worker processes."""
 
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
+from app.counters import Counters
+
 if TYPE_CHECKING:
+    from app.engine import Engine
     from app.model import Model
+    from app.scheduler import Inference
 
 _SECONDS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10,
 )  # fmt: skip
+_NANOSECONDS = tuple(round(seconds * 1e9) for seconds in _SECONDS)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+# Where things are in the block of a model version. Histograms: one value per bucket, the last one for what is larger.
+_SUCCESS, _ROWS_SUM, _RUNS, _REQUEST_NS, _QUEUE_NS, _COMPUTE_NS, _RUN_NS, _RUN_ROWS = range(8)
+_FAILURES = {"REJECTED": 8, "CANCELED": 9, "BACKEND": 10, "OTHER": 11}
+_REQUEST_BUCKETS = 12
+_QUEUE_BUCKETS = _REQUEST_BUCKETS + len(_SECONDS) + 1
+_RUN_BUCKETS = _QUEUE_BUCKETS + len(_SECONDS) + 1
+_ROWS_BUCKETS = _RUN_BUCKETS + len(_SECONDS) + 1
+# Triton's reasons for errors by name; all others are its OTHER.
+_REASONS = {
+    "Overloaded": "REJECTED",
+    "TimedOut": "REJECTED",
+    "TooManyRequests": "REJECTED",
+    "HungUp": "CANCELED",
+    "CancelledError": "CANCELED",
+    "ModelError": "BACKEND",
+}
+_COUNTERS = (
+    ("nv_inference_request_success", "Requests answered.", _SUCCESS, 1),
+    ("nv_inference_count", "Rows answered.", _ROWS_SUM, 1),
+    ("nv_inference_exec_count", "Runs; one may answer several requests.", _RUNS, 1),
+    ("nv_inference_request_duration_us", "From the parsed request to its answer, summed.", _REQUEST_NS, 1000),
+    ("nv_inference_queue_duration_us", "Waiting for a thread, summed.", _QUEUE_NS, 1000),
+    ("nv_inference_compute_infer_duration_us", "The runs of requests, summed.", _COMPUTE_NS, 1000),
+)
+_HISTOGRAMS = (
+    ("kron_request_seconds", "From the parsed request to its answer.", _REQUEST_BUCKETS, _SECONDS, _REQUEST_NS, 1e9),
+    ("kron_queue_seconds", "Waiting for a thread, of each request.", _QUEUE_BUCKETS, _SECONDS, _QUEUE_NS, 1e9),
+    ("kron_compute_seconds", "Runs.", _RUN_BUCKETS, _SECONDS, _RUN_NS, 1e9),
+    ("kron_batch_rows", "Rows of a run, of several requests together.", _ROWS_BUCKETS, _ROWS, _RUN_ROWS, 1),
+)
 
 
 class Metrics:
-    """What happened since the start."""
+    """What happened since the start, in this process and in those that share its folder."""
 
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        self._predictions = Counter(
-            "kron_predictions", "Predictions by model and outcome.", ["model", "version", "outcome"], registry=registry
-        )
-        self._failures = Counter("kron_failures", "Requests refused or failed.", ["reason"], registry=registry)
-        self._queue = Histogram("kron_queue_seconds", "Waiting for a thread.", registry=registry, buckets=_SECONDS)
-        self._compute = Histogram(
-            "kron_compute_seconds", "Running a model.", ["model", "version"], registry=registry, buckets=_SECONDS
-        )
-        self._rows = Histogram("kron_batch_rows", "Rows of a request.", ["model"], registry=registry, buckets=_ROWS)
-        self._comparisons = Counter("kron_comparisons", "Comparisons by outcome.", ["outcome"], registry=registry)
-        self._shadow_rows = Counter("kron_shadow_rows", "Rows scored on the shadow.", registry=registry)
-        self._shadow_disagreements = Counter(
-            "kron_shadow_disagreements", "Rows that the shadow labels otherwise.", registry=registry
-        )
-        self._shadow_skipped = Counter(
-            "kron_shadow_skipped", "Requests sampled but not scored.", ["reason"], registry=registry
-        )
-        self._shadow_drift = Gauge(
-            "kron_shadow_largest_drift", "The most that one probability or value differed.", registry=registry
-        )
-        self._shadow_compute = Histogram(
-            "kron_shadow_compute_seconds", "Running a scored request.", ["role"], registry=registry, buckets=_SECONDS
-        )
-        self._largest = 0.0
-        self._sweeps = Counter("kron_sweeps", "Sweeps by outcome.", ["outcome"], registry=registry)
-        self._info = Gauge(
-            "kron_model_info",
-            "1 for each served model.",
-            ["model", "version", "provider", "threads"],
-            registry=registry,
-        )
+    def __init__(self, folder: Path | None = None) -> None:
+        self._counters = Counters(folder)
+        self._engines: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
+        self._served: dict[tuple[str, str], tuple[str, int]] = {}
+        self._drifts: dict[str, float] = {}
+        self._process = CollectorRegistry()
+        PlatformCollector(registry=self._process)
+        if folder is None:  # of several processes, one's memory would be taken for the memory of all
+            ProcessCollector(registry=self._process)
 
     def serving(self, model: "Model") -> None:
         """A model is ready; its series start at 0."""
-        version = model.artifact.version
-        self._info.labels(model.name, version, model.engine.provider, model.engine.threads).set(1)
-        self._predictions.labels(model.name, version, "ok")
-        self._predictions.labels(model.name, version, "error")
+        self._engines[model.engine] = self._block(model)
+        self._served[model.name, model.version] = (model.engine.provider, model.engine.threads)
 
-    def predicted(self, model: "Model", *, rows: int, queue_us: float, compute_us: float) -> None:
+    def withdrawn(self, model: "Model") -> None:
+        """A model is no longer served; what it has done stays counted."""
+        self._served.pop((model.name, model.version), None)
+
+    def ran(self, engine: "Engine", rows: int, run_ns: int) -> None:
+        """A model ran, for one request or for several."""
+        block = self._engines.get(engine)
+        if block is not None:
+            block[_RUNS] += 1
+            block[_RUN_NS] += run_ns
+            block[_RUN_ROWS] += rows
+            block[_RUN_BUCKETS + bisect_left(_NANOSECONDS, run_ns)] += 1
+            block[_ROWS_BUCKETS + bisect_left(_ROWS, rows)] += 1
+
+    def predicted(self, model: "Model", *, rows: int, request_ns: int, run: "Inference") -> None:
         """A model answered a request."""
-        self._predictions.labels(model.name, model.artifact.version, "ok").inc()
-        self._queue.observe(queue_us / 1e6)
-        self._compute.labels(model.name, model.artifact.version).observe(compute_us / 1e6)
-        self._rows.labels(model.name).observe(rows)
+        block = self._block(model)
+        block[_SUCCESS] += 1
+        block[_ROWS_SUM] += rows
+        block[_REQUEST_NS] += request_ns
+        block[_QUEUE_NS] += run.queue_ns
+        block[_COMPUTE_NS] += run.compute_ns
+        block[_REQUEST_BUCKETS + bisect_left(_NANOSECONDS, request_ns)] += 1
+        block[_QUEUE_BUCKETS + bisect_left(_NANOSECONDS, run.queue_ns)] += 1
 
-    def not_predicted(self, model: "Model") -> None:
-        """A model did not answer a request."""
-        self._predictions.labels(model.name, model.artifact.version, "error").inc()
+    def not_predicted(self, model: "Model", reason: str) -> None:
+        """A model did not answer a request; `reason` is the name of the error."""
+        self._block(model)[_FAILURES[_REASONS.get(reason, "OTHER")]] += 1
 
     def failed(self, reason: str) -> None:
         """A request was answered by an error; `reason` is one of few words."""
-        self._failures.labels(reason).inc()
+        self._counters.block(("kron_failures_total", "reason", reason))[0] += 1
 
     def compared(self, outcome: str) -> None:
         """A comparison ended."""
-        self._comparisons.labels(outcome).inc()
+        self._counters.block(("kron_comparisons_total", "outcome", outcome))[0] += 1
 
     def swept(self, outcome: str) -> None:
         """A sweep ended."""
-        self._sweeps.labels(outcome).inc()
+        self._counters.block(("kron_sweeps_total", "outcome", outcome))[0] += 1
 
-    def shadowed(self, *, rows: int, disagreements: int, largest: float, primary_us: float, shadow_us: float) -> None:
+    def shadowed(self, shadow: str, *, rows: int, disagreements: int, primary_ns: int, shadow_ns: int) -> None:
         """A request was scored on the shadow."""
-        self._shadow_rows.inc(rows)
-        self._shadow_disagreements.inc(disagreements)
-        self._largest = max(self._largest, largest)
-        self._shadow_drift.set(self._largest)
-        self._shadow_compute.labels("primary").observe(primary_us / 1e6)
-        self._shadow_compute.labels("shadow").observe(shadow_us / 1e6)
+        for name, value in (
+            ("kron_shadow_requests_total", 1),
+            ("kron_shadow_rows_total", rows),
+            ("kron_shadow_disagreements_total", disagreements),
+            ("kron_shadow_primary_seconds_total", primary_ns / 1e9),
+            ("kron_shadow_seconds_total", shadow_ns / 1e9),
+        ):
+            self._counters.block((name, "shadow", shadow))[0] += value
 
-    def shadow_dropped(self) -> None:
-        """A sampled request was not scored: too many were waiting."""
-        self._shadow_skipped.labels("dropped").inc()
+    def shadow_drift(self, shadow: str, largest: float) -> None:
+        """The most that one probability or value differed so far, in this process."""
+        self._drifts[shadow] = largest
 
-    def shadow_failed(self) -> None:
-        """A sampled request was not scored: the shadow could not be run, or answers something else."""
-        self._shadow_skipped.labels("failed").inc()
+    def shadow_skipped(self, reason: str) -> None:
+        """A sampled request was not scored on the shadow: `dropped` or `failed`."""
+        self._counters.block(("kron_shadow_skipped_total", "reason", reason))[0] += 1
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
-        return generate_latest(self.registry)
+        return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
+
+    def _block(self, model: "Model") -> "memoryview[float]":
+        return self._counters.block(("model", model.name, model.version))
+
+    def _lines(self) -> Iterator[str]:
+        totals = self._counters.totals()
+        models = {_labels(model=key[1], version=key[2]): block for key, block in totals.items() if key[0] == "model"}
+        for name, what, index, unit in _COUNTERS:
+            yield from _head(name, what, "counter")
+            for labels, block in models.items():
+                yield f"{name}{{{labels}}} {_number(block[index] / unit)}"
+        yield from _head(
+            "nv_inference_request_failure", "Requests of a model not answered, by Triton's reasons.", "counter"
+        )
+        for labels, block in models.items():
+            for reason, index in _FAILURES.items():
+                yield f'nv_inference_request_failure{{{labels},reason="{reason}"}} {_number(block[index])}'
+        for name, what, first, bounds, total, divisor in _HISTOGRAMS:
+            yield from _head(name, what, "histogram")
+            for labels, block in models.items():
+                yield from _histogram(
+                    name, labels, bounds, block[first : first + len(bounds) + 1], block[total] / divisor
+                )
+        for name, what in (
+            ("kron_failures_total", "Requests refused or failed, by the name of the error."),
+            ("kron_comparisons_total", "Comparisons by outcome."),
+            ("kron_sweeps_total", "Sweeps by outcome."),
+            ("kron_shadow_requests_total", "Requests scored on the shadow."),
+            ("kron_shadow_rows_total", "Rows scored on the shadow."),
+            ("kron_shadow_disagreements_total", "Rows that the shadow labels otherwise."),
+            ("kron_shadow_primary_seconds_total", "Runs of the scored requests by the model that answers."),
+            ("kron_shadow_seconds_total", "Runs of the scored requests by the shadow."),
+            ("kron_shadow_skipped_total", "Requests sampled but not scored on the shadow."),
+        ):
+            yield from _head(name, what, "counter")
+            for key, block in totals.items():
+                if key[0] == name:
+                    yield f"{name}{{{_labels(**{key[1]: key[2]})}}} {_number(block[0])}"
+        yield from _head("kron_shadow_largest_drift", "The most that a probability or value differed here.", "gauge")
+        for shadow, largest in self._drifts.items():
+            yield f"kron_shadow_largest_drift{{{_labels(shadow=shadow)}}} {_number(largest)}"
+        yield from _head("kron_model_info", "1 for each served model.", "gauge")
+        for (name, version), (provider, threads) in self._served.items():
+            labels = _labels(model=name, provider=provider, threads=str(threads), version=version)
+            yield f"kron_model_info{{{labels}}} 1"
+
+
+def _head(name: str, what: str, kind: str) -> tuple[str, str]:
+    return f"# HELP {name} {what}", f"# TYPE {name} {kind}"
+
+
+def _labels(**labels: str) -> str:
+    escaped: Mapping[str, str] = {
+        key: value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for key, value in labels.items()
+    }
+    return ",".join(f'{key}="{value}"' for key, value in escaped.items())
+
+
+def _histogram(
+    name: str, labels: str, bounds: Sequence[float], buckets: Sequence[float], total: float
+) -> Iterator[str]:
+    count = 0.0
+    for bound, bucket in zip([*map(str, bounds), "+Inf"], buckets, strict=True):
+        count += bucket
+        yield f'{name}_bucket{{{labels},le="{bound}"}} {_number(count)}'
+    yield f"{name}_sum{{{labels}}} {_number(total)}"
+    yield f"{name}_count{{{labels}}} {_number(count)}"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

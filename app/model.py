@@ -2,27 +2,39 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from app.artifacts import Artifact
 from app.engine import Engine, Tensor
+from app.errors import BadRequest, ModelError
 from app.head import Head
+from app.oip.request import Signature
+from app.row_input import RowInput
 from app.samples import Samples, SamplesError, read_samples
 from app.schemas import ModelInfo, TensorInfo
+from app.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One served model."""
+    """One served version of a model.
+
+    Not every model takes rows of floats and gives an answer for each: where `/api` cannot use it, `unusable` says why.
+    """
 
     artifact: Artifact
     engine: Engine
-    head: Head
-    samples: Samples | None
+    samples: Samples | None = None
+    unusable: str | None = None
+    statistics: Statistics = field(default_factory=Statistics)
+    signature: Signature
+    _rows: RowInput | None = None
+    _head: Head | None = None
 
     @classmethod
     def load(cls, artifact: Artifact, *, device: str, threads: int, max_batch: int) -> "Model":
@@ -33,22 +45,68 @@ class Model:
             StartupError: the device cannot be had.
         """
         engine = Engine(artifact.path, device=device, threads=threads)
-        head = Head.of(engine.warm_up(max_batch), artifact.card)
-        return cls(artifact=artifact, engine=engine, head=head, samples=_samples(artifact, engine))
+        outputs = engine.warm_up(max_batch)
+        signature = Signature(
+            inputs={tensor.name: tensor for tensor in engine.inputs},
+            outputs={tensor.name: tensor for tensor in engine.outputs},
+            batchable=engine.batchable,
+            max_batch=max_batch,
+        )
+        try:
+            rows = RowInput.of(engine, outputs)
+            head = Head.of(outputs, artifact.card)
+        except ModelError as error:
+            return cls(artifact=artifact, engine=engine, signature=signature, unusable=str(error))
+        samples = _samples(artifact, rows)
+        return cls(artifact=artifact, engine=engine, signature=signature, samples=samples, _rows=rows, _head=head)
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.artifact.name
 
+    @property
+    def version(self) -> str:
+        """The version folder's name."""
+        return self.artifact.version
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """What the card calls the classes."""
+        card = self.artifact.card
+        return None if card is None else card.labels
+
+    @property
+    def rows(self) -> RowInput:
+        """The input that takes rows of floats.
+
+        Raises:
+            BadRequest: it has none.
+        """
+        if self._rows is None:
+            raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
+        return self._rows
+
+    @property
+    def head(self) -> Head:
+        """How the answers of rows are read.
+
+        Raises:
+            BadRequest: it does not take rows.
+        """
+        if self._head is None:
+            raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
+        return self._head
+
     @cached_property
     def row_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes in which a request may give one row: flat, as the graph takes it, as the card says."""
-        shapes = [(self.engine.features,), self.engine.row_shape]
+        features = self.rows.features
+        shapes = [(features,), self.rows.shape]
         card = self.artifact.card
         if card is not None and card.input is not None and card.input.shape is not None:
             shapes.append(tuple(card.input.shape))
-        return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == self.engine.features))
+        return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == features))
 
     def info(self) -> ModelInfo:
         """What the API says about it."""
@@ -62,28 +120,30 @@ class Model:
             file_bytes=self.artifact.file_bytes,
             initializer_bytes=self.artifact.initializer_bytes,
             parameters=self.artifact.parameters,
+            unusable=self.unusable,
             samples=len(self.samples) if self.samples else 0,
             card=self.artifact.card,
         )
 
     def label_of(self, label: Any) -> str | float:
         """A sample's label as the card names it; a regression target as it is."""
-        if self.head.labels is None:
+        labels = self.head.labels
+        if labels is None:
             return float(label)
         index = int(label)
-        return self.head.labels[index] if 0 <= index < len(self.head.labels) else str(index)
+        return labels[index] if 0 <= index < len(labels) else str(index)
 
 
 def _info(tensor: Tensor) -> TensorInfo:
     return TensorInfo(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
-def _samples(artifact: Artifact, engine: Engine) -> Samples | None:
+def _samples(artifact: Artifact, rows: RowInput) -> Samples | None:
     path = artifact.samples_path
     if not path.exists():
         return None
     try:
-        return read_samples(path, engine.row_shape)
+        return read_samples(path, rows.shape)
     except SamplesError as error:
         log.warning("%s: %s ignored: %s", artifact.name, path.name, error)
         return None

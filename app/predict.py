@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from app.errors import BadRequest
 from app.metrics import Metrics
 from app.model import Model
-from app.pool import Pool
 from app.rows import to_array
+from app.scheduler import Inference, Scheduler
 from app.shadow import Shadow
 
 Rows = NDArray[np.float32]
@@ -22,69 +22,72 @@ async def predict(
     models: Sequence[Model],
     inputs: object,
     *,
-    pool: Pool,
+    scheduler: Scheduler,
     metrics: Metrics,
     max_batch: int,
+    seconds: float,
+    booleans: bool = True,
     shadow: Shadow | None = None,
 ) -> dict[str, Any]:
     """The answers of all models to the same rows, as the API gives them.
 
-    The models run one after the other in one thread, so that each one's `compute_us` is its own, and in an order
-    drawn for each request: whichever is first finds cold caches, and that should not always be the same one.
+    The models run one after the other, so that each one's `compute_us` is its own, and in an order drawn for each
+    request: whichever is first finds cold caches, and that should not always be the same one.
 
     Raises:
         BadRequest: the rows are not what one of the models takes, or a model has no finite answer to one.
         Overloaded: too much is waiting.
+        TimedOut: it took too long.
         ModelError: onnxruntime failed.
     """
     arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
-    batches = []
     for model in models:
         if model.row_shapes not in arrays:  # both members of a twin take the same rows
-            arrays[model.row_shapes] = to_array(inputs, model.row_shapes, max_rows=max_batch)
-        batches.append(arrays[model.row_shapes])
-        _check_fixed_batch(model, len(batches[-1]))
-
-    def run() -> list[tuple[NDArray[Any], float]]:
-        order = random.sample(range(len(models)), len(models))
-        timed = {index: _timed(models[index], batches[index]) for index in order}
-        return [timed[index] for index in range(len(models))]
-
-    values, queue_us = await pool.run(run)
-    results = []
-    for model, rows, (output, compute_us) in zip(models, batches, values, strict=True):
-        finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
-        if not finite.all():
-            raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
-        if shadow is not None:
-            shadow.offer(model, rows, output, compute_us)
-        metrics.predicted(model, rows=len(rows), queue_us=queue_us, compute_us=compute_us)
-        results.append(
-            {
-                "model": model.name,
-                "version": model.artifact.version,
-                "provider": model.engine.provider,
-                "outputs": model.head.answers(output),
-                "queue_us": round(queue_us, 1),
-                "compute_us": round(compute_us, 1),
-            }
+            arrays[model.row_shapes] = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
+        _check_fixed_batch(model, len(arrays[model.row_shapes]))
+    runs: dict[str, Inference] = {}
+    end = time.monotonic() + seconds
+    for model in random.sample(models, len(models)) if len(models) > 1 else models:
+        started = time.perf_counter_ns()
+        rows = arrays[model.row_shapes]
+        runs[model.name] = run = await scheduler.infer(
+            model.engine, model.rows.feed(rows), (model.head.output,), timeout=end - time.monotonic()
         )
+        taken = time.perf_counter_ns() - started
+        if shadow is not None:
+            shadow.offer(model, model.rows.feed(rows), run.outputs, run.compute_ns)
+        metrics.predicted(model, rows=len(rows), request_ns=taken, run=run)
+        model.statistics.succeeded(
+            rows=len(rows), batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
+        )
+    results = [_result(model, runs[model.name]) for model in models]
     return {"results": results, "agreement": _agreement(results)}
 
 
+def _result(model: Model, run: Inference) -> dict[str, Any]:
+    output = run.outputs[model.head.output]
+    if not np.isfinite(output).all():
+        finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
+        raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
+    return {
+        "model": model.name,
+        "version": model.artifact.version,
+        "provider": model.engine.provider,
+        "outputs": model.head.answers(output),
+        "queue_us": run.queue_ns / 1000,
+        "compute_us": run.compute_ns / 1000,
+    }
+
+
 def _check_fixed_batch(model: Model, rows: int) -> None:
-    fixed = model.engine.fixed_batch
+    fixed = model.rows.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
 
 
-def _timed(model: Model, rows: Rows) -> tuple[NDArray[Any], float]:
-    start = time.perf_counter_ns()
-    output = model.engine.run(rows, [model.head.output])[model.head.output]
-    return output, (time.perf_counter_ns() - start) / 1000
-
-
 def _agreement(results: Sequence[dict[str, Any]]) -> float | None:
+    if len(results) < 2:
+        return None
     columns = [[answer.get("label") for answer in result["outputs"]] for result in results]
     columns = [column for column in columns if None not in column]
     if len(columns) < 2:

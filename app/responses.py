@@ -1,19 +1,18 @@
-"""JSON in and out by orjson, which also reads numpy arrays."""
+"""Answers: JSON by orjson, which also reads numpy arrays, and errors."""
 
-import re
-from typing import Any, TypeVar
+import logging
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from app.errors import BadRequest
-from app.rows import name_of
-from app.settings import explain
+from app.errors import KronError, RequestError
 
-M = TypeVar("M", bound=BaseModel)
-_NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
+if TYPE_CHECKING:
+    from app.service import Service
+
+log = logging.getLogger(__name__)
 
 
 class Json(Response):
@@ -31,48 +30,15 @@ def error(message: str, status: int, headers: dict[str, str] | None = None) -> J
     return Json({"error": message}, status_code=status, headers=headers)
 
 
-async def read_object(request: Request, keys: frozenset[str]) -> dict[str, Any]:
-    """The request's body, a JSON object with no other keys than `keys`.
-
-    Raises:
-        BadRequest: it is not; where the problem is a number that is not finite, it says so.
-        TooLarge: from the middleware that counts the bytes.
-    """
-    return parse_object(await request.body(), keys)
+def internal_error() -> Json:
+    """The answer where something happened that nobody foresaw."""
+    return error("internal error; the service's log says more", 500)
 
 
-def parse_object(body: bytes, keys: frozenset[str]) -> dict[str, Any]:
-    """As `read_object`, of bytes that have been read.
-
-    Raises:
-        BadRequest: they are not such an object.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as problem:
-        # The position counts characters, which are bytes up to there unless the text is stranger than any we expect.
-        token = _NOT_FINITE.match(body, problem.pos)
-        if token or "infinity" in problem.msg:
-            got = token.group().decode() if token else "a number beyond float64"
-            raise BadRequest(f"body: got {got} at character {problem.pos}, expected finite numbers") from None
-        got = "nothing" if not body else f"{problem.msg} at character {problem.pos}"
-        raise BadRequest(f"body: got {got}, expected a JSON object") from None
-    if type(value) is not dict:
-        raise BadRequest(f"body: got {name_of(value)}, expected a JSON object")
-    if unknown := value.keys() - keys:
-        raise BadRequest(f"body: got the unknown key {min(unknown)[:100]!r}, expected {', '.join(sorted(keys))}")
-    return value
-
-
-def validated(model: type[M], value: object) -> M:
-    """A request as its model.
-
-    Raises:
-        BadRequest: it is not; the message starts with the place, as `batch_sizes[1]`.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]["loc"]
-        place = str(first[0]) + "".join(f"[{part}]" for part in first[1:]) if first else "body"
-        raise BadRequest(f"{place}: {explain(error)}") from None
+def failure(service: "Service", scope: Scope, problem: KronError) -> Json:
+    """The answer to a request that cannot be answered; it is counted, and logged where the service is to blame."""
+    service.metrics.failed(type(problem).__name__)
+    if isinstance(problem, RequestError):
+        return error(str(problem), problem.status, problem.headers)
+    log.error("%s %s: %s", scope["method"], scope["path"][:200], problem)
+    return error(str(problem), 500)

@@ -1,7 +1,9 @@
 """Rows of a JSON request as a float32 array, with errors that name the row."""
 
 import math
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +21,16 @@ _JSON_NAMES = {
 }
 
 
-def to_array(rows: object, shapes: Sequence[tuple[int, ...]], *, max_rows: int) -> NDArray[np.float32]:
-    """The rows as float32 (n, features).
+def to_array(
+    rows: object, shapes: Sequence[tuple[int, ...]], *, max_rows: int, booleans: bool = True
+) -> NDArray[np.float32]:
+    """The rows as float32 (n, features), read-only.
 
     Args:
         rows: parsed JSON.
         shapes: the shapes that a row may have, all of the same number of values; the first is the flat one.
         max_rows: most rows.
+        booleans: whether the JSON may hold any; the look at the type of each value costs as much as parsing it.
 
     Raises:
         BadRequest: with what was got and what was expected; its message starts with the place, as `inputs[3]`.
@@ -35,19 +40,31 @@ def to_array(rows: object, shapes: Sequence[tuple[int, ...]], *, max_rows: int) 
     if not 1 <= len(rows) <= max_rows:
         raise BadRequest(f"inputs: got {len(rows)} rows, expected 1 to {max_rows}")
     features = math.prod(shapes[0])
+    # struct is many times faster than numpy here, and unlike numpy it does not take text for numbers.
+    pack = _packer(features)
+    packed = []
     for index, row in enumerate(rows):
-        # The usual case in one pass at the speed of C: a flat list of the right length that holds numbers only.
-        if type(row) is not list or len(row) != features or not NUMBERS.issuperset(map(type, row)):
-            rows[index] = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
-    with np.errstate(over="ignore"):  # what does not fit in float32 becomes infinite and is reported below
-        array = np.array(rows, dtype=np.float32)
+        if type(row) is list and len(row) == features and not booleans:
+            try:
+                packed.append(pack(*row))
+                continue
+            except struct.error:
+                pass  # what is wrong is found out below
+        rows[index] = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
+        packed.append(pack(*rows[index]))
+    array = np.frombuffer(b"".join(packed), np.float32).reshape(len(rows), features)
     finite = np.isfinite(array)
-    if not finite.all():
+    if not finite.all():  # JSON has no infinity: it did not fit in float32
         row, column = np.argwhere(~finite)[0].tolist()
         raise BadRequest(
             f"inputs[{row}]: value {column}: got {rows[row][column]!r}, expected a finite number that fits in float32"
         )
     return array
+
+
+@cache
+def _packer(features: int) -> Callable[..., bytes]:
+    return struct.Struct(f"{features}f").pack
 
 
 def _shape_like(row: object, shapes: Sequence[tuple[int, ...]], index: int) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Requests and responses; the unit of a number is in its name."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,14 @@ class TensorInfo(_Response):
     shape: list[int] = Field(examples=[[-1, 784]])
 
 
+class DispatchInfo(_Response):
+    """Where the model runs, as measured when it was warmed up."""
+
+    run_us: float = Field(description="median run of one row on the event loop")
+    threaded_us: float = Field(description="the same by way of a thread, with hand-over, waiting and batching")
+    inline_rows: int = Field(description="most rows that run on the event loop, without a hand-over; 0: none do")
+
+
 class ModelInfo(_Response):
     """A served model."""
 
@@ -43,7 +51,12 @@ class ModelInfo(_Response):
     file_bytes: int
     initializer_bytes: int
     parameters: int = Field(description="from the card, else the number of initializer elements")
+    unusable: str | None = Field(
+        default=None,
+        description="why `/api/predict` and `/api/compare` cannot use it; it is served at `/v2` all the same",
+    )
     samples: int = Field(description="how many test inputs are to be had")
+    dispatch: DispatchInfo | None = Field(default=None, description="None: not measured, it runs in threads")
     card: Card | None = Field(description="what the training wrote into the file")
 
 
@@ -63,6 +76,110 @@ class SampleList(_Response):
     offset: int
     inputs: list[Any]
     labels: list[str | float]
+
+
+class ServerMetadata(_Response):
+    """The server, as the Open Inference Protocol has it."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ModelMetadata(_Response):
+    """A model, as the Open Inference Protocol has it."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo]
+
+
+class ModelReady(_Response):
+    """A model that is ready."""
+
+    name: str
+    ready: bool
+
+
+class TensorConfig(_Response):
+    """An input or output in a configuration."""
+
+    name: str
+    data_type: str = Field(examples=["TYPE_FP32"])
+    dims: list[int] = Field(examples=[[784]])
+
+
+class ModelConfig(_Response):
+    """A model's configuration, as Triton would write it."""
+
+    name: str
+    platform: str
+    backend: str
+    version_policy: dict[str, Any]
+    max_batch_size: int
+    input: list[TensorConfig]
+    output: list[TensorConfig]
+    default_model_filename: str
+
+
+class RepositoryEntry(_Response):
+    """One version in the repository; an empty version stands for a model without a usable one."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+    reason: str
+
+
+class StatisticDuration(_Response):
+    """How often and how long in all."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(_Response):
+    """Requests by outcome, and what the successful ones took in each stage."""
+
+    success: StatisticDuration
+    fail: StatisticDuration
+    queue: StatisticDuration
+    compute_input: StatisticDuration
+    compute_infer: StatisticDuration
+    compute_output: StatisticDuration
+    cache_hit: StatisticDuration
+    cache_miss: StatisticDuration
+
+
+class BatchStatistics(_Response):
+    """Runs of one batch size."""
+
+    batch_size: int
+    compute_input: StatisticDuration
+    compute_infer: StatisticDuration
+    compute_output: StatisticDuration
+
+
+class VersionStatistics(_Response):
+    """What one version has done since it was loaded."""
+
+    name: str
+    version: str
+    last_inference: int = Field(description="milliseconds since 1970; 0 for never")
+    inference_count: int = Field(description="rows of all requests")
+    execution_count: int = Field(description="runs of the model")
+    inference_stats: InferenceStatistics
+    response_stats: dict[str, Any]
+    batch_stats: list[BatchStatistics]
+    memory_usage: list[Any]
+
+
+class ModelStatistics(_Response):
+    """What models have done."""
+
+    model_stats: list[VersionStatistics]
 
 
 class PredictRequest(_Request):
@@ -89,8 +206,8 @@ class Prediction(_Response):
     version: str
     provider: str
     outputs: list[Answer]
-    queue_us: float = Field(description="waiting for a thread; the models of a request run one after the other in one")
-    compute_us: float = Field(description="this model's run alone")
+    queue_us: float = Field(description="waiting for a thread; 0 for a run on the event loop")
+    compute_us: float = Field(description="the run, which may have been for rows of other requests too")
 
 
 class PredictResponse(_Response):

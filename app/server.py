@@ -1,27 +1,38 @@
-"""uvicorn, with an end at once: a comparison is stopped, and a failed start ends the process."""
+"""uvicorn, with an end as operators expect it: accepted requests are answered, comparisons stopped."""
 
 import asyncio
+import gc
 import logging
+import math
+import os
 import signal
 import socket
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
-from app.address import url
 from app.main import create_app
 from app.service import Service
 from app.settings import Settings
 
-GRACE_SECONDS = 5
+INTERRUPTED_SECONDS = 5
+LAST_RUN_SECONDS = 5.0  # for what runs though nobody waits for it any more
+log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """Serves one app until it is told to stop, or until it cannot start."""
+    """Serves one app until it is told to stop, or until it cannot start.
 
-    def __init__(self, settings: Settings, address: str) -> None:
-        self._address = address
-        app = create_app(settings, self._loaded)
+    SIGTERM: not ready any more at once, no new connections after `drain_seconds`, accepted requests are answered within
+    `grace_seconds`. Ctrl-C: the same without draining, and within 5 seconds; a second one waits for nothing.
+    """
+
+    def __init__(self, settings: Settings, on_ready: Callable[[Service], None], shared: Path | None) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        app = create_app(settings, self._loaded, shared)
         self.service: Service = app.state.service
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -30,8 +41,9 @@ class Server(uvicorn.Server):
                 app,
                 lifespan="on",
                 log_config=None,
-                access_log=settings.log_level == "debug",
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                access_log=False,  # `Front` has its own, with the request's id
+                ws="none",
+                proxy_headers=False,
                 server_header=False,
             )
         )
@@ -42,35 +54,66 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; the running comparison first, for its client would wait for it to the end."""
-        super().handle_exit(sig, frame)
-        self.interrupted = self.interrupted or sig == signal.SIGINT
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: asyncio.ensure_future(self.service.jobs.stop()))
+        """Stop, as the class says. The base class would end the process by the signal, not with exit code 0."""
+        if sig == signal.SIGINT:
+            self.force_exit = self.interrupted
+            self.interrupted = True
+        if self._loop is None:  # not even started
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        assert self._loop is not None
+        # The running comparison first, for its client would wait for it to the end.
+        self._loop.create_task(self.service.drain())
+        seconds = INTERRUPTED_SECONDS if self.interrupted else self._settings.grace_seconds
+        self.config.timeout_graceful_shutdown = math.ceil(seconds)
+        self._loop.call_later(0 if self.interrupted else self._settings.drain_seconds, self._exit)
+
+    def _exit(self) -> None:
+        self.should_exit = True
 
     def _loaded(self, service: Service) -> None:
         if service.failure is not None:
             self.should_exit = True
             return
-        models = service.repository.models.values()
-        served = ", ".join(f"{model.name} (version {model.artifact.version})" for model in models)
-        engine = next(iter(models)).engine
-        threads = f"{engine.threads} thread{'s' if engine.threads > 1 else ''}"
-        print(f"Serving {served} by {engine.provider}, {threads}.")
-        print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it at every turn
+        self._on_ready(service)
 
 
-def serve(settings: Settings, listening: socket.socket) -> None:
+def serve(
+    settings: Settings, listening: socket.socket, on_ready: Callable[[Service], None], shared: Path | None = None
+) -> None:
     """Serve until told to stop.
+
+    Args:
+        settings: what the service is told.
+        listening: the socket; closed at the end.
+        on_ready: called when every model is loaded.
+        shared: folder of all workers of this service; None where there is one only.
 
     Raises:
         StartupError: the models could not be loaded.
         KeyboardInterrupt: Ctrl-C, after everything has been closed.
     """
-    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
-    server = Server(settings, url(settings.host, listening.getsockname()[1]))
+    server = Server(settings, on_ready, shared)
     server.run(sockets=[listening])
+    if not server.service.scheduler.join(LAST_RUN_SECONDS):
+        # Python would abort in the midst of a thread that runs C++.
+        log.error("a run has not ended after %g s; the process ends without it", LAST_RUN_SECONDS)
+        logging.shutdown()
+        os._exit(130 if server.interrupted else 0)
     if server.service.failure is not None:
         raise server.service.failure
-    if server.interrupted:  # uvicorn raises it too, unless whoever started this process ignores the signal
+    if server.interrupted:
         raise KeyboardInterrupt
+
+
+def describe(service: Service) -> str:
+    """What is served, in a line for people."""
+    models = service.repository.models.values()
+    served = ", ".join(f"{model.name} (version {model.artifact.version})" for model in models)
+    engine = next(iter(models)).engine
+    return f"Serving {served} by {engine.provider}, {engine.threads} thread{'s' if engine.threads > 1 else ''}"

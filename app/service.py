@@ -2,14 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 
 from app.archive import Archive
-from app.errors import Overloaded, StartupError
+from app.errors import KronError, Overloaded, StartupError
 from app.jobs import Jobs
+from app.keys import read_keys
+from app.memory import share_one_heap
 from app.metrics import Metrics
-from app.pool import Pool
+from app.model import Model
 from app.repository import Repository
+from app.scheduler import Scheduler
 from app.settings import Settings
 from app.shadow import Shadow
 
@@ -17,23 +23,39 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the threads that run them, the measuring jobs and the metrics.
+    """The models, the scheduler that runs them, the measuring jobs and the metrics.
 
     Args:
         settings: what it was told.
         on_loaded: called once, when loading has ended, well or not (`failure`).
+        shared: folder of all workers of this service; None where there is one only.
     """
 
-    def __init__(self, settings: Settings, on_loaded: Callable[["Service"], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_loaded: Callable[["Service"], None] | None = None,
+        shared: Path | None = None,
+    ) -> None:
+        share_one_heap()
         self.settings = settings
-        self.metrics = Metrics()
-        self.pool = Pool(workers=settings.workers_used, queue=settings.queue, queue_seconds=settings.queue_seconds)
-        self.jobs = Jobs(Archive.open(settings))
+        self.keys = read_keys(settings.keys) if settings.keys else []
+        self.metrics = Metrics(shared)
+        self.scheduler = Scheduler(
+            instances=settings.instances_used,
+            queue=settings.queue,
+            max_batch=settings.max_batch,
+            seconds=settings.predict_seconds,
+            on_run=self.metrics.ran,
+        )
+        self.jobs = Jobs(Archive.open(settings, shared))
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
-        self._repository: Repository | None = None
+        self._draining = False
+        self._repository = Repository(settings, prepare=self._prepare, on_change=self._changed)
+        self._loaded = False
         self._on_loaded = on_loaded
-        self._loading: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def repository(self) -> Repository:
@@ -42,7 +64,7 @@ class Service:
         Raises:
             Overloaded: they are not loaded yet, or there are none.
         """
-        if self._repository is None:
+        if not self._loaded:
             raise Overloaded(self.not_ready or "the models are still loading")
         return self._repository
 
@@ -51,39 +73,75 @@ class Service:
         """Why the service is not ready; None when it is."""
         if self.failure is not None:
             return str(self.failure)
-        return "the models are still loading" if self._repository is None else None
+        if self._draining:
+            return "the service is shutting down"
+        return None if self._loaded else "the models are still loading"
 
     def start(self) -> None:
-        """Load the models in the background, so that the process can already say that it lives."""
-        self._loading = asyncio.create_task(self._load())
+        """Load the models in the background, so that the process can already say that it lives; again at SIGHUP."""
+        self._start(self._load())
+        # Elsewhere Python has no signals, and tests run the service in threads of their own.
+        if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload()))
 
     async def _load(self) -> None:
+        repository = self._repository
         try:
-            repository = await Repository.load(self.settings)
+            await repository.refresh()
             if not repository.models:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in repository.failures.items())
                 raise StartupError(
                     f"no models to serve in {self.settings.models}"
                     + (f": {reasons}" if reasons else f"; make one with `kronmodel train --out {self.settings.models}`")
                 )
-            self.shadow = Shadow.wanted(self.settings, repository.models, self.metrics)
+            self.shadow = Shadow.wanted(self.settings, repository, self.metrics)
         except StartupError as error:
             self.failure = error
         else:
-            for model in repository.models.values():
-                self.metrics.serving(model)
-            self._repository = repository
+            self._loaded = True
         if self._on_loaded is not None:
             self._on_loaded(self)
         elif self.failure is not None:
             log.error("%s", self.failure)
 
+    async def _reload(self) -> None:
+        """Whatever goes wrong, what is served goes on."""
+        if not self._loaded:
+            return
+        try:
+            await self._repository.refresh()
+        except KronError as error:
+            log.error("SIGHUP: the models were not reloaded: %s", error)
+        else:
+            served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)
+            log.info("SIGHUP: serving %s", served or "nothing")
+
+    async def _prepare(self, model: Model) -> None:
+        await self.scheduler.warm_up(model.engine)
+
+    def _changed(self, new: Sequence[Model], old: Sequence[Model]) -> None:
+        for model in old:
+            self.metrics.withdrawn(model)
+        for model in new:
+            self.metrics.serving(model)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Not ready any more, so that whoever can choose takes another service; requests are still answered."""
+        self._draining = True
+        await self.jobs.stop()
+
     async def stop(self) -> None:
         """End what runs, child processes included."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.wait([self._loading])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._repository.close()
         await self.jobs.close()
-        self.pool.close()
+        self.scheduler.close()
         if self.shadow is not None:
             await asyncio.to_thread(self.shadow.close)

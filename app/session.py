@@ -24,6 +24,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
         if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == _state.__name__
     ),
 )
+INVALID_ARGUMENT: type[Exception] = _state.InvalidArgument  # what it says of inputs that do not fit
 
 
 class DeviceUnavailable(Exception):  # noqa: N818

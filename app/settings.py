@@ -1,8 +1,8 @@
 """Every option of the service: one frozen object, read from the environment once, at the edge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -10,6 +10,8 @@ from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
+Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")]
 Device = Literal["auto", "cpu", "cuda"]
 
 
@@ -26,18 +28,44 @@ class Settings(BaseModel):
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
+    workers: int = Field(default=1, ge=1, le=64, description="processes that share the port")
     threads: int | None = Field(
-        default=None, ge=1, le=256, description="threads of one prediction; default: CPUs / workers, so 1"
+        default=None, ge=1, le=256, description="threads of one run; default: CPUs / workers / instances, so 1"
     )
-    workers: int | None = Field(
-        default=None, ge=1, le=64, description="predictions computed at the same time; default: as many as CPUs"
+    instances: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="runs at the same time in one worker, of all models; default: CPUs / workers",
     )
-    queue: int = Field(default=64, ge=0, le=10_000, description="predictions that may wait for a worker")
-    queue_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for a worker")
+    queue: int = Field(default=512, ge=0, le=10_000, description="requests that may wait for one model")
+    predict_seconds: float = Field(
+        default=10, gt=0, le=600, description="longest prediction, waiting and running together"
+    )
+    client_requests: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="requests of one client (key, or address) at the same time; default: any",
+    )
+    keys: Path | None = Field(
+        default=None, description="file of API keys, lines of `name role sha256:<hex>`; without it there are none"
+    )
+    insecure_no_keys: bool = Field(
+        default=False, description="without API keys, listen on other addresses than the loopback all the same"
+    )
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(), max_length=100, description="origins whose pages may call this service, separated by commas"
+    )
     twin: str | None = Field(default=None, pattern=NAME_PATTERN, description="the twin that answers by default")
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
+    version_policy: str = Field(
+        default="latest:1",
+        pattern=VERSIONS_PATTERN,
+        description="versions of each model to serve: latest:N, specific:N,N,... or all",
+    )
     max_models: int = Field(default=64, ge=1, le=1000, description="most models in the folder")
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
@@ -56,19 +84,40 @@ class Settings(BaseModel):
         description="A=B: what model A answers is scored on model B too, off the request's path",
     )
     shadow_share: float = Field(default=0.1, gt=0, le=1, description="share of the requests scored on the shadow")
+    drain_seconds: float = Field(
+        default=1, ge=0, le=600, description="from SIGTERM, which ends readiness, until connections are refused"
+    )
+    grace_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for accepted requests after that")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="text for people, or one JSON object a line"
+    )
+    access_log: bool = Field(default=False, description="log every request")
 
     @property
-    def workers_used(self) -> int:
-        """Predictions computed at the same time."""
-        return self.workers or available_cpus()
+    def instances_used(self) -> int:
+        """Runs at the same time."""
+        return self.instances or max(1, available_cpus() // self.workers)
 
     @property
     def threads_used(self) -> int:
-        """Threads of one prediction."""
-        return self.threads or threads_each(self.workers_used)
+        """Threads of one run."""
+        return self.threads or threads_each(self.workers * self.instances_used)
 
-    @field_validator("threads", "workers", "twin", "reports", "shadow", mode="before")
+    def choose_versions(self, versions: Sequence[str]) -> list[str]:
+        """Those of `versions`, newest first, that `version_policy` chooses, in the same order."""
+        kind, _, which = self.version_policy.partition(":")
+        if kind == "latest":
+            return list(versions[: int(which)])
+        wanted = set(which.split(","))
+        return [version for version in versions if kind == "all" or version in wanted]
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("threads", "instances", "client_requests", "keys", "twin", "reports", "shadow", mode="before")
     @classmethod
     def _empty_is_default(cls, value: object) -> object:
         return None if value == "" else value

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.errors import ModelError, StartupError
+from app.errors import BadRequest, ModelError, StartupError
 from app.head import softmax
 from app.metrics import Metrics
 from app.model import Model
+from app.repository import Repository
 from app.settings import Settings
 
 MAX_WAITING = 8  # requests; beyond that a sample is dropped, for answering goes first
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 
 
 class ShadowReport(BaseModel):
-    """How a model that does not answer compares with the one that does, since the start."""
+    """How a model that does not answer compares with the one that does, since the start; of one worker, if many."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +57,7 @@ class _Sample:
     primary: Model
     rows: Array
     output: Array
-    compute_us: float
+    compute_ns: int
 
 
 class Shadow:
@@ -66,17 +67,15 @@ class Shadow:
         primary: the model that answers.
         shadow: the model that is scored.
         share: of the requests that are scored.
-        find: gives a served model by its name, or None.
+        repository: the models that are served, whichever versions that are at the time.
         metrics: where it is counted.
     """
 
-    def __init__(
-        self, primary: str, shadow: str, *, share: float, find: Callable[[str], Model | None], metrics: Metrics
-    ) -> None:
+    def __init__(self, primary: str, shadow: str, *, share: float, repository: Repository, metrics: Metrics) -> None:
         self._primary = primary
         self._shadow = shadow
         self._share = share
-        self._find = find
+        self._repository = repository
         self._metrics = metrics
         self._waiting: queue.Queue[_Sample | None] = queue.Queue(MAX_WAITING)
         self._lock = threading.Lock()
@@ -88,7 +87,7 @@ class Shadow:
         self._thread.start()
 
     @classmethod
-    def wanted(cls, settings: Settings, models: Mapping[str, Model], metrics: Metrics) -> "Shadow | None":
+    def wanted(cls, settings: Settings, repository: Repository, metrics: Metrics) -> "Shadow | None":
         """The shadow that the settings ask for.
 
         Raises:
@@ -96,33 +95,40 @@ class Shadow:
         """
         if settings.shadow is None:
             return None
+        models = repository.models
         got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
         primary, _, shadow = settings.shadow.partition("=")
         if primary == shadow or not {primary, shadow} <= models.keys():
             raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")
-        sizes = [models[name].engine.features for name in (primary, shadow)]
+        try:
+            sizes = [models[name].rows.features for name in (primary, shadow)]
+        except BadRequest as error:
+            raise StartupError(f"{got}: {error}") from None
         if sizes[0] != sizes[1]:
             both = f"{primary} takes {sizes[0]} values, {shadow} {sizes[1]}"
             raise StartupError(f"{got}, expected models that take the same rows: {both}")
-        return cls(primary, shadow, share=settings.shadow_share, find=models.get, metrics=metrics)
+        return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
 
-    def offer(self, model: Model, rows: Array, output: Array, compute_us: float) -> None:
+    def offer(self, model: Model, feeds: Mapping[str, Array], outputs: Mapping[str, Array], compute_ns: int) -> None:
         """A model has answered; never waits.
 
         Args:
             model: that answered.
-            rows: float32 (n, features).
-            output: of the model's head (n, ...).
-            compute_us: how long its run took.
+            feeds: what it was given.
+            outputs: what it gave; without the one that its head reads, there is nothing to compare.
+            compute_ns: how long its run took.
         """
-        if model.name != self._primary or random.random() >= self._share:
+        if model.name != self._primary or model.unusable is not None or random.random() >= self._share:
+            return
+        output = outputs.get(model.head.output)
+        if output is None:
             return
         try:
-            self._waiting.put_nowait(_Sample(model, rows, output, compute_us))
+            self._waiting.put_nowait(_Sample(model, feeds[model.rows.name], output, compute_ns))
         except queue.Full:
             with self._lock:
                 self._dropped += 1
-            self._metrics.shadow_dropped()
+            self._metrics.shadow_skipped("dropped")
 
     def report(self) -> ShadowReport:
         """What is known so far."""
@@ -155,19 +161,19 @@ class Shadow:
 
     def _work(self) -> None:
         while (sample := self._waiting.get()) is not None:
-            shadow = self._find(self._shadow)
+            shadow = self._repository.models.get(self._shadow)
             try:
                 if shadow is None:
                     raise ModelError(f"{self._shadow} is not served")
                 start = time.perf_counter_ns()
-                output = shadow.engine.run(sample.rows, [shadow.head.output])[shadow.head.output]
-                self._score(sample, shadow, output, (time.perf_counter_ns() - start) / 1000)
-            except ModelError:
+                output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
+                self._score(sample, shadow, output, time.perf_counter_ns() - start)
+            except (ModelError, BadRequest, ValueError):  # the last one: a version came that takes other rows
                 with self._lock:
                     self._failed += 1
-                self._metrics.shadow_failed()
+                self._metrics.shadow_skipped("failed")
 
-    def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_us: float) -> None:
+    def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_ns: int) -> None:
         """Count one request."""
         first, second = sample.primary.head.labels, shadow.head.labels
         if (first is None) != (second is None) or sample.output.shape != output.shape:
@@ -180,15 +186,20 @@ class Shadow:
         with self._lock:
             self._requests += 1
             self._rows += len(a)
-            self._times.append((sample.compute_us, shadow_us))
+            self._times.append((sample.compute_ns / 1000, shadow_ns / 1000))
             if first is None:
                 self._difference = max(largest, self._difference or 0.0)
             else:
                 self._labelled += len(a)
                 self._disagreements += different
                 self._drift = max(largest, self._drift or 0.0)
+            self._metrics.shadow_drift(shadow.name, max(self._drift or 0.0, self._difference or 0.0))
         self._metrics.shadowed(
-            rows=len(a), disagreements=different, largest=largest, primary_us=sample.compute_us, shadow_us=shadow_us
+            shadow.name,
+            rows=len(a),
+            disagreements=different,
+            primary_ns=sample.compute_ns,
+            shadow_ns=shadow_ns,
         )
 
 

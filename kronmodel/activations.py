@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
@@ -12,12 +13,47 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["ACTIVATIONS", "Init", "activation_moments", "check_init", "get_activation"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "InPlace",
+    "Init",
+    "activation_moments",
+    "check_init",
+    "get_activation",
+    "in_place",
+]
 
 Activation = Callable[[Tensor], Tensor]
 Init = Literal["level", "glorot"]
 
 ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
+
+
+@dataclass(frozen=True)
+class InPlace:
+    """An activation outside of autograd.
+
+    Attributes:
+        forward: ``φ(z)``; may overwrite z, if the gradient doesn't need it.
+        backward: writes ``g φ'(z)`` for ``(g, z, φ(z), out)``; out may have other strides than g.
+    """
+
+    forward: Activation
+    backward: Callable[[Tensor, Tensor, Tensor, Tensor], object]
+
+
+_aten = torch.ops.aten
+_IN_PLACE: dict[Activation, InPlace] = {
+    F.gelu: InPlace(F.gelu, lambda g, z, h, out: _aten.gelu_backward.grad_input(g, z, grad_input=out)),
+    F.relu: InPlace(torch.relu_, lambda g, z, h, out: _aten.threshold_backward.grad_input(g, h, 0, grad_input=out)),
+    torch.tanh: InPlace(torch.tanh_, lambda g, z, h, out: _aten.tanh_backward.grad_input(g, h, grad_input=out)),
+}
+
+
+def in_place(activation: Activation) -> InPlace | None:
+    """The same function outside of autograd, if it is one of ours."""
+    return next((found for known, found in _IN_PLACE.items() if known is activation), None)
 
 
 def get_activation(name: str) -> Activation:

@@ -92,8 +92,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
-    add("--recipe", default="default", metavar="NAME", help="default, or the authors' paper, paper-cifar10[-rank-4]")
-    add("--rank", type=int, help="Kronecker rank of every layer")
+    names = "default, accurate, fashion-mnist, small-table, or the authors' paper, paper-cifar10[-rank-4]"
+    add("--recipe", metavar="NAME", help=f"{names} (default: small-table for one, else default)")
+    add("--rank", metavar="R|R,R,...", help="Kronecker rank of every layer, or one for each, the last layer included")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
     add("--features", metavar="16,64,256", help="channels of 3x3 convolutions in front of both networks")
     add("--dropout", type=float, metavar="X", help="share of these features left out in training")
@@ -108,6 +109,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the initial weights and the order of samples (default: 0)")
     add("--device", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    add("--shift", type=float, metavar="PIXELS", help="shift images at random in training, by up to that many pixels")
+    add("--rotate", type=float, metavar="DEGREES", help="rotate them, by up to that many degrees either way")
+    add("--zoom", type=float, metavar="X", help="stretch or shrink their height and width, by up to that share")
+    add("--flip", action=argparse.BooleanOptionalAction, default=None, help="mirror half of them, left to right")
     add("--validation-share", type=float, metavar="X", help="share of the training data held out to choose the epoch")
     add("--patience", type=int, metavar="N", help="stop after N epochs without a better validation score")
     add("--precision", choices=["float32", "bfloat16"], help="of the activations in training (default: float32)")
@@ -134,7 +139,9 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
     from kronmodel.distributed import joined
+    from kronmodel.malloc import keep_freed_memory
 
+    keep_freed_memory()
     with joined(args.device or "cpu") as group:
         return _train_together(args, group)
 
@@ -145,19 +152,20 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     from kronmodel.data import load
     from kronmodel.device import use_device
     from kronmodel.history import EpochLog
-    from kronmodel.recipes import RECIPES
+    from kronmodel.recipes import RECIPES, recommended
     from kronmodel.report import check_report, write_report
     from kronmodel.twin import plan, publish_members, setting, train_member
 
-    if args.recipe not in RECIPES:
+    if args.recipe not in (None, *RECIPES):
         raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
     use_device(args.device or "cpu", args.threads)
     group.take_device(args.device or "cpu")
     with group.leader_first():
         data = load(args.data, _note, file_options(args))
     name = args.name or data.name
-    recipe = with_network_options(RECIPES[args.recipe], args)
-    members = plan(name, data, args.recipe, recipe, training_options(args), pad=args.pad)
+    chosen_recipe = args.recipe or recommended(data)
+    recipe = with_network_options(RECIPES[chosen_recipe], args)
+    members = plan(name, data, chosen_recipe, recipe, training_options(args), pad=args.pad)
     chosen = [member for role, member in members.items() if args.kind in ("twin", role)]
     if group.leads:
         check_writable(args.out)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronmodel.activations import Init, activation_moments, check_init, get_activation
-from kronmodel.functional import inner_shapes, kron_dual, kron_linear
+from kronmodel.functional import apply, inner_shapes, kron_linear
 from kronmodel.orthogonal import zero_sum_orthogonal
 from kronmodel.shapes import (
     Order,
@@ -48,6 +48,8 @@ class _KroneckerLayer(nn.Module):
         self.in_features = check_features("in_features", in_features, self.in_shape, pad=pad)
         self.out_features = check_features("out_features", out_features, self.out_shape, pad=pad)
         self.rank = check_rank(rank, self.in_shape, self.out_shape)
+        self._missing = math.prod(self.in_shape) - self.in_features
+        self._whole = math.prod(self.out_shape) == self.out_features
         self._new = functools.partial(torch.empty, device=device, dtype=dtype)
         self.factors = nn.ParameterList(
             self._new(rank, m, n) for m, n in zip(self.out_shape, self.in_shape, strict=True)
@@ -57,12 +59,7 @@ class _KroneckerLayer(nn.Module):
         """Features ``(*, in_features)`` with zeros behind them, as many as the shape has room for."""
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"features must have shape (*, {self.in_features}), got {tuple(x.shape)}")
-        missing = math.prod(self.in_shape) - self.in_features
-        return F.pad(x, (0, missing)) if missing else x
-
-    def _cropped(self, y: Tensor) -> Tensor:
-        """The first ``out_features`` of what the shape has room for."""
-        return y if y.shape[-1] == self.out_features else y[..., : self.out_features]
+        return F.pad(x, (0, self._missing)) if self._missing else x
 
     def _described(self) -> str:
         padded = (self.in_features, self.out_features) != (math.prod(self.in_shape), math.prod(self.out_shape))
@@ -136,7 +133,9 @@ class KroneckerLinear(_KroneckerLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` to ``(*, out_features)``."""
-        y = self._cropped(kron_linear(self._padded(x), list(self.factors)))
+        if self._whole:
+            return kron_linear(self._padded(x), list(self.factors), self.bias)
+        y = kron_linear(self._padded(x), list(self.factors))[..., : self.out_features]
         return y if self.bias is None else y + self.bias
 
     def dense_weight(self) -> Tensor:
@@ -271,18 +270,19 @@ class KroneckerDual(_KroneckerLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` to ``(*, out_features)``."""
-        x, left, outs = self._padded(x), self._left, []
-        if left:
-            outs.append(self._branches(x, slice(left), self.left_biases, "left"))
-        if left < self.rank:
-            outs.append(self._branches(x, slice(left, None), self.right_biases, "right"))
-        y = self._cropped(outs[0] if len(outs) == 1 else outs[0] + outs[1])
+        x, factors, phi = self._padded(x), list(self.factors), self._activation
+        lefts, rights, left = list(self.left_biases), list(self.right_biases), self._left
+        if not 0 < left < self.rank:
+            # The bias goes along where it can: one pass through the output less.
+            bias = self.bias if self._whole else None
+            y = apply(x, factors, phi, lefts or rights, bias=bias, order=self.order[0])
+            if bias is not None:
+                return y
+        else:
+            y = apply(x, [each[:left] for each in factors], phi, lefts, bias=None, order="left")
+            y = y + apply(x, [each[left:] for each in factors], phi, rights, bias=None, order="right")
+        y = y if self._whole else y[..., : self.out_features]
         return y if self.bias is None else y + self.bias
-
-    def _branches(self, x: Tensor, which: slice, biases: nn.ParameterList, order: Order) -> Tensor:
-        whole = which.indices(self.rank) == (0, self.rank, 1)
-        factors = list(self.factors) if whole else [factor[which] for factor in self.factors]
-        return kron_dual(x, factors, self._activation, inner_biases=list(biases) or None, order=order)
 
     def extra_repr(self) -> str:
         """What the layer is, for ``repr``."""

@@ -47,16 +47,17 @@ class DenseConfig:
 class KroneckerConfig:
     """A network of Kronecker dual layers: ``in_shape`` to each shape of ``hidden`` to ``out_shape``.
 
-    With convolutional ``features`` in front, ``in_shape`` is the shape in which the head takes them.
+    The ``rank`` is that of every layer, or a tuple with one for each. With convolutional ``features`` in front,
+    ``in_shape`` is the shape in which the head takes them.
 
     Raises:
-        ValueError: a shape, the rank, an order or the activation is not possible, or the features don't fit.
+        ValueError: a shape, a rank, an order or the activation is not possible, or the features don't fit.
     """
 
     in_shape: Shape
     hidden: tuple[Shape, ...]
     out_shape: Shape
-    rank: int = 1
+    rank: int | tuple[int, ...] = 1
     order: Order | tuple[Order, ...] = "left"
     activation: str = "gelu"
     init: Init = "level"
@@ -64,12 +65,19 @@ class KroneckerConfig:
 
     def __post_init__(self) -> None:
         shapes = [check_shape("a shape", shape) for shape in (self.in_shape, *self.hidden, self.out_shape)]
-        for in_shape, out_shape in pairwise(shapes):
-            check_rank(self.rank, in_shape, out_shape)
-        check_orders(self.order, self.rank)
+        if len(self.ranks) != len(shapes) - 1:
+            raise ValueError(f"rank must be one number, or one for each of {len(shapes) - 1} layers, got {self.rank!r}")
+        for rank, in_shape, out_shape in zip(self.ranks, shapes, shapes[1:], strict=False):
+            check_rank(rank, in_shape, out_shape)
+            check_orders(self.order, rank)
         get_activation(self.activation)
         check_init(self.init)
         _check_features(self.features, math.prod(self.in_shape))
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The rank of each layer."""
+        return self.rank if isinstance(self.rank, tuple) else (self.rank,) * (len(self.hidden) + 1)
 
     def dense(self) -> DenseConfig:
         """The counterpart with dense layers of the same widths, the same activation and the same features."""
@@ -200,8 +208,9 @@ def build(config: KroneckerConfig | DenseConfig) -> Network:
             nn.init.zeros_(linear.bias)
             layers.append(linear)
     else:
-        for in_shape, out_shape in pairwise((config.in_shape, *config.hidden, config.out_shape)):
-            layer = KroneckerDual(in_shape, out_shape, config.rank, order=config.order, activation=config.activation)
+        shapes = pairwise((config.in_shape, *config.hidden, config.out_shape))
+        for rank, (in_shape, out_shape) in zip(config.ranks, shapes, strict=True):
+            layer = KroneckerDual(in_shape, out_shape, rank, order=config.order, activation=config.activation)
             layer.reset_parameters(config.init)
             layers.append(layer)
     return Network(layers, config.activation, features)

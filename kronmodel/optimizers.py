@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from kronmodel.adamw import AdamW
+
 if TYPE_CHECKING:
-    from kronmodel.train import TrainConfig
+    from kronmodel.train_config import TrainConfig
 
 __all__ = ["make_optimizer"]
 
@@ -24,7 +26,7 @@ def make_optimizer(
     elif config.optimizer == "adam":
         optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
     else:
-        optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
+        optimizer = AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
     if config.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
     # One step more than is taken: the scheduler is stepped after the last step too.

@@ -35,10 +35,13 @@ def file_options(args: argparse.Namespace) -> FileOptions:
 def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     """The recipe with the network that the command line asks for."""
     changes: dict[str, Any] = {
-        field: getattr(args, field) for field in ("rank", "activation", "dropout") if getattr(args, field) is not None
+        field: getattr(args, field) for field in ("activation", "dropout") if getattr(args, field) is not None
     }
     if args.hidden is not None:
         changes["hidden"] = parse_shapes(args.hidden)
+        changes["dense_hidden"] = None
+    if args.rank is not None:
+        changes["rank"] = _parse_rank(args.rank)
     if args.features is not None:
         from kronmodel.features import parse_channels
 
@@ -55,5 +58,13 @@ def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
 def training_options(args: argparse.Namespace) -> dict[str, Any]:
     """The fields of a training configuration that the command line sets."""
     fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
-    more = ("validation_share", "patience", "precision", "compile")
+    more = ("validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip")
     return {field: getattr(args, field) for field in (*fields, *more) if getattr(args, field) is not None}
+
+
+def _parse_rank(text: str) -> int | tuple[int, ...]:
+    """Read ``"2"`` into 2, ``"2,2,8"`` into ``(2, 2, 8)``."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise ValueError(f"rank must be a number such as 2, or one for each layer such as 2,2,8, got {text!r}")
+    return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from kronmodel.augmentation import Augmenter
 from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset
@@ -23,78 +24,9 @@ from kronmodel.history import Epoch
 from kronmodel.optimizers import make_optimizer
 from kronmodel.resume import Resumable
 from kronmodel.tasks import Task, task_of
+from kronmodel.train_config import TrainConfig
 
 __all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
-
-Optimizer = Literal["adam", "adamw", "sgd"]
-Schedule = Literal["one-cycle", "constant"]
-Precision = Literal["float32", "bfloat16"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train.
-
-    Attributes:
-        epochs: passes over the training data.
-        batch_size: samples a step; the last step of an epoch takes what is left.
-        optimizer: ``"adam"`` (without weight decay), ``"adamw"`` or ``"sgd"`` (plain, without momentum).
-        learning_rate: constant, or the maximum of the one-cycle schedule.
-        schedule: ``"one-cycle"`` (Smith & Topin, arXiv 1708.07120) or ``"constant"``.
-        weight_decay: of AdamW.
-        seed: of the initial weights and of the order of the samples.
-        device: where to train, such as ``"cpu"`` or ``"cuda"``.
-        validation_share: share of the training samples, drawn by the seed, that are held out to choose the epoch whose
-            weights are kept; 0 keeps those of the last epoch.
-        patience: stop after that many epochs without a better validation score; 0 never does.
-        precision: of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. The weights, the
-            evaluations and what is exported are float32.
-        compile: run the training steps through torch.compile with CUDA graphs; for CUDA devices only.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    optimizer: Optimizer = "adamw"
-    learning_rate: float = 3e-3
-    schedule: Schedule = "one-cycle"
-    weight_decay: float = 0.01
-    seed: int = 0
-    device: str = "cpu"
-    validation_share: float = 0.0
-    patience: int = 0
-    precision: Precision = "float32"
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        whole = (
-            ("epochs", 1, 100_000),
-            ("batch_size", 1, 1 << 20),
-            ("seed", 0, (1 << 63) - 1),
-            ("patience", 0, 100_000),
-        )
-        for name, low, high in whole:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise ValueError(f"{name} must be a whole number between {low} and {high}, got {value!r}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be a number above 0, got {self.learning_rate!r}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}")
-        if self.optimizer not in ("adam", "adamw", "sgd"):
-            raise ValueError(f"optimizer must be adam, adamw or sgd, got {self.optimizer!r}")
-        if self.schedule not in ("one-cycle", "constant"):
-            raise ValueError(f"schedule must be one-cycle or constant, got {self.schedule!r}")
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be at least 0 and below 1, got {self.validation_share!r}")
-        if self.patience and not self.validation_share:
-            raise ValueError(f"patience needs a validation_share above 0 to judge by, got patience {self.patience}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
-        if self.compile and not self.device.startswith("cuda"):
-            raise ValueError(f"compile is for CUDA devices: on others it doesn't pay, got device {self.device!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +97,7 @@ def train(
     Raises:
         TrainingError: the loss or the weights are no longer finite.
         CheckpointError: the checkpoint can't be read or written.
-        ValueError: too few samples for the validation split.
+        ValueError: too few samples for the validation split, or images are to be changed and the data are none.
     """
     task = task_of(data)
     device = torch.device(config.device)
@@ -178,6 +110,15 @@ def train(
     steps = config.epochs * steps_an_epoch
     optimizer, schedule = make_optimizer(network, config, steps)
     order = torch.Generator().manual_seed(config.seed)
+    images = config.augmentation
+    augmenter = Augmenter(images, data.image_shape, x.shape[1], device) if images else None
+
+    def change(rows: Tensor, count: int) -> Tensor:
+        if augmenter is None:
+            return rows
+        maps = augmenter.draw(count, order)  # of the whole batch, in each process the same
+        return augmenter.change(rows, group.share(maps)[0])
+
     forward: Callable[[Tensor], Tensor] = group.parallel(network)
     if config.compile:
         forward = torch.compile(forward, mode="reduce-overhead", dynamic=False)
@@ -203,6 +144,7 @@ def train(
             task=task,
             group=group,
             precision=precision,
+            change=change,
             tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
                 Progress(
                     step=(number - 1) * steps_an_epoch + step,
@@ -259,10 +201,12 @@ def _steps(
     task: Task,
     group: Group,
     precision: AbstractContextManager[Any],
+    change: Callable[[Tensor, int], Tensor],
     tell: Callable[[int, float], None],
 ) -> tuple[list[Tensor], list[float]]:
     """The steps of one epoch: the loss of each, still on its device, and how many seconds each took.
 
+    ``change`` makes what the network sees of this process's samples of a batch, told how many the whole batch has.
     ``tell`` is called about ten times a second; only then, and at the end of an epoch, is a loss waited for.
     """
     optimizer, schedule = updates
@@ -272,8 +216,9 @@ def _steps(
     for indices in order:
         began = time.perf_counter()
         mine, weight = group.share(indices) if group.size > 1 else (indices, 1.0)
+        rows = change(x[mine], len(indices))
         with precision:
-            output = forward(x[mine])
+            output = forward(rows)
         loss = task.loss(output.float(), y[mine])
         if weight != 1.0:
             loss = loss * weight

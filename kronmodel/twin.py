@@ -29,6 +29,7 @@ from kronmodel.widths import input_shape, output_shape
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
 
+SMALLEST_CHANGED = 16  # pixels a side of images that a recipe may shift: of a smaller one a pixel is too much
 SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
 
 
@@ -86,7 +87,7 @@ def plan(
         pad: fill the features up with zeros to a width that has balanced factors; the dense member needs no filling.
 
     Raises:
-        ValueError: a name, shape, rank or setting is not possible.
+        ValueError: a name, shape, rank or setting is not possible, or images are to be changed and the data are none.
     """
     features = None
     if recipe.features:
@@ -105,9 +106,13 @@ def plan(
     dense = config.dense()
     if features is None:
         dense = replace(dense, in_features=data.features)
+    if recipe.dense_hidden is not None:
+        dense = replace(dense, hidden=recipe.dense_hidden)
     check_name(f"{twin}-kronecker")
 
     def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
+        if data.image_shape is None or min(data.image_shape[-2:]) < SMALLEST_CHANGED:
+            training = replace(training, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
         training = replace(training, **overrides)
         return Member(twin=twin, role=role, config=network, training=training, recipe=recipe_name)
 

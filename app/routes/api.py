@@ -1,15 +1,23 @@
 """The project's own API: models, samples, predictions."""
 
+import asyncio
+from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+import orjson
+from fastapi import APIRouter, Query
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.errors import BadRequest, KronError
+from app.json_object import parse_object
+from app.model import Model
+from app.plain import Answer, plain_route
 from app.predict import predict as predict_rows
-from app.responses import Json, read_object
+from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
+from app.service import Service
 from app.shadow import ShadowReport
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
@@ -24,7 +32,7 @@ async def models(service: ServiceDep) -> Response:
     repository = service.repository
     return Json(
         {
-            "models": [_dumped(model.info()) for model in repository.models.values()],
+            "models": [_info(service, model) for model in repository.models.values()],
             "default": list(repository.default),
         }
     )
@@ -33,7 +41,7 @@ async def models(service: ServiceDep) -> Response:
 @router.get("/models/{name}", response_model=ModelInfo, summary="One model")
 async def model(service: ServiceDep, name: str) -> Response:
     """One served model with its card."""
-    return Json(_dumped(service.repository.get(name).info()))
+    return Json(_info(service, service.repository.get(name)))
 
 
 @router.get("/models/{name}/samples", response_model=SampleList, summary="Test inputs to try")
@@ -58,7 +66,9 @@ async def samples(
     )
 
 
-@router.post(
+@plain_route(
+    router,
+    "POST",
     "/predict",
     response_model=PredictResponse,
     summary="Predict",
@@ -80,26 +90,29 @@ async def samples(
         }
     },
 )
-async def predict(service: ServiceDep, request: Request) -> Response:
+async def predict(scope: Scope, body: bytes) -> Answer:
     """The answers of one or more models to the same rows, side by side, with the time that each took."""
-    body = await read_object(request, _PREDICT_KEYS)
-    chosen = service.repository.choose(_model_names(body.get("models")))
-    if "inputs" not in body:
+    service: Service = scope["app"].state.service
+    request = parse_object(body, _PREDICT_KEYS)
+    chosen = service.repository.choose(_model_names(request.get("models")))
+    if "inputs" not in request:
         raise BadRequest("inputs: missing, expected a list of rows")
     try:
         answer = await predict_rows(
             chosen,
-            body["inputs"],
-            pool=service.pool,
+            request["inputs"],
+            scheduler=service.scheduler,
             metrics=service.metrics,
             max_batch=service.settings.max_batch,
+            seconds=service.settings.predict_seconds,
+            booleans=b"true" in body or b"false" in body,
             shadow=service.shadow,
         )
-    except KronError:
+    except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:
-            service.metrics.not_predicted(failed)
+            service.metrics.not_predicted(failed, type(error).__name__)
         raise
-    return Json(answer)
+    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 @router.get("/shadow", response_model=ShadowReport, summary="The model that is scored beside the one that answers")
@@ -121,6 +134,7 @@ def _model_names(names: object) -> list[str] | None:
     return names
 
 
-def _dumped(info: ModelInfo) -> dict[str, Any]:
-    dumped = info.model_dump(mode="json", exclude_none=True)
-    return dumped | {"card": dumped.get("card")}
+def _info(service: Service, model: Model) -> dict[str, Any]:
+    dispatch = service.scheduler.dispatch(model.engine)
+    dumped = model.info().model_dump(mode="json", exclude_none=True)
+    return dumped | {"card": dumped.get("card"), "dispatch": None if dispatch is None else asdict(dispatch)}

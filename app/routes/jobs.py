@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.archive import Kind
 from app.errors import Conflict
-from app.jobs import Event
+from app.job import Event
 from app.responses import Json
 from app.routes.state import ServiceDep
 

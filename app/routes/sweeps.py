@@ -3,9 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.jobs import Job, outcome
+from app.job import Job
+from app.jobs import outcome
+from app.json_object import parse_object, validated
 from app.reports import JobSummary
-from app.responses import Json, read_object, validated
+from app.responses import Json
 from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.routes.state import ERRORS, ServiceDep
 from app.sweep import check, sweep, too_long
@@ -52,7 +54,7 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
 
     It goes on whether anybody follows it or not; `DELETE /api/sweeps/{id}` ends it. One measurement at a time.
     """
-    wanted = validated(SweepRequest, await read_object(request, _KEYS))
+    wanted = validated(SweepRequest, parse_object(await request.body(), _KEYS))
     settings = service.settings
     check(wanted, settings)
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.artifacts import Artifact, Shelf, read_folder
 from app.card import Card
-from app.errors import StartupError
+from app.errors import BadRequest, StartupError
 from app.repository import Repository, default_names
 from app.settings import Settings
 from tests.app.graphs import CARD, classifier, model, publish, weights
@@ -109,10 +109,6 @@ def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(t
         "external": (external(), "'w0' is kept in another file, expected one self-contained file"),
         "subgraph": (external_in_a_subgraph(), "'secret' is kept in another file"),
         "oversized": (classifier(weights([6, 4000])), "expected 1 to 50000"),
-        "two-inputs": (two_inputs(), "got 2 inputs, expected 1"),
-        "integers": (integers(), "input 'input': got tensor(int64), expected one of tensor(float)"),
-        "no-batch": (no_batch(), "expected 1 rows for 1 input rows"),
-        "any-width": (any_width(), "got shape [-1, -1], expected [batch, fixed sizes ...]"),
         "bad name!": (GOOD, "the name has to be letters, digits"),
         "op": (classifier(LAYERS).SerializeToString().replace(b"MatMul", b"MatMad"), "onnxruntime refuses it"),
     }
@@ -126,6 +122,34 @@ def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(t
     for name, (_, message) in bad.items():
         assert message in repository.failures[name]
         assert str(tmp_path) not in repository.failures[name]
+
+
+def test_models_of_other_shapes_are_served_and_say_why_they_take_no_rows(tmp_path: Path) -> None:
+    odd = {
+        "two-inputs": (two_inputs(), "got 2 inputs, expected 1"),
+        "integers": (integers(), "input 'input': got INT64, expected one of FP32, FP16, FP64"),
+        "no-batch": (no_batch(), "expected a row for each input row"),
+        "any-width": (any_width(), "got shape [-1, -1], expected [batch, fixed sizes ...]"),
+    }
+    for name, (made, _) in odd.items():
+        publish(tmp_path, name, made)
+    repository = load(tmp_path)
+    assert repository.failures == {}
+    assert repository.default == []
+    for name, (_, message) in odd.items():
+        model = repository.models[name]
+        assert message in (model.unusable or "")
+        assert model.info().unusable == model.unusable
+        with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
+            _ = model.rows
+        with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
+            _ = model.head
+    assert {name: repository.models[name].engine.batchable for name in odd} == {
+        "two-inputs": True,
+        "integers": True,
+        "no-batch": False,
+        "any-width": True,
+    }
 
 
 def test_a_bad_card_or_bad_samples_do_not_keep_a_model_from_being_served(

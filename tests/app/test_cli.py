@@ -71,8 +71,18 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         (["--port", "many"], "kronserve: --port: got 'many', expected a valid integer"),
         (["--nonsense"], "kronserve: unrecognized arguments: --nonsense (see kronserve --help)"),
         (["serve", "--device", "tpu"], "kronserve: --device: got 'tpu', expected 'auto', 'cpu' or 'cuda'"),
-        (["--port", "0", "--host", "no such host"], "kronserve: --host (KRON_HOST): got 'no such host'"),
-        (["--port", "0", "--host", "192.0.2.1"], "kronserve: cannot listen on 192.0.2.1 port 0: "),
+        (
+            ["--port", "0", "--host", "no such host", "--insecure-no-keys"],
+            "kronserve: --host (KRON_HOST): got 'no such host'",
+        ),
+        (
+            ["--port", "0", "--host", "192.0.2.1", "--insecure-no-keys"],
+            "kronserve: cannot listen on 192.0.2.1 port 0: ",
+        ),
+        (
+            ["--port", "0", "--host", "0.0.0.0"],
+            "kronserve: --host (KRON_HOST): 0.0.0.0 can be reached from elsewhere, and",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(models: Path, arguments: list[str], message: str) -> None:

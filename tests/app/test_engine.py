@@ -1,13 +1,16 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from app.card import Card
 from app.engine import Engine
-from app.errors import ModelError
+from app.errors import InputsRefused, ModelError
 from app.head import Head, softmax
+from app.oip.datatypes import DTYPES
+from tests.app import oip_models
 from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
 
 LAYERS = weights([6, 8, 3])
@@ -23,22 +26,74 @@ def test_run_agrees_with_numpy_in_every_float_type(tmp_path: Path, datatype: int
     assert engine.inputs[0].datatype == name
     assert engine.inputs[0].shape == (-1, 6)
     assert engine.provider == "CPUExecutionProvider"
-    outputs = engine.run(ROWS)
+    outputs = engine.run({"input": ROWS.astype(DTYPES[name])})
     np.testing.assert_allclose(outputs["logits"], forward(LAYERS, ROWS), atol=tolerance)
     np.testing.assert_allclose(
-        engine.run(ROWS, ["probabilities"])["probabilities"], probabilities(LAYERS, ROWS), atol=tolerance
+        engine.run({"input": ROWS.astype(DTYPES[name])}, ["probabilities"])["probabilities"],
+        probabilities(LAYERS, ROWS),
+        atol=tolerance,
     )
-    assert engine.run(ROWS, ["probabilities"]).keys() == {"probabilities"}
+    assert engine.run({"input": ROWS.astype(DTYPES[name])}, ["probabilities"]).keys() == {"probabilities"}
 
 
 def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
     dynamic = Engine(publish(tmp_path, "dynamic", classifier(LAYERS)), device="auto", threads=2)
-    assert dynamic.fixed_batch is None
     assert dynamic.warm_up(max_batch=1024)["logits"].shape == (32, 3)
     assert dynamic.warm_up(max_batch=8)["logits"].shape == (8, 3)
     fixed = Engine(publish(tmp_path, "fixed", classifier(LAYERS, batch=4)), device="cpu", threads=1)
-    assert fixed.fixed_batch == 4
     assert fixed.warm_up(max_batch=1024)["logits"].shape == (4, 3)
+
+
+def dropped() -> onnx.ModelProto:
+    """All rows but the first."""
+    return oip_models.graph(
+        [helper.make_node("Slice", ["x", "one", "end"], ["y"])],
+        [("x", TensorProto.FLOAT, ["batch", 2])],
+        [("y", TensorProto.FLOAT, ["rest", 2])],
+        {"one": np.array([1]), "end": np.array([2**31])},
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "batchable"),
+    [
+        (classifier(LAYERS), True),
+        (classifier(LAYERS, batch=4), False),
+        (oip_models.two(), True),
+        (oip_models.lookup(), True),
+        (oip_models.echo(TensorProto.STRING, ["batch", 3]), True),
+        (oip_models.echo(TensorProto.FLOAT, [None, None]), True),
+        (oip_models.echo(TensorProto.FLOAT, [5]), False),
+        (oip_models.echo(TensorProto.INT32, []), False),
+        (oip_models.outer(), False),  # two first axes of any size, but not of the same
+        (oip_models.centred(), False),  # rows that depend on each other
+        (dropped(), False),  # fewer rows out than in
+    ],
+)
+def test_rows_are_joined_only_where_it_makes_no_difference(
+    tmp_path: Path, made: onnx.ModelProto, batchable: bool
+) -> None:
+    engine = Engine(publish(tmp_path, "m", made), device="cpu", threads=1)
+    engine.warm_up(max_batch=16)
+    assert engine.batchable == batchable
+
+
+def test_a_model_that_fails_on_made_up_inputs_is_served_and_one_that_fails_on_any_is_not(tmp_path: Path) -> None:
+    spec: list[int | str | None] = ["batch", "width"]
+    nodes = [helper.make_node("Add", ["x", "five"], ["y"])]
+    five = {"five": np.zeros((2, 5), np.float32)}  # goes with two rows of five, and with one
+    inputs, outputs = ("x", TensorProto.FLOAT, spec), ("y", TensorProto.FLOAT, spec)
+    free = oip_models.graph(nodes, [inputs], [outputs], five)
+    engine = Engine(publish(tmp_path, "free", free), device="cpu", threads=1)
+    assert engine.warm_up(max_batch=16) == {}
+    assert not engine.batchable
+    assert engine.run({"x": np.ones((2, 5), np.float32)})["y"].shape == (2, 5)
+    with pytest.raises(InputsRefused, match="inputs: onnxruntime refuses them: "):
+        engine.run({"x": np.ones(5, np.float32)})
+    fixed: oip_models.Spec = ("x", TensorProto.FLOAT, ["batch", 5])
+    certain = oip_models.graph(nodes, [fixed], [outputs], five)
+    with pytest.raises(ModelError, match="onnxruntime"):
+        Engine(publish(tmp_path, "certain", certain), device="cpu", threads=1).warm_up(max_batch=16)
 
 
 def test_what_onnxruntime_refuses_is_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from app.archive import INTERRUPTED, Archive
 from app.errors import Conflict, StartupError
-from app.jobs import Job, Jobs
+from app.job import Job
+from app.jobs import Jobs
 from app.reports import JobSummary, Progress
 from app.settings import Settings
 from tests.app.conftest import Serving, is_alive, serving, wait_until
@@ -120,6 +121,22 @@ def test_two_services_on_one_folder_take_turns_follow_and_cancel_each_other(mode
         one.wait_until_childless()
 
 
+@pytest.mark.parametrize("reports", ["off", "file"])
+def test_every_worker_knows_of_the_comparison_of_one(models: Path, tmp_path: Path, reports: str) -> None:
+    place = "off" if reports == "off" else str(tmp_path / "reports.sqlite3")
+    with serving(models, workers=3, reports=place) as server, stream(server.client, **SLOW) as response:
+        incoming = events(response)
+        started = next(incoming)[1]
+        next(incoming)
+        for _ in range(8):  # each a connection of its own, to whichever worker
+            listed = httpx.get(f"{server.address}/api/comparisons").json()["comparisons"]
+            assert [(job["id"], job["status"]) for job in listed] == [(started["id"], "running")]
+            answer = httpx.post(f"{server.address}/api/compare", json=SLOW)
+            assert answer.status_code == 409
+        assert httpx.delete(f"{server.address}/api/comparisons/{started['id']}", timeout=60).status_code == 204
+        assert list(incoming)[-1] == ("error", {"error": "the comparison was cancelled"})
+
+
 def test_a_comparison_whose_service_was_killed_is_marked_failed(models: Path, tmp_path: Path) -> None:
     reports = tmp_path / "reports.sqlite3"
     with serving(models, reports=reports, expected_code=-9) as server, stream(server.client, **SLOW) as response:
@@ -218,7 +235,7 @@ async def start(jobs: Jobs, work: Any) -> Job:
 
 
 def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr("app.job.KEEP_ALIVE_SECONDS", 0.01)
 
     async def scenario() -> list[Any]:
         jobs = Jobs(Archive(":memory:", keep=5))

@@ -51,21 +51,23 @@ def test_what_nobody_foresaw_is_an_error_like_others_and_tells_nothing(tmp_path:
             answer = await client.get("/broken")
             assert answer.status_code == 500
             assert answer.json() == {"error": "internal error; the service's log says more"}
-            assert 'kron_failures_total{reason="InternalError"} 1.0' in (await client.get("/metrics")).text
+            assert 'kron_failures_total{reason="InternalError"} 1\n' in (await client.get("/metrics")).text
 
     asyncio.run(main())
 
 
 def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -> None:
-    """It looks up the number of rows in a table of 40."""
+    """It divides by the number of rows less 40."""
     nodes = [
         helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
-        helper.make_node("Gather", ["table", "rows"], ["zero"]),
+        helper.make_node("Sub", ["rows", "forty"], ["difference"]),
+        helper.make_node("Div", ["nothing", "difference"], ["quotient"]),
+        helper.make_node("Cast", ["quotient"], ["zero"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["input", "zero"], ["out"]),
     ]
     specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("input", "out")]
-    table = numpy_helper.from_array(np.zeros(40, np.float32), "table")
-    publish(tmp_path, "breaks", model(nodes, specs[0], [specs[1]], [table]))
+    constants = [numpy_helper.from_array(np.array([value]), name) for name, value in (("forty", 40), ("nothing", 0))]
+    publish(tmp_path, "breaks", model(nodes, specs[0], [specs[1]], constants))
 
     async def main() -> None:
         app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
@@ -77,7 +79,7 @@ def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -
             assert answer.status_code == 500
             assert answer.json()["error"].startswith("onnxruntime failed: ")
             metrics = (await client.get("/metrics")).text
-            assert 'kron_predictions_total{model="breaks",outcome="error",version="1"} 1.0' in metrics
-            assert 'kron_failures_total{reason="ModelError"} 1.0' in metrics
+            assert 'nv_inference_request_failure{model="breaks",version="1",reason="BACKEND"} 1\n' in metrics
+            assert 'kron_failures_total{reason="ModelError"} 1\n' in metrics
 
     asyncio.run(main())

@@ -46,7 +46,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     folder = tmp_path_factory.mktemp("strict")
     publish(folder, "plain", classifier(weights([6, 3])))
     publish(folder, "slow", classifier(weights([64, 3000, 3000, 3])))
-    with serving(folder, max_body_bytes=10_000, body_seconds=0.5, workers=1, queue=0, max_batch=200) as running:
+    with serving(folder, max_body_bytes=10_000, body_seconds=0.5, instances=1, queue=0, max_batch=200) as running:
         yield running
 
 
@@ -97,7 +97,7 @@ def test_overload_is_503_and_says_when_to_come_back(strict: Serving) -> None:
         thread.join()
     assert {answer.status_code for answer in answers} == {200, 503}
     refused = next(answer for answer in answers if answer.status_code == 503)
-    assert refused.json() == {"error": "too many predictions are running or waiting; try again later"}
+    assert refused.json() == {"error": "0 requests wait for this model already, no more may (KRON_QUEUE)"}
     assert refused.headers["Retry-After"] == "1"
     assert strict.client.post("/api/predict", json=body).is_success
 

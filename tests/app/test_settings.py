@@ -30,7 +30,7 @@ def test_settings_cannot_be_changed() -> None:
         ({}, {"max_body_bytes": "12"}, "--max-body-bytes: got '12', expected greater than or equal to 1024"),
         ({"KRON_THREADS": "0"}, {}, "KRON_THREADS: got '0', expected greater than or equal to 1"),
         ({"KRON_COMPARE_SECONDS": "nan"}, {}, "KRON_COMPARE_SECONDS: got 'nan', expected"),
-        ({"KRON_QUEUE_SECONDS": "inf"}, {}, "KRON_QUEUE_SECONDS: got 'inf', expected"),
+        ({"KRON_PREDICT_SECONDS": "inf"}, {}, "KRON_PREDICT_SECONDS: got 'inf', expected"),
         ({"KRON_TWIN": "a/b"}, {}, "KRON_TWIN: got 'a/b', expected"),
         ({"KRON_LOG_LEVEL": "loud"}, {}, "KRON_LOG_LEVEL: got 'loud', expected 'debug', 'info', 'warning' or 'error'"),
         ({"KRON_HOST": "x" * 300}, {}, "KRON_HOST: got 'xxx"),

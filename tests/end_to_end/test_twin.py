@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 
 from kronmodel.data import load
@@ -42,6 +43,13 @@ def test_the_served_accuracy_is_the_trained_one(server: Serving, trained_twin: T
         # A sample on the border between two classes may fall either way by rounding.
         assert right[f"mnist-{role}"] / len(data.x_test) == pytest.approx(reported, abs=3 / len(data.x_test))
     assert 0.9 < agreed / len(data.x_test) <= 1
+
+
+def test_the_exported_graph_folds_the_features_once_for_each_factor(trained_twin: Twin) -> None:
+    """One reshape on the way in, one out of the last layer, and one between the branches of each layer."""
+    model = onnx.load(trained_twin.repository / "mnist-kronecker" / "1" / "model.onnx")
+    layers = sum(node.op_type == "MatMul" for node in model.graph.node) // 2
+    assert sum(node.op_type == "Reshape" for node in model.graph.node) <= 2 + layers
 
 
 def test_samples_are_test_digits_of_every_class(server: Serving) -> None:

@@ -1,7 +1,7 @@
 """The algebra against the dense matrix that it stands for, built by ``torch.kron``."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -17,7 +17,8 @@ from kronmodel.shapes import axes
 # Two to four factors, in and out, no two sizes of a pair the same: a swapped factor shows.
 PAIRS = [((3, 7), (2, 5)), ((5, 2), (3, 8)), ((2, 5, 3), (4, 3, 6)), ((4, 2, 3, 5), (3, 5, 2, 4))]
 RANKS = (1, 2, 3)
-LEADS = ((), (4,), (0,), (2, 6))
+# Above 16 samples two factors go by columns.
+LEADS = ((), (4,), (0,), (2, 6), (17,), (4, 5))
 Sizes = tuple[int, ...]
 
 
@@ -40,7 +41,12 @@ def dense_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = Non
 
 
 def dense_dual(
-    x: Tensor, factors: Sequence[Tensor], inner: Sequence[Tensor], bias: Tensor | None, order: Any
+    x: Tensor,
+    factors: Sequence[Tensor],
+    inner: Sequence[Tensor],
+    bias: Tensor | None,
+    order: Any,
+    activation: Callable[[Tensor], Tensor] = torch.tanh,
 ) -> Tensor:
     """Each factor as a dense matrix on its own, I ⊗ F ⊗ I, one after the other."""
     steps = axes(order, len(factors))
@@ -53,7 +59,7 @@ def dense_dual(
             z = F.linear(z, torch.kron(torch.kron(before, factors[axis][branch]), after))
             sizes[axis] = factors[axis].shape[1]
             if step < len(factors) - 1:
-                z = torch.tanh(z + inner[step][branch].flatten() if inner else z)
+                z = activation(z + inner[step][branch].flatten() if inner else z)
         total = total + z
     return total if bias is None else total + bias
 

@@ -54,17 +54,18 @@ def shapes(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.mark.parametrize("batch", [5, 19])
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_and_gradients_in_float64(kind: str, shapes: Any) -> None:
+def test_values_and_gradients_in_float64(kind: str, shapes: Any, batch: int) -> None:
     layer = make(kind, shapes)
-    x = torch.randn(5, layer.in_features, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(batch, layer.in_features, dtype=torch.float64, requires_grad=True)
     assert_same_values_and_gradients(layer(x), dense(layer, x), [x, *layer.parameters()])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_vmap_over_inputs_and_gradients_by_torch_func(kind: str, shapes: Any) -> None:
     layer = make(kind, shapes)
-    x = torch.randn(5, layer.in_features, dtype=torch.float64)
+    x = torch.randn(18, layer.in_features, dtype=torch.float64)
     torch.testing.assert_close(vmap(layer)(x), dense(layer, x))
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def test_vmap_over_an_ensemble_of_layers(kind: str, shapes: Any) -> None:
         name: torch.stack([dict(layer.named_parameters())[name] for layer in layers])
         for name, _ in layers[0].named_parameters()
     }
-    x = torch.randn(4, layers[0].in_features, dtype=torch.float64)
+    x = torch.randn(16, layers[0].in_features, dtype=torch.float64)
     got = vmap(lambda parameters: functional_call(layers[0], parameters, x))(stacked)
     torch.testing.assert_close(got, torch.stack([dense(layer, x) for layer in layers]))
 
@@ -111,11 +112,11 @@ def test_torch_compile_computes_the_same_without_graph_breaks(kind: str, shapes:
     layer = make(kind, shapes)
     # Inductor needs a C++ compiler; the graph is the same without it.
     compiled = torch.compile(layer, fullgraph=True, backend="inductor" if shutil.which("g++") else "aot_eager")
-    x = torch.randn(5, layer.in_features, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(17, layer.in_features, dtype=torch.float64, requires_grad=True)
     assert_same_values_and_gradients(compiled(x), dense(layer, x), [x, *layer.parameters()])
 
 
-@pytest.mark.parametrize("lead", [(), (0,), (2, 3), (2, 0, 3)])
+@pytest.mark.parametrize("lead", [(), (0,), (2, 3), (2, 0, 3), (3, 7)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_leading_dimensions_and_empty_batches(kind: str, shapes: Any, lead: tuple[int, ...]) -> None:
     layer = make(kind, shapes)

@@ -1,0 +1,125 @@
+"""One running job: what those see who do the work, and those who watch."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+
+from app.archive import Kind
+from app.reports import JobSummary, Progress
+
+KEEP_ALIVE_SECONDS = 15
+
+Event = tuple[str, bytes]  # name and JSON
+ENDS = frozenset({"report", "error"})
+
+
+class Result(Protocol):
+    """What a job ends with."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        ...
+
+    @property
+    def headline(self) -> str:
+        """Its first sentence."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """As what JSON is made of."""
+        ...
+
+
+class Job:
+    """One running job, as those see it who do the work and those who watch."""
+
+    def __init__(self, kind: Kind, title: str, request: Mapping[str, Any]) -> None:
+        self.id = uuid.uuid4().hex
+        self.kind = kind
+        self.created = datetime.now(UTC).isoformat(timespec="seconds")
+        self.cancelled = False  # by a client, not by the end of the service
+        self.task: asyncio.Task[Result]
+        self._title = title
+        self._request = dict(request)
+        self._progress: Progress | None = None
+        self._lasting: list[Event] = []
+        self._last: Event | None = None
+        self._followers: set[asyncio.Queue[Event]] = set()
+
+    @property
+    def summary(self) -> JobSummary:
+        """What lists say of it."""
+        return JobSummary(
+            id=self.id,
+            kind=self.kind,
+            status="running",
+            created=self.created,
+            title=self._title,
+            request=self._request,
+            progress=self._progress,
+        )
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Tell how far it is."""
+        self._progress = Progress(stage=stage, done=done, total=total)
+        self._send(progress_event(self._progress))
+
+    def publish(self, name: str, data: object) -> None:
+        """Tell something that those who come later have to know too."""
+        self._lasting.append((name, orjson.dumps(data)))
+        self._send(self._lasting[-1])
+
+    def end(self, last: Event) -> None:
+        """Tell how it ended, and nothing more."""
+        self._last = last
+        self._send(last)
+
+    async def follow(self) -> AsyncIterator[Event | None]:
+        """All that lasts, the last progress, then what happens until the end; None where nothing did for a while."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._followers.add(queue)
+        try:
+            yield started(self.summary)
+            for event in list(self._lasting):
+                yield event
+            if self._last is not None:
+                yield self._last
+                return
+            if self._progress is not None and queue.empty():
+                yield progress_event(self._progress)
+            while True:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        event = await queue.get()
+                except TimeoutError:
+                    yield None
+                    continue
+                yield event
+                if event[0] in ENDS:
+                    return
+        finally:
+            self._followers.discard(queue)
+
+    def _send(self, event: Event) -> None:
+        for queue in self._followers:
+            queue.put_nowait(event)
+
+
+def started(job: JobSummary) -> Event:
+    """The first event."""
+    return "started", job.model_dump_json().encode()
+
+
+def progress_event(progress: Progress) -> Event:
+    """How far it is."""
+    return "progress", progress.model_dump_json().encode()
+
+
+def error_event(message: str) -> Event:
+    """The last event of a job that failed."""
+    return "error", orjson.dumps({"error": message})

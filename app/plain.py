@@ -1,0 +1,75 @@
+"""Routes below FastAPI's dependency layer, for requests of which there are many; documented like all others."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.headers import RawHeaders
+
+
+class Answer(NamedTuple):
+    """What a plain endpoint answers with status 200."""
+
+    body: bytes
+    media_type: bytes = b"application/json"
+    headers: RawHeaders = []  # noqa: RUF012 - never changed
+
+
+# From `scope["app"].state.service` an endpoint has all it needs; errors are raised as everywhere.
+Endpoint: TypeAlias = Callable[[Scope, bytes], Awaitable[Answer]]
+
+
+class PlainRoutes:
+    """Endpoints by method and path, or by a pattern of paths."""
+
+    def __init__(self) -> None:
+        self._paths: dict[tuple[str, str], Endpoint] = {}
+        self._patterns: list[tuple[str, re.Pattern[str], Endpoint]] = []
+
+    def add(self, method: str, path: str | re.Pattern[str], endpoint: Endpoint) -> None:
+        """Have `endpoint` answer."""
+        if isinstance(path, str):
+            self._paths[method, path] = endpoint
+        else:
+            self._patterns.append((method, path, endpoint))
+
+    def find(self, method: str, path: str) -> Endpoint | None:
+        """What answers, if anything does."""
+        found = self._paths.get((method, path))
+        if found is None:
+            for its_method, pattern, endpoint in self._patterns:
+                if method == its_method and pattern.fullmatch(path):
+                    return endpoint
+        return found
+
+
+plain = PlainRoutes()  # those of the application, which are the same for every service
+
+
+def documented(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint as FastAPI and Starlette know them."""
+
+    async def answer(request: Request) -> Response:
+        body, media_type, headers = await endpoint(request.scope, await request.body())
+        response = Response(body, media_type=media_type.decode())
+        response.raw_headers.extend(headers)
+        return response
+
+    answer.__doc__ = endpoint.__doc__
+    answer.__name__ = endpoint.__name__
+    return answer
+
+
+def plain_route(router: APIRouter, method: str, path: str, **documentation: Any) -> Callable[[Endpoint], Endpoint]:
+    """Register an endpoint that gets scope and body with `Front`, and with FastAPI for the documentation."""
+
+    def register(endpoint: Endpoint) -> Endpoint:
+        router.add_api_route(path, documented(endpoint), methods=[method], **documentation)
+        plain.add(method, router.prefix + path, endpoint)
+        return endpoint
+
+    return register

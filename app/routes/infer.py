@@ -1,0 +1,126 @@
+"""Inference by the Open Inference Protocol, below FastAPI's layers, for speed."""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+from starlette.types import Scope
+
+from app.errors import BadRequest, KronError, NotFound
+from app.model import Model
+from app.oip import encoding
+from app.oip.request import read_request
+from app.oip.response import write_response
+from app.plain import Answer, documented, plain
+from app.routes.infer_document import document
+from app.service import Service
+
+PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
+MAX_LENGTH_DIGITS = 12
+
+_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_LENGTH = b"inference-header-content-length"
+_clock = time.perf_counter_ns
+
+
+async def infer(scope: Scope, body: bytes) -> Answer:
+    """Body, media type and further headers of the answer to a request for one of `PATHS`.
+
+    Raises:
+        KronError: whatever is wrong; the application's handlers answer it.
+    """
+    service: Service = scope["app"].state.service
+    target = _PATH.fullmatch(scope["path"])
+    if target is None:
+        raise NotFound(f"no such path: {scope['path'][:200]}")
+    model = service.repository.get(*target.groups())
+    start = _clock()
+    try:
+        return await _answer(model, service, dict(scope["headers"]), body)
+    except (KronError, asyncio.CancelledError) as error:
+        model.statistics.failed(_clock() - start)
+        service.metrics.not_predicted(model, type(error).__name__)
+        raise
+
+
+async def _answer(model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes) -> Answer:
+    compression = request_headers.get(b"content-encoding")
+    if compression is not None:
+        body = await decoded(body, compression, service.settings.max_body_bytes)
+    start = _clock()
+    request = read_request(body, _header_length(request_headers.get(_LENGTH)), model.signature)
+    read = _clock()
+    inference = await service.scheduler.infer(
+        model.engine, request.feeds, [wanted.name for wanted in request.outputs], timeout=request.timeout_s
+    )
+    ran = _clock()
+    if service.shadow is not None:
+        service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
+    answer, header_length = write_response(
+        request,
+        inference.outputs,
+        name=model.name,
+        version=model.version,
+        labels=model.labels,
+        batched=model.signature.batchable,
+    )
+    model.statistics.succeeded(
+        rows=request.rows,
+        batch_size=inference.batch_size,
+        queue_ns=inference.queue_ns,
+        compute_ns=inference.compute_ns,
+        input_ns=read - start,
+        output_ns=_clock() - ran,
+    )
+    service.metrics.predicted(model, rows=request.rows, request_ns=_clock() - read, run=inference)
+    headers: list[tuple[bytes, bytes]] = [] if header_length is None else [(_LENGTH, b"%d" % header_length)]
+    accepted = request_headers.get(b"accept-encoding")
+    if accepted is not None and len(answer) >= encoding.MIN_BYTES:
+        chosen = encoding.accepted(accepted.decode("latin-1"))
+        if chosen != encoding.IDENTITY:
+            answer = await asyncio.to_thread(encoding.encode, answer, chosen)
+            headers += ((b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding"))
+    return Answer(answer, b"application/json" if header_length is None else b"application/octet-stream", headers)
+
+
+async def decoded(body: bytes, content_encoding: bytes, max_bytes: int) -> bytes:
+    """The body as it was before it was compressed; other threads do the work.
+
+    Raises:
+        UnsupportedEncoding, BadRequest, TooLarge: as `encoding.decode`.
+    """
+    name = content_encoding.decode("latin-1").strip().lower()
+    if name in {"", encoding.IDENTITY}:
+        return body
+    return await asyncio.to_thread(encoding.decode, body, name, max_bytes=max_bytes)
+
+
+def _header_length(value: bytes | None) -> int | None:
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+        got = value[:40].decode("latin-1")
+        raise BadRequest(f"Inference-Header-Content-Length: got {got!r}, expected a number of bytes")
+    return int(value)
+
+
+plain.add("POST", _PATH, infer)
+
+
+def add_infer(app: FastAPI) -> None:
+    """Put the paths before all others, and into the OpenAPI document."""
+    for path in reversed(PATHS):
+        app.router.routes.insert(0, Route(path, endpoint=documented(infer), methods=["POST"]))
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        for path in PATHS:
+            schema["paths"].setdefault(path, document(path))
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI's documentation gives

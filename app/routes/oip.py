@@ -1,0 +1,160 @@
+"""The Open Inference Protocol v2, all but inference: metadata, readiness, repository, statistics."""
+
+from importlib.metadata import version as package_version
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.errors import BadRequest, NotReady, NotSupported
+from app.json_object import parse_object
+from app.oip.metadata import model_config, model_metadata, server_metadata
+from app.responses import Json
+from app.routes.infer import decoded
+from app.routes.state import ERRORS, ServiceDep
+from app.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
+
+router = APIRouter(prefix="/v2", tags=["inference"], responses=ERRORS)
+repository_router = APIRouter(prefix="/v2/repository", tags=["repository"], responses=ERRORS)
+
+_OVERRIDES = ("config", "file:")
+
+
+@router.get("", response_model=ServerMetadata, summary="The server and its extensions")
+async def server() -> Response:
+    """Name, version and the extensions of the protocol that it has."""
+    return Json(server_metadata(package_version("kronmodel")))
+
+
+@router.get("/models/stats", response_model=ModelStatistics, summary="Statistics of all models")
+async def all_statistics(service: ServiceDep) -> Response:
+    """Cumulative counts and nanoseconds of every version in service."""
+    return Json(
+        {"model_stats": [model.statistics.dump(model.name, model.version) for model in service.repository.served]}
+    )
+
+
+@router.get("/models/{name}", response_model=ModelMetadata, summary="A model's inputs and outputs")
+@router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, summary="A version's inputs and outputs")
+async def metadata(service: ServiceDep, name: str, version: str | None = None) -> Response:
+    """Versions in service, inputs and outputs; -1 is a dimension of any size."""
+    model = service.repository.get(name, version)
+    return Json(model_metadata(name, service.repository.versions(name), model.signature))
+
+
+@router.get("/models/{name}/ready", response_model=ModelReady, summary="Is the model ready?")
+@router.get("/models/{name}/versions/{version}/ready", response_model=ModelReady, summary="Is the version ready?")
+async def ready(service: ServiceDep, name: str, version: str | None = None) -> Response:
+    """200 where it is loaded, 400 where it is not, 404 where there is none."""
+    try:
+        service.repository.get(name, version)
+    except NotReady as error:
+        raise BadRequest(str(error)) from None
+    return Json({"name": name, "ready": True})
+
+
+@router.get("/models/{name}/config", response_model=ModelConfig, summary="A model's configuration")
+@router.get("/models/{name}/versions/{version}/config", response_model=ModelConfig, summary="A version's configuration")
+async def config(service: ServiceDep, name: str, version: str | None = None) -> Response:
+    """As Triton would have it; `dims` are without the batch axis where `max_batch_size` is above 0."""
+    model = service.repository.get(name, version)
+    return Json(model_config(name, service.repository.versions(name), model.signature))
+
+
+@router.get("/models/{name}/stats", response_model=ModelStatistics, summary="Statistics of a model")
+@router.get(
+    "/models/{name}/versions/{version}/stats", response_model=ModelStatistics, summary="Statistics of a version"
+)
+async def statistics(service: ServiceDep, name: str, version: str | None = None) -> Response:
+    """Cumulative counts and nanoseconds since each version was loaded."""
+    repository = service.repository
+    versions = repository.versions(name) if version is None else [version]
+    models = [repository.get(name, each) for each in versions] or [repository.get(name)]
+    return Json({"model_stats": [model.statistics.dump(name, model.version) for model in models]})
+
+
+@repository_router.post(
+    "/index",
+    response_model=list[RepositoryEntry],
+    summary="What is in the repository",
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": {"ready": True}}}}
+    },
+)
+async def index(service: ServiceDep, request: Request) -> Response:
+    """Every version and its state; with `{"ready": true}` only those in service."""
+    body = await _object(request, service.settings.max_body_bytes)
+    only_ready = body.get("ready", False)
+    if type(only_ready) is not bool:
+        raise BadRequest(f"ready: got {only_ready!r:.40}, expected true or false")
+    return Json(await service.repository.index(ready=only_ready))
+
+
+@repository_router.post("/models/{name}/load", summary="Load or reload a model", response_class=Response)
+async def load(service: ServiceDep, request: Request, name: str) -> Response:
+    """Load it from the folder beside what is served of it, verify it, warm it up, and swap it in."""
+    for key in await _parameters(request, service.settings.max_body_bytes):
+        if key.startswith(_OVERRIDES):
+            raise NotSupported(f"load: parameter {key[:100]!r}: models are loaded as they lie in the repository")
+        raise BadRequest(f"load: got the unknown parameter {key[:100]!r}, expected none")
+    await service.repository.load_model(name)
+    return Response()
+
+
+@repository_router.post("/models/{name}/unload", summary="Unload a model", response_class=Response)
+async def unload(service: ServiceDep, request: Request, name: str) -> Response:
+    """Take it out of service, let its running requests end, and give its memory back."""
+    for key, value in (await _parameters(request, service.settings.max_body_bytes)).items():
+        # Nothing depends on anything here, so that it makes no difference.
+        if key != "unload_dependents" or type(value) is not bool:
+            raise BadRequest(
+                f"unload: parameter {key[:100]!r}: got {value!r:.40}, expected a boolean unload_dependents"
+            )
+    await service.repository.unload_model(name)
+    return Response()
+
+
+async def _parameters(request: Request, max_bytes: int) -> dict[str, Any]:
+    parameters = (await _object(request, max_bytes)).get("parameters") or {}
+    if type(parameters) is not dict:
+        raise BadRequest(f"parameters: got {parameters!r:.40}, expected an object")
+    return parameters
+
+
+async def _object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The request's body, a JSON object; an empty one where there is none."""
+    encoding = request.headers.get("content-encoding", "").encode("latin-1")
+    body = await decoded(await request.body(), encoding, max_bytes)
+    return parse_object(body) if body.strip() else {}
+
+
+_UNSUPPORTED = {
+    "shared memory": (
+        "/systemsharedmemory/status",
+        "/systemsharedmemory/unregister",
+        "/systemsharedmemory/region/{region}/{action}",
+        "/cudasharedmemory/status",
+        "/cudasharedmemory/unregister",
+        "/cudasharedmemory/region/{region}/{action}",
+    ),
+    "trace settings": ("/trace/setting", "/models/{name}/trace/setting"),
+    "log settings": ("/logging",),
+    "generate": (
+        "/models/{name}/generate",
+        "/models/{name}/generate_stream",
+        "/models/{name}/versions/{version}/generate",
+        "/models/{name}/versions/{version}/generate_stream",
+    ),
+}
+
+
+def _refuse(what: str) -> Any:
+    async def refuse() -> Response:
+        raise NotSupported(f"{what}: not supported by this server")
+
+    return refuse
+
+
+for _what, _paths in _UNSUPPORTED.items():
+    for _path in _paths:
+        router.add_api_route(_path, _refuse(_what), methods=["GET", "POST"], include_in_schema=False)

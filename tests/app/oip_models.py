@@ -1,0 +1,116 @@
+"""A repository of models of every datatype and shape that users have."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.app.graphs import CARD, Array, classifier, publish, weights
+
+LAYERS = weights([6, 3], seed=1)
+OLD_LAYERS = weights([6, 3], seed=9)
+TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+Spec = tuple[str, int, list[int | str | None]]
+
+
+def graph(
+    nodes: list[onnx.NodeProto], inputs: list[Spec], outputs: list[Spec], constants: dict[str, Array] | None = None
+) -> onnx.ModelProto:
+    """A model of these nodes."""
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(*spec) for spec in inputs],
+        [helper.make_tensor_value_info(*spec) for spec in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def echo(datatype: int, shape: list[int | str | None]) -> onnx.ModelProto:
+    """What comes in goes out."""
+    return graph([helper.make_node("Identity", ["x"], ["y"])], [("x", datatype, shape)], [("y", datatype, shape)])
+
+
+def two() -> onnx.ModelProto:
+    """`sum` and `product` of a float and an integer tensor."""
+    nodes = [
+        helper.make_node("Cast", ["b"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["a", "c"], ["sum"]),
+        helper.make_node("Mul", ["a", "c"], ["product"]),
+    ]
+    shape: list[int | str | None] = ["batch", 3]
+    return graph(
+        nodes,
+        [("a", TensorProto.FLOAT, shape), ("b", TensorProto.INT64, shape)],
+        [("sum", TensorProto.FLOAT, shape), ("product", TensorProto.FLOAT, shape)],
+    )
+
+
+def outer() -> onnx.ModelProto:
+    """x (n, 4) times the transpose of y (m, 4): both have a first axis of any size, but not of the same."""
+    nodes = [helper.make_node("Transpose", ["y"], ["t"], perm=[1, 0]), helper.make_node("MatMul", ["x", "t"], ["out"])]
+    inputs: list[Spec] = [("x", TensorProto.FLOAT, ["n", 4]), ("y", TensorProto.FLOAT, ["m", 4])]
+    return graph(nodes, inputs, [("out", TensorProto.FLOAT, ["n", "m"])])
+
+
+def centred() -> onnx.ModelProto:
+    """Less the mean of the batch: its rows depend on each other, whatever its shapes say."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    specs: list[Spec] = [(name, TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")]
+    return graph(nodes, [specs[0]], [specs[1]], {"axes": np.array([0])})
+
+
+def lookup() -> onnx.ModelProto:
+    """Rows of a table of five."""
+    return graph(
+        [helper.make_node("Gather", ["table", "ids"], ["rows"])],
+        [("ids", TensorProto.INT64, ["batch"])],
+        [("rows", TensorProto.FLOAT, ["batch", 2])],
+        {"table": np.arange(10, dtype=np.float32).reshape(5, 2)},
+    )
+
+
+def reciprocal() -> onnx.ModelProto:
+    """1 / x: infinite at 0."""
+    specs: list[Spec] = [(name, TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")]
+    return graph([helper.make_node("Reciprocal", ["x"], ["y"])], [specs[0]], [specs[1]])
+
+
+def publish_all(folder: Path) -> None:
+    """Write them all."""
+    for name, datatype in TYPES.items():
+        publish(folder, f"echo-{name}", echo(datatype, ["batch", 3]))
+    card = CARD | {"name": "digits"}
+    publish(folder, "digits", classifier(OLD_LAYERS, card=card), version=9)
+    publish(folder, "digits", classifier(LAYERS, card=card), version=10)
+    publish(folder, "plain", classifier(LAYERS, outputs=("logits",)))
+    publish(folder, "fixed", classifier(LAYERS, batch=4))
+    publish(folder, "two", two())
+    publish(folder, "outer", outer())
+    publish(folder, "centred", centred())
+    publish(folder, "lookup", lookup())
+    publish(folder, "reciprocal", reciprocal())
+    publish(folder, "vector", echo(TensorProto.FLOAT, [5]))
+    publish(folder, "scalar", echo(TensorProto.INT32, []))
+    publish(folder, "ragged", echo(TensorProto.FLOAT, ["batch", "width"]))
+    publish(folder, "ragged2", echo(TensorProto.FLOAT, ["batch", "height", "width"]))
+    publish(folder, "word", echo(TensorProto.STRING, [1]))

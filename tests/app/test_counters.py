@@ -1,0 +1,50 @@
+"""Counters of several real processes, added up, dead ones included."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from app.counters import BLOCK, BLOCKS, Counters
+from tests.app.conftest import environment
+
+CHILD = """
+import sys
+from pathlib import Path
+from app.counters import Counters
+counters = Counters(Path(sys.argv[1]))
+for _ in range(1000):
+    counters.block(("model", "a", "1"))[3] += 2
+counters.block(("model", sys.argv[2], "1"))[0] += 5
+"""
+
+
+def test_several_processes_add_up_and_what_the_dead_ones_counted_stays(tmp_path: Path) -> None:
+    own = Counters(tmp_path)
+    own.block(("model", "a", "1"))[3] += 1
+    for name in ("b", "c"):
+        subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), name], check=True, env=environment(), timeout=60)
+    totals = own.totals()
+    assert totals["model", "a", "1"][3] == 4001
+    assert totals["model", "b", "1"] == totals["model", "c", "1"] == [5.0] + [0.0] * (BLOCK - 1)
+
+
+def test_alone_it_needs_no_folder_and_keeps_its_keys_apart() -> None:
+    counters = Counters()
+    first, second = counters.block(("a",)), counters.block(("b", "c"))
+    first[BLOCK - 1] += 1.5
+    second[0] -= 2
+    assert counters.block(("a",)) is first
+    totals = counters.totals()
+    assert totals["a",][-2:] == [0, 1.5]
+    assert totals["b", "c"][:2] == [-2, 0]
+
+
+def test_too_many_keys_are_counted_nowhere() -> None:
+    counters = Counters()
+    for number in range(BLOCKS + 5):
+        counters.block((f"key {number}",))[0] += 1
+    assert len(counters.totals()) == BLOCKS
+    counters = Counters()
+    for number in range(10):
+        counters.block(("x" * 100_000, str(number)))[0] += 1
+    assert len(counters.totals()) == 2

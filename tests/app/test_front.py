@@ -1,0 +1,193 @@
+"""What holds for every request, at a real server: keys, ids, limits, headers, and clients that hang up."""
+
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.keys import Role, make_key
+from tests.app.conftest import Serving, serving, wait_until
+from tests.app.graphs import classifier, heavy, publish, weights
+
+ROW = {"inputs": [[0.5] * 6], "models": ["plain"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("front")
+    publish(folder, "plain", classifier(weights([6, 3])))
+    publish(folder, "heavy", heavy(width=512, products=150))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, tuple[str, str]]:
+    return {role.name: make_key(role.name, role) for role in Role}
+
+
+@pytest.fixture(scope="module")
+def locked(
+    folder: Path, keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Serving]:
+    """With keys, for one page elsewhere, one request of a client at a time, one thread, JSON logs."""
+    file = tmp_path_factory.mktemp("keys") / "keys"
+    file.write_text("\n".join(line for _, line in keys.values()))
+    options: dict[str, Any] = {
+        "cors_origins": "https://page.example, http://other.example:81",
+        "client_requests": 1,
+        "instances": 1,
+    }
+    with serving(folder, keys=file, log_format="json", access_log=True, **options) as running:
+        yield running
+
+
+def test_each_role_may_do_what_it_may(locked: Serving, keys: dict[str, tuple[str, str]]) -> None:
+    requests: dict[str, Callable[[dict[str, str]], httpx.Response]] = {
+        "read": lambda headers: locked.client.get("/api/models", headers=headers),
+        "predict": lambda headers: locked.client.post("/api/predict", json=ROW, headers=headers),
+        "admin": lambda headers: locked.client.post("/api/compare", json={"models": ["nobody", "x"]}, headers=headers),
+    }
+    expected = {"read": 200, "predict": 200, "admin": 404}
+    for held in Role:
+        for needed, request in requests.items():
+            for headers in ({"Authorization": f"Bearer {keys[held.name][0]}"}, {"X-API-Key": keys[held.name][0]}):
+                answer = request(headers)
+                if held >= Role[needed]:
+                    assert answer.status_code == expected[needed], (held, needed)
+                else:
+                    assert answer.status_code == 403
+                    assert answer.json() == {"error": f"got a key for {held.name}, expected one for {needed}"}
+
+
+def test_without_a_key_only_what_holds_no_data(locked: Serving) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json", "/docs"):
+        assert locked.client.get(path).status_code == 200, path
+    for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer x"}):
+        for answer in (
+            locked.client.get("/api/models", headers=headers),
+            locked.client.get("/no/such/path", headers=headers),
+            locked.client.post("/api/predict", json=ROW, headers=headers),
+        ):
+            assert answer.status_code == 401
+            assert answer.json()["error"].startswith("an API key is needed")
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_page_elsewhere_may_ask_only_if_it_was_named(locked: Serving, client: httpx.Client) -> None:
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    for origin in ("https://page.example", "http://other.example:81"):
+        answer = locked.client.options("/api/predict", headers=preflight | {"Origin": origin})
+        assert answer.headers["access-control-allow-origin"] == origin
+    answer = locked.client.options("/api/predict", headers=preflight | {"Origin": "https://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+    answer = client.get("/api/models", headers={"Origin": "https://page.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_client_that_has_too_many_running_is_told_to_come_back(
+    locked: Serving, keys: dict[str, tuple[str, str]]
+) -> None:
+    own, other = {"X-API-Key": keys["admin"][0]}, {"X-API-Key": keys["predict"][0]}
+    body = {"inputs": [[0.0] * 512] * 500, "models": ["heavy"]}
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{locked.address}/api/predict", json=body, headers=own, timeout=60))
+    )
+    thread.start()
+    refused = wait_until(
+        lambda: (answer := locked.client.get("/api/models", headers=own)).status_code == 429 and answer
+    )
+    assert refused.json() == {"error": "got a request while 1 of this client run, the most that may"}
+    assert refused.headers["retry-after"] == "1"
+    assert locked.client.get("/api/models", headers=other).status_code == 200
+    thread.join()
+    assert answers[0].status_code == 200
+    assert locked.client.get("/api/models", headers=own).status_code == 200
+
+
+def test_a_request_id_is_kept_if_it_is_plain_and_made_up_if_not(client: httpx.Client) -> None:
+    for path in ("/v2/health/live", "/no/such/path", "/api/models"):
+        assert client.get(path, headers={"X-Request-ID": "a-1_2:3"}).headers["x-request-id"] == "a-1_2:3"
+    assert client.post("/api/predict", json=ROW, headers={"X-Request-ID": "p"}).headers["x-request-id"] == "p"
+    made = [
+        client.get("/api/models", headers={"X-Request-ID": given}).headers["x-request-id"]
+        for given in ("", "a b", "x" * 129)
+    ]
+    made.append(client.post("/api/predict", content=b"{").headers["x-request-id"])
+    assert len(set(made)) == 4
+    assert all(re.fullmatch(r"[0-9a-f]{12}-\d+", one) for one in made)
+
+
+def test_answers_with_data_have_their_headers(client: httpx.Client) -> None:
+    for answer in (client.post("/api/predict", json=ROW), client.post("/api/predict", content=b"{")):
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+def test_who_hangs_up_while_waiting_costs_no_run(folder: Path) -> None:
+    with serving(folder, instances=1) as server:
+        port = httpx.URL(server.address).port or 0
+
+        def value(series: str) -> float:
+            lines = server.client.get("/metrics").text.splitlines()
+            return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series + " "))
+
+        def send(body: object) -> http.client.HTTPConnection:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("POST", "/api/predict", json.dumps(body))
+            return connection
+
+        running = send({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]})
+        time.sleep(0.3)
+        waiting = [send({"inputs": [[0.0] * 512] * 20, "models": ["heavy"]}) for _ in range(3)]
+        time.sleep(0.2)
+        for connection in waiting:
+            assert connection.sock is not None
+            connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        assert running.getresponse().status == 200
+        running.close()
+        labels = 'model="heavy",version="1"'
+        canceled = f'nv_inference_request_failure{{{labels},reason="CANCELED"}}'
+        wait_until(lambda: value(canceled) == 3)
+        assert value(f"nv_inference_exec_count{{{labels}}}") == 1
+        assert value(f"nv_inference_request_success{{{labels}}}") == 1
+
+
+def test_a_prediction_that_takes_too_long_is_504(folder: Path) -> None:
+    with serving(folder, predict_seconds=0.05) as server:
+        body = {"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}
+        answer = server.client.post("/api/predict", json=body)
+        assert answer.status_code == 504
+        assert answer.json()["error"].startswith("no answer within ")
+        assert server.client.post("/api/predict", json=ROW).status_code == 200
+
+
+def test_the_log_is_json_and_has_the_ids_of_requests(folder: Path) -> None:
+    with serving(folder, log_format="json", access_log=True, drain_seconds=0, expected_code=0) as server:
+        server.client.post("/api/predict", json=ROW, headers={"X-Request-ID": "mine"})
+        server.client.get("/nothing?key=secret", headers={"X-Request-ID": "yours"})
+        process = server.process
+        server.client.close()
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+        lines = [json.loads(line) for line in errors.splitlines()]
+    by_id = {line.get("request_id"): line for line in lines}
+    assert by_id["mine"]["message"] == "POST /api/predict"
+    assert by_id["mine"]["status"] == 200
+    assert by_id["mine"]["seconds"] > 0
+    assert by_id["yours"]["status"] == 404
+    assert "secret" not in errors
+    assert set(by_id["mine"]) == {"time", "level", "logger", "message", "request_id", "status", "seconds"}

@@ -1,0 +1,92 @@
+"""API keys: the file, who may do what, and the command that makes one."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from app.errors import StartupError
+from app.keys import Key, Role, find_key, make_key, needed_role, read_keys
+
+DIGEST = hashlib.sha256(b"secret").hexdigest()
+
+
+def test_keys_are_found_by_what_they_hash_to(tmp_path: Path) -> None:
+    key, line = make_key("ci", Role.predict)
+    file = tmp_path / "keys"
+    file.write_text(f"# who may do what\n\n  boss admin sha256:{DIGEST}\n{line}\n")
+    keys = read_keys(file)
+    assert keys[0] == Key("boss", Role.admin, bytes.fromhex(DIGEST))
+    assert find_key(keys, key.encode()) == keys[1]
+    assert keys[1].name == "ci"
+    for wrong in (b"", b"Secret", key.encode()[:-1], DIGEST.encode()):
+        assert find_key(keys, wrong) is None
+    assert key not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "got 0 keys in "),
+        (f"a read sha256:{DIGEST}\nb root sha256:{DIGEST}", "line 2: expected `name role sha256:<64 hex digits>`"),
+        ("a read secret", "line 1: expected"),
+        (f"a read sha256:{DIGEST[:-1]}", "line 1: expected"),
+        (f"a read sha256:{DIGEST}\na admin sha256:{DIGEST}", "line 2: a is there twice"),
+        ("x" * 300_000, "is longer than 262144 bytes"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_does_not_repeat_it(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(StartupError, match=r"^--keys \(KRON_KEYS\): ") as caught:
+        read_keys(file)
+    assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="cannot be read: No such file"):
+        read_keys(tmp_path / "none")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(StartupError, match="cannot be read: it is not text"):
+        read_keys(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "role"),
+    [
+        ("GET", "/", None),
+        ("GET", "/metrics", None),
+        ("GET", "/v2/health/ready", None),
+        ("GET", "/static/app.js", None),
+        ("GET", "/api/models", Role.read),
+        ("HEAD", "/v2/models/a", Role.read),
+        ("GET", "/static", Role.read),
+        ("POST", "/v2/repository/index", Role.read),
+        ("POST", "/api/predict", Role.predict),
+        ("POST", "/v2/models/a/versions/2/infer", Role.predict),
+        ("POST", "/v2/repository/models/a/load", Role.admin),
+        ("POST", "/v2/repository/models/infer", Role.admin),
+        ("POST", "/api/compare", Role.admin),
+        ("DELETE", "/api/models", Role.admin),
+        ("POST", "/static/../api/compare", Role.admin),
+    ],
+)
+def test_what_a_request_needs(method: str, path: str, role: Role | None) -> None:
+    assert needed_role(method, path) == role
+
+
+def test_the_command_prints_the_line_and_apart_from_it_the_key(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["key", "grafana", "--role", "read"]) == 0
+    printed = capsys.readouterr()
+    (tmp_path / "keys").write_text(printed.out)
+    key = printed.err.split(": ", 1)[1].split()[0]
+    found = find_key(read_keys(tmp_path / "keys"), key.encode())
+    assert found is not None
+    assert (found.name, found.role) == ("grafana", Role.read)
+    assert main(["key", "two words"]) == 2
+    assert capsys.readouterr().err.startswith("kronserve: got the name 'two words', expected")

@@ -1,0 +1,39 @@
+"""Cumulative statistics: requests that shared a run add up to one run."""
+
+from app.statistics import MAX_BATCH_SIZES, Statistics
+
+
+def test_requests_of_one_run_are_one_execution() -> None:
+    statistics = Statistics()
+    for rows in (1, 2, 4):  # together a run of 7
+        statistics.succeeded(rows=rows, batch_size=7, queue_ns=10 * rows, compute_ns=700, input_ns=5, output_ns=3)
+    statistics.succeeded(rows=3, batch_size=3, queue_ns=0, compute_ns=100)
+    statistics.succeeded(rows=0, batch_size=0, queue_ns=0, compute_ns=9)
+    statistics.failed(40)
+    statistics.failed(2)
+    dump = statistics.dump("m", "3")
+    assert (dump["name"], dump["version"]) == ("m", "3")
+    assert dump["inference_count"] == 10
+    assert dump["execution_count"] == 3
+    stages = dump["inference_stats"]
+    assert stages["fail"] == {"count": 2, "ns": 42}
+    assert stages["queue"] == {"count": 5, "ns": 70}
+    assert stages["compute_infer"] == {"count": 5, "ns": 3 * 700 + 109}  # each of them waited for the whole run
+    assert stages["success"] == {"count": 5, "ns": 70 + 3 * (700 + 8) + 109}
+    batches = {batch["batch_size"]: batch["compute_infer"] for batch in dump["batch_stats"]}
+    assert batches == {0: {"count": 1, "ns": 9}, 3: {"count": 1, "ns": 100}, 7: {"count": 1, "ns": 700}}
+    assert dump["last_inference"] > 1_700_000_000_000
+
+
+def test_a_model_that_never_ran() -> None:
+    dump = Statistics().dump("m", "1")
+    assert (dump["last_inference"], dump["inference_count"], dump["batch_stats"]) == (0, 0, [])
+
+
+def test_batch_sizes_are_bounded() -> None:
+    statistics = Statistics()
+    for size in range(1, MAX_BATCH_SIZES + 10):
+        statistics.succeeded(rows=size, batch_size=size, queue_ns=0, compute_ns=1)
+    dump = statistics.dump("m", "1")
+    assert len(dump["batch_stats"]) == MAX_BATCH_SIZES
+    assert dump["execution_count"] == MAX_BATCH_SIZES + 9

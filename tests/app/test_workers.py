@@ -1,0 +1,184 @@
+"""Several worker processes behind one port, and how the service ends: really started, killed and stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.conftest import Serving, children_of, environment, is_alive, serving, wait_until
+from tests.app.graphs import classifier, heavy, publish, weights
+
+ROW = {"inputs": [[0.5] * 6], "models": ["plain"]}
+SLOW = {"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workers")
+    publish(folder, "plain", classifier(weights([6, 3])))
+    publish(folder, "heavy", heavy(width=512, products=150))
+    return folder
+
+
+def value(server: Serving, series: str) -> float:
+    lines = httpx.get(f"{server.address}/metrics").text.splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series + " "))
+
+
+@contextmanager
+def ended_by(sig: signal.Signals, server: Serving, *, code: int) -> Iterator[None]:
+    """Whatever happens inside happens after the signal; then the process has to end with that code."""
+    server.process.send_signal(sig)
+    yield
+    _, errors = server.process.communicate(timeout=40)
+    assert server.process.returncode == code, errors
+    assert "Traceback" not in errors
+
+
+def test_workers_share_the_port_and_their_metrics_and_one_that_dies_is_replaced(folder: Path) -> None:
+    with serving(folder, workers=2) as server:
+        workers = server.children()
+        assert len(workers) == 2
+        series = 'nv_inference_request_success{model="plain",version="1"}'
+        for _ in range(20):
+            assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success  # a new connection each time
+        for _ in range(6):
+            assert value(server, series) == 20  # whichever worker answers
+        victim = min(workers)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: victim not in server.children() and len(server.children()) == 2)
+
+        def all_ready() -> bool:
+            try:
+                return all(httpx.get(f"{server.address}/v2/health/ready").is_success for _ in range(8))
+            except httpx.TransportError:
+                return False
+
+        wait_until(all_ready)
+        assert value(server, series) == 20
+        assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success
+        assert value(server, series) == 21
+    assert not any(is_alive(worker) for worker in workers)
+
+
+def test_there_is_one_comparison_at_a_time_over_all_workers(folder: Path) -> None:
+    with serving(folder, workers=2) as server:
+        answers: list[int] = []
+        body = {"models": ["plain", "heavy"], "batch_sizes": [1]}
+
+        def compare() -> None:
+            answers.append(httpx.post(f"{server.address}/api/compare", json=body, timeout=60).status_code)
+
+        threads = [threading.Thread(target=compare) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [200, 409, 409, 409, 409]
+        compare()  # the lock is free again, whoever has it next
+        assert answers[-1] == 200
+
+
+def test_workers_that_die_again_and_again_end_it_all(folder: Path) -> None:
+    with serving(folder, workers=2, expected_code=1) as server:
+        killed: set[int] = set()
+
+        def kill_another() -> bool:
+            for worker in server.children() - killed:
+                killed.add(worker)
+                os.kill(worker, signal.SIGKILL)
+            return server.process.poll() is not None
+
+        wait_until(kill_another, seconds=60)
+        _, errors = server.process.communicate(timeout=30)
+        assert errors.splitlines()[-1].startswith("kronserve: worker ")
+        assert "after 5 others in 60 s" in errors.splitlines()[-1]
+
+
+def test_workers_that_cannot_start_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    publish(tmp_path, "bad", b"not a model")
+    command = [sys.executable, "-m", "app", "--port", "0", "--models", str(tmp_path), "--workers", "2"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        f"kronserve: no models to serve in {tmp_path}: bad: version 1: not an"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
+    with serving(folder, workers=2, drain_seconds=0, expected_code=-9) as server:
+        workers = server.children()
+        server.process.kill()
+        wait_until(lambda: not any(is_alive(worker) for worker in workers))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int) -> None:
+    with serving(folder, workers=workers, drain_seconds=1.5, expected_code=0) as server:
+        answers: list[httpx.Response] = []
+
+        def predict() -> None:
+            answers.append(httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60))
+
+        thread = threading.Thread(target=predict)
+        thread.start()
+        time.sleep(0.2)
+        with ended_by(signal.SIGTERM, server, code=0):
+            ready = wait_until(
+                lambda: (got := httpx.get(f"{server.address}/v2/health/ready")).status_code == 503 and got
+            )
+            assert ready.json() == {"ready": False, "error": "the service is shutting down"}
+            assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success  # until nobody sends any more
+            thread.join()
+            assert answers[0].status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{server.address}/v2/health/live")
+
+
+def test_an_accepted_request_is_answered_after_connections_are_refused(folder: Path) -> None:
+    with serving(folder, drain_seconds=0, instances=1, expected_code=0) as server:
+        answers: list[int] = []
+        threads = [
+            threading.Thread(
+                target=lambda: answers.append(
+                    httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60).status_code
+                )
+            )
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        with ended_by(signal.SIGTERM, server, code=0):
+            for thread in threads:
+                thread.join()
+        assert answers == [200] * 4
+
+
+def test_the_wait_for_accepted_requests_is_bounded(folder: Path) -> None:
+    with serving(folder, drain_seconds=0, grace_seconds=0.5, instances=1, expected_code=0) as server:
+        threads = []
+        for _ in range(40):
+
+            def ask() -> None:
+                with suppress(httpx.TransportError):
+                    httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60)
+
+            threads.append(threading.Thread(target=ask))
+            threads[-1].start()
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.communicate(timeout=30)
+        assert server.process.returncode == 0
+        for thread in threads:
+            thread.join()
+    assert not children_of(server.process.pid)
