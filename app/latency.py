@@ -69,6 +69,7 @@ def measure(
     seed: int,
     series: int = SERIES,
     stage: str = "latency",
+    alike: bool = False,
 ) -> list[list[Times]]:
     """Times (series, rounds, runs) by batch size and model.
 
@@ -80,6 +81,7 @@ def measure(
         seed: of the order of the blocks.
         series: at most so many; fewer, but at least `MIN_SERIES`, where opening takes long.
         stage: what progress is called.
+        alike: give every model the same number of runs, not about the same time.
 
     Raises:
         Refused: a model does not take a batch size, fails, or gives outputs that are not finite.
@@ -99,7 +101,9 @@ def measure(
             child.send(progress=f"{stage}: series {index + 1} of {series}, batch size {batch_size}", of=series)
             feeds = [subjects[i].feed(rows.of(subjects[i]), batch_size) for i in range(len(openers))]
             per_run = [_warm_up(subjects[i], feeds[i], batch_size) for i in range(len(openers))]
-            plan = plans.setdefault(batch_size, _plan(per_run, series, seconds_per_cell))
+            plan = plans.setdefault(
+                batch_size, _plan([max(per_run)] * len(per_run) if alike else per_run, series, seconds_per_cell)
+            )
             for times, new in zip(cell, _series(subjects, feeds, plan, rng), strict=True):
                 times.append(new)
         index += 1
@@ -135,7 +139,7 @@ def _warm_up(subject: Timed, feed: Any, batch_size: int) -> float:
     times: list[int] = []
     while len(times) < 2 or (len(times) < WARM_UP_RUNS and sum(times) < WARM_UP_SECONDS * 1e9):
         times += subject.time(feed, 1)
-    return float(np.median(times)) / 1e9
+    return min(times) / 1e9  # what made the others longer is not the model's, and would spoil the plan
 
 
 class Inputs:

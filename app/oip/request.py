@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 
 from app.engine import Tensor
-from app.errors import BadRequest, NotSupported
+from app.errors import BadRequest
 from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
 from app.oip.datatypes import BOOL, BYTES, DTYPES, FP16, Array
+from app.oip.parameters import read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.rows import name_of
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024
-MAX_TIMEOUT_US = 2**53
-
-Parameters = Mapping[str, Any]
-_NO_PARAMETERS: Parameters = {}
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +82,17 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
     end = len(body) if header_length is None else header_length
     view = memoryview(body)
     document = parse_object(body if end == len(body) else body[:end])
-    parameters = _parameters(document, "request")
+    parameters = read_parameters(document, "request")
     blobs = _Blobs(view[end:])
     feeds = _inputs(document, signature, blobs, booleans=mentions_booleans(body, end))
     blobs.check_used()
     return InferRequest(
         feeds,
-        _outputs(document, signature, binary=_flag(parameters, "binary_data_output", "request")),
+        _outputs(document, signature, binary=read_flag(parameters, "binary_data_output", "request")),
         _rows(feeds, signature),
         _id(document),
-        _timeout(parameters),
-        _flag(parameters, "receipt", "request"),
+        read_timeout(parameters),
+        read_flag(parameters, "receipt", "request"),
     )
 
 
@@ -140,8 +136,8 @@ def _inputs(document: dict[str, Any], signature: Signature, blobs: _Blobs, *, bo
                 f"input {name!r}: datatype: got {entry.get('datatype')!r:.40}, expected {tensor.datatype!r}"
             )
         shape = _shape(entry.get("shape"), tensor)
-        parameters = _parameters(entry, f"input {name!r}")
-        _refuse_shared_memory(parameters, f"input {name!r}")
+        parameters = read_parameters(entry, f"input {name!r}")
+        refuse_shared_memory(parameters, f"input {name!r}")
         if "binary_data_size" in parameters:
             if "data" in entry:
                 raise BadRequest(f"input {name!r}: got data and binary_data_size, expected one of them")
@@ -199,15 +195,15 @@ def _output(entry: Any, signature: Signature, *, binary: bool) -> Wanted:
     tensor = signature.outputs.get(name)
     if tensor is None:
         raise BadRequest(f"outputs: got {name[:100]!r}, expected {_names(signature.outputs)}")
-    parameters = _parameters(entry, f"output {name!r}")
-    _refuse_shared_memory(parameters, f"output {name!r}")
+    parameters = read_parameters(entry, f"output {name!r}")
+    refuse_shared_memory(parameters, f"output {name!r}")
     classes = parameters.get("classification", 0)
     if type(classes) is not int or not 0 <= classes < 2**31:
         raise BadRequest(f"output {name!r}: classification: got {classes!r:.40}, expected a number of classes")
     if classes and tensor.datatype in {BYTES, BOOL}:
         raise BadRequest(f"output {name!r}: classification: got {tensor.datatype}, expected an output of numbers")
     if "binary_data" in parameters:
-        binary = _flag(parameters, "binary_data", f"output {name!r}")
+        binary = read_flag(parameters, "binary_data", f"output {name!r}")
     return Wanted(name, tensor.datatype, binary, classes)
 
 
@@ -264,45 +260,6 @@ def _rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     return sizes[0]
 
 
-def _parameters(entry: dict[str, Any], place: str) -> Parameters:
-    parameters = entry.get("parameters")
-    if parameters is None:
-        return _NO_PARAMETERS
-    if type(parameters) is not dict:
-        raise BadRequest(f"{place}: parameters: got {name_of(parameters)}, expected an object")
-    for key, value in parameters.items():
-        if type(value) not in {str, int, float, bool}:
-            raise BadRequest(
-                f"{place}: parameter {key[:100]!r}: got {name_of(value)}, expected a string, number or boolean"
-            )
-    return parameters
-
-
-def _flag(parameters: Parameters, key: str, place: str) -> bool:
-    value = parameters.get(key, False)
-    if type(value) is not bool:
-        raise BadRequest(f"{place}: {key}: got {value!r:.40}, expected true or false")
-    return value
-
-
-def _timeout(parameters: Parameters) -> float | None:
-    """Seconds from the request's microseconds; refuses what else a request's parameters may not ask for."""
-    if not parameters:
-        return None
-    for key in _SEQUENCE:
-        if parameters.get(key):
-            raise NotSupported(f"request: {key}: sequences are not supported")
-    if parameters.get("priority"):
-        raise NotSupported("request: priority: priorities are not supported; all requests have the same")
-    for key in parameters:
-        if key.startswith("triton_"):
-            raise BadRequest(f"request: parameter {key[:100]!r}: names that start with triton_ are reserved")
-    timeout = parameters.get("timeout", 0)
-    if type(timeout) is not int or not 0 <= timeout <= MAX_TIMEOUT_US:
-        raise BadRequest(f"request: timeout: got {timeout!r:.40}, expected a number of microseconds")
-    return timeout / 1e6 if timeout else None
-
-
 def _id(document: dict[str, Any]) -> str | None:
     value = document.get("id")
     if value is not None and (type(value) is not str or len(value) > MAX_ID_LENGTH):
@@ -317,11 +274,6 @@ def _name(entry: Any, place: str) -> str:
     if type(name) is not str:
         raise BadRequest(f"{place}: name: got {name_of(name)}, expected a string")
     return name
-
-
-def _refuse_shared_memory(parameters: Parameters, place: str) -> None:
-    if any(key.startswith("shared_memory_") for key in parameters):
-        raise NotSupported(f"{place}: shared memory is not supported; send the data in the request")
 
 
 def _names(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from app.errors import BadRequest, NotReady, NotSupported
 from app.json_object import parse_object
 from app.oip.metadata import model_config, model_metadata, server_metadata
+from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.responses import Json
 from app.routes.infer import decoded
 from app.routes.state import ERRORS, ServiceDep
-from app.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 
 router = APIRouter(prefix="/v2", tags=["inference"], responses=ERRORS)
 repository_router = APIRouter(prefix="/v2/repository", tags=["repository"], responses=ERRORS)

@@ -1,9 +1,7 @@
 /** The service, as functions. Everything that can go wrong becomes one of two errors with a sentence for people. */
 
-import { serverSentEvents } from "./sse.js";
-
 /**
- * @import { JobSummary, ModelList, Prediction, Samples, Shadow } from "./types.js"
+ * @import { ModelList, Prediction, Samples, Shadow } from "./types.js"
  */
 
 /** The service answered, and said no. */
@@ -28,8 +26,8 @@ export class Unreachable extends Error {
   }
 }
 
-const WAIT_MS = 15_000;
-const CUT = "The connection to the service was cut.";
+export const WAIT_MS = 15_000;
+export const CUT = "The connection to the service was cut.";
 
 /**
  * @param {Response} response
@@ -53,7 +51,7 @@ async function refusal(response) {
  * @param {RequestInit} [init]
  * @returns {Promise<Response>}
  */
-async function send(path, init) {
+export async function send(path, init) {
   let response;
   try {
     response = await fetch(path, { cache: "no-store", ...init });
@@ -72,7 +70,7 @@ async function send(path, init) {
  * @param {unknown} body
  * @returns {RequestInit}
  */
-function post(body) {
+export function post(body) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
 }
 
@@ -81,7 +79,7 @@ function post(body) {
  * @param {RequestInit} [init]
  * @returns {Promise<any>}
  */
-async function json(path, init) {
+export async function json(path, init) {
   const response = await send(path, { signal: AbortSignal.timeout(WAIT_MS), ...init });
   try {
     return await response.json();
@@ -138,90 +136,3 @@ export async function ready() {
     throw error;
   }
 }
-
-/** @typedef {"comparisons" | "sweeps"} JobKind */
-
-/** @type {Record<JobKind, string>} where each kind is started */
-const STARTED_AT = { comparisons: "/api/compare", sweeps: "/api/sweeps" };
-
-/**
- * @param {ReadableStream<Uint8Array> | null} body
- * @returns {AsyncGenerator<{ event: string, data: any }>}
- */
-async function* events(body) {
-  if (body === null) throw new Unreachable(CUT);
-  try {
-    for await (const { event, data } of serverSentEvents(body)) yield { event, data: JSON.parse(data) };
-  } catch (error) {
-    if (error instanceof TypeError) throw new Unreachable(CUT); // what fetch streams throw when the other side goes
-    if (error instanceof SyntaxError || error instanceof RangeError) throw new Refused("The service answered with something that cannot be read.", 200);
-    throw error;
-  }
-}
-
-/**
- * Starts a comparison or a sweep, which then runs whether anybody follows it or not.
- * @param {JobKind} kind
- * @param {object} request
- * @param {{ inputs?: File, labels?: File }} [files] own inputs
- * @returns {Promise<JobSummary>}
- */
-export async function start(kind, request, files = {}) {
-  const init = post(request);
-  if (files.inputs) {
-    const form = new FormData();
-    form.set("inputs", files.inputs);
-    if (files.labels) form.set("labels", files.labels);
-    form.set("request", JSON.stringify(request));
-    init.body = form;
-    init.headers = {};
-  }
-  const response = await send(STARTED_AT[kind], { ...init, headers: { ...init.headers, Accept: "text/event-stream" } });
-  for await (const { event, data } of events(response.body)) {
-    if (event === "started") return data;
-    if (event === "error") throw new Refused(data.error, response.status);
-  }
-  throw new Unreachable(CUT);
-}
-
-/**
- * Follows one from its beginning, or from its result if it is over.
- * @param {JobKind} kind
- * @param {string} id
- * @param {(event: string, data: any) => void} onEvent `started`, `progress`, `cells`, and at the end `report` or `error`
- * @param {AbortSignal} signal
- */
-export async function follow(kind, id, onEvent, signal) {
-  const response = await send(`/api/${kind}/${encodeURIComponent(id)}/events`, { signal });
-  for await (const { event, data } of events(response.body)) {
-    onEvent(event, data);
-    if (event === "report" || event === "error") return;
-  }
-  throw new Unreachable(CUT);
-}
-
-/**
- * @param {JobKind} kind
- * @param {number} offset
- * @param {number} limit
- * @returns {Promise<{ total: number, jobs: JobSummary[] }>} newest first
- */
-export async function jobs(kind, offset, limit) {
-  const answer = await json(`/api/${kind}?offset=${offset}&limit=${limit}`);
-  return { total: answer.total, jobs: answer[kind] };
-}
-
-/**
- * Ends a running one, deletes a finished one.
- * @param {JobKind} kind
- * @param {string} id
- */
-export async function remove(kind, id) {
-  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE", signal: AbortSignal.timeout(WAIT_MS) });
-}
-
-/**
- * @param {JobKind} kind
- * @param {string} id
- */
-export const downloadAddress = (kind, id) => `/api/${kind}/${encodeURIComponent(id)}?download=1`;

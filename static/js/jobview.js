@@ -3,13 +3,14 @@
  * follows it while it runs and survives a reload, for the service runs it and the address names it.
  */
 
-import * as api from "./api.js";
+import { Refused, Unreachable } from "./api.js";
 import { h } from "./dom.js";
 import { count } from "./format.js";
+import * as api from "./jobapi.js";
 import { href } from "./router.js";
 
 /**
- * @import { JobKind } from "./api.js"
+ * @import { JobKind } from "./jobapi.js"
  * @import { App, Route, View } from "./router.js"
  * @import { JobSummary, Progress } from "./types.js"
  */
@@ -147,10 +148,10 @@ export class JobView {
    * @param {string} what
    */
   #explain(error, place, what) {
-    if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
     place.textContent = `${what}: ${error.message}`;
     place.classList.add("failed");
-    if (error instanceof api.Unreachable) this.connection.lost(error.message);
+    if (error instanceof Unreachable) this.connection.lost(error.message);
   }
 
   async #open() {
@@ -206,7 +207,7 @@ export class JobView {
       location.hash = href(this.kind.view, id);
     } catch (error) {
       this.#explain(error, this.formMessage, `No ${this.kind.word}`);
-      if (error instanceof api.Refused) void this.#list(0); // what runs instead is in it
+      if (error instanceof Refused) void this.#list(0); // what runs instead is in it
     } finally {
       this.run.disabled = false;
     }
@@ -223,12 +224,12 @@ export class JobView {
     } catch (error) {
       if (following.signal.aborted) return;
       this.running.hidden = true;
-      if (error instanceof api.Refused && error.status === 404) {
+      if (error instanceof Refused && error.status === 404) {
         this.heading.textContent = `No such ${this.kind.word}`;
         this.#say("There is none under this address. It may have been deleted.", true);
         return;
       }
-      this.#explain(error instanceof TypeError ? new api.Unreachable("The service cannot be reached.") : error, this.message, `No ${this.kind.word}`);
+      this.#explain(error instanceof TypeError ? new Unreachable("The service cannot be reached.") : error, this.message, `No ${this.kind.word}`);
     }
   }
 
@@ -296,7 +297,7 @@ export class JobView {
       await api.remove(this.kind.kind, id);
       location.hash = href(this.kind.view);
     } catch (error) {
-      if (error instanceof api.Refused && error.status === 404) location.hash = href(this.kind.view);
+      if (error instanceof Refused && error.status === 404) location.hash = href(this.kind.view);
       else this.#explain(error, this.message, "It is still there");
     } finally {
       this.cancel.disabled = this.delete.disabled = false;

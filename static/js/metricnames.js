@@ -1,28 +1,18 @@
-/**
- * Under which names the service's metrics stand. Of several the first that the service has is taken: those of Triton,
- * and our own.
- */
+/** Under which names the service's metrics stand: Triton's where they mean the same, and our own. */
 
-/**
- * @typedef {object} Series
- * @property {string} name
- * @property {Record<string, string>} [labels] that it has to have
- * @property {number} [scale] to seconds
- */
-
-/** @type {Series[]} counters by model */
-export const ANSWERED = [{ name: "nv_inference_request_success" }, { name: "kron_predictions_total", labels: { outcome: "ok" } }];
-/** @type {Series[]} counters by model */
-export const NOT_ANSWERED = [{ name: "nv_inference_request_failure" }, { name: "kron_predictions_total", labels: { outcome: "error" } }];
-/** @type {Series[]} counters by reason */
-export const FAILURES = [{ name: "kron_failures_total" }];
-/** @type {Series[]} histograms by model */
-export const COMPUTE = [{ name: "kron_compute_seconds" }];
-/** @type {Series[]} histograms */
-export const QUEUE = [{ name: "kron_queue_seconds" }];
-/** @type {Series[]} gauges, bytes */
-export const MEMORY = [{ name: "process_resident_memory_bytes" }];
-/** @type {Series[]} counters, seconds */
-export const CPU = [{ name: "process_cpu_seconds_total" }];
-/** @type {Series[]} gauges, seconds since 1970 */
-export const STARTED = [{ name: "process_start_time_seconds" }];
+/** Requests answered, a counter by model. */
+export const ANSWERED = "nv_inference_request_success";
+/** Requests refused or failed, a counter by reason; it is there from the first one on. */
+export const FAILURES = "kron_failures_total";
+/** From the parsed request to its answer, a histogram by model, in seconds like the others. */
+export const REQUEST = "kron_request_seconds";
+/** Waiting for a thread, a histogram by model. */
+export const QUEUE = "kron_queue_seconds";
+/** Running a model, a histogram by model. */
+export const COMPUTE = "kron_compute_seconds";
+/** Resident memory in bytes. */
+export const MEMORY = "process_resident_memory_bytes";
+/** Seconds that the processor has worked, a counter. */
+export const CPU = "process_cpu_seconds_total";
+/** Start, in seconds since 1970. */
+export const STARTED = "process_start_time_seconds";

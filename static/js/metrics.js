@@ -1,9 +1,5 @@
 /** Prometheus' text format, read in the browser. Pure. */
 
-/**
- * @import { Series } from "./metricnames.js"
- */
-
 /** @typedef {{ name: string, labels: Record<string, string>, value: number }} Reading */
 
 /** More series than any service of ours has; a page must not choke on the metrics of another. */
@@ -52,50 +48,44 @@ export class Snapshot {
   }
 
   /**
-   * @param {Series[]} names of which the first that is there counts
-   * @param {Record<string, string>} [where] further labels
-   * @param {string} [suffix] of a histogram's parts
+   * @param {string} name
+   * @param {Record<string, string>} [where] labels that it has to have
    * @returns {Reading[]}
    */
-  of(names, where = {}, suffix = "") {
-    const series = names.find(({ name }) => this.byName.has(name + suffix));
-    if (series === undefined) return [];
-    const wanted = Object.entries({ ...series.labels, ...where });
-    const scale = series.scale ?? 1;
-    return (this.byName.get(series.name + suffix) ?? [])
-      .filter(({ labels }) => wanted.every(([key, value]) => labels[key] === value))
-      .map((reading) => (scale === 1 ? reading : { ...reading, value: reading.value * scale }));
+  of(name, where = {}) {
+    const wanted = Object.entries(where);
+    return (this.byName.get(name) ?? []).filter(({ labels }) => wanted.every(([key, value]) => labels[key] === value));
   }
 
   /**
-   * @param {Series[]} names
+   * @param {string} name
    * @param {Record<string, string>} [where]
    * @returns {number | null} null where the service has none of these
    */
-  sum(names, where) {
-    const found = this.of(names, where);
+  sum(name, where) {
+    const found = this.of(name, where);
     return found.length === 0 ? null : found.reduce((total, { value }) => total + value, 0);
   }
 
   /**
-   * @param {Series[]} names
+   * @param {string} name
    * @param {string} label
    * @returns {string[]} its values, sorted
    */
-  values(names, label) {
-    return [...new Set(this.of(names).map(({ labels }) => labels[label]))].filter((value) => value !== undefined).sort();
+  values(name, label) {
+    return [...new Set(this.of(name).map(({ labels }) => labels[label]))].filter((value) => value !== undefined).sort();
   }
 
   /**
-   * Cumulative counts by upper bound, in seconds.
-   * @param {Series[]} names
+   * Cumulative counts by upper bound.
+   * @param {string} name of a histogram
    * @param {Record<string, string>} [where]
    * @returns {Map<number, number>}
    */
-  buckets(names, where) {
+  buckets(name, where) {
     /** @type {Map<number, number>} */
     const counts = new Map();
-    for (const { labels, value } of this.of(names, where, "_bucket")) {
+    for (const { labels, value } of this.of(`${name}_bucket`, where)) {
       const bound = SPECIAL[labels.le] ?? Number(labels.le);
       counts.set(bound, (counts.get(bound) ?? 0) + value);
     }

@@ -23,7 +23,7 @@ export function shadowPanel(shadow) {
     ["largest difference", apart === null ? null : digits(apart)],
     [`median time of ${shadow.primary}`, own === null ? null : duration(own)],
     [`median time of ${shadow.shadow}`, other === null ? null : duration(other)],
-    ["difference of the medians", difference === null ? null : duration(difference)],
+    ["median difference", difference === null ? null : duration(difference)],
     ["left out, for want of time", shadow.dropped > 0 ? count(shadow.dropped) : null],
     ["failed", shadow.failed > 0 ? count(shadow.failed) : null],
   ];

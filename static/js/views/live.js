@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { Timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
 import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes } from "../format.js";
-import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, NOT_ANSWERED, QUEUE, STARTED } from "../metricnames.js";
+import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, QUEUE, REQUEST, STARTED } from "../metricnames.js";
 import { Snapshot, parseMetrics, percentile, rate } from "../metrics.js";
 import { tone } from "../models.js";
 import { shadowPanel } from "../shadow.js";
@@ -74,7 +74,7 @@ class LiveView {
     this.looking = false;
     this.asking = false;
     this.rate = new Tile("Predictions a second", "A request that two models answer counts twice.", digits, PLAIN, true);
-    this.latency = new Tile("Compute time", `Median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, duration, TIME);
+    this.latency = new Tile("Time to answer", `From the parsed request to its answer: median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, duration, TIME);
     this.memory = new Tile("Memory", "Resident memory of the service.", mebibytes, BYTES);
     this.cpu = new Tile("Processor", "100 % is one core, busy all the time.", cores, CORES);
     this.state = h("p", { class: "message", role: "status" }, "Asking the service …");
@@ -183,9 +183,12 @@ class LiveView {
     this.rate.show(number(last(all)), rates.map((values, i) => ({ tone: tones[i], values })), all);
 
     /** @param {number} share */
-    const times = (share) => this.#changes((a, b) => microseconds(percentile(a.buckets(COMPUTE), b.buckets(COMPUTE), share)), WINDOW);
+    const times = (share) => this.#changes((a, b) => microseconds(percentile(a.buckets(REQUEST), b.buckets(REQUEST), share)), WINDOW);
     const [p50, p95] = [times(0.5), times(0.95)];
     this.latency.show(last(p50) === null ? NOTHING : `${time(last(p50))} / ${time(last(p95))}`, [{ tone: "neutral", values: p50 }, { tone: "neutral pale", values: p95 }]);
+    // Of several processes none tells for all.
+    this.memory.element.hidden = now.sum(MEMORY) === null;
+    this.cpu.element.hidden = now.sum(CPU) === null;
     const memory = this.history.map((each) => each?.sum(MEMORY) ?? null);
     this.memory.show(last(memory) === null ? NOTHING : mebibytes(last(memory) ?? 0), [{ tone: "neutral", values: memory }]);
     const cpu = this.#changes((a, b, s) => rate(a.sum(CPU), b.sum(CPU), s));
@@ -205,7 +208,7 @@ class LiveView {
   #words(now) {
     const started = now.sum(STARTED);
     const answered = now.sum(ANSWERED) ?? 0;
-    const failed = now.sum(FAILURES) ?? now.sum(NOT_ANSWERED) ?? 0;
+    const failed = now.sum(FAILURES) ?? 0;
     const since = started === null ? "" : ` since ${new Date(started * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`;
     const text = `${count(answered)} predictions and ${count(failed)} failures${since}.`;
     this.state.classList.remove("failed");
@@ -221,14 +224,14 @@ class LiveView {
    */
   #tables(now, models, tones, rates) {
     const before = this.history.slice(-1 - WINDOW).find((each) => each !== null) ?? now;
-    /** @type {(names: import("../metricnames.js").Series[], where: Record<string, string> | undefined, share: number) => string} */
-    const at = (names, where, share) => time(microseconds(percentile(before.buckets(names, where), now.buckets(names, where), share)));
+    /** @type {(name: string, where: Record<string, string> | undefined, share: number) => string} */
+    const at = (name, where, share) => time(microseconds(percentile(before.buckets(name, where), now.buckets(name, where), share)));
     const shares = [0.5, 0.95, 0.99];
     this.table.replaceChildren(
       h(
         "table",
         {},
-        h("caption", {}, "By model ", h("span", { class: "muted" }, `times of the last ${WINDOW} seconds`)),
+        h("caption", {}, "By model ", h("span", { class: "muted" }, `compute times of the last ${WINDOW} seconds`)),
         h("thead", {}, h("tr", {}, ...["Model", "Predictions", "a second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col" }, name)))),
         h(
           "tbody",
@@ -243,8 +246,9 @@ class LiveView {
               ...shares.map((share) => h("td", {}, at(COMPUTE, { model }, share))),
             ),
           ),
-          now.buckets(QUEUE).size > 0 &&
-            h("tr", {}, h("th", { scope: "row" }, "waiting in the queue"), h("td", {}), h("td", {}), ...shares.map((share) => h("td", {}, at(QUEUE, undefined, share)))),
+          ...[["waiting for a thread", QUEUE], ["from request to answer", REQUEST]].map(([words, name]) =>
+            h("tr", {}, h("th", { scope: "row" }, words), h("td", {}), h("td", {}), ...shares.map((share) => h("td", {}, at(name, undefined, share)))),
+          ),
         ),
       ),
     );
