@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
@@ -12,6 +13,7 @@ from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded
 from app.memory import Held, give_back
 from app.model import Model
 from app.settings import Settings
+from app.unloaded import Unloaded
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 DRAIN_POLL_SECONDS = 0.01
@@ -39,23 +41,24 @@ class Repository:
 
     Args:
         settings: folder, device, limits and version policy.
-        prepare: done with each version before it comes into service.
         on_change: called with the versions that have come into service and those that have left it.
+        prepare: the last that is done to a model before it is served.
+        shared: folder of all workers of this service; None where there is one only.
     """
 
     def __init__(
         self,
         settings: Settings,
-        *,
-        prepare: Callable[[Model], Awaitable[None]] | None = None,
         on_change: Callable[[Sequence[Model], Sequence[Model]], None] | None = None,
+        prepare: Callable[[Model], Awaitable[None]] | None = None,
+        shared: Path | None = None,
     ) -> None:
         self._settings = settings
-        self._prepare = prepare
         self._on_change = on_change
+        self._prepare = prepare
         self._versions: Mapping[str, Versions] = {}
         self._status: dict[tuple[str, str], Status] = {}
-        self._unloaded: set[str] = set()
+        self._unloaded = Unloaded(shared)
         self._lock = asyncio.Lock()
         self._waiting = 0
         self._draining: set[asyncio.Task[None]] = set()
@@ -144,14 +147,15 @@ class Repository:
         """
         async with self._turn():
             shelf = await read_folder(self._settings)
-            for name in sorted(self._versions.keys() - shelf.names):
+            unloaded = self._unloaded.names
+            for name in sorted(self._versions.keys() & unloaded | self._versions.keys() - shelf.names):
                 self._swap(name, {})
             for key in [key for key in self._status if key[0] not in shelf.names and key[0] not in self._versions]:
                 del self._status[key]
-            for name in sorted(shelf.names - self._unloaded):
+            for name in sorted(shelf.names - unloaded):
                 await self._install(name, shelf, keep_unchanged=True)
         for name, reason in self.failures.items():
-            if name not in self._unloaded:
+            if name not in unloaded:
                 log.error("%s is not served: %s", name, reason)
 
     async def load_model(self, name: str) -> None:
@@ -225,11 +229,13 @@ class Repository:
             if current is None:
                 self._status[name, artifact.version] = Status("LOADING")
             try:
-                loaded[artifact.version] = await asyncio.to_thread(_load, artifact, self._settings)
+                model = await asyncio.to_thread(_load, artifact, self._settings)
                 if self._prepare is not None:
-                    await self._prepare(loaded[artifact.version])
+                    await self._prepare(model)
             except ModelError as error:
                 refused[artifact.version] = str(error)
+            else:
+                loaded[artifact.version] = model
         for version in [version for known, version in self._status if known == name and version not in before]:
             del self._status[name, version]
         for version, reason in refused.items():

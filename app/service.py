@@ -55,7 +55,7 @@ class Service:
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False
-        self._repository = Repository(settings, prepare=self._prepare, on_change=self._changed)
+        self._repository = Repository(settings, on_change=self._changed, prepare=self._prepare, shared=shared)
         self._loaded = False
         self._on_loaded = on_loaded
         self._tasks: set[asyncio.Task[None]] = set()

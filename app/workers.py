@@ -79,6 +79,7 @@ class _Parent:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         before = {sig: signal.signal(sig, self._on_signal) for sig in (signal.SIGINT, signal.SIGTERM)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda sig, _: self._send(sig))
         try:
             yield
         finally:
@@ -157,6 +158,7 @@ class _Parent:
             threading.Thread(target=self._end_with_parent, daemon=True).start()
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can make use of it
             from app.server import describe, serve
 
             serve(self._settings, self._listening, lambda service: self._tell("ready", describe(service)), self._shared)

@@ -182,3 +182,26 @@ def test_the_wait_for_accepted_requests_is_bounded(folder: Path) -> None:
         for thread in threads:
             thread.join()
     assert not children_of(server.process.pid)
+
+
+def test_models_that_are_loaded_and_unloaded_are_so_in_every_worker(tmp_path: Path) -> None:
+    publish(tmp_path, "m", classifier(weights([6, 3], seed=1)))
+    publish(tmp_path, "other", classifier(weights([6, 3], seed=2)))
+    with serving(tmp_path, workers=2) as server:
+
+        def answers(path: str) -> set[int]:
+            """Of connections enough to meet both workers."""
+            return {httpx.get(f"{server.address}{path}").status_code for _ in range(16)}
+
+        repository = f"{server.address}/v2/repository/models/m"
+        assert httpx.post(f"{repository}/unload", timeout=60).is_success
+        wait_until(lambda: answers("/v2/models/m/ready") == {400})
+        assert answers("/v2/models/other/ready") == {200}
+        assert httpx.post(f"{repository}/load", timeout=60).is_success
+        wait_until(lambda: answers("/v2/models/m/ready") == {200})
+        publish(tmp_path, "m", classifier(weights([6, 3], seed=3)), version=2)
+        os.kill(server.process.pid, signal.SIGHUP)
+        wait_until(lambda: answers("/v2/models/m/versions/2/ready") == {200})
+        publish(tmp_path, "m", classifier(weights([6, 3], seed=3)), version=3)
+        assert httpx.post(f"{repository}/load", timeout=60).is_success
+        wait_until(lambda: answers("/v2/models/m/versions/3/ready") == {200})
