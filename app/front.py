@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from typing import NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,15 @@ from app.service import Service
 HUNG_UP_SECONDS = 0.02  # only a request that takes longer is worth a look at whether its client still waits
 log = logging.getLogger(__name__)
 access = logging.getLogger("app.access")
+
+
+class _Headers(NamedTuple):
+    """What matters before anything is read."""
+
+    request_id: bytes | None
+    key: bytes | None
+    length: bytes
+    foreign: bytes | None  # the origin of the page that sent it, if that is another one than ours
 
 
 class Front:
@@ -41,8 +51,8 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given, presented, length = _read_headers(scope)
-        own_id = request_id.choose(given)
+        headers = _read_headers(scope)
+        own_id = request_id.choose(headers.request_id)
         request_id.current.set(own_id.decode())
         endpoint = plain.find(scope["method"], scope["path"])
         status = 0
@@ -54,19 +64,21 @@ class Front:
                 message["headers"] = complete(message["headers"], [*PAGE_HEADERS, (b"x-request-id", own_id)])
             await send(message)
 
-        body = Body(receive, length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds)
+        body = Body(
+            receive, headers.length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
+        )
         traces = self._service.traces
         span = None if traces is None else traces.begin(scope, own_id.decode())
         client = None
         self._total += 1
         started = time.perf_counter()
         try:
-            client = self._admit(scope, presented)
+            client = self._admit(scope, headers)
             if endpoint is None:
                 await self._app(scope, body, answer)
             else:
-                headers = [*DATA_HEADERS, (b"x-request-id", own_id)]
-                status = await _answer_plainly(endpoint, scope, body, send, headers)
+                own = [*DATA_HEADERS, (b"x-request-id", own_id)]
+                status = await _answer_plainly(endpoint, scope, body, send, own)
         except HungUp:
             status = 499  # nobody reads it
         except KronError as error:
@@ -85,17 +97,17 @@ class Front:
                 fields = {"status": status, "seconds": round(time.perf_counter() - started, 6)}
                 access.info("%s %s", scope["method"], scope["path"][:500], extra=fields)
 
-    def _admit(self, scope: Scope, presented: bytes | None) -> str | None:
+    def _admit(self, scope: Scope, headers: _Headers) -> str | None:
         """Let a request in; the client whose running requests it counts among, until `_leave`.
 
         Raises:
-            Unauthorized, Forbidden: its key does not allow it.
+            Unauthorized, Forbidden: its key does not allow it, or without keys another site's page sent it.
             TooManyRequests: the client has too many running.
             Overloaded: the service has too many running.
         """
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
-        if most is None and not self._service.keys and not full:
+        if most is None and not self._service.keys and not full and headers.foreign is None:
             return None
         role = needed_role(scope["method"], scope["path"])
         if role is None:
@@ -105,8 +117,10 @@ class Front:
                 f"{self._settings.max_requests} requests are running, the most that may (KRON_MAX_REQUESTS)"
             )
         client = (scope["client"] or ("",))[0]
-        if self._service.keys:
-            key = None if presented is None else find_key(self._service.keys, presented)
+        if not self._service.keys:
+            self._refuse_foreign(scope, headers.foreign)
+        else:
+            key = None if headers.key is None else find_key(self._service.keys, headers.key)
             if key is None:
                 raise Unauthorized("an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
             if key.role < role:
@@ -119,6 +133,14 @@ class Front:
         self._running[client] += 1
         return client
 
+    def _refuse_foreign(self, scope: Scope, origin: bytes | None) -> None:
+        """Whatever page a browser shows may send requests to this machine; it must not unload models here."""
+        if origin is None or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            return
+        got = origin[:200].decode("latin-1")
+        if got not in self._settings.cors_origins:
+            raise Forbidden(f"got a request from a page of {got}, expected this service's own (KRON_CORS_ORIGINS)")
+
     def _leave(self, client: str | None) -> None:
         if client is not None:
             self._running[client] -= 1
@@ -126,9 +148,8 @@ class Front:
                 del self._running[client]
 
 
-def _read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes]:
-    """The request's id and key, if it has any, and the length of its body."""
-    given = presented = None
+def _read_headers(scope: Scope) -> _Headers:
+    given = presented = origin = host = None
     length = b"0"
     for name, value in scope["headers"]:
         if name == b"content-length":
@@ -139,7 +160,12 @@ def _read_headers(scope: Scope) -> tuple[bytes | None, bytes | None, bytes]:
             presented = value
         elif name == b"authorization" and value[:7].lower() == b"bearer ":
             presented = value[7:].strip()
-    return given, presented, length
+        elif name == b"origin":
+            origin = value
+        elif name == b"host":
+            host = value
+    ours = origin is None or origin.partition(b"://")[2] == host
+    return _Headers(given, presented, length, None if ours else origin)
 
 
 async def _answer_plainly(

@@ -1,6 +1,6 @@
 """Requests and responses; the unit of a number is in its name."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
