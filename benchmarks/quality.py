@@ -150,14 +150,14 @@ def held_out(data: Dataset, share: float, seed: int) -> Dataset:
 
 def line(data: Dataset, entry: Entry, runs: list[Run]) -> str:
     scores = [run.accuracy for run in runs]
-    spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+    spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     each = ", ".join(f"{score:.2f}" for score in scores)
     cpu, wall = (
         statistics.mean(times) for times in zip(*((run.cpu_seconds, run.seconds) for run in runs), strict=True)
     )
     return (
         f"| {data.name} | {entry.name} | {runs[0].weights:,} | {runs[0].macs:,} | {entry.training.epochs} | "
-        f"{statistics.mean(scores):.2f} ± {spread:.2f} ({each}) | {cpu:.0f} | {wall:.0f} |"
+        f"{statistics.mean(scores):.2f}{spread} ({each}) | {cpu:.0f} | {wall:.0f} |"
     )
 
 
