@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import InputsRefused, ModelError, StartupError
-from app.session import FLOAT_TYPES, INVALID_ARGUMENT, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.errors import InputsRefused, ModelError, OutOfMemory, StartupError
+from app.session import (
+    FLOAT_TYPES,
+    INVALID_ARGUMENT,
+    ORT_ERRORS,
+    DeviceUnavailable,
+    is_out_of_memory,
+    open_session,
+    why,
+)
 
 DATATYPES = {
     "tensor(float)": "FP32",
@@ -68,7 +76,8 @@ class Engine:
         except DeviceUnavailable as error:
             raise StartupError(f"--device cuda (KRON_DEVICE): {error}; use --device auto or cpu") from None
         except ORT_ERRORS as error:
-            raise ModelError(f"onnxruntime refuses it: {why(error)}") from None
+            failed = OutOfMemory if is_out_of_memory(error) else ModelError
+            raise failed(f"onnxruntime refuses it: {why(error)}") from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
@@ -105,7 +114,8 @@ class Engine:
         except INVALID_ARGUMENT as error:
             raise InputsRefused(f"inputs: onnxruntime refuses them: {why(error)}") from None
         except ORT_ERRORS as error:
-            raise ModelError(f"onnxruntime failed: {why(error)}") from None
+            failed = OutOfMemory if is_out_of_memory(error) else ModelError
+            raise failed(f"onnxruntime failed: {why(error)}") from None
         return dict(zip(names, values, strict=True))
 
     def warm_up(self, max_batch: int) -> dict[str, Array]:
@@ -127,6 +137,8 @@ class Engine:
             for batch in sorted({1, min(32, max_batch)} if any_batch else {1}):
                 outputs = self.run(self._made_up(batch))
             self.batchable = self.batchable and self._joins_rows()
+        except OutOfMemory:
+            raise
         except ModelError as error:
             if certain:
                 raise ModelError(str(error)) from None

@@ -109,7 +109,7 @@ _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"type": "integer", "minimum": 0},
     ),
     ("Content-Encoding", "of the request", _ENCODING),
-    ("Accept-Encoding", "of the answer", _ENCODING),
+    ("Accept-Encoding", "of the answer: gzip or deflate; others are ignored", {"type": "string", "example": "gzip"}),
 )
 
 
