@@ -15,8 +15,10 @@ import uvicorn
 
 from app.main import create_app
 from app.memory import give_back
+from app.protocol import protocol
 from app.service import Service
 from app.settings import Settings
+from app.shortcut import Shortcut
 
 INTERRUPTED_SECONDS = 5
 LAST_RUN_SECONDS = 5.0  # for what runs though nobody waits for it any more
@@ -40,6 +42,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=protocol(Shortcut(self.service)),
                 lifespan="on",
                 log_config=None,
                 access_log=False,  # `Front` has its own, with the request's id

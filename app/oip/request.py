@@ -1,6 +1,6 @@
 """An inference request: the body's bytes to arrays by input name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,8 @@ from app.rows import name_of
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024
+NUMBER_BYTES = 12  # in JSON with its comma, give or take
+FRAME_BYTES = 150  # of JSON around an output, and around all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,16 @@ class Signature:
     outputs: Mapping[str, Tensor]
     batchable: bool
     max_batch: int
+
+    def answers_briefly(self, rows: int, most: int) -> bool:
+        """Whether all outputs of that many rows take fewer than about `most` bytes, in JSON too."""
+        numbers = 0
+        for tensor in self.outputs.values():
+            sizes = tensor.shape[1:] if self.batchable else tensor.shape
+            if tensor.datatype == BYTES or min(sizes, default=0) < 0:
+                return False
+            numbers += prod(sizes)
+        return (rows if self.batchable else 1) * numbers * NUMBER_BYTES + FRAME_BYTES * (1 + len(self.outputs)) < most
 
 
 @dataclass(slots=True)
@@ -84,7 +96,7 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
     document = parse_object(body if end == len(body) else body[:end])
     parameters = read_parameters(document, "request")
     blobs = _Blobs(view[end:])
-    feeds = _inputs(document, signature, blobs, booleans=mentions_booleans(body, end))
+    feeds = _inputs(document, signature, blobs, lambda: mentions_booleans(body, end))
     blobs.check_used()
     return InferRequest(
         feeds,
@@ -119,7 +131,9 @@ class _Blobs:
             raise BadRequest(f"body: got {left} bytes after the last input's binary data, expected none")
 
 
-def _inputs(document: dict[str, Any], signature: Signature, blobs: _Blobs, *, booleans: bool) -> dict[str, Array]:
+def _inputs(
+    document: dict[str, Any], signature: Signature, blobs: _Blobs, may_hold_booleans: Callable[[], bool]
+) -> dict[str, Array]:
     entries = document.get("inputs")
     if type(entries) is not list:
         raise BadRequest(f"inputs: got {name_of(entries)}, expected a list")
@@ -143,7 +157,9 @@ def _inputs(document: dict[str, Any], signature: Signature, blobs: _Blobs, *, bo
                 raise BadRequest(f"input {name!r}: got data and binary_data_size, expected one of them")
             feeds[name] = read_blob(blobs.take(parameters["binary_data_size"], name), tensor.datatype, shape, name)
         elif "data" in entry:
-            feeds[name] = json_tensor.to_array(entry["data"], tensor.datatype, shape, name, may_hold_booleans=booleans)
+            feeds[name] = json_tensor.to_array(
+                entry["data"], tensor.datatype, shape, name, may_hold_booleans=may_hold_booleans()
+            )
         else:
             raise BadRequest(f"input {name!r}: got neither data nor binary_data_size, expected one of them")
     if len(feeds) < len(signature.inputs):

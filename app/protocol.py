@@ -1,0 +1,106 @@
+"""HTTP on a connection: uvicorn's protocol, with a short way for requests that are here as a whole."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.shortcut import MAX_BYTES, Shortcut
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection.
+
+    uvicorn starts a task as soon as the headers are there. For a request that may be answered at once this waits until
+    the bytes that brought the headers have been read to their end: mostly they hold the body too, and then the answer
+    needs no task. In every other case all is as uvicorn does it, from the headers on.
+    """
+
+    def __init__(
+        self, shortcut: Shortcut, config: Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._shortcut = shortcut
+        self._held: list[bytes] | None = None  # the body so far of a request that no task has been started for
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of any number of requests."""
+        super().data_received(data)
+        if self._held is not None:  # the rest of the body is still to come
+            self._release(self._held)
+
+    def on_headers_complete(self) -> None:
+        """A request's headers are there."""
+        if self._may_hold():
+            self._held = []
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body is there."""
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._held.append(body)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        held = self._held
+        if held is not None:
+            answer = self._shortcut.answer(
+                "POST",
+                self.url.decode("ascii"),
+                address=self.client[0] if self.client else "",
+                headers=self.headers,
+                body=held[0] if len(held) == 1 else b"".join(held),
+                more=self.server_state.default_headers,
+            )
+            if answer is not None:
+                self._held = None
+                self.transport.write(answer)
+                self.on_response_complete()
+                return
+            self._release(held)
+        super().on_message_complete()
+
+    def _may_hold(self) -> bool:
+        """Whether the request is one for the short way, and the connection is as it mostly is."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+            and self._length() <= MAX_BYTES
+            and self._shortcut.may_answer("POST", self.url.decode("ascii", "replace"))
+        )
+
+    def _length(self) -> float:
+        """Bytes of the body; infinite where they are not told."""
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)  # httptools has seen to it that it is a number
+        return float("inf")
+
+    def _release(self, held: list[bytes]) -> None:
+        """Have the request answered as any other."""
+        self._held = None
+        if self.transport.is_closing():
+            return
+        super().on_headers_complete()
+        for part in held:
+            super().on_body(part)
+
+
+def protocol(shortcut: Shortcut) -> type[asyncio.Protocol]:
+    """The class of a server's connections, as uvicorn wants it."""
+
+    class OfServer(Protocol):
+        def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: object) -> None:
+            super().__init__(shortcut, config, server_state, app_state)
+
+    return OfServer
