@@ -8,7 +8,7 @@ TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve fuzz format clean
 
 setup: $(VENV)/.ready
 
@@ -72,6 +72,14 @@ bench-quality: setup
 bench-serve: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.serve
+
+# Requests that schemathesis makes up from the OpenAPI document, against the real service; FUZZ="--seconds 60" is shorter.
+fuzz: setup
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	@test -e build/envs/fuzz/.ready || { rm -rf build/envs/fuzz && $(PYTHON) -m venv build/envs/fuzz && \
+		build/envs/fuzz/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt \
+		&& touch build/envs/fuzz/.ready; }
+	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -109,7 +109,7 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
     """
     found, refused = _scan(settings, only)
     paths = list(dict.fromkeys(file.path for file in found.values()))
-    inspections = await inspect(paths, timeout=settings.load_seconds) if paths else {}
+    inspections = await inspect(paths, settings) if paths else {}
     versions: dict[str, list[Artifact]] = {}
     for (name, version), file in found.items():
         inspection = inspections[file.path]

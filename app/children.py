@@ -4,10 +4,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from app.child import end_group
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 MAX_STDERR_BYTES = 8 * 1024
@@ -32,8 +35,7 @@ async def run_child(module: str, job: Mapping[str, object], on_message: Callable
     except asyncio.CancelledError:
         # Cancelled half-way, a start would leave a process that nobody holds: let it finish, then end it.
         process = await starting
-        process.kill()
-        await process.wait()
+        await _end(process)
         raise
     try:
         assert process.stdin and process.stdout and process.stderr  # noqa: PT018 - for the type checker: they are pipes
@@ -51,8 +53,7 @@ async def run_child(module: str, job: Mapping[str, object], on_message: Callable
             raise ChildError(lines[-1][:500] if lines else f"ended with exit code {code}")
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await _end(process)
 
 
 async def _start(module: str) -> asyncio.subprocess.Process:
@@ -63,6 +64,14 @@ async def _start(module: str) -> asyncio.subprocess.Process:
         # A Ctrl-C at the terminal is for the parent, which ends its children in order.
         start_new_session=True,
     )  # fmt: skip
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it and whatever it has started."""
+    with suppress(ProcessLookupError):
+        end_group(process.pid)
+        process.kill()
+    await process.wait()
 
 
 async def _tail(stream: asyncio.StreamReader) -> bytes:

@@ -71,7 +71,13 @@ class Settings(BaseModel):
     )
     max_models: int = Field(default=64, ge=1, le=1000, description="most models in the folder")
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
-    load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
+    load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of all model files together")
+    trial_seconds: float = Field(
+        default=30, gt=0, le=3600, description="longest reading, loading and first run of one model file, on trial"
+    )
+    trial_bytes: int = Field(
+        default=4 * 2**30, ge=2**26, le=2**44, description="memory of that trial, besides 6 times the file's size"
+    )
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
     sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
     reports: str | None = Field(

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.bfloat16 import BFLOAT16
+
 Array = NDArray[Any]
 
 BYTES = "BYTES"  # elements of any length; numpy arrays of objects, here str
-FP16 = "FP16"  # has no JSON form
+BINARY_ONLY = frozenset({"FP16", "BF16"})  # have no JSON form
 BOOL = "BOOL"
 
 # As they are on the wire: little-endian.
@@ -23,7 +25,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "INT16": np.dtype("<i2"),
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),
-    FP16: np.dtype("<f2"),
+    "FP16": np.dtype("<f2"),
+    "BF16": BFLOAT16,
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
 }

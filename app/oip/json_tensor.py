@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import BadRequest
-from app.oip.datatypes import BOOL, BYTES, DTYPES, FP16, Array
+from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
 from app.rows import name_of
 
 # struct refuses what is not such a number, and fills ten times as fast as numpy.
@@ -35,8 +35,8 @@ def to_array(data: object, datatype: str, shape: tuple[int, ...], name: str, *, 
         BadRequest: a wrong number of elements, or one that is not of the datatype.
     """
     place = f"input {name!r}: data"
-    if datatype == FP16:
-        raise BadRequest(f"{place}: FP16 has no JSON form; send it as binary data")
+    if datatype in BINARY_ONLY:
+        raise BadRequest(f"{place}: {datatype} has no JSON form; send it as binary data")
     if type(data) is not list:
         raise BadRequest(f"{place}: got {name_of(data)}, expected a list")
     flat = _flat(data, place)
@@ -60,7 +60,7 @@ def to_json(values: Array, datatype: str, name: str) -> Any:
     """What orjson writes as the flat `data` of a response.
 
     Raises:
-        BadRequest: JSON has no form for it: FP16, or values that are not finite.
+        BadRequest: JSON has no form for it: values that are not finite.
     """
     if datatype == BYTES:
         return values.ravel().tolist()

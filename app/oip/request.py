@@ -11,7 +11,7 @@ from app.engine import Tensor
 from app.errors import BadRequest
 from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
-from app.oip.datatypes import BOOL, BYTES, DTYPES, FP16, Array
+from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
 from app.oip.parameters import read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.rows import name_of
 
@@ -201,8 +201,8 @@ def _outputs(document: dict[str, Any], signature: Signature, *, binary: bool) ->
         if len({output.name for output in wanted}) < len(wanted):
             raise BadRequest("outputs: got one of them twice")
     for output in wanted:
-        if output.datatype == FP16 and not output.binary and not output.classes:
-            raise BadRequest(f"output {output.name!r}: FP16 has no JSON form; ask for binary_data")
+        if output.datatype in BINARY_ONLY and not output.binary and not output.classes:
+            raise BadRequest(f"output {output.name!r}: {output.datatype} has no JSON form; ask for binary_data")
     return wanted
 
 

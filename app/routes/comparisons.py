@@ -19,7 +19,7 @@ from app.routes.state import ERRORS, ServiceDep
 from app.service import Service
 
 router = APIRouter(prefix="/api", tags=["comparison"], responses=ERRORS)
-add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison)
+add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison, reported=Report)
 
 MAX_REQUEST_BYTES = 64 * 1024  # of the JSON in a form
 _KEYS = frozenset(CompareRequest.model_fields)

@@ -89,6 +89,14 @@ def integers() -> onnx.ModelProto:
     return model([helper.make_node("Neg", ["input"], ["out"])], specs[0], [specs[1]], [])
 
 
+def words_beside_bfloat16() -> onnx.ModelProto:
+    kinds = [("word", TensorProto.STRING), ("input", TensorProto.BFLOAT16), ("out", TensorProto.BFLOAT16)]
+    specs = [helper.make_tensor_value_info(name, kind, ["batch", 3]) for name, kind in kinds]
+    made = model([helper.make_node("Identity", ["input"], ["out"])], specs[0], [specs[2]], [])
+    made.graph.input.append(specs[1])
+    return made
+
+
 def no_batch() -> onnx.ModelProto:
     """Gives one number for all rows."""
     spec = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])
@@ -110,6 +118,7 @@ def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(t
         "subgraph": (external_in_a_subgraph(), "'secret' is kept in another file"),
         "oversized": (classifier(weights([6, 4000])), "expected 1 to 50000"),
         "bad name!": (GOOD, "the name has to be letters, digits"),
+        "mixed": (words_beside_bfloat16(), "got strings beside bfloat16"),
         "op": (classifier(LAYERS).SerializeToString().replace(b"MatMul", b"MatMad"), "onnxruntime refuses it"),
     }
     for name, (made, _) in bad.items():

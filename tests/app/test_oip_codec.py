@@ -19,7 +19,7 @@ from app.errors import BadRequest, NotSupported, RequestError, TooLarge, Unsuppo
 from app.json_object import mentions_booleans
 from app.oip import bytes_tensor, encoding, json_tensor
 from app.oip.classification import classify
-from app.oip.datatypes import DTYPES
+from app.oip.datatypes import BINARY_ONLY, DTYPES
 from app.oip.request import InferRequest, Signature, Wanted, read_request
 from app.oip.response import write_response
 from tests.app.graphs import Array
@@ -271,6 +271,8 @@ def test_bytes_there_and_back(texts: list[str]) -> None:
 def tensors(draw: st.DrawFn) -> tuple[str, Array]:
     name = draw(st.sampled_from(sorted(DTYPES)))
     shape = draw(arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+    if name == "BF16":  # which hypothesis does not know
+        return name, draw(arrays.arrays(np.int16, shape)).astype(DTYPES[name])
     elements = arrays.from_dtype(DTYPES[name], allow_nan=False, allow_infinity=False)
     return name, draw(arrays.arrays(DTYPES[name], shape, elements=elements))
 
@@ -278,9 +280,9 @@ def tensors(draw: st.DrawFn) -> tuple[str, Array]:
 @settings(max_examples=200)
 @given(tensors(), st.booleans())
 def test_every_datatype_there_and_back(tensor: tuple[str, Array], binary: bool) -> None:
-    """A response read as a request gives the same array, by binary data and, but for FP16, by JSON."""
+    """A response read as a request gives the same array, by binary data and, but for half precision, by JSON."""
     datatype, values = tensor
-    request = InferRequest({}, [Wanted("x", datatype, binary or datatype == "FP16")], rows=1, id="7")
+    request = InferRequest({}, [Wanted("x", datatype, binary or datatype in BINARY_ONLY)], rows=1, id="7")
     body, length = write_response(request, {"x": values}, name="m", version="3", labels=None, batched=False)
     head = json.loads(body[:length])
     assert (head["model_name"], head["model_version"], head["id"]) == ("m", "3", "7")
