@@ -190,7 +190,7 @@ def _shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:
 def _rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
-    sizes = [values.shape[0] for values in feeds.values()]
+    sizes: list[int] = [values.shape[0] for values in feeds.values()]
     if len(sizes) > 1 and sizes.count(sizes[0]) < len(sizes):
         raise BadRequest(f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones")
     if sizes[0] > signature.max_batch:
