@@ -4,13 +4,13 @@ import asyncio
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.connection import Bounds, Connection
 from app.shortcut import MAX_BYTES, Shortcut
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Connection):
     """One connection.
 
     uvicorn starts a task as soon as the headers are there. For a request that may be answered at once this waits until
@@ -19,9 +19,14 @@ class Protocol(HttpToolsProtocol):
     """
 
     def __init__(
-        self, shortcut: Shortcut, config: Config, server_state: ServerState, app_state: dict[str, Any]
+        self,
+        shortcut: Shortcut,
+        bounds: Bounds,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
     ) -> None:
-        super().__init__(config, server_state, app_state)
+        super().__init__(bounds, config, server_state, app_state)
         self._shortcut = shortcut
         self._held: list[bytes] | None = None  # the body so far of a request that no task has been started for
 
@@ -31,12 +36,12 @@ class Protocol(HttpToolsProtocol):
         if self._held is not None:  # the rest of the body is still to come
             self._release(self._held)
 
-    def on_headers_complete(self) -> None:
+    def head_complete(self) -> None:
         """A request's headers are there."""
         if self._may_hold():
             self._held = []
         else:
-            super().on_headers_complete()
+            super().head_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body is there."""
@@ -91,16 +96,16 @@ class Protocol(HttpToolsProtocol):
         self._held = None
         if self.transport.is_closing():
             return
-        super().on_headers_complete()
+        super().head_complete()
         for part in held:
             super().on_body(part)
 
 
-def protocol(shortcut: Shortcut) -> type[asyncio.Protocol]:
+def protocol(shortcut: Shortcut, bounds: Bounds) -> type[asyncio.Protocol]:
     """The class of a server's connections, as uvicorn wants it."""
 
     class OfServer(Protocol):
         def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: object) -> None:
-            super().__init__(shortcut, config, server_state, app_state)
+            super().__init__(shortcut, bounds, config, server_state, app_state)
 
     return OfServer

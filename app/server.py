@@ -13,9 +13,11 @@ from types import FrameType
 
 import uvicorn
 
+from app.connection import Bounds
 from app.main import create_app
 from app.memory import give_back
 from app.protocol import protocol
+from app.proxies import TrustedProxies
 from app.service import Service
 from app.settings import Settings
 from app.shortcut import Shortcut
@@ -39,15 +41,21 @@ class Server(uvicorn.Server):
         self.service: Service = app.state.service
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        bounds = Bounds(
+            settings,
+            TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+            self.service.metrics.failed,
+        )
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol(Shortcut(self.service)),
+                http=protocol(Shortcut(self.service), bounds),
+                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # a float will do
                 lifespan="on",
                 log_config=None,
                 access_log=False,  # `Front` has its own, with the request's id
                 ws="none",
-                proxy_headers=False,
+                proxy_headers=False,  # `Connection` reads them, for below ASGI they matter too
                 server_header=False,
             )
         )
