@@ -23,6 +23,7 @@ from app.settings import Settings
 from app.shortcut import Shortcut
 
 INTERRUPTED_SECONDS = 5
+SPARE_FILES = 256  # for models, pipes, the archive and what else is open
 LAST_RUN_SECONDS = 5.0  # for what runs though nobody waits for it any more
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ def serve(
         StartupError: the models could not be loaded.
         KeyboardInterrupt: Ctrl-C, after everything has been closed.
     """
+    _allow_files(settings.max_connections + SPARE_FILES)
     server = Server(settings, on_ready, shared)
     server.run(sockets=[listening])
     if not server.service.scheduler.join(LAST_RUN_SECONDS):
@@ -121,6 +123,23 @@ def serve(
         raise server.service.failure
     if server.interrupted:
         raise KeyboardInterrupt
+
+
+def _allow_files(wanted: int) -> None:
+    """Have the system let this process open so many; connections are files."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) wants %d", allowed, wanted
+        )
 
 
 def describe(service: Service) -> str:
