@@ -7,7 +7,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from app.connection import Bounds, Connection
-from app.shortcut import MAX_BYTES, Shortcut
+from app.plain import Endpoint
+from app.shortcut import MAX_BYTES, Shortcut, lines
 
 
 class Protocol(Connection):
@@ -28,50 +29,53 @@ class Protocol(Connection):
     ) -> None:
         super().__init__(bounds, config, server_state, app_state)
         self._shortcut = shortcut
-        self._held: list[bytes] | None = None  # the body so far of a request that no task has been started for
+        self._endpoint: Endpoint | None = None  # of a request that no task has been started for
+        self._held: list[bytes] = []  # its body so far
 
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of requests."""
         super().data_received(data)
-        if self._held is not None:  # the rest of the body is still to come
-            self._release(self._held)
+        if self._endpoint is not None:  # the rest of the body is still to come
+            self._release()
 
     def head_complete(self) -> None:
         """A request's headers are there."""
-        if self._may_hold():
-            self._held = []
-        else:
+        if self._is_plain():
+            self._endpoint = self._shortcut.find("POST", self.url.decode("ascii", "replace"))
+        if self._endpoint is None:
             super().head_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body is there."""
-        if self._held is None:
+        if self._endpoint is None:
             super().on_body(body)
         else:
             self._held.append(body)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
-        held = self._held
-        if held is not None:
+        endpoint = self._endpoint
+        if endpoint is not None:
             answer = self._shortcut.answer(
+                endpoint,
                 "POST",
                 self.url.decode("ascii"),
                 address=self.client[0] if self.client else "",
                 headers=self.headers,
-                body=held[0] if len(held) == 1 else b"".join(held),
-                more=self.server_state.default_headers,
+                body=self._held[0] if len(self._held) == 1 else b"".join(self._held),
             )
             if answer is not None:
-                self._held = None
-                self.transport.write(answer)
+                head, body = answer
+                self._endpoint = None
+                self._held.clear()
+                self.transport.write(b"%b%b\r\n%b" % (head, lines(self.server_state.default_headers), body))
                 self.on_response_complete()
                 return
-            self._release(held)
+            self._release()
         super().on_message_complete()
 
-    def _may_hold(self) -> bool:
-        """Whether the request is one for the short way, and the connection is as it mostly is."""
+    def _is_plain(self) -> bool:
+        """Whether request and connection are as those mostly are that can be answered at once."""
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
@@ -81,7 +85,6 @@ class Protocol(Connection):
             and (self.cycle is None or self.cycle.response_complete)
             and not self.flow.write_paused
             and self._length() <= MAX_BYTES
-            and self._shortcut.may_answer("POST", self.url.decode("ascii", "replace"))
         )
 
     def _length(self) -> float:
@@ -91,9 +94,10 @@ class Protocol(Connection):
                 return int(value)  # httptools has seen to it that it is a number
         return float("inf")
 
-    def _release(self, held: list[bytes]) -> None:
+    def _release(self) -> None:
         """Have the request answered as any other."""
-        self._held = None
+        self._endpoint = None
+        held, self._held = self._held, []
         if self.transport.is_closing():
             return
         super().head_complete()

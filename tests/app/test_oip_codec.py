@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from app.engine import Tensor
 from app.errors import BadRequest, NotSupported, RequestError, TooLarge, UnsupportedEncoding
 from app.json_object import mentions_booleans
-from app.oip import bytes_tensor, encoding, json_tensor
+from app.oip import bytes_tensor, encoding
 from app.oip.classification import classify
 from app.oip.datatypes import BINARY_ONLY, DTYPES
 from app.oip.request import InferRequest, Signature, Wanted, read_request
@@ -195,7 +195,8 @@ def test_more_rows_than_allowed() -> None:
         (b"[1, true]", True),
         (b"[false]", True),
         (b"[1]true", False),  # behind the end
-        (b"t" * 200, True),  # too many letters to be sure
+        (b"r" * 200, True),  # too many letters to be sure
+        (b"l" * 200, True),
     ],
 )
 def test_where_booleans_may_hide(text: bytes, expected: bool) -> None:
@@ -371,9 +372,21 @@ def test_raw_that_cannot_be(signature: Signature, body: bytes, message: str) -> 
 
 
 def test_values_that_json_cannot_say() -> None:
+    def answer(values: Array) -> None:
+        request = InferRequest({}, [Wanted("y", "FP32", binary=False)], 1)
+        write_response(request, {"y": values}, name="m", version="1", labels=None, batched=True)
+
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(BadRequest, match="output 'y': some values are not finite, which JSON cannot say"):
-            json_tensor.to_json(np.array([1, value], np.float32), "FP32", "y")
+            answer(np.array([1, value], np.float32))
+
+
+def test_null_in_a_name_or_a_string_is_no_value() -> None:
+    request = InferRequest({}, [Wanted("null", "FP32", binary=False), Wanted("s", "BYTES", binary=False)], 1, id="null")
+    outputs = {"null": np.array([1.5], np.float32), "s": np.array(["null"], object)}
+    body, _ = write_response(request, outputs, name="m", version="1", labels=None, batched=True)
+    document = json.loads(body)
+    assert (document["id"], [output["data"] for output in document["outputs"]]) == ("null", [[1.5], ["null"]])
 
 
 @settings(max_examples=100)
