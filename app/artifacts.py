@@ -29,6 +29,7 @@ class Artifact:
     initializer_bytes: int
     initializer_elements: int
     card: Card | None
+    memory_bytes: int | None = None  # that loading and running it added, where that was measured
     sha256: str = ""
     stamp: tuple[int, ...] = ()
 
@@ -129,6 +130,7 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
                     initializer_bytes=inspection.initializer_bytes,
                     initializer_elements=inspection.initializer_elements,
                     card=None if inspection.card is None else Card.parse(inspection.card, name),
+                    memory_bytes=inspection.memory_bytes,
                     sha256=inspection.sha256,
                     stamp=file.stamp,
                 )

@@ -94,9 +94,7 @@ class Engine:
             raise ModelError(f"got {len(self.inputs)} inputs and {len(self.outputs)} tensors as outputs, expected some")
         ours = any(tensor.datatype == "BF16" for tensor in (*self.inputs, *self.outputs))
         if ours and any(tensor.datatype == "BYTES" for tensor in self.inputs):
-            raise ModelError(
-                "inputs: got strings beside bfloat16, which onnxruntime's Python API does not take together"
-            )
+            raise ModelError("inputs: got strings beside bfloat16; onnxruntime's Python API does not take both")
         self._run = partial(bfloat16.run, self._session) if ours else self._session.run
         self._output_names = [output.name for output in self.outputs]
         # Axes of different names are of different sizes: batches along them cannot be joined.

@@ -24,6 +24,7 @@ class Inspection:
 
     initializer_bytes: int = 0
     initializer_elements: int = 0
+    memory_bytes: int | None = None
     sha256: str = ""
     card: str | None = None
     error: str | None = None
@@ -106,7 +107,7 @@ def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
         _limit(limits["seconds"], limits["bytes"] + 6 * Path(path).stat().st_size)
         found = examine(Path(path))
         if "error" not in found:
-            found = {**found, "error": _try(path, limits["device"], limits["max_batch"])}
+            found = {**found, **_try(path, limits["device"], limits["max_batch"])}
     except MemoryError:
         found = {"error": "it takes more memory than it may (KRON_TRIAL_BYTES)"}
     except OSError as error:
@@ -114,22 +115,31 @@ def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
     writer.send(found)
 
 
-def _try(path: str, device: str, max_batch: int) -> str | None:
-    """Load it and run it once on the CPU; what is wrong with it.
+def _try(path: str, device: str, max_batch: int) -> Mapping[str, Any]:
+    """Load it and run it once on the CPU: the memory that this adds, and what is wrong with it.
 
     Where it is to run on a GPU, it may be one that the CPU refuses: whether it is good is found out when it is loaded.
     """
     from app.engine import Engine
     from app.errors import ModelError, OutOfMemory
-    from app.session import CUDA, available_providers
+    from app.memory import give_back
+    from app.probe import EMPTY_MODEL, anonymous_bytes
+    from app.session import CUDA, available_providers, open_session
 
+    runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
+    give_back([])  # what the inspection has left would be used again, and be missing in the sum
+    before = anonymous_bytes()
     try:
-        Engine(Path(path), device="cpu", threads=1).warm_up(max_batch)
+        engine = Engine(Path(path), device="cpu", threads=1)
+        engine.warm_up(max_batch)
     except OutOfMemory as error:
-        return f"{error} (KRON_TRIAL_BYTES)"
+        return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
-        return None if device != "cpu" and CUDA in available_providers() else str(error)
-    return None
+        return {} if device != "cpu" and CUDA in available_providers() else {"error": str(error)}
+    give_back([])
+    after = anonymous_bytes()
+    del runtime
+    return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}
 
 
 def _ended(code: int, seconds: float) -> str:

@@ -4,14 +4,14 @@ import asyncio
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from app.connection import Bounds, Connection
 from app.plain import Endpoint
 from app.shortcut import MAX_BYTES, Shortcut, lines
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Connection):
     """One connection.
 
     uvicorn starts a task as soon as the headers are there. For a request that may be answered at once this waits until
@@ -20,9 +20,14 @@ class Protocol(HttpToolsProtocol):
     """
 
     def __init__(
-        self, shortcut: Shortcut, config: Config, server_state: ServerState, app_state: dict[str, Any]
+        self,
+        shortcut: Shortcut,
+        bounds: Bounds,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
     ) -> None:
-        super().__init__(config, server_state, app_state)
+        super().__init__(bounds, config, server_state, app_state)
         self._shortcut = shortcut
         self._endpoint: Endpoint | None = None  # of a request that no task has been started for
         self._held: list[bytes] = []  # its body so far
@@ -33,12 +38,12 @@ class Protocol(HttpToolsProtocol):
         if self._endpoint is not None:  # the rest of the body is still to come
             self._release()
 
-    def on_headers_complete(self) -> None:
+    def head_complete(self) -> None:
         """A request's headers are there."""
         if self._is_plain():
             self._endpoint = self._shortcut.find("POST", self.url.decode("ascii", "replace"))
         if self._endpoint is None:
-            super().on_headers_complete()
+            super().head_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body is there."""
@@ -95,16 +100,16 @@ class Protocol(HttpToolsProtocol):
         held, self._held = self._held, []
         if self.transport.is_closing():
             return
-        super().on_headers_complete()
+        super().head_complete()
         for part in held:
             super().on_body(part)
 
 
-def protocol(shortcut: Shortcut) -> type[asyncio.Protocol]:
+def protocol(shortcut: Shortcut, bounds: Bounds) -> type[asyncio.Protocol]:
     """The class of a server's connections, as uvicorn wants it."""
 
     class OfServer(Protocol):
         def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: object) -> None:
-            super().__init__(shortcut, config, server_state, app_state)
+            super().__init__(shortcut, bounds, config, server_state, app_state)
 
     return OfServer

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
+from app.proxies import read_network
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
@@ -64,6 +65,24 @@ class Settings(BaseModel):
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
+    head_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for the headers of a request")
+    max_head_bytes: int = Field(
+        default=32 * 1024, ge=1024, le=2**20, description="longest request line and headers together"
+    )
+    keep_alive_seconds: float = Field(
+        default=5, gt=0, le=3600, description="longest wait for the next request of a connection"
+    )
+    send_seconds: float = Field(
+        default=30, gt=0, le=3600, description="longest wait for a client to read on in its answer"
+    )
+    max_connections: int = Field(
+        default=2048, ge=1, le=100_000, description="connections at the same time in one worker"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="addresses and networks whose X-Forwarded-For is believed, separated by commas",
+    )
     version_policy: str = Field(
         default="latest:1",
         pattern=VERSIONS_PATTERN,
@@ -124,7 +143,17 @@ class Settings(BaseModel):
         wanted = set(which.split(","))
         return [version for version in versions if kind == "all" or version in wanted]
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                read_network(text)
+            except ValueError as error:
+                raise ValueError(f"addresses or networks as 10.0.0.0/8: {error}") from None
+        return value
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

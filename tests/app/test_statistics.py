@@ -1,17 +1,18 @@
 """Cumulative statistics: requests that shared a run add up to one run."""
 
+from app.counters import Counters
 from app.statistics import MAX_BATCH_SIZES, Statistics
 
 
 def test_requests_of_one_run_are_one_execution() -> None:
-    statistics = Statistics()
+    statistics = Statistics(Counters(), "m", "3")
     for rows in (1, 2, 4):  # together a run of 7
         statistics.succeeded(rows=rows, batch_size=7, queue_ns=10 * rows, compute_ns=700, input_ns=5, output_ns=3)
     statistics.succeeded(rows=3, batch_size=3, queue_ns=0, compute_ns=100)
     statistics.succeeded(rows=0, batch_size=0, queue_ns=0, compute_ns=9)
     statistics.failed(40)
     statistics.failed(2)
-    dump = statistics.dump("m", "3")
+    dump = statistics.dump()
     assert (dump["name"], dump["version"]) == ("m", "3")
     assert dump["inference_count"] == 10
     assert dump["execution_count"] == 3
@@ -26,14 +27,14 @@ def test_requests_of_one_run_are_one_execution() -> None:
 
 
 def test_a_model_that_never_ran() -> None:
-    dump = Statistics().dump("m", "1")
+    dump = Statistics(Counters(), "m", "1").dump()
     assert (dump["last_inference"], dump["inference_count"], dump["batch_stats"]) == (0, 0, [])
 
 
 def test_batch_sizes_are_bounded() -> None:
-    statistics = Statistics()
+    statistics = Statistics(Counters(), "m", "3")
     for size in range(1, MAX_BATCH_SIZES + 10):
         statistics.succeeded(rows=size, batch_size=size, queue_ns=0, compute_ns=1)
-    dump = statistics.dump("m", "1")
+    dump = statistics.dump()
     assert len(dump["batch_stats"]) == MAX_BATCH_SIZES
     assert dump["execution_count"] == MAX_BATCH_SIZES + 9
