@@ -12,8 +12,9 @@ from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
 from app.oip.blobs import Blobs, read_blob
 from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.oip.infer_request import InferRequest, Wanted
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
-from app.oip.signature import InferRequest, Signature, Wanted
+from app.oip.signature import Signature
 from app.rows import name_of
 
 MAX_ELEMENTS = 2**31
@@ -38,14 +39,17 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
         raise BadRequest(
             f"Inference-Header-Content-Length: got {header_length}, expected 0 to {len(body)}, the length of the body"
         )
+    known = signature.known
     if header_length is None:
-        return _read(body, body, signature)
-    head = body[:header_length]
-    known = signature.heads.get(head)
-    request = None if known is None else known.request(body, header_length)
-    if request is None:
-        request = _read(head, body, signature)
-        signature.remember(head, request, len(body) - header_length)
+        request = known.json(body)
+        if request is None:
+            request = _read(body, body, signature)
+            known.remember_json(body, request)
+    else:
+        request = known.binary(body, header_length)
+        if request is None:
+            request = _read(body[:header_length], body, signature)
+            known.remember_binary(body, header_length, request)
     return request
 
 
