@@ -25,7 +25,7 @@ class Messages:
     """What a training tells on the way, each time a JSON object with the key ``event``.
 
     - ``plan``, once, before the first step: ``members``, each with ``role``, ``name``, ``epochs``, ``parameters``,
-      ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, as ``kronmodel data`` describes it.
+      ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, as ``kronmodel data NAME`` has it.
     - ``step``, about ten times a second: ``role``, ``name``, ``step`` of ``steps``, ``epoch``, ``loss``.
     - ``epoch``, after each one: ``role``, ``name`` and the fields of :class:`~kronmodel.history.Epoch`. A training that
       is resumed first tells the epochs that it had before.

@@ -128,7 +128,7 @@ async def _start(service: Service, wanted: CompareRequest, inputs: OwnInputs | N
         seconds=settings.compare_seconds,
         too_long=too_long(settings),
     )
-    job.task.add_done_callback(lambda done: service.metrics.compared(outcome(done)))
+    job.task.add_done_callback(lambda done: service.metrics.job_ended("comparison", outcome(done)))
     return job
 
 
