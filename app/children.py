@@ -21,7 +21,7 @@ class ChildError(Exception):
     """A child process ended badly."""
 
 
-class TooMuchMemory(ChildError):
+class TooMuchMemory(ChildError):  # noqa: N818
     """A child process took more memory than it may."""
 
 

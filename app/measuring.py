@@ -6,7 +6,6 @@ from typing import Any
 from app.children import ChildError, run_child
 from app.errors import BadRequest, ComparisonError
 
-
 OnMessage = Callable[[dict[str, Any]], None]
 
 
