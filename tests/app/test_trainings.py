@@ -316,6 +316,17 @@ def test_options_say_what_there_is(client: httpx.Client) -> None:
     assert options["activations"] == ["gelu", "relu", "tanh"]
 
 
+def test_the_documented_requests_are_good_ones(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/api/trainings"]["post"]
+    content = operation["requestBody"]["content"]
+    for example in content["application/json"]["examples"].values():
+        check(TrainRequest.model_validate(example["value"]), None)
+    text = content["multipart/form-data"]["schema"]["properties"]["request"]["examples"][0]
+    check(TrainRequest.model_validate_json(text), OwnData("a.csv", b""))
+    for status in ("400", "409", "413", "501"):
+        assert operation["responses"][status]["content"]["application/json"]["example"]["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
