@@ -125,7 +125,7 @@ async def train(
             data = str(await _to_the_end(own.save, folder))
         answer = await _run(_arguments(request, data, settings, folder, own=own is not None), settings, folder, told)
     models: Mapping[str, Mapping[str, Any]] = answer["models"]
-    not_served = await _serve(repository, {model["name"]: model["version"] for model in models.values()})
+    not_served = await serve(repository, {model["name"]: model["version"] for model in models.values()})
     job.progress("exporting", 1, 1)
     plan = told.plan
     members = [
@@ -247,7 +247,7 @@ async def _to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
             await asyncio.wait([calling])
 
 
-async def _serve(repository: Repository, published: Mapping[str, str]) -> str | None:
+async def serve(repository: Repository, published: Mapping[str, str]) -> str | None:
     """Load what was published, by name and version, in every worker; why not, where it cannot be."""
     for name, version in published.items():
         try:
