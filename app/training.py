@@ -45,7 +45,7 @@ class OwnData:
 
     @property
     def file_name(self) -> str:
-        """Letters, digits, dashes and underscores, at most 50, and the suffix."""
+        """Letters, digits and dashes, at most 50, and the suffix."""
         stem = Path(self.name.replace("\\", "/")).stem[:50]
         safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
         return (safe or "data") + self.suffix
@@ -129,11 +129,13 @@ async def train(
     job.progress("exporting", 1, 1)
     plan = told.plan
     members = [
-        TrainedMember(
-            role=role,  # type: ignore[arg-type]  # pydantic looks
-            training_seconds=model["train_seconds"],
-            epochs=[epoch for epoch in told.epochs if epoch.role == role],
-            **{field: model[field] for field in _SAME},
+        TrainedMember.model_validate(
+            {
+                "role": role,
+                "training_seconds": model["train_seconds"],
+                "epochs": [epoch for epoch in told.epochs if epoch.role == role],
+                **{field: model[field] for field in _SAME},
+            }
         )
         for role, model in models.items()
     ]
