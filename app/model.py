@@ -11,7 +11,7 @@ from app.artifacts import Artifact
 from app.engine import Engine, Tensor
 from app.errors import BadRequest, ModelError
 from app.head import Head
-from app.oip.request import Signature
+from app.oip.signature import Signature
 from app.row_input import RowInput
 from app.samples import Samples, SamplesError, read_samples
 from app.schemas import ModelInfo, TensorInfo

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,17 @@ from app.shadow import Shadow
 
 Rows = NDArray[np.float32]
 _clock = time.perf_counter_ns
+
+
+@dataclass(slots=True)
+class _Part:
+    """One model's share of a request."""
+
+    model: Model
+    rows: int
+    feeds: dict[str, Rows]
+    run: Inference = field(init=False)
+    taken_ns: int = field(init=False)  # waiting included
 
 
 class Prediction:
@@ -40,16 +52,16 @@ class Prediction:
     def __init__(
         self, models: Sequence[Model], inputs: object, *, max_batch: int, booleans: bool, receipt: bool
     ) -> None:
-        self._models = models
         self._receipt = receipt
-        self._runs: dict[str, tuple[Inference, int]] = {}  # with the nanoseconds that it took, waiting included
-        self._arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
+        self._parts: list[_Part] = []
+        arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
         for model in models:
-            if model.row_shapes not in self._arrays:  # both members of a twin take the same rows
-                self._arrays[model.row_shapes] = to_array(
-                    inputs, model.row_shapes, max_rows=max_batch, booleans=booleans
-                )
-            _check_fixed_batch(model, len(self._arrays[model.row_shapes]))
+            rows = arrays.get(model.row_shapes)
+            if rows is None:  # both members of a twin take the same rows
+                rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
+                arrays[model.row_shapes] = rows
+            _check_fixed_batch(model, len(rows))
+            self._parts.append(_Part(model, len(rows), model.rows.feed(rows)))
 
     async def run(self, scheduler: Scheduler, seconds: float) -> None:
         """Run all models.
@@ -60,12 +72,12 @@ class Prediction:
             ModelError: onnxruntime failed.
         """
         end = time.monotonic() + seconds
-        for model in self._in_turn():
+        for part in self._in_turn():
             started = _clock()
-            run = await scheduler.infer(
-                model.engine, self._feeds(model), (model.head.output,), timeout=end - time.monotonic()
+            part.run = await scheduler.infer(
+                part.model.engine, part.feeds, (part.model.head.output,), timeout=end - time.monotonic()
             )
-            self._runs[model.name] = run, _clock() - started
+            part.taken_ns = _clock() - started
 
     def run_at_once(self, scheduler: Scheduler) -> bool:
         """Run all models without waiting; False where one of them would have to.
@@ -73,11 +85,11 @@ class Prediction:
         Raises:
             ModelError: onnxruntime failed.
         """
-        for model in self._in_turn():
-            run = scheduler.run_at_once(model.engine, self._feeds(model), (model.head.output,))
+        for part in self._in_turn():
+            run = scheduler.run_at_once(part.model.engine, part.feeds, (part.model.head.output,))
             if run is None:
                 return False
-            self._runs[model.name] = run, run.compute_ns
+            part.run, part.taken_ns = run, run.compute_ns
         return True
 
     def answer(self, metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
@@ -86,27 +98,24 @@ class Prediction:
         Raises:
             BadRequest: one of the models has no finite answer to a row.
         """
-        results = [_result(model, self._runs[model.name][0]) for model in self._models]
-        if self._receipt:
-            for model, result in zip(self._models, results, strict=True):
-                result["receipt"] = make_receipt(model, self._runs[model.name][0])
+        results = []
+        for part in self._parts:
+            results.append(_result(part.model, part.run))
+            if self._receipt:
+                results[-1]["receipt"] = make_receipt(part.model, part.run)
         answer = {"results": results, "agreement": _agreement(results)}
-        for model in self._models:
-            run, taken = self._runs[model.name]
-            rows = len(self._arrays[model.row_shapes])
+        for part in self._parts:
+            model, run = part.model, part.run
             if shadow is not None:
-                shadow.offer(model, self._feeds(model), run.outputs, run.compute_ns)
-            metrics.predicted(model, rows=rows, request_ns=taken, run=run)
+                shadow.offer(model, part.feeds, run.outputs, run.compute_ns)
+            metrics.predicted(model, rows=part.rows, request_ns=part.taken_ns, run=run)
             model.statistics.succeeded(
-                rows=rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
+                rows=part.rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
             )
         return answer
 
-    def _in_turn(self) -> Sequence[Model]:
-        return random.sample(self._models, len(self._models)) if len(self._models) > 1 else self._models
-
-    def _feeds(self, model: Model) -> dict[str, Rows]:
-        return model.rows.feed(self._arrays[model.row_shapes])
+    def _in_turn(self) -> Sequence[_Part]:
+        return random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
 
 
 def _result(model: Model, run: Inference) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 
 from app.connection import Bounds, Connection
 from app.plain import Endpoint
-from app.shortcut import MAX_BYTES, Shortcut, lines
+from app.shortcut import MAX_BYTES, Shortcut
 
 
 class Protocol(Connection):
@@ -68,7 +68,9 @@ class Protocol(Connection):
                 head, body = answer
                 self._endpoint = None
                 self._held.clear()
-                self.transport.write(b"%b%b\r\n%b" % (head, lines(self.server_state.default_headers), body))
+                self.transport.write(
+                    b"%b%b\r\n%b" % (head, self._shortcut.lines(self.server_state.default_headers), body)
+                )
                 self.on_response_complete()
                 return
             self._release()

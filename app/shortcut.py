@@ -18,7 +18,9 @@ class Shortcut:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._headers = lines(DATA_HEADERS)
+        self._headers = _lines(DATA_HEADERS)
+        self._common: RawHeaders = []
+        self._written = b""
         # Both want to know of each request when it began and when it ended, which `Front` tells them.
         self._open = service.traces is None and not service.settings.access_log
 
@@ -53,9 +55,15 @@ class Shortcut:
         own_id = request_id.choose(caller.request_id)
         head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n"
         head %= (answer.media_type, len(answer.body), self._headers, own_id)
-        return head + lines(answer.headers), answer.body
+        return (head + _lines(answer.headers) if answer.headers else head), answer.body
+
+    def lines(self, headers: RawHeaders) -> bytes:
+        """The headers of all answers as they are written; uvicorn makes them anew each second, for the date."""
+        if headers is not self._common:
+            self._common, self._written = headers, _lines(headers)
+        return self._written
 
 
-def lines(headers: RawHeaders) -> bytes:
+def _lines(headers: RawHeaders) -> bytes:
     """Headers as they are written."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])

@@ -1,7 +1,6 @@
 """An inference request: the body's bytes to arrays by input name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -11,66 +10,15 @@ from app.engine import Tensor
 from app.errors import BadRequest
 from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
+from app.oip.blobs import Blobs, read_blob
 from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.oip.infer_request import InferRequest, Wanted
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
+from app.oip.signature import Signature
 from app.rows import name_of
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024
-NUMBER_BYTES = 12  # in JSON with its comma, give or take
-FRAME_BYTES = 150  # of JSON around an output, and around all of them
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What requests to one model have to fit.
-
-    Args:
-        inputs: by name.
-        outputs: by name.
-        batchable: the first axis of all of them is the batch.
-        max_batch: most rows of a batch.
-    """
-
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-    batchable: bool
-    max_batch: int
-
-    def answers_briefly(self, rows: int, most: int) -> bool:
-        """Whether all outputs of that many rows take fewer than about `most` bytes, in JSON too."""
-        numbers = 0
-        for tensor in self.outputs.values():
-            sizes = tensor.shape[1:] if self.batchable else tensor.shape
-            if tensor.datatype == BYTES or min(sizes, default=0) < 0:
-                return False
-            numbers += prod(sizes)
-        return (rows if self.batchable else 1) * numbers * NUMBER_BYTES + FRAME_BYTES * (1 + len(self.outputs)) < most
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A requested output."""
-
-    name: str
-    datatype: str
-    binary: bool
-    classes: int = 0  # how many of the classification extension; 0 where the tensor itself is wanted
-
-
-@dataclass(slots=True)
-class InferRequest:
-    """A request that fits its model; `rows` is the size of its batch, 1 where the model has no batch axis.
-
-    With `receipt` the response says how it came about.
-    """
-
-    feeds: dict[str, Array]
-    outputs: Sequence[Wanted]
-    rows: int
-    id: str | None = None
-    timeout_s: float | None = None
-    receipt: bool = False
 
 
 def read_request(body: bytes, header_length: int | None, signature: Signature) -> InferRequest:
@@ -91,10 +39,24 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
         raise BadRequest(
             f"Inference-Header-Content-Length: got {header_length}, expected 0 to {len(body)}, the length of the body"
         )
-    end = len(body) if header_length is None else header_length
-    document = parse_object(body if end == len(body) else body[:end])
+    known = signature.known
+    if header_length is None:
+        request = known.json(body)
+        if request is None:
+            request = _read(body, body, signature)
+            known.remember_json(body, request)
+    else:
+        request = known.binary(body, header_length)
+        if request is None:
+            request = _read(body[:header_length], body, signature)
+            known.remember_binary(body, header_length, request)
+    return request
+
+
+def _read(head: bytes, body: bytes, signature: Signature) -> InferRequest:
+    document = parse_object(head)
     parameters = read_parameters(document, "request")
-    feeds = _inputs(document, signature, body, end)
+    feeds = _inputs(document, signature, body, len(head))
     request = InferRequest(feeds, _outputs(document, signature, parameters), _rows(feeds, signature), _id(document))
     if parameters:
         request.timeout_s = read_timeout(parameters)
@@ -102,34 +64,11 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
     return request
 
 
-class _Blobs:
-    """The binary part of the body, cut off input by input."""
-
-    def __init__(self, body: bytes, start: int) -> None:
-        self._data = memoryview(body)[start:]
-        self._offset = 0
-
-    def take(self, size: object, name: str) -> memoryview:
-        """The next `size` bytes."""
-        left = len(self._data) - self._offset
-        if type(size) is not int or size < 0:
-            raise BadRequest(f"input {name!r}: binary_data_size: got {size!r:.40}, expected a number of bytes")
-        if size > left:
-            raise BadRequest(f"input {name!r}: got {left} bytes of binary data, expected {size}")
-        self._offset += size
-        return self._data[self._offset - size : self._offset]
-
-    def check_used(self) -> None:
-        """Nothing may be left."""
-        if left := len(self._data) - self._offset:
-            raise BadRequest(f"body: got {left} bytes after the last input's binary data, expected none")
-
-
 def _inputs(document: dict[str, Any], signature: Signature, body: bytes, end: int) -> dict[str, Array]:
     entries = document.get("inputs")
     if type(entries) is not list:
         raise BadRequest(f"inputs: got {name_of(entries)}, expected a list")
-    blobs = _Blobs(body, end)
+    blobs = Blobs(body, end)
     booleans: bool | None = None  # whether the JSON may hold any; not known yet
     feeds: dict[str, Array] = {}
     for entry in entries:
@@ -166,28 +105,6 @@ def _inputs(document: dict[str, Any], signature: Signature, body: bytes, end: in
     return feeds
 
 
-def read_blob(data: memoryview, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    """The array of an input's binary data.
-
-    Raises:
-        BadRequest: its size is not that of the shape, or it is not of the datatype.
-    """
-    count = prod(shape)
-    if datatype == BYTES:
-        return bytes_tensor.decode(data, count, name).reshape(shape)
-    dtype = DTYPES[datatype]
-    if len(data) != count * dtype.itemsize:
-        raise BadRequest(
-            f"input {name!r}: got {len(data)} bytes of binary data, expected {count * dtype.itemsize} "
-            f"for {datatype} {list(shape)}"
-        )
-    values = np.frombuffer(data, dtype).reshape(shape)
-    if datatype == BOOL and (values.view(np.uint8) > 1).any():
-        raise BadRequest(f"input {name!r}: got a byte other than 0 and 1, expected booleans")
-    # The blob begins where the JSON ends, which is anywhere.
-    return values if values.flags.aligned else values.copy()
-
-
 def _outputs(document: dict[str, Any], signature: Signature, parameters: Parameters) -> list[Wanted]:
     binary = read_flag(parameters, "binary_data_output", "request") if parameters else False
     entries = document.get("outputs")
@@ -222,13 +139,13 @@ def _output(entry: Any, signature: Signature, *, binary: bool) -> Wanted:
 
 def _classes(parameters: Parameters, tensor: Tensor) -> int:
     classes: object = parameters.get("classification", 0)
-    if type(classes) is not int or not 0 <= classes < 2**31:
+    if not isinstance(classes, int) or isinstance(classes, bool) or not 0 <= classes < 2**31:
         raise BadRequest(f"output {tensor.name!r}: classification: got {classes!r:.40}, expected a number of classes")
     if classes and tensor.datatype in {BYTES, BOOL}:
         raise BadRequest(
             f"output {tensor.name!r}: classification: got {tensor.datatype}, expected an output of numbers"
         )
-    return classes
+    return int(classes)
 
 
 def _raw(body: bytes, signature: Signature) -> InferRequest:
@@ -277,7 +194,7 @@ def _shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:
 def _rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
-    sizes = [values.shape[0] for values in feeds.values()]
+    sizes: list[int] = [values.shape[0] for values in feeds.values()]
     if len(sizes) > 1 and sizes.count(sizes[0]) < len(sizes):
         raise BadRequest(f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones")
     if sizes[0] > signature.max_batch:

@@ -10,7 +10,7 @@ from app.errors import BadRequest
 from app.oip import bytes_tensor, json_tensor
 from app.oip.classification import classify
 from app.oip.datatypes import BYTES, DTYPES, Array
-from app.oip.request import InferRequest
+from app.oip.infer_request import InferRequest
 
 
 def write_response(

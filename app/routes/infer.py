@@ -13,7 +13,8 @@ from starlette.types import Scope
 from app.errors import BadRequest, KronError, NotFound
 from app.model import Model
 from app.oip import encoding
-from app.oip.request import InferRequest, read_request
+from app.oip.infer_request import InferRequest
+from app.oip.request import read_request
 from app.oip.response import write_response
 from app.plain import Answer, Endpoint, documented, plain
 from app.receipt import receipt
