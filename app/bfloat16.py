@@ -5,19 +5,33 @@ onnxruntime's own way between arrays and tensors knows neither; its `OrtValue` t
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import prod
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, OrtValue
 
 Array = NDArray[Any]
 
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 TYPE = "tensor(bfloat16)"  # onnxruntime's name
+_BYTES = 2
 _ONNX_NUMBER = 16  # of TensorProto.DataType
+
+
+@cache
+def dtype() -> np.dtype[Any]:
+    """Numpy's type of such arrays. Services of models without bfloat16 need not have it in memory."""
+    import ml_dtypes
+
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
+
+
+def is_bfloat16(array: Array) -> bool:
+    """Whether an array is one: no other here is of numpy's kind V."""
+    return array.dtype.kind == "V"
 
 
 def run(session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
@@ -27,7 +41,7 @@ def run(session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Arr
 
 
 def _tensor(array: Array) -> OrtValue:
-    if array.dtype != BFLOAT16:
+    if not is_bfloat16(array):
         return OrtValue.ortvalue_from_numpy(array)
     bits = np.ascontiguousarray(array).view(np.uint16)
     return OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ONNX_NUMBER)
@@ -38,5 +52,5 @@ def _array(value: OrtValue) -> Array:
         array: Array = value.numpy()
         return array
     shape = value.shape()
-    bits = ctypes.string_at(value.data_ptr(), prod(shape) * BFLOAT16.itemsize)  # a copy: the value goes with this call
-    return np.frombuffer(bits, BFLOAT16).reshape(shape)
+    bits = ctypes.string_at(value.data_ptr(), prod(shape) * _BYTES)  # a copy: the value goes with this call
+    return np.frombuffer(bits, dtype()).reshape(shape)

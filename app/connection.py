@@ -40,6 +40,7 @@ class Connection(HttpToolsProtocol):
         self._stuck: TimerHandle | None = None  # until the client has to have read something
         self._begun = False  # a head that is not complete
         self._completed = False  # one that the last bytes completed
+        self._in_body = False
         self._head_bytes = 0  # of it, before those that are being read
         self._read_bytes = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
@@ -79,10 +80,11 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self.transport.is_closing():
             return
-        waiting = self._begun or (self._idle() and not self._completed)
-        self._head_bytes = self._head_bytes + len(data) if waiting and not self._completed else 0
-        if not waiting:
+        if not self._begun and (self._completed or not self._idle()):
+            self._head_bytes = 0
             return
+        # What comes after an early answer may be the rest of a body, whose end is waited for no longer than for a head.
+        self._head_bytes = 0 if self._completed or self._in_body else self._head_bytes + len(data)
         if self._head_bytes > self._settings.max_head_bytes:
             self._refuse(*self._too_large(), "HeadTooLarge")
         elif self._timer is None:
@@ -97,6 +99,7 @@ class Connection(HttpToolsProtocol):
         """A request's head is here."""
         self._begun = False
         self._completed = True
+        self._in_body = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -111,6 +114,15 @@ class Connection(HttpToolsProtocol):
     def head_complete(self) -> None:
         """Begin to answer."""
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request's body is here."""
+        self._in_body = False
+        self.message_complete()
+
+    def message_complete(self) -> None:
+        """Let whoever answers know."""
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What came is no request, or was refused while it was being read."""

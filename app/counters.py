@@ -5,7 +5,7 @@ A file outlives its process, so the sums never fall when a worker dies. Counting
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -65,8 +65,21 @@ class Counters:
         """The values of every process by themselves."""
         for header, content in self._contents():
             values = memoryview(content).cast("d")
-            for number, line in enumerate(header.decode().split("\n")[:-1]):
-                yield tuple(line.split("\t")), values[number * BLOCK : (number + 1) * BLOCK]
+            for number, key in enumerate(_keys(header)):
+                yield key, values[number * BLOCK : (number + 1) * BLOCK]
+
+    def clear_others(self, wanted: Callable[[Key], bool], ended: Callable[[int], bool]) -> None:
+        """Set to 0 what other processes, that have ended, counted under certain keys."""
+        if self._folder is None:
+            return
+        for path in sorted(self._folder.glob(f"*.{self._suffix}")):
+            if path.stem == str(os.getpid()) or not ended(int(path.stem)):
+                continue
+            with path.open("r+b") as file:
+                for number, key in enumerate(_keys(file.read(_HEADER_BYTES).rstrip(b"\0"))):
+                    if wanted(key):
+                        file.seek(_HEADER_BYTES + number * BLOCK * 8)
+                        file.write(bytes(BLOCK * 8))
 
     def _contents(self) -> Iterator[tuple[bytes, bytes]]:
         """Of each process: the keys, one a line, and the blocks of as many."""
@@ -79,3 +92,7 @@ class Counters:
                 header = file.read(_HEADER_BYTES).rstrip(b"\0")
                 file.seek(_HEADER_BYTES)
                 yield header, file.read(header.count(b"\n") * BLOCK * 8)
+
+
+def _keys(header: bytes) -> list[Key]:
+    return [tuple(line.split("\t")) for line in header.decode().split("\n")[:-1]]

@@ -39,7 +39,7 @@ DATATYPES = {
     "tensor(bool)": "BOOL",
     "tensor(string)": "BYTES",
 }
-_FLOATS = {DATATYPES[name]: np.dtype(dtype) for name, dtype in FLOAT_TYPES.items()} | {"BF16": bfloat16.BFLOAT16}
+_FLOATS = {DATATYPES[name]: np.dtype(dtype) for name, dtype in FLOAT_TYPES.items()}
 _VERIFIED_ROWS = 3
 _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 
@@ -137,7 +137,7 @@ class Engine:
         Raises:
             ModelError: it does not run on numbers from 0 to 1 of the sizes that it asks for.
         """
-        certain = all(tensor.datatype in _FLOATS and -1 not in tensor.shape[1:] for tensor in self.inputs)
+        certain = all(_float_type(tensor) is not None and -1 not in tensor.shape[1:] for tensor in self.inputs)
         any_batch = any(tensor.shape[:1] == (-1,) for tensor in self.inputs)
         outputs: dict[str, Array] = {}
         try:
@@ -171,10 +171,10 @@ class Engine:
         for tensor in self.inputs:
             first = tuple(batch if size < 0 else size for size in tensor.shape[:1])
             shape = (*first, *(max(size, 1) if size < 0 else size for size in tensor.shape[1:]))
-            if tensor.datatype in _FLOATS:
+            if (float_type := _float_type(tensor)) is not None:
                 # As good as random here, and numpy.random need not be loaded.
                 values = np.arange(1, math.prod(shape) + 1) * _GOLDEN_RATIO % 1
-                feeds[tensor.name] = values.reshape(shape).astype(_FLOATS[tensor.datatype])
+                feeds[tensor.name] = values.reshape(shape).astype(float_type)
             elif tensor.datatype == "BYTES":
                 feeds[tensor.name] = np.full(shape, "", object)
             else:
@@ -182,11 +182,15 @@ class Engine:
         return feeds
 
 
+def _float_type(tensor: Tensor) -> np.dtype[Any] | None:
+    return bfloat16.dtype() if tensor.datatype == "BF16" else _FLOATS.get(tensor.datatype)
+
+
 def _same(a: Array, b: Array) -> bool:
     """Equal but for rounding, which differs between batch sizes."""
     if a.shape != b.shape:
         return False
-    if a.dtype == bfloat16.BFLOAT16:
+    if bfloat16.is_bfloat16(a):
         eps = 2**-7
         a, b = a.astype(np.float32), b.astype(np.float32)
     elif a.dtype.kind == "f":

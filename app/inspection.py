@@ -4,6 +4,7 @@ The child (`python -m app.inspection`) forks one process for each file, several 
 hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def main() -> None:
         for connection in wait(list(running)):
             process, path = running.pop(connection)
             try:
-                result = connection.recv()
+                result = json.loads(connection.recv_bytes())
             except EOFError:
                 process.join()
                 result = {"error": _ended(process.exitcode, job["seconds"])}
@@ -112,7 +113,7 @@ def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
         found = {"error": "it takes more memory than it may (KRON_TRIAL_BYTES)"}
     except OSError as error:
         found = {"error": f"cannot be read: {error.strerror}"}
-    writer.send(found)
+    writer.send_bytes(json.dumps(found).encode())
 
 
 def _try(path: str, device: str, max_batch: int) -> Mapping[str, Any]:

@@ -30,6 +30,8 @@ def examine(path: Path) -> Mapping[str, object]:
             size += _bytes(tensor)
             elements += _elements(tensor.dims)
     cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
+    if not all(isinstance(card, str) for card in cards):  # protobuf hands on as bytes what is not UTF-8
+        return {"error": "the card is not UTF-8"}
     # A card far too long is cut here, and refused for its length by whoever reads it.
     card = cards[0][: 2**20] if cards else None
     return {"initializer_bytes": size, "initializer_elements": elements, "card": card, "sha256": _sha256(path)}

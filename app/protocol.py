@@ -52,7 +52,7 @@ class Protocol(Connection):
         else:
             self._held.append(body)
 
-    def on_message_complete(self) -> None:
+    def message_complete(self) -> None:
         """All of it is there."""
         endpoint = self._endpoint
         if endpoint is not None:
@@ -74,7 +74,7 @@ class Protocol(Connection):
                 self.on_response_complete()
                 return
             self._release()
-        super().on_message_complete()
+        super().message_complete()
 
     def _is_plain(self) -> bool:
         """Whether request and connection are as those mostly are that can be answered at once."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
-from app.counters import Counters
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded
 from app.memory import Held, give_back
 from app.model import Model
@@ -53,7 +52,7 @@ class Repository:
         self._prepare = prepare
         self._versions: Mapping[str, Versions] = {}
         self._status = Standing(shared)
-        self._statistics = StatisticsBook(Counters(shared, "statistics"))
+        self._statistics = StatisticsBook(shared)
         self._unloaded = Unloaded(shared)
         self._lock = asyncio.Lock()
         self._waiting = 0
@@ -272,6 +271,7 @@ class Repository:
         for model in old:
             if model.version not in versions:
                 self._status[name, model.version] = Status("UNLOADING")
+                self._statistics.clear(name, model.version)
         held = [Held(model.engine.session) for model in old]
         task = asyncio.create_task(self._drain(held, [(name, model.version) for model in old]))
         self._draining.add(task)

@@ -1,11 +1,13 @@
-"""What each version of a model has done since the service began, in all workers, as the statistics extension has it."""
+"""What each version of a model has done since it came into service, in all workers, in the words of the protocol."""
 
 import struct
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.counters import BLOCK, Counters
+from app.standing import notice
 
 MAX_BATCH_SIZES = 1024
 
@@ -30,7 +32,7 @@ class _Batch(NamedTuple):
 
 
 class Statistics:
-    """Cumulative counts and times of one version; they only grow, whichever of the workers is asked, or dies.
+    """Cumulative counts and times of one version, whichever of the workers is asked, or dies.
 
     Requests that were run together each count their share of the run, by rows, so that sums over requests are sums
     over runs. Counting belongs to the event loop.
@@ -136,6 +138,14 @@ class Statistics:
             "memory_usage": list(memory_usage),
         }
 
+    def clear(self) -> None:
+        """The version leaves service."""
+        self._sums[:] = [0.0] * _SUMS
+        _PACK_SUMS(self._block, 0, *self._sums)
+        for batch in self._batches.values():
+            _PACK_BATCH(batch.block, 0, *[0.0] * _SLOT)
+        self._batches.clear()
+
     def _add_batch_size(self, size: int) -> _Batch:
         """A place to count runs of that size."""
         number, slot = divmod(len(self._batches), _SLOTS)
@@ -145,10 +155,15 @@ class Statistics:
 
 
 class StatisticsBook:
-    """The statistics of every version that there is or was: a version that comes back counts on."""
+    """The statistics of every version that there is or was: one that comes back begins anew.
 
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
+    Args:
+        folder: of all workers of this service; None where there is one only.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._counters = Counters(folder, "statistics")
+        self._folder = folder
         self._versions: dict[tuple[str, str], Statistics] = {}
 
     def of(self, name: str, version: str) -> Statistics:
@@ -157,6 +172,14 @@ class StatisticsBook:
         if found is None:
             found = self._versions[name, version] = Statistics(self._counters, name, version)
         return found
+
+    def clear(self, name: str, version: str) -> None:
+        """A version leaves service: in this worker, and as each of the others does the same, in all of them."""
+        self.of(name, version).clear()
+        if (folder := self._folder) is not None:
+            self._counters.clear_others(
+                lambda key: key[1:3] == (name, version), lambda pid: not notice(folder, pid).exists()
+            )
 
 
 def _duration(count: float, ns: float) -> dict[str, int]:

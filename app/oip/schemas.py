@@ -107,7 +107,7 @@ class MemoryUsage(_Response):
 
 
 class VersionStatistics(_Response):
-    """What one version has done since the service began, in all workers together."""
+    """What one version has done since it came into service, in all workers together."""
 
     name: str
     version: str

@@ -84,6 +84,14 @@ def test_the_memory_of_a_model_is_measured(tmp_path: Path) -> None:
     assert 32 * 2**20 <= (results[large].memory_bytes or 0) < 80 * 2**20
 
 
+def test_a_card_that_is_no_text_is_that_of_one_file_only(tmp_path: Path) -> None:
+    broken = GOOD.SerializeToString().replace(b'"card_version"', b'"card_v\xff\xfe\xfd\xfc\xfbn"')
+    bad, good = publish(tmp_path, "bad", broken), publish(tmp_path, "good", GOOD)
+    results = look([bad, good])
+    assert results[bad].error in {"the card is not UTF-8", "not an ONNX file, or a truncated one"}
+    assert results[good].error is None
+
+
 def test_reading_has_a_time_limit(tmp_path: Path) -> None:
     paths = [publish(tmp_path, name, GOOD) for name in ("a", "b")]
     reason = "not read within 0.001 s, all files together (KRON_LOAD_SECONDS)"
