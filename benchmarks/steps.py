@@ -39,7 +39,9 @@ def stepper(network: nn.Module, x: Tensor, y: Tensor) -> Step:
     return step
 
 
-def measure(steps: dict[str, Step], block_seconds: float = 0.0) -> dict[str, Times]:
+def measure(
+    steps: dict[str, Step], block_seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Times]:
     """Seconds ``(BLOCKS, n)`` of each, in blocks of random order; the first run of a block is not counted.
 
     There are as many runs in a block as take ``block_seconds``, and at least STEPS.
@@ -47,18 +49,18 @@ def measure(steps: dict[str, Step], block_seconds: float = 0.0) -> dict[str, Tim
     times: dict[str, list[list[float]]] = {name: [] for name in steps}
     runs = {}
     for name, step in steps.items():
-        began = time.perf_counter()
+        began = clock()
         for _ in range(WARM_UP):
             step()
-        runs[name] = max(STEPS, int(WARM_UP * block_seconds / (time.perf_counter() - began)))
+        runs[name] = max(STEPS, int(WARM_UP * block_seconds / (clock() - began)))
     for _ in range(BLOCKS):
         for name in random.sample(list(steps), len(steps)):
             steps[name]()  # brings its data into the caches
             block = []
             for _ in range(runs[name]):
-                began = time.perf_counter()
+                began = clock()
                 steps[name]()
-                block.append(time.perf_counter() - began)
+                block.append(clock() - began)
             times[name].append(block)
     return {name: np.array(blocks) for name, blocks in times.items()}
 
