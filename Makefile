@@ -8,7 +8,8 @@ TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve fuzz format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
+	format clean
 
 setup: $(VENV)/.ready
 
@@ -55,6 +56,10 @@ bench-paper: setup
 # Time of a training step beside dense and low-rank; a quiet machine, please.
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
+
+# The exported files in onnxruntime at one thread, dense beside Kronecker; a quiet machine, please.
+bench-graphs: setup
+	$(BIN)/python -m benchmarks.graphs
 
 # The same network with other libraries' layers, each library in an environment of its own.
 bench-others:
