@@ -29,7 +29,8 @@ def one_line(text: str) -> str:
 
 
 def test_compare_prints_one_json_object(models: Path) -> None:
-    done = run("compare", "small-kronecker", "plain", "--models", models, "--batch-sizes", "1", "--json")
+    options = ["--models", models, "--batch-sizes", "1", "--seconds", "0.2", "--json"]
+    done = run("compare", "small-kronecker", "plain", *options)
     assert done.returncode == 0
     report = json.loads(done.stdout)
     assert [model["model"] for model in report["models"]] == ["small-kronecker", "plain"]
@@ -39,7 +40,7 @@ def test_compare_prints_one_json_object(models: Path) -> None:
 
 
 def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
-    done = run("compare", "--batch-sizes", "2", models=models, threads=1)
+    done = run("compare", "--batch-sizes", "2", "--seconds", "0.2", models=models, threads=1)
     assert done.returncode == 0
     for text in (
         "parameters",
