@@ -125,7 +125,7 @@ def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int) -> None:
-    with serving(folder, workers=workers, drain_seconds=1.5, expected_code=0) as server:
+    with serving(folder, workers=workers, drain_seconds=4, expected_code=0) as server:
         answers: list[httpx.Response] = []
 
         def predict() -> None:
