@@ -69,7 +69,7 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
 
     job = await service.jobs.start(
         "sweep",
-        f"widths {', '.join(map(str, sorted(wanted.widths)))}",
+        f"Widths {', '.join(map(str, sorted(wanted.widths)))}",
         wanted.model_dump(mode="json"),
         work,
         seconds=settings.sweep_seconds,
