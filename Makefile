@@ -9,7 +9,7 @@ TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo train serve test lint bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
-	format clean
+	pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -85,6 +85,11 @@ fuzz: setup
 		build/envs/fuzz/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt \
 		&& touch build/envs/fuzz/.ready; }
 	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
+
+# The pictures of docs/, of the twin in models/; needs a browser.
+pictures: setup
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	$(BIN)/python -m tests.browser.pictures
 
 format: setup
 	$(BIN)/ruff check --fix .

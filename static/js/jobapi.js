@@ -85,7 +85,7 @@ export async function jobs(kind, offset, limit) {
  * @param {string} id
  */
 export async function remove(kind, id) {
-  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE", signal: AbortSignal.timeout(WAIT_MS) });
+  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE" }, WAIT_MS);
 }
 
 /**
