@@ -1,5 +1,5 @@
 /**
- * What comparisons and sweeps have in common: a form to start one, the list of earlier ones, and a page for each, which
+ * What comparisons, sweeps and trainings have in common: a form to start one, the list of earlier ones, and a page for each, which
  * follows it while it runs and survives a reload, for the service runs it and the address names it.
  */
 
@@ -18,13 +18,17 @@ import { href } from "./router.js";
 /**
  * @typedef {object} Form
  * @property {HTMLElement} element
- * @property {() => { request: object, files?: { inputs?: File, labels?: File } } | string} read what to start, or why not
- * @property {(query: URLSearchParams) => void} open the models are known by now
+ * @property {HTMLElement} [aside] what stands beside it
+ * @property {boolean} [blocked] nothing can be started here, as the form itself explains
+ * @property {() => { request: object, files?: Record<string, File | undefined> } | string} read what to start, or why not
+ * @property {(query: URLSearchParams) => void | Promise<void>} open the models are known by now
  *
  * @typedef {object} Presentation of one report, and of what there is of it while it is made
  * @property {HTMLElement} element
  * @property {(report: any) => void} show
  * @property {(event: string, data: any) => void} [grow]
+ * @property {(progress: Progress) => string} [step] shows how far it is by itself; what to call the stage
+ * @property {() => void} [stop] it goes on no longer
  *
  * @typedef {object} Kind
  * @property {JobKind} kind
@@ -38,6 +42,8 @@ import { href } from "./router.js";
  */
 
 const LISTED = 20;
+/** @type {Record<JobKind, string>} the view of each kind */
+const VIEWS = { comparisons: "compare", sweeps: "sweep", trainings: "train" };
 
 /** @param {string} created */
 export function when(created) {
@@ -77,7 +83,12 @@ export class JobView {
         "div",
         { class: "band" },
         form,
-        h("section", { class: "earlier", "aria-labelledby": `earlier-${kind.view}` }, h("h2", { id: `earlier-${kind.view}` }, `Earlier ${kind.word}s`), this.list, this.more),
+        h(
+          "div",
+          { class: "beside" },
+          kind.form.aside,
+          h("section", { class: "earlier", "aria-labelledby": `earlier-${kind.view}` }, h("h2", { id: `earlier-${kind.view}` }, `Earlier ${kind.word}s`), this.list, this.more),
+        ),
       ),
     );
     form.addEventListener("submit", (event) => {
@@ -158,7 +169,8 @@ export class JobView {
     this.formMessage.textContent = "";
     try {
       await this.catalog.load();
-      this.kind.form.open(this.query ?? new URLSearchParams());
+      await this.kind.form.open(this.query ?? new URLSearchParams());
+      this.run.hidden = this.kind.form.blocked ?? false;
     } catch (error) {
       this.#explain(error, this.formMessage, "No models");
       return;
@@ -207,9 +219,21 @@ export class JobView {
       location.hash = href(this.kind.view, id);
     } catch (error) {
       this.#explain(error, this.formMessage, `No ${this.kind.word}`);
-      if (error instanceof Refused) void this.#list(0); // what runs instead is in it
+      if (error instanceof Refused && error.status === 409) await this.#link();
     } finally {
       this.run.disabled = false;
+    }
+  }
+
+  /** Leads to what runs instead. */
+  async #link() {
+    void this.#list(0); // it may be in it
+    try {
+      const found = await api.running();
+      if (found === null) return;
+      this.formMessage.append(" ", h("a", { href: href(VIEWS[found.kind], found.job.id) }, `See what runs: ${found.job.title}`));
+    } catch (error) {
+      if (!(error instanceof Refused || error instanceof Unreachable)) throw error; // then there is no link
     }
   }
 
@@ -223,7 +247,7 @@ export class JobView {
       await api.follow(this.kind.kind, id, (event, data) => this.#event(event, data), following.signal);
     } catch (error) {
       if (following.signal.aborted) return;
-      this.running.hidden = true;
+      this.#end();
       if (error instanceof Refused && error.status === 404) {
         this.heading.textContent = `No such ${this.kind.word}`;
         this.#say("There is none under this address. It may have been deleted.", true);
@@ -283,6 +307,7 @@ export class JobView {
   #end() {
     const focused = document.activeElement === this.cancel;
     this.running.hidden = true;
+    this.presentation?.stop?.();
     if (focused) this.heading.focus({ preventScroll: true });
   }
 
@@ -315,12 +340,14 @@ export class JobView {
 
   /** @param {Progress} progress */
   #step({ stage, done, total }) {
+    const told = this.presentation?.step?.({ stage, done, total });
+    this.progress.hidden = told !== undefined;
     if (total > 0) {
       this.progress.max = total;
       this.progress.value = done;
     } else {
       this.progress.removeAttribute("value");
     }
-    this.stage.textContent = total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`;
+    this.stage.textContent = told ?? (total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`);
   }
 }

@@ -12,6 +12,7 @@ import { roles, shortName, tone, weights } from "./models.js";
  * @import { Layer, ModelInfo } from "./types.js"
  */
 
+/** @typedef {Pick<ModelInfo, "name" | "parameters" | "card">} Drawn a model that is served, or one that is planned */
 /** @typedef {{ x: number, y: number, width: number, height: number, bias: boolean }} Part */
 /** @typedef {{ parts: Part[], width: number, height: number, name: string }} Block */
 
@@ -60,7 +61,7 @@ export function block(layer, gap) {
 }
 
 /**
- * @param {ModelInfo} model
+ * @param {Drawn} model
  * @returns {Block[]}
  */
 function blocks(model, gap = 12) {
@@ -83,7 +84,7 @@ const LAYER_GAP = 36;
 const SMALLEST = 160;
 
 /**
- * @param {ModelInfo[]} models
+ * @param {Drawn[]} models
  * @param {HTMLElement} words
  * @param {HTMLElement} figures
  * @returns {boolean} whether there was anything to draw
