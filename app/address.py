@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 
 from app.errors import StartupError
 
@@ -20,7 +21,7 @@ def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socke
         )[0]
     except (socket.gaierror, UnicodeError) as error:
         raise StartupError(f"--host (KRON_HOST): got {host!r}, expected an address of this machine: {error}") from None
-    if loopback_only and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+    if loopback_only and not _of_loopback(address):
         raise StartupError(
             f"--host (KRON_HOST): {host} can be reached from elsewhere, and there are no API keys: give --keys FILE, "
             "or say --insecure-no-keys if whoever can reach it may do everything"
@@ -37,6 +38,18 @@ def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socke
             raise StartupError(f"port {port} on {host} is taken; choose another one with --port (KRON_PORT)") from None
         raise StartupError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     return taken
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a service that listens there can be reached from this machine only."""
+    try:
+        return _of_loopback(socket.getaddrinfo(host, None, flags=socket.AI_PASSIVE)[0][4])
+    except (socket.gaierror, UnicodeError):
+        return False
+
+
+def _of_loopback(address: Sequence[object]) -> bool:
+    return ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
 
 
 def url(host: str, port: int) -> str:

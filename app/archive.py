@@ -1,4 +1,4 @@
-"""What was measured, kept in SQLite: a bounded number of jobs and bytes, readable by every process of the service."""
+"""Jobs and what came of them, in SQLite: a bounded number and bytes, readable by every process of the service."""
 
 import contextlib
 import logging
@@ -8,23 +8,23 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from app.errors import Conflict, StartupError
 from app.lock import Lock
-from app.reports import JobSummary, Progress
+from app.reports import JobSummary, Kind, Progress
 from app.settings import Settings
 
 FILE_NAME = ".reports.sqlite3"  # in the folder of models; the dot keeps it out of every scan for models
 MEMORY = ":memory:"
 OFF = "off"
-MAX_BYTES = 64 * 2**20  # of all reports together
+MAX_BYTES = 64 * 2**20  # of all reports and events together
 SCHEMA_VERSION = 1
 BUSY_SECONDS = 5
 
-_SCHEMA = """
+_JOBS = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -41,10 +41,19 @@ CREATE TABLE IF NOT EXISTS jobs (
     cancel INTEGER NOT NULL DEFAULT 0
 )
 """
+_EVENTS = """
+CREATE TABLE IF NOT EXISTS events (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (job, number)
+)
+"""
 _SUMMARY = "id, kind, status, created, title, request, seconds, progress, headline, error"
-INTERRUPTED = "the service ended before the measurement did"
+INTERRUPTED = "the service ended before the job did"
 
-Kind = Literal["comparison", "sweep"]
+Lasting = Sequence[tuple[int, str, bytes]]  # events: the number within the job, name, JSON
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +79,9 @@ class Archive:
             if version not in (0, SCHEMA_VERSION):
                 raise sqlite3.DatabaseError(f"got version {version} of the tables, expected {SCHEMA_VERSION}")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._db.execute(_JOBS)
+            self._db.execute(_EVENTS)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.Error:
             self._db.close()
@@ -103,7 +114,7 @@ class Archive:
             return cls(memory, settings.max_reports)
 
     def turn(self) -> AbstractContextManager[None]:
-        """The right to measure, which one job has at a time, in whichever process; entering it may raise Conflict."""
+        """The right to run, which one job has at a time, in whichever process; entering it may raise Conflict."""
         return self._turn.taken()
 
     def add(self, job: JobSummary) -> None:
@@ -112,26 +123,29 @@ class Archive:
         with self._transaction() as db:
             db.execute("INSERT INTO jobs (id, kind, status, created, title, request) VALUES (?, ?, ?, ?, ?, ?)", values)
 
-    def progress(self, job_id: str, progress: Progress | None) -> bool:
-        """Keep how far a job is; whether somebody wants it cancelled."""
+    def progress(self, job_id: str, progress: Progress | None, events: Lasting = ()) -> bool:
+        """Keep how far a job is, and its new events; whether somebody wants it cancelled."""
         with self._transaction() as db:
+            _keep(db, job_id, events)
             if progress is not None:
                 db.execute("UPDATE jobs SET progress = ? WHERE id = ?", (_dumps(progress.model_dump()), job_id))
             row = db.execute("SELECT cancel FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return row is not None and bool(row[0])
 
-    def done(self, job_id: str, report: bytes, *, seconds: float, headline: str) -> None:
+    def done(self, job_id: str, report: bytes, events: Lasting = (), *, seconds: float, headline: str) -> None:
         """A job that ended well; the oldest ones go where there are too many."""
         with self._transaction() as db:
+            _keep(db, job_id, events)
             db.execute(
                 "UPDATE jobs SET status = 'done', progress = NULL, report = ?, seconds = ?, headline = ? WHERE id = ?",
                 (report, seconds, headline, job_id),
             )
             self._prune(db)
 
-    def failed(self, job_id: str, error: str) -> None:
+    def failed(self, job_id: str, error: str, events: Lasting = ()) -> None:
         """A job that did not."""
         with self._transaction() as db:
+            _keep(db, job_id, events)
             db.execute(
                 "UPDATE jobs SET status = 'failed', progress = NULL, error = ? WHERE id = ?", (error[:2000], job_id)
             )
@@ -163,6 +177,14 @@ class Archive:
             row = self._db.execute("SELECT report FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else row[0]
 
+    def events(self, job_id: str, *, after: int) -> Sequence[tuple[str, bytes]]:
+        """Name and JSON of the events that a job told to last, in their order, but for the first `after`."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT name, data FROM events WHERE job = ? ORDER BY number LIMIT -1 OFFSET ?", (job_id, after)
+            )
+            return found.fetchall()
+
     def list(self, kind: Kind, *, limit: int, offset: int) -> tuple[int, Sequence[JobSummary]]:
         """How many there are, and a part of them, the newest first."""
         self._reap()
@@ -180,7 +202,7 @@ class Archive:
             self._db.close()
 
     def _reap(self) -> None:
-        """Jobs whose process was killed: they say that they run, and nobody measures."""
+        """Jobs whose process was killed: they say that they run, and nobody has the turn."""
         with self._lock:
             stale = self._db.execute("SELECT 1 FROM jobs WHERE status = 'running' LIMIT 1").fetchone()
         if not stale:
@@ -192,7 +214,7 @@ class Archive:
                     (INTERRUPTED,),
                 )
         except Conflict:
-            pass  # somebody measures
+            pass  # somebody has it
 
     def _prune(self, db: sqlite3.Connection) -> None:
         db.execute(
@@ -200,7 +222,11 @@ class Archive:
             "(SELECT number FROM jobs WHERE status != 'running' ORDER BY number DESC LIMIT ?)",
             (self._keep,),
         )
-        sizes = db.execute("SELECT number, LENGTH(report) FROM jobs WHERE report IS NOT NULL ORDER BY number DESC")
+        sizes = db.execute(
+            "SELECT number, COALESCE(LENGTH(report), 0) + "
+            "COALESCE((SELECT SUM(LENGTH(data)) FROM events WHERE job = id), 0) "
+            "FROM jobs WHERE status != 'running' ORDER BY number DESC"
+        )
         total = 0
         for number, size in sizes.fetchall():
             total += size
@@ -229,11 +255,11 @@ class _Turn:
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         if not self._mine.acquire(blocking=False):
-            raise Conflict("another comparison or sweep is running; try again later")
+            raise Conflict("another comparison, sweep or training is running; try again later")
         lock = None if self._path is None or sys.platform == "win32" else Lock(self._path)
         try:
             if lock is not None and not lock.acquire():
-                raise Conflict("another process measures on these models; try again later")
+                raise Conflict("another process measures or trains on these models; try again later")
             yield
         finally:
             if lock is not None:
@@ -254,6 +280,14 @@ def _summary(row: Sequence[Any]) -> JobSummary:
         progress=None if progress is None else Progress.model_validate_json(progress),
         headline=headline,
         error=error,
+    )
+
+
+def _keep(db: sqlite3.Connection, job_id: str, events: Lasting) -> None:
+    """Keep events of a job that is there, each once."""
+    db.executemany(
+        "INSERT OR IGNORE INTO events (job, number, name, data) SELECT id, ?, ?, ? FROM jobs WHERE id = ?",
+        [(*event, job_id) for event in events],
     )
 
 

@@ -7,19 +7,24 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 _OUT: list[int] = []
 
 
-def receive() -> dict[str, Any]:
-    """The job that the parent sent; from here on the process lives only as long as its parent."""
+def receive(before_end: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """The job that the parent sent; from here on the process lives only as long as its parent.
+
+    Args:
+        before_end: called in a thread of its own when the parent is gone; when it returns, the process ends.
+    """
     line = sys.stdin.buffer.readline()
     if not line:
         raise SystemExit("no job on standard input: the service starts this module, people do not")
     job: dict[str, Any] = json.loads(line)
     # The parent holds the other end open and never writes again: end of file means that it is gone, however it died.
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(before_end,), daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(job.get("niceness", 0))
     # Libraries print where they like: only messages may reach the parent's pipe.
@@ -28,13 +33,19 @@ def receive() -> dict[str, Any]:
     return job
 
 
-def _exit_with_parent() -> None:
+def messages() -> int:
+    """The file descriptor that the parent reads: one JSON object a line."""
+    return _OUT[0]
+
+
+def _exit_with_parent(before_end: Callable[[], object]) -> None:
     # The raw descriptor: a buffered reader's lock would be fatal if the interpreter ended first.
     os.read(0, 1)
+    before_end()
     os._exit(1)
 
 
 def send(**message: object) -> None:
     """Give the parent one message."""
-    with os.fdopen(os.dup(_OUT[0]), "w") as out:
+    with os.fdopen(os.dup(messages()), "w") as out:
         out.write(json.dumps(message) + "\n")

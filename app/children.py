@@ -1,7 +1,9 @@
 """The outer side of a child process: start it, send its job, read its messages, never leave it behind."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ import orjson
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 MAX_STDERR_BYTES = 8 * 1024
+MEMORY_POLL_SECONDS = 0.2
 PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
@@ -18,12 +21,29 @@ class ChildError(Exception):
     """A child process ended badly."""
 
 
-async def run_child(module: str, job: Mapping[str, object], on_message: Callable[[dict[str, Any]], None]) -> None:
+class TooMuchMemory(ChildError):  # noqa: N818
+    """A child process took more memory than it may."""
+
+
+async def run_child(
+    module: str,
+    job: Mapping[str, object],
+    on_message: Callable[[dict[str, Any]], None],
+    *,
+    max_memory_bytes: int | None = None,
+) -> None:
     """Run `python -m <module>` on `job` and hand each of its messages to `on_message`.
 
     Whatever ends this call, cancellation included, the process is dead and reaped when it returns.
 
+    Args:
+        module: a module that begins with `child.receive()`.
+        job: what it receives.
+        on_message: called with each message.
+        max_memory_bytes: the most resident memory it may have; it is looked at a few times a second, on Linux.
+
     Raises:
+        TooMuchMemory: it had more, and was killed.
         ChildError: it was killed or ended with an exit code other than 0; the last line it wrote says why.
     """
     starting = asyncio.ensure_future(_start(module))
@@ -32,9 +52,9 @@ async def run_child(module: str, job: Mapping[str, object], on_message: Callable
     except asyncio.CancelledError:
         # Cancelled half-way, a start would leave a process that nobody holds: let it finish, then end it.
         process = await starting
-        process.kill()
-        await process.wait()
+        await _kill(process)
         raise
+    guard = None if max_memory_bytes is None else asyncio.create_task(_end_outgrown(process, max_memory_bytes))
     try:
         assert process.stdin and process.stdout and process.stderr  # noqa: PT018 - for the type checker: they are pipes
         errors = asyncio.create_task(_tail(process.stderr))
@@ -46,13 +66,50 @@ async def run_child(module: str, job: Mapping[str, object], on_message: Callable
         except (BrokenPipeError, ConnectionResetError):
             pass  # it died before it read its job: the exit code below tells
         code = await process.wait()
+        if guard is not None and guard.done():
+            raise TooMuchMemory(f"it took more than {max_memory_bytes} bytes of memory")
         if code != 0:
-            lines = (await errors).decode(errors="replace").strip().splitlines()
-            raise ChildError(lines[-1][:500] if lines else f"ended with exit code {code}")
+            raise ChildError(_why(code, (await errors).decode(errors="replace")))
     finally:
+        if guard is not None:
+            guard.cancel()
         if process.returncode is None:
+            await _kill(process)
+
+
+async def _end_outgrown(process: asyncio.subprocess.Process, most: int) -> None:
+    """Kill the process once it has more memory than it may."""
+    while resident_bytes(process.pid) <= most:
+        await asyncio.sleep(MEMORY_POLL_SECONDS)
+    await _kill(process)
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process; 0 where it is gone or the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _why(code: int, errors: str) -> str:
+    """Why a process ended."""
+    if code == -signal.SIGKILL:
+        return "it was killed (SIGKILL), by hand or by the system because memory ran out"
+    if code < 0:
+        return f"it was killed ({signal.Signals(-code).name})"
+    lines = errors.strip().splitlines()
+    return lines[-1][:500] if lines else f"ended with exit code {code}"
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    """End a process that was not reaped yet, and its group."""
+    with contextlib.suppress(ProcessLookupError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
             process.kill()
-            await process.wait()
+    await process.wait()
 
 
 async def _start(module: str) -> asyncio.subprocess.Process:

@@ -17,6 +17,7 @@ KronError
 ├── TooManyRequests  429
 ├── HungUp           499
 ├── ComparisonError  500
+├── TrainingError    500
 ├── NotSupported     501
 ├── NotReady         503
 ├── Overloaded       503
@@ -143,6 +144,10 @@ class ComparisonError(RequestError):
     """A measurement failed."""
 
     exit_code = 1
+
+
+class TrainingError(RequestError):
+    """A training failed."""
 
 
 class Overloaded(RequestError):  # noqa: N818

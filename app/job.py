@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from app.archive import Kind
-from app.reports import JobSummary, Progress
+from app.archive import Lasting
+from app.reports import JobSummary, Kind, Progress
 
 KEEP_ALIVE_SECONDS = 15
 
@@ -48,6 +48,7 @@ class Job:
         self._request = dict(request)
         self._progress: Progress | None = None
         self._lasting: list[Event] = []
+        self._kept = 0  # of them
         self._last: Event | None = None
         self._followers: set[asyncio.Queue[Event]] = set()
 
@@ -73,6 +74,12 @@ class Job:
         """Tell something that those who come later have to know too."""
         self._lasting.append((name, orjson.dumps(data)))
         self._send(self._lasting[-1])
+
+    def unkept(self) -> Lasting:
+        """What lasts and was not handed out by this yet, for the archive."""
+        news = [(number, *event) for number, event in enumerate(self._lasting)][self._kept :]
+        self._kept = len(self._lasting)
+        return news
 
     def end(self, last: Event) -> None:
         """Tell how it ended, and nothing more."""

@@ -1,4 +1,4 @@
-"""Measuring jobs: one at a time, followed by any number of clients, kept when they end."""
+"""Jobs: one at a time, followed by any number of clients, kept when they end."""
 
 import asyncio
 import logging
@@ -9,10 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from app.archive import Archive, Kind
+from app.archive import Archive
 from app.errors import Conflict, KronError, NotFound, Overloaded, TimedOut
 from app.job import KEEP_ALIVE_SECONDS, Event, Job, Result, error_event, progress_event, started
-from app.reports import JobSummary, Progress
+from app.reports import JobSummary, Kind, Progress
 
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does
@@ -35,13 +35,13 @@ class Jobs:
     async def start(
         self, kind: Kind, title: str, request: Mapping[str, Any], work: Work, *, seconds: float, too_long: str
     ) -> Job:
-        """Start to measure.
+        """Start a job.
 
         Args:
             kind: what it is.
             title: what people call it.
             request: what was asked for, as JSON.
-            work: measures, and tells the job how far it is.
+            work: does it, and tells the job how far it is.
             seconds: the longest time it may take.
             too_long: what to say when it took longer.
 
@@ -125,7 +125,12 @@ class Jobs:
             report = orjson.dumps(result.model_dump(mode="json"))
             last = ("report", report)
             await self._kept(
-                self._archive.done, job.id, report, seconds=round(result.seconds, 2), headline=result.headline
+                self._archive.done,
+                job.id,
+                report,
+                job.unkept(),
+                seconds=round(result.seconds, 2),
+                headline=result.headline,
             )
             return result
         except TimeoutError:
@@ -149,7 +154,7 @@ class Jobs:
             job.end(last)
 
     async def _fail(self, job: Job, reason: str) -> Event:
-        await self._kept(self._archive.failed, job.id, reason)
+        await self._kept(self._archive.failed, job.id, reason, job.unkept())
         return error_event(reason)
 
     async def _beat(self, job: Job) -> None:
@@ -158,14 +163,15 @@ class Jobs:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             progress = job.summary.progress
-            if await self._kept(self._archive.progress, job.id, None if progress == told else progress):
+            news = None if progress == told else progress
+            if await self._kept(self._archive.progress, job.id, news, job.unkept()):
                 job.cancelled = True
                 job.task.cancel()
                 return
             told = progress
 
     async def _kept(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Call the archive; a full disk is no reason not to measure."""
+        """Call the archive; a full disk is no reason not to go on."""
         try:
             return await asyncio.to_thread(function, *args, **kwargs)
         except sqlite3.Error as error:
@@ -193,9 +199,14 @@ class Jobs:
     async def _follow_elsewhere(self, job: JobSummary) -> AsyncIterator[Event | None]:
         """As `Job.follow`, by what the process that runs it tells the archive."""
         yield started(job)
-        silent = 0.0
+        silent, told = 0.0, 0
         found: JobSummary | None = job
-        while found is not None and found.status == "running":
+        while True:
+            for event in await asyncio.to_thread(self._archive.events, job.id, after=told):
+                silent, told = 0.0, told + 1
+                yield event
+            if found is None or found.status != "running":
+                break
             if found.progress is not None and (silent == 0 or found.progress != job.progress):
                 job, silent = found, 0.0
                 yield progress_event(found.progress)

@@ -17,7 +17,7 @@ from app.errors import KronError
 from app.front import Front
 from app.responses import error as error_response
 from app.responses import failure, internal_error
-from app.routes import api, comparisons, oip, ops, pages, sweeps
+from app.routes import api, comparisons, oip, ops, pages, sweeps, trainings
 from app.routes.infer import add_infer
 from app.service import Service
 from app.settings import Settings
@@ -88,8 +88,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
-    measuring = (comparisons.router, sweeps.router)
-    for router in (api.router, *measuring, ops.router, oip.router, oip.repository_router, pages.router):
+    jobs = (comparisons.router, sweeps.router, trainings.router)
+    for router in (api.router, *jobs, ops.router, oip.router, oip.repository_router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)

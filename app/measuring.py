@@ -1,4 +1,4 @@
-"""Jobs for measuring processes, with the errors that clients understand."""
+"""Children that answer with one result, and the errors that clients understand."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,14 +6,35 @@ from typing import Any
 from app.children import ChildError, run_child
 from app.errors import BadRequest, ComparisonError
 
+OnMessage = Callable[[dict[str, Any]], None]
+
 
 async def measured(
-    module: str, job: Mapping[str, object], on_message: Callable[[dict[str, Any]], None] = lambda message: None
+    module: str, job: Mapping[str, object], on_message: OnMessage = lambda message: None
 ) -> dict[str, Any]:
     """The result of one measuring process; what else it sends goes to `on_message`.
 
     Raises:
         ComparisonError: it failed.
+        BadRequest: it refused the job.
+    """
+    try:
+        return await answered(module, job, on_message)
+    except ChildError as error:
+        raise ComparisonError(f"a measuring process failed: {error}") from None
+
+
+async def answered(
+    module: str,
+    job: Mapping[str, object],
+    on_message: OnMessage = lambda message: None,
+    *,
+    max_memory_bytes: int | None = None,
+) -> dict[str, Any]:
+    """The result of one child; what else it sends goes to `on_message`.
+
+    Raises:
+        ChildError: it failed.
         BadRequest: it refused the job.
     """
     answers: list[dict[str, Any]] = []
@@ -24,12 +45,9 @@ async def measured(
         else:
             on_message(message)
 
-    try:
-        await run_child(module, job, receive)
-    except ChildError as error:
-        raise ComparisonError(f"a measuring process failed: {error}") from None
+    await run_child(module, job, receive, max_memory_bytes=max_memory_bytes)
     if len(answers) != 1:
-        raise ComparisonError("a measuring process ended without a result")
+        raise ChildError("it ended without a result")
     if "refused" in answers[0]:
         raise BadRequest(answers[0]["refused"])
     result: dict[str, Any] = answers[0]["result"]

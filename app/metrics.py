@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import generate_latest
 
 from app.counters import Counters
+from app.reports import Kind
 
 if TYPE_CHECKING:
     from app.engine import Engine
@@ -105,13 +106,9 @@ class Metrics:
         """A request was answered by an error; `reason` is one of few words."""
         self._counters.block(("kron_failures_total", "reason", reason))[0] += 1
 
-    def compared(self, outcome: str) -> None:
-        """A comparison ended."""
-        self._counters.block(("kron_comparisons_total", "outcome", outcome))[0] += 1
-
-    def swept(self, outcome: str) -> None:
-        """A sweep ended."""
-        self._counters.block(("kron_sweeps_total", "outcome", outcome))[0] += 1
+    def job_ended(self, kind: Kind, outcome: str) -> None:
+        """A comparison, sweep or training ended."""
+        self._counters.block((f"kron_{kind}s_total", "outcome", outcome))[0] += 1
 
     def shadowed(self, shadow: str, *, rows: int, disagreements: int, primary_ns: int, shadow_ns: int) -> None:
         """A request was scored on the shadow."""
@@ -162,6 +159,7 @@ class Metrics:
             ("kron_failures_total", "Requests refused or failed, by the name of the error."),
             ("kron_comparisons_total", "Comparisons by outcome."),
             ("kron_sweeps_total", "Sweeps by outcome."),
+            ("kron_trainings_total", "Trainings by outcome."),
             ("kron_shadow_requests_total", "Requests scored on the shadow."),
             ("kron_shadow_rows_total", "Rows scored on the shadow."),
             ("kron_shadow_disagreements_total", "Rows that the shadow labels otherwise."),

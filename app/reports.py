@@ -8,6 +8,7 @@ from app.card import TestMetric
 from app.schemas import ModelName
 
 Depth = Literal["session", "queue", "http"]
+Kind = Literal["comparison", "sweep", "training"]
 
 
 class _Request(BaseModel):
@@ -27,10 +28,10 @@ class Progress(_Response):
 
 
 class JobSummary(_Response):
-    """A comparison or sweep that runs, or that was kept."""
+    """A comparison, sweep or training that runs, or that was kept."""
 
     id: str
-    kind: Literal["comparison", "sweep"]
+    kind: Kind
     status: Literal["running", "done", "failed"]
     created: str
     title: str = Field(examples=["mnist-kronecker, mnist-dense"])

@@ -19,12 +19,13 @@ from app.scheduler import Scheduler
 from app.settings import Settings
 from app.shadow import Shadow
 from app.traces import Traces
+from app.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the scheduler that runs them, the measuring jobs and the metrics.
+    """The models, the scheduler that runs them, the jobs and the metrics.
 
     Args:
         settings: what it was told.
@@ -52,6 +53,7 @@ class Service:
             on_answer=self.traces.ran if self.traces else None,
         )
         self.jobs = Jobs(Archive.open(settings, shared))
+        self.trainer = Trainer(settings)
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False

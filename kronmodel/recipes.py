@@ -7,11 +7,14 @@ the learning rate 0.001 of dense layers, which is older than that.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from kronmodel.activations import Init
 from kronmodel.dataset import Dataset
 from kronmodel.shapes import Order, Shape
 from kronmodel.train_config import TrainConfig
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from kronmodel.activations import Init
 
 __all__ = ["RECIPES", "Recipe", "recommended"]
 

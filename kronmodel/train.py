@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronmodel.augmentation import Augmenter
+from kronmodel.augmenter import Augmenter
 from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset

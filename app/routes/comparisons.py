@@ -3,7 +3,6 @@
 import asyncio
 
 from fastapi import APIRouter, Request
-from starlette.datastructures import UploadFile
 from starlette.responses import Response
 
 from app.compare import check, compare, too_long
@@ -14,6 +13,7 @@ from app.jobs import outcome, result
 from app.json_object import parse_object, validated
 from app.reports import CompareRequest, Comparison, ComparisonList, Report
 from app.responses import Json
+from app.routes.forms import is_form, read_form
 from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.routes.state import ERRORS, ServiceDep
 from app.service import Service
@@ -21,8 +21,8 @@ from app.service import Service
 router = APIRouter(prefix="/api", tags=["comparison"], responses=ERRORS)
 add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison)
 
-MAX_REQUEST_BYTES = 64 * 1024  # of the JSON in a form
 _KEYS = frozenset(CompareRequest.model_fields)
+_FILES = ".npy, .npz or .csv"
 
 
 @router.post(
@@ -79,7 +79,7 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     A client that hangs up on the events leaves the comparison running: its id is in the first of them, and `DELETE`
     ends it. One that hangs up on the plain answer, whose id it has not seen, ends it.
     """
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if is_form(request):
         wanted, inputs = await _form(request)
     else:
         wanted, inputs = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
@@ -92,20 +92,11 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
 
 async def _form(request: Request) -> tuple[CompareRequest, OwnInputs | None]:
     """The parts `request`, `inputs` and `labels` of a form."""
-    async with request.form(max_files=2, max_fields=1, max_part_size=MAX_REQUEST_BYTES) as form:
-        if unknown := form.keys() - {"request", "inputs", "labels"}:
-            raise BadRequest(f"form: got the part {min(unknown)[:100]!r}, expected request, inputs, labels")
-        wanted, inputs, labels = (form.get(name) for name in ("request", "inputs", "labels"))
-        text = await wanted.read(MAX_REQUEST_BYTES) if isinstance(wanted, UploadFile) else (wanted or "{}").encode()
-        files = []
-        for name, part in (("inputs", inputs), ("labels", labels)):
-            if isinstance(part, str):
-                raise BadRequest(f"{name}: got text, expected a file .npy, .npz or .csv")
-            files.append(None if part is None else (part.filename or name, await part.read()))
-    request_wanted = validated(CompareRequest, parse_object(text, _KEYS))
-    if files[0] is None:
-        raise BadRequest("inputs: missing, expected a file .npy, .npz or .csv")
-    return request_wanted, await asyncio.to_thread(OwnInputs.read, files[0], files[1])
+    text, files = await read_form(request, ("inputs", "labels"), _FILES)
+    wanted = validated(CompareRequest, parse_object(text, _KEYS))
+    if "inputs" not in files:
+        raise BadRequest(f"inputs: missing, expected a file {_FILES}")
+    return wanted, await asyncio.to_thread(OwnInputs.read, files["inputs"], files.get("labels"))
 
 
 async def _start(service: Service, wanted: CompareRequest, inputs: OwnInputs | None) -> Job:
@@ -128,7 +119,7 @@ async def _start(service: Service, wanted: CompareRequest, inputs: OwnInputs | N
         seconds=settings.compare_seconds,
         too_long=too_long(settings),
     )
-    job.task.add_done_callback(lambda done: service.metrics.compared(outcome(done)))
+    job.task.add_done_callback(lambda done: service.metrics.job_ended("comparison", outcome(done)))
     return job
 
 

@@ -1,4 +1,4 @@
-"""What comparisons and sweeps have in common over HTTP: the kept ones, their events, their end."""
+"""What comparisons, sweeps and trainings have in common over HTTP: the kept ones, their events, their end."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -8,9 +8,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
-from app.archive import Kind
 from app.errors import Conflict
 from app.job import Event
+from app.reports import Kind
 from app.responses import Json
 from app.routes.state import ServiceDep
 

@@ -75,7 +75,7 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
         seconds=settings.sweep_seconds,
         too_long=too_long(settings),
     )
-    job.task.add_done_callback(lambda done: service.metrics.swept(outcome(done)))
+    job.task.add_done_callback(lambda done: service.metrics.job_ended("sweep", outcome(done)))
     if EVENTS in request.headers.get("accept", ""):
         return stream(job.follow())
     headers = {"Location": f"/api/sweeps/{job.id}"}

@@ -262,7 +262,7 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
         assert name == "started"
         answer = client.post("/api/compare", json={})
         assert answer.status_code == 409
-        assert answer.json() == {"error": "another comparison or sweep is running; try again later"}
+        assert answer.json() == {"error": "another comparison, sweep or training is running; try again later"}
         assert int(answer.headers["Retry-After"]) > 0
         for _ in range(20):
             assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success

@@ -109,7 +109,7 @@ def test_two_services_on_one_folder_take_turns_follow_and_cancel_each_other(mode
             place = f"/api/comparisons/{started['id']}"
             answer = two.client.post("/api/compare", json={"models": ["plain", "padded"]})
             assert answer.status_code == 409
-            assert answer.json() == {"error": "another process measures on these models; try again later"}
+            assert answer.json() == {"error": "another process measures or trains on these models; try again later"}
             assert comparisons(two.client)["comparisons"][0]["status"] == "running"
             with two.client.stream("GET", f"{place}/events") as distant:
                 abroad = events(distant)

@@ -110,7 +110,7 @@ def test_sweeps_and_comparisons_take_turns_and_a_sweep_is_cancelled(server: Serv
         for path, body in (("/api/compare", {}), ("/api/sweeps", QUICK)):
             answer = client.post(path, json=body)
             assert answer.status_code == 409
-            assert "another comparison or sweep is running" in answer.json()["error"]
+            assert "another comparison, sweep or training is running" in answer.json()["error"]
         assert wait_until(server.children)
         name = ""
         while name != "cells":

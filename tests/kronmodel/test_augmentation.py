@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kronmodel import KroneckerConfig, build, cli
-from kronmodel.augmentation import Augmentation, Augmenter
+from kronmodel.augmentation import Augmentation
+from kronmodel.augmenter import Augmenter
 from kronmodel.checkpoint import Checkpoint
 from kronmodel.data import Dataset
 from kronmodel.train import Progress, TrainConfig, TrainResult, train

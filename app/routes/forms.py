@@ -1,0 +1,38 @@
+"""A form of a JSON request and files, as an alternative to the JSON alone."""
+
+from collections.abc import Sequence
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+
+from app.errors import BadRequest
+
+MAX_REQUEST_BYTES = 64 * 1024  # of the JSON in a form
+
+File = tuple[str, bytes]  # name and content
+
+
+def is_form(request: Request) -> bool:
+    """Whether a request brings a form."""
+    return request.headers.get("content-type", "").startswith("multipart/form-data")
+
+
+async def read_form(request: Request, files: Sequence[str], expected: str) -> tuple[bytes, dict[str, File]]:
+    """The text of the part `request`, by default an empty object, and those of `files` that are there.
+
+    Raises:
+        BadRequest: a part has another name, or is no file; `expected` says what one would be.
+    """
+    async with request.form(max_files=len(files), max_fields=1, max_part_size=MAX_REQUEST_BYTES) as form:
+        if unknown := form.keys() - {"request", *files}:
+            raise BadRequest(f"form: got the part {min(unknown)[:100]!r}, expected {', '.join(('request', *files))}")
+        wanted = form.get("request")
+        text = await wanted.read(MAX_REQUEST_BYTES) if isinstance(wanted, UploadFile) else (wanted or "{}").encode()
+        found: dict[str, File] = {}
+        for name in files:
+            part = form.get(name)
+            if isinstance(part, str):
+                raise BadRequest(f"{name}: got text, expected a file {expected}")
+            if part is not None:
+                found[name] = (part.filename or name, await part.read())
+    return text, found

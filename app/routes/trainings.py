@@ -1,0 +1,132 @@
+"""Trainings: started, and then followed like comparisons."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.job import Job
+from app.jobs import outcome
+from app.json_object import parse_object, validated
+from app.reports import JobSummary
+from app.responses import Json
+from app.routes.forms import is_form, read_form
+from app.routes.jobs import EVENTS, add_job_routes, stream
+from app.routes.state import ERRORS, ServiceDep
+from app.schemas import Error
+from app.training import OwnData, check, title, too_long, train
+from app.training_reports import Training, TrainingList, TrainingOptions, TrainingReport, TrainRequest
+
+router = APIRouter(prefix="/api", tags=["training"], responses=ERRORS)
+
+_KEYS = frozenset(TrainRequest.model_fields)
+
+
+@router.get("/trainings/options", response_model=TrainingOptions, summary="What can be trained here")
+async def options(service: ServiceDep) -> Response:
+    """Whether networks can be trained here or why not, data sets, recipes and limits."""
+    return Json((await service.trainer.options()).model_dump(mode="json"))
+
+
+add_job_routes(router, "training", listed=TrainingList, shown=Training)
+
+
+def _error(description: str, example: str) -> dict[str, Any]:
+    return {
+        "model": Error,
+        "description": description,
+        "content": {"application/json": {"example": {"error": example}}},
+    }
+
+
+@router.post(
+    "/trainings",
+    status_code=202,
+    response_model=JobSummary,
+    summary="Train a twin",
+    responses={
+        200: {
+            "description": "With `Accept: text/event-stream`: events `started` with the id, `plan`, `progress`, "
+            "`epoch`, then `report` or `error`.",
+            "content": {EVENTS: {}},
+        },
+        400: _error("A value is wrong.", "hidden[0]: got 100 x 100, expected a product of at most 4096"),
+        409: _error("Something runs already.", "another comparison, sweep or training is running; try again later"),
+        413: _error(
+            "The file is too large.",
+            "body: got 20000000 bytes or more, expected at most 16777216 (KRON_MAX_BODY_BYTES)",
+        ),
+        501: _error("Not here.", "training needs torch, not installed here: pip install 'kronmodel[train]'"),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": TrainRequest.model_json_schema(),
+                    "examples": {
+                        "default": {"summary": "The default twin", "value": {"data": "mnist"}},
+                        "chosen": {
+                            "summary": "Rank 1, narrower, three epochs",
+                            "value": {
+                                "data": "digits",
+                                "name": "small",
+                                "rank": 1,
+                                "hidden": [[8, 8], [8, 8]],
+                                "activation": "gelu",
+                                "epochs": 3,
+                                "seed": 1,
+                            },
+                        },
+                    },
+                },
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["data"],
+                        "properties": {
+                            "data": {"type": "string", "format": "binary", "description": ".csv or .npz"},
+                            "request": {
+                                "type": "string",
+                                "description": "the JSON body, as text",
+                                "examples": ['{"target": "price", "name": "my-twin"}'],
+                            },
+                        },
+                    }
+                },
+            },
+        }
+    },
+)
+async def post_training(service: ServiceDep, request: Request) -> Response:
+    """Train a Kronecker network and its dense twin in the background, publish both and serve them.
+
+    It goes on whether anybody follows it or not; `DELETE /api/trainings/{id}` ends it. One job at a time. A form brings
+    a file of one's own along: a .csv with a header, or an .npz with `x` and `y`.
+    """
+    if is_form(request):
+        text, files = await read_form(request, ("data",), ".csv or .npz")
+        own = OwnData(*files["data"]) if "data" in files else None
+    else:
+        text, own = await request.body(), None
+    wanted = validated(TrainRequest, parse_object(text, _KEYS))
+    check(wanted, own)
+    await service.trainer.check(data=wanted.data, recipe=wanted.recipe)
+    settings, repository = service.settings, service.repository
+
+    async def work(job: Job) -> TrainingReport:
+        return await train(wanted, own, settings, repository, job)
+
+    job = await service.jobs.start(
+        "training",
+        title(wanted, own),
+        wanted.model_dump(mode="json") | ({} if own is None else {"file": own.file_name}),
+        work,
+        seconds=settings.train_seconds,
+        too_long=too_long(settings),
+    )
+    job.task.add_done_callback(lambda done: service.metrics.job_ended("training", outcome(done)))
+    if EVENTS in request.headers.get("accept", ""):
+        return stream(job.follow())
+    headers = {"Location": f"/api/trainings/{job.id}"}
+    return Json(job.summary.model_dump(mode="json"), status_code=202, headers=headers)

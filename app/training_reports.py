@@ -1,0 +1,220 @@
+"""What trainings are asked for and what they say; the unit of a number is in its name."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.card import TestMetric
+from app.reports import JobSummary
+
+MAX_RANK = 64
+MAX_HIDDEN = 4
+MAX_WIDTH = 4096
+MAX_EPOCHS = 100
+TWIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Activation = Literal["gelu", "relu", "tanh"]
+Role = Literal["kronecker", "dense"]
+Factor = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
+
+
+class _Response(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class TrainRequest(BaseModel):
+    """What to train on what, and how; null is what the recipe says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    data: str | None = Field(
+        default=None, max_length=100, description="a data set of `/api/trainings/options`; null with a file"
+    )
+    target: str | None = Field(
+        default=None, min_length=1, max_length=1000, description="column of a .csv file to predict"
+    )
+    task: Literal["classification", "regression"] | None = Field(
+        default=None, description="of a file; null: inferred from the target"
+    )
+    skip_bad_rows: bool = Field(default=False, description="leave out rows of a .csv file that cannot be used")
+    name: str | None = Field(
+        default=None,
+        pattern=TWIN_PATTERN,
+        description="of the twin; null: the data's. One that is there already becomes its next version",
+    )
+    kind: Literal["twin", "kronecker", "dense"] = "twin"
+    recipe: str | None = Field(
+        default=None, max_length=100, description="null: small-table for a small table, else default"
+    )
+    rank: int | None = Field(default=None, ge=1, le=MAX_RANK)
+    hidden: list[Shape] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_HIDDEN,
+        description=f"two factors for each hidden layer; their product, its width, is at most {MAX_WIDTH}",
+        examples=[[[28, 28], [28, 28]]],
+    )
+    activation: Activation | None = None
+    epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS)
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
+    learning_rate: float | None = Field(default=None, gt=0, le=100, strict=False, allow_inf_nan=False)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    pad: bool | None = Field(
+        default=None,
+        description="fill the features up with zeros to a width with balanced factors; null: only those of a file",
+    )
+
+
+class DataOption(_Response):
+    """A data set known by name."""
+
+    name: str = Field(examples=["mnist"])
+    title: str
+    features: int
+    image: list[int] | None
+    outputs: int
+    task: Literal["classification", "regression"]
+    samples: int = Field(description="for training")
+    found: bool = Field(description="on this machine")
+    note: str | None = Field(description="where it is not found: why, and what follows from that")
+
+
+class RecipeTraining(BaseModel):
+    """How a recipe trains one network; kronmodel's own names."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+class RecipeOption(RecipeTraining):
+    """A recipe: the Kronecker network and how it is trained, and how the dense one is."""
+
+    name: str = Field(examples=["default"])
+    summary: str
+    hidden: list[list[int]]
+    dense_hidden: list[int] | None = Field(description="widths, where the dense twin's are not the same")
+    rank: int | list[int] = Field(description="of every layer, or one for each")
+    activation: str
+    features: list[int] = Field(description="channels of convolutions in front of both networks")
+    dense: RecipeTraining
+
+
+class Limits(_Response):
+    """The most that may be asked for."""
+
+    rank: int = MAX_RANK
+    hidden_layers: int = MAX_HIDDEN
+    width: int = MAX_WIDTH
+    epochs: int = MAX_EPOCHS
+    upload_bytes: int
+    seconds: float
+    memory_bytes: int
+
+
+class TrainingOptions(_Response):
+    """What can be trained here, on what and how."""
+
+    available: bool
+    reason: str | None = Field(description="why not")
+    data: list[DataOption]
+    recipes: list[RecipeOption]
+    limits: Limits
+    activations: list[str]
+
+
+class EpochReport(_Response):
+    """What an epoch gave."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: Role
+    epoch: int
+    seconds: float = Field(description="of training so far, without the evaluations")
+    ms_per_step: float = Field(description="median of this epoch")
+    loss: float | None
+    validation: float | None = Field(description="null where nothing was held out")
+    test: float | None
+
+
+class PlannedMember(_Response):
+    """A network that will be trained."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: Role
+    name: str
+    epochs: int
+    parameters: int
+    macs_per_sample: int
+    layers: list[dict[str, Any]] = Field(description="as in the model card")
+
+
+class PlannedData(_Response):
+    """What will be trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    task: Literal["classification", "regression"]
+    train_samples: int
+    test_samples: int
+    features: int
+    image_shape: list[int] | None = None
+
+
+class Plan(_Response):
+    """What will be trained: the event `plan`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    members: list[PlannedMember]
+    epochs: int
+    metric: str = Field(examples=["accuracy"])
+    data: PlannedData
+
+
+class TrainedMember(_Response):
+    """A network that was trained and published."""
+
+    role: Role
+    name: str
+    version: str
+    parameters: int
+    macs_per_sample: int
+    test_metric: TestMetric
+    training_seconds: float
+    ms_per_step: float = Field(description="median of the epochs' medians")
+    epochs: list[EpochReport]
+
+
+class TrainingReport(_Response):
+    """A training."""
+
+    id: str
+    created: str
+    seconds: float
+    headline: str
+    metric: str
+    request: dict[str, Any]
+    data: PlannedData
+    members: list[TrainedMember]
+    served: bool
+    not_served: str | None = Field(default=None, description="why what was published is not served")
+
+
+class TrainingList(_Response):
+    """Trainings, the newest first."""
+
+    total: int
+    offset: int
+    trainings: list[JobSummary]
+
+
+class Training(JobSummary):
+    """One training."""
+
+    report: TrainingReport | None = Field(default=None, description="once it is done")
