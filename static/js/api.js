@@ -1,7 +1,7 @@
 /** The service, as functions. Everything that can go wrong becomes one of two errors with a sentence for people. */
 
 /**
- * @import { ModelList, Prediction, Samples, Shadow } from "./types.js"
+ * @import { ModelList, Prediction, Samples } from "./types.js"
  */
 
 /** The service answered, and said no. */
@@ -27,6 +27,7 @@ export class Unreachable extends Error {
 }
 
 export const WAIT_MS = 15_000;
+export const NOT_REACHED = "The service cannot be reached.";
 export const CUT = "The connection to the service was cut.";
 
 /**
@@ -60,7 +61,7 @@ export async function send(path, init) {
     if (error instanceof DOMException && error.name === "TimeoutError") {
       throw new Unreachable(`The service did not answer within ${WAIT_MS / 1000} seconds.`);
     }
-    throw new Unreachable("The service cannot be reached.");
+    throw new Unreachable(NOT_REACHED);
   }
   if (!response.ok) throw await refusal(response);
   return response;
@@ -107,23 +108,6 @@ export const samples = (model, offset, limit) =>
  * @returns {Promise<Prediction>}
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
-
-/** @returns {Promise<Shadow>} */
-export const shadow = () => json("/api/shadow");
-
-/** Longer than any metrics of ours: a page must not fill its memory with those of something else. */
-const MAX_METRICS_CHARS = 8_000_000;
-
-/** @returns {Promise<string>} in Prometheus' text format */
-export async function metrics() {
-  const response = await send("/metrics", { signal: AbortSignal.timeout(WAIT_MS) });
-  try {
-    return (await response.text()).slice(0, MAX_METRICS_CHARS);
-  } catch (error) {
-    if (error instanceof TypeError || error instanceof DOMException) throw new Unreachable(CUT);
-    throw error;
-  }
-}
 
 /** Whether the service is there and has loaded its models. */
 export async function ready() {

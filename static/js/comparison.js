@@ -6,7 +6,8 @@ import { h } from "./dom.js";
 import { MEMORY, TIME, bytes, count, digits, duration, memory, times, unitFor } from "./format.js";
 import { shortName, tone } from "./models.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
-import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, pairTable, ranOn, reportTable } from "./report.js";
+import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, ranOn } from "./report.js";
+import { pairTable, reportTable } from "./reporttables.js";
 
 /**
  * @import { Child } from "./dom.js"

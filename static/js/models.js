@@ -45,14 +45,3 @@ export const weights = (model) => model.parameters ?? model.card?.parameters ?? 
 export function listed(names) {
   return names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
 }
-
-/**
- * How to say what may be drawn: a full list, or its two ends.
- * @param {string[]} labels
- */
-export function whatToDraw(labels) {
-  if (labels.length > 4 && labels.every((label, i) => Number(label) === Number(labels[0]) + i)) {
-    return `a number from ${labels[0]} to ${labels[labels.length - 1]}`;
-  }
-  return labels.length <= 12 ? `one of ${labels.join(", ")}` : `one of ${labels.length} things: ${labels.slice(0, 8).join(", ")} …`;
-}

@@ -3,7 +3,7 @@
  * over one starts afresh.
  */
 
-import { paintGrey } from "./dom.js";
+import { greyLayout, paint } from "./image.js";
 import { boundingBox } from "./prepare.js";
 
 /** @import { Grey } from "./prepare.js" */
@@ -78,7 +78,7 @@ export class Pad extends EventTarget {
    */
   place({ values, width, height }) {
     const small = document.createElement("canvas");
-    paintGrey(small, values, height, width);
+    paint(small, values, greyLayout({ values, width, height }));
     const box = boundingBox({ values, width, height });
     if (box === null) return;
     const scale = (SIDE * 0.72) / Math.max(box.width, box.height);

@@ -1,18 +1,18 @@
 /** What a model is to be asked: a grey image to draw, or a row of numbers to fill in. From its card and its graph. */
 
 /**
+ * @import { Layout } from "./image.js"
  * @import { ModelInfo } from "./types.js"
  */
 
 /**
- * @typedef {object} ImageTask
+ * @typedef {object} ImageQuestion
  * @property {"image"} kind
- * @property {number} rows
- * @property {number} columns
- * @property {[number, number]} range of the grey levels that the network takes
  * @property {boolean} framed whether its images leave a margin around what they show, as MNIST's digits do
  * @property {string[] | null} labels null where it predicts a number
  * @property {string} preprocessing
+ *
+ * @typedef {ImageQuestion & Layout} ImageTask
  *
  * @typedef {object} RowTask
  * @property {"row"} kind
@@ -48,7 +48,7 @@ export function taskOf(model) {
     const [rows, columns] = image;
     const [low, high] = card?.input?.range ?? [0, 1];
     const framed = preprocessing === "" || /20\s*[x×]\s*20/.test(preprocessing);
-    return { kind: "image", rows, columns, range: [low, high], framed, labels, preprocessing };
+    return { kind: "image", rows, columns, channels: 1, last: false, range: [low, high], framed, labels, preprocessing };
   }
   const sizes = shape.slice(1);
   const given = card?.input?.names;

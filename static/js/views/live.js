@@ -1,9 +1,9 @@
 /** What the service does right now: its metrics, read each second while somebody looks. */
 
-import * as api from "../api.js";
 import { Timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
-import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes } from "../format.js";
+import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes, when } from "../format.js";
+import { metrics, shadow as askShadow } from "../liveapi.js";
 import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, QUEUE, REQUEST, STARTED } from "../metricnames.js";
 import { Snapshot, parseMetrics, percentile, rate } from "../metrics.js";
 import { tone } from "../models.js";
@@ -123,7 +123,7 @@ class LiveView {
     const began = performance.now();
     try {
       if (this.catalog.models.length === 0) await this.catalog.load();
-      const snapshot = new Snapshot(parseMetrics(await api.metrics()), performance.now() / 1000);
+      const snapshot = new Snapshot(parseMetrics(await metrics()), performance.now() / 1000);
       if (this.shadowed) await this.#askShadow();
       const last = this.history.findLast((each) => each !== null);
       // Nobody looked for a while: the line has a gap there.
@@ -131,11 +131,9 @@ class LiveView {
       this.#keep(snapshot);
       this.#show();
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
-      this.#keep(null);
-      this.state.textContent = `No news: ${error.message}`;
+      this.state.textContent = `No news: ${this.connection.explain(error)}`;
       this.state.classList.add("failed");
-      if (error instanceof api.Unreachable) this.connection.lost(error.message);
+      this.#keep(null);
     } finally {
       this.asking = false;
       clearTimeout(this.timer);
@@ -145,7 +143,7 @@ class LiveView {
 
   /** A service without a shadow is not asked again: it takes a restart to have one. */
   async #askShadow() {
-    const shadow = await api.shadow();
+    const shadow = await askShadow();
     this.shadowed = shadow.primary !== null;
     this.shadow.hidden = !this.shadowed;
     this.shadow.replaceChildren(...shadowPanel(shadow));
@@ -209,7 +207,7 @@ class LiveView {
     const started = now.sum(STARTED);
     const answered = now.sum(ANSWERED) ?? 0;
     const failed = now.sum(FAILURES) ?? 0;
-    const since = started === null ? "" : ` since ${new Date(started * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`;
+    const since = started === null ? "" : ` since ${when(started * 1000)}`;
     const text = `${count(answered)} predictions and ${count(failed)} failures${since}.`;
     this.state.classList.remove("failed");
     this.state.removeAttribute("role"); // it changes each second: nobody wants to hear that

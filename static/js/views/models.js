@@ -1,8 +1,7 @@
 /** The models that the service has, as cards; and one of them with all that is known of it. */
 
-import * as api from "../api.js";
 import { h } from "../dom.js";
-import { bytes, count, digits, metric, short } from "../format.js";
+import { bytes, count, digits, metric, short, when } from "../format.js";
 import { layerFigures, thumbnails } from "../layers.js";
 import { roleName, weights } from "../models.js";
 import { href } from "../router.js";
@@ -26,12 +25,6 @@ const colour = ({ card }) => `tone-${card?.role ?? "other-0"}`;
 function list(facts, kind = "facts") {
   const told = facts.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
   return h("dl", { class: kind }, ...told.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-}
-
-/** @param {string | null | undefined} text */
-function date(text) {
-  const when = new Date(text ?? "");
-  return Number.isNaN(when.getTime()) ? null : when.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }
 
 /** @param {Tensor} tensor */
@@ -93,9 +86,7 @@ class ModelsView {
       await this.catalog.load();
       this.list();
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
-      this.#say(`No models: ${error.message}`);
-      if (error instanceof api.Unreachable) this.connection.lost(error.message);
+      this.#say(`No models: ${this.connection.explain(error)}`);
     }
   }
 
@@ -190,7 +181,7 @@ class ModelsView {
             ["Optimiser", [training?.optimizer, training?.learning_rate && `learning rate ${training.learning_rate}`, training?.schedule, training?.batch_size && `batches of ${training.batch_size}`].filter(Boolean).join(", ")],
             ["Seed", training?.seed ?? null],
             ["Trained on", training?.device ? `${training.device}${training.threads ? `, ${training.threads} ${training.threads === 1 ? "thread" : "threads"}` : ""}` : null],
-            ["Finished", date(told?.created)],
+            ["Finished", when(told?.created)],
             ["Made with", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
             ["Data’s SHA-256", data?.sha256 ? h("code", {}, data.sha256) : null],
           ], "details"),
