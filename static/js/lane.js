@@ -1,9 +1,10 @@
 /** One of the twins while it is trained: how far it is, how good by now, and how long it will take. */
 
 import { h } from "./dom.js";
-import { count, digits, metric, short } from "./format.js";
+import { count, digits, short } from "./format.js";
 import { roleName } from "./models.js";
 import { Pace, leftWords } from "./pace.js";
+import { scoreWords } from "./score.js";
 
 /**
  * @import { EpochResult, Planned, Role } from "./trainingtypes.js"
@@ -79,7 +80,7 @@ export class Lane {
     const left = this.over || this.done ? null : (seconds ?? (this.bar.value > 0 ? mean : null));
     const words = [
       last ? `epoch ${last.epoch}${this.planned > 0 ? ` of ${this.planned}` : ""}` : this.bar.value > 0 ? "first epoch" : "waits",
-      last && `${metric({ name: this.metric, value: last.test })} ${this.metric}`,
+      last && scoreWords(this.metric, last.test),
       last && `${digits(last.seconds)} s`,
       left !== null && leftWords(left),
     ].filter(Boolean);

@@ -20,7 +20,7 @@
  * @property {number | number[]} rank of every layer, or one for each
  * @property {Order | Order[]} [order] of every branch, or one for each
  * @property {number[]} [channels] of the convolutions in front
- * @property {boolean | null} [pad] null: only where the width has no factors
+ * @property {boolean} [pad] rather a larger width than unbalanced factors, filled up with zeros
  *
  * @typedef {object} Size
  * @property {Layer[]} layers
@@ -40,7 +40,7 @@ export const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
  * Whether there are factors worth the name, or the width is so small that it does not matter.
  * @param {number} width
  */
-export const hasFactors = (width) => width <= 3 || mostBalanced(width)[0] > 1;
+const hasFactors = (width) => width <= 3 || mostBalanced(width)[0] > 1;
 
 /**
  * @param {number} width
@@ -68,10 +68,10 @@ export function proposedShape(width, pad = false) {
  * @param {Pick<Network, "features" | "image" | "channels" | "pad">} network
  * @returns {Shape} of the first Kronecker layer's input
  */
-export function inputShape({ features, image, channels = [], pad = null }) {
+export function inputShape({ features, image, channels = [], pad = false }) {
   if (channels.length > 0) return proposedShape(product(convolved(image, channels).at(-1) ?? []));
   if (image?.length === 2) return [image[0], image[1]];
-  return proposedShape(features, pad ?? !hasFactors(features));
+  return proposedShape(features, pad);
 }
 
 /**

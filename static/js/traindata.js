@@ -4,7 +4,7 @@ import { CsvHead } from "./csvhead.js";
 import { h } from "./dom.js";
 import { field } from "./fields.js";
 import { bytes, count } from "./format.js";
-import { hasFactors, inputShape } from "./networksize.js";
+import { inputShape, product } from "./networksize.js";
 
 /**
  * @import { TrainingData, TrainingOptions } from "./trainingtypes.js"
@@ -13,6 +13,7 @@ import { hasFactors, inputShape } from "./networksize.js";
  * @property {number | null} features
  * @property {number[] | null} image
  * @property {number | null} outputs
+ * @property {boolean} pad whether the service fills rows up with zeros to a width with balanced factors: those of a file
  * @property {string} recipe that is recommended
  * @property {string} name of a twin trained on it
  */
@@ -76,15 +77,16 @@ export class DataChooser extends EventTarget {
   /** @returns {Shown} */
   get shown() {
     const set = this.known.find(({ name }) => name === this.set.value);
-    if (set) return { features: set.features, image: set.image, outputs: set.outputs, recipe: set.recipe ?? "default", name: set.name };
+    if (set) return { features: set.features, image: set.image, outputs: set.outputs, pad: false, recipe: "default", name: set.name };
     const [file] = this.file.files ?? [];
     const name = file?.name.replace(/\.\w+$/, "").replace(/[^A-Za-z0-9._-]+/g, "-") ?? "";
-    if (this.head === null) return { features: null, image: null, outputs: null, recipe: "default", name };
+    if (this.head === null) return { features: null, image: null, outputs: null, pad: true, recipe: "default", name };
     const { columns, total } = this.head;
     return {
       features: columns.length - 1,
       image: null,
       outputs: this.head.target(this.target.value)?.outputs ?? null,
+      pad: true,
       recipe: total * TRAINED_ON < SMALL_TABLE ? "small-table" : "default",
       name,
     };
@@ -146,8 +148,8 @@ export class DataChooser extends EventTarget {
         : guess.task === "regression"
           ? "a number"
           : `one of ${count(guess.outputs)} classes`;
-    const shape = inputShape({ features: width, image: null });
-    const filled = hasFactors(width) ? "" : ` ${count(width)} has no factors, so the Kronecker network’s rows are filled up with zeros to ${shape.join("×")}.`;
+    const shape = inputShape({ features: width, image: null, pad: true });
+    const filled = product(shape) === width ? "" : ` For the Kronecker network each row is filled up with zeros to ${shape.join("×")}.`;
     return `${whole ? "" : "About "}${count(total)} rows of ${count(width)} columns; predicts ${what}.${filled}`;
   }
 }

@@ -18,7 +18,7 @@ import { DataChooser } from "./traindata.js";
  */
 
 const KEPT_AS = "train.form";
-const LARGEST_SEED = Number.MAX_SAFE_INTEGER;
+const LARGEST_SEED = 2 ** 31 - 1;
 
 /** @param {string} text */
 const plain = (text) => h("input", { type: "text", autocomplete: "off", spellcheck: "false", value: text });
@@ -49,9 +49,9 @@ export class TrainForm {
     this.seed = textInput("0");
     this.texts = { epochs: this.epochs, name: this.name, rate: this.rate, batch: this.batch, seed: this.seed };
     this.refused = h("p", { class: "refused", hidden: true });
-    this.element = h(
+    this.fields = h(
       "div",
-      { class: "form train-form" },
+      { class: "form" },
       this.data.element,
       h("div", { class: "form tight" }, field("Recipe", this.recipe), this.summary),
       h("fieldset", { class: "rank" }, h("legend", {}, "Kronecker rank"), this.slider, this.rank, this.rankWords),
@@ -65,8 +65,8 @@ export class TrainForm {
         h("summary", {}, "More settings"),
         h("div", { class: "fields two" }, field("Activation", this.activation), field("Learning rate", this.rate), field("Batch size", this.batch), field("Seed", this.seed)),
       ),
-      this.refused,
     );
+    this.element = h("div", { class: "form train-form" }, this.fields, this.refused);
     this.aside = this.preview.aside;
     this.data.addEventListener("change", () => this.#newData());
     this.recipe.addEventListener("change", () => this.#newRecipe());
@@ -89,12 +89,12 @@ export class TrainForm {
 
   async open() {
     const options = /** @type {TrainingOptions} */ (await json("/api/trainings/options"));
-    const first = this.options === null;
+    const first = !this.options?.available;
     this.options = options;
     this.refused.hidden = options.available;
     this.refused.textContent = options.available ? "" : `Training is not possible here: ${options.reason ?? "the service does not say why"}`;
-    this.slider.disabled = false;
-    if (!first) return; // the reader has been here: nothing of the form changes
+    this.fields.hidden = this.aside.hidden = !options.available;
+    if (!first || !options.available) return; // what the reader has filled in stays
     this.recipe.replaceChildren(...options.recipes.map(({ name }) => h("option", { value: name }, name)));
     this.activation.replaceChildren(...options.activations.map((name) => h("option", { value: name }, name)));
     const kept = recall(KEPT_AS);
@@ -124,14 +124,13 @@ export class TrainForm {
   #newRecipe() {
     const recipe = this.chosen;
     if (recipe === undefined) return;
-    const { learning_rate: rate } = recipe;
     this.summary.textContent = recipe.summary ?? "";
     this.ownRank = false;
     this.rank.value = String(Math.max(...[recipe.rank].flat()));
     this.activation.value = recipe.activation;
     this.epochs.placeholder = String(recipe.epochs);
     this.batch.placeholder = String(recipe.batch_size);
-    this.rate.placeholder = typeof rate === "number" ? String(rate) : [...new Set([rate.kronecker, rate.dense])].join(" and ");
+    this.rate.placeholder = [...new Set([recipe.learning_rate, recipe.dense.learning_rate])].join(" and ");
     this.layers.set(recipe.hidden);
   }
 
@@ -147,7 +146,7 @@ export class TrainForm {
    */
   #network() {
     const { chosen: recipe, options } = this;
-    const { features, image, outputs } = this.data.shown;
+    const { features, image, outputs, pad } = this.data.shown;
     const hidden = this.layers.read();
     if (recipe === undefined || options === null) return "";
     const channels = recipe.features ?? [];
@@ -156,7 +155,7 @@ export class TrainForm {
       throw new FieldError(`Recipe: ${recipe.name} puts ${channels.length} convolutions in front, which need larger images than these data are.`);
     }
     /** @type {Network} */
-    const network = { features, image, outputs, hidden, rank: 1, order: recipe.order, channels, denseHidden: this.recipesLayers ? recipe.dense_hidden : null };
+    const network = { features, image, outputs, pad, hidden, rank: 1, order: recipe.order, channels, denseHidden: this.recipesLayers ? recipe.dense_hidden : null };
     this.layers.limit({ most: options.limits.hidden_layers, widest: options.limits.width }, inputShape(network));
     return { ...network, rank: this.#readRank(recipe, Math.min(maxCommonRank(network), options.limits.rank), hidden.length + 1) };
   }
@@ -216,8 +215,8 @@ export class TrainForm {
           hidden: this.recipesLayers ? null : hidden,
           activation: activation.value === recipe.activation ? null : activation.value,
           epochs: optionalNumber("Epochs", this.epochs.value, { low: 1, high: options.limits.epochs, whole: true }) ?? null,
-          batch_size: optionalNumber("Batch size", this.batch.value, { low: 1, high: 1 << 20, whole: true }) ?? null,
-          learning_rate: optionalNumber("Learning rate", this.rate.value, { low: 1e-9, high: 10 }) ?? null,
+          batch_size: optionalNumber("Batch size", this.batch.value, { low: 1, high: 1 << 16, whole: true }) ?? null,
+          learning_rate: optionalNumber("Learning rate", this.rate.value, { low: 1e-9, high: 100 }) ?? null,
           seed: optionalNumber("Seed", this.seed.value, { low: 0, high: LARGEST_SEED, whole: true }) ?? 0,
         },
         files: { data: from.file },

@@ -2,16 +2,16 @@
 
 import { Race } from "./charts/race.js";
 import { h } from "./dom.js";
-import { TIME, count, digits, metric, percent } from "./format.js";
+import { digits, percent } from "./format.js";
 import { Lane } from "./lane.js";
-import { roleName } from "./models.js";
 import { href } from "./router.js";
+import { lossWord, metricWord, score } from "./score.js";
 import { recall, remember } from "./store.js";
-import { pointsApart, speed, tableRow } from "./tablerow.js";
+import { epochTable, sideBySide } from "./trainingtables.js";
 
 /**
  * @import { Presentation } from "./jobview.js"
- * @import { EpochResult, Plan, Role, TrainedMember, TrainingReport } from "./trainingtypes.js"
+ * @import { EpochResult, Plan, Role, TrainingReport } from "./trainingtypes.js"
  * @import { Progress } from "./types.js"
  */
 
@@ -19,60 +19,6 @@ const KEPT_AS = "train.axis";
 /** @type {Role[]} */
 const ROLES = ["kronecker", "dense"];
 const AXES = /** @type {const} */ ({ seconds: "seconds of training", epoch: "epoch" });
-
-/** @param {string} name */
-const metricWord = (name) => (name === "rmse" ? "RMSE" : name);
-
-/** @param {TrainedMember[]} members */
-function sideBySide(members) {
-  const two = members.length === 2;
-  const [{ test_metric: quality }] = members;
-  /** @param {(member: TrainedMember) => number | null} get */
-  const of = (get) => members.map(get);
-  /** @type {import("./tablerow.js").Row[]} */
-  const rows = [
-    { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
-    { name: "Multiply-adds a sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
-    {
-      name: `Test ${metricWord(quality.name)}${quality.samples ? `, ${count(quality.samples)} samples` : ""}`,
-      values: of((m) => m.test_metric.value),
-      format: (value) => metric({ name: quality.name, value }),
-      ...(quality.name === "accuracy" ? { ratio: pointsApart(members.map((m) => m.test_metric)) } : { words: ["smaller", "larger"] }),
-    },
-    { name: "Training", values: of((m) => m.training_seconds * 1e6), units: TIME, ratio: speed(members.map((m) => m.training_seconds)) },
-    { name: "A step", values: of((m) => m.ms_per_step * 1e3), units: TIME, ratio: speed(members.map((m) => m.ms_per_step)) },
-  ];
-  return h(
-    "table",
-    {},
-    h("caption", { class: "sr-only" }, "Both networks side by side"),
-    h("thead", {}, h("tr", {}, h("td", {}), ...members.map(({ role }) => h("th", { scope: "col", class: `tone-${role}` }, h("span", { class: "swatch" }), roleName(role))), two && h("th", { scope: "col", class: "ratio" }, `${roleName(members[0].role)} is`))),
-    h("tbody", {}, ...rows.map((row) => tableRow(row, two))),
-  );
-}
-
-/**
- * Every point of the charts.
- * @param {Lane[]} lanes
- * @param {string} name of the metric
- */
-function epochTable(lanes, name) {
-  const most = Math.max(0, ...lanes.map(({ epochs }) => epochs.length));
-  /** @param {EpochResult | undefined} epoch */
-  const cells = (epoch) => (epoch === undefined ? ["", "", ""] : [digits(epoch.seconds), digits(epoch.loss), metric({ name, value: epoch.test })]);
-  return h(
-    "table",
-    {},
-    h("caption", { class: "sr-only" }, "All epochs"),
-    h(
-      "thead",
-      {},
-      h("tr", {}, h("td", {}), ...lanes.map((lane) => h("th", { scope: "colgroup", colspan: 3, class: lane.tone }, h("span", { class: "swatch" }), lane.name))),
-      h("tr", {}, h("th", { scope: "col" }, "Epoch"), ...lanes.flatMap(() => ["seconds", "loss", metricWord(name)].map((head) => h("th", { scope: "col" }, head)))),
-    ),
-    h("tbody", {}, ...Array.from({ length: most }, (_, i) => h("tr", {}, h("th", { scope: "row" }, i + 1), ...lanes.flatMap(({ epochs }) => cells(epochs[i])).map((text) => h("td", {}, text))))),
-  );
-}
 
 /** @implements {Presentation} */
 export class TrainingPage {
@@ -172,7 +118,7 @@ export class TrainingPage {
   }
 
   /** @param {TrainingReport} report */
-  show({ members, headline, metric, seconds }) {
+  show({ members, headline, metric, seconds, not_served }) {
     this.metric = metric;
     this.#members(members.map(({ role }) => role));
     this.epochs = Math.max(...members.map(({ epochs }) => epochs.length));
@@ -184,6 +130,7 @@ export class TrainingPage {
     const names = members.map(({ name }) => name).join(",");
     this.result.replaceChildren(
       h("p", { class: "headline", role: "status" }, headline),
+      not_served ? h("p", { class: "failed" }, `They are not served yet: ${not_served}.`.replace(/\.\.$/, ".")) : "",
       h(
         "p",
         { class: "actions" },
@@ -213,7 +160,7 @@ export class TrainingPage {
     this.scoreName.textContent = `Test ${word}${name === "accuracy" ? "" : ", less is better"}`;
     const far = axis === "epoch" ? this.epochs : 0;
     /** @param {"test" | "loss"} value */
-    const runners = (value) => lanes.map(({ tone, epochs }) => ({ tone, points: epochs.filter((each) => Number.isFinite(each[value])).map((each) => ({ x: each[axis], y: each[value] })) }));
+    const runners = (value) => lanes.map(({ tone, epochs }) => ({ tone, points: epochs.flatMap(({ [axis]: x, [value]: y }) => (y === null ? [] : [{ x, y }])) }));
     /**
      * @param {string} what
      * @param {(epoch: EpochResult) => string} value
@@ -227,10 +174,10 @@ export class TrainingPage {
     this.score.show(runners("test"), {
       axis: AXES[axis],
       far,
-      alternative: words(`Test ${word}`, ({ test }) => metric({ name, value: test })),
+      alternative: words(`Test ${word}`, ({ test }) => score(name, test)),
       ...(name === "accuracy" ? { best: 1, format: (value) => percent(value, 1), tick: (value) => percent(value, 0) } : { format: digits, tick: short }),
     });
-    this.loss.show(runners("loss"), { axis: AXES[axis], far, format: short, tick: short, alternative: words("Training loss", ({ loss }) => digits(loss)) });
+    this.loss.show(runners("loss"), { axis: AXES[axis], far, format: short, tick: short, alternative: words("Training loss", ({ loss }) => lossWord(loss)) });
     this.table.replaceChildren(epochTable(lanes, name));
   }
 }

@@ -16,7 +16,6 @@
  * @property {number} samples to train on
  * @property {boolean} found
  * @property {string | null} [note]
- * @property {string | null} [recipe] that is recommended
  *
  * @typedef {object} Recipe
  * @property {string} name
@@ -29,7 +28,8 @@
  * @property {string} activation
  * @property {number} epochs
  * @property {number} batch_size
- * @property {{ kronecker: number, dense: number } | number} learning_rate
+ * @property {number} learning_rate of the Kronecker network
+ * @property {{ learning_rate: number }} dense
  *
  * @typedef {object} TrainingOptions
  * @property {boolean} available
@@ -58,9 +58,9 @@
  * @property {number} epoch
  * @property {number} seconds
  * @property {number} ms_per_step
- * @property {number} loss
+ * @property {number | null} loss null: no finite number
  * @property {number | null} validation
- * @property {number} test
+ * @property {number | null} test
  *
  * @typedef {object} TrainedMember
  * @property {Role} role
@@ -77,6 +77,7 @@
  * @property {number} seconds
  * @property {string} headline
  * @property {string} metric
+ * @property {string | null} [not_served] why what was published is not served
  * @property {TrainedMember[]} members
  */
 
