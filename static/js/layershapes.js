@@ -76,6 +76,7 @@ export class LayerShapes extends EventTarget {
     if (names !== this.names) {
       this.names = names;
       this.suggested.replaceChildren(
+        h("span", { class: "muted" }, "All:"),
         ...sizes.map((shape) => {
           const button = h("button", { type: "button", class: "button small", "aria-label": `All hidden layers ${shape.join(" by ")}` }, name(shape));
           button.addEventListener("click", () => this.set(this.inputs.map(() => shape)));
