@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,7 +26,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
 class OwnData:
     """A file that somebody brought along. Untrusted: only the training's own process reads it.
 
@@ -36,8 +34,9 @@ class OwnData:
         content: its bytes.
     """
 
-    name: str
-    content: bytes
+    def __init__(self, name: str, content: bytes) -> None:
+        self.name = name
+        self._content = content
 
     @property
     def suffix(self) -> str:
@@ -50,6 +49,20 @@ class OwnData:
         stem = Path(self.name.replace("\\", "/")).stem[:50]
         safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
         return (safe or "data") + self.suffix
+
+    def save(self, folder: Path) -> Path:
+        """Write it, and keep it in memory no longer; blocking.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        path = folder / self.file_name
+        try:
+            path.write_bytes(self._content)
+        except OSError as error:
+            raise TrainingError(f"the file cannot be kept for the training: {error.strerror}") from None
+        self._content = b""
+        return path
 
 
 def check(request: TrainRequest, own: OwnData | None) -> None:
@@ -109,9 +122,7 @@ async def train(
     async with _folder(settings.models, told) as folder:
         data = str(request.data)
         if own is not None:
-            path = folder / own.file_name
-            await _to_the_end(path.write_bytes, own.content)
-            data = str(path)
+            data = str(await _to_the_end(own.save, folder))
         answer = await _run(_arguments(request, data, settings, folder, own=own is not None), settings, folder, told)
     models: Mapping[str, Mapping[str, Any]] = answer["models"]
     not_served = await _serve(repository, {model["name"]: model["version"] for model in models.values()})
@@ -222,8 +233,6 @@ async def _folder(models: Path, told: _Told) -> AsyncIterator[Path]:
     try:
         await _to_the_end(folder.make)
         yield folder.path
-    except OSError as error:
-        raise TrainingError(f"the training cannot use the folder of models: {error.strerror}") from None
     finally:
         await _to_the_end(folder.remove, told.pid)
 

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from app.errors import TrainingError
 from app.lock import Lock
 
 PREFIX = ".training-"  # the dot keeps it out of every scan for models
@@ -25,8 +26,14 @@ class TrainingFolder:
         """Make it, and remove those of services that were killed: nobody has the lock of theirs.
 
         Raises:
-            OSError: the folder of models cannot be written to.
+            TrainingError: the folder of models cannot be written to.
         """
+        try:
+            self._make()
+        except OSError as error:
+            raise TrainingError(f"the folder of models cannot be written to: {error.strerror}") from None
+
+    def _make(self) -> None:
         for old in self._models.glob(f"{PREFIX}*/lock"):
             lock = Lock(old)
             if lock.acquire():

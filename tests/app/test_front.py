@@ -67,6 +67,15 @@ def test_each_role_may_do_what_it_may(locked: Serving, keys: dict[str, tuple[str
                     assert answer.json() == {"error": f"got a key for {held.name}, expected one for {needed}"}
 
 
+def test_only_admins_train(locked: Serving, keys: dict[str, tuple[str, str]]) -> None:
+    for role in Role:
+        headers = {"X-API-Key": keys[role.name][0]}
+        assert locked.client.get("/api/trainings/options", headers=headers).json()["available"] is True
+        started = locked.client.post("/api/trainings", json={"data": "nothing"}, headers=headers)
+        ended = locked.client.delete("/api/trainings/0", headers=headers)
+        assert (started.status_code, ended.status_code) == ((400, 404) if role is Role.admin else (403, 403))
+
+
 def test_without_a_key_only_what_holds_no_data(locked: Serving) -> None:
     for path in ("/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json", "/docs"):
         assert locked.client.get(path).status_code == 200, path

@@ -13,12 +13,12 @@ def loaded_by(module: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.server", "app.cli", "app.compare", "app.sweep"])
+@pytest.mark.parametrize("module", ["app.main", "app.server", "app.cli", "app.compare", "app.sweep", "app.training"])
 def test_the_service_loads_neither_torch_nor_kronmodel_nor_onnx(module: str) -> None:
     assert not loaded_by(module) & {"torch", "kronmodel", "onnx", "plotly", "fastapi_offline"}
 
 
-@pytest.mark.parametrize("module", ["app.probe", "app.delayed_probe"])
+@pytest.mark.parametrize("module", ["app.probe", "app.delayed_probe", "app.kronmodel_child"])
 def test_a_measuring_process_loads_numpy_and_onnxruntime_only(module: str) -> None:
     own = {"app", "numpy", "onnxruntime", "cython_runtime"}  # the last one is what numpy's extensions make
     rest = loaded_by(module) - loaded_by("sys") - set(sys.stdlib_module_names) - own

@@ -210,6 +210,25 @@ def test_the_archive_keeps_what_it_was_told(tmp_path: Path) -> None:
         assert archive.progress(summary(1).id, None) is True
 
 
+def test_events_that_last_go_with_their_job_and_count_among_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(":memory:", keep=3)
+    for number in (1, 2):
+        archive.add(summary(number))
+        archive.progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
+        archive.progress(summary(number).id, None, [(1, "epoch", b"[1]")])  # once is enough
+        archive.failed(summary(number).id, "reason", [(2, "epoch", b"[2]")])
+        assert archive.events(summary(number).id, after=1) == [("epoch", b"[1]"), ("epoch", b"[2]")]
+    archive.delete(summary(2).id)
+    assert archive.events(summary(2).id, after=0) == []
+    archive.progress(summary(2).id, None, [(0, "plan", b"{}")])  # of nobody
+    assert archive.events(summary(2).id, after=0) == []
+    monkeypatch.setattr("app.archive.MAX_BYTES", 15)
+    archive.add(summary(3))
+    archive.done(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
+    assert archive.list("comparison", limit=9, offset=0)[0] == 1  # 8 bytes of events of the first one are too many
+    assert archive.events(summary(1).id, after=0) == []
+
+
 def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "text").write_text("not a database, and longer than the header of one would be" * 10)
     newer = tmp_path / "newer"
@@ -261,6 +280,47 @@ def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytes
     assert told.count(None) >= 2
     assert [event for event in told[1:] if event] == [
         ("progress", b'{"stage":"late","done":1,"total":2}'),
+        ("report", b'{"n":1}'),
+    ]
+
+
+def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("app.jobs.POLL_SECONDS", 0.02)
+
+    async def scenario() -> list[Any]:
+        here, elsewhere = (Jobs(Archive(str(tmp_path / "a.sqlite3"), keep=5)) for _ in range(2))
+        goes_on = asyncio.Event()
+
+        async def work(job: Job) -> Any:
+            job.publish("plan", {"n": 0})
+            job.publish("epoch", {"n": 1})
+            job.progress("late", 1, 2)
+            await goes_on.wait()
+            job.publish("epoch", {"n": 2})  # and no beat follows it
+            return report()
+
+        job = await start(here, work)
+        told: list[Any] = []
+        async for event in await elsewhere.follow("comparison", job.id):
+            told.append(event)
+            if event and event[0] == "progress":
+                goes_on.set()
+        assert [event async for event in await elsewhere.follow("comparison", job.id)][1:] == [
+            event for event in told if event and event[0] != "progress"
+        ][1:]
+        await here.close()
+        await elsewhere.close()
+        return told
+
+    told = asyncio.run(scenario())
+    assert told[0][0] == "started"
+    assert [event for event in told[1:] if event and event[0] != "progress"] == [
+        ("plan", b'{"n":0}'),
+        ("epoch", b'{"n":1}'),
+        ("epoch", b'{"n":2}'),
         ("report", b'{"n":1}'),
     ]
 
