@@ -1,8 +1,12 @@
 /** The service, as functions. Everything that can go wrong becomes one of two errors with a sentence for people. */
 
+import { credentials } from "./credentials.js";
+
 /**
  * @import { ModelList, Prediction, Samples } from "./types.js"
  */
+
+/** @typedef {Omit<RequestInit, "headers"> & { headers?: Record<string, string> }} Init */
 
 /** The service answered, and said no. */
 export class Refused extends Error {
@@ -49,13 +53,12 @@ async function refusal(response) {
 
 /**
  * @param {string} path
- * @param {RequestInit} [init]
- * @returns {Promise<Response>}
+ * @param {Init} init
+ * @returns {Promise<Response>} whatever its status
  */
-export async function send(path, init) {
-  let response;
+async function attempt(path, init) {
   try {
-    response = await fetch(path, { cache: "no-store", ...init });
+    return await fetch(path, { cache: "no-store", ...init, headers: { ...init.headers, ...credentials.headers } });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     if (error instanceof DOMException && error.name === "TimeoutError") {
@@ -63,13 +66,36 @@ export async function send(path, init) {
     }
     throw new Unreachable(NOT_REACHED);
   }
-  if (!response.ok) throw await refusal(response);
-  return response;
+}
+
+/**
+ * Sends a request with the API key, if there is one. Where it takes another key, the reader is asked for it first.
+ * @param {string} path
+ * @param {Init} [init]
+ * @param {number} [wait] milliseconds for the whole answer
+ * @returns {Promise<Response>}
+ */
+export async function send(path, init = {}, wait) {
+  for (;;) {
+    const sent = credentials.key;
+    const signals = [init.signal, wait === undefined ? null : AbortSignal.timeout(wait)].filter((signal) => signal != null);
+    const response = await attempt(path, { ...init, signal: AbortSignal.any(signals) });
+    if (response.ok) return response;
+    const error = await refusal(response);
+    const keyed = error instanceof Refused && (error.status === 401 || (error.status === 403 && sent !== null));
+    if (!keyed) throw error;
+    try {
+      const { anotherKey } = await import("./keydialog.js");
+      await anotherKey(sent, error);
+    } catch (problem) {
+      throw problem instanceof TypeError ? new Unreachable(NOT_REACHED) : problem; // it cannot be fetched
+    }
+  }
 }
 
 /**
  * @param {unknown} body
- * @returns {RequestInit}
+ * @returns {Init}
  */
 export function post(body) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
@@ -77,11 +103,11 @@ export function post(body) {
 
 /**
  * @param {string} path
- * @param {RequestInit} [init]
+ * @param {Init} [init]
  * @returns {Promise<any>}
  */
 export async function json(path, init) {
-  const response = await send(path, { signal: AbortSignal.timeout(WAIT_MS), ...init });
+  const response = await send(path, init, WAIT_MS);
   try {
     return await response.json();
   } catch (error) {

@@ -96,7 +96,7 @@ export async function running() {
  * @param {string} id
  */
 export async function remove(kind, id) {
-  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE", signal: AbortSignal.timeout(WAIT_MS) });
+  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE" }, WAIT_MS);
 }
 
 /**

@@ -2,6 +2,7 @@
 
 import { Refused, Unreachable } from "./api.js";
 import { h } from "./dom.js";
+import { sendKey } from "./download.js";
 import { when } from "./format.js";
 import * as api from "./jobapi.js";
 import { href } from "./router.js";
@@ -106,7 +107,7 @@ export class JobHome {
       h("a", { href: href(this.kind.view, id) }, title),
       h("span", { class: "muted" }, date),
       told && h("p", {}, told),
-      status === "done" && h("a", { class: "muted", href: api.downloadAddress(this.kind.kind, id), download: true, "aria-label": `JSON of ${title}, ${date}` }, "JSON"),
+      status === "done" && this.#download(id, `JSON of ${title}, ${date}`),
     );
   }
 
@@ -120,6 +121,16 @@ export class JobHome {
     } catch (error) {
       if (!(error instanceof Refused || error instanceof Unreachable)) throw error; // then there is no link
     }
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} label
+   */
+  #download(id, label) {
+    const link = h("a", { class: "muted", href: api.downloadAddress(this.kind.kind, id), download: true, "aria-label": label }, "JSON");
+    sendKey(link, (error) => this.#explain(error, this.message, "No download"));
+    return link;
   }
 
   async #start() {

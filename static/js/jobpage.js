@@ -2,6 +2,7 @@
 
 import { NOT_REACHED, Refused, Unreachable } from "./api.js";
 import { h } from "./dom.js";
+import { sendKey } from "./download.js";
 import { count } from "./format.js";
 import * as api from "./jobapi.js";
 import { href } from "./router.js";
@@ -46,6 +47,7 @@ export class JobPage {
       this.place,
       this.actions,
     );
+    sendKey(this.download, (error) => this.#explain(error, "No download"));
     this.cancel.addEventListener("click", () => void this.#remove("Cancelling …"));
     this.delete.addEventListener("click", () => void this.#remove("Deleting …"));
   }

@@ -14,7 +14,7 @@ const MAX_METRICS_CHARS = 8_000_000;
 
 /** @returns {Promise<string>} in Prometheus' text format */
 export async function metrics() {
-  const response = await send("/metrics", { signal: AbortSignal.timeout(WAIT_MS) });
+  const response = await send("/metrics", {}, WAIT_MS);
   try {
     return (await response.text()).slice(0, MAX_METRICS_CHARS);
   } catch (error) {

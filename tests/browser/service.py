@@ -22,11 +22,12 @@ def free_port() -> int:
 
 
 class Service:
-    """`kronserve` on one port, for as long as the context lasts."""
+    """`kronserve` on one port, for as long as the context lasts; `key` is one of those that `options` may name."""
 
-    def __init__(self, models: Path, *options: str) -> None:
+    def __init__(self, models: Path, *options: str, key: str | None = None) -> None:
         self.models = models
         self.options = options
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +70,8 @@ class Service:
         try:
             with urllib.request.urlopen(f"{self.url}/v2/health/live", timeout=5):
                 pass
-            with urllib.request.urlopen(f"{self.url}/api/models", timeout=5):
+            request = urllib.request.Request(f"{self.url}/api/models", headers=self._headers)
+            with urllib.request.urlopen(request, timeout=5):
                 return True
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

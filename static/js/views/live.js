@@ -1,5 +1,6 @@
 /** What the service does right now: its metrics, read each second while somebody looks. */
 
+import { Refused } from "../api.js";
 import { Timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
 import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes, when } from "../format.js";
@@ -73,6 +74,7 @@ class LiveView {
     this.timer = 0;
     this.looking = false;
     this.asking = false;
+    this.locked = false;
     this.rate = new Tile("Predictions a second", "A request that two models answer counts twice.", digits, PLAIN, true);
     this.latency = new Tile("Time to answer", `From the parsed request to its answer: median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, duration, TIME);
     this.memory = new Tile("Memory", "Resident memory of the service.", mebibytes, BYTES);
@@ -93,7 +95,10 @@ class LiveView {
       this.failures,
     );
     document.addEventListener("visibilitychange", () => this.#run());
-    connection.addEventListener("back", () => this.#run());
+    connection.addEventListener("back", () => {
+      this.locked = false;
+      this.#run();
+    });
   }
 
   title() {
@@ -101,8 +106,8 @@ class LiveView {
   }
 
   show() {
-    this.looking = true;
-    this.shadowed = true;
+    this.looking = this.shadowed = true;
+    this.locked = false;
     for (const tile of [this.rate, this.latency, this.memory, this.cpu]) tile.show(NOTHING, []);
     this.#run();
   }
@@ -115,7 +120,7 @@ class LiveView {
   /** Goes on while somebody looks and the service is there. */
   #run() {
     clearTimeout(this.timer);
-    if (this.looking && document.visibilityState === "visible" && !this.asking && !this.connection.gone) void this.#ask();
+    if (this.looking && document.visibilityState === "visible" && !this.asking && !this.locked && !this.connection.gone) void this.#ask();
   }
 
   async #ask() {
@@ -132,6 +137,8 @@ class LiveView {
       this.#show();
     } catch (error) {
       this.state.textContent = `No news: ${this.connection.explain(error)}`;
+      // Without a key there is nothing to be had until somebody enters one.
+      this.locked = error instanceof Refused && (error.status === 401 || error.status === 403);
       this.state.classList.add("failed");
       this.#keep(null);
     } finally {
