@@ -5,6 +5,7 @@ Imports the standard library only, for the memory of such a process is what some
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -42,7 +43,14 @@ def _exit_with_parent(before_end: Callable[[], object]) -> None:
     # The raw descriptor: a buffered reader's lock would be fatal if the interpreter ended first.
     os.read(0, 1)
     before_end()
+    end_group(os.getpid())
     os._exit(1)
+
+
+def end_group(pid: int) -> None:
+    """Kill a process with those that it has started, if it leads them, as the children of the service do."""
+    if hasattr(os, "killpg") and os.getpgid(pid) == pid:
+        os.killpg(pid, signal.SIGKILL)
 
 
 def send(**message: object) -> None:

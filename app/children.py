@@ -1,15 +1,17 @@
 """The outer side of a child process: start it, send its job, read its messages, never leave it behind."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
+
+from app.child import end_group
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 MAX_STDERR_BYTES = 8 * 1024
@@ -52,7 +54,7 @@ async def run_child(
     except asyncio.CancelledError:
         # Cancelled half-way, a start would leave a process that nobody holds: let it finish, then end it.
         process = await starting
-        await _kill(process)
+        await _end(process)
         raise
     guard = None if max_memory_bytes is None else asyncio.create_task(_end_outgrown(process, max_memory_bytes))
     try:
@@ -74,14 +76,14 @@ async def run_child(
         if guard is not None:
             guard.cancel()
         if process.returncode is None:
-            await _kill(process)
+            await _end(process)
 
 
 async def _end_outgrown(process: asyncio.subprocess.Process, most: int) -> None:
     """Kill the process once it has more memory than it may."""
     while resident_bytes(process.pid) <= most:
         await asyncio.sleep(MEMORY_POLL_SECONDS)
-    await _kill(process)
+    await _end(process)
 
 
 def resident_bytes(pid: int) -> int:
@@ -102,13 +104,11 @@ def _why(code: int, errors: str) -> str:
     return lines[-1][:500] if lines else f"ended with exit code {code}"
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """End a process that was not reaped yet, and its group."""
-    with contextlib.suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it and whatever it has started."""
+    with suppress(ProcessLookupError):
+        end_group(process.pid)
+        process.kill()
     await process.wait()
 
 

@@ -12,6 +12,7 @@ from app.archive import Lasting
 from app.reports import JobSummary, Kind, Progress
 
 KEEP_ALIVE_SECONDS = 15
+MAX_WAITING = 100  # events that a follower has not read yet, before progress is left out
 
 Event = tuple[str, bytes]  # name and JSON
 ENDS = frozenset({"report", "error"})
@@ -114,7 +115,8 @@ class Job:
 
     def _send(self, event: Event) -> None:
         for queue in self._followers:
-            queue.put_nowait(event)
+            if event[0] != "progress" or queue.qsize() < MAX_WAITING:  # who reads slowly sees a later one
+                queue.put_nowait(event)
 
 
 def started(job: JobSummary) -> Event:

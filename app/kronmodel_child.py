@@ -35,6 +35,8 @@ def main() -> None:
     job = child.receive(before_end=end)
     child.send(pid=os.getpid())
     progress = ["--progress-fd", str(child.messages())] if job.get("progress") else []
+    for forcing in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # nobody sees it: plain text
+        os.environ.pop(forcing, None)
     sys.argv = ["kronmodel", *job["arguments"], *progress]
     printed = io.StringIO()
     try:

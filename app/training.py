@@ -45,7 +45,7 @@ class OwnData:
 
     @property
     def file_name(self) -> str:
-        """Letters, digits, dashes and underscores, at most 50, and the suffix."""
+        """Letters, digits and dashes, at most 50, and the suffix."""
         stem = Path(self.name.replace("\\", "/")).stem[:50]
         safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
         return (safe or "data") + self.suffix
@@ -125,15 +125,17 @@ async def train(
             data = str(await _to_the_end(own.save, folder))
         answer = await _run(_arguments(request, data, settings, folder, own=own is not None), settings, folder, told)
     models: Mapping[str, Mapping[str, Any]] = answer["models"]
-    not_served = await _serve(repository, {model["name"]: model["version"] for model in models.values()})
+    not_served = await serve(repository, {model["name"]: model["version"] for model in models.values()})
     job.progress("exporting", 1, 1)
     plan = told.plan
     members = [
-        TrainedMember(
-            role=role,  # type: ignore[arg-type]  # pydantic looks
-            training_seconds=model["train_seconds"],
-            epochs=[epoch for epoch in told.epochs if epoch.role == role],
-            **{field: model[field] for field in _SAME},
+        TrainedMember.model_validate(
+            {
+                "role": role,
+                "training_seconds": model["train_seconds"],
+                "epochs": [epoch for epoch in told.epochs if epoch.role == role],
+                **{field: model[field] for field in _SAME},
+            }
         )
         for role, model in models.items()
     ]
@@ -247,7 +249,7 @@ async def _to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
             await asyncio.wait([calling])
 
 
-async def _serve(repository: Repository, published: Mapping[str, str]) -> str | None:
+async def serve(repository: Repository, published: Mapping[str, str]) -> str | None:
     """Load what was published, by name and version, in every worker; why not, where it cannot be."""
     for name, version in published.items():
         try:

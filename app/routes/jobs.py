@@ -1,18 +1,20 @@
 """What comparisons, sweeps and trainings have in common over HTTP: the kept ones, their events, their end."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from app.errors import Conflict
 from app.job import Event
+from app.jobs import Work, outcome
 from app.reports import Kind
 from app.responses import Json
 from app.routes.state import ServiceDep
+from app.service import Service
 
 EVENTS = "text/event-stream"
 _STREAMED: dict[int | str, dict[str, Any]] = {
@@ -66,6 +68,30 @@ def add_job_routes(router: APIRouter, kind: Kind, *, listed: type[BaseModel], sh
         """A running one is ended, with all its processes, before this answers; a kept one is forgotten."""
         await service.jobs.cancel(kind, job_id)
         return Response(status_code=204)
+
+
+async def start_job(
+    service: Service,
+    request: Request,
+    *,
+    kind: Kind,
+    title: str,
+    asked: Mapping[str, Any],
+    work: Work,
+    seconds: float,
+    too_long: str,
+) -> Response:
+    """Start a job that goes on in the background: 202 with where it is, or its events if they are wanted.
+
+    Raises:
+        Conflict: another one runs.
+    """
+    job = await service.jobs.start(kind, title, asked, work, seconds=seconds, too_long=too_long)
+    job.task.add_done_callback(lambda done: service.metrics.job_ended(kind, outcome(done)))
+    if EVENTS in request.headers.get("accept", ""):
+        return stream(job.follow())
+    headers = {"Location": f"/api/{kind}s/{job.id}"}
+    return Json(job.summary.model_dump(mode="json"), status_code=202, headers=headers)
 
 
 def stream(events: AsyncIterator[Event | None]) -> Response:

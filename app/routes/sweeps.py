@@ -4,11 +4,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.job import Job
-from app.jobs import outcome
 from app.json_object import parse_object, validated
 from app.reports import JobSummary
-from app.responses import Json
-from app.routes.jobs import EVENTS, add_job_routes, stream
+from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.routes.state import ERRORS, ServiceDep
 from app.sweep import check, sweep, too_long
 from app.sweep_reports import Sweep, SweepList, SweepReport, SweepRequest
@@ -67,16 +65,13 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
             report_id=job.id,
         )
 
-    job = await service.jobs.start(
-        "sweep",
-        f"widths {', '.join(map(str, sorted(wanted.widths)))}",
-        wanted.model_dump(mode="json"),
-        work,
+    return await start_job(
+        service,
+        request,
+        kind="sweep",
+        title=f"widths {', '.join(map(str, sorted(wanted.widths)))}",
+        asked=wanted.model_dump(mode="json"),
+        work=work,
         seconds=settings.sweep_seconds,
         too_long=too_long(settings),
     )
-    job.task.add_done_callback(lambda done: service.metrics.job_ended("sweep", outcome(done)))
-    if EVENTS in request.headers.get("accept", ""):
-        return stream(job.follow())
-    headers = {"Location": f"/api/sweeps/{job.id}"}
-    return Json(job.summary.model_dump(mode="json"), status_code=202, headers=headers)

@@ -6,12 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.job import Job
-from app.jobs import outcome
 from app.json_object import parse_object, validated
 from app.reports import JobSummary
 from app.responses import Json
 from app.routes.forms import is_form, read_form
-from app.routes.jobs import EVENTS, add_job_routes, stream
+from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import Error
 from app.training import OwnData, check, title, too_long, train
@@ -117,16 +116,13 @@ async def post_training(service: ServiceDep, request: Request) -> Response:
     async def work(job: Job) -> TrainingReport:
         return await train(wanted, own, settings, repository, job)
 
-    job = await service.jobs.start(
-        "training",
-        title(wanted, own),
-        wanted.model_dump(mode="json") | ({} if own is None else {"file": own.file_name}),
-        work,
+    return await start_job(
+        service,
+        request,
+        kind="training",
+        title=title(wanted, own),
+        asked=wanted.model_dump(mode="json") | ({} if own is None else {"file": own.file_name}),
+        work=work,
         seconds=settings.train_seconds,
         too_long=too_long(settings),
     )
-    job.task.add_done_callback(lambda done: service.metrics.job_ended("training", outcome(done)))
-    if EVENTS in request.headers.get("accept", ""):
-        return stream(job.follow())
-    headers = {"Location": f"/api/trainings/{job.id}"}
-    return Json(job.summary.model_dump(mode="json"), status_code=202, headers=headers)

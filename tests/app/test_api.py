@@ -256,7 +256,7 @@ def test_health_and_metrics(client: httpx.Client) -> None:
 def test_openapi_describes_requests_errors_and_examples(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "/v2/health/ready" in paths
-    for path in ("/api/predict", "/api/compare"):
+    for path in ("/api/predict", "/api/compare", "/api/trainings"):
         operation = paths[path]["post"]
         content = operation["requestBody"]["content"]["application/json"]
         assert content["examples"]

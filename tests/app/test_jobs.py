@@ -325,6 +325,24 @@ def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
     ]
 
 
+def test_a_follower_that_does_not_read_is_spared_progress_but_nothing_else() -> None:
+    async def scenario() -> list[Any]:
+        job = Job("comparison", "title", {})
+        following = job.follow()
+        assert await anext(following) is not None
+        for number in range(1000):
+            job.progress("stage", number, 1000)
+            if number % 100 == 0:
+                job.publish("cells", number)
+        job.end(("report", b"{}"))
+        return [event async for event in following]
+
+    told = asyncio.run(scenario())
+    assert len(told) <= 100 + 11
+    assert [data for name, data in told if name == "cells"] == [b"%d" % number for number in range(0, 1000, 100)]
+    assert told[-1] == ("report", b"{}")
+
+
 def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         archive = Archive(":memory:", keep=5)

@@ -1,5 +1,6 @@
 """Trainings by a real server: what they tell, what they leave, and how they end when they are not to go on."""
 
+import asyncio
 import io
 import json
 import os
@@ -18,9 +19,10 @@ import pytest
 
 from app.archive import INTERRUPTED
 from app.errors import BadRequest
+from app.repository import Repository
 from app.settings import Settings
 from app.trainer import Trainer
-from app.training import OwnData, check
+from app.training import OwnData, check, serve
 from app.training_folder import TrainingFolder
 from app.training_reports import TrainRequest
 from tests.app.conftest import Serving, is_alive, serving, wait_until
@@ -316,6 +318,17 @@ def test_options_say_what_there_is(client: httpx.Client) -> None:
     assert options["activations"] == ["gelu", "relu", "tanh"]
 
 
+def test_the_documented_requests_are_good_ones(client: httpx.Client) -> None:
+    operation = client.get("/openapi.json").json()["paths"]["/api/trainings"]["post"]
+    content = operation["requestBody"]["content"]
+    for example in content["application/json"]["examples"].values():
+        check(TrainRequest.model_validate(example["value"]), None)
+    text = content["multipart/form-data"]["schema"]["properties"]["request"]["examples"][0]
+    check(TrainRequest.model_validate_json(text), OwnData("a.csv", b""))
+    for status in ("400", "409", "413", "501"):
+        assert operation["responses"][status]["content"]["application/json"]["example"]["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -422,6 +435,28 @@ def test_not_where_everybody_may_or_nothing_can_be_written(tmp_path: Path) -> No
     nowhere = Trainer(Settings(models=tmp_path / "none")).unavailable
     assert nowhere is not None
     assert nowhere.startswith("training needs a folder of models that can be written to")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({}, None),
+        ({"version_policy": "specific:1"}, "new version 2 is not among the versions to serve (KRON_VERSION_POLICY)"),
+        ({"max_models": 1}, "too many models: got 2, expected at most 1 (KRON_MAX_MODELS)"),
+    ],
+)
+def test_what_is_published_but_cannot_be_served_says_why(
+    tmp_path: Path, options: dict[str, Any], reason: str | None
+) -> None:
+    publish(tmp_path, "one", classifier(weights([6, 3])))
+
+    async def scenario() -> str | None:
+        repository = await Repository.load(Settings(models=tmp_path, **options))
+        for version in (1, 2):
+            publish(tmp_path, "new", classifier(weights([6, 3])), version=version)
+        return await serve(repository, {"new": "2"})
+
+    assert asyncio.run(scenario()) == reason
 
 
 def test_only_folders_that_nobody_uses_are_removed(tmp_path: Path) -> None:
