@@ -20,12 +20,12 @@ def look(page: Page, name: str, screenshots: Path) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") == width
             page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png", full_page=True)
     # Dark by now: there only the colours can be another matter.
-    assert _findings(page, runOnly=["color-contrast"]) == []
+    assert findings(page, runOnly=["color-contrast"]) == []
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
-    assert _findings(page) == []
+    assert findings(page) == []
 
 
-def _findings(page: Page, **options: object) -> list[tuple[str, str, list[str]]]:
+def findings(page: Page, **options: object) -> list[tuple[str, str, list[str]]]:
     """What axe finds fault with: impact, rule, elements."""
     found = Axe().run(page, options=options).response["violations"]
     return [(each["impact"], each["id"], [node["html"][:200] for node in each["nodes"][:5]]) for each in found]
