@@ -79,7 +79,7 @@ export class Lane {
     const mean = last && this.planned > 0 ? ((this.planned - last.epoch) * last.seconds) / last.epoch : null;
     const left = this.over || this.done ? null : (seconds ?? (this.bar.value > 0 ? mean : null));
     const words = [
-      last ? `epoch ${last.epoch}${this.planned > 0 ? ` of ${this.planned}` : ""}` : this.bar.value > 0 ? "first epoch" : "waits",
+      last ? `epoch ${last.epoch}${this.planned > 0 ? ` of ${this.planned}` : ""}` : this.over ? "not trained" : this.bar.value > 0 ? "first epoch" : "waits",
       last && scoreWords(this.metric, last.test),
       last && `${digits(last.seconds)} s`,
       left !== null && leftWords(left),

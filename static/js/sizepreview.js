@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { count } from "./format.js";
-import { product, twinSize } from "./networksize.js";
+import { twinSize } from "./networksize.js";
 import { showStructure } from "./structure.js";
 import { ratioText } from "./tablerow.js";
 
@@ -13,8 +13,6 @@ import { ratioText } from "./tablerow.js";
 const NOTHING = "–";
 /** A slider that moves is not read out at each step. */
 const SPOKEN_AFTER_MS = 700;
-/** Matrices of more than this would be drawn as nothing but the dense network's. */
-const WIDEST_DRAWN = 1 << 16;
 
 /**
  * How Kronecker's number stands to dense's.
@@ -46,6 +44,7 @@ export class SizePreview {
       this.note,
       this.spoken,
     );
+    this.legend = h("p", { class: "muted" }, "Drawn to one scale: a matrix is as wide as the layer’s outputs and as high as its inputs. Paler squares are biases. Areas compare numbers of weights.");
     this.words = h("div", { class: "structure-words" });
     this.figures = h("div", { class: "figures" });
     this.aside = h(
@@ -54,7 +53,7 @@ export class SizePreview {
       h("h2", { id: "preview-title" }, "What each network will store"),
       this.words,
       this.figures,
-      h("p", { class: "muted" }, "Drawn to one scale: a matrix is as wide as the layer’s outputs and as high as its inputs. Paler squares are biases. Areas compare numbers of weights."),
+      this.legend,
     );
     this.timer = 0;
   }
@@ -67,6 +66,7 @@ export class SizePreview {
     const told = typeof network === "string" ? network : "";
     if (this.note.textContent !== told) this.note.textContent = told;
     this.note.classList.toggle("failed", failed);
+    this.legend.hidden = typeof network === "string";
     if (typeof network === "string") {
       for (const { cells } of [this.weights, this.macs]) for (const cell of cells) cell.textContent = NOTHING;
       this.words.replaceChildren();
@@ -81,13 +81,8 @@ export class SizePreview {
       cells[2].textContent = ratio(a, b);
     }
     this.#say(`Kronecker ${count(kronecker.parameters)} weights, ${ratio(kronecker.parameters, dense.parameters)} than dense; ${count(kronecker.macs)} multiply-adds a sample, ${ratio(kronecker.macs, dense.macs)}.`);
-    const widest = Math.max(...dense.layers.flatMap(({ in_shape = [], out_shape = [] }) => [product(in_shape), product(out_shape)]));
-    const drawn = widest > WIDEST_DRAWN ? [] : [["kronecker", kronecker], ["dense", dense]];
-    showStructure(
-      /** @type {["kronecker" | "dense", typeof dense][]} */ (drawn).map(([role, { layers, parameters }]) => ({ name: role, card: { role, layers, parameters } })),
-      this.words,
-      this.figures,
-    );
+    const drawn = Object.entries({ kronecker, dense }).map(([role, { layers, parameters }]) => ({ name: role, card: { role, layers, parameters } }));
+    showStructure(drawn, this.words, this.figures);
   }
 
   /** @param {string} text */

@@ -82,6 +82,8 @@ function extent(found, gap) {
 const LAYER_GAP = 36;
 /** Networks that are narrower than this, in weights, are not blown up to the whole width. */
 const SMALLEST = 160;
+/** Nor are those higher than this share of their place's width that are high and narrow. */
+const HIGHEST = 0.9;
 
 /**
  * @param {Drawn[]} models
@@ -93,7 +95,8 @@ export function showStructure(models, words, figures) {
   const drawn = models.map((model, index) => ({ model, index, found: blocks(model) })).filter(({ found }) => found.length > 0);
   if (drawn.length === 0) return false;
   const named = models.map(({ name, card }) => ({ model: name, role: card?.role }));
-  const scale = Math.max(SMALLEST, ...drawn.map(({ found }) => extent(found, LAYER_GAP).width));
+  const extents = drawn.map(({ found }) => extent(found, LAYER_GAP));
+  const scale = Math.max(SMALLEST, ...extents.map(({ width, height }) => Math.max(width, height / HIGHEST)));
   figures.replaceChildren(
     ...drawn.map(({ model, index, found }) => {
       const { height } = extent(found, LAYER_GAP);

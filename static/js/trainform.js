@@ -150,13 +150,18 @@ export class TrainForm {
     const hidden = this.layers.read();
     if (recipe === undefined || options === null) return "";
     const channels = recipe.features ?? [];
-    if (features === null || outputs === null) return "Counted once the service has read the data: how wide they are, or what is predicted, is not known before.";
+    const limits = { most: options.limits.hidden_layers, widest: options.limits.width };
+    if (features === null || outputs === null) {
+      this.layers.limit(limits, null);
+      this.#readRank(recipe, options.limits.rank, hidden.length + 1);
+      return "Counted once the service has read the data: how wide they are, or what is predicted, is not known before.";
+    }
     if (channels.length > 0 && (image === null || Math.min(...image.slice(-2)) < 2 ** channels.length)) {
       throw new FieldError(`Recipe: ${recipe.name} puts ${channels.length} convolutions in front, which need larger images than these data are.`);
     }
     /** @type {Network} */
     const network = { features, image, outputs, pad, hidden, rank: 1, order: recipe.order, channels, denseHidden: this.recipesLayers ? recipe.dense_hidden : null };
-    this.layers.limit({ most: options.limits.hidden_layers, widest: options.limits.width }, inputShape(network));
+    this.layers.limit(limits, inputShape(network));
     return { ...network, rank: this.#readRank(recipe, Math.min(maxCommonRank(network), options.limits.rank), hidden.length + 1) };
   }
 

@@ -110,6 +110,19 @@ def lead_on(page: Page) -> None:
     expect(page.locator(".job-list li").first).to_contain_text("petals-dense version 1: accuracy")
 
 
+def test_nothing_moves_when_the_form_is_filled(trainer: Service, visitor: Visitor) -> None:
+    page = visitor(url=trainer.url).page
+    page.add_init_script(
+        """window.shifted = 0;
+        new PerformanceObserver((list) => { for (const entry of list.getEntries()) window.shifted += entry.value; })
+            .observe({ type: "layout-shift", buffered: true });"""
+    )
+    page.goto(f"{trainer.url}/#/train")
+    opened(page)
+    expect(page.locator(".preview figure")).to_have_count(2)
+    assert page.evaluate("window.shifted") < 0.02
+
+
 def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: Visitor, screenshots: Path) -> None:
     page = opened(visitor(url=trainer.url).at("train"))
     choose_file(page, csv_file())
