@@ -19,7 +19,7 @@ from app.routes.state import ERRORS, ServiceDep
 from app.service import Service
 
 router = APIRouter(prefix="/api", tags=["comparison"], responses=ERRORS)
-add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison)
+add_job_routes(router, "comparison", listed=ComparisonList, shown=Comparison, reported=Report)
 
 _KEYS = frozenset(CompareRequest.model_fields)
 _FILES = ".npy, .npz or .csv"

@@ -22,7 +22,9 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_job_routes(router: APIRouter, kind: Kind, *, listed: type[BaseModel], shown: type[BaseModel]) -> None:
+def add_job_routes(
+    router: APIRouter, kind: Kind, *, listed: type[BaseModel], shown: type[BaseModel], reported: type[BaseModel]
+) -> None:
     """Add the list, one, its events and its end to a router, under the kind's plural."""
     plural = f"{kind}s"
 
@@ -36,7 +38,7 @@ def add_job_routes(router: APIRouter, kind: Kind, *, listed: type[BaseModel], sh
         total, found = await service.jobs.list(kind, limit=limit, offset=offset)
         return Json({"total": total, "offset": offset, plural: [job.model_dump(mode="json") for job in found]})
 
-    @router.get(f"/{plural}/{{job_id}}", name=kind, response_model=shown, summary=f"One {kind}")
+    @router.get(f"/{plural}/{{job_id}}", name=kind, response_model=shown | reported, summary=f"One {kind}")
     async def job(service: ServiceDep, job_id: str, download: bool = False) -> Response:
         """Its state and, once it is done, its report; with `download` the report alone, as a file."""
         summary = await service.jobs.get(kind, job_id)

@@ -12,7 +12,7 @@ from app.sweep import check, sweep, too_long
 from app.sweep_reports import Sweep, SweepList, SweepReport, SweepRequest
 
 router = APIRouter(prefix="/api", tags=["sweep"], responses=ERRORS)
-add_job_routes(router, "sweep", listed=SweepList, shown=Sweep)
+add_job_routes(router, "sweep", listed=SweepList, shown=Sweep, reported=SweepReport)
 
 _KEYS = frozenset(SweepRequest.model_fields)
 

@@ -27,7 +27,7 @@ async def options(service: ServiceDep) -> Response:
     return Json((await service.trainer.options()).model_dump(mode="json"))
 
 
-add_job_routes(router, "training", listed=TrainingList, shown=Training)
+add_job_routes(router, "training", listed=TrainingList, shown=Training, reported=TrainingReport)
 
 
 def _error(description: str, example: str) -> dict[str, Any]:

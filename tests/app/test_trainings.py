@@ -54,10 +54,6 @@ def left(models: Path) -> list[str]:
     return [path.name for path in models.iterdir() if path.name.startswith((".training", ".publishing"))]
 
 
-def trainings(server: Serving) -> Any:
-    return server.client.get("/api/trainings").json()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trainings")
@@ -301,6 +297,16 @@ def test_a_training_ends_with_a_service_that_is_killed_and_is_marked_failed(tmp_
         assert follow(server.address, place)[-1] == ("error", {"error": reason})
         server.wait_until_childless()
     assert left(tmp_path) == []
+
+
+def test_a_training_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    publish(tmp_path, "one", classifier(weights([6, 3])))
+    with serving(tmp_path, train_seconds=0.5) as server:
+        place = server.client.post("/api/trainings", json=LONG).headers["location"]
+        reason = "the training took longer than 0.5 s (KRON_TRAIN_SECONDS)"
+        assert follow(server.address, place)[-1] == ("error", {"error": reason})
+        assert not server.children()
+        assert left(tmp_path) == []
 
 
 def test_options_say_what_there_is(client: httpx.Client) -> None:
