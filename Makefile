@@ -8,7 +8,7 @@ TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -72,6 +72,11 @@ bench-quality: setup
 bench-serve: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.serve
+
+# The pictures of docs/, of the twin in models/; needs a browser.
+pictures: setup
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	$(BIN)/python -m tests.browser.pictures
 
 format: setup
 	$(BIN)/ruff check --fix .

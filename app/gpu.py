@@ -1,4 +1,4 @@
-"""Memory of this process on the GPUs, as NVML tells it. Imports nothing until it is asked."""
+"""The GPUs and the memory of this process on them, as NVML tells it. Imports nothing until it is asked."""
 
 import os
 
@@ -26,3 +26,21 @@ def device_bytes() -> int | None:
     own = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
     known = [size for size in own if size is not None]
     return sum(known) if known else None
+
+
+def device_count() -> int | None:
+    """How many GPUs there are; None without pynvml. A machine without NVIDIA's driver has none."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return 0
+    try:
+        return int(pynvml.nvmlDeviceGetCount())
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()

@@ -2,8 +2,8 @@
 
 import { byId } from "./dom.js";
 import { paint, toRow } from "./image.js";
-import { Pad } from "./pad.js";
-import { prepare } from "./prepare.js";
+import { CHALK, Pad } from "./pad.js";
+import { stylesheet } from "./stylesheet.js";
 
 /**
  * @import { Connection } from "./connection.js"
@@ -21,13 +21,21 @@ export class Drawing extends EventTarget {
     this.pad = new Pad(byId("pad", HTMLCanvasElement), byId("pad-cursor", HTMLElement));
     this.seen = byId("seen", HTMLCanvasElement);
     this.hint = byId("pad-hint", HTMLElement);
+    this.box = byId("pad-box", HTMLElement);
     this.message = byId("file-message", HTMLElement);
+    /** Fetched with the first network that sees colours. @type {import("./palette.js").Palette | null} */
+    this.palette = null;
     /** @type {ImageTask | null} */
     this.task = null;
+    /** How often the picture has changed: preparing one takes a moment. */
+    this.changes = 0;
     /** As the network takes it; null where nothing is drawn. @type {number[] | null} */
     this.values = null;
     this.pad.addEventListener("start", () => this.dispatchEvent(new Event("start")));
-    this.pad.addEventListener("change", () => this.#drawn());
+    this.pad.addEventListener("change", () => void this.#drawn());
+    connection.addEventListener("back", () => {
+      if (!this.pad.blank && this.values === null) void this.#drawn();
+    });
     this.#listen();
   }
 
@@ -38,7 +46,9 @@ export class Drawing extends EventTarget {
       if (chosen) void this.#upload(chosen);
       file.value = ""; // so that the same file may be chosen again
     });
-    const box = byId("pad-box", HTMLElement);
+    const { box } = this;
+    // Who comes near the pad is about to draw.
+    for (const near of ["pointerenter", "focusin"]) box.addEventListener(near, () => void import("./prepare.js").catch(() => {}), { once: true });
     box.addEventListener("dragover", (event) => {
       event.preventDefault();
       box.classList.add("over");
@@ -56,13 +66,30 @@ export class Drawing extends EventTarget {
    * @param {ImageTask} task
    * @param {string} invitation
    */
-  open(task, invitation) {
+  async open(task, invitation) {
     const size = `${task.columns}×${task.rows}`;
     byId("seen-size", HTMLElement).textContent = size;
     this.seen.setAttribute("aria-label", `The ${size} image that the networks see`);
     this.hint.textContent = invitation;
+    const another = JSON.stringify(task) !== JSON.stringify(this.task);
     this.task = task;
-    if (this.values === null) paint(this.seen, null, task);
+    const coloured = task.channels === 3;
+    if (coloured) await this.#offerColours();
+    byId("palette", HTMLElement).hidden = !coloured;
+    this.box.classList.toggle("white", coloured);
+    if (!another) return;
+    const ratio = Math.max(0.5, Math.min(2, task.columns / task.rows));
+    this.box.style.aspectRatio = String(ratio);
+    this.pad.take(this.palette !== null && coloured ? { ratio, paper: "#fff", ink: this.palette.colour, pen: 1 / 14 } : { ...CHALK, ratio });
+    this.values = null;
+    paint(this.seen, null, task);
+  }
+
+  async #offerColours() {
+    if (this.palette !== null) return;
+    const [{ Palette }] = await Promise.all([import("./palette.js"), stylesheet("forms")]);
+    this.palette = new Palette(this.pad);
+    byId("palette", HTMLElement).replaceChildren(this.palette.element);
   }
 
   clear() {
@@ -77,6 +104,7 @@ export class Drawing extends EventTarget {
    */
   show(values, image) {
     if (this.task === null) return;
+    this.changes++;
     this.hint.hidden = true;
     this.message.textContent = "";
     this.values = values;
@@ -94,23 +122,31 @@ export class Drawing extends EventTarget {
     return this.pad.toAddress();
   }
 
-  #drawn() {
-    const { task, pad } = this;
+  async #drawn() {
+    const { task, pad, connection } = this;
+    const change = ++this.changes;
     if (task === null) return;
-    const image = pad.blank ? null : prepare(pad.grey(), task.rows, task.columns, task.framed);
-    this.values = image && toRow([image], task);
-    this.hint.hidden = image !== null;
+    let planes = null;
+    const prepare = async () => {
+      const { prepared } = await import("./prepare.js");
+      planes = prepared(pad.channels(task.channels), task);
+    };
+    if (!pad.blank && !(await connection.fetched(prepare))) return;
+    if (change !== this.changes) return; // another picture has taken its place
+    this.values = planes && toRow(planes, task);
+    this.hint.hidden = planes !== null;
     paint(this.seen, this.values, task);
     this.dispatchEvent(new Event("change"));
   }
 
   /** @param {File} file */
   async #upload(file) {
-    if (this.task === null) return;
+    const { task } = this;
+    if (task === null) return;
     await this.connection.fetched(async () => {
-      const { PictureError, readPicture } = await import("./picture.js");
+      const { PictureError, readInk, readPicture } = await import("./picture.js");
       try {
-        this.pad.place(await readPicture(file));
+        this.pad.replace(await (task.channels === 3 ? readPicture(file) : readInk(file)));
         this.message.textContent = "";
       } catch (error) {
         if (!(error instanceof PictureError)) throw error;

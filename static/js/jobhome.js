@@ -6,6 +6,7 @@ import { sendKey } from "./download.js";
 import { when } from "./format.js";
 import * as api from "./jobapi.js";
 import { href } from "./router.js";
+import { unbroken } from "./sentence.js";
 
 /**
  * @import { JobKind } from "./jobapi.js"
@@ -106,7 +107,7 @@ export class JobHome {
       { class: status },
       h("a", { href: href(this.kind.view, id) }, title),
       h("span", { class: "muted" }, date),
-      told && h("p", {}, told),
+      told && h("p", {}, unbroken(told)),
       status === "done" && this.#download(id, `JSON of ${title}, ${date}`),
     );
   }

@@ -21,21 +21,10 @@ byId("skip", HTMLAnchorElement).addEventListener("click", (event) => {
   router.focus();
 });
 
-const key = byId("key", HTMLButtonElement);
+/** Most visitors need no key. */
+const showKey = () => app.connection.fetched(async () => (await import("./keybutton.js")).showKeyButton(app.connection));
 
-function showKey() {
-  key.hidden = credentials.key === null && !credentials.wanted;
-  key.textContent = credentials.key === null ? "Enter API key" : "API key";
-}
-
-key.addEventListener("click", () => {
-  void app.connection.fetched(async () => {
-    const { ASKS, askForKey } = await import("./keydialog.js");
-    const why = credentials.key === null ? ASKS : "A key is in use in this tab.";
-    if (await askForKey(why)) app.connection.dispatchEvent(new Event("back"));
-  });
-});
-credentials.addEventListener("change", showKey);
-showKey();
+credentials.addEventListener("change", () => void showKey());
+if (credentials.key !== null) void showKey();
 
 await router.go();

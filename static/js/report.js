@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { count, digits, times, when } from "./format.js";
 import { shortName, tone } from "./models.js";
+import { unbroken } from "./sentence.js";
 
 /**
  * @import { Depth, Measured, Pair, Report } from "./types.js"
@@ -103,5 +104,5 @@ export function ranOn({ environment: e, seconds, created }) {
  * @param {Report} report
  */
 export function headline({ pairs }) {
-  return pairs[0]?.sentence ?? "Measured.";
+  return unbroken(pairs[0]?.sentence ?? "Measured.");
 }

@@ -84,7 +84,7 @@ function timing(models, pairs, depth, size) {
   return {
     title: `${batchName(size)}, ${DEPTH_NAMES[depth]}${at.some((latency) => latency?.unstable) ? " (unstable: times varied between series)" : ""}`,
     rows: [
-      { name: "p50", ...timed((l) => l.p50_us), ...(pair && { ratio: distinguishable(pair) ? `${times(pair.ratio)} as fast` : "not distinguishable" }) },
+      { name: "p50", ...timed((l) => l.p50_us), ...(pair && { ratio: distinguishable(pair) ? `${times(pair.ratio)} as fast` : "no clear difference" }) },
       { name: "p90", ...timed((l) => l.p90_us) },
       { name: "p95", ...timed((l) => l.p95_us) },
       { name: "p99", ...timed((l) => l.p99_us) },

@@ -77,6 +77,7 @@ export class SampleStrip {
       this.#say(`No samples: ${error.message}`);
     } finally {
       this.more.disabled = this.total <= SHOWN;
+      this.more.hidden = this.more.disabled;
     }
   }
 

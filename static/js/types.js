@@ -63,9 +63,13 @@
  * @property {number | null} [samples]
  * @property {Card | null} [card]
  *
+ * @typedef {"cpu" | "cuda"} Device
+ *
  * @typedef {object} ModelList
  * @property {ModelInfo[]} models
  * @property {string[]} default
+ * @property {Device[]} devices on which models can be measured
+ * @property {number} cpus the most threads of a measurement
  *
  * @typedef {object} Samples
  * @property {number} total

@@ -39,7 +39,8 @@ function ofLabels(answers, truth) {
   const [{ text }] = answers;
   const agree = answers.every((each) => each.text === text);
   const right = truth === null ? "" : agree && text === truth ? ", and that is right" : `; it is labelled ${truth}`;
-  if (!agree) return { text: `They disagree: ${answers.map((each) => `${each.who} reads ${each.text}`).join(", ")}${right}.`, kind: "differ" };
-  const who = answers.length < 2 ? "It reads" : answers.length === 2 ? "Both read" : "All read";
+  const verb = answers.every((each) => each.text.length < 3) ? "read" : "say"; // signs are read
+  if (!agree) return { text: `They disagree: ${answers.map((each) => `${each.who} ${verb}s ${each.text}`).join(", ")}${right}.`, kind: "differ" };
+  const who = answers.length < 2 ? `It ${verb}s` : answers.length === 2 ? `Both ${verb}` : `All ${verb}`;
   return { text: `${who} ${text}${right}.`, kind: "agree" };
 }

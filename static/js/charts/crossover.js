@@ -19,7 +19,7 @@ import { logTicks, logarithmic } from "./scale.js";
  */
 
 const HEIGHT = 280;
-const MARGIN = { left: 46, right: 64, top: 14, bottom: 44 };
+const MARGIN = { left: 56, right: 64, top: 14, bottom: 44 };
 
 /**
  * @param {Crossover} chart
@@ -40,7 +40,7 @@ function paint({ curves, widths, range, alternative }, width) {
     HEIGHT,
     alternative,
     ...ticks.map((tick) =>
-      s("g", {}, s("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) }), s("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${tick}×`)),
+      s("g", {}, s("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) }), s("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${tick < 1 ? tick : count(tick)}×`)),
     ),
     ...widths.map((size) => {
       if (x(size) - last < 38) return null;

@@ -19,6 +19,8 @@ const KEPT = 121;
 /** Latencies are told over this many seconds: of a single one there are too few. */
 const WINDOW = 10;
 const NOTHING = "–";
+/** Columns that a phone has no room for. */
+const SPARE = new Set(["a second", "p99"]);
 
 /** @param {number | null} seconds */
 const microseconds = (seconds) => (seconds === null ? null : seconds * 1e6);
@@ -45,7 +47,7 @@ class Tile {
     this.title = title;
     this.value = h("p", { class: "figure-number" }, NOTHING);
     this.place = h("div", { class: "timeline" });
-    this.element = h("section", { class: "panel tile" }, h("h2", {}, title), h("p", { class: "muted" }, note), this.value, this.place);
+    this.element = h("section", { class: "panel tile" }, h("h2", {}, title), this.value, this.place, h("p", { class: "muted" }, note));
     this.timeline = new Timeline(this.place, KEPT, units, layered);
     this.format = format;
   }
@@ -237,7 +239,7 @@ class LiveView {
         "table",
         {},
         h("caption", {}, "By model ", h("span", { class: "muted" }, `compute times of the last ${WINDOW} seconds`)),
-        h("thead", {}, h("tr", {}, ...["Model", "Predictions", "a second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, ...["Model", "Predictions", "a second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col", class: SPARE.has(name) && "spare" }, name)))),
         h(
           "tbody",
           {},
@@ -247,12 +249,12 @@ class LiveView {
               { class: tones[i] },
               h("th", { scope: "row" }, h("span", { class: "swatch" }), model),
               h("td", {}, count(now.sum(ANSWERED, { model }) ?? 0)),
-              h("td", {}, number(rates[i])),
-              ...shares.map((share) => h("td", {}, at(COMPUTE, { model }, share))),
+              h("td", { class: "spare" }, number(rates[i])),
+              ...shares.map((share) => h("td", { class: share === 0.99 && "spare" }, at(COMPUTE, { model }, share))),
             ),
           ),
           ...[["waiting for a thread", QUEUE], ["from request to answer", REQUEST]].map(([words, name]) =>
-            h("tr", {}, h("th", { scope: "row" }, words), h("td", {}), h("td", {}), ...shares.map((share) => h("td", {}, at(name, undefined, share)))),
+            h("tr", {}, h("th", { scope: "row" }, words), h("td", {}), h("td", { class: "spare" }), ...shares.map((share) => h("td", { class: share === 0.99 && "spare" }, at(name, undefined, share)))),
           ),
         ),
       ),

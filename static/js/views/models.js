@@ -43,9 +43,9 @@ function card(model) {
       ["weights", stored === null ? null : count(stored)],
       ["multiply-adds", told?.macs_per_sample ? short(told.macs_per_sample) : null],
       ["file", bytes(model.file_bytes)],
-      [told?.test_metric ? `test ${told.test_metric.name}` : "test", metric(told?.test_metric)],
+      [`test ${told?.test_metric?.name}`, told?.test_metric ? metric(told.test_metric) : null],
     ]),
-    h("p", { class: "muted" }, told?.data?.name ? `Trained on ${told.data.name}${told.training?.recipe ? `, recipe “${told.training.recipe}”` : ""}.` : "No card: where it came from is not known."),
+    h("p", { class: "muted" }, told?.data?.name ? `Trained on ${told.data.name}${told.training?.recipe ? `, recipe “${told.training.recipe}”` : ""}.` : told ? "Its card does not name its data." : "No card: where it came from is not known."),
   );
 }
 
@@ -157,7 +157,7 @@ class ModelsView {
         ["weights", stored === null ? null : count(stored)],
         ["multiply-adds a sample", told?.macs_per_sample ? count(told.macs_per_sample) : null],
         ["file", bytes(model.file_bytes)],
-        [quality ? `test ${quality.name}${quality.samples ? `, ${count(quality.samples)} samples` : ""}` : "test", metric(quality)],
+        [`test ${quality?.name}${quality?.samples ? `, ${count(quality.samples)} samples` : ""}`, quality ? metric(quality) : null],
       ], "facts large"),
       layers.length === 0
         ? ""
@@ -185,7 +185,7 @@ class ModelsView {
             ["Made with", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
             ["Data’s SHA-256", data?.sha256 ? h("code", {}, data.sha256) : null],
           ], "details"),
-          !told && h("p", { class: "muted" }, "Its file has no model card."),
+          !data && !training && h("p", { class: "muted" }, told ? "Its card does not say." : "Its file has no model card."),
         ),
         part(
           "File and interface",

@@ -158,11 +158,11 @@ class TryView {
     }
     byId("preparation", HTMLElement).textContent = task.preprocessing && `Prepared as: ${task.preprocessing}.`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
-    const words = wordsFor(task, models.length);
+    const words = wordsFor(task, models);
     byId("lead", HTMLElement).textContent = words.lead;
     byId("strip-legend", HTMLElement).textContent = words.legend;
     this.invitation = words.invitation;
-    if (task.kind === "image") this.drawing.open(task, words.invitation);
+    if (task.kind === "image") await this.drawing.open(task, words.invitation);
     else await this.#openRow(task, same);
     if (same) {
       this.#again();
