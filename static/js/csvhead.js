@@ -76,6 +76,8 @@ export class CsvHead {
     this.rows = rows;
     this.total = total;
     this.whole = whole;
+    /** @type {Map<string, Guess | null>} */
+    this.guesses = new Map();
   }
 
   /**
@@ -84,6 +86,18 @@ export class CsvHead {
    * @returns {Guess | null} null where training will refuse it
    */
   target(column) {
+    const known = this.guesses.get(column);
+    if (known !== undefined) return known;
+    const guess = this.#guess(column);
+    this.guesses.set(column, guess);
+    return guess;
+  }
+
+  /**
+   * @param {string} column
+   * @returns {Guess | null}
+   */
+  #guess(column) {
     const index = this.columns.indexOf(column);
     const values = this.rows.map((row) => row[index] ?? "");
     if (index < 0 || values.length === 0) return null;
