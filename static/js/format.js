@@ -42,7 +42,7 @@ export function unitFor(value, units) {
  * @param {Unit[]} units
  */
 function withUnit(value, units) {
-  const unit = unitFor(value, units);
+  const unit = unitFor(Number(value.toPrecision(3)), units); // 999.9 µs are 1.00 ms
   return `${digits(value / unit.size)}${unit.name && THIN}${unit.name}`;
 }
 

@@ -80,7 +80,7 @@ def test_a_sweep_runs_in_the_background_and_is_kept(client: httpx.Client) -> Non
     answer = client.post("/api/sweeps", json=QUICK)
     assert answer.status_code == 202
     job = answer.json()
-    assert (job["kind"], job["status"], job["title"]) == ("sweep", "running", "widths 36, 484")
+    assert (job["kind"], job["status"], job["title"]) == ("sweep", "running", "Widths 36, 484")
     place = answer.headers["location"]
     assert place == f"/api/sweeps/{job['id']}"
     with client.stream("GET", f"{place}/events") as response:

@@ -29,7 +29,7 @@ def main() -> None:
             shutil.copytree(ROOT / "models" / name, Path(folder) / name)
         path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
         browser = driver.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
-        with browser, Service(Path(folder), "--reports", ":memory:") as service:
+        with browser, Service(Path(folder), "--reports", ":memory:", "--compare-seconds", "300") as service:
             context = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}, reduced_motion="reduce")
             context.set_default_timeout(120_000)
             expect.set_options(timeout=120_000)
@@ -73,12 +73,12 @@ def some_load(page: Page) -> None:
     url = page.url.split("#", maxsplit=1)[0]
     rows = page.request.get(f"{url}api/models/{MODELS[0]}/samples?limit=100").json()["inputs"]
     for second in range(LOAD_SECONDS):
+        page.wait_for_timeout(800)
         for i in range(8 + 6 * (second // 5 % 2) + second % 3):
             data = {"inputs": [rows[(8 * second + i) % len(rows)]]}
             answer = page.request.post(f"{url}api/predict", data=data)
             if not answer.ok:
                 sys.exit(f"pictures: no prediction: {answer.text()}")
-        page.wait_for_timeout(800)
 
 
 def take(page: Page, address: str, ready: Callable[[Page], object], file: Path) -> None:

@@ -22,12 +22,11 @@ def free_port() -> int:
 
 
 class Service:
-    """`kronserve` on one port, for as long as the context lasts; `key` is one of those that `options` may name."""
+    """`kronserve` on one port, for as long as the context lasts."""
 
-    def __init__(self, models: Path, *options: str, key: str | None = None) -> None:
+    def __init__(self, models: Path, *options: str) -> None:
         self.models = models
         self.options = options
-        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,12 +65,11 @@ class Service:
         self._process = None
 
     def _answers(self) -> bool:
-        """Live, and past loading: a repository without models is live and never ready."""
+        """Past loading: a repository without models is never ready. Health needs no key and counts no failure."""
         try:
-            with urllib.request.urlopen(f"{self.url}/v2/health/live", timeout=5):
-                pass
-            request = urllib.request.Request(f"{self.url}/api/models", headers=self._headers)
-            with urllib.request.urlopen(request, timeout=5):
+            with urllib.request.urlopen(f"{self.url}/v2/health/ready", timeout=5):
                 return True
+        except urllib.error.HTTPError as error:
+            return b"still loading" not in error.read()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

@@ -22,7 +22,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("locked")
     keys = folder / "keys"
     keys.write_text("\n".join(LINES))
-    with Service(tables.write(folder / "models"), "--keys", str(keys), key=KEY["read"]) as running:
+    with Service(tables.write(folder / "models"), "--keys", str(keys)) as running:
         yield running
 
 

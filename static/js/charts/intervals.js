@@ -74,7 +74,7 @@ function paint(chart, width) {
       return paintRow(row, scale, y - ROW / 2, names, right);
     }));
   });
-  const room = Math.max(1, Math.ceil((ticks.length * 44) / Math.max(right - left, 44)));
+  const room = Math.max(1, Math.ceil((ticks.length * 52) / Math.max(right - left, 44)));
   return canvas(
     width,
     height,
