@@ -1,6 +1,6 @@
 /** The form that starts a comparison, a sweep or the like, and the list of the earlier ones. */
 
-import { Refused } from "./api.js";
+import { Refused, Unreachable } from "./api.js";
 import { h } from "./dom.js";
 import { sendKey } from "./download.js";
 import { when } from "./format.js";
@@ -9,12 +9,15 @@ import { href } from "./router.js";
 import { unbroken } from "./sentence.js";
 
 /**
+ * @import { JobKind } from "./jobapi.js"
  * @import { Kind } from "./jobview.js"
  * @import { App } from "./router.js"
  * @import { JobSummary } from "./types.js"
  */
 
 const LISTED = 20;
+/** @type {Record<JobKind, string>} the view of each kind */
+const VIEWS = { comparisons: "compare", sweeps: "sweep", trainings: "train" };
 
 export class JobHome {
   /**
@@ -39,7 +42,12 @@ export class JobHome {
         "div",
         { class: "band" },
         form,
-        h("section", { class: "earlier", "aria-labelledby": `earlier-${kind.view}` }, h("h2", { id: `earlier-${kind.view}` }, `Earlier ${kind.word}s`), this.list, this.more),
+        h(
+          "div",
+          { class: "beside" },
+          kind.form.aside,
+          h("section", { class: "earlier", "aria-labelledby": `earlier-${kind.view}` }, h("h2", { id: `earlier-${kind.view}` }, `Earlier ${kind.word}s`), this.list, this.more),
+        ),
       ),
     );
     form.addEventListener("submit", (event) => {
@@ -54,7 +62,8 @@ export class JobHome {
     this.message.textContent = "";
     try {
       await this.catalog.load();
-      this.kind.form.open(query);
+      await this.kind.form.open(query);
+      this.run.hidden = this.kind.form.blocked ?? false;
     } catch (error) {
       this.#explain(error, this.message, "No models");
       return;
@@ -103,6 +112,18 @@ export class JobHome {
     );
   }
 
+  /** Leads to what runs instead. */
+  async #link() {
+    void this.#list(0); // it may be in it
+    try {
+      const found = await api.running();
+      if (found === null) return;
+      this.message.append(" ", h("a", { href: href(VIEWS[found.kind], found.job.id) }, `See what runs: ${found.job.title}`));
+    } catch (error) {
+      if (!(error instanceof Refused || error instanceof Unreachable)) throw error; // then there is no link
+    }
+  }
+
   /**
    * @param {string} id
    * @param {string} label
@@ -124,7 +145,7 @@ export class JobHome {
       location.hash = href(this.kind.view, id);
     } catch (error) {
       this.#explain(error, this.message, `No ${this.kind.word}`);
-      if (error instanceof Refused) void this.#list(0); // what runs instead is in it
+      if (error instanceof Refused && error.status === 409) await this.#link();
     } finally {
       this.run.disabled = false;
     }

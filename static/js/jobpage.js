@@ -74,7 +74,7 @@ export class JobPage {
       await api.follow(this.kind.kind, id, (event, data) => this.#event(event, data), following.signal);
     } catch (error) {
       if (following.signal.aborted) return;
-      this.running.hidden = true;
+      this.#end();
       if (error instanceof Refused && error.status === 404) {
         this.heading.textContent = `No such ${this.kind.word}`;
         this.#say("There is none under this address. It may have been deleted.", true);
@@ -142,6 +142,7 @@ export class JobPage {
   #end() {
     const focused = document.activeElement === this.cancel;
     this.running.hidden = true;
+    this.presentation?.stop?.();
     if (focused) this.heading.focus({ preventScroll: true });
   }
 
@@ -174,12 +175,14 @@ export class JobPage {
 
   /** @param {Progress} progress */
   #step({ stage, done, total }) {
+    const told = this.presentation?.step?.({ stage, done, total });
+    this.progress.hidden = told !== undefined;
     if (total > 0) {
       this.progress.max = total;
       this.progress.value = done;
     } else {
       this.progress.removeAttribute("value");
     }
-    this.stage.textContent = total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`;
+    this.stage.textContent = told ?? (total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`);
   }
 }

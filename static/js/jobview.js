@@ -1,5 +1,5 @@
 /**
- * What comparisons and sweeps have in common: a form to start one, the list of earlier ones, and a page for each, which
+ * What comparisons, sweeps and trainings have in common: a form to start one, the list of earlier ones, and a page for each, which
  * follows it while it runs and survives a reload, for the service runs it and the address names it.
  */
 
@@ -10,18 +10,23 @@ import { JobPage } from "./jobpage.js";
 /**
  * @import { JobKind } from "./jobapi.js"
  * @import { App, Route, View } from "./router.js"
+ * @import { Progress } from "./types.js"
  */
 
 /**
  * @typedef {object} Form
  * @property {HTMLElement} element
- * @property {() => { request: object, files?: { inputs?: File, labels?: File } } | string} read what to start, or why not
- * @property {(query: URLSearchParams) => void} open the models are known by now
+ * @property {HTMLElement} [aside] what stands beside it
+ * @property {boolean} [blocked] nothing can be started here, as the form itself explains
+ * @property {() => { request: object, files?: Record<string, File | undefined> } | string} read what to start, or why not
+ * @property {(query: URLSearchParams) => void | Promise<void>} open the models are known by now
  *
  * @typedef {object} Presentation of one report, and of what there is of it while it is made
  * @property {HTMLElement} element
  * @property {(report: any) => void} show
  * @property {(event: string, data: any) => void} [grow]
+ * @property {(progress: Progress) => string} [step] shows how far it is by itself; what to call the stage
+ * @property {() => void} [stop] it goes on no longer
  *
  * @typedef {object} Kind
  * @property {JobKind} kind

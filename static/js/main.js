@@ -11,6 +11,7 @@ const router = new Router(app, byId("main", HTMLElement), byId("navigation", HTM
   try: () => import("./views/try.js"),
   compare: () => import("./views/compare.js"),
   sweep: () => import("./views/sweep.js"),
+  train: () => import("./views/train.js"),
   models: () => import("./views/models.js"),
   live: () => import("./views/live.js"),
 });

@@ -19,7 +19,7 @@ export function tone(models, index) {
   return `tone-other-${earlier % 3}${earlier > 2 ? " shade-1" : ""}`;
 }
 
-/** @param {ModelInfo[]} models */
+/** @param {Pick<ModelInfo, "card">[]} models */
 export const roles = (models) => models.map(({ card }) => ({ role: card?.role }));
 
 /** @param {string | null | undefined} role */
@@ -38,7 +38,7 @@ export function shortName(models, index) {
   return telling ? roleName(role) : model;
 }
 
-/** @param {ModelInfo} model */
+/** @param {Pick<ModelInfo, "parameters" | "card">} model */
 export const weights = (model) => model.parameters ?? model.card?.parameters ?? null;
 
 /** @param {string[]} names */

@@ -1,45 +1,15 @@
 /** Every figure of a comparison's report, as tables. Pure: report in, elements out. */
 
 import { h } from "./dom.js";
-import { BYTES, MEMORY, TIME, count, digits, metric, ratioDigits, times, unitFor } from "./format.js";
+import { BYTES, MEMORY, TIME, count, digits, metric, times } from "./format.js";
 import { shortName, tone } from "./models.js";
 import { DEPTH_NAMES, batchName, batchSizes, depths, distinguishable, latencyAt } from "./report.js";
+import { pointsApart, speed, tableRow } from "./tablerow.js";
 
 /**
- * @import { Unit } from "./format.js"
+ * @import { Row } from "./tablerow.js"
  * @import { Depth, Latency, Measured, Pair, Report } from "./types.js"
  */
-
-/**
- * @typedef {object} Row
- * @property {string} name
- * @property {(number | null | undefined)[]} values one per model
- * @property {Unit[]} [units] of which one is chosen for the whole row, so that the figures can be compared
- * @property {[string, string]} [words] for a first value below the second, and above: "smaller", "larger"
- * @property {string} [ratio] instead of the computed one
- * @property {(value: number) => string} [format]
- */
-
-const NOTHING = "–";
-
-/**
- * "58× fewer": how the first value stands to the second.
- * @param {Row} row
- */
-function ratioText({ values, words, ratio }) {
-  if (ratio !== undefined) return ratio;
-  const [a, b] = values;
-  if (words === undefined || values.length !== 2 || !a || !b) return "";
-  const text = ratioDigits(Math.max(a / b, b / a));
-  return text === "1.00" ? "the same" : `${text}× ${a < b ? words[0] : words[1]}`;
-}
-
-/**
- * How the times of two models stand to each other, in the words that the service's sentences use: 2.0× as fast.
- * @param {number | null | undefined} time
- * @param {number | null | undefined} other
- */
-const speed = (time, other) => (time && other ? `${times(other / time)} as fast` : "");
 
 /**
  * @param {Report} report
@@ -51,9 +21,6 @@ function groups({ models, pairs, service_pairs = [] }) {
   const quality = models.find(({ test_metric }) => test_metric)?.test_metric;
   /** @type {[string, string]} */
   const smaller = ["smaller", "larger"];
-  const accuracy = of((m) => m.test_metric?.value);
-  const [first, second] = accuracy;
-  const points = quality?.name === "accuracy" && models.length === 2 && first != null && second != null ? 100 * (first - second) : null;
   /** @type {{ title: string, rows: Row[] }[]} */
   const found = [
     {
@@ -61,9 +28,9 @@ function groups({ models, pairs, service_pairs = [] }) {
       rows: [
         {
           name: `Test ${quality?.name ?? "metric"}${quality?.samples ? `, ${count(quality.samples)} samples` : ""}`,
-          values: accuracy,
+          values: of((m) => m.test_metric?.value),
           format: (value) => metric({ name: quality?.name ?? "", value }),
-          ratio: points === null ? "" : Math.abs(points) < 0.005 ? "the same" : `${Math.abs(points).toFixed(2)} points ${points < 0 ? "lower" : "higher"}`,
+          ratio: pointsApart(models.map(({ test_metric }) => test_metric)),
         },
         { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
         { name: "Multiply-adds a sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
@@ -113,7 +80,7 @@ function timing(models, pairs, depth, size) {
   /** @param {(latency: Latency) => number | null | undefined} get */
   const of = (get) => at.map((latency) => latency && get(latency));
   /** @param {(latency: Latency) => number | null | undefined} get */
-  const timed = (get) => ({ values: of(get), units: TIME, ratio: two ? speed(of(get)[0], of(get)[1]) : "" });
+  const timed = (get) => ({ values: of(get), units: TIME, ratio: two ? speed(of(get)) : "" });
   return {
     title: `${batchName(size)}, ${DEPTH_NAMES[depth]}${at.some((latency) => latency?.unstable) ? " (unstable: times varied between series)" : ""}`,
     rows: [
@@ -125,25 +92,6 @@ function timing(models, pairs, depth, size) {
       { name: "Runs measured", values: of((l) => l.n), format: count },
     ],
   };
-}
-
-/**
- * @param {Row} row
- * @param {boolean} withRatio
- */
-function tableRow(row, withRatio) {
-  const known = row.values.filter((value) => value != null);
-  const unit = row.units ? unitFor(Math.min(...known.filter((value) => value > 0)), row.units) : null;
-  const format = row.format ?? digits;
-  return h(
-    "tr",
-    {},
-    h("th", { scope: "row" }, row.name, unit && h("span", { class: "unit" }, ` ${unit.name}`)),
-    ...row.values.map((value) =>
-      h("td", {}, value == null ? NOTHING : format(value / (unit?.size ?? 1))),
-    ),
-    withRatio && h("td", { class: "ratio" }, ratioText(row)),
-  );
 }
 
 /** @param {Report} report */

@@ -233,7 +233,7 @@
  * @property {number} done
  * @property {number} total
  *
- * @typedef {object} JobSummary a comparison or a sweep, running or over
+ * @typedef {object} JobSummary a comparison, a sweep or a training, running or over
  * @property {string} id
  * @property {"running" | "done" | "failed"} status
  * @property {string} created

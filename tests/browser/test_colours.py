@@ -11,9 +11,9 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser import colours
 from tests.browser.conftest import Visitor
+from tests.browser.looks import findings
 from tests.browser.service import Service
 from tests.browser.strokes import move_mouse
-from tests.browser.test_looks import findings
 
 RGB = {"red": (0xD7, 0x26, 0x3D), "blue": (0x1F, 0x5F, 0xD6), "white": (255, 255, 255)}
 

@@ -114,7 +114,9 @@ def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visito
     expect(second.page.locator(".job-list li").first).to_contain_text("running")
     second.page.get_by_role("button", name=RUN).click()
     expect(
-        second.page.get_by_role("alert").filter(has_text="No comparison: another comparison or sweep is running")
+        second.page.get_by_role("alert").filter(
+            has_text="No comparison: another comparison, sweep or training is running"
+        )
     ).to_be_visible()
     second.forgive("409")
 

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 from app.keys import Role, make_key
 from tests.browser import tables
 from tests.browser.conftest import Visitor
+from tests.browser.looks import findings
 from tests.browser.service import Service
-from tests.browser.test_looks import findings
 
 KEYS, LINES = zip(*(make_key(role.name, role) for role in Role), strict=True)
 KEY = dict(zip((role.name for role in Role), KEYS, strict=True))

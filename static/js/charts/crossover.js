@@ -2,7 +2,7 @@
 
 import { s } from "../dom.js";
 import { count } from "../format.js";
-import { Plot, canvas, mark } from "./plot.js";
+import { Plot, apart, canvas, mark } from "./plot.js";
 import { logTicks, logarithmic } from "./scale.js";
 
 /**
@@ -20,18 +20,6 @@ import { logTicks, logarithmic } from "./scale.js";
 
 const HEIGHT = 280;
 const MARGIN = { left: 56, right: 64, top: 14, bottom: 44 };
-/** Labels at the end of a line keep this distance. */
-const LABEL = 15;
-
-/**
- * Moves labels apart that would lie on each other.
- * @param {number[]} places sorted downwards
- */
-function apart(places) {
-  const found = [...places];
-  for (let i = 1; i < found.length; i++) found[i] = Math.max(found[i], found[i - 1] + LABEL);
-  return found;
-}
 
 /**
  * @param {Crossover} chart
