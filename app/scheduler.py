@@ -168,7 +168,7 @@ class Scheduler:
         if rows > lane.inline_rows:
             return None
         started = time.perf_counter_ns()
-        values = engine.run(feeds, outputs)
+        values = engine.run_in_turn(feeds, outputs)
         run_ns = time.perf_counter_ns() - started
         self._on_run(engine, rows, run_ns)
         return self._answered(engine, Inference(values, 0, run_ns, rows))
