@@ -133,8 +133,11 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
 def _allowed(app: FastAPI, request: Request) -> str:
     """The methods of a path; Starlette names those of the first route that has it, and files name none."""
-    if request.url.path.startswith("/static/"):
+    path = request.url.path
+    if path.startswith("/static/"):
         return "GET, HEAD"
+    if path in (documented := app.openapi()["paths"]):  # another path's placeholder may stand for it, too
+        return ", ".join(method for method in _METHODS if method.lower() in documented[path])
     found = [
         method
         for method in _METHODS

@@ -2,12 +2,15 @@
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+# So that no measurement and no training keeps the others waiting for long.
+SHORT = ("--compare-seconds=10", "--sweep-seconds=40", "--train-seconds=20", "--log-level=warning")
 MARGIN_SECONDS = 120  # beyond --seconds, for what schemathesis is in the midst of then
 
 
@@ -19,13 +22,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=240, help="how long to go on making requests up")
     parser.add_argument("rest", nargs="*", help="further options of `schemathesis run`")
     options = parser.parse_args()
-    with tempfile.TemporaryFile("w+") as log:
-        # Limits so short that no measurement keeps the others waiting for long.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
+        models = Path(folder, "models")
+        shutil.copytree(options.models, models)  # trainings write there, too
         service = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "app", "--port", "0", "--models", options.models, "--reports", ":memory:"),
-                *("--compare-seconds", "10", "--sweep-seconds", "40", "--log-level", "warning"),
-            ],
+            [sys.executable, "-m", "app", "--port", "0", "--models", str(models), "--reports", ":memory:", *SHORT],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
