@@ -16,11 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from app import findings, probe, quality_probe, service_probe, stats
 from app.artifacts import Artifact
-from app.cpus import available_cpus
+from app.devices import check_device, check_threads
 from app.environment import NICENESS, environment
 from app.errors import BadRequest
 from app.inputs import OwnInputs
@@ -37,7 +35,6 @@ from app.reports import (
     Quality,
     Report,
 )
-from app.session import CUDA
 from app.settings import Settings
 
 SEED = 0
@@ -63,16 +60,12 @@ def check(artifacts: Sequence[Artifact], request: CompareRequest, settings: Sett
         raise BadRequest(f"batch_sizes: got {sizes}, expected different ones")
     if max(sizes) > settings.max_batch:
         raise BadRequest(f"batch_sizes: got {max(sizes)}, expected at most {settings.max_batch}")
-    if request.threads is not None and request.threads > available_cpus():
-        raise BadRequest(
-            f"threads: got {request.threads}, expected at most {available_cpus()}, the CPUs to be had here"
-        )
+    if request.threads is not None:
+        check_threads(request.threads)
     longest = SHARE_OF_LIMIT * settings.compare_seconds
     if request.seconds is not None and request.seconds > longest:
         raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_COMPARE_SECONDS")
-    available = onnxruntime.get_available_providers()
-    if request.device == "cuda" and CUDA not in available:
-        raise BadRequest(f"device: got 'cuda', expected a device of one of: {', '.join(available)}")
+    check_device(request.device)
 
 
 async def compare(

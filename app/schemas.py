@@ -1,6 +1,6 @@
 """Requests and responses; the unit of a number is in its name."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,6 +65,8 @@ class ModelList(_Response):
 
     models: list[ModelInfo]
     default: list[str]
+    devices: list[Literal["cpu", "cuda"]] = Field(description="on which models can be measured here")
+    cpus: int = Field(description="CPUs to be had here: the most threads that a measurement may ask for")
 
 
 class SampleList(_Response):

@@ -8,16 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import onnxruntime
-
 from app import stats, sweep_probe
 from app.compare import SEED, SHARE_OF_LIMIT, OnProgress
-from app.cpus import available_cpus
+from app.devices import check_device, check_threads
 from app.environment import NICENESS, environment
 from app.errors import BadRequest
 from app.latency import SERIES
 from app.measuring import measured
-from app.session import CUDA
 from app.settings import Settings
 from app.sweep_reports import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
 
@@ -50,19 +47,14 @@ def check(request: SweepRequest, settings: Settings) -> None:
             raise BadRequest(f"ranks: got {max(request.ranks)}, expected at most {width}, the smallest width")
     if max(request.batch_sizes) > settings.max_batch:
         raise BadRequest(f"batch_sizes: got {max(request.batch_sizes)}, expected at most {settings.max_batch}")
-    if max(request.threads) > available_cpus():
-        raise BadRequest(
-            f"threads: got {max(request.threads)}, expected at most {available_cpus()}, the CPUs to be had here"
-        )
+    check_threads(max(request.threads))
     cells = len(request.widths) * len(request.ranks) * len(request.batch_sizes) * len(request.threads)
     if cells > MAX_CELLS:
         raise BadRequest(f"got {cells} combinations, expected at most {MAX_CELLS}")
     longest = SHARE_OF_LIMIT * settings.sweep_seconds
     if request.seconds > longest:
         raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_SWEEP_SECONDS")
-    available = onnxruntime.get_available_providers()
-    if request.device == "cuda" and CUDA not in available:
-        raise BadRequest(f"device: got 'cuda', expected a device of one of: {', '.join(available)}")
+    check_device(request.device)
 
 
 async def sweep(

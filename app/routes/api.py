@@ -10,6 +10,8 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.cpus import available_cpus
+from app.devices import devices
 from app.errors import BadRequest, KronError
 from app.json_object import mentions_booleans, parse_object
 from app.model import Model
@@ -30,12 +32,14 @@ _ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.
 
 @router.get("/models", response_model=ModelList, summary="All served models")
 async def models(service: ServiceDep) -> Response:
-    """All served models with their cards, and the names of those that answer where a request names none."""
+    """All served models with their cards, those that answer where a request names none, and what measuring may use."""
     repository = service.repository
     return Json(
         {
             "models": [_info(service, model) for model in repository.models.values()],
             "default": list(repository.default),
+            "devices": devices(),
+            "cpus": available_cpus(),
         }
     )
 

@@ -69,7 +69,7 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
         service,
         request,
         kind="sweep",
-        title=f"widths {', '.join(map(str, sorted(wanted.widths)))}",
+        title=f"Widths {', '.join(map(str, sorted(wanted.widths)))}",
         asked=wanted.model_dump(mode="json"),
         work=work,
         seconds=settings.sweep_seconds,

@@ -72,7 +72,7 @@ export class AnswerCard {
           "dl",
           {},
           labels.length > 0 && h("div", {}, h("dt", {}, "sure"), h("dd", {}, this.sure)),
-          h("div", {}, h("dt", {}, "computed in"), h("dd", {}, this.time)),
+          h("div", {}, h("dt", {}, "took"), h("dd", {}, this.time)),
           h("div", { class: "judged" }, h("dt", {}, "that is"), h("dd", {}, this.truth)),
         ),
       ),
@@ -80,14 +80,10 @@ export class AnswerCard {
       h(
         "dl",
         { class: "facts" },
-        fact("weights", stored ? count(stored) : NOTHING),
-        fact("multiply-adds", macs ? short(macs) : NOTHING, macs ? `${count(macs)} for one sample` : undefined),
+        stored !== null && fact("weights", count(stored)),
+        macs && fact("multiply-adds", short(macs), `${count(macs)} for one sample`),
         fact("file", bytes(model.file_bytes)),
-        fact(
-          quality ? `test ${quality.name}` : "test",
-          metric(quality),
-          quality?.samples ? `on ${count(quality.samples)} samples` : undefined,
-        ),
+        quality && fact(`test ${quality.name}`, metric(quality), quality.samples ? `on ${count(quality.samples)} samples` : undefined),
       ),
     );
     this.clear();

@@ -1,8 +1,12 @@
 /** The service, as functions. Everything that can go wrong becomes one of two errors with a sentence for people. */
 
+import { credentials } from "./credentials.js";
+
 /**
- * @import { ModelList, Prediction, Samples, Shadow } from "./types.js"
+ * @import { ModelList, Prediction, Samples } from "./types.js"
  */
+
+/** @typedef {Omit<RequestInit, "headers"> & { headers?: Record<string, string> }} Init */
 
 /** The service answered, and said no. */
 export class Refused extends Error {
@@ -27,6 +31,7 @@ export class Unreachable extends Error {
 }
 
 export const WAIT_MS = 15_000;
+export const NOT_REACHED = "The service cannot be reached.";
 export const CUT = "The connection to the service was cut.";
 
 /**
@@ -48,27 +53,49 @@ async function refusal(response) {
 
 /**
  * @param {string} path
- * @param {RequestInit} [init]
- * @returns {Promise<Response>}
+ * @param {Init} init
+ * @returns {Promise<Response>} whatever its status
  */
-export async function send(path, init) {
-  let response;
+async function attempt(path, init) {
   try {
-    response = await fetch(path, { cache: "no-store", ...init });
+    return await fetch(path, { cache: "no-store", ...init, headers: { ...init.headers, ...credentials.headers } });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     if (error instanceof DOMException && error.name === "TimeoutError") {
       throw new Unreachable(`The service did not answer within ${WAIT_MS / 1000} seconds.`);
     }
-    throw new Unreachable("The service cannot be reached.");
+    throw new Unreachable(NOT_REACHED);
   }
-  if (!response.ok) throw await refusal(response);
-  return response;
+}
+
+/**
+ * Sends a request with the API key, if there is one. Where it takes another key, the reader is asked for it first.
+ * @param {string} path
+ * @param {Init} [init]
+ * @param {number} [wait] milliseconds for the whole answer
+ * @returns {Promise<Response>}
+ */
+export async function send(path, init = {}, wait) {
+  for (;;) {
+    const sent = credentials.key;
+    const signals = [init.signal, wait === undefined ? null : AbortSignal.timeout(wait)].filter((signal) => signal != null);
+    const response = await attempt(path, { ...init, signal: AbortSignal.any(signals) });
+    if (response.ok) return response;
+    const error = await refusal(response);
+    const keyed = error instanceof Refused && (error.status === 401 || (error.status === 403 && sent !== null));
+    if (!keyed) throw error;
+    try {
+      const { anotherKey } = await import("./keydialog.js");
+      await anotherKey(sent, error);
+    } catch (problem) {
+      throw problem instanceof TypeError ? new Unreachable(NOT_REACHED) : problem; // it cannot be fetched
+    }
+  }
 }
 
 /**
  * @param {unknown} body
- * @returns {RequestInit}
+ * @returns {Init}
  */
 export function post(body) {
   return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
@@ -76,11 +103,11 @@ export function post(body) {
 
 /**
  * @param {string} path
- * @param {RequestInit} [init]
+ * @param {Init} [init]
  * @returns {Promise<any>}
  */
 export async function json(path, init) {
-  const response = await send(path, { signal: AbortSignal.timeout(WAIT_MS), ...init });
+  const response = await send(path, init, WAIT_MS);
   try {
     return await response.json();
   } catch (error) {
@@ -107,23 +134,6 @@ export const samples = (model, offset, limit) =>
  * @returns {Promise<Prediction>}
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
-
-/** @returns {Promise<Shadow>} */
-export const shadow = () => json("/api/shadow");
-
-/** Longer than any metrics of ours: a page must not fill its memory with those of something else. */
-const MAX_METRICS_CHARS = 8_000_000;
-
-/** @returns {Promise<string>} in Prometheus' text format */
-export async function metrics() {
-  const response = await send("/metrics", { signal: AbortSignal.timeout(WAIT_MS) });
-  try {
-    return (await response.text()).slice(0, MAX_METRICS_CHARS);
-  } catch (error) {
-    if (error instanceof TypeError || error instanceof DOMException) throw new Unreachable(CUT);
-    throw error;
-  }
-}
 
 /** Whether the service is there and has loaded its models. */
 export async function ready() {

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 
 /**
- * @import { ModelInfo } from "./types.js"
+ * @import { Device, ModelInfo } from "./types.js"
  */
 
 export class Catalog {
@@ -11,6 +11,10 @@ export class Catalog {
   models = []; // twins side by side, the Kronecker network first
   /** @type {string[]} names of those that answer unless others are asked for */
   defaults = [];
+  /** @type {Device[]} on which models can be measured */
+  devices = [];
+  /** The most threads of a measurement. */
+  cpus = 1;
 
   /** Fetches the list; throws what the API throws. */
   async load() {
@@ -18,6 +22,8 @@ export class Catalog {
     const key = (/** @type {ModelInfo} */ { name, card }) => `${card?.twin ?? name} ${card?.role === "kronecker" ? 0 : 1} ${name}`;
     this.models = [...list.models].sort((a, b) => key(a).localeCompare(key(b), "en", { numeric: true }));
     this.defaults = list.default;
+    this.devices = list.devices;
+    this.cpus = list.cpus;
   }
 
   /** @param {string} name */

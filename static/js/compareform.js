@@ -1,7 +1,7 @@
 /** What to compare, and how. It remembers itself across a reload. */
 
 import { h } from "./dom.js";
-import { FieldError, field, optionalNumber, textInput, wholeNumbers } from "./fields.js";
+import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers } from "./fields.js";
 import { ModelPicker } from "./picker.js";
 import { recall, remember } from "./store.js";
 import { taskKey } from "./task.js";
@@ -25,6 +25,7 @@ export class CompareForm {
     this.batches = textInput("1, 32");
     this.threads = textInput("", "as served");
     this.seconds = textInput("", "automatic");
+    this.device = new DeviceField();
     this.depths = DEPTHS.map(([value, name]) => ({ value, name, input: h("input", { type: "checkbox", value, checked: true }) }));
     this.inputs = h("input", { type: "file", accept: ".npy,.npz,.csv" });
     this.labels = h("input", { type: "file", accept: ".npy,.csv" });
@@ -38,6 +39,7 @@ export class CompareForm {
         field("Batch sizes", this.batches),
         field("Threads", this.threads),
         field("Seconds", this.seconds),
+        this.device.element,
       ),
       h(
         "fieldset",
@@ -61,6 +63,7 @@ export class CompareForm {
     remember(KEPT_AS, {
       models: this.picker.chosen,
       texts: [this.batches, this.threads, this.seconds].map(({ value }) => value),
+      device: this.device.value,
       depths: this.depths.filter(({ input }) => input.checked).map(({ value }) => value),
     });
   }
@@ -68,20 +71,24 @@ export class CompareForm {
   #recall() {
     /** @type {string[]} */
     this.wanted = [];
+    this.wantedDevice = "";
     const kept = recall(KEPT_AS);
     if (typeof kept !== "object" || kept === null) return;
-    const { models, texts, depths } = /** @type {Record<string, unknown>} */ (kept);
+    const { models, texts, depths, device } = /** @type {Record<string, unknown>} */ (kept);
     if (Array.isArray(models)) this.wanted = models.filter((name) => typeof name === "string");
     if (Array.isArray(texts)) {
       [this.batches, this.threads, this.seconds].forEach((input, i) => {
         if (typeof texts[i] === "string") input.value = texts[i];
       });
     }
+    if (typeof device === "string") this.wantedDevice = device;
     if (Array.isArray(depths)) for (const { value, input } of this.depths) input.checked = depths.includes(value);
   }
 
   /** @param {URLSearchParams} query */
   open(query) {
+    this.device.offer(this.catalog.devices);
+    this.device.choose(this.device.value ?? this.wantedDevice ?? "");
     const asked = query.get("models")?.split(",") ?? [];
     const known = [asked, this.picker.chosen, this.wanted ?? [], this.catalog.defaults].map((names) => this.catalog.pick(names));
     const [first, ...rest] = known.find((models) => models.length > 0) ?? [];
@@ -104,7 +111,8 @@ export class CompareForm {
         request: {
           models: [...models].sort((a, b) => this.#rank(a) - this.#rank(b)),
           batch_sizes: wholeNumbers("Batch sizes", this.batches.value, { low: 1, high: 1024, most: 8 }),
-          threads: optionalNumber("Threads", this.threads.value, { low: 1, high: 256, whole: true }),
+          threads: optionalNumber("Threads", this.threads.value, { low: 1, high: this.catalog.cpus, whole: true }),
+          device: this.device.value,
           seconds: optionalNumber("Seconds", this.seconds.value, { low: 0.1, high: 600 }),
           depths: ["session", ...this.depths.filter(({ input }) => input.checked).map(({ value }) => value)],
         },

@@ -6,7 +6,9 @@ import { h } from "./dom.js";
 import { MEMORY, TIME, bytes, count, digits, duration, memory, times, unitFor } from "./format.js";
 import { shortName, tone } from "./models.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
-import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, pairTable, ranOn, reportTable } from "./report.js";
+import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, ranOn } from "./report.js";
+import { pairTable, reportTable } from "./reporttables.js";
+import { unbroken } from "./sentence.js";
 
 /**
  * @import { Child } from "./dom.js"
@@ -98,7 +100,7 @@ function expectationPanel({ models, predictions = [] }) {
     "Promised and measured",
     "Time of a call of so many samples, and memory that loading adds. Hollow: what multiply-adds and bytes of weights promise. Filled: what was measured. Left of the line, the first model loses.",
     place,
-    ...sentences.slice(0, 8).map((sentence) => h("p", {}, sentence)),
+    ...sentences.slice(0, 8).map((sentence) => h("p", {}, unbroken(sentence))),
   );
 }
 
@@ -116,7 +118,7 @@ function memoryPanel({ models, memory_sentence }) {
       text: `${digits((low + own + more) / unit.size)} ${unit.name}: ${memory(low)} runtime, ${memory(own)} model, ${memory(more)} kept after running`,
     };
   });
-  return panel("Memory of a process", "Grey: Python, numpy and onnxruntime before loading. Colour: added by the model. Pale: kept after running.", barList(bars, "Memory of a process"), memory_sentence && h("p", {}, memory_sentence));
+  return panel("Memory of a process", "Grey: Python, numpy and onnxruntime before loading. Colour: added by the model. Pale: kept after running.", barList(bars, "Memory of a process"), memory_sentence && h("p", {}, unbroken(memory_sentence)));
 }
 
 /** @param {Report} report */

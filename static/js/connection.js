@@ -35,6 +35,32 @@ export class Connection extends EventTarget {
     this.#tick(this.wait);
   }
 
+  /**
+   * What went wrong, in a sentence; that the service is gone is noted.
+   * @param {unknown} error thrown on if it is no failure of the service
+   */
+  explain(error) {
+    if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
+    if (error instanceof api.Unreachable) this.lost(error.message);
+    return error.message;
+  }
+
+  /**
+   * Modules that only some visitors need come later than the page, if the service is still there.
+   * @param {() => Promise<void>} work
+   * @returns {Promise<boolean>} whether they came
+   */
+  async fetched(work) {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // what a module that cannot be fetched throws
+      this.lost(api.NOT_REACHED);
+      return false;
+    }
+  }
+
   /** @param {number} seconds left */
   #tick(seconds) {
     clearTimeout(this.timer);

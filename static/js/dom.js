@@ -54,23 +54,3 @@ export function byId(id, type) {
   if (!(element instanceof type)) throw new TypeError(`#${id}: expected ${type.name}, got ${element?.tagName ?? "nothing"}`);
   return element;
 }
-
-/**
- * Paints grey levels 0..1, one canvas pixel each; CSS enlarges them.
- * @param {HTMLCanvasElement} canvas
- * @param {ArrayLike<number> | null} values row by row; null paints all black
- * @param {number} rows
- * @param {number} columns
- */
-export function paintGrey(canvas, values, rows, columns) {
-  canvas.width = columns;
-  canvas.height = rows;
-  const context = canvas.getContext("2d");
-  if (context === null) return;
-  const image = context.createImageData(columns, rows);
-  for (let i = 0; i < rows * columns; i++) {
-    const level = Math.max(0, Math.min(255, Math.round((values?.[i] ?? 0) * 255)));
-    image.data.set([level, level, level, 255], 4 * i);
-  }
-  context.putImageData(image, 0, 0);
-}

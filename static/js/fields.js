@@ -2,6 +2,8 @@
 
 import { h } from "./dom.js";
 
+/** @import { Device } from "./types.js" */
+
 /**
  * @param {string} name
  * @param {HTMLElement} input
@@ -16,6 +18,36 @@ export function field(name, input, hint) {
  * @param {string} [placeholder]
  */
 export const textInput = (value, placeholder) => h("input", { type: "text", inputmode: "decimal", autocomplete: "off", spellcheck: "false", value, placeholder });
+
+/** @type {Record<Device, string>} */
+const DEVICE_NAMES = { cpu: "CPU", cuda: "GPU (CUDA)" };
+
+/** On which device to measure: only asked where there are several. */
+export class DeviceField {
+  constructor() {
+    this.input = h("select", {}, h("option", { value: "" }, "as served"));
+    this.element = field("Device", this.input);
+    this.element.hidden = true;
+  }
+
+  /** @param {Device[]} devices that there are */
+  offer(devices) {
+    const chosen = this.input.value;
+    this.input.replaceChildren(h("option", { value: "" }, "as served"), ...devices.map((device) => h("option", { value: device }, DEVICE_NAMES[device])));
+    this.choose(chosen);
+    this.element.hidden = devices.length < 2;
+  }
+
+  /** @param {string} device one that is not there is none */
+  choose(device) {
+    this.input.value = [...this.input.options].some(({ value }) => value === device) ? device : "";
+  }
+
+  /** @returns {string | undefined} undefined: as served */
+  get value() {
+    return this.input.value || undefined;
+  }
+}
 
 /** A field that cannot be read; the message is for people. */
 export class FieldError extends Error {}

@@ -42,7 +42,7 @@ export function unitFor(value, units) {
  * @param {Unit[]} units
  */
 function withUnit(value, units) {
-  const unit = unitFor(value, units);
+  const unit = unitFor(Number(value.toPrecision(3)), units); // 999.9 µs are 1.00 ms
   return `${digits(value / unit.size)}${unit.name && THIN}${unit.name}`;
 }
 
@@ -97,4 +97,14 @@ export function ratioDigits(ratio) {
 export function metric(metric) {
   if (!metric) return "–";
   return metric.name === "accuracy" ? percent(metric.value) : digits(metric.value);
+}
+
+/**
+ * A point in time, to the minute.
+ * @param {string | number | null | undefined} time ISO 8601, or milliseconds since 1970
+ * @returns {string | null} null where it is none
+ */
+export function when(time) {
+  const date = new Date(time ?? "");
+  return Number.isNaN(date.getTime()) ? null : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }

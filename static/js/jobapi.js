@@ -1,4 +1,4 @@
-/** Comparisons and sweeps of the service, as functions. Errors are those of `api.js`. */
+/** Comparisons, sweeps and trainings of the service, as functions. Errors are those of `api.js`. */
 
 import { CUT, Refused, Unreachable, WAIT_MS, json, post, send } from "./api.js";
 import { serverSentEvents } from "./sse.js";
@@ -7,10 +7,10 @@ import { serverSentEvents } from "./sse.js";
  * @import { JobSummary } from "./types.js"
  */
 
-/** @typedef {"comparisons" | "sweeps"} JobKind */
+/** @typedef {"comparisons" | "sweeps" | "trainings"} JobKind */
 
 /** @type {Record<JobKind, string>} where each kind is started */
-const STARTED_AT = { comparisons: "/api/compare", sweeps: "/api/sweeps" };
+const STARTED_AT = { comparisons: "/api/compare", sweeps: "/api/sweeps", trainings: "/api/trainings" };
 
 /**
  * @param {ReadableStream<Uint8Array> | null} body
@@ -28,18 +28,18 @@ async function* events(body) {
 }
 
 /**
- * Starts a comparison or a sweep, which then runs whether anybody follows it or not.
+ * Starts one, which then runs whether anybody follows it or not.
  * @param {JobKind} kind
  * @param {object} request
- * @param {{ inputs?: File, labels?: File }} [files] own inputs
+ * @param {Record<string, File | undefined>} [files] own inputs or data, by the name of their field
  * @returns {Promise<JobSummary>}
  */
 export async function start(kind, request, files = {}) {
   const init = post(request);
-  if (files.inputs) {
+  const own = Object.entries(files).filter(([, file]) => file !== undefined);
+  if (own.length > 0) {
     const form = new FormData();
-    form.set("inputs", files.inputs);
-    if (files.labels) form.set("labels", files.labels);
+    for (const [name, file] of own) form.set(name, /** @type {File} */ (file));
     form.set("request", JSON.stringify(request));
     init.body = form;
     init.headers = {};
@@ -56,7 +56,8 @@ export async function start(kind, request, files = {}) {
  * Follows one from its beginning, or from its result if it is over.
  * @param {JobKind} kind
  * @param {string} id
- * @param {(event: string, data: any) => void} onEvent `started`, `progress`, `cells`, and at the end `report` or `error`
+ * @param {(event: string, data: any) => void} onEvent `started`, `progress`, what a kind has beside (`cells`, `plan`, `epoch`), and at
+ *   the end `report` or `error`
  * @param {AbortSignal} signal
  */
 export async function follow(kind, id, onEvent, signal) {
@@ -80,12 +81,22 @@ export async function jobs(kind, offset, limit) {
 }
 
 /**
+ * The one that runs, of whatever kind: there is one at a time.
+ * @returns {Promise<{ kind: JobKind, job: JobSummary } | null>}
+ */
+export async function running() {
+  const kinds = /** @type {JobKind[]} */ (Object.keys(STARTED_AT));
+  const newest = await Promise.all(kinds.map(async (kind) => ({ kind, job: (await jobs(kind, 0, 1)).jobs[0] })));
+  return newest.find(({ job }) => job?.status === "running") ?? null;
+}
+
+/**
  * Ends a running one, deletes a finished one.
  * @param {JobKind} kind
  * @param {string} id
  */
 export async function remove(kind, id) {
-  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE", signal: AbortSignal.timeout(WAIT_MS) });
+  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE" }, WAIT_MS);
 }
 
 /**

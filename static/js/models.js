@@ -19,7 +19,7 @@ export function tone(models, index) {
   return `tone-other-${earlier % 3}${earlier > 2 ? " shade-1" : ""}`;
 }
 
-/** @param {ModelInfo[]} models */
+/** @param {Pick<ModelInfo, "card">[]} models */
 export const roles = (models) => models.map(({ card }) => ({ role: card?.role }));
 
 /** @param {string | null | undefined} role */
@@ -38,21 +38,10 @@ export function shortName(models, index) {
   return telling ? roleName(role) : model;
 }
 
-/** @param {ModelInfo} model */
+/** @param {Pick<ModelInfo, "parameters" | "card">} model */
 export const weights = (model) => model.parameters ?? model.card?.parameters ?? null;
 
 /** @param {string[]} names */
 export function listed(names) {
   return names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
-}
-
-/**
- * How to say what may be drawn: a full list, or its two ends.
- * @param {string[]} labels
- */
-export function whatToDraw(labels) {
-  if (labels.length > 4 && labels.every((label, i) => Number(label) === Number(labels[0]) + i)) {
-    return `a number from ${labels[0]} to ${labels[labels.length - 1]}`;
-  }
-  return labels.length <= 12 ? `one of ${labels.join(", ")}` : `one of ${labels.length} things: ${labels.slice(0, 8).join(", ")} …`;
 }

@@ -1,22 +1,28 @@
 /**
- * The drawing pad: white ink on black, by mouse, touch, pen, or arrow keys. It also shows a ready-made image; drawing
- * over one starts afresh.
+ * The drawing pad: ink on paper, by mouse, touch, pen, or arrow keys. It also shows a ready-made image; drawing over one
+ * starts afresh.
  */
-
-import { paintGrey } from "./dom.js";
-import { boundingBox } from "./prepare.js";
 
 /** @import { Grey } from "./prepare.js" */
 
-/** Pixels along one side of the drawing, whatever its size on the screen. */
+/** Pixels along the longer side of the drawing, whatever its size on the screen. */
 const SIDE = 448;
-/** A pen about as wide as MNIST's, once the drawing is fitted into 20 × 20. */
-const PEN = SIDE / 12;
 /** One press of an arrow key. */
 const STEP = SIDE / 28;
 
 /** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+
+/**
+ * @typedef {object} Material
+ * @property {number} ratio width over height
+ * @property {string} paper a colour
+ * @property {string} ink
+ * @property {number} pen width, as a share of the longer side
+ */
+
+/** White on black, as MNIST; the pen is about as wide as MNIST's, once the drawing is fitted into 20 × 20. @type {Material} */
+export const CHALK = { ratio: 1, paper: "#000", ink: "#fff", pen: 1 / 12 };
 
 /** @typedef {{ x: number, y: number }} Point */
 
@@ -28,14 +34,12 @@ export class Pad extends EventTarget {
    */
   constructor(canvas, cursor) {
     super();
-    canvas.width = canvas.height = SIDE;
     const context = canvas.getContext("2d", { willReadFrequently: true });
     if (context === null) throw new Error("this browser has no 2-d canvas");
     this.canvas = canvas;
     this.cursor = cursor;
     this.context = context;
-    this.context.lineCap = this.context.lineJoin = "round";
-    this.context.lineWidth = PEN;
+    this.material = CHALK;
     /** Whether the ink is the reader's own, not a sample's. */
     this.drawn = false;
     this.blank = true;
@@ -44,19 +48,48 @@ export class Pad extends EventTarget {
     /** @type {Point | null} */
     this.middle = null;
     /** @type {Point} */
-    this.pen = { x: SIDE / 2, y: SIDE / 2 };
+    this.pen = { x: 0, y: 0 };
     this.penDown = false;
-    this.#paintBackground();
+    this.take(CHALK);
     this.#listen();
   }
 
+  /**
+   * Takes other paper, ink and pen; what was drawn is gone. No "change" follows.
+   * @param {Material} material
+   */
+  take(material) {
+    const { canvas, context } = this;
+    this.material = material;
+    [canvas.width, canvas.height] = material.ratio < 1 ? [Math.round(SIDE * material.ratio), SIDE] : [SIDE, Math.round(SIDE / material.ratio)];
+    context.lineCap = context.lineJoin = "round";
+    context.lineWidth = SIDE * material.pen;
+    context.strokeStyle = material.ink;
+    this.pen = { x: canvas.width / 2, y: canvas.height / 2 };
+    this.cursor.style.width = `${(100 * context.lineWidth) / canvas.width}%`;
+    this.#reset();
+  }
+
+  /** The colour of the next strokes. */
+  get ink() {
+    return String(this.context.strokeStyle);
+  }
+
+  set ink(colour) {
+    this.context.strokeStyle = colour;
+  }
+
   clear() {
+    this.#reset();
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #reset() {
     this.#paintBackground();
     this.drawn = false;
     this.blank = true;
     this.last = this.middle = null;
     this.#setPenDown(false);
-    this.dispatchEvent(new Event("change"));
   }
 
   /**
@@ -66,27 +99,26 @@ export class Pad extends EventTarget {
   show(image) {
     this.#paintBackground();
     this.context.imageSmoothingEnabled = false;
-    this.context.drawImage(image, 0, 0, SIDE, SIDE);
+    this.context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height);
     this.drawn = false;
     this.blank = false;
     this.#setPenDown(false);
   }
 
   /**
-   * Takes ink from elsewhere as a drawing, fitted into the middle.
-   * @param {Grey} grey
+   * Takes a picture from elsewhere as a drawing, which goes on from there.
+   * @param {(context: CanvasRenderingContext2D) => void} paint
    */
-  place({ values, width, height }) {
-    const small = document.createElement("canvas");
-    paintGrey(small, values, height, width);
-    const box = boundingBox({ values, width, height });
-    if (box === null) return;
-    const scale = (SIDE * 0.72) / Math.max(box.width, box.height);
+  replace(paint) {
     this.#paintBackground();
     this.context.imageSmoothingEnabled = true;
-    const [w, h] = [box.width * scale, box.height * scale];
-    this.context.drawImage(small, box.left, box.top, box.width, box.height, (SIDE - w) / 2, (SIDE - h) / 2, w, h);
-    this.#taken();
+    this.context.imageSmoothingQuality = "high";
+    paint(this.context);
+    this.drawn = true;
+    this.blank = false;
+    this.#setPenDown(false);
+    this.dispatchEvent(new Event("start"));
+    this.dispatchEvent(new Event("change"));
   }
 
   /** @returns {string} the drawing as an address, for `restore` */
@@ -108,30 +140,26 @@ export class Pad extends EventTarget {
       throw error;
     }
     if (this.drawn) return; // the hand was faster
-    this.context.drawImage(image, 0, 0, SIDE, SIDE);
-    this.#taken();
+    this.replace((context) => context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height));
   }
 
-  #taken() {
-    this.drawn = true;
-    this.blank = boundingBox(this.grey()) === null;
-    this.#setPenDown(false);
-    this.dispatchEvent(new Event("start"));
-    this.dispatchEvent(new Event("change"));
-  }
-
-  /** @returns {Grey} the ink, 0..1 */
-  grey() {
-    const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
-    const values = new Float32Array(SIDE * SIDE);
-    for (let i = 0; i < values.length; i++) values[i] = data[4 * i] / 255;
-    return { values, width: SIDE, height: SIDE };
+  /**
+   * @param {number} count of channels: 1 where all ink is grey, or 3
+   * @returns {Grey[]} 0..1
+   */
+  channels(count) {
+    const { width, height } = this.canvas;
+    const { data } = this.context.getImageData(0, 0, width, height);
+    return Array.from({ length: count }, (_, channel) => {
+      const values = new Float32Array(width * height);
+      for (let i = 0; i < values.length; i++) values[i] = data[4 * i + channel] / 255;
+      return { values, width, height };
+    });
   }
 
   #paintBackground() {
-    this.context.fillStyle = "#000";
-    this.context.fillRect(0, 0, SIDE, SIDE);
-    this.context.fillStyle = this.context.strokeStyle = "#fff";
+    this.context.fillStyle = this.material.paper;
+    this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
   }
 
   #listen() {
@@ -161,8 +189,10 @@ export class Pad extends EventTarget {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const arrow = ARROWS[event.key];
     if (arrow) {
-      const inside = (/** @type {number} */ v) => Math.max(PEN / 2, Math.min(SIDE - PEN / 2, v));
-      this.pen = { x: inside(this.pen.x + arrow[0]), y: inside(this.pen.y + arrow[1]) };
+      const { width, height } = this.canvas;
+      const edge = this.context.lineWidth / 2;
+      const inside = (/** @type {number} */ v, /** @type {number} */ side) => Math.max(edge, Math.min(side - edge, v));
+      this.pen = { x: inside(this.pen.x + arrow[0], width), y: inside(this.pen.y + arrow[1], height) };
       if (this.penDown) {
         this.#lineTo(this.pen);
         this.dispatchEvent(new Event("change"));
@@ -187,8 +217,8 @@ export class Pad extends EventTarget {
   }
 
   #showCursor() {
-    this.cursor.style.left = `${(100 * this.pen.x) / SIDE}%`;
-    this.cursor.style.top = `${(100 * this.pen.y) / SIDE}%`;
+    this.cursor.style.left = `${(100 * this.pen.x) / this.canvas.width}%`;
+    this.cursor.style.top = `${(100 * this.pen.y) / this.canvas.height}%`;
     this.cursor.classList.toggle("down", this.penDown);
   }
 
@@ -198,7 +228,8 @@ export class Pad extends EventTarget {
    */
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
-    return { x: ((event.clientX - box.left) / box.width) * SIDE, y: ((event.clientY - box.top) / box.height) * SIDE };
+    const { width, height } = this.canvas;
+    return { x: ((event.clientX - box.left) / box.width) * width, y: ((event.clientY - box.top) / box.height) * height };
   }
 
   /** @param {Point} point */
@@ -211,7 +242,8 @@ export class Pad extends EventTarget {
     this.blank = false;
     this.last = this.middle = point;
     this.context.beginPath();
-    this.context.arc(point.x, point.y, PEN / 2, 0, 2 * Math.PI);
+    this.context.arc(point.x, point.y, this.context.lineWidth / 2, 0, 2 * Math.PI);
+    this.context.fillStyle = this.ink;
     this.context.fill();
     this.dispatchEvent(new Event("change"));
   }

@@ -16,7 +16,7 @@ function groupName(model) {
   const words =
     typeof task === "string"
       ? "other inputs"
-      : `${task.kind === "image" ? `grey images ${task.columns}×${task.rows}` : `${task.width} ${task.width === 1 ? "number" : "numbers"}`}${
+      : `${task.kind === "image" ? `${task.channels === 3 ? "colour" : "grey"} images ${task.columns}×${task.rows}` : `${task.width} ${task.width === 1 ? "number" : "numbers"}`}${
           task.labels ? `, ${task.labels.length} labels` : model.card?.task === "regression" ? ", predicts a number" : ""
         }`;
   return data ? `${data}: ${words}` : words;

@@ -1,9 +1,14 @@
 /**
- * A picture file as ink: grey levels, whatever its background. The decoding is the browser's; telling ink from paper is
- * pure, arrays in and arrays out.
+ * A picture file for the drawing pad: as it is, or as ink, whatever its background. The decoding is the browser's; telling
+ * ink from paper is pure, arrays in and arrays out.
  */
 
+import { greyLayout, paint } from "./image.js";
+import { boundingBox } from "./prepare.js";
+
 /** @import { Grey } from "./prepare.js" */
+
+/** @typedef {(context: CanvasRenderingContext2D) => void} Painter of a whole pad */
 
 /** Decoding takes memory by the pixel; a photograph of this size still passes. */
 const MAX_FILE_BYTES = 25_000_000;
@@ -13,12 +18,47 @@ const MAX_SIDE = 1024;
 /** A file that is no picture to be used; the message is for people. */
 export class PictureError extends Error {}
 
+/** The share of the pad that uploaded ink fills. */
+const INK_SHARE = 0.72;
+
 /**
  * @param {File} file
- * @returns {Promise<Grey>} ink, 0..1
+ * @returns {Promise<Painter>} of the picture's middle, as large as the pad
  * @throws {PictureError}
  */
 export async function readPicture(file) {
+  const { canvas } = await decode(file);
+  return (context) => {
+    const { width, height } = context.canvas;
+    const scale = Math.max(width / canvas.width, height / canvas.height);
+    const [w, h] = [width / scale, height / scale];
+    context.drawImage(canvas, (canvas.width - w) / 2, (canvas.height - h) / 2, w, h, 0, 0, width, height);
+  };
+}
+
+/**
+ * @param {File} file
+ * @returns {Promise<Painter>} of its ink, white on black, in the middle of the pad
+ * @throws {PictureError}
+ */
+export async function readInk(file) {
+  const { canvas, context: read } = await decode(file);
+  const { width, height } = canvas;
+  const grey = inkOf(read.getImageData(0, 0, width, height).data, width, height);
+  const box = grey && boundingBox(grey);
+  if (grey === null || box === null) throw new PictureError(`${file.name} shows nothing: it has one colour only.`);
+  const small = document.createElement("canvas");
+  paint(small, grey.values, greyLayout(grey));
+  return (context) => {
+    const side = context.canvas;
+    const scale = (INK_SHARE * Math.min(side.width, side.height)) / Math.max(box.width, box.height);
+    const [w, h] = [box.width * scale, box.height * scale];
+    context.drawImage(small, box.left, box.top, box.width, box.height, (side.width - w) / 2, (side.height - h) / 2, w, h);
+  };
+}
+
+/** @param {File} file */
+async function decode(file) {
   if (file.size > MAX_FILE_BYTES) throw new PictureError(`${file.name} is larger than ${MAX_FILE_BYTES / 1e6} MB.`);
   let bitmap;
   try {
@@ -34,9 +74,7 @@ export async function readPicture(file) {
   if (context === null) throw new PictureError("This browser has no 2-d canvas.");
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
-  const grey = inkOf(context.getImageData(0, 0, width, height).data, width, height);
-  if (grey === null) throw new PictureError(`${file.name} shows nothing: it has one colour only.`);
-  return grey;
+  return { canvas, context };
 }
 
 /**

@@ -6,6 +6,8 @@
  * "The middle" is pixel 14, counted from 0: in MNIST the mean centre of mass is 14.0 ± 0.3 in both directions, not 13.5.
  */
 
+/** @import { ImageTask } from "./task.js" */
+
 /**
  * @typedef {object} Grey
  * @property {ArrayLike<number>} values row by row, 0 is background
@@ -139,4 +141,18 @@ export function prepare(grey, rows = 28, columns = 28, framed = true) {
     image.set(small.subarray(y * width, (y + 1) * width), (top + y) * columns + left);
   }
   return image;
+}
+
+/**
+ * A drawing at the size that the network takes: in grey it is fitted as above, in colours it stays as it stands.
+ * @param {Grey[]} channels
+ * @param {ImageTask} task
+ * @returns {ArrayLike<number>[] | null} null when nothing is drawn
+ */
+export function prepared(channels, { rows, columns, framed }) {
+  if (channels.length > 1) {
+    return channels.map((plane) => areaAverage(plane, { left: 0, top: 0, width: plane.width, height: plane.height }, columns, rows));
+  }
+  const image = prepare(channels[0], rows, columns, framed);
+  return image && [image];
 }

@@ -4,6 +4,7 @@ import { showIntervals } from "./charts/intervals.js";
 import { h } from "./dom.js";
 import { count, digits, percent } from "./format.js";
 import { shortName, tone } from "./models.js";
+import { unbroken } from "./sentence.js";
 
 /**
  * @import { Measured, ModelQuality, Quality } from "./types.js"
@@ -84,7 +85,7 @@ export function qualityPanel(quality, models) {
     "section",
     { class: "panel" },
     h("h2", {}, "Quality"),
-    h("p", { class: "muted" }, quality.sentence),
+    h("p", { class: "muted" }, unbroken(quality.sentence)),
     accurate.length > 0 && place,
     values.length > 0 && h("p", {}, values.map(({ model, rmse }) => `${model}: RMSE ${digits(rmse ?? 0)}`).join("; ")),
     ...sentences.slice(0, 15).map((sentence) => h("p", {}, sentence)),

@@ -3,8 +3,9 @@
  * its element, so that coming back finds it as it was.
  */
 
-import { Unreachable } from "./api.js";
+import { NOT_REACHED } from "./api.js";
 import { h } from "./dom.js";
+import { stylesheet } from "./stylesheet.js";
 
 /**
  * @import { Connection } from "./connection.js"
@@ -31,26 +32,6 @@ import { h } from "./dom.js";
  */
 
 const HOME = "try";
-/** What the views beside the first one look like. */
-const STYLES = "/static/css/views.css";
-
-/** @type {Promise<void> | null} */
-let styling = null;
-
-/** Fetches the style sheet of the other views, once. */
-function styles() {
-  styling ??= new Promise((resolve, reject) => {
-    const link = h("link", { rel: "stylesheet", href: STYLES });
-    link.addEventListener("load", () => resolve());
-    link.addEventListener("error", () => {
-      link.remove();
-      styling = null;
-      reject(new TypeError("the style sheet cannot be fetched"));
-    });
-    document.head.append(link);
-  });
-  return styling;
-}
 
 /**
  * @param {string} hash
@@ -122,7 +103,7 @@ export class Router {
     let view = this.made.get(route.view);
     if (view === undefined) {
       try {
-        const [{ makeView }] = await Promise.all([load(), route.view === HOME ? null : styles()]);
+        const [{ makeView }] = await Promise.all([load(), ...(route.view === HOME ? [] : [stylesheet("forms"), stylesheet("views")])]);
         view = this.made.get(route.view) ?? makeView(this.app);
         this.made.set(route.view, view);
       } catch (error) {
@@ -135,11 +116,10 @@ export class Router {
   }
 
   #fail() {
-    const { message } = new Unreachable("The service cannot be reached.");
     this.#leave();
-    this.failure.textContent = `This view is not here yet: ${message}`;
+    this.failure.textContent = `This view is not here yet: ${NOT_REACHED}`;
     this.failure.hidden = false;
-    this.app.connection.lost(message);
+    this.app.connection.lost(NOT_REACHED);
   }
 
   #leave() {

@@ -1,8 +1,9 @@
 /** The strip of real test samples: radio buttons, so that the arrow keys walk through them. */
 
 import * as api from "./api.js";
-import { h, paintGrey } from "./dom.js";
+import { h } from "./dom.js";
 import { digits } from "./format.js";
+import { paint } from "./image.js";
 
 /**
  * @import { Task } from "./task.js"
@@ -76,6 +77,7 @@ export class SampleStrip {
       this.#say(`No samples: ${error.message}`);
     } finally {
       this.more.disabled = this.total <= SHOWN;
+      this.more.hidden = this.more.disabled;
     }
   }
 
@@ -90,10 +92,7 @@ export class SampleStrip {
    * @param {Sample} sample
    */
   #choice(task, sample) {
-    if (task.kind === "image" && sample.image !== null) {
-      const [low, high] = task.range;
-      paintGrey(sample.image, sample.values.map((value) => (value - low) / (high - low)), task.rows, task.columns);
-    }
+    if (task.kind === "image" && sample.image !== null) paint(sample.image, sample.values, task);
     const label = task.labels === null && sample.label !== "" ? digits(Number(sample.label)) : sample.label;
     const input = h("input", { type: "radio", name: "sample", "aria-label": `Test sample ${sample.number}, labelled ${label}` });
     input.addEventListener("change", () => this.onPick(sample));

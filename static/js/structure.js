@@ -12,6 +12,7 @@ import { roles, shortName, tone, weights } from "./models.js";
  * @import { Layer, ModelInfo } from "./types.js"
  */
 
+/** @typedef {Pick<ModelInfo, "name" | "parameters" | "card">} Drawn a model that is served, or one that is planned */
 /** @typedef {{ x: number, y: number, width: number, height: number, bias: boolean }} Part */
 /** @typedef {{ parts: Part[], width: number, height: number, name: string }} Block */
 
@@ -60,7 +61,7 @@ export function block(layer, gap) {
 }
 
 /**
- * @param {ModelInfo} model
+ * @param {Drawn} model
  * @returns {Block[]}
  */
 function blocks(model, gap = 12) {
@@ -81,9 +82,11 @@ function extent(found, gap) {
 const LAYER_GAP = 36;
 /** Networks that are narrower than this, in weights, are not blown up to the whole width. */
 const SMALLEST = 160;
+/** Nor are those higher than this share of their place's width that are high and narrow. */
+const HIGHEST = 0.9;
 
 /**
- * @param {ModelInfo[]} models
+ * @param {Drawn[]} models
  * @param {HTMLElement} words
  * @param {HTMLElement} figures
  * @returns {boolean} whether there was anything to draw
@@ -92,7 +95,8 @@ export function showStructure(models, words, figures) {
   const drawn = models.map((model, index) => ({ model, index, found: blocks(model) })).filter(({ found }) => found.length > 0);
   if (drawn.length === 0) return false;
   const named = models.map(({ name, card }) => ({ model: name, role: card?.role }));
-  const scale = Math.max(SMALLEST, ...drawn.map(({ found }) => extent(found, LAYER_GAP).width));
+  const extents = drawn.map(({ found }) => extent(found, LAYER_GAP));
+  const scale = Math.max(SMALLEST, ...extents.map(({ width, height }) => Math.max(width, height / HIGHEST)));
   figures.replaceChildren(
     ...drawn.map(({ model, index, found }) => {
       const { height } = extent(found, LAYER_GAP);

@@ -1,16 +1,22 @@
 /** Which synthetic networks to measure. It remembers itself across a reload. */
 
 import { h } from "./dom.js";
-import { FieldError, field, optionalNumber, textInput, wholeNumbers } from "./fields.js";
+import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers } from "./fields.js";
 import { recall, remember } from "./store.js";
 
-/** @import { Form } from "./jobview.js" */
+/**
+ * @import { Catalog } from "./catalog.js"
+ * @import { Form } from "./jobview.js"
+ */
 
 const KEPT_AS = "sweep.form";
 
 /** @implements {Form} */
 export class SweepForm {
-  constructor() {
+  /** @param {Catalog} catalog */
+  constructor(catalog) {
+    this.catalog = catalog;
+    this.device = new DeviceField();
     this.widths = textInput("64, 256, 784, 1024, 2304");
     this.ranks = textInput("1, 2");
     this.batches = textInput("1, 32");
@@ -21,7 +27,7 @@ export class SweepForm {
       "div",
       { class: "form" },
       field("Widths: squares, from 16 to 8,100", this.widths),
-      h("div", { class: "fields four" }, field("Ranks", this.ranks), field("Batch sizes", this.batches), field("Threads", this.threads), field("Seconds", this.seconds)),
+      h("div", { class: "fields four" }, field("Ranks", this.ranks), field("Batch sizes", this.batches), field("Threads", this.threads), field("Seconds", this.seconds), this.device.element),
     );
     const kept = recall(KEPT_AS);
     if (Array.isArray(kept)) {
@@ -32,7 +38,9 @@ export class SweepForm {
     this.element.addEventListener("change", () => remember(KEPT_AS, this.texts.map(({ value }) => value)));
   }
 
-  open() {}
+  open() {
+    this.device.offer(this.catalog.devices);
+  }
 
   read() {
     try {
@@ -44,7 +52,8 @@ export class SweepForm {
           widths,
           ranks: wholeNumbers("Ranks", this.ranks.value, { low: 1, high: 1024, most: 6 }),
           batch_sizes: wholeNumbers("Batch sizes", this.batches.value, { low: 1, high: 1024, most: 6 }),
-          threads: wholeNumbers("Threads", this.threads.value, { low: 1, high: 256, most: 4 }),
+          threads: wholeNumbers("Threads", this.threads.value, { low: 1, high: this.catalog.cpus, most: 4 }),
+          device: this.device.value,
           seconds: optionalNumber("Seconds", this.seconds.value, { low: 1, high: 3600 }),
         },
       };

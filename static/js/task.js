@@ -1,18 +1,18 @@
-/** What a model is to be asked: a grey image to draw, or a row of numbers to fill in. From its card and its graph. */
+/** What a model is to be asked: an image to draw, or a row of numbers to fill in. From its card and its graph. */
 
 /**
+ * @import { Layout } from "./image.js"
  * @import { ModelInfo } from "./types.js"
  */
 
 /**
- * @typedef {object} ImageTask
+ * @typedef {object} ImageQuestion
  * @property {"image"} kind
- * @property {number} rows
- * @property {number} columns
- * @property {[number, number]} range of the grey levels that the network takes
  * @property {boolean} framed whether its images leave a margin around what they show, as MNIST's digits do
  * @property {string[] | null} labels null where it predicts a number
  * @property {string} preprocessing
+ *
+ * @typedef {ImageQuestion & Layout} ImageTask
  *
  * @typedef {object} RowTask
  * @property {"row"} kind
@@ -30,6 +30,9 @@ const MAX_WIDTH = 1_000_000;
 const NUMERIC = /^(FP|INT|UINT)\d+$/;
 
 /** @param {number[]} sizes */
+const known = (sizes) => sizes.every((size) => size > 0);
+
+/** @param {number[]} sizes */
 const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
 
 /**
@@ -43,28 +46,32 @@ export function taskOf(model) {
   if (!NUMERIC.test(datatype)) return `${name} takes ${datatype}; this page fills in numbers only.`;
   const labels = card?.task === "regression" ? null : (card?.labels ?? null);
   const preprocessing = card?.preprocessing ?? "";
-  const image = card?.input?.kind === "image" ? plainShape(card.input.shape ?? []) : null;
-  if (image !== null) {
-    const [rows, columns] = image;
+  const sizes = shape.slice(1);
+  const image = card?.input?.kind === "image" ? imageShape(card.input.shape ?? []) : null;
+  if (image !== null && (!known(sizes) || product(sizes) === image.rows * image.columns * image.channels)) {
     const [low, high] = card?.input?.range ?? [0, 1];
     const framed = preprocessing === "" || /20\s*[x×]\s*20/.test(preprocessing);
-    return { kind: "image", rows, columns, range: [low, high], framed, labels, preprocessing };
+    return { kind: "image", ...image, range: [low, high], framed, labels, preprocessing };
   }
-  const sizes = shape.slice(1);
   const given = card?.input?.names;
-  const width = sizes.every((size) => size > 0) ? product(sizes) : (given?.length ?? 0);
+  const width = known(sizes) ? product(sizes) : (given?.length ?? 0);
   if (width < 1 || width > MAX_WIDTH) return `${name} does not say how many numbers it takes, so this page cannot ask for them.`;
   const names = given?.length === width ? given : Array.from({ length: width }, (_, i) => `feature ${i + 1}`);
   return { kind: "row", width, names, labels, preprocessing };
 }
 
 /**
- * Rows and columns of a grey image; null for colours, and for what nobody can draw.
- * @param {number[]} shape
+ * How an image of this shape is laid out; null for what nobody can draw.
+ * @param {number[]} shape rows and columns, with the channels before or after them
+ * @returns {Pick<ImageTask, "rows" | "columns" | "channels" | "last"> | null}
  */
-function plainShape(shape) {
-  const plain = shape.length === 3 && shape[0] === 1 ? shape.slice(1) : shape;
-  return plain.length === 2 && plain.every((side) => Number.isInteger(side) && side >= 4 && side <= MAX_SIDE) ? plain : null;
+function imageShape(shape) {
+  const [first, second, third] = shape.length === 2 ? [1, ...shape] : shape;
+  if (shape.length < 2 || shape.length > 3) return null;
+  const last = first !== 1 && first !== 3;
+  const [channels, rows, columns] = last ? [third, first, second] : [first, second, third];
+  const drawable = [rows, columns].every((side) => Number.isInteger(side) && side >= 4 && side <= MAX_SIDE);
+  return drawable && (channels === 1 || channels === 3) ? { rows, columns, channels, last } : null;
 }
 
 /**
@@ -74,6 +81,6 @@ function plainShape(shape) {
 export function taskKey(model) {
   const task = taskOf(model);
   if (typeof task === "string") return task;
-  const asked = task.kind === "image" ? [task.rows, task.columns, ...task.range] : [task.width, ...task.names.slice(0, 100)];
+  const asked = task.kind === "image" ? [task.rows, task.columns, task.channels, task.last, ...task.range] : [task.width, ...task.names.slice(0, 100)];
   return JSON.stringify([task.kind, asked, task.labels]);
 }

@@ -63,9 +63,13 @@
  * @property {number | null} [samples]
  * @property {Card | null} [card]
  *
+ * @typedef {"cpu" | "cuda"} Device
+ *
  * @typedef {object} ModelList
  * @property {ModelInfo[]} models
  * @property {string[]} default
+ * @property {Device[]} devices on which models can be measured
+ * @property {number} cpus the most threads of a measurement
  *
  * @typedef {object} Samples
  * @property {number} total
@@ -229,7 +233,7 @@
  * @property {number} done
  * @property {number} total
  *
- * @typedef {object} JobSummary a comparison or a sweep, running or over
+ * @typedef {object} JobSummary a comparison, a sweep or a training, running or over
  * @property {string} id
  * @property {"running" | "done" | "failed"} status
  * @property {string} created

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.cpus import available_cpus
 from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS
 from tests.app.graphs import CARD, LABELS, forward, probabilities
 
@@ -24,6 +25,8 @@ def test_models_lists_every_model_and_the_default_twin(client: httpx.Client) -> 
         "small-kronecker",
     ]
     assert answer["default"] == ["small-kronecker", "small-dense"]
+    assert answer["cpus"] == available_cpus()
+    assert answer["devices"] == ["cpu"]  # these machines have no GPU
 
 
 def test_model_with_a_card(client: httpx.Client) -> None:

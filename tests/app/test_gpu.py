@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from app.gpu import device_bytes
+from app.gpu import device_bytes, device_count
 
 
 class NVMLError(Exception):
@@ -52,6 +52,13 @@ def test_memory_of_this_process_on_all_devices(
     assert device_bytes() == expected
 
 
+@pytest.mark.parametrize(("fails", "expected"), [("", 2), ("nvmlInit", 0), ("nvmlDeviceGetCount", None)])
+def test_the_gpus_are_counted(fails: str, expected: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", bindings([[], []], fails=fails))
+    assert device_count() == expected
+
+
 def test_without_the_bindings_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert device_bytes() is None
+    assert device_count() is None

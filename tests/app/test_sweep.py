@@ -12,8 +12,8 @@ from app.stats import verdict
 from app.sweep import crossovers
 from app.sweep_reports import Cell
 from tests.app.conftest import Serving, wait_until
+from tests.app.events import events
 from tests.app.test_cli import run
-from tests.app.test_compare import events
 
 QUICK: dict[str, Any] = {"widths": [484, 36], "ranks": [3, 1], "batch_sizes": [2], "layers": 1, "seconds": 0.4}
 LONG: dict[str, Any] = {"widths": [64, 1024], "ranks": [1], "seconds": 60}
@@ -80,7 +80,7 @@ def test_a_sweep_runs_in_the_background_and_is_kept(client: httpx.Client) -> Non
     answer = client.post("/api/sweeps", json=QUICK)
     assert answer.status_code == 202
     job = answer.json()
-    assert (job["kind"], job["status"], job["title"]) == ("sweep", "running", "widths 36, 484")
+    assert (job["kind"], job["status"], job["title"]) == ("sweep", "running", "Widths 36, 484")
     place = answer.headers["location"]
     assert place == f"/api/sweeps/{job['id']}"
     with client.stream("GET", f"{place}/events") as response:

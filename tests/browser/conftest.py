@@ -57,14 +57,15 @@ Visitor = Callable[..., Visit]
 
 
 @pytest.fixture
-def visitor(browser: Browser, service: Service) -> Iterator[Visitor]:
-    """Makes visits to the service, and at the end finds fault with them."""
+def visitor(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visitor]:
+    """Makes visits, to the service if to no other, and at the end finds fault with them."""
     visits: list[Visit] = []
 
     def visit(
-        viewport: ViewportSize = DESKTOP, *, touch: bool = False, dark: bool = False, url: str = service.url
+        viewport: ViewportSize = DESKTOP, *, touch: bool = False, dark: bool = False, url: str | None = None
     ) -> Visit:
-        made = Visit(new_context(browser, viewport, touch=touch, dark=dark).new_page(), url)
+        address = request.getfixturevalue("service").url if url is None else url
+        made = Visit(new_context(browser, viewport, touch=touch, dark=dark).new_page(), address)
         visits.append(made)
         return made
 

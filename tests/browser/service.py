@@ -65,11 +65,11 @@ class Service:
         self._process = None
 
     def _answers(self) -> bool:
-        """Live, and past loading: a repository without models is live and never ready."""
+        """Past loading: a repository without models is never ready. Health needs no key and counts no failure."""
         try:
-            with urllib.request.urlopen(f"{self.url}/v2/health/live", timeout=5):
-                pass
-            with urllib.request.urlopen(f"{self.url}/api/models", timeout=5):
+            with urllib.request.urlopen(f"{self.url}/v2/health/ready", timeout=5):
                 return True
+        except urllib.error.HTTPError as error:
+            return b"still loading" not in error.read()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
+from app.cpus import available_cpus
 from tests.browser import tables
 from tests.browser.conftest import Visitor
 from tests.browser.service import Service
@@ -113,7 +114,9 @@ def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visito
     expect(second.page.locator(".job-list li").first).to_contain_text("running")
     second.page.get_by_role("button", name=RUN).click()
     expect(
-        second.page.get_by_role("alert").filter(has_text="No comparison: another comparison or sweep is running")
+        second.page.get_by_role("alert").filter(
+            has_text="No comparison: another comparison, sweep or training is running"
+        )
     ).to_be_visible()
     second.forgive("409")
 
@@ -137,7 +140,7 @@ def test_what_is_wrong_with_the_form_is_said(visitor: Visitor) -> None:
     for label, text, told in [
         ("Batch sizes", "1, many", "Batch sizes: got “many”, expected whole numbers from 1 to 1024."),
         ("Batch sizes", "", "Batch sizes: got 0 numbers, expected 1 to 8."),
-        ("Threads", "1.5", "Threads: got “1.5”, expected a whole number from 1 to 256."),
+        ("Threads", "1.5", f"Threads: got “1.5”, expected a whole number from 1 to {available_cpus()}."),
         ("Seconds", "-1", "Seconds: got “-1”, expected a number from 0.1 to 600."),
     ]:
         page.get_by_label(label).fill(text)
@@ -193,3 +196,32 @@ def test_inputs_that_do_not_fit_are_refused_in_words(houses: Service, visitor: V
     page.get_by_label("Batch sizes").fill("1")
     page.get_by_role("button", name=RUN).click()
     expect(page.locator(".job-page .message")).to_have_text("No report: inputs: got rows of 9 values, expected 5.")
+
+
+def test_the_device_is_asked_for_where_there_are_several(houses: Service, visitor: Visitor) -> None:
+    visit = visitor(url=houses.url)
+    page = visit.at("compare")
+    expect(page.get_by_role("checkbox", checked=True).first).to_be_visible()
+    expect(page.get_by_label("Device")).to_be_hidden()  # this machine has its CPU only
+
+    def with_a_gpu(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"devices": ["cpu", "cuda"]})
+
+    page.route("**/api/models", with_a_gpu)
+    page.reload()
+    page.get_by_label("Device").select_option("GPU (CUDA)")
+    page.get_by_role("button", name=RUN).click()
+    expect(page.locator("form .message")).to_have_text(
+        re.compile(r"^No comparison: device: got 'cuda', expected a device of one of: cpu \(")
+    )
+    visit.forgive("400")
+    page.reload()
+    expect(page.get_by_label("Device")).to_have_value("cuda")
+    page.get_by_label("Device").select_option("CPU")
+    page.get_by_label("Threads").fill("1")
+    with page.expect_request("**/api/compare") as asking:
+        start(page, batches="1", service_depths=False)
+    wanted: dict[str, Any] = json.loads(asking.value.post_data or "")
+    assert (wanted["device"], wanted["threads"]) == ("cpu", 1)
+    expect(finished(page)).to_contain_text("CPUExecutionProvider, 1 thread")

@@ -5,16 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Visitor
+from tests.browser.looks import SCHEMES, look
 from tests.browser.service import Service
 from tests.browser.strokes import draw
 from tests.browser.visit import DESKTOP, Visit, new_context
-
-SIZES = [(390, 844), (1024, 768), (1600, 1000)]
-SCHEMES = ["light", "dark"]
 
 
 def a_drawing(page: Page) -> None:
@@ -79,29 +76,11 @@ def shown(visit: Visit, name: str, kept: dict[str, str]) -> Page:
     return page
 
 
-def findings(page: Page, **options: object) -> list[tuple[str, str, list[str]]]:
-    """What axe finds fault with: impact, rule, elements."""
-    found = Axe().run(page, options=options).response["violations"]
-    return [(each["impact"], each["id"], [node["html"][:200] for node in each["nodes"][:5]]) for each in found]
-
-
 @pytest.mark.parametrize("name", VIEWS)
 def test_nothing_sticks_out_and_axe_finds_no_fault(
     visitor: Visitor, kept: dict[str, str], screenshots: Path, name: str
 ) -> None:
-    page = shown(visitor(), name, kept)
-    for width, height in SIZES:
-        page.set_viewport_size({"width": width, "height": height})
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
-            page.evaluate("scrollTo(0, 0)")
-            page.wait_for_timeout(100)  # charts are drawn anew for the width
-            assert page.evaluate("document.documentElement.scrollWidth") == width
-            page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png", full_page=True)
-    # Dark by now: there only the colours can be another matter.
-    assert findings(page, runOnly=["color-contrast"]) == []
-    page.emulate_media(color_scheme="light", reduced_motion="reduce")
-    assert findings(page) == []
+    look(shown(visitor(), name, kept), name, screenshots)
 
 
 def test_charts_follow_the_scheme(visitor: Visitor, kept: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visitor
 from tests.browser.strokes import draw
 
-VIEWS = ["Try", "Compare", "Models", "Live"]
+VIEWS = ["Try", "Compare", "Train", "Models", "Live"]
 
 
 def current(page: Page) -> list[str]:

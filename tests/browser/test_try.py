@@ -126,11 +126,11 @@ def test_a_finger_draws_on_a_phone_without_scrolling_it(visitor: Visitor, screen
 def test_everything_is_reached_and_drawn_by_keyboard(visitor: Visitor) -> None:
     page = visitor().open()
     reached = []
-    for _ in range(13):
+    for _ in range(14):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
     assert reached[0] == "skip"
-    assert reached[7:12] == ["pad", "file", "clear", "sample", "more-samples"]
+    assert reached[8:13] == ["pad", "file", "clear", "sample", "more-samples"]
 
     page.locator("#pad").focus()
     for _ in range(9):

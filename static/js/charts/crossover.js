@@ -2,7 +2,7 @@
 
 import { s } from "../dom.js";
 import { count } from "../format.js";
-import { Plot, canvas, mark } from "./plot.js";
+import { Plot, apart, canvas, mark } from "./plot.js";
 import { logTicks, logarithmic } from "./scale.js";
 
 /**
@@ -19,19 +19,7 @@ import { logTicks, logarithmic } from "./scale.js";
  */
 
 const HEIGHT = 280;
-const MARGIN = { left: 46, right: 64, top: 14, bottom: 44 };
-/** Labels at the end of a line keep this distance. */
-const LABEL = 15;
-
-/**
- * Moves labels apart that would lie on each other.
- * @param {number[]} places sorted downwards
- */
-function apart(places) {
-  const found = [...places];
-  for (let i = 1; i < found.length; i++) found[i] = Math.max(found[i], found[i - 1] + LABEL);
-  return found;
-}
+const MARGIN = { left: 56, right: 64, top: 14, bottom: 44 };
 
 /**
  * @param {Crossover} chart
@@ -52,7 +40,7 @@ function paint({ curves, widths, range, alternative }, width) {
     HEIGHT,
     alternative,
     ...ticks.map((tick) =>
-      s("g", {}, s("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) }), s("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${tick}×`)),
+      s("g", {}, s("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) }), s("text", { class: "tick", x: MARGIN.left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${tick < 1 ? tick : count(tick)}×`)),
     ),
     ...widths.map((size) => {
       if (x(size) - last < 38) return null;

@@ -60,7 +60,7 @@ function axis({ groups, log, range, reference }, to) {
 function paint(chart, width) {
   const rows = chart.groups.flatMap((group) => group.rows);
   const names = Math.min(Math.max(...rows.map(({ name }) => name.length)) * 7.4 + 12, width * 0.36);
-  const figures = Math.min(Math.max(...rows.map(({ text }) => text.length)) * 7.2 + 14, width * 0.34);
+  const figures = Math.min(Math.max(...rows.map(({ text }) => text.length)) * 7.9 + 22, width * 0.4);
   const height = chartHeight(chart);
   const [left, right] = [names, width - figures];
   const { scale, ticks } = axis(chart, [left + 6, right - 6]);
@@ -74,7 +74,7 @@ function paint(chart, width) {
       return paintRow(row, scale, y - ROW / 2, names, right);
     }));
   });
-  const room = Math.max(1, Math.ceil((ticks.length * 44) / Math.max(right - left, 44)));
+  const room = Math.max(1, Math.ceil((ticks.length * 52) / Math.max(right - left, 44)));
   return canvas(
     width,
     height,

@@ -2,6 +2,9 @@
 
 import { s } from "../dom.js";
 
+/** Labels at the end of a line keep this distance. */
+const LABEL = 15;
+
 export class Plot {
   /**
    * @param {HTMLElement} place
@@ -52,4 +55,14 @@ export function mark(x, y, tone) {
 export function fit(text, width) {
   const most = Math.max(3, Math.floor(width / 7.2));
   return text.length > most ? `${text.slice(0, Math.ceil(most / 2) - 1)}…${text.slice(text.length - Math.floor(most / 2))}` : text;
+}
+
+/**
+ * Moves labels apart that would lie on each other.
+ * @param {number[]} places sorted downwards
+ */
+export function apart(places) {
+  const found = [...places];
+  for (let i = 1; i < found.length; i++) found[i] = Math.max(found[i], found[i - 1] + LABEL);
+  return found;
 }

@@ -23,16 +23,18 @@ export function logarithmic([low, high], to) {
 }
 
 /**
- * 0 and round steps up to at least the highest value.
+ * Round steps from at most the lowest value, 0 if none is given, up to at least the highest.
  * @param {number} high
  * @param {number} [count] of steps, about
+ * @param {number} [low]
  */
-export function linearTicks(high, count = 4) {
-  if (!(high > 0)) return [0, 1];
-  const rough = high / count;
+export function linearTicks(high, count = 4, low = 0) {
+  if (!(high > low)) return [low, low + 1];
+  const rough = (high - low) / count;
   const decade = 10 ** Math.floor(Math.log10(rough));
   const step = decade * ([1, 2, 2.5, 5, 10].find((factor) => factor * decade >= rough * 0.999) ?? 10);
-  return Array.from({ length: Math.ceil(high / step - 1e-9) + 1 }, (_, i) => Number((i * step).toPrecision(12)));
+  const first = Math.floor(low / step + 1e-9);
+  return Array.from({ length: Math.ceil(high / step - 1e-9) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
 /**

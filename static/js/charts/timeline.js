@@ -99,7 +99,8 @@ export class Timeline {
     const stacked = this.layered ? layers(this.lines) : [];
     const lines = this.layered ? stacked : this.lines; // values in the smallest unit
     const highest = Math.max(0, ...lines.flatMap(({ values }) => values.map((value) => value ?? 0)));
-    const unit = unitFor(highest, this.units);
+    const top = linearTicks(highest, 2).at(-1) ?? highest; // in a larger unit the axis may end at 1
+    const unit = unitFor(highest > 0 ? top : 0, this.units);
     const ticks = linearTicks(highest / unit.size, 2);
     const right = width - MARGIN.right;
     const y = linear([0, ticks[ticks.length - 1] * unit.size], [HEIGHT - MARGIN.bottom, MARGIN.top]);
@@ -119,7 +120,8 @@ export class Timeline {
       s("text", { x: MARGIN.left, y: HEIGHT - 5 }, `${Math.round((points - 1) / 60)} min ago`),
       s("text", { x: right, y: HEIGHT - 5, "text-anchor": "end" }, "now"),
       ...stacked.map((layer) => s("path", { class: `area ${layer.tone}`, d: area(layer, (i) => x(points - layer.values.length + i), y) })),
-      ...lines.map(({ tone, values }) => s("path", { class: `line ${tone}`, d: path(values, (i) => x(points - values.length + i), y) })),
+      // A layer of nothing would hide the line under it.
+      ...lines.filter((_, i) => !this.layered || this.lines[i].values.some((value) => value)).map(({ tone, values }) => s("path", { class: `line ${tone}`, d: path(values, (i) => x(points - values.length + i), y) })),
     );
   }
 }

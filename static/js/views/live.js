@@ -1,9 +1,10 @@
 /** What the service does right now: its metrics, read each second while somebody looks. */
 
-import * as api from "../api.js";
+import { Refused } from "../api.js";
 import { Timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
-import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes } from "../format.js";
+import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes, when } from "../format.js";
+import { metrics, shadow as askShadow } from "../liveapi.js";
 import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, QUEUE, REQUEST, STARTED } from "../metricnames.js";
 import { Snapshot, parseMetrics, percentile, rate } from "../metrics.js";
 import { tone } from "../models.js";
@@ -18,6 +19,8 @@ const KEPT = 121;
 /** Latencies are told over this many seconds: of a single one there are too few. */
 const WINDOW = 10;
 const NOTHING = "–";
+/** Columns that a phone has no room for. */
+const SPARE = new Set(["a second", "p99"]);
 
 /** @param {number | null} seconds */
 const microseconds = (seconds) => (seconds === null ? null : seconds * 1e6);
@@ -44,7 +47,7 @@ class Tile {
     this.title = title;
     this.value = h("p", { class: "figure-number" }, NOTHING);
     this.place = h("div", { class: "timeline" });
-    this.element = h("section", { class: "panel tile" }, h("h2", {}, title), h("p", { class: "muted" }, note), this.value, this.place);
+    this.element = h("section", { class: "panel tile" }, h("h2", {}, title), this.value, this.place, h("p", { class: "muted" }, note));
     this.timeline = new Timeline(this.place, KEPT, units, layered);
     this.format = format;
   }
@@ -73,6 +76,7 @@ class LiveView {
     this.timer = 0;
     this.looking = false;
     this.asking = false;
+    this.locked = false;
     this.rate = new Tile("Predictions a second", "A request that two models answer counts twice.", digits, PLAIN, true);
     this.latency = new Tile("Time to answer", `From the parsed request to its answer: median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, duration, TIME);
     this.memory = new Tile("Memory", "Resident memory of the service.", mebibytes, BYTES);
@@ -93,7 +97,10 @@ class LiveView {
       this.failures,
     );
     document.addEventListener("visibilitychange", () => this.#run());
-    connection.addEventListener("back", () => this.#run());
+    connection.addEventListener("back", () => {
+      this.locked = false;
+      this.#run();
+    });
   }
 
   title() {
@@ -101,8 +108,8 @@ class LiveView {
   }
 
   show() {
-    this.looking = true;
-    this.shadowed = true;
+    this.looking = this.shadowed = true;
+    this.locked = false;
     for (const tile of [this.rate, this.latency, this.memory, this.cpu]) tile.show(NOTHING, []);
     this.#run();
   }
@@ -115,7 +122,7 @@ class LiveView {
   /** Goes on while somebody looks and the service is there. */
   #run() {
     clearTimeout(this.timer);
-    if (this.looking && document.visibilityState === "visible" && !this.asking && !this.connection.gone) void this.#ask();
+    if (this.looking && document.visibilityState === "visible" && !this.asking && !this.locked && !this.connection.gone) void this.#ask();
   }
 
   async #ask() {
@@ -123,7 +130,7 @@ class LiveView {
     const began = performance.now();
     try {
       if (this.catalog.models.length === 0) await this.catalog.load();
-      const snapshot = new Snapshot(parseMetrics(await api.metrics()), performance.now() / 1000);
+      const snapshot = new Snapshot(parseMetrics(await metrics()), performance.now() / 1000);
       if (this.shadowed) await this.#askShadow();
       const last = this.history.findLast((each) => each !== null);
       // Nobody looked for a while: the line has a gap there.
@@ -131,11 +138,11 @@ class LiveView {
       this.#keep(snapshot);
       this.#show();
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
-      this.#keep(null);
-      this.state.textContent = `No news: ${error.message}`;
+      this.state.textContent = `No news: ${this.connection.explain(error)}`;
+      // Without a key there is nothing to be had until somebody enters one.
+      this.locked = error instanceof Refused && (error.status === 401 || error.status === 403);
       this.state.classList.add("failed");
-      if (error instanceof api.Unreachable) this.connection.lost(error.message);
+      this.#keep(null);
     } finally {
       this.asking = false;
       clearTimeout(this.timer);
@@ -145,7 +152,7 @@ class LiveView {
 
   /** A service without a shadow is not asked again: it takes a restart to have one. */
   async #askShadow() {
-    const shadow = await api.shadow();
+    const shadow = await askShadow();
     this.shadowed = shadow.primary !== null;
     this.shadow.hidden = !this.shadowed;
     this.shadow.replaceChildren(...shadowPanel(shadow));
@@ -209,7 +216,7 @@ class LiveView {
     const started = now.sum(STARTED);
     const answered = now.sum(ANSWERED) ?? 0;
     const failed = now.sum(FAILURES) ?? 0;
-    const since = started === null ? "" : ` since ${new Date(started * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}`;
+    const since = started === null ? "" : ` since ${when(started * 1000)}`;
     const text = `${count(answered)} predictions and ${count(failed)} failures${since}.`;
     this.state.classList.remove("failed");
     this.state.removeAttribute("role"); // it changes each second: nobody wants to hear that
@@ -232,7 +239,7 @@ class LiveView {
         "table",
         {},
         h("caption", {}, "By model ", h("span", { class: "muted" }, `compute times of the last ${WINDOW} seconds`)),
-        h("thead", {}, h("tr", {}, ...["Model", "Predictions", "a second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col" }, name)))),
+        h("thead", {}, h("tr", {}, ...["Model", "Predictions", "a second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col", class: SPARE.has(name) && "spare" }, name)))),
         h(
           "tbody",
           {},
@@ -242,12 +249,12 @@ class LiveView {
               { class: tones[i] },
               h("th", { scope: "row" }, h("span", { class: "swatch" }), model),
               h("td", {}, count(now.sum(ANSWERED, { model }) ?? 0)),
-              h("td", {}, number(rates[i])),
-              ...shares.map((share) => h("td", {}, at(COMPUTE, { model }, share))),
+              h("td", { class: "spare" }, number(rates[i])),
+              ...shares.map((share) => h("td", { class: share === 0.99 && "spare" }, at(COMPUTE, { model }, share))),
             ),
           ),
           ...[["waiting for a thread", QUEUE], ["from request to answer", REQUEST]].map(([words, name]) =>
-            h("tr", {}, h("th", { scope: "row" }, words), h("td", {}), h("td", {}), ...shares.map((share) => h("td", {}, at(name, undefined, share)))),
+            h("tr", {}, h("th", { scope: "row" }, words), h("td", {}), h("td", { class: "spare" }), ...shares.map((share) => h("td", { class: share === 0.99 && "spare" }, at(name, undefined, share)))),
           ),
         ),
       ),

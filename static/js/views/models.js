@@ -1,8 +1,7 @@
 /** The models that the service has, as cards; and one of them with all that is known of it. */
 
-import * as api from "../api.js";
 import { h } from "../dom.js";
-import { bytes, count, digits, metric, short } from "../format.js";
+import { bytes, count, digits, metric, short, when } from "../format.js";
 import { layerFigures, thumbnails } from "../layers.js";
 import { roleName, weights } from "../models.js";
 import { href } from "../router.js";
@@ -28,12 +27,6 @@ function list(facts, kind = "facts") {
   return h("dl", { class: kind }, ...told.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-/** @param {string | null | undefined} text */
-function date(text) {
-  const when = new Date(text ?? "");
-  return Number.isNaN(when.getTime()) ? null : when.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-}
-
 /** @param {Tensor} tensor */
 const tensor = ({ name, datatype, shape }) => `${name}: ${datatype} [${shape.map((size) => (size < 0 ? "batch" : size)).join(", ")}]`;
 
@@ -50,9 +43,9 @@ function card(model) {
       ["weights", stored === null ? null : count(stored)],
       ["multiply-adds", told?.macs_per_sample ? short(told.macs_per_sample) : null],
       ["file", bytes(model.file_bytes)],
-      [told?.test_metric ? `test ${told.test_metric.name}` : "test", metric(told?.test_metric)],
+      [`test ${told?.test_metric?.name}`, told?.test_metric ? metric(told.test_metric) : null],
     ]),
-    h("p", { class: "muted" }, told?.data?.name ? `Trained on ${told.data.name}${told.training?.recipe ? `, recipe “${told.training.recipe}”` : ""}.` : "No card: where it came from is not known."),
+    h("p", { class: "muted" }, told?.data?.name ? `Trained on ${told.data.name}${told.training?.recipe ? `, recipe “${told.training.recipe}”` : ""}.` : told ? "Its card does not name its data." : "No card: where it came from is not known."),
   );
 }
 
@@ -93,9 +86,7 @@ class ModelsView {
       await this.catalog.load();
       this.list();
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
-      this.#say(`No models: ${error.message}`);
-      if (error instanceof api.Unreachable) this.connection.lost(error.message);
+      this.#say(`No models: ${this.connection.explain(error)}`);
     }
   }
 
@@ -166,7 +157,7 @@ class ModelsView {
         ["weights", stored === null ? null : count(stored)],
         ["multiply-adds a sample", told?.macs_per_sample ? count(told.macs_per_sample) : null],
         ["file", bytes(model.file_bytes)],
-        [quality ? `test ${quality.name}${quality.samples ? `, ${count(quality.samples)} samples` : ""}` : "test", metric(quality)],
+        [`test ${quality?.name}${quality?.samples ? `, ${count(quality.samples)} samples` : ""}`, quality ? metric(quality) : null],
       ], "facts large"),
       layers.length === 0
         ? ""
@@ -190,11 +181,11 @@ class ModelsView {
             ["Optimiser", [training?.optimizer, training?.learning_rate && `learning rate ${training.learning_rate}`, training?.schedule, training?.batch_size && `batches of ${training.batch_size}`].filter(Boolean).join(", ")],
             ["Seed", training?.seed ?? null],
             ["Trained on", training?.device ? `${training.device}${training.threads ? `, ${training.threads} ${training.threads === 1 ? "thread" : "threads"}` : ""}` : null],
-            ["Finished", date(told?.created)],
+            ["Finished", when(told?.created)],
             ["Made with", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
             ["Data’s SHA-256", data?.sha256 ? h("code", {}, data.sha256) : null],
           ], "details"),
-          !told && h("p", { class: "muted" }, "Its file has no model card."),
+          !data && !training && h("p", { class: "muted" }, told ? "Its card does not say." : "Its file has no model card."),
         ),
         part(
           "File and interface",

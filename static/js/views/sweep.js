@@ -14,6 +14,6 @@ export const makeView = (app) =>
     title: "Sweep",
     lead: "From which width on does a Kronecker network pay, on this machine? Measures synthetic networks of many widths and ranks beside their dense counterparts.",
     button: "Run the sweep",
-    form: new SweepForm(),
+    form: new SweepForm(app.catalog),
     present: async () => new (await import("../sweep.js")).SweepPage(),
   });

@@ -1,16 +1,19 @@
 /** Draw, upload, pick or fill in, and the chosen models answer. */
 
 import * as api from "../api.js";
+import { Announcement } from "../announcement.js";
 import { AnswerCard, said } from "../answers.js";
-import { byId, h, paintGrey } from "../dom.js";
-import { digits } from "../format.js";
+import { byId } from "../dom.js";
+import { Drawing } from "../drawing.js";
+import { wordsFor } from "../invitation.js";
+import { keepQuestion, keptQuestion } from "../keptquestion.js";
 import { latest } from "../latest.js";
-import { listed, roles, shortName, tone, whatToDraw } from "../models.js";
-import { Pad } from "../pad.js";
-import { prepare } from "../prepare.js";
+import { listed, roles, shortName, tone } from "../models.js";
 import { SampleStrip } from "../samples.js";
-import { recall, recallNames, remember } from "../store.js";
+import { recallNames, remember } from "../store.js";
+import { stylesheet } from "../stylesheet.js";
 import { taskKey, taskOf } from "../task.js";
+import { verdict } from "../verdict.js";
 
 /**
  * @import { App, Route, View } from "../router.js"
@@ -23,7 +26,7 @@ import { taskKey, taskOf } from "../task.js";
 
 /** Answers are asked for at most this often; more the eye does not follow. */
 const GAP_MS = 70;
-/** A screen reader hears an answer, and a reload finds a drawing, once the hand has rested this long. */
+/** A reload finds a drawing once the hand has rested this long. */
 const REST_MS = 700;
 const MOST = 6;
 const NO_MODEL = "The service has no model yet. Train a twin with “kronmodel train”; it appears here once served.";
@@ -35,12 +38,8 @@ class TryView {
     this.connection = connection;
     this.catalog = catalog;
     this.element = byId("view-try", HTMLElement);
-    this.pad = new Pad(byId("pad", HTMLCanvasElement), byId("pad-cursor", HTMLElement));
-    this.seen = byId("seen", HTMLCanvasElement);
-    this.hint = byId("pad-hint", HTMLElement);
-    this.verdict = byId("verdict", HTMLElement);
-    this.spoken = byId("spoken", HTMLElement);
-    this.fileMessage = byId("file-message", HTMLElement);
+    this.drawing = new Drawing(connection);
+    this.verdict = new Announcement(byId("verdict", HTMLElement), byId("spoken", HTMLElement));
     /** Fetched with the first row to fill in. @type {import("../rowform.js").RowForm | null} */
     this.form = null;
     this.strip = new SampleStrip(byId("samples", HTMLElement), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
@@ -57,7 +56,6 @@ class TryView {
     /** The number of the test sample that was picked. @type {number | undefined} */
     this.sampled = undefined;
     this.invitation = "";
-    this.speech = 0;
     this.saving = 0;
     this.signature = "";
     this.ask = latest(() => this.#predict(), GAP_MS);
@@ -65,34 +63,15 @@ class TryView {
   }
 
   #listen() {
-    this.pad.addEventListener("start", () => this.strip.clearChoice());
-    this.pad.addEventListener("change", () => this.#drawn());
+    this.drawing.addEventListener("start", () => this.strip.clearChoice());
+    this.drawing.addEventListener("change", () => this.#pose(this.drawing.values && { values: this.drawing.values, truth: null }));
     for (const clear of [byId("clear", HTMLButtonElement), byId("clear-row", HTMLButtonElement)]) {
       clear.addEventListener("click", () => {
         this.strip.clearChoice();
-        this.fileMessage.textContent = "";
         if (this.task?.kind === "row") this.form?.clear();
-        else this.pad.clear();
+        else this.drawing.clear();
       });
     }
-    const file = byId("file", HTMLInputElement);
-    file.addEventListener("change", () => {
-      const [chosen] = file.files ?? [];
-      if (chosen) void this.#upload(chosen);
-      file.value = ""; // so that the same file may be chosen again
-    });
-    const box = byId("pad-box", HTMLElement);
-    box.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      box.classList.add("over");
-    });
-    box.addEventListener("dragleave", () => box.classList.remove("over"));
-    box.addEventListener("drop", (event) => {
-      event.preventDefault();
-      box.classList.remove("over");
-      const [dropped] = event.dataTransfer?.files ?? [];
-      if (dropped) void this.#upload(dropped);
-    });
     this.connection.addEventListener("back", () => this.#again());
     addEventListener("pagehide", () => this.#save());
   }
@@ -117,9 +96,8 @@ class TryView {
     try {
       await this.catalog.load();
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
-      this.#say(`No models: ${error.message}`, "failed");
-      this.connection.lost(error instanceof api.Unreachable ? error.message : "The service is not ready yet.");
+      this.verdict.say(`No models: ${this.connection.explain(error)}`, "failed");
+      if (error instanceof api.Refused && error.status === 503) this.connection.lost("The service is not ready yet.");
       return;
     } finally {
       answers.removeAttribute("aria-busy");
@@ -140,7 +118,7 @@ class TryView {
   /** @param {string[]} names that are chosen by now */
   async #offer(names) {
     if (this.picker === null) {
-      const { ModelPicker } = await import("../picker.js");
+      const [{ ModelPicker }] = await Promise.all([import("../picker.js"), stylesheet("forms")]);
       const picker = (this.picker = new ModelPicker("Which models shall answer? Those of one group go together.", MOST));
       byId("chooser-models", HTMLElement).replaceChildren(picker.element);
       picker.addEventListener("change", () => {
@@ -150,19 +128,11 @@ class TryView {
     this.picker.set(this.catalog.models, names);
   }
 
-  /**
-   * Modules that only some visitors need come later than the page, if the service is still there.
-   * @param {() => Promise<void>} work
-   */
+  /** @param {() => Promise<void>} work that fetches modules */
   async #fetched(work) {
-    try {
-      await work();
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // what a module that cannot be fetched throws
-      this.signature = "";
-      this.#say("No answer: The service cannot be reached.", "failed");
-      this.connection.lost("The service cannot be reached.");
-    }
+    if (await this.connection.fetched(work)) return;
+    this.signature = "";
+    this.verdict.say(`No answer: ${api.NOT_REACHED}`, "failed");
   }
 
   /** @param {ModelInfo[]} models that answer, side by side */
@@ -183,12 +153,16 @@ class TryView {
     this.element.classList.toggle("row-question", this.task?.kind === "row");
     if (typeof task === "string") {
       byId("lead", HTMLElement).textContent = "What this service runs, and what it costs.";
-      this.#say(task, "");
+      this.verdict.say(task, "");
       return;
     }
     byId("preparation", HTMLElement).textContent = task.preprocessing && `Prepared as: ${task.preprocessing}.`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
-    if (task.kind === "image") this.#openImage(task);
+    const words = wordsFor(task, models);
+    byId("lead", HTMLElement).textContent = words.lead;
+    byId("strip-legend", HTMLElement).textContent = words.legend;
+    this.invitation = words.invitation;
+    if (task.kind === "image") await this.drawing.open(task, words.invitation);
     else await this.#openRow(task, same);
     if (same) {
       this.#again();
@@ -206,28 +180,13 @@ class TryView {
     byId("structure", HTMLElement).hidden = !showStructure(models, byId("structure-words", HTMLElement), byId("structure-figures", HTMLElement));
   }
 
-  /** @param {import("../task.js").ImageTask} task */
-  #openImage(task) {
-    const size = `${task.columns}×${task.rows}`;
-    byId("lead", HTMLElement).textContent = `Draw, and ${this.models.length === 2 ? "two" : "the"} networks read it: one stores every weight, the other only small Kronecker factors.`;
-    byId("strip-legend", HTMLElement).textContent = "Or pick a test sample, shown with its true label";
-    byId("seen-size", HTMLElement).textContent = size;
-    this.seen.setAttribute("aria-label", `The ${size} image that the networks see`);
-    this.invitation = `Draw ${task.labels ? whatToDraw(task.labels) : "something"}`;
-    this.hint.textContent = this.invitation;
-    if (this.question === null) paintGrey(this.seen, null, task.rows, task.columns);
-  }
-
   /**
    * @param {import("../task.js").RowTask} task
    * @param {boolean} same as before
    */
   async #openRow(task, same) {
-    byId("lead", HTMLElement).textContent = `Fill in a row, and ${this.models.length === 1 ? "the network answers" : "the networks answer"}, side by side.`;
-    byId("strip-legend", HTMLElement).textContent = `Or pick a test row, shown with its true ${task.labels ? "label" : "value"}`;
-    this.invitation = `Fill in ${task.width === 1 ? "the number" : `the ${task.width} numbers`}`;
     if (this.form === null) {
-      const { RowForm } = await import("../rowform.js");
+      const [{ RowForm }] = await Promise.all([import("../rowform.js"), stylesheet("forms")]);
       this.form = new RowForm(byId("row-form", HTMLElement));
       this.form.addEventListener("change", () => this.#filled());
     }
@@ -240,20 +199,14 @@ class TryView {
    * @returns {number} of the sample to pick, counted from 1
    */
   #restore(task) {
-    const kept = recall("try.question");
-    if (typeof kept !== "object" || kept === null || !("key" in kept) || kept.key !== taskKey(this.models[0])) {
-      if (task.kind === "image") this.pad.clear();
-      return 0;
-    }
-    if ("sample" in kept && typeof kept.sample === "number") return kept.sample;
-    if (task.kind === "image") {
-      if ("drawing" in kept && typeof kept.drawing === "string" && kept.drawing.startsWith("data:image/png;")) void this.pad.restore(kept.drawing);
-      else this.pad.clear();
-    } else if ("row" in kept && Array.isArray(kept.row) && kept.row.length === task.width && kept.row.every((v) => typeof v === "number")) {
-      this.form?.show(kept.row);
+    const { sample = 0, drawing, row } = keptQuestion(this.models[0], task);
+    if (drawing !== undefined) this.drawing.restore(drawing);
+    else if (task.kind === "image" && sample === 0) this.drawing.clear();
+    if (row !== undefined) {
+      this.form?.show(row);
       this.#filled();
     }
-    return 0;
+    return sample;
   }
 
   /** Keeps what is asked, so that a reload finds it again. */
@@ -261,20 +214,8 @@ class TryView {
     clearTimeout(this.saving);
     const [model] = this.models;
     if (model === undefined || this.task === null || this.sampled !== undefined) return;
-    const key = taskKey(model);
-    if (this.question === null) remember("try.question", undefined);
-    else if (this.task.kind === "row") remember("try.question", { key, row: this.question.values });
-    else remember("try.question", { key, drawing: this.pad.toAddress() });
-  }
-
-  #drawn() {
-    const { task } = this;
-    if (task?.kind !== "image") return;
-    const image = this.pad.blank ? null : prepare(this.pad.grey(), task.rows, task.columns, task.framed);
-    this.hint.hidden = image !== null;
-    paintGrey(this.seen, image, task.rows, task.columns);
-    const [low, high] = task.range;
-    this.#pose(image && { values: Array.from(image, (v) => low + v * (high - low)), truth: null });
+    if (this.question === null) keepQuestion(model, null);
+    else keepQuestion(model, this.task.kind === "row" ? { row: this.question.values } : { drawing: this.drawing.toAddress() });
   }
 
   #filled() {
@@ -287,31 +228,9 @@ class TryView {
   #pick(sample) {
     const { task } = this;
     if (task === null) return;
-    if (task.kind === "image") {
-      this.hint.hidden = true;
-      this.fileMessage.textContent = "";
-      if (sample.image) this.pad.show(sample.image);
-      const [low, high] = task.range;
-      paintGrey(this.seen, sample.values.map((v) => (v - low) / (high - low)), task.rows, task.columns);
-    } else {
-      this.form?.show(sample.values);
-    }
+    if (task.kind === "image") this.drawing.show(sample.values, sample.image);
+    else this.form?.show(sample.values);
     this.#pose({ values: sample.values, truth: sample.label }, sample.number);
-  }
-
-  /** @param {File} file */
-  async #upload(file) {
-    if (this.task?.kind !== "image") return;
-    await this.#fetched(async () => {
-      const { PictureError, readPicture } = await import("../picture.js");
-      try {
-        this.pad.place(await readPicture(file));
-        this.fileMessage.textContent = "";
-      } catch (error) {
-        if (!(error instanceof PictureError)) throw error;
-        this.fileMessage.textContent = error.message;
-      }
-    });
   }
 
   /**
@@ -325,7 +244,7 @@ class TryView {
     else this.ask(undefined);
     clearTimeout(this.saving);
     if (sample === undefined) this.saving = setTimeout(() => this.#save(), REST_MS);
-    else remember("try.question", { key: taskKey(this.models[0]), sample });
+    else keepQuestion(this.models[0], { sample });
   }
 
   async #predict() {
@@ -336,10 +255,9 @@ class TryView {
       // All may have been cleared meanwhile; a stroke that went on is answered by the next request.
       if (this.question !== null && models === this.models) this.#show(prediction, question);
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
+      const why = this.connection.explain(error);
       for (const card of this.cards) card.setStale();
-      this.#say(`No answer: ${error.message}`, "failed");
-      if (error instanceof api.Unreachable) this.connection.lost(error.message);
+      this.verdict.say(`No answer: ${why}`, "failed");
     }
   }
 
@@ -354,7 +272,7 @@ class TryView {
 
   #empty() {
     for (const card of this.cards) card.clear();
-    this.#say(`${this.invitation}, or pick a test sample.`, "");
+    this.verdict.say(`${this.invitation}, or pick a test sample.`, "");
   }
 
   /**
@@ -371,43 +289,8 @@ class TryView {
       answers.push({ who: shortName(named, i), text: said(result.outputs[0]), label: result.outputs[0].label });
     }
     if (answers.length === 0) return;
-    if (answers.some(({ label }) => label == null)) this.#sayValues(answers, truth);
-    else this.#sayLabels(answers, truth);
-  }
-
-  /**
-   * @param {{ who: string, text: string }[]} answers
-   * @param {string | null} truth
-   */
-  #sayValues(answers, truth) {
-    const what = answers.map(({ who, text }) => `${who} says ${text}`).join(", ");
-    this.#say(`${what}${truth === null ? "" : `; it is ${Number.isFinite(Number(truth)) ? digits(Number(truth)) : truth}`}.`, "agree");
-  }
-
-  /**
-   * @param {{ who: string, text: string }[]} answers
-   * @param {string | null} truth
-   */
-  #sayLabels(answers, truth) {
-    const [{ text }] = answers;
-    const agree = answers.every((each) => each.text === text);
-    const right = truth === null ? "" : agree && text === truth ? ", and that is right" : `; it is labelled ${truth}`;
-    if (answers.length < 2) this.#say(`It reads ${text}${right}.`, "agree");
-    else if (agree) this.#say(`${answers.length === 2 ? "Both" : "All"} read ${text}${right}.`, "agree");
-    else this.#say(`They disagree: ${answers.map((each) => `${each.who} reads ${each.text}`).join(", ")}${right}.`, "differ");
-  }
-
-  /**
-   * @param {string} text
-   * @param {"" | "agree" | "differ" | "failed"} kind
-   */
-  #say(text, kind) {
-    this.verdict.replaceChildren(h("span", {}, text));
-    this.verdict.className = `verdict ${kind}`;
-    clearTimeout(this.speech);
-    this.speech = setTimeout(() => {
-      this.spoken.textContent = text;
-    }, REST_MS);
+    const { text, kind } = verdict(answers, truth);
+    this.verdict.say(text, kind);
   }
 }
 

@@ -1,0 +1,167 @@
+"""What the page works out before a training, beside what kronmodel makes of it: sizes of networks, a file's columns."""
+
+import csv
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+
+from kronmodel.csv_file import read_csv
+from kronmodel.dataset import Dataset
+from kronmodel.errors import DataError
+from kronmodel.models import KroneckerConfig, build
+from kronmodel.recipes import RECIPES
+from kronmodel.shapes import max_rank
+from kronmodel.target import from_texts
+from kronmodel.twin import plan
+from tests.browser import tables
+from tests.browser.service import Service
+from tests.browser.visit import DESKTOP, new_context
+
+COUNT = """async (networks) => {
+    const { maxCommonRank, twinSize } = await import("/static/js/networksize.js");
+    return networks.map((network) => ({ ...twinSize(network), most: maxCommonRank(network) }));
+}"""
+LOOK = """async ([text, columns]) => {
+    const { CsvHead } = await import("/static/js/csvhead.js");
+    const head = await CsvHead.read(new File([text], "mine.csv"));
+    return { columns: head.columns, rows: head.total, targets: columns.map((column) => head.target(column)) };
+}"""
+FIELDS = ("kind", "in_shape", "out_shape", "kernel", "rank", "parameters", "macs_per_sample")
+RANDOM = 60
+
+
+def network(features: int, outputs: int, hidden: Sequence[tuple[int, ...]], **more: Any) -> dict[str, Any]:
+    """A network as the page describes it."""
+    return {"features": features, "image": None, "outputs": outputs, "hidden": list(hidden), "rank": 1, **more}
+
+
+def networks() -> list[dict[str, Any]]:
+    """The recipes, the corners, and many at random."""
+    found = []
+    for recipe in RECIPES.values():
+        image = [3, 32, 32] if recipe.features else [28, 28]
+        found.append(
+            network(
+                int(np.prod(image)),
+                10,
+                recipe.hidden,
+                image=image,
+                rank=recipe.rank,
+                order=recipe.order,
+                denseHidden=recipe.dense_hidden,
+                channels=list(recipe.features),
+            )
+        )
+    square = [(8, 8)]
+    found += [network(width, outputs, square) for width in (1, 2, 3, 4, 9, 10, 784) for outputs in (1, 2, 7, 10)]
+    found += [network(width, 3, square, pad=True) for width in (1, 3, 4, 7, 9, 10, 22, 97, 784)]
+    found.append(network(28 * 20, 26, [(5, 40)], image=[28, 20], rank=3))
+    draw = random.Random(7)
+    for _ in range(RANDOM):
+        hidden = [(draw.randint(4, 30), draw.randint(4, 30)) for _ in range(draw.randint(1, 4))]
+        rank = draw.randint(1, 4)
+        order = draw.choice(["left", "right", [draw.choice(["left", "right"]) for _ in range(rank)]])
+        each = [draw.randint(1, 4) for _ in range(len(hidden) + 1)] if isinstance(order, str) else rank
+        found.append(
+            network(
+                draw.choice([16, 30, 36, 64, 100, 102, 784]),
+                draw.choice([4, 10, 12, 26]),
+                hidden,
+                rank=draw.choice([rank, each]),
+                order=order,
+                denseHidden=draw.choice([None, [draw.randint(1, 300) for _ in hidden]]),
+            )
+        )
+    return found
+
+
+def built(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What kronmodel makes of it."""
+    classes, features = wanted["outputs"], wanted["features"]
+    data = Dataset(
+        name="any",
+        x_train=np.zeros((1, features), np.float32),
+        y_train=np.zeros((1, classes), np.float32),
+        x_test=np.zeros((1, features), np.float32),
+        y_test=np.zeros((1, classes), np.float32),
+        task="regression",
+        image_shape=None if wanted["image"] is None else tuple(wanted["image"]),
+        preprocessing="none",
+        origin="here",
+    )
+    rank, order, dense = wanted["rank"], wanted.get("order", "left"), wanted.get("denseHidden")
+    recipe = replace(
+        RECIPES["default"],
+        hidden=tuple(wanted["hidden"]),
+        dense_hidden=None if dense is None else tuple(dense),
+        rank=tuple(rank) if isinstance(rank, list) else rank,
+        order=tuple(order) if isinstance(order, list) else order,
+        features=tuple(wanted.get("channels", ())),
+    )
+    members = plan("any", data, "default", recipe, {}, pad=wanted.get("pad", False))
+    config = members["kronecker"].config
+    assert isinstance(config, KroneckerConfig)
+    shapes = (config.in_shape, *config.hidden, config.out_shape)
+    result: dict[str, Any] = {"most": min(max_rank(*pair) for pair in pairwise(shapes))}
+    for role, member in members.items():
+        with torch.device("meta"):  # only sizes matter
+            made = build(member.config)
+        cards = [{name: card[name] for name in FIELDS if name in card} for card in made.layer_cards()]
+        result[role] = {"layers": cards, "parameters": made.parameter_count, "macs": made.macs_per_sample}
+    return result
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    repository = tables.write(tmp_path_factory.mktemp("models"))
+    with Service(repository) as service, new_context(browser, DESKTOP) as context:
+        made = context.new_page()
+        made.goto(service.url)
+        yield made
+
+
+COLUMNS: dict[str, list[str]] = {
+    "price": ["1.5", "2", "3e2", "-4", ".5", "6."],
+    "class": ["0", "1", "2", "1", "0", "2"],
+    "kind, of house": ["flat", "house", "flat", 'a "big" one', "house", "flat"],
+    "number of words": ["1", "2", "x", "4", "5", "6"],
+    "grade": ["a", "2", "b", "2", "c", "a"],
+    "number": ["1", "2", "3", "4", "5", "6"],
+    "name": ["a", "b", "c", "d", "e", "f"],
+    "always": ["7", "7", "7", "7", "7", "7"],
+}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_file_is_looked_at_as_training_reads_it(page: Page, tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "mine.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL)
+        writer.writerows([list(COLUMNS), *zip(*COLUMNS.values(), strict=True)])
+    seen = page.evaluate(LOOK, [path.read_bytes().decode(), list(COLUMNS)])
+    table = read_csv(path, "always")
+    assert (seen["columns"], seen["rows"]) == ([*table.names, "always"], len(table.lines) + len(table.bad))
+    for name, guess in zip(COLUMNS, seen["targets"], strict=True):
+        try:
+            target, _ = from_texts(COLUMNS[name], None)
+        except DataError:
+            target = None
+        if target is None:
+            assert guess is None, name
+        else:
+            assert guess == {"task": target.task, "outputs": len(target.labels) or target.y.shape[1]}, name
+
+
+def test_the_page_counts_as_the_networks_do(page: Page) -> None:
+    wanted = networks()
+    counted = page.evaluate(COUNT, wanted)
+    for one, got in zip(wanted, counted, strict=True):
+        assert got == built(one), one

@@ -1,0 +1,112 @@
+"""Pictures in colours: drawn, filled, uploaded and picked, in the order and the range that the card names."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import FilePayload, Page, expect
+
+from tests.browser import colours
+from tests.browser.conftest import Visitor
+from tests.browser.looks import findings
+from tests.browser.service import Service
+from tests.browser.strokes import move_mouse
+
+RGB = {"red": (0xD7, 0x26, 0x3D), "blue": (0x1F, 0x5F, 0xD6), "white": (255, 255, 255)}
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(colours.write(tmp_path_factory.mktemp("colours"))) as running:
+        yield running
+
+
+def opened(painted: Service, visitor: Visitor, name: str) -> Page:
+    page = visitor(url=painted.url).at(f"try?models={name}")
+    expect(page.locator(f'[data-model="{name}"]')).to_be_visible()
+    expect(page.locator(".sample").first).to_be_visible()
+    return page
+
+
+def asked(page: Page, name: str) -> NDArray[np.float64]:
+    """The last picture that the model was asked about: rows, columns and colours, 0 to 1."""
+    row = np.array(page.evaluate("window.asked").pop()["inputs"][0])
+    side = colours.SIDE
+    return row.reshape(3, side, side).transpose(1, 2, 0) if name == "planes" else (row.reshape(side, side, 3) + 1) / 2
+
+
+def listen(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            window.asked = [];
+            const { fetch } = window;
+            window.fetch = (path, init) => {
+                if (path === "/api/predict") window.asked.push(JSON.parse(init.body));
+                return fetch(path, init);
+            };
+        }"""
+    )
+
+
+@pytest.mark.parametrize("name", ["planes", "pixels"])
+def test_colours_come_in_the_cards_order_and_range(painted: Service, visitor: Visitor, name: str) -> None:
+    page = opened(painted, visitor, name)
+    listen(page)
+    label = page.locator(f'[data-model="{name}"] .label')
+
+    page.get_by_role("radio", name="red").check()
+    page.get_by_role("button", name="Fill").click()
+    expect(label).to_have_text("red")
+    np.testing.assert_allclose(asked(page, name), np.broadcast_to(np.array(RGB["red"]) / 255, (32, 32, 3)), atol=1e-6)
+
+    # By keyboard: the palette is one stop, its arrow keys walk; then a stroke from the middle to the left edge.
+    page.get_by_role("radio", name="red").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="blue", exact=True)).to_be_checked()
+    page.locator("#pad").focus()
+    page.keyboard.press("Space")
+    for _ in range(14):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    page.wait_for_timeout(300)
+    picture = asked(page, name)
+    np.testing.assert_allclose(picture[16, 8], np.array(RGB["blue"]) / 255, atol=0.01)
+    np.testing.assert_allclose(picture[16, 24], np.array(RGB["red"]) / 255, atol=0.01)
+    np.testing.assert_allclose(picture[4, 8], np.array(RGB["red"]) / 255, atol=0.01)
+
+    page.get_by_role("button", name="Clear").click()
+    move_mouse(page, [(0.5, 0.05), (0.5, 0.95)])
+    page.wait_for_timeout(300)
+    picture = asked(page, name)
+    np.testing.assert_allclose(picture[16, 2], np.array(RGB["white"]) / 255, atol=0.01)  # as drawn, not moved or fitted
+    np.testing.assert_allclose(picture[16, 16], np.array(RGB["blue"]) / 255, atol=0.01)
+    assert findings(page) == []
+
+    page.locator(".sample").first.click()
+    expect(label).to_have_text("green")
+    expect(page.locator(f'[data-model="{name}"] .truth')).to_have_text("right")
+    shown = page.locator("#seen").evaluate("seen => [...seen.getContext('2d').getImageData(9, 9, 1, 1).data]")
+    assert shown == [51, 204, 102, 255]
+
+
+def test_an_upload_keeps_its_colours_and_its_middle(painted: Service, visitor: Visitor) -> None:
+    page = opened(painted, visitor, "planes")
+    listen(page)
+    image = Image.new("RGB", (400, 200), RGB["white"])  # twice as wide as high: the middle is taken
+    image.paste(RGB["red"], (100, 0, 200, 200))
+    image.paste(RGB["blue"], (200, 0, 300, 200))
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    file: FilePayload = {"name": "flag.png", "mimeType": "image/png", "buffer": data.getvalue()}
+    page.get_by_label("Upload a picture").set_input_files(file)
+    expect(page.locator('[data-model="planes"] .label')).not_to_have_text("–")
+    picture = asked(page, "planes")
+    np.testing.assert_allclose(picture[:, 1:15], np.broadcast_to(np.array(RGB["red"]) / 255, (32, 14, 3)), atol=0.02)
+    np.testing.assert_allclose(picture[:, 17:31], np.broadcast_to(np.array(RGB["blue"]) / 255, (32, 14, 3)), atol=0.02)
+    page.reload()
+    expect(page.locator('[data-model="planes"] .label')).not_to_have_text("–")
+    expect(page.get_by_role("group", name="Pen")).to_be_visible()
