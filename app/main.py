@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
 from app.front import Front
+from app.key_document import document_keys
 from app.responses import error as error_response
 from app.responses import failure, internal_error
 from app.routes import api, comparisons, oip, ops, pages, sweeps, trainings
@@ -96,6 +97,8 @@ def create_app(
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)
+    if service.keys:
+        document_keys(app)
     _handle_errors(app, service)
     return app
 

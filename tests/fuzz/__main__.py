@@ -8,9 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from app.keys import Role, make_key
+
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-# So that no measurement and no training keeps the others waiting for long.
-SHORT = ("--compare-seconds=10", "--sweep-seconds=40", "--train-seconds=20", "--log-level=warning")
+# Short limits, so that no measurement and no training keeps the others waiting for long.
+OPTIONS = (
+    "--compare-seconds=10", "--sweep-seconds=40", "--train-seconds=20", "--log-level=warning", "--reports=:memory:",
+)  # fmt: skip
 MARGIN_SECONDS = 120  # beyond --seconds, for what schemathesis is in the midst of then
 
 
@@ -25,8 +29,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
         models = Path(folder, "models")
         shutil.copytree(options.models, models)  # trainings write there, too
+        key, line = make_key("fuzz", Role.admin)
+        keys = Path(folder, "keys")
+        keys.write_text(line)
         service = subprocess.Popen(
-            [sys.executable, "-m", "app", "--port", "0", "--models", str(models), "--reports", ":memory:", *SHORT],
+            [sys.executable, "-m", "app", "--port=0", f"--models={models}", f"--keys={keys}", *OPTIONS],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -38,7 +45,7 @@ def main() -> int:
                 log.seek(0)
                 sys.exit(f"the service did not start: {log.read()}")
             command = [options.schemathesis, "--config-file", str(CONFIGURATION), "run", f"{address}/openapi.json"]
-            command += ["--max-time", str(options.seconds), *options.rest]
+            command += ["--max-time", str(options.seconds), "--header", f"Authorization: Bearer {key}", *options.rest]
             code = subprocess.run(command, check=False, timeout=options.seconds + MARGIN_SECONDS).returncode
             alive = service.poll() is None
         finally:
