@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
 from app.front import Front
+from app.key_document import document_keys
 from app.responses import error as error_response
 from app.responses import failure, internal_error
 from app.routes import api, comparisons, oip, ops, pages, sweeps, trainings
@@ -96,6 +97,8 @@ def create_app(
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)
+    if service.keys:
+        document_keys(app)
     _handle_errors(app, service)
     return app
 
@@ -133,8 +136,11 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
 def _allowed(app: FastAPI, request: Request) -> str:
     """The methods of a path; Starlette names those of the first route that has it, and files name none."""
-    if request.url.path.startswith("/static/"):
+    path = request.url.path
+    if path.startswith("/static/"):
         return "GET, HEAD"
+    if path in (documented := app.openapi()["paths"]):  # another path's placeholder may stand for it, too
+        return ", ".join(method for method in _METHODS if method.lower() in documented[path])
     found = [
         method
         for method in _METHODS

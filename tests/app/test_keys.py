@@ -8,6 +8,8 @@ import pytest
 from app.cli import main
 from app.errors import StartupError
 from app.keys import Key, Role, find_key, make_key, needed_role, read_keys
+from app.main import create_app
+from app.settings import Settings
 
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 
@@ -93,3 +95,19 @@ def test_the_command_prints_the_line_and_apart_from_it_the_key(
     assert (found.name, found.role) == ("grafana", Role.read)
     assert main(["key", "two words"]) == 2
     assert capsys.readouterr().err.startswith("kronserve: got the name 'two words', expected")
+
+
+def test_the_documentation_says_which_key_is_needed_where_there_are_keys(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"boss admin sha256:{DIGEST}\n")
+    paths = create_app(Settings.read({"KRON_KEYS": str(file), "KRON_MODELS": str(tmp_path)})).openapi()["paths"]
+    for method, path, role in (
+        ("post", "/v2/models/{name}/infer", "predict"),
+        ("get", "/v2/models/{name}", "read"),
+        ("post", "/v2/repository/models/{name}/unload", "admin"),
+    ):
+        operation = paths[path][method]
+        assert operation["security"] == [{"bearer": []}, {"header": []}]
+        assert operation["description"].endswith(f"Role: {role}.")
+    assert "security" not in paths["/v2/health/ready"]["get"]
+    assert "security" not in str(create_app(Settings.read({"KRON_MODELS": str(tmp_path)})).openapi())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from fastapi import FastAPI
 from onnx import TensorProto, helper, numpy_helper
 
@@ -81,5 +82,26 @@ def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -
             metrics = (await client.get("/metrics")).text
             assert 'nv_inference_request_failure{model="breaks",version="1",reason="BACKEND"} 1\n' in metrics
             assert 'kron_failures_total{reason="ModelError"} 1\n' in metrics
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/api/sweeps", "GET, POST"),
+        ("/api/sweeps/0", "GET, DELETE"),
+        ("/api/trainings/options", "GET"),
+        ("/v2/models/m/infer", "POST"),
+        ("/v2/logging", "GET, POST"),
+        ("/", "GET, HEAD"),
+    ],
+)
+def test_all_methods_of_a_path_are_named(tmp_path: Path, path: str, allow: str) -> None:
+    async def main() -> None:
+        async with client_of(create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))) as client:
+            answer = await client.request("PUT", path)
+            assert (answer.status_code, answer.headers["Allow"]) == (405, allow)
+            assert answer.json() == {"error": f"method: got PUT, expected {allow}"}
 
     asyncio.run(main())

@@ -2,12 +2,19 @@
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from app.keys import Role, make_key
+
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+# Short limits, so that no measurement and no training keeps the others waiting for long.
+OPTIONS = (
+    "--compare-seconds=10", "--sweep-seconds=40", "--train-seconds=20", "--log-level=warning", "--reports=:memory:",
+)  # fmt: skip
 MARGIN_SECONDS = 120  # beyond --seconds, for what schemathesis is in the midst of then
 
 
@@ -19,13 +26,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=240, help="how long to go on making requests up")
     parser.add_argument("rest", nargs="*", help="further options of `schemathesis run`")
     options = parser.parse_args()
-    with tempfile.TemporaryFile("w+") as log:
-        # Limits so short that no measurement keeps the others waiting for long.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
+        models = Path(folder, "models")
+        shutil.copytree(options.models, models)  # trainings write there, too
+        key, line = make_key("fuzz", Role.admin)
+        keys = Path(folder, "keys")
+        keys.write_text(line)
         service = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "app", "--port", "0", "--models", options.models, "--reports", ":memory:"),
-                *("--compare-seconds", "10", "--sweep-seconds", "40", "--log-level", "warning"),
-            ],
+            [sys.executable, "-m", "app", "--port=0", f"--models={models}", f"--keys={keys}", *OPTIONS],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -37,7 +45,7 @@ def main() -> int:
                 log.seek(0)
                 sys.exit(f"the service did not start: {log.read()}")
             command = [options.schemathesis, "--config-file", str(CONFIGURATION), "run", f"{address}/openapi.json"]
-            command += ["--max-time", str(options.seconds), *options.rest]
+            command += ["--max-time", str(options.seconds), "--header", f"Authorization: Bearer {key}", *options.rest]
             code = subprocess.run(command, check=False, timeout=options.seconds + MARGIN_SECONDS).returncode
             alive = service.poll() is None
         finally:
