@@ -52,10 +52,11 @@ def choose_file(page: Page, file: FilePayload) -> None:
     page.get_by_label(re.compile("^File")).set_input_files(file)
 
 
-def sizes(page: Page, name: str) -> list[str]:
-    """Of both networks, as the form counts them."""
-    found: list[str] = page.locator(".sizes").get_by_role("row", name=name).get_by_role("cell").all_inner_texts()
-    return found
+def sizes(page: Page, column: str) -> list[str]:
+    """Of both networks, as the form counts them, and their ratio."""
+    index = ["Weights", "Multiply-adds"].index(column)
+    rows = page.locator(".sizes tbody tr").all()
+    return [row.get_by_role("cell").nth(index).inner_text() for row in rows]
 
 
 def lane(page: Page, name: str) -> Locator:
