@@ -232,6 +232,11 @@ def test_what_cannot_be_trained_is_said(trainer: Service, visitor: Visitor) -> N
     page.get_by_role("link", name="New training").click()
     failed = page.locator(".job-list li.failed").first
     expect(failed).to_contain_text("1 bad row: line 42: column 'size 2': got 'broken', expected a finite number")
+    failed.get_by_role("link").click()
+    expect(page.get_by_role("link", name="Download JSON")).to_be_hidden()
+    page.get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(re.compile("#/train$"))
+    expect(page.locator(".job-list li.failed")).to_have_count(0)
     visit.forgive("400")
 
 
