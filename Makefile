@@ -8,7 +8,8 @@ TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-others bench-quality bench-serve pictures format clean
+.PHONY: setup demo train serve test lint bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
+	pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -39,7 +40,7 @@ serve: setup
 test: setup
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
 		timeout 600 $(BIN)/playwright install chromium || echo "no browser to be had; the browser tests will say so" >&2
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -55,6 +56,10 @@ bench-paper: setup
 # Time of a training step beside dense and low-rank; a quiet machine, please.
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
+
+# The exported files in onnxruntime at one thread, dense beside Kronecker; a quiet machine, please.
+bench-graphs: setup
+	$(BIN)/python -m benchmarks.graphs
 
 # The same network with other libraries' layers, each library in an environment of its own.
 bench-others:
@@ -72,6 +77,14 @@ bench-quality: setup
 bench-serve: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.serve
+
+# Requests that schemathesis makes up from the OpenAPI document, against the real service; FUZZ="--seconds 60" is shorter.
+fuzz: setup
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	@test -e build/envs/fuzz/.ready || { rm -rf build/envs/fuzz && $(PYTHON) -m venv build/envs/fuzz && \
+		build/envs/fuzz/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt \
+		&& touch build/envs/fuzz/.ready; }
+	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
 
 # The pictures of docs/, of the twin in models/; needs a browser.
 pictures: setup

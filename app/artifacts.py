@@ -29,6 +29,7 @@ class Artifact:
     initializer_bytes: int
     initializer_elements: int
     card: Card | None
+    memory_bytes: int | None = None  # that loading and running it added, where that was measured
     sha256: str = ""
     stamp: tuple[int, ...] = ()
 
@@ -109,7 +110,7 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
     """
     found, refused = _scan(settings, only)
     paths = list(dict.fromkeys(file.path for file in found.values()))
-    inspections = await inspect(paths, timeout=settings.load_seconds) if paths else {}
+    inspections = await inspect(paths, settings) if paths else {}
     versions: dict[str, list[Artifact]] = {}
     for (name, version), file in found.items():
         inspection = inspections[file.path]
@@ -129,6 +130,7 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
                     initializer_bytes=inspection.initializer_bytes,
                     initializer_elements=inspection.initializer_elements,
                     card=None if inspection.card is None else Card.parse(inspection.card, name),
+                    memory_bytes=inspection.memory_bytes,
                     sha256=inspection.sha256,
                     stamp=file.stamp,
                 )

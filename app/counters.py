@@ -5,13 +5,13 @@ A file outlives its process, so the sums never fall when a worker dies. Counting
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 BLOCK = 96  # values under one key
-BLOCKS = 1000
-_HEADER_BYTES = 256 * 1024
+BLOCKS = 4000
+_HEADER_BYTES = 512 * 1024
 _BYTES = _HEADER_BYTES + BLOCK * BLOCKS * 8
 
 Key: TypeAlias = tuple[str, ...]
@@ -22,14 +22,16 @@ class Counters:
 
     Args:
         folder: shared with the other processes; None if there are none.
+        name: of these counters, where a folder holds several.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, name: str = "counters") -> None:
         self._folder = folder
+        self._suffix = name
         if folder is None:
             self._map = mmap.mmap(-1, _BYTES)
         else:
-            with (folder / f"{os.getpid()}.counters").open("w+b") as file:
+            with (folder / f"{os.getpid()}.{name}").open("w+b") as file:
                 file.truncate(_BYTES)
                 self._map = mmap.mmap(file.fileno(), _BYTES)
         self._header_used = 0
@@ -54,19 +56,43 @@ class Counters:
     def totals(self) -> dict[Key, list[float]]:
         """The sums over all processes, in the order in which keys appeared."""
         sums: dict[Key, list[float]] = {}
-        for content in self._contents():
-            header = content[:_HEADER_BYTES].rstrip(b"\0").decode()
-            values = memoryview(content)[_HEADER_BYTES:].cast("d")
-            for number, line in enumerate(header.split("\n")[:-1]):
-                block = values[number * BLOCK : (number + 1) * BLOCK]
-                key = tuple(line.split("\t"))
-                before = sums.get(key, [0.0] * BLOCK)
-                sums[key] = [a + b for a, b in zip(before, block, strict=True)]
+        for key, block in self.each():
+            before = sums.get(key, [0.0] * BLOCK)
+            sums[key] = [a + b for a, b in zip(before, block, strict=True)]
         return sums
 
-    def _contents(self) -> Iterator[bytes]:
+    def each(self) -> "Iterator[tuple[Key, memoryview[float]]]":
+        """The values of every process by themselves."""
+        for header, content in self._contents():
+            values = memoryview(content).cast("d")
+            for number, key in enumerate(_keys(header)):
+                yield key, values[number * BLOCK : (number + 1) * BLOCK]
+
+    def clear_others(self, wanted: Callable[[Key], bool], ended: Callable[[int], bool]) -> None:
+        """Set to 0 what other processes, that have ended, counted under certain keys."""
         if self._folder is None:
-            yield self._map[:]
-        else:
-            for path in sorted(self._folder.glob("*.counters")):
-                yield path.read_bytes()
+            return
+        for path in sorted(self._folder.glob(f"*.{self._suffix}")):
+            if path.stem == str(os.getpid()) or not ended(int(path.stem)):
+                continue
+            with path.open("r+b") as file:
+                for number, key in enumerate(_keys(file.read(_HEADER_BYTES).rstrip(b"\0"))):
+                    if wanted(key):
+                        file.seek(_HEADER_BYTES + number * BLOCK * 8)
+                        file.write(bytes(BLOCK * 8))
+
+    def _contents(self) -> Iterator[tuple[bytes, bytes]]:
+        """Of each process: the keys, one a line, and the blocks of as many."""
+        if self._folder is None:
+            header = self._map[: self._header_used]
+            yield header, self._map[_HEADER_BYTES : _HEADER_BYTES + header.count(b"\n") * BLOCK * 8]
+            return
+        for path in sorted(self._folder.glob(f"*.{self._suffix}")):
+            with path.open("rb") as file:
+                header = file.read(_HEADER_BYTES).rstrip(b"\0")
+                file.seek(_HEADER_BYTES)
+                yield header, file.read(header.count(b"\n") * BLOCK * 8)
+
+
+def _keys(header: bytes) -> list[Key]:
+    return [tuple(line.split("\t")) for line in header.decode().split("\n")[:-1]]

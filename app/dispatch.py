@@ -16,7 +16,9 @@ ROUNDS = 8
 AT_ONCE = 4  # requests at the same time: a little more than one, so that what threads gain by batching counts
 SIZES = (1, 2, 4, 8, 16, 32)
 LONGEST_RUN_NS = 500_000  # the event loop must not be away for longer, whatever is faster
-_NUMPY = {"FP16": "float16", "FP32": "float32", "FP64": "float64", "BOOL": "bool", "BYTES": "object"}
+_NUMPY = {
+    "FP16": "float16", "BF16": "bfloat16", "FP32": "float32", "FP64": "float64", "BOOL": "bool", "BYTES": "object",
+}  # fmt: skip
 
 # Runs feeds by way of a thread, as requests do; the ns of the run itself.
 Threaded: TypeAlias = Callable[[Mapping[str, Array], list[str]], Awaitable[int]]

@@ -4,14 +4,24 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import InputsRefused, ModelError, StartupError
-from app.session import FLOAT_TYPES, INVALID_ARGUMENT, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app import bfloat16
+from app.errors import InputsRefused, ModelError, OutOfMemory, StartupError
+from app.session import (
+    FLOAT_TYPES,
+    INVALID_ARGUMENT,
+    ORT_ERRORS,
+    DeviceUnavailable,
+    is_out_of_memory,
+    open_session,
+    why,
+)
 
 DATATYPES = {
     "tensor(float)": "FP32",
@@ -25,6 +35,7 @@ DATATYPES = {
     "tensor(uint16)": "UINT16",
     "tensor(uint32)": "UINT32",
     "tensor(uint64)": "UINT64",
+    bfloat16.TYPE: "BF16",
     "tensor(bool)": "BOOL",
     "tensor(string)": "BYTES",
 }
@@ -68,7 +79,8 @@ class Engine:
         except DeviceUnavailable as error:
             raise StartupError(f"--device cuda (KRON_DEVICE): {error}; use --device auto or cpu") from None
         except ORT_ERRORS as error:
-            raise ModelError(f"onnxruntime refuses it: {why(error)}") from None
+            failed = OutOfMemory if is_out_of_memory(error) else ModelError
+            raise failed(f"onnxruntime refuses it: {why(error)}") from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
@@ -80,6 +92,10 @@ class Engine:
         self.outputs = [_tensor(node) for node in self._session.get_outputs() if node.type in DATATYPES]
         if not self.inputs or not self.outputs:
             raise ModelError(f"got {len(self.inputs)} inputs and {len(self.outputs)} tensors as outputs, expected some")
+        ours = any(tensor.datatype == "BF16" for tensor in (*self.inputs, *self.outputs))
+        if ours and any(tensor.datatype == "BYTES" for tensor in self.inputs):
+            raise ModelError("inputs: got strings beside bfloat16; onnxruntime's Python API does not take both")
+        self._run = partial(bfloat16.run, self._session) if ours else self._session.run
         self._output_names = [output.name for output in self.outputs]
         # Axes of different names are of different sizes: batches along them cannot be joined.
         axes = {node.shape[0] if node.shape else 1 for node in nodes}
@@ -101,11 +117,12 @@ class Engine:
         """
         names = self._output_names if outputs is None else outputs
         try:
-            values = self._session.run(names, feeds)
+            values = self._run(names, feeds)
         except INVALID_ARGUMENT as error:
             raise InputsRefused(f"inputs: onnxruntime refuses them: {why(error)}") from None
         except ORT_ERRORS as error:
-            raise ModelError(f"onnxruntime failed: {why(error)}") from None
+            failed = OutOfMemory if is_out_of_memory(error) else ModelError
+            raise failed(f"onnxruntime failed: {why(error)}") from None
         return dict(zip(names, values, strict=True))
 
     def warm_up(self, max_batch: int) -> dict[str, Array]:
@@ -120,13 +137,15 @@ class Engine:
         Raises:
             ModelError: it does not run on numbers from 0 to 1 of the sizes that it asks for.
         """
-        certain = all(tensor.datatype in _FLOATS and -1 not in tensor.shape[1:] for tensor in self.inputs)
+        certain = all(_float_type(tensor) is not None and -1 not in tensor.shape[1:] for tensor in self.inputs)
         any_batch = any(tensor.shape[:1] == (-1,) for tensor in self.inputs)
         outputs: dict[str, Array] = {}
         try:
             for batch in sorted({1, min(32, max_batch)} if any_batch else {1}):
                 outputs = self.run(self._made_up(batch))
             self.batchable = self.batchable and self._joins_rows()
+        except OutOfMemory:
+            raise
         except ModelError as error:
             if certain:
                 raise ModelError(str(error)) from None
@@ -152,10 +171,10 @@ class Engine:
         for tensor in self.inputs:
             first = tuple(batch if size < 0 else size for size in tensor.shape[:1])
             shape = (*first, *(max(size, 1) if size < 0 else size for size in tensor.shape[1:]))
-            if tensor.datatype in _FLOATS:
+            if (float_type := _float_type(tensor)) is not None:
                 # As good as random here, and numpy.random need not be loaded.
                 values = np.arange(1, math.prod(shape) + 1) * _GOLDEN_RATIO % 1
-                feeds[tensor.name] = values.reshape(shape).astype(_FLOATS[tensor.datatype])
+                feeds[tensor.name] = values.reshape(shape).astype(float_type)
             elif tensor.datatype == "BYTES":
                 feeds[tensor.name] = np.full(shape, "", object)
             else:
@@ -163,13 +182,22 @@ class Engine:
         return feeds
 
 
+def _float_type(tensor: Tensor) -> np.dtype[Any] | None:
+    return bfloat16.dtype() if tensor.datatype == "BF16" else _FLOATS.get(tensor.datatype)
+
+
 def _same(a: Array, b: Array) -> bool:
     """Equal but for rounding, which differs between batch sizes."""
     if a.shape != b.shape:
         return False
-    if a.dtype.kind != "f":
+    if bfloat16.is_bfloat16(a):
+        eps = 2**-7
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    elif a.dtype.kind == "f":
+        eps = float(np.finfo(a.dtype).eps)
+    else:
         return bool((a == b).all())
-    tolerance = 100 * float(np.finfo(a.dtype).eps) * (1 + float(np.abs(b[np.isfinite(b)]).max(initial=0)))
+    tolerance = 100 * eps * (1 + float(np.abs(b[np.isfinite(b)]).max(initial=0)))
     return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 

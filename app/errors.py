@@ -4,6 +4,7 @@ KronError
 ├── StartupError         settings, folder, port or device: the process cannot serve (exit code 2)
 ├── WorkersDied          they die again and again (exit code 1)
 ├── ModelError           one model cannot be served; the others are
+│   └── OutOfMemory      it wants more memory than there is
 └── RequestError         one request cannot be answered
 ├── BadRequest       400
 │   └── InputsRefused     a ModelError, too: the model itself refuses them
@@ -43,6 +44,10 @@ class WorkersDied(KronError):  # noqa: N818
 
 class ModelError(KronError):
     """A model cannot be served."""
+
+
+class OutOfMemory(ModelError):  # noqa: N818
+    """A run wants more memory than there is."""
 
 
 class RequestError(KronError):

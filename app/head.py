@@ -52,7 +52,9 @@ class Head:
             if rows.shape[1] == 1:
                 return [{"value": value} for value in rows[:, 0].tolist()]
             return [{"value": row} for row in rows]
-        probabilities = np.ascontiguousarray(softmax(values) if self.softmax else values)
+        probabilities = softmax(values) if self.softmax else values
+        if not probabilities.flags.c_contiguous:  # orjson wants them so
+            probabilities = np.ascontiguousarray(probabilities)
         best = probabilities.argmax(axis=1).tolist()
         return [
             {"label": self.labels[index], "probabilities": row} for index, row in zip(best, probabilities, strict=True)

@@ -1,23 +1,22 @@
-"""What is inside an ONNX file, without running it.
+"""Model files are read, loaded and run in processes of their own before the service has anything to do with them.
 
-Parsing happens in a short-lived child process (`python -m app.inspection`): a hostile file cannot hurt the service,
-and the service does not carry the memory of `onnx` and of a parsed model.
+The child (`python -m app.inspection`) forks one process for each file, several at a time: what a hostile file crashes,
+hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app import child
 
 if TYPE_CHECKING:
-    import onnx
+    from multiprocessing.connection import Connection
 
-
-# What onnxruntime has built in.
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-COMPILED_ELSEWHERE = frozenset({"EPContext"})
+    from app.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,15 +25,16 @@ class Inspection:
 
     initializer_bytes: int = 0
     initializer_elements: int = 0
+    memory_bytes: int | None = None
     sha256: str = ""
     card: str | None = None
     error: str | None = None
 
 
-async def inspect(paths: Sequence[Path], *, timeout: float) -> dict[Path, Inspection]:
-    """Inspect all files in one child process, or in a few where a file kills it.
+async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Inspection]:
+    """Inspect and try all files, each in a process of its own.
 
-    A file that ends the process, or that is being read when `timeout` seconds are over, is reported as an error.
+    A file that ends its process, or takes more time or memory than it may, is reported as an error.
     """
     # Here, so that the child, which runs this very module, does not load asyncio and orjson for nothing.
     import asyncio
@@ -42,167 +42,130 @@ async def inspect(paths: Sequence[Path], *, timeout: float) -> dict[Path, Inspec
     from app.children import ChildError, run_child
 
     results: dict[Path, Inspection] = {}
-    deadline = asyncio.get_running_loop().time() + timeout
-    while remaining := [path for path in paths if path not in results]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await run_child(
-                    "app.inspection",
-                    {"paths": [str(path) for path in remaining]},
-                    lambda message: results.update({Path(message.pop("path")): Inspection(**message)}),
-                )
-        except ChildError as error:
-            reason = f"reading it failed: {error}"
-        except TimeoutError:
-            reason = f"not read within {timeout:g} s"
-        else:
-            continue
-        culprit = next((path for path in paths if path not in results), None)
-        if culprit is not None:
-            results[culprit] = Inspection(error=reason)
-    return results
+    job = {
+        "paths": [str(path) for path in paths],
+        "device": settings.device,
+        "max_batch": settings.max_batch,
+        "seconds": settings.trial_seconds,
+        "bytes": settings.trial_bytes,
+    }
+    try:
+        async with asyncio.timeout(settings.load_seconds):
+            await run_child(
+                "app.inspection",
+                job,
+                lambda message: results.update({Path(message.pop("path")): Inspection(**message)}),
+            )
+    except ChildError as error:
+        reason = f"reading it failed: {error}"
+    except TimeoutError:
+        reason = f"not read within {settings.load_seconds:g} s, all files together (KRON_LOAD_SECONDS)"
+    else:
+        reason = "reading it failed"
+    return {path: results.get(path, Inspection(error=reason)) for path in paths}
 
 
 def main() -> None:
-    """Inspect the files of the job, one message per file."""
+    """Inspect and try the files of the job, one message per file."""
     job = child.receive()
-    for path in job["paths"]:
-        _limit_memory(Path(path).stat().st_size)
-        child.send(path=path, **_examine(Path(path)))
+    # What all of the processes need is loaded once, before they are forked.
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    import app.engine
+    import app.onnx_file  # noqa: F401
+    from app.cpus import available_cpus
+
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if forks else None)
+    waiting = job.pop("paths")[::-1]
+    running: dict[Any, tuple[Any, str]] = {}
+    while waiting or running:
+        while waiting and len(running) < available_cpus():
+            path = waiting.pop()
+            reader, writer = context.Pipe(duplex=False)
+            process = context.Process(target=_report, args=(path, job, writer))
+            process.start()
+            writer.close()  # here; what is read ends when the process does
+            running[reader] = process, path
+        connection: Any
+        for connection in wait(list(running)):
+            process, path = running.pop(connection)
+            try:
+                result = json.loads(connection.recv_bytes())
+            except EOFError:
+                process.join()
+                result = {"error": _ended(process.exitcode, job["seconds"])}
+            child.send(path=path, **result)
 
 
-def _examine(path: Path) -> Mapping[str, object]:
-    import onnx
-    from google.protobuf.message import DecodeError
+def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
+    """The life of one file's process."""
+    from app.onnx_file import examine
 
+    found: Mapping[str, Any]
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError):
-        return {"error": "not an ONNX file, or a truncated one"}
-    except (MemoryError, OSError) as error:
-        return {"error": f"cannot be read: {error or 'not enough memory'}"}
-    if (reason := _refusal(model)) is not None:
-        return {"error": reason}
-    size = elements = 0
-    for tensor, is_initializer in _tensors(model):
-        if is_initializer:
-            size += _bytes(tensor)
-            elements += _elements(tensor.dims)
-    cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
-    # A card far too long is cut here, and refused for its length by whoever reads it.
-    card = cards[0][: 2**20] if cards else None
-    return {"initializer_bytes": size, "initializer_elements": elements, "card": card, "sha256": _sha256(path)}
+        _limit(limits["seconds"], limits["bytes"] + 6 * Path(path).stat().st_size)
+        found = examine(Path(path))
+        if "error" not in found:
+            found = {**found, **_try(path, limits["device"], limits["max_batch"])}
+    except MemoryError:
+        found = {"error": "it takes more memory than it may (KRON_TRIAL_BYTES)"}
+    except OSError as error:
+        found = {"error": f"cannot be read: {error.strerror}"}
+    writer.send_bytes(json.dumps(found).encode())
 
 
-def _refusal(model: "onnx.ModelProto") -> str | None:
-    """What is wrong with it: no graph, tensors in other files or truncated ones, operators from elsewhere."""
-    import onnx
+def _try(path: str, device: str, max_batch: int) -> Mapping[str, Any]:
+    """Load it and run it once on the CPU: the memory that this adds, and what is wrong with it.
 
-    if not model.graph.node:
-        return "not an ONNX file: the graph is empty"
-    for tensor, _ in _tensors(model):
-        name = tensor.name[:100]
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            return f"tensor {name!r} is kept in another file, expected one self-contained file"
-        expected = _raw_bytes(tensor)
-        if expected is not None and expected != len(tensor.raw_data):
-            return f"tensor {name!r} is truncated: got {len(tensor.raw_data)} bytes, expected {expected}"
-    return _foreign_operator(model)
+    Where it is to run on a GPU, it may be one that the CPU refuses: whether it is good is found out when it is loaded.
+    """
+    from app.engine import Engine
+    from app.errors import ModelError, OutOfMemory
+    from app.memory import give_back
+    from app.probe import EMPTY_MODEL, anonymous_bytes
+    from app.session import CUDA, available_providers, open_session
 
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _foreign_operator(model: "onnx.ModelProto") -> str | None:
-    """The first operator that neither ONNX nor onnxruntime nor the file itself defines: it would need a library."""
-    known = DOMAINS | {function.domain for function in model.functions}
-    for node in _nodes(model):
-        if node.domain not in known:
-            expected = ", ".join(sorted(domain or "ai.onnx" for domain in DOMAINS))
-            return (
-                f"operator {node.op_type[:100]!r} is of the domain {node.domain[:100]!r}, expected one of {expected}: "
-                "libraries of custom operators are not loaded"
-            )
-        if node.op_type in COMPILED_ELSEWHERE:
-            return f"operator {node.op_type!r} holds or names a program that was compiled elsewhere, expected a graph"
-    return None
-
-
-def _nodes(model: "onnx.ModelProto") -> Iterator["onnx.NodeProto"]:
-    """Every node; subgraphs and functions included."""
-    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while nodes:
-        node = nodes.pop()
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                nodes.extend(graph.node)
-
-
-def _tensors(model: "onnx.ModelProto") -> Iterator[tuple["onnx.TensorProto", bool]]:
-    """Every tensor of the model with whether it is an initializer; subgraphs and functions included."""
-    graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from ((tensor, True) for tensor in graph.initializer)
-            for sparse in graph.sparse_initializer:
-                yield sparse.values, True
-                yield sparse.indices, False
-            nodes.extend(graph.node)
-            continue
-        for attribute in nodes.pop().attribute:
-            yield from ((tensor, False) for tensor in (attribute.t, *attribute.tensors))
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from ((sparse.values, False), (sparse.indices, False))
-            graphs.extend(graph for graph in (attribute.g, *attribute.graphs) if graph.ByteSize())
-
-
-def _raw_bytes(tensor: "onnx.TensorProto") -> int | None:
-    """How many bytes of raw data the tensor needs; None where it has none, or is of a type that shares bytes."""
-    import onnx
-
-    if not tensor.raw_data:
-        return None
+    runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
+    give_back([])  # what the inspection has left would be used again, and be missing in the sum
+    before = anonymous_bytes()
     try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except (KeyError, TypeError):
-        return None
-    return _elements(tensor.dims) * dtype.itemsize if dtype.isbuiltin == 1 and dtype.kind != "O" else None
+        engine = Engine(Path(path), device="cpu", threads=1)
+        engine.warm_up(max_batch)
+    except OutOfMemory as error:
+        return {"error": f"{error} (KRON_TRIAL_BYTES)"}
+    except ModelError as error:
+        return {} if device != "cpu" and CUDA in available_providers() else {"error": str(error)}
+    give_back([])
+    after = anonymous_bytes()
+    del runtime
+    return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}
 
 
-def _bytes(tensor: "onnx.TensorProto") -> int:
-    import onnx
+def _ended(code: int, seconds: float) -> str:
+    """Why a process said nothing."""
+    import signal
 
-    if tensor.raw_data:
-        return len(tensor.raw_data)
-    try:
-        return _elements(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (KeyError, TypeError):
-        return tensor.ByteSize()  # strings, or a type newer than this onnx
-
-
-def _elements(dims: Sequence[int]) -> int:
-    elements = 1
-    for dim in dims:
-        elements *= max(0, dim)
-    return min(elements, 2**62)
+    if code == -getattr(signal, "SIGALRM", 0):
+        return f"reading, loading and running it once took longer than {seconds:g} s (KRON_TRIAL_SECONDS)"
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"reading, loading or running it once ended the process that tried it ({how})"
 
 
-def _limit_memory(file_bytes: int) -> None:
-    """A protobuf may ask for far more memory than it has bytes; this process shall not be able to get it."""
+def _limit(seconds: float, size: int) -> None:
+    """Have the system end this process after so long, and give it no more memory than that besides what it has."""
     try:
         import resource
+        import signal
     except ImportError:
         return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = 4 * 2**30 + 6 * file_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 
 
 if __name__ == "__main__":

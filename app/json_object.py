@@ -55,17 +55,18 @@ def validated(model: type[M], value: object) -> M:
 def mentions_booleans(body: bytes, end: int) -> bool:
     """Whether a JSON text may hold `true` or `false` before `end`; False is certain.
 
-    Single letters are found ten times as fast as words, and among numbers there are none.
+    Single letters are found ten times as fast as words, and these two are rare in requests.
     """
-    return any(_mentions(body, word, end) for word in (b"true", b"false"))
+    return _mentions(body, b"true", 1, end) or _mentions(body, b"false", 2, end)
 
 
-def _mentions(body: bytes, word: bytes, end: int | None) -> bool:
+def _mentions(body: bytes, word: bytes, letter: int, end: int) -> bool:
+    wanted = word[letter : letter + 1]
     at = -1
     for _ in range(_MAX_LETTERS):
-        at = body.find(word[:1], at + 1, end)
+        at = body.find(wanted, at + 1, end)
         if at < 0:
             return False
-        if body.startswith(word, at):
+        if at >= letter and body.startswith(word, at - letter):
             return True
     return True

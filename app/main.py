@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
@@ -21,6 +22,8 @@ from app.routes import api, comparisons, oip, ops, pages, sweeps, trainings
 from app.routes.infer import add_infer
 from app.service import Service
 from app.settings import Settings
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class App(FastAPI):
@@ -115,12 +118,26 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
     async def http(request: Request, error: HTTPException) -> Response:
         service.metrics.failed(f"Http{error.status_code}")
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(app, request)
         messages = {
             404: f"no such path: {request.url.path[:200]}",
-            405: f"method: got {request.method}, expected {headers.get('Allow', headers.get('allow', 'another'))}",
+            405: f"method: got {request.method}, expected {headers.get('Allow')}",
         }
         return error_response(messages.get(error.status_code, error.detail), error.status_code, headers)
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:
         return internal_error()  # `Front` counts and logs it; a traceback is not for the client
+
+
+def _allowed(app: FastAPI, request: Request) -> str:
+    """The methods of a path; Starlette names those of the first route that has it, and files name none."""
+    if request.url.path.startswith("/static/"):
+        return "GET, HEAD"
+    found = [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.router.routes)
+    ]
+    return ", ".join(found)

@@ -222,8 +222,8 @@ async def _measure(
     from app.artifacts import read_folder
     from app.compare import check, compare, too_long
     from app.errors import TimedOut
-    from app.repository import default_names
     from app.tables import progress_bar
+    from app.twin import default_names
 
     shelf = await read_folder(settings)
     chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)

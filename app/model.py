@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,11 @@ from app.artifacts import Artifact
 from app.engine import Engine, Tensor
 from app.errors import BadRequest, ModelError
 from app.head import Head
-from app.oip.request import Signature
+from app.oip.signature import Signature
 from app.row_input import RowInput
 from app.samples import Samples, SamplesError, read_samples
 from app.schemas import ModelInfo, TensorInfo
+from app.session import CUDA
 from app.statistics import Statistics
 
 log = logging.getLogger(__name__)
@@ -31,13 +32,13 @@ class Model:
     engine: Engine
     samples: Samples | None = None
     unusable: str | None = None
-    statistics: Statistics = field(default_factory=Statistics)
+    statistics: Statistics
     signature: Signature
     _rows: RowInput | None = None
     _head: Head | None = None
 
     @classmethod
-    def load(cls, artifact: Artifact, *, device: str, threads: int, max_batch: int) -> "Model":
+    def load(cls, artifact: Artifact, statistics: Statistics, *, device: str, threads: int, max_batch: int) -> "Model":
         """Load, verify and warm up; blocking.
 
         Raises:
@@ -52,13 +53,15 @@ class Model:
             batchable=engine.batchable,
             max_batch=max_batch,
         )
+        made: dict[str, Any] = {
+            "artifact": artifact, "engine": engine, "signature": signature, "statistics": statistics,
+        }  # fmt: skip
         try:
             rows = RowInput.of(engine, outputs)
             head = Head.of(outputs, artifact.card)
         except ModelError as error:
-            return cls(artifact=artifact, engine=engine, signature=signature, unusable=str(error))
-        samples = _samples(artifact, rows)
-        return cls(artifact=artifact, engine=engine, signature=signature, samples=samples, _rows=rows, _head=head)
+            return cls(**made, unusable=str(error))
+        return cls(**made, samples=_samples(artifact, rows), _rows=rows, _head=head)
 
     @property
     def name(self) -> str:
@@ -69,6 +72,12 @@ class Model:
     def version(self) -> str:
         """The version folder's name."""
         return self.artifact.version
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes on its device: measured on trial by the CPU; on a GPU, at least its weights."""
+        measured = None if self.engine.provider == CUDA else self.artifact.memory_bytes
+        return self.artifact.initializer_bytes if measured is None else measured
 
     @property
     def labels(self) -> Sequence[str] | None:

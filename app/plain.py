@@ -1,14 +1,18 @@
 """Routes below FastAPI's dependency layer, for requests of which there are many; documented like all others."""
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
 from app.headers import RawHeaders
+
+if TYPE_CHECKING:
+    from app.service import Service
 
 
 class Answer(NamedTuple):
@@ -19,8 +23,19 @@ class Answer(NamedTuple):
     headers: RawHeaders = []  # noqa: RUF012 - never changed
 
 
-# From `scope["app"].state.service` an endpoint has all it needs; errors are raised as everywhere.
-Endpoint: TypeAlias = Callable[[Scope, bytes], Awaitable[Answer]]
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What answers a path.
+
+    Args:
+        answer: scope and body to the answer; from `scope["app"].state.service` it has all it needs, and errors are
+            raised as everywhere.
+        at_once: the same without waiting for anything: service, path, headers by name and body to the answer, or None
+            where that cannot be. It leaves no trace then, and where it raises, since `answer` is asked next.
+    """
+
+    answer: Callable[[Scope, bytes], Awaitable[Answer]]
+    at_once: "Callable[[Service, str, Mapping[bytes, bytes], bytes], Answer | None]"
 
 
 class PlainRoutes:
@@ -54,22 +69,17 @@ def documented(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint as FastAPI and Starlette know them."""
 
     async def answer(request: Request) -> Response:
-        body, media_type, headers = await endpoint(request.scope, await request.body())
+        body, media_type, headers = await endpoint.answer(request.scope, await request.body())
         response = Response(body, media_type=media_type.decode())
         response.raw_headers.extend(headers)
         return response
 
-    answer.__doc__ = endpoint.__doc__
-    answer.__name__ = endpoint.__name__
+    answer.__doc__ = endpoint.answer.__doc__
+    answer.__name__ = endpoint.answer.__name__
     return answer
 
 
-def plain_route(router: APIRouter, method: str, path: str, **documentation: Any) -> Callable[[Endpoint], Endpoint]:
-    """Register an endpoint that gets scope and body with `Front`, and with FastAPI for the documentation."""
-
-    def register(endpoint: Endpoint) -> Endpoint:
-        router.add_api_route(path, documented(endpoint), methods=[method], **documentation)
-        plain.add(method, router.prefix + path, endpoint)
-        return endpoint
-
-    return register
+def add_plain_route(router: APIRouter, method: str, path: str, endpoint: Endpoint, **documentation: Any) -> None:
+    """Have an endpoint answer within `Front`, or before it; FastAPI knows it for the documentation."""
+    router.add_api_route(path, documented(endpoint), methods=[method], **documentation)
+    plain.add(method, router.prefix + path, endpoint)

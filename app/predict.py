@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,56 +18,104 @@ from app.scheduler import Inference, Scheduler
 from app.shadow import Shadow
 
 Rows = NDArray[np.float32]
+_clock = time.perf_counter_ns
 
 
-async def predict(
-    models: Sequence[Model],
-    inputs: object,
-    *,
-    scheduler: Scheduler,
-    metrics: Metrics,
-    max_batch: int,
-    seconds: float,
-    booleans: bool = True,
-    receipt: bool = False,
-    shadow: Shadow | None = None,
-) -> dict[str, Any]:
-    """The answers of all models to the same rows, as the API gives them.
+@dataclass(slots=True)
+class _Part:
+    """One model's share of a request."""
+
+    model: Model
+    rows: int
+    feeds: dict[str, Rows]
+    run: Inference = field(init=False)
+    taken_ns: int = field(init=False)  # waiting included
+
+
+class Prediction:
+    """The answers of one or more models to the same rows, as the API gives them.
 
     The models run one after the other, so that each one's `compute_us` is its own, and in an order drawn for each
     request: whichever is first finds cold caches, and that should not always be the same one.
 
+    Args:
+        models: that answer.
+        inputs: parsed JSON.
+        max_batch: most rows.
+        booleans: whether the JSON may hold any.
+        receipt: say of each answer how it came about.
+
     Raises:
-        BadRequest: the rows are not what one of the models takes, or a model has no finite answer to one.
-        Overloaded: too much is waiting.
-        TimedOut: it took too long.
-        ModelError: onnxruntime failed.
+        BadRequest: the rows are not what one of the models takes.
     """
-    arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
-    for model in models:
-        if model.row_shapes not in arrays:  # both members of a twin take the same rows
-            arrays[model.row_shapes] = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
-        _check_fixed_batch(model, len(arrays[model.row_shapes]))
-    runs: dict[str, Inference] = {}
-    end = time.monotonic() + seconds
-    for model in random.sample(models, len(models)) if len(models) > 1 else models:
-        started = time.perf_counter_ns()
-        rows = arrays[model.row_shapes]
-        runs[model.name] = run = await scheduler.infer(
-            model.engine, model.rows.feed(rows), (model.head.output,), timeout=end - time.monotonic()
-        )
-        taken = time.perf_counter_ns() - started
-        if shadow is not None:
-            shadow.offer(model, model.rows.feed(rows), run.outputs, run.compute_ns)
-        metrics.predicted(model, rows=len(rows), request_ns=taken, run=run)
-        model.statistics.succeeded(
-            rows=len(rows), batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
-        )
-    results = [_result(model, runs[model.name]) for model in models]
-    if receipt:
-        for model, result in zip(models, results, strict=True):
-            result["receipt"] = make_receipt(model, runs[model.name])
-    return {"results": results, "agreement": _agreement(results)}
+
+    def __init__(
+        self, models: Sequence[Model], inputs: object, *, max_batch: int, booleans: bool, receipt: bool
+    ) -> None:
+        self._receipt = receipt
+        self._parts: list[_Part] = []
+        arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
+        for model in models:
+            rows = arrays.get(model.row_shapes)
+            if rows is None:  # both members of a twin take the same rows
+                rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
+                arrays[model.row_shapes] = rows
+            _check_fixed_batch(model, len(rows))
+            self._parts.append(_Part(model, len(rows), model.rows.feed(rows)))
+
+    async def run(self, scheduler: Scheduler, seconds: float) -> None:
+        """Run all models.
+
+        Raises:
+            Overloaded: too much is waiting.
+            TimedOut: it took too long.
+            ModelError: onnxruntime failed.
+        """
+        end = time.monotonic() + seconds
+        for part in self._in_turn():
+            started = _clock()
+            part.run = await scheduler.infer(
+                part.model.engine, part.feeds, (part.model.head.output,), timeout=end - time.monotonic()
+            )
+            part.taken_ns = _clock() - started
+
+    def run_at_once(self, scheduler: Scheduler) -> bool:
+        """Run all models without waiting; False where one of them would have to.
+
+        Raises:
+            ModelError: onnxruntime failed.
+        """
+        for part in self._in_turn():
+            run = scheduler.run_at_once(part.model.engine, part.feeds, (part.model.head.output,))
+            if run is None:
+                return False
+            part.run, part.taken_ns = run, run.compute_ns
+        return True
+
+    def answer(self, metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
+        """What came out, after which the request counts as answered.
+
+        Raises:
+            BadRequest: one of the models has no finite answer to a row.
+        """
+        results = []
+        for part in self._parts:
+            results.append(_result(part.model, part.run))
+            if self._receipt:
+                results[-1]["receipt"] = make_receipt(part.model, part.run)
+        answer = {"results": results, "agreement": _agreement(results)}
+        for part in self._parts:
+            model, run = part.model, part.run
+            if shadow is not None:
+                shadow.offer(model, part.feeds, run.outputs, run.compute_ns)
+            metrics.predicted(model, rows=part.rows, request_ns=part.taken_ns, run=run)
+            model.statistics.succeeded(
+                rows=part.rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
+            )
+        return answer
+
+    def _in_turn(self) -> Sequence[_Part]:
+        return random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
 
 
 def _result(model: Model, run: Inference) -> dict[str, Any]:

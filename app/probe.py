@@ -104,6 +104,11 @@ def resident_bytes() -> int | None:
     return _proc_bytes("/proc/self/smaps_rollup", "Rss:") or _proc_bytes("/proc/self/status", "VmRSS:")
 
 
+def anonymous_bytes() -> int | None:
+    """Of that, what is no part of any file, such as the pages of libraries that were touched."""
+    return _proc_bytes("/proc/self/smaps_rollup", "Anonymous:") or _proc_bytes("/proc/self/status", "RssAnon:")
+
+
 def peak_bytes() -> int | None:
     """The most resident memory that this process ever had."""
     peak = _proc_bytes("/proc/self/status", "VmHWM:")

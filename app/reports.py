@@ -46,9 +46,15 @@ class CompareRequest(_Request):
     """What to compare, and how."""
 
     models: list[ModelName] | None = Field(
-        default=None, min_length=2, max_length=6, description="default: the default twin"
+        default=None,
+        min_length=2,
+        max_length=6,
+        description="default: the default twin",
+        json_schema_extra={"uniqueItems": True},
     )
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1, max_length=8)
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[1, 32], min_length=1, max_length=8, json_schema_extra={"uniqueItems": True}
+    )
     device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as served")
     threads: int | None = Field(default=None, ge=1, le=256, description="default: as served")
     seconds: float | None = Field(

@@ -4,33 +4,27 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded
 from app.memory import Held, give_back
 from app.model import Model
+from app.session import CUDA
 from app.settings import Settings
+from app.standing import Standing, Status
+from app.statistics import Statistics, StatisticsBook
+from app.twin import default_names
 from app.unloaded import Unloaded
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 DRAIN_POLL_SECONDS = 0.01
 MAX_WAITING = 16  # loads and unloads that may wait for their turn
 
-State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 Versions = Mapping[str, Model]  # newest first
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How one version stands, and why."""
-
-    state: State
-    reason: str = ""
 
 
 class Repository:
@@ -57,7 +51,8 @@ class Repository:
         self._on_change = on_change
         self._prepare = prepare
         self._versions: Mapping[str, Versions] = {}
-        self._status: dict[tuple[str, str], Status] = {}
+        self._status = Standing(shared)
+        self._statistics = StatisticsBook(shared)
         self._unloaded = Unloaded(shared)
         self._lock = asyncio.Lock()
         self._waiting = 0
@@ -122,9 +117,15 @@ class Repository:
             raise NotFound("models: none was named, and none that is served takes rows of floats")
         return chosen
 
+    def statistics(self, model: Model) -> dict[str, Any]:
+        """What a version has done, and the memory that it takes, in all workers."""
+        memory = model.memory_bytes * self._status.ready((model.name, model.version))
+        kind = "GPU" if model.engine.provider == CUDA else "CPU"
+        return model.statistics.dump([{"type": kind, "id": 0, "byte_size": memory}])
+
     async def index(self, *, ready: bool) -> list[dict[str, str]]:
         """How every version in the folder stands; with `ready` only those in service."""
-        status = dict(self._status)
+        status = self._status.everywhere()
         if not ready:
             for name, versions in (await asyncio.to_thread(list_versions, self._settings)).items():
                 for version in versions:
@@ -229,7 +230,9 @@ class Repository:
             if current is None:
                 self._status[name, artifact.version] = Status("LOADING")
             try:
-                model = await asyncio.to_thread(_load, artifact, self._settings)
+                model = await asyncio.to_thread(
+                    _load, artifact, self._statistics.of(name, artifact.version), self._settings
+                )
                 if self._prepare is not None:
                     await self._prepare(model)
             except ModelError as error:
@@ -268,6 +271,7 @@ class Repository:
         for model in old:
             if model.version not in versions:
                 self._status[name, model.version] = Status("UNLOADING")
+                self._statistics.clear(name, model.version)
         held = [Held(model.engine.session) for model in old]
         task = asyncio.create_task(self._drain(held, [(name, model.version) for model in old]))
         self._draining.add(task)
@@ -284,27 +288,14 @@ class Repository:
                 self._status[key] = Status("UNAVAILABLE", "unloaded")
 
 
-def _load(artifact: Artifact, settings: Settings) -> Model:
+def _load(artifact: Artifact, statistics: Statistics, settings: Settings) -> Model:
     """Load one version; blocking."""
-    model = Model.load(artifact, device=settings.device, threads=settings.threads_used, max_batch=settings.max_batch)
+    model = Model.load(
+        artifact,
+        statistics,
+        device=settings.device,
+        threads=settings.threads_used,
+        max_batch=settings.max_batch,
+    )
     artifact.check_unchanged()
     return model
-
-
-def default_names(artifacts: Sequence[Artifact], twin: str | None) -> list[str]:
-    """Both members of the default twin, Kronecker first; without any twin, the first model.
-
-    The twin is the one asked for, else `mnist`, else the first by name that has both members.
-    """
-    twins: dict[str, dict[str, str]] = {}
-    for artifact in sorted(artifacts, key=lambda artifact: artifact.name):
-        card = artifact.card
-        if card is not None and card.twin and card.role:
-            twins.setdefault(card.twin, {}).setdefault(card.role, artifact.name)
-    whole = {name: members for name, members in twins.items() if len(members) == 2}
-    for name in [twin, "mnist", *sorted(whole)]:
-        if name in whole:
-            if twin is not None and name != twin:
-                log.warning("twin %s is not there with both members; %s answers by default", twin, name)
-            return [whole[name]["kronecker"], whole[name]["dense"]]
-    return sorted(artifact.name for artifact in artifacts)[:1]

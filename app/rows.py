@@ -40,31 +40,28 @@ def to_array(
     if not 1 <= len(rows) <= max_rows:
         raise BadRequest(f"inputs: got {len(rows)} rows, expected 1 to {max_rows}")
     features = math.prod(shapes[0])
-    # struct is many times faster than numpy here, and unlike numpy it does not take text for numbers.
+    # struct is many times faster than numpy here, and unlike numpy it takes neither text nor infinities for numbers.
     pack = _packer(features)
     packed = []
     for index, row in enumerate(rows):
-        if type(row) is list and len(row) == features and not booleans:
-            try:
-                packed.append(pack(*row))
-                continue
-            except struct.error:
-                pass  # what is wrong is found out below
-        rows[index] = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
-        packed.append(pack(*rows[index]))
-    array = np.frombuffer(b"".join(packed), np.float32).reshape(len(rows), features)
-    finite = np.isfinite(array)
-    if not finite.all():  # JSON has no infinity: it did not fit in float32
-        row, column = np.argwhere(~finite)[0].tolist()
-        raise BadRequest(
-            f"inputs[{row}]: value {column}: got {rows[row][column]!r}, expected a finite number that fits in float32"
-        )
-    return array
+        flat = row
+        if booleans or type(row) is not list or len(row) != features or type(row[0]) not in NUMBERS:
+            flat = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
+        try:
+            packed.append(pack(*flat))
+        except (struct.error, OverflowError):
+            # What is wrong is found by looking at each value.
+            flat = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
+            column = next(column for column, value in enumerate(flat) if not fits_float32(value))
+            raise BadRequest(
+                f"inputs[{index}]: value {column}: got {flat[column]!r}, expected a finite number that fits in float32"
+            ) from None
+    return np.frombuffer(packed[0] if len(packed) == 1 else b"".join(packed), "<f4").reshape(len(rows), features)
 
 
 @cache
 def _packer(features: int) -> Callable[..., bytes]:
-    return struct.Struct(f"{features}f").pack
+    return struct.Struct(f"<{features}f").pack
 
 
 def _shape_like(row: object, shapes: Sequence[tuple[int, ...]], index: int) -> tuple[int, ...]:
@@ -91,6 +88,15 @@ def _flatten(part: object, shape: tuple[int, ...], place: str) -> list[float]:
         if type(value) not in NUMBERS:
             raise BadRequest(f"{place}: value {index}: got {name_of(value)}, expected a number")
     return part
+
+
+def fits_float32(value: float) -> bool:
+    """Whether a number is finite in float32."""
+    try:
+        struct.pack("<f", value)
+    except OverflowError:
+        return False
+    return True
 
 
 def name_of(value: object) -> str:

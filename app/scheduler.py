@@ -129,14 +129,11 @@ class Scheduler:
         """
         if self._closed:
             raise Overloaded("the service is shutting down")
+        done = self.run_at_once(engine, feeds, outputs)
+        if done is not None:
+            return done
         lane = self._lane(engine)
-        rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if lane.batchable else 1
-        if lane.inline_rows and rows <= lane.inline_rows:
-            started = time.perf_counter_ns()
-            values = engine.run(feeds, outputs)
-            run_ns = time.perf_counter_ns() - started
-            self._on_run(engine, rows, run_ns)
-            return self._answered(engine, Inference(values, 0, run_ns, rows))
+        rows = _rows(lane, feeds)
         if not self._idle and len(lane.waiting) >= self._queue:
             raise Overloaded(f"{self._queue} requests wait for this model already, no more may (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
@@ -153,6 +150,28 @@ class Scheduler:
             timer.cancel()
             if request.waits:  # cancelled or late: its place is free at once, and it will not run
                 lane.waiting.remove(request)
+
+    def at_once(self, engine: Engine) -> bool:
+        """Whether there are requests to this model that `run_at_once` answers."""
+        return self._lane(engine).inline_rows > 0 and not self._closed
+
+    def run_at_once(self, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> Inference | None:
+        """Run a model here and now, where that was measured to be faster than a hand-over to a thread; else None.
+
+        Raises:
+            ModelError: onnxruntime failed.
+        """
+        lane = self._lane(engine)
+        if not lane.inline_rows:
+            return None
+        rows = _rows(lane, feeds)
+        if rows > lane.inline_rows:
+            return None
+        started = time.perf_counter_ns()
+        values = engine.run(feeds, outputs)
+        run_ns = time.perf_counter_ns() - started
+        self._on_run(engine, rows, run_ns)
+        return self._answered(engine, Inference(values, 0, run_ns, rows))
 
     def _answered(self, engine: Engine, inference: Inference) -> Inference:
         if self._on_answer is not None:
@@ -292,6 +311,10 @@ class _Run:
             else:
                 request.future.set_result(answer)
         self._finished(self._engine, self._runs)
+
+
+def _rows(lane: _Lane, feeds: Feeds) -> int:
+    return max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if lane.batchable else 1
 
 
 def _kind(feeds: Feeds, outputs: Sequence[str]) -> object:

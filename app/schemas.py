@@ -85,7 +85,11 @@ class PredictRequest(_Request):
 
     inputs: list[Any] = Field(description="rows, each flat or in the shape of the input (28 lists of 28 pixels)")
     models: list[ModelName] | None = Field(
-        default=None, min_length=1, max_length=16, description="default: the default twin"
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="default: the default twin",
+        json_schema_extra={"uniqueItems": True},
     )
     receipt: bool = Field(default=False, description="say where each answer comes from")
 

@@ -13,12 +13,17 @@ from types import FrameType
 
 import uvicorn
 
+from app.connection import Bounds
 from app.main import create_app
 from app.memory import give_back
+from app.protocol import protocol
+from app.proxies import TrustedProxies
 from app.service import Service
 from app.settings import Settings
+from app.shortcut import Shortcut
 
 INTERRUPTED_SECONDS = 5
+SPARE_FILES = 256  # for models, pipes, the archive and what else is open
 LAST_RUN_SECONDS = 5.0  # for what runs though nobody waits for it any more
 log = logging.getLogger(__name__)
 
@@ -37,14 +42,21 @@ class Server(uvicorn.Server):
         self.service: Service = app.state.service
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        bounds = Bounds(
+            settings,
+            TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
+            self.service.metrics.failed,
+        )
         super().__init__(
             uvicorn.Config(
                 app,
+                http=protocol(Shortcut(self.service), bounds),
+                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # a float will do
                 lifespan="on",
                 log_config=None,
                 access_log=False,  # `Front` has its own, with the request's id
                 ws="none",
-                proxy_headers=False,
+                proxy_headers=False,  # `Connection` reads them, for below ASGI they matter too
                 server_header=False,
             )
         )
@@ -99,6 +111,7 @@ def serve(
         StartupError: the models could not be loaded.
         KeyboardInterrupt: Ctrl-C, after everything has been closed.
     """
+    _allow_files(settings.max_connections + SPARE_FILES)
     server = Server(settings, on_ready, shared)
     server.run(sockets=[listening])
     if not server.service.scheduler.join(LAST_RUN_SECONDS):
@@ -110,6 +123,23 @@ def serve(
         raise server.service.failure
     if server.interrupted:
         raise KeyboardInterrupt
+
+
+def _allow_files(wanted: int) -> None:
+    """Have the system let this process open so many; connections are files."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) wants %d", allowed, wanted
+        )
 
 
 def describe(service: Service) -> str:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
+from app.admission import Admission
 from app.archive import Archive
 from app.errors import KronError, Overloaded, StartupError
 from app.jobs import Jobs
@@ -42,6 +43,7 @@ class Service:
         share_one_heap()
         self.settings = settings
         self.keys = read_keys(settings.keys) if settings.keys else []
+        self.admission = Admission(settings, self.keys)
         self.metrics = Metrics(shared)
         self.traces = Traces() if settings.traces else None
         self.scheduler = Scheduler(

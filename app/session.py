@@ -18,6 +18,7 @@ FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor
 ORT_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     RuntimeError,
+    MemoryError,
     *(
         value
         for value in vars(_state).values()
@@ -65,6 +66,17 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
     if device == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceUnavailable(f"{CUDA} could not be started; onnxruntime uses {', '.join(session.get_providers())}")
     return session
+
+
+def available_providers() -> list[str]:
+    """What onnxruntime was built with, and finds the libraries of."""
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of onnxruntime says; there is no class of its own for it."""
+    return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error) or "bad_alloc" in str(error)
 
 
 def why(error: Exception) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
+from app.proxies import read_network
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
@@ -64,6 +65,24 @@ class Settings(BaseModel):
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
+    head_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for the headers of a request")
+    max_head_bytes: int = Field(
+        default=32 * 1024, ge=1024, le=2**20, description="longest request line and headers together"
+    )
+    keep_alive_seconds: float = Field(
+        default=5, gt=0, le=3600, description="longest wait for the next request of a connection"
+    )
+    send_seconds: float = Field(
+        default=30, gt=0, le=3600, description="longest wait for a client to read on in its answer"
+    )
+    max_connections: int = Field(
+        default=2048, ge=1, le=100_000, description="connections at the same time in one worker"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="addresses and networks whose X-Forwarded-For is believed, separated by commas",
+    )
     version_policy: str = Field(
         default="latest:1",
         pattern=VERSIONS_PATTERN,
@@ -71,7 +90,13 @@ class Settings(BaseModel):
     )
     max_models: int = Field(default=64, ge=1, le=1000, description="most models in the folder")
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
-    load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of the model files")
+    load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of all model files together")
+    trial_seconds: float = Field(
+        default=30, gt=0, le=3600, description="longest reading, loading and first run of one model file, on trial"
+    )
+    trial_bytes: int = Field(
+        default=4 * 2**30, ge=2**26, le=2**44, description="memory of that trial, besides 6 times the file's size"
+    )
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
     sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
     train_seconds: float = Field(default=3600, gt=0, le=604_800, description="longest training")
@@ -122,7 +147,17 @@ class Settings(BaseModel):
         wanted = set(which.split(","))
         return [version for version in versions if kind == "all" or version in wanted]
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                read_network(text)
+            except ValueError as error:
+                raise ValueError(f"addresses or networks as 10.0.0.0/8: {error}") from None
+        return value
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.reports import Environment, JobSummary
 from app.stats import Verdict
 
-Width = Annotated[int, Field(ge=16, le=8100)]
+_SQUARES: list[JsonValue] = [root**2 for root in range(4, 91)]
+_UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
+Width = Annotated[int, Field(ge=16, le=8100, json_schema_extra={"enum": _SQUARES})]
 Rank = Annotated[int, Field(ge=1, le=64)]
 BatchSize = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=256)]
@@ -27,10 +29,11 @@ class SweepRequest(BaseModel):
         min_length=1,
         max_length=12,
         description="features of each layer, square numbers: the factors have their roots",
+        json_schema_extra=_UNIQUE,
     )
-    ranks: list[Rank] = Field(default=[1, 2], min_length=1, max_length=6)
-    batch_sizes: list[BatchSize] = Field(default=[1, 32], min_length=1, max_length=6)
-    threads: list[Threads] = Field(default=[1], min_length=1, max_length=4)
+    ranks: list[Rank] = Field(default=[1, 2], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
+    batch_sizes: list[BatchSize] = Field(default=[1, 32], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
+    threads: list[Threads] = Field(default=[1], min_length=1, max_length=4, json_schema_extra=_UNIQUE)
     layers: int = Field(default=2, ge=1, le=4)
     device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as served")
     seconds: float = Field(

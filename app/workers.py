@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from app.errors import KronError, StartupError, WorkersDied
 from app.settings import Settings
+from app.standing import notice
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
@@ -126,6 +127,7 @@ class _Parent:
             if not ended:
                 continue
             self._children.discard(child)
+            notice(self._shared, child).unlink(missing_ok=True)
             self._read_last_reports()
             if self._stopping():
                 continue

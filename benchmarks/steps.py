@@ -39,20 +39,28 @@ def stepper(network: nn.Module, x: Tensor, y: Tensor) -> Step:
     return step
 
 
-def measure(steps: dict[str, Step]) -> dict[str, Times]:
-    """Seconds ``(BLOCKS, STEPS)`` of each, in blocks of random order; the first run of a block is not counted."""
+def measure(
+    steps: dict[str, Step], block_seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Times]:
+    """Seconds ``(BLOCKS, n)`` of each, in blocks of random order; the first run of a block is not counted.
+
+    There are as many runs in a block as take ``block_seconds``, and at least STEPS.
+    """
     times: dict[str, list[list[float]]] = {name: [] for name in steps}
-    for step in steps.values():
+    runs = {}
+    for name, step in steps.items():
+        began = clock()
         for _ in range(WARM_UP):
             step()
+        runs[name] = max(STEPS, int(WARM_UP * block_seconds / (clock() - began)))
     for _ in range(BLOCKS):
         for name in random.sample(list(steps), len(steps)):
             steps[name]()  # brings its data into the caches
             block = []
-            for _ in range(STEPS):
-                began = time.perf_counter()
+            for _ in range(runs[name]):
+                began = clock()
                 steps[name]()
-                block.append(time.perf_counter() - began)
+                block.append(clock() - began)
             times[name].append(block)
     return {name: np.array(blocks) for name, blocks in times.items()}
 

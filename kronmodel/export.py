@@ -19,7 +19,7 @@ from kronmodel.card import CARD_KEY
 from kronmodel.errors import ExportError
 from kronmodel.models import Network
 from kronmodel.scaling import Scaling
-from kronmodel.simplify import merge_reshapes
+from kronmodel.simplify import simplify
 
 __all__ = ["PARITY_BATCHES", "check_parity", "to_onnx"]
 
@@ -128,7 +128,7 @@ def to_onnx(
         raise ExportError("torch.onnx.export gave no program")
     model = program.model_proto
     _strip(model)
-    merge_reshapes(model)
+    simplify(model)
     model.producer_name, model.producer_version = "kronmodel", card["versions"]["kronmodel"]
     model.metadata_props.add(key=CARD_KEY, value=json.dumps(card, allow_nan=False))
     try:

@@ -5,6 +5,7 @@ from math import prod
 
 import numpy as np
 
+from app.bfloat16 import is_bfloat16
 from app.oip.datatypes import Array
 
 
@@ -20,6 +21,8 @@ def classify(values: Array, count: int, labels: Sequence[str] | None, *, batched
     Shape:
         array of str ``(batch, count)`` if `batched`, else ``(count,)``. Equal values are in the order of their indices.
     """
+    if is_bfloat16(values):
+        values = values.astype(np.float32)
     rows = values.reshape(len(values), prod(values.shape[1:])) if batched else values.reshape(1, values.size)
     classes = rows.shape[1]
     count = min(count, classes)

@@ -6,27 +6,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.bfloat16 import dtype as bfloat16
+
 Array = NDArray[Any]
 
 BYTES = "BYTES"  # elements of any length; numpy arrays of objects, here str
-FP16 = "FP16"  # has no JSON form
+BINARY_ONLY = frozenset({"FP16", "BF16"})  # have no JSON form
 BOOL = "BOOL"
 
+
+class _Dtypes(dict[str, np.dtype[Any]]):
+    """By name; bfloat16's comes when it is asked for, for numpy has none, and what brings it takes memory."""
+
+    def __missing__(self, name: str) -> np.dtype[Any]:
+        if name != "BF16":
+            raise KeyError(name)
+        self[name] = bfloat16()
+        return self[name]
+
+
 # As they are on the wire: little-endian.
-DTYPES: Mapping[str, np.dtype[Any]] = {
-    BOOL: np.dtype("?"),
-    "UINT8": np.dtype("u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    FP16: np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
+DTYPES = _Dtypes(
+    {
+        BOOL: np.dtype("?"),
+        "UINT8": np.dtype("u1"),
+        "UINT16": np.dtype("<u2"),
+        "UINT32": np.dtype("<u4"),
+        "UINT64": np.dtype("<u8"),
+        "INT8": np.dtype("i1"),
+        "INT16": np.dtype("<i2"),
+        "INT32": np.dtype("<i4"),
+        "INT64": np.dtype("<i8"),
+        "FP16": np.dtype("<f2"),
+        "FP32": np.dtype("<f4"),
+        "FP64": np.dtype("<f8"),
+    }
+)
 
 # Triton's names of them in a model's configuration.
-CONFIG_NAMES: Mapping[str, str] = {name: f"TYPE_{name}" for name in DTYPES} | {BYTES: "TYPE_STRING"}
+CONFIG_NAMES: Mapping[str, str] = {name: f"TYPE_{name}" for name in (*DTYPES, "BF16")} | {BYTES: "TYPE_STRING"}

@@ -1,7 +1,7 @@
 """Tensors in JSON: a flat or nested list, row-major, to an array and back."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from app.errors import BadRequest
-from app.oip.datatypes import BOOL, BYTES, DTYPES, FP16, Array
-from app.rows import name_of
+from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.rows import fits_float32, name_of
 
-# struct refuses what is not such a number, and fills ten times as fast as numpy.
+# struct refuses what is not such a number or too large, and fills ten times as fast as numpy.
 _TYPECODES: Mapping[str, str] = {
     "UINT8": "B", "UINT16": "H", "UINT32": "I", "UINT64": "Q",
     "INT8": "b", "INT16": "h", "INT32": "i", "INT64": "q",
     "FP32": "f", "FP64": "d",
 }  # fmt: skip
 _FLOATS = ("FP32", "FP64")
+_FLOAT_TYPES: frozenset[type] = frozenset({int, float})
+_INTEGER_TYPES: frozenset[type] = frozenset({int})
 
 
 def to_array(data: object, datatype: str, shape: tuple[int, ...], name: str, *, may_hold_booleans: bool) -> Array:
@@ -34,79 +36,73 @@ def to_array(data: object, datatype: str, shape: tuple[int, ...], name: str, *, 
     Raises:
         BadRequest: a wrong number of elements, or one that is not of the datatype.
     """
-    place = f"input {name!r}: data"
-    if datatype == FP16:
-        raise BadRequest(f"{place}: FP16 has no JSON form; send it as binary data")
+    if datatype in BINARY_ONLY:
+        raise BadRequest(f"{_place(name)}: {datatype} has no JSON form; send it as binary data")
     if type(data) is not list:
-        raise BadRequest(f"{place}: got {name_of(data)}, expected a list")
-    flat = _flat(data, place)
+        raise BadRequest(f"{_place(name)}: got {name_of(data)}, expected a list")
+    flat = _flat(data, name) if data and type(data[0]) is list else data
     count = 1
     for size in shape:
         count *= size
     if len(flat) != count:
-        raise BadRequest(f"{place}: got {len(flat)} elements, expected {count} for shape {list(shape)}")
+        raise BadRequest(f"{_place(name)}: got {len(flat)} elements, expected {count} for shape {list(shape)}")
     if datatype == BYTES:
-        _check_types(flat, {str}, "a string", place)
+        _check_types(flat, {str}, "a string", name)
         values = np.empty(count, object)
         values[:] = flat
         return values.reshape(shape)
     if datatype == BOOL:
-        _check_types(flat, {bool}, "a boolean", place)
+        _check_types(flat, {bool}, "a boolean", name)
         return np.array(flat, np.bool_).reshape(shape)
-    return _numbers(flat, datatype, place, may_hold_booleans=may_hold_booleans).reshape(shape)
+    return _numbers(flat, datatype, name, may_hold_booleans=may_hold_booleans).reshape(shape)
 
 
-def to_json(values: Array, datatype: str, name: str) -> Any:
-    """What orjson writes as the flat `data` of a response.
-
-    Raises:
-        BadRequest: JSON has no form for it: FP16, or values that are not finite.
-    """
-    if datatype == BYTES:
-        return values.ravel().tolist()
-    if datatype in _FLOATS and not np.isfinite(values).all():
-        raise BadRequest(f"output {name!r}: some values are not finite, which JSON cannot say; ask for binary_data")
-    return np.ascontiguousarray(values).reshape(-1)
+def to_json(values: Array, datatype: str) -> Any:
+    """What orjson writes as the flat `data` of a response; it makes `null` of numbers that are not finite."""
+    return values.ravel().tolist() if datatype == BYTES else values.reshape(-1)
 
 
-def _flat(data: list[Any], place: str) -> list[Any]:
+def _flat(data: list[Any], name: str) -> list[Any]:
     """Without nesting: lists and other things may not stand side by side."""
     while data and type(data[0]) is list:
-        _check_types(data, {list}, "a list", place)
+        _check_types(data, {list}, "a list", name)
         data = list(chain.from_iterable(data))
     return data
 
 
-def _numbers(flat: list[Any], datatype: str, place: str, *, may_hold_booleans: bool) -> Array:
-    floats = datatype in _FLOATS
-    expected = "a number" if floats else "an integer"
-    types: set[type] = {int, float} if floats else {int}
+def _numbers(flat: list[Any], datatype: str, name: str, *, may_hold_booleans: bool) -> Array:
+    types = _FLOAT_TYPES if datatype in _FLOATS else _INTEGER_TYPES
+    expected = "a number" if datatype in _FLOATS else "an integer"
     if may_hold_booleans:  # Python's booleans are integers, JSON's are not
-        _check_types(flat, types, expected, place)
+        _check_types(flat, types, expected, name)
     try:
-        packed = _packer(len(flat), _TYPECODES[datatype]).pack(*flat)
+        packed = _packer(len(flat), _TYPECODES[datatype])(*flat)
     except struct.error:
-        _check_types(flat, types, expected, place)
-        raise BadRequest(f"{place}: got a value beyond {datatype}") from None
-    values = np.frombuffer(packed, DTYPES[datatype].newbyteorder("="))
-    if floats and not np.isfinite(values).all():
-        index = int(np.isfinite(values).argmin())
+        _check_types(flat, types, expected, name)
+        raise BadRequest(f"{_place(name)}: got a value beyond {datatype}") from None
+    except OverflowError:  # of float32
+        index = next(index for index, value in enumerate(flat) if not fits_float32(value))
+        got = _shown(flat[index])
         raise BadRequest(
-            f"{place}: element {index}: got {flat[index]!r}, expected a finite number that fits in {datatype}"
-        )
-    return values
+            f"{_place(name)}: element {index}: got {got}, expected a finite number that fits in {datatype}"
+        ) from None
+    return np.frombuffer(packed, DTYPES[datatype])
 
 
 @lru_cache(maxsize=256)
-def _packer(count: int, typecode: str) -> struct.Struct:
-    return struct.Struct(f"{count}{typecode}")
+def _packer(count: int, typecode: str) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}{typecode}").pack
 
 
-def _check_types(values: list[Any], types: set[type], expected: str, place: str) -> None:
+def _check_types(values: list[Any], types: frozenset[type] | set[type], expected: str, name: str) -> None:
     if not types.issuperset(map(type, values)):
         index = next(index for index, value in enumerate(values) if type(value) not in types)
-        raise BadRequest(f"{place}: element {index}: got {_shown(values[index])}, expected {expected}")
+        raise BadRequest(f"{_place(name)}: element {index}: got {_shown(values[index])}, expected {expected}")
+
+
+def _place(name: str) -> str:
+    return f"input {name!r}: data"
 
 
 def _shown(value: object) -> str:
-    return f"{value!r}"[:40] if type(value) in {int, float} else name_of(value)
+    return f"{value!r}"[:40] if type(value) in _FLOAT_TYPES else name_of(value)

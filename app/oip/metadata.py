@@ -5,7 +5,7 @@ from typing import Any
 
 from app.engine import Tensor
 from app.oip.datatypes import CONFIG_NAMES
-from app.oip.request import Signature
+from app.oip.signature import Signature
 
 EXTENSIONS = (
     "classification",

@@ -1,7 +1,6 @@
 """An inference request: the body's bytes to arrays by input name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -11,54 +10,15 @@ from app.engine import Tensor
 from app.errors import BadRequest
 from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
-from app.oip.datatypes import BOOL, BYTES, DTYPES, FP16, Array
-from app.oip.parameters import read_flag, read_parameters, read_timeout, refuse_shared_memory
+from app.oip.blobs import Blobs, read_blob
+from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.oip.infer_request import InferRequest, Wanted
+from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
+from app.oip.signature import Signature
 from app.rows import name_of
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What requests to one model have to fit.
-
-    Args:
-        inputs: by name.
-        outputs: by name.
-        batchable: the first axis of all of them is the batch.
-        max_batch: most rows of a batch.
-    """
-
-    inputs: Mapping[str, Tensor]
-    outputs: Mapping[str, Tensor]
-    batchable: bool
-    max_batch: int
-
-
-@dataclass(slots=True)
-class Wanted:
-    """A requested output."""
-
-    name: str
-    datatype: str
-    binary: bool
-    classes: int = 0  # how many of the classification extension; 0 where the tensor itself is wanted
-
-
-@dataclass(slots=True)
-class InferRequest:
-    """A request that fits its model; `rows` is the size of its batch, 1 where the model has no batch axis.
-
-    With `receipt` the response says how it came about.
-    """
-
-    feeds: dict[str, Array]
-    outputs: Sequence[Wanted]
-    rows: int
-    id: str | None = None
-    timeout_s: float | None = None
-    receipt: bool = False
 
 
 def read_request(body: bytes, header_length: int | None, signature: Signature) -> InferRequest:
@@ -79,50 +39,37 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
         raise BadRequest(
             f"Inference-Header-Content-Length: got {header_length}, expected 0 to {len(body)}, the length of the body"
         )
-    end = len(body) if header_length is None else header_length
-    view = memoryview(body)
-    document = parse_object(body if end == len(body) else body[:end])
+    known = signature.known
+    if header_length is None:
+        request = known.json(body)
+        if request is None:
+            request = _read(body, body, signature)
+            known.remember_json(body, request)
+    else:
+        request = known.binary(body, header_length)
+        if request is None:
+            request = _read(body[:header_length], body, signature)
+            known.remember_binary(body, header_length, request)
+    return request
+
+
+def _read(head: bytes, body: bytes, signature: Signature) -> InferRequest:
+    document = parse_object(head)
     parameters = read_parameters(document, "request")
-    blobs = _Blobs(view[end:])
-    feeds = _inputs(document, signature, blobs, booleans=mentions_booleans(body, end))
-    blobs.check_used()
-    return InferRequest(
-        feeds,
-        _outputs(document, signature, binary=read_flag(parameters, "binary_data_output", "request")),
-        _rows(feeds, signature),
-        _id(document),
-        read_timeout(parameters),
-        read_flag(parameters, "receipt", "request"),
-    )
+    feeds = _inputs(document, signature, body, len(head))
+    request = InferRequest(feeds, _outputs(document, signature, parameters), _rows(feeds, signature), _id(document))
+    if parameters:
+        request.timeout_s = read_timeout(parameters)
+        request.receipt = read_flag(parameters, "receipt", "request")
+    return request
 
 
-class _Blobs:
-    """The binary part of the body, cut off input by input."""
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._offset = 0
-
-    def take(self, size: object, name: str) -> memoryview:
-        """The next `size` bytes."""
-        left = len(self._data) - self._offset
-        if type(size) is not int or size < 0:
-            raise BadRequest(f"input {name!r}: binary_data_size: got {size!r:.40}, expected a number of bytes")
-        if size > left:
-            raise BadRequest(f"input {name!r}: got {left} bytes of binary data, expected {size}")
-        self._offset += size
-        return self._data[self._offset - size : self._offset]
-
-    def check_used(self) -> None:
-        """Nothing may be left."""
-        if left := len(self._data) - self._offset:
-            raise BadRequest(f"body: got {left} bytes after the last input's binary data, expected none")
-
-
-def _inputs(document: dict[str, Any], signature: Signature, blobs: _Blobs, *, booleans: bool) -> dict[str, Array]:
+def _inputs(document: dict[str, Any], signature: Signature, body: bytes, end: int) -> dict[str, Array]:
     entries = document.get("inputs")
     if type(entries) is not list:
         raise BadRequest(f"inputs: got {name_of(entries)}, expected a list")
+    blobs = Blobs(body, end)
+    booleans: bool | None = None  # whether the JSON may hold any; not known yet
     feeds: dict[str, Array] = {}
     for entry in entries:
         name = _name(entry, "inputs")
@@ -136,45 +83,30 @@ def _inputs(document: dict[str, Any], signature: Signature, blobs: _Blobs, *, bo
                 f"input {name!r}: datatype: got {entry.get('datatype')!r:.40}, expected {tensor.datatype!r}"
             )
         shape = _shape(entry.get("shape"), tensor)
-        parameters = read_parameters(entry, f"input {name!r}")
-        refuse_shared_memory(parameters, f"input {name!r}")
-        if "binary_data_size" in parameters:
+        size = None
+        if "parameters" in entry:
+            parameters = read_parameters(entry, f"input {name!r}")
+            refuse_shared_memory(parameters, f"input {name!r}")
+            size = parameters.get("binary_data_size")
+        if size is not None:
             if "data" in entry:
                 raise BadRequest(f"input {name!r}: got data and binary_data_size, expected one of them")
-            feeds[name] = read_blob(blobs.take(parameters["binary_data_size"], name), tensor.datatype, shape, name)
+            feeds[name] = read_blob(blobs.take(size, name), tensor.datatype, shape, name)
         elif "data" in entry:
+            if booleans is None:
+                booleans = mentions_booleans(body, end)
             feeds[name] = json_tensor.to_array(entry["data"], tensor.datatype, shape, name, may_hold_booleans=booleans)
         else:
             raise BadRequest(f"input {name!r}: got neither data nor binary_data_size, expected one of them")
     if len(feeds) < len(signature.inputs):
         missing = [name for name in signature.inputs if name not in feeds]
         raise BadRequest(f"inputs: {_names(missing)} missing")
+    blobs.check_used()
     return feeds
 
 
-def read_blob(data: memoryview, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    """The array of an input's binary data.
-
-    Raises:
-        BadRequest: its size is not that of the shape, or it is not of the datatype.
-    """
-    count = prod(shape)
-    if datatype == BYTES:
-        return bytes_tensor.decode(data, count, name).reshape(shape)
-    dtype = DTYPES[datatype]
-    if len(data) != count * dtype.itemsize:
-        raise BadRequest(
-            f"input {name!r}: got {len(data)} bytes of binary data, expected {count * dtype.itemsize} "
-            f"for {datatype} {list(shape)}"
-        )
-    values = np.frombuffer(data, dtype).reshape(shape)
-    if datatype == BOOL and (values.view(np.uint8) > 1).any():
-        raise BadRequest(f"input {name!r}: got a byte other than 0 and 1, expected booleans")
-    # The blob begins where the JSON ends, which is anywhere.
-    return values if values.flags.aligned else values.copy()
-
-
-def _outputs(document: dict[str, Any], signature: Signature, *, binary: bool) -> list[Wanted]:
+def _outputs(document: dict[str, Any], signature: Signature, parameters: Parameters) -> list[Wanted]:
+    binary = read_flag(parameters, "binary_data_output", "request") if parameters else False
     entries = document.get("outputs")
     if entries is None or entries == []:
         wanted = [Wanted(tensor.name, tensor.datatype, binary) for tensor in signature.outputs.values()]
@@ -182,11 +114,11 @@ def _outputs(document: dict[str, Any], signature: Signature, *, binary: bool) ->
         raise BadRequest(f"outputs: got {name_of(entries)}, expected a list")
     else:
         wanted = [_output(entry, signature, binary=binary) for entry in entries]
-        if len({output.name for output in wanted}) < len(wanted):
+        if len(wanted) > 1 and len({output.name for output in wanted}) < len(wanted):
             raise BadRequest("outputs: got one of them twice")
     for output in wanted:
-        if output.datatype == FP16 and not output.binary and not output.classes:
-            raise BadRequest(f"output {output.name!r}: FP16 has no JSON form; ask for binary_data")
+        if output.datatype in BINARY_ONLY and not output.binary and not output.classes:
+            raise BadRequest(f"output {output.name!r}: {output.datatype} has no JSON form; ask for binary_data")
     return wanted
 
 
@@ -195,16 +127,25 @@ def _output(entry: Any, signature: Signature, *, binary: bool) -> Wanted:
     tensor = signature.outputs.get(name)
     if tensor is None:
         raise BadRequest(f"outputs: got {name[:100]!r}, expected {_names(signature.outputs)}")
-    parameters = read_parameters(entry, f"output {name!r}")
-    refuse_shared_memory(parameters, f"output {name!r}")
-    classes = parameters.get("classification", 0)
-    if type(classes) is not int or not 0 <= classes < 2**31:
-        raise BadRequest(f"output {name!r}: classification: got {classes!r:.40}, expected a number of classes")
+    wanted = Wanted(name, tensor.datatype, binary)
+    if "parameters" in entry:
+        parameters = read_parameters(entry, f"output {name!r}")
+        refuse_shared_memory(parameters, f"output {name!r}")
+        wanted.classes = _classes(parameters, tensor)
+        if "binary_data" in parameters:
+            wanted.binary = read_flag(parameters, "binary_data", f"output {name!r}")
+    return wanted
+
+
+def _classes(parameters: Parameters, tensor: Tensor) -> int:
+    classes: object = parameters.get("classification", 0)
+    if not isinstance(classes, int) or isinstance(classes, bool) or not 0 <= classes < 2**31:
+        raise BadRequest(f"output {tensor.name!r}: classification: got {classes!r:.40}, expected a number of classes")
     if classes and tensor.datatype in {BYTES, BOOL}:
-        raise BadRequest(f"output {name!r}: classification: got {tensor.datatype}, expected an output of numbers")
-    if "binary_data" in parameters:
-        binary = read_flag(parameters, "binary_data", f"output {name!r}")
-    return Wanted(name, tensor.datatype, binary, classes)
+        raise BadRequest(
+            f"output {tensor.name!r}: classification: got {tensor.datatype}, expected an output of numbers"
+        )
+    return int(classes)
 
 
 def _raw(body: bytes, signature: Signature) -> InferRequest:
@@ -238,22 +179,23 @@ def _all_binary(signature: Signature) -> list[Wanted]:
 
 
 def _shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:
-    if type(shape) is not list or len(shape) != len(tensor.shape) or not all(map(_fits, shape, tensor.shape)):
+    if type(shape) is not list or len(shape) != len(tensor.shape):
         raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
-    if prod(filter(None, shape)) > MAX_ELEMENTS:  # sizes of 0 left out: numpy multiplies the others all the same
+    elements = 1
+    for size, expected in zip(shape, tensor.shape, strict=True):
+        if type(size) is not int or (size != expected if expected >= 0 else size < 0):
+            raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
+        elements *= size or 1  # sizes of 0 left out: numpy multiplies the others all the same
+    if elements > MAX_ELEMENTS:
         raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected at most {MAX_ELEMENTS} elements")
     return tuple(shape)
-
-
-def _fits(size: Any, expected: int) -> bool:
-    return type(size) is int and (size == expected if expected >= 0 else size >= 0)
 
 
 def _rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
-    sizes = [len(values) for values in feeds.values()]
-    if sizes.count(sizes[0]) < len(sizes):
+    sizes: list[int] = [values.shape[0] for values in feeds.values()]
+    if len(sizes) > 1 and sizes.count(sizes[0]) < len(sizes):
         raise BadRequest(f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones")
     if sizes[0] > signature.max_batch:
         raise BadRequest(f"inputs: got {sizes[0]} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH)")

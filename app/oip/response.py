@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import orjson
 
+from app.errors import BadRequest
 from app.oip import bytes_tensor, json_tensor
 from app.oip.classification import classify
 from app.oip.datatypes import BYTES, DTYPES, Array
-from app.oip.request import InferRequest
+from app.oip.infer_request import InferRequest
 
 
 def write_response(
@@ -37,18 +38,17 @@ def write_response(
         BadRequest: an output has values that JSON cannot say.
     """
     entries: list[dict[str, Any]] = []
-    blobs: list[bytes | memoryview] = []
+    blobs: list[bytes] = []
     for wanted in request.outputs:
         values, datatype = outputs[wanted.name], wanted.datatype
         if wanted.classes:
             values, datatype = classify(values, wanted.classes, labels, batched=batched), BYTES
         entry: dict[str, Any] = {"name": wanted.name, "datatype": datatype, "shape": values.shape}
         if wanted.binary:
-            blob, size = _blob(values, datatype)
-            blobs.append(blob)
-            entry["parameters"] = {"binary_data_size": size}
+            blobs.append(_blob(values, datatype))
+            entry["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            entry["data"] = json_tensor.to_json(values, datatype, wanted.name)
+            entry["data"] = json_tensor.to_json(values, datatype)
         entries.append(entry)
     document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
     if request.id is not None:
@@ -56,13 +56,22 @@ def write_response(
     if parameters is not None:
         document["parameters"] = parameters
     head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" in head:  # what orjson makes of numbers that are not finite, unless it is part of a name or a string
+        _check_finite(request, outputs)
     return (b"".join((head, *blobs)), len(head)) if blobs else (head, None)
 
 
-def _blob(values: Array, datatype: str) -> tuple[bytes | memoryview, int]:
-    """The bytes of a tensor, as what holds them, and how many they are."""
+def _blob(values: Array, datatype: str) -> bytes:
     if datatype == BYTES:
-        encoded = bytes_tensor.encode(values)
-        return encoded, len(encoded)
-    wire = np.ascontiguousarray(values, DTYPES[datatype])
-    return wire.reshape(-1).view(np.uint8).data, wire.nbytes
+        return bytes_tensor.encode(values)
+    dtype = DTYPES[datatype]
+    return (values if values.dtype == dtype else values.astype(dtype)).tobytes()
+
+
+def _check_finite(request: InferRequest, outputs: Mapping[str, Array]) -> None:
+    for wanted in request.outputs:
+        values = outputs[wanted.name]
+        if not wanted.binary and not wanted.classes and values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise BadRequest(
+                f"output {wanted.name!r}: some values are not finite, which JSON cannot say; ask for binary_data"
+            )

@@ -95,8 +95,19 @@ class BatchStatistics(_Response):
     compute_output: StatisticDuration
 
 
+class MemoryUsage(_Response):
+    """What one version takes, in all workers together."""
+
+    type: Literal["CPU", "GPU"]
+    id: int
+    byte_size: int = Field(
+        description="CPU: resident memory that loading and running it once added to a process of its own, times the "
+        "workers that have it; GPU: its weights, so the least that it takes"
+    )
+
+
 class VersionStatistics(_Response):
-    """What one version has done since it was loaded."""
+    """What one version has done since it came into service, in all workers together."""
 
     name: str
     version: str
@@ -106,7 +117,7 @@ class VersionStatistics(_Response):
     inference_stats: InferenceStatistics
     response_stats: dict[str, Any]
     batch_stats: list[BatchStatistics]
-    memory_usage: list[Any]
+    memory_usage: list[MemoryUsage]
 
 
 class ModelStatistics(_Response):

@@ -1,6 +1,7 @@
 """The project's own API: models, samples, predictions."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -14,8 +15,8 @@ from app.devices import devices
 from app.errors import BadRequest, KronError
 from app.json_object import mentions_booleans, parse_object
 from app.model import Model
-from app.plain import Answer, plain_route
-from app.predict import predict as predict_rows
+from app.plain import Answer, Endpoint, add_plain_route
+from app.predict import Prediction
 from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
 from app.rows import name_of
@@ -71,10 +72,37 @@ async def samples(
     )
 
 
-@plain_route(
+async def predict(scope: Scope, body: bytes) -> Answer:
+    """The answers of one or more models to the same rows, side by side, with the time that each took."""
+    service: Service = scope["app"].state.service
+    request, chosen = _read(service, body)
+    try:
+        prediction = _prediction(service, request, chosen, body)
+        await prediction.run(service.scheduler, service.settings.predict_seconds)
+        return _answer(service, prediction)
+    except (KronError, asyncio.CancelledError) as error:
+        for failed in chosen:
+            service.metrics.not_predicted(failed, type(error).__name__)
+        raise
+
+
+def predict_at_once(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Answer | None:
+    """As `predict`, where no model has to wait for a thread."""
+    at_once = service.scheduler.at_once
+    if not any(at_once(model.engine) for model in service.repository.served):  # not worth a look at the body
+        return None
+    request, chosen = _read(service, body)
+    if not all(at_once(model.engine) for model in chosen):
+        return None
+    prediction = _prediction(service, request, chosen, body)
+    return _answer(service, prediction) if prediction.run_at_once(service.scheduler) else None
+
+
+add_plain_route(
     router,
     "POST",
     "/predict",
+    Endpoint(predict, predict_at_once),
     response_model=PredictResponse,
     summary="Predict",
     openapi_extra={
@@ -95,30 +123,6 @@ async def samples(
         }
     },
 )
-async def predict(scope: Scope, body: bytes) -> Answer:
-    """The answers of one or more models to the same rows, side by side, with the time that each took."""
-    service: Service = scope["app"].state.service
-    request = parse_object(body, _PREDICT_KEYS)
-    chosen = service.repository.choose(_model_names(request.get("models")))
-    if "inputs" not in request:
-        raise BadRequest("inputs: missing, expected a list of rows")
-    try:
-        answer = await predict_rows(
-            chosen,
-            request["inputs"],
-            scheduler=service.scheduler,
-            metrics=service.metrics,
-            max_batch=service.settings.max_batch,
-            seconds=service.settings.predict_seconds,
-            booleans=mentions_booleans(body, len(body)),
-            receipt=_flag(request.get("receipt", False)),
-            shadow=service.shadow,
-        )
-    except (KronError, asyncio.CancelledError) as error:
-        for failed in chosen:
-            service.metrics.not_predicted(failed, type(error).__name__)
-        raise
-    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 @router.get("/shadow", response_model=ShadowReport, summary="The model that is scored beside the one that answers")
@@ -127,6 +131,30 @@ async def shadow(service: ServiceDep) -> Response:
     found = service.shadow
     report = ShadowReport(primary=None, shadow=None, share=0.0) if found is None else found.report()
     return Json(report.model_dump(mode="json"))
+
+
+def _read(service: Service, body: bytes) -> tuple[dict[str, Any], list[Model]]:
+    """A request, and the models that it is for."""
+    request = parse_object(body, _PREDICT_KEYS)
+    chosen = service.repository.choose(_model_names(request.get("models")))
+    if "inputs" not in request:
+        raise BadRequest("inputs: missing, expected a list of rows")
+    return request, chosen
+
+
+def _prediction(service: Service, request: dict[str, Any], chosen: list[Model], body: bytes) -> Prediction:
+    return Prediction(
+        chosen,
+        request["inputs"],
+        max_batch=service.settings.max_batch,
+        booleans=mentions_booleans(body, len(body)),
+        receipt=_flag(request.get("receipt", False)),
+    )
+
+
+def _answer(service: Service, prediction: Prediction) -> Answer:
+    answer = prediction.answer(service.metrics, service.shadow)
+    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _flag(value: object) -> bool:

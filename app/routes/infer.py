@@ -13,11 +13,13 @@ from starlette.types import Scope
 from app.errors import BadRequest, KronError, NotFound
 from app.model import Model
 from app.oip import encoding
+from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
-from app.plain import Answer, documented, plain
+from app.plain import Answer, Endpoint, documented, plain
 from app.receipt import receipt
 from app.routes.infer_document import document
+from app.scheduler import Inference
 from app.service import Service
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -35,10 +37,7 @@ async def infer(scope: Scope, body: bytes) -> Answer:
         KronError: whatever is wrong; the application's handlers answer it.
     """
     service: Service = scope["app"].state.service
-    target = _PATH.fullmatch(scope["path"])
-    if target is None:
-        raise NotFound(f"no such path: {scope['path'][:200]}")
-    model = service.repository.get(*target.groups())
+    model = _model(service, scope["path"])
     start = _clock()
     try:
         return await _answer(model, service, dict(scope["headers"]), body)
@@ -46,6 +45,20 @@ async def infer(scope: Scope, body: bytes) -> Answer:
         model.statistics.failed(_clock() - start)
         service.metrics.not_predicted(model, type(error).__name__)
         raise
+
+
+def infer_at_once(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Answer | None:
+    """As `infer`, where nothing has to wait: neither for a thread to run the model nor for one to compress."""
+    model = _model(service, path)
+    if not service.scheduler.at_once(model.engine) or b"content-encoding" in headers:
+        return None
+    start = _clock()
+    request = read_request(body, _header_length(headers.get(_LENGTH)), model.signature)
+    if b"accept-encoding" in headers and not model.signature.answers_briefly(request.rows, encoding.MIN_BYTES):
+        return None
+    read = _clock()
+    inference = service.scheduler.run_at_once(model.engine, request.feeds, [wanted.name for wanted in request.outputs])
+    return None if inference is None else _written(model, service, request, inference, times=(start, read))
 
 
 async def _answer(model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes) -> Answer:
@@ -58,10 +71,31 @@ async def _answer(model: Model, service: Service, request_headers: Mapping[bytes
     inference = await service.scheduler.infer(
         model.engine, request.feeds, [wanted.name for wanted in request.outputs], timeout=request.timeout_s
     )
+    answer = _written(model, service, request, inference, times=(start, read))
+    accepted = request_headers.get(b"accept-encoding")
+    if accepted is not None and len(answer.body) >= encoding.MIN_BYTES:
+        chosen = encoding.accepted(accepted.decode("latin-1"))
+        if chosen != encoding.IDENTITY:
+            compressed = await asyncio.to_thread(encoding.encode, answer.body, chosen)
+            more = [(b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding")]
+            return Answer(compressed, answer.media_type, [*answer.headers, *more])
+    return answer
+
+
+def _model(service: Service, path: str) -> Model:
+    target = _PATH.fullmatch(path)
+    if target is None:
+        raise NotFound(f"no such path: {path[:200]}")
+    return service.repository.get(*target.groups())
+
+
+def _written(
+    model: Model, service: Service, request: InferRequest, inference: Inference, times: tuple[int, int]
+) -> Answer:
+    """The answer, after which the request counts as answered; `times` are before and after it was read."""
+    start, read = times
     ran = _clock()
-    if service.shadow is not None:
-        service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
-    answer, header_length = write_response(
+    body, header_length = write_response(
         request,
         inference.outputs,
         name=model.name,
@@ -70,23 +104,21 @@ async def _answer(model: Model, service: Service, request_headers: Mapping[bytes
         batched=model.signature.batchable,
         parameters=receipt(model, inference) if request.receipt else None,
     )
+    written = _clock()
+    if service.shadow is not None:
+        service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
     model.statistics.succeeded(
         rows=request.rows,
         batch_size=inference.batch_size,
         queue_ns=inference.queue_ns,
         compute_ns=inference.compute_ns,
         input_ns=read - start,
-        output_ns=_clock() - ran,
+        output_ns=written - ran,
     )
-    service.metrics.predicted(model, rows=request.rows, request_ns=_clock() - read, run=inference)
-    headers: list[tuple[bytes, bytes]] = [] if header_length is None else [(_LENGTH, b"%d" % header_length)]
-    accepted = request_headers.get(b"accept-encoding")
-    if accepted is not None and len(answer) >= encoding.MIN_BYTES:
-        chosen = encoding.accepted(accepted.decode("latin-1"))
-        if chosen != encoding.IDENTITY:
-            answer = await asyncio.to_thread(encoding.encode, answer, chosen)
-            headers += ((b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding"))
-    return Answer(answer, b"application/json" if header_length is None else b"application/octet-stream", headers)
+    service.metrics.predicted(model, rows=request.rows, request_ns=written - read, run=inference)
+    if header_length is None:
+        return Answer(body)
+    return Answer(body, b"application/octet-stream", [(_LENGTH, b"%d" % header_length)])
 
 
 async def decoded(body: bytes, content_encoding: bytes, max_bytes: int) -> bytes:
@@ -110,13 +142,14 @@ def _header_length(value: bytes | None) -> int | None:
     return int(value)
 
 
-plain.add("POST", _PATH, infer)
+_endpoint = Endpoint(infer, infer_at_once)
+plain.add("POST", _PATH, _endpoint)
 
 
 def add_infer(app: FastAPI) -> None:
     """Put the paths before all others, and into the OpenAPI document."""
     for path in reversed(PATHS):
-        app.router.routes.insert(0, Route(path, endpoint=documented(infer), methods=["POST"]))
+        app.router.routes.insert(0, Route(path, endpoint=documented(_endpoint), methods=["POST"]))
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -12,8 +12,8 @@ _SHAPE = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _DATATYPE = {
     "type": "string",
     "enum": [
-        "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64",
-        "BYTES",
+        "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "BF16", "FP32",
+        "FP64", "BYTES",
     ],
 }  # fmt: skip
 _DATA = {"type": "array", "items": {}, "description": "flat or nested, row-major; absent where the tensor is binary"}
@@ -109,7 +109,7 @@ _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
         {"type": "integer", "minimum": 0},
     ),
     ("Content-Encoding", "of the request", _ENCODING),
-    ("Accept-Encoding", "of the answer", _ENCODING),
+    ("Accept-Encoding", "of the answer: gzip or deflate; others are ignored", {"type": "string", "example": "gzip"}),
 )
 
 

@@ -28,10 +28,9 @@ async def server() -> Response:
 
 @router.get("/models/stats", response_model=ModelStatistics, summary="Statistics of all models")
 async def all_statistics(service: ServiceDep) -> Response:
-    """Cumulative counts and nanoseconds of every version in service."""
-    return Json(
-        {"model_stats": [model.statistics.dump(model.name, model.version) for model in service.repository.served]}
-    )
+    """Cumulative counts and nanoseconds of every version since it came into service, and memory; of all workers."""
+    repository = service.repository
+    return Json({"model_stats": [repository.statistics(model) for model in repository.served]})
 
 
 @router.get("/models/{name}", response_model=ModelMetadata, summary="A model's inputs and outputs")
@@ -66,11 +65,11 @@ async def config(service: ServiceDep, name: str, version: str | None = None) -> 
     "/models/{name}/versions/{version}/stats", response_model=ModelStatistics, summary="Statistics of a version"
 )
 async def statistics(service: ServiceDep, name: str, version: str | None = None) -> Response:
-    """Cumulative counts and nanoseconds since each version was loaded."""
+    """Cumulative counts and nanoseconds since each version came into service, and memory; of all workers together."""
     repository = service.repository
     versions = repository.versions(name) if version is None else [version]
     models = [repository.get(name, each) for each in versions] or [repository.get(name)]
-    return Json({"model_stats": [model.statistics.dump(name, model.version) for model in models]})
+    return Json({"model_stats": [repository.statistics(model) for model in models]})
 
 
 @repository_router.post(

@@ -19,6 +19,7 @@ KRONECKER = weights([6, 3], seed=1)
 DENSE = weights([6, 400, 400, 3], seed=2)
 ROWS: Array = np.random.default_rng(3).random((40, 6)).astype(np.float32)
 PADDING = 48 * 2**20
+PATIENT = {"predict_seconds": 120, "grace_seconds": 60}  # the machine may have more to do
 
 
 def environment(**options: object) -> dict[str, str]:
@@ -70,7 +71,7 @@ def serving(models: Path, *, expected_code: int = 130, **options: object) -> Ite
     """A server on a free port; it is ended by Ctrl-C, if it was not before, and has to end well."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
-        env=environment(**options),
+        env=environment(**(PATIENT | options)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

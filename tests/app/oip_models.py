@@ -21,6 +21,7 @@ TYPES = {
     "INT32": TensorProto.INT32,
     "INT64": TensorProto.INT64,
     "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
     "FP32": TensorProto.FLOAT,
     "FP64": TensorProto.DOUBLE,
     "BYTES": TensorProto.STRING,
@@ -90,6 +91,27 @@ def lookup() -> onnx.ModelProto:
     )
 
 
+def halved() -> onnx.ModelProto:
+    """A bfloat16 and an integer tensor in; half of the one, as bfloat16 and as float, and the other out."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["wide", "two"], ["float"]),
+        helper.make_node("Cast", ["float"], ["half"], to=TensorProto.BFLOAT16),
+        helper.make_node("Identity", ["number"], ["same"]),
+    ]
+    shape: list[int | str | None] = ["batch", 3]
+    return graph(
+        nodes,
+        [("x", TensorProto.BFLOAT16, shape), ("number", TensorProto.INT64, shape)],
+        [
+            ("half", TensorProto.BFLOAT16, shape),
+            ("float", TensorProto.FLOAT, shape),
+            ("same", TensorProto.INT64, shape),
+        ],
+        {"two": np.array(2, np.float32)},
+    )
+
+
 def reciprocal() -> onnx.ModelProto:
     """1 / x: infinite at 0."""
     specs: list[Spec] = [(name, TensorProto.FLOAT, ["batch", 2]) for name in ("x", "y")]
@@ -109,6 +131,7 @@ def publish_all(folder: Path) -> None:
     publish(folder, "centred", centred())
     publish(folder, "lookup", lookup())
     publish(folder, "reciprocal", reciprocal())
+    publish(folder, "half", halved())
     publish(folder, "vector", echo(TensorProto.FLOAT, [5]))
     publish(folder, "scalar", echo(TensorProto.INT32, []))
     publish(folder, "ragged", echo(TensorProto.FLOAT, ["batch", "width"]))

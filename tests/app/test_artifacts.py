@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from app.artifacts import Artifact, Shelf, read_folder
 from app.card import Card
 from app.errors import BadRequest, StartupError
-from app.repository import Repository, default_names
+from app.repository import Repository
 from app.settings import Settings
+from app.twin import default_names
 from tests.app.graphs import CARD, classifier, model, publish, weights
 
 LAYERS = weights([6, 3])
@@ -89,6 +90,14 @@ def integers() -> onnx.ModelProto:
     return model([helper.make_node("Neg", ["input"], ["out"])], specs[0], [specs[1]], [])
 
 
+def words_beside_bfloat16() -> onnx.ModelProto:
+    kinds = [("word", TensorProto.STRING), ("input", TensorProto.BFLOAT16), ("out", TensorProto.BFLOAT16)]
+    specs = [helper.make_tensor_value_info(name, kind, ["batch", 3]) for name, kind in kinds]
+    made = model([helper.make_node("Identity", ["input"], ["out"])], specs[0], [specs[2]], [])
+    made.graph.input.append(specs[1])
+    return made
+
+
 def no_batch() -> onnx.ModelProto:
     """Gives one number for all rows."""
     spec = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])
@@ -110,6 +119,7 @@ def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(t
         "subgraph": (external_in_a_subgraph(), "'secret' is kept in another file"),
         "oversized": (classifier(weights([6, 4000])), "expected 1 to 50000"),
         "bad name!": (GOOD, "the name has to be letters, digits"),
+        "mixed": (words_beside_bfloat16(), "got strings beside bfloat16"),
         "op": (classifier(LAYERS).SerializeToString().replace(b"MatMul", b"MatMad"), "onnxruntime refuses it"),
     }
     for name, (made, _) in bad.items():

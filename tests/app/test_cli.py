@@ -1,6 +1,7 @@
 """kronserve as people and scripts use it: output, exit codes, one line for what is wrong, Ctrl-C."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -28,7 +29,8 @@ def one_line(text: str) -> str:
 
 
 def test_compare_prints_one_json_object(models: Path) -> None:
-    done = run("compare", "small-kronecker", "plain", "--models", models, "--batch-sizes", "1", "--json")
+    options = ["--models", models, "--batch-sizes", "1", "--seconds", "0.2", "--json"]
+    done = run("compare", "small-kronecker", "plain", *options)
     assert done.returncode == 0
     report = json.loads(done.stdout)
     assert [model["model"] for model in report["models"]] == ["small-kronecker", "plain"]
@@ -38,7 +40,7 @@ def test_compare_prints_one_json_object(models: Path) -> None:
 
 
 def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
-    done = run("compare", "--batch-sizes", "2", models=models, threads=1)
+    done = run("compare", "--batch-sizes", "2", "--seconds", "0.2", models=models, threads=1)
     assert done.returncode == 0
     for text in (
         "parameters",
@@ -85,19 +87,27 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         ),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(models: Path, arguments: list[str], message: str) -> None:
-    done = run(*arguments, models=models)
-    assert done.returncode == 2
-    assert one_line(done.stderr).startswith(message)
-    assert done.stdout == ""
+def test_bad_input_is_one_line_and_exit_code_2(
+    models: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(os, "environ", environment(models=models))
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert one_line(err).startswith(message)
+    assert out == ""
 
 
-def test_no_models_is_one_line_that_says_how_to_make_some(tmp_path: Path) -> None:
-    for arguments in (["--port", "0"], ["compare"]):
-        for folder in (tmp_path / "none", tmp_path):
-            done = run(*arguments, "--models", folder)
-            assert done.returncode == 2
-            assert "`kronmodel train --out" in one_line(done.stderr)
+def test_no_models_is_one_line_that_says_how_to_make_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (tmp_path / "none", tmp_path):
+        done = run("--port", "0", "--models", folder)
+        assert done.returncode == 2
+        assert "`kronmodel train --out" in one_line(done.stderr)
+        assert main(["compare", "--models", str(folder)]) == 2
+        assert "`kronmodel train --out" in one_line(capsys.readouterr().err)
 
 
 def test_only_bad_models_is_exit_code_2(tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
-"""Comparisons by a real server: what they say, and that nothing is left of them."""
+"""What a comparison by a real server says of models of which it is known."""
 
-import http.client
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +10,13 @@ import pytest
 from onnxruntime import quantization
 
 from app import probe
-from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS, Serving, children_of, is_alive, serving, wait_until
+from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS, serving
+from tests.app.events import events, stream
 from tests.app.graphs import CARD, classifier, forward, probabilities, publish, weights
 
+pytestmark = pytest.mark.alone
+
 Report = dict[str, Any]
-
-
-def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
-    name = ""
-    for line in response.iter_lines():
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
-
-
-def stream(client: httpx.Client, **body: Any) -> Any:
-    return client.stream("POST", "/api/compare", json=body, headers={"Accept": "text/event-stream"})
 
 
 @pytest.fixture(scope="module")
@@ -193,108 +180,6 @@ def test_the_baseline_of_memory_is_an_empty_model() -> None:
     assert [node.op_type for node in made.graph.node] == ["Identity"]
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "message"),
-    [
-        ({"models": ["plain"]}, 400, "models: got ['plain'], expected"),
-        ({"models": ["plain", "plain"]}, 400, "models: got plain, plain, expected 2 to 6 different ones"),
-        ({"models": ["plain", "nobody"]}, 404, "models: got 'nobody', expected one of: heavy"),
-        ({"models": "plain"}, 400, "models: got 'plain', expected a valid list"),
-        ({"batch_sizes": []}, 400, "batch_sizes: got [], expected"),
-        ({"batch_sizes": [0]}, 400, "batch_sizes[0]: got 0, expected greater than or equal to 1"),
-        ({"batch_sizes": [1, 2.5]}, 400, "batch_sizes[1]: got 2.5, expected a valid integer"),
-        ({"batch_sizes": [1, 1]}, 400, "batch_sizes: got [1, 1], expected different ones"),
-        ({"batch_sizes": [1025]}, 400, "batch_sizes: got 1025, expected at most 1024"),
-        ({"batch_sizes": list(range(1, 10))}, 400, "batch_sizes: got [1, 2"),
-        ({"threads": 0}, 400, "threads: got 0, expected greater than or equal to 1"),
-        ({"threads": 256}, 400, "threads: got 256, expected at most"),
-        ({"seconds": 0}, 400, "seconds: got 0, expected greater than or equal to 0.1"),
-        ({"seconds": 200.1}, 400, "seconds: got 200.1, expected at most 200, of KRON_COMPARE_SECONDS"),
-        ({"depths": ["socket"]}, 400, "depths[0]: got 'socket', expected 'session', 'queue' or 'http'"),
-        ({"device": "tpu"}, 400, "device: got 'tpu', expected 'cpu' or 'cuda'"),
-        (
-            {"seed": 1},
-            400,
-            "body: got the unknown key 'seed', expected batch_sizes, depths, device, models, seconds, threads",
-        ),
-    ],
-)
-def test_compare_says_what_is_wrong(client: httpx.Client, body: Any, status: int, message: str) -> None:
-    for accept in ("application/json", "text/event-stream"):
-        answer = client.post("/api/compare", json=body, headers={"Accept": accept})
-        assert answer.status_code == status
-        assert answer.json()["error"].startswith(message)
-
-
-def test_compare_on_a_device_that_is_not_there_names_those_that_are(client: httpx.Client) -> None:
-    answer = client.post("/api/compare", json={"device": "cuda"})
-    if answer.status_code == 200:
-        pytest.skip("there is a GPU here")
-    assert answer.status_code == 400
-    assert "device: got 'cuda', expected a device of one of: " in answer.json()["error"]
-    assert "CPUExecutionProvider" in answer.json()["error"]
-
-
-def test_models_with_fixed_batch_or_infinite_outputs_are_refused_by_name(tmp_path: Path) -> None:
-    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=1))
-    publish(tmp_path, "good", classifier(weights([6, 3])))
-    publish(tmp_path, "infinite", classifier([np.full((6, 3), 3e38, np.float32)]))
-    with serving(tmp_path) as server:
-        for other, message in (
-            ("fixed", "batch_sizes: got 2, expected 1: fixed has a fixed batch size"),
-            ("infinite", "infinite: the outputs at batch size 2 are not finite"),
-        ):
-            answer = server.client.post("/api/compare", json={"models": ["good", other], "batch_sizes": [2]})
-            assert answer.status_code == 400
-            assert answer.json() == {"error": message}
-        answer = server.client.post("/api/predict", json={"inputs": [[1.0] * 6] * 2, "models": ["fixed"]})
-        assert answer.status_code == 400
-        assert answer.json()["error"] == "inputs: got 2 rows, expected exactly 1: fixed has a fixed batch size"
-        assert server.client.post("/api/predict", json={"inputs": [[1.0] * 6], "models": ["fixed"]}).is_success
-        server.wait_until_childless()
-
-
-def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
-    client = server.client
-    with stream(client, models=["plain", "heavy"], batch_sizes=[1, 64]) as response:
-        incoming = events(response)
-        name, started = next(incoming)
-        assert name == "started"
-        answer = client.post("/api/compare", json={})
-        assert answer.status_code == 409
-        assert answer.json() == {"error": "another comparison, sweep or training is running; try again later"}
-        assert int(answer.headers["Retry-After"]) > 0
-        for _ in range(20):
-            assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
-        assert server.children()  # all that was answered while it ran
-        assert client.delete(f"/api/comparisons/{started['id']}").status_code == 204
-        assert not server.children()
-
-
-def test_a_client_that_leaves_ends_its_comparison(server: Serving) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", httpx.URL(server.address).port or 0)
-    connection.request("POST", "/api/compare", b'{"models": ["plain", "heavy"]}')
-    assert wait_until(server.children)
-    connection.close()
-    server.wait_until_childless()
-    wait_until(lambda: '"status":"running"' not in server.client.get("/api/comparisons").text)
-    assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
-
-
-def test_the_service_under_measurement_ends_with_the_comparison(server: Serving) -> None:
-    body = {"models": ["plain", "small-dense"], "batch_sizes": [1], "seconds": 20, "depths": ["http"]}
-    with stream(server.client, **body) as response:
-        incoming = events(response)
-        started = next(incoming)[1]
-        while not next(incoming)[1]["stage"].startswith("service"):
-            pass
-        probes = server.children()
-        services = {service for probe in probes for service in children_of(probe)}
-        assert len(services) == 1
-        assert server.client.delete(f"/api/comparisons/{started['id']}").status_code == 204
-    wait_until(lambda: not any(is_alive(process) for process in probes | services))
-
-
 def test_eight_bit_weights_are_a_model_like_any_other(tmp_path: Path) -> None:
     layers = weights([6, 300, 300, 3], seed=4)
     full = publish(tmp_path, "full", classifier(layers))
@@ -313,41 +198,3 @@ def quantized(path: Path) -> bytes:
     made = path.with_name("quantized")
     quantization.quantize_dynamic(path, made, weight_type=quantization.QuantType.QInt8)
     return made.read_bytes()
-
-
-def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
-    with serving(models, compare_seconds=0.2) as server:
-        for accept in ("application/json", "text/event-stream"):
-            with server.client.stream(
-                "POST", "/api/compare", json={"models": ["plain", "heavy"]}, headers={"Accept": accept}
-            ) as response:
-                text = response.read().decode()
-            assert response.status_code == (504 if accept == "application/json" else 200)
-            assert '"the comparison took longer than 0.2 s (KRON_COMPARE_SECONDS)"' in text
-            assert not server.children()
-        metrics = server.client.get("/metrics").text
-        assert 'kron_comparisons_total{outcome="TimedOut"} 2' in metrics
-
-
-def test_ctrl_c_during_a_comparison_ends_it_and_tells_the_client(models: Path) -> None:
-    with serving(models) as server:
-        with stream(server.client, models=["plain", "heavy"]) as response:
-            incoming = events(response)
-            next(incoming)
-            children = wait_until(server.children)
-            server.process.send_signal(2)
-            last = list(incoming)[-1]
-        assert last == ("error", {"error": "the comparison was stopped: the service is shutting down"})
-        server.process.wait(timeout=30)
-        assert not any(is_alive(child) for child in children)
-
-
-def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
-    with serving(models, expected_code=-9) as server, stream(server.client, models=["plain", "heavy"]) as response:
-        incoming = events(
-            response
-        )  # held: an iterator that is dropped hangs up, and the comparison would end by itself
-        next(incoming)
-        children = wait_until(server.children)
-        server.process.kill()
-        wait_until(lambda: not any(is_alive(child) for child in children))

@@ -159,7 +159,7 @@ def test_answers_with_data_have_their_headers(client: httpx.Client) -> None:
 
 
 def test_who_hangs_up_while_waiting_costs_no_run(folder: Path) -> None:
-    with serving(folder, instances=1) as server:
+    with serving(folder, instances=1, predict_seconds=60) as server:
         port = httpx.URL(server.address).port or 0
 
         def value(series: str) -> float:

@@ -1,23 +1,187 @@
+"""Hostile files: read, loaded and run in processes of their own, refused by name, and nothing else is hurt."""
+
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
+import orjson
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from app.inspection import Inspection, inspect
+from app.settings import Settings
+from tests.app.conftest import children_of, is_alive, serving, wait_until
 from tests.app.graphs import CARD, classifier, publish, weights
 
 GOOD = classifier(weights([6, 3]), card=CARD)
+FLOATS = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("input", "out")]
 
 
-def test_a_file_that_ends_the_reader_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+def hostile(nodes: list[onnx.NodeProto], **constants: object) -> onnx.ModelProto:
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "graph", FLOATS[:1], FLOATS[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def gigantic() -> onnx.ModelProto:
+    """Adds the largest of 10^11 zeros: 400 GB."""
+    return hostile(
+        [
+            helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+            helper.make_node("ReduceMax", ["zeros"], ["zero"], keepdims=0),
+            helper.make_node("Add", ["input", "zero"], ["out"]),
+        ],
+        size=[10**11],
+    )
+
+
+def endless() -> onnx.ModelProto:
+    """Adds one 2^60 times."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["x", "one"], ["y"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(np.array(1, np.float32), "one")],
+    )
+    return hostile([helper.make_node("Loop", ["times", "go", "input"], ["out"], body=body)], times=2**60, go=True)
+
+
+def look(paths: list[Path], **options: object) -> dict[Path, Inspection]:
+    return asyncio.run(inspect(paths, Settings.model_validate(options)))
+
+
+def test_a_file_that_is_gone_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
     first, last = (publish(tmp_path, name, GOOD) for name in ("first", "last"))
     gone = tmp_path / "gone.onnx"  # deleted since it was found
-    results = asyncio.run(inspect([first, gone, last], timeout=60))
-    assert results[first] == results[last]
+    results = look([first, gone, last])
+    assert replace(results[first], memory_bytes=0) == replace(results[last], memory_bytes=0)
     assert results[first].error is None
     assert results[first].initializer_elements == 18
-    assert (results[gone].error or "").startswith("reading it failed: FileNotFoundError")
+    assert results[gone].error == "cannot be read: No such file or directory"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_the_memory_of_a_model_is_measured(tmp_path: Path) -> None:
+    small = publish(tmp_path, "small", GOOD)
+    large = publish(tmp_path, "large", classifier(weights([6, 3]), padding_bytes=32 * 2**20))
+    results = look([small, large])
+    assert 0 < (results[small].memory_bytes or 0) < 4 * 2**20
+    assert 32 * 2**20 <= (results[large].memory_bytes or 0) < 80 * 2**20
+
+
+def test_a_card_that_is_no_text_is_that_of_one_file_only(tmp_path: Path) -> None:
+    broken = GOOD.SerializeToString().replace(b'"card_version"', b'"card_v\xff\xfe\xfd\xfc\xfbn"')
+    bad, good = publish(tmp_path, "bad", broken), publish(tmp_path, "good", GOOD)
+    results = look([bad, good])
+    assert results[bad].error in {"the card is not UTF-8", "not an ONNX file, or a truncated one"}
+    assert results[good].error is None
 
 
 def test_reading_has_a_time_limit(tmp_path: Path) -> None:
     paths = [publish(tmp_path, name, GOOD) for name in ("a", "b")]
-    results = asyncio.run(inspect(paths, timeout=0.001))
-    assert results == dict.fromkeys(paths, Inspection(error="not read within 0.001 s"))
+    reason = "not read within 0.001 s, all files together (KRON_LOAD_SECONDS)"
+    assert look(paths, load_seconds=0.001) == dict.fromkeys(paths, Inspection(error=reason))
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "reason"),
+    [
+        (endless, {"trial_seconds": 1}, "reading, loading and running it once took longer than 1 s (KRON_TRIAL_SEC"),
+        (gigantic, {}, "onnxruntime failed: "),
+    ],
+    ids=["endless", "gigantic"],
+)
+def test_what_takes_too_much_is_refused(
+    tmp_path: Path, made: Callable[[], onnx.ModelProto], options: dict[str, object], reason: str
+) -> None:
+    bad, good = publish(tmp_path, "bad", made()), publish(tmp_path, "good", GOOD)
+    results = look([bad, good], **options)
+    error = results[bad].error or ""
+    assert error.startswith(reason)
+    assert "KRON_TRIAL" in error
+    assert results[good].error is None
+
+
+def test_a_service_among_hostile_files_goes_on(tmp_path: Path) -> None:
+    """Truncated, with bits turned, gigantic, endless: at the start, and loaded while it serves."""
+    publish(tmp_path, "good", GOOD)
+    publish(tmp_path, "endless", endless())
+    publish(tmp_path, "gigantic", gigantic())
+    content = GOOD.SerializeToString()
+    rng = np.random.default_rng(5)
+    for number in range(6):
+        turned = np.frombuffer(content, np.uint8).copy()
+        turned[rng.integers(0, len(turned), 8)] ^= np.uint8(1 << rng.integers(0, 8))
+        publish(tmp_path, f"turned-{number}", turned.tobytes())
+        publish(tmp_path, f"cut-{number}", content[: int(rng.integers(1, len(content)))])
+    with serving(tmp_path, trial_seconds=2, reports=":memory:") as server:
+        index = server.client.post("/v2/repository/index").json()
+        states = {entry["name"]: entry for entry in index}
+        assert len(states) == 15
+        assert states["good"]["state"] == "READY"
+        for name in ("endless", "gigantic"):
+            assert states[name]["state"] == "UNAVAILABLE"
+            assert "KRON_TRIAL" in states[name]["reason"]
+        publish(tmp_path, "good", endless(), version=2)
+        answer = server.client.post("/v2/repository/models/good/load")
+        assert answer.status_code == 400
+        assert "good: version 2: reading, loading and running it once took longer than 2 s" in answer.json()["error"]
+        assert server.client.post("/api/predict", json={"inputs": [[0.5] * 6], "models": ["good"]}).is_success
+
+
+def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
+    """onnxruntime is told to end the process on one of three files, which is what a fault in it comes to."""
+    paths = [publish(tmp_path, name, GOOD) for name in ("a", "crash", "b")]
+    code = (
+        "import os, signal\n"
+        "import app.engine\n"
+        "from app import inspection\n"
+        "loaded = app.engine.open_session\n"
+        "def fault(path, **options):\n"
+        "    if '/crash/' in path:\n"
+        "        os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    return loaded(path, **options)\n"
+        "app.engine.open_session = fault\n"
+        "inspection.main()\n"
+    )
+    job = {"paths": [str(path) for path in paths], "device": "cpu", "max_batch": 8, "seconds": 20, "bytes": 2**32}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(orjson.dumps(job) + b"\n")
+        process.stdin.flush()
+        found = {Path(line["path"]).parts[-3]: line.get("error") for line in map(orjson.loads, process.stdout)}
+        process.stdin.close()
+    assert found == {
+        "a": None,
+        "b": None,
+        "crash": "reading, loading or running it once ended the process that tried it (SIGSEGV)",
+    }
+
+
+def test_trials_die_with_the_service(tmp_path: Path) -> None:
+    publish(tmp_path, "good", GOOD)
+    with serving(tmp_path, reports=":memory:", expected_code=-9) as server:
+        publish(tmp_path, "endless", endless())
+        os.kill(server.process.pid, signal.SIGHUP)
+        child = next(iter(wait_until(server.children)))
+        trials = wait_until(lambda: children_of(child))
+        server.process.kill()
+        wait_until(lambda: not any(is_alive(pid) for pid in (child, *trials)), seconds=10)

@@ -16,8 +16,8 @@ from app.jobs import Jobs
 from app.reports import JobSummary, Progress
 from app.settings import Settings
 from tests.app.conftest import Serving, is_alive, serving, wait_until
+from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
-from tests.app.test_compare import events, stream
 
 SLOW: dict[str, Any] = {"models": ["plain", "heavy"], "batch_sizes": [1, 64]}
 

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.oip.datatypes import DTYPES
+from app.oip.datatypes import BINARY_ONLY, DTYPES
 from tests.app.conftest import Serving, serving
 from tests.app.graphs import LABELS, Array, classifier, forward, probabilities
 from tests.app.oip_models import DIGITS, LAYERS, OLD_LAYERS, TYPES, publish_all
@@ -113,6 +113,7 @@ def test_versions(client: httpx.Client) -> None:
 SAMPLES: dict[str, list[Any]] = {
     "BOOL": [True, False, True],
     "FP16": [0.5, -2.0, 65504.0],
+    "BF16": [0.5, -2.0, 3.3895e38],
     "FP32": [0.1, -3.4e38, 1e-45],
     "FP64": [0.1, -1.7e308, 5e-324],
     "BYTES": ["", "grün", "\u0000\U0001f600"],
@@ -129,7 +130,7 @@ def sample(datatype: str) -> Array:
     return np.array([[np.iinfo(dtype).min, 7, np.iinfo(dtype).max]], dtype)
 
 
-@pytest.mark.parametrize("datatype", [datatype for datatype in TYPES if datatype != "FP16"])
+@pytest.mark.parametrize("datatype", [datatype for datatype in TYPES if datatype not in BINARY_ONLY])
 def test_every_datatype_by_json(client: httpx.Client, datatype: str) -> None:
     values = sample(datatype)
     output = infer(client, f"echo-{datatype}", tensor("x", values, datatype))["y"]
@@ -165,14 +166,17 @@ def test_every_datatype_by_binary_data(client: httpx.Client, datatype: str) -> N
     assert answer.content[length:] == blob
 
 
-def test_half_precision_is_for_binary_data_only(client: httpx.Client) -> None:
+@pytest.mark.parametrize("datatype", sorted(BINARY_ONLY))
+def test_half_precision_is_for_binary_data_only(client: httpx.Client, datatype: str) -> None:
+    data = {"name": "x", "shape": [1, 3], "datatype": datatype, "data": [0.5, 1, 2]}
     for body in (
-        {"inputs": [tensor("x", sample("FP16"), "FP16")], "parameters": {"binary_data_output": True}},
-        {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP16", "parameters": {"binary_data_size": 6}}]},
+        {"inputs": [data], "parameters": {"binary_data_output": True}},
+        {"inputs": [{"name": "x", "shape": [1, 3], "datatype": datatype, "parameters": {"binary_data_size": 6}}]},
     ):
-        answer = client.post("/v2/models/echo-FP16/infer", content=json.dumps(body))
+        answer = client.post(f"/v2/models/echo-{datatype}/infer", content=json.dumps(body))
         assert answer.status_code == 400
-        assert "FP16 has no JSON form" in answer.json()["error"] or "bytes of binary data" in answer.json()["error"]
+        reason = answer.json()["error"]
+        assert f"{datatype} has no JSON form" in reason or "bytes of binary data" in reason
 
 
 def test_several_inputs_and_outputs_in_the_order_asked_for(client: httpx.Client) -> None:

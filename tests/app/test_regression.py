@@ -12,6 +12,8 @@ from app.cli import main
 from app.regression import changes, read_report
 from tests.app.conftest import environment
 
+pytestmark = pytest.mark.alone
+
 TWIN = ["small-kronecker", "small-dense"]
 Raw = dict[str, Any]
 

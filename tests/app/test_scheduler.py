@@ -355,6 +355,7 @@ def test_hundreds_at_once_of_two_models_and_with_errors_among_them(folder: Path)
     run(main)
 
 
+@pytest.mark.alone
 def test_where_it_runs_is_measured_and_kept_to(folder: Path, tmp_path: Path) -> None:
     large = Recorded(publish(tmp_path, "large", classifier(weights([6, 3000, 3000, 3]))))
 

@@ -12,6 +12,8 @@ from app.selftest import DELAYS_US, PADDING_BYTES, Check, selftest
 from app.settings import Settings
 from tests.app.test_cli import run
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def checks() -> list[Check]:

@@ -32,6 +32,7 @@ def test_settings_cannot_be_changed() -> None:
         ({"KRON_COMPARE_SECONDS": "nan"}, {}, "KRON_COMPARE_SECONDS: got 'nan', expected"),
         ({"KRON_PREDICT_SECONDS": "inf"}, {}, "KRON_PREDICT_SECONDS: got 'inf', expected"),
         ({"KRON_TWIN": "a/b"}, {}, "KRON_TWIN: got 'a/b', expected"),
+        ({"KRON_TRUSTED_PROXIES": "10.0.0.1/8"}, {}, "KRON_TRUSTED_PROXIES: got ['10.0.0.1/8'], expected addresses"),
         ({"KRON_LOG_LEVEL": "loud"}, {}, "KRON_LOG_LEVEL: got 'loud', expected 'debug', 'info', 'warning' or 'error'"),
         ({"KRON_HOST": "x" * 300}, {}, "KRON_HOST: got 'xxx"),
     ],

@@ -12,8 +12,8 @@ from app.stats import verdict
 from app.sweep import crossovers
 from app.sweep_reports import Cell
 from tests.app.conftest import Serving, wait_until
+from tests.app.events import events
 from tests.app.test_cli import run
-from tests.app.test_compare import events
 
 QUICK: dict[str, Any] = {"widths": [484, 36], "ranks": [3, 1], "batch_sizes": [2], "layers": 1, "seconds": 0.4}
 LONG: dict[str, Any] = {"widths": [64, 1024], "ranks": [1], "seconds": 60}

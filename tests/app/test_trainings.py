@@ -26,8 +26,8 @@ from app.training import OwnData, check, serve
 from app.training_folder import TrainingFolder
 from app.training_reports import TrainRequest
 from tests.app.conftest import Serving, is_alive, serving, wait_until
+from tests.app.events import events
 from tests.app.graphs import classifier, publish, weights
-from tests.app.test_compare import events
 
 WORKERS = 2
 LONG: dict[str, Any] = {"data": "digits", "name": "long", "hidden": [[8, 8]], "epochs": 100, "batch_size": 1}

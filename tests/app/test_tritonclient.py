@@ -128,17 +128,19 @@ def test_infer_without_naming_outputs(client: Any) -> None:
 @pytest.mark.parametrize("datatype", TYPES)
 @pytest.mark.parametrize("binary", [True, False])
 def test_every_datatype(client: Any, datatype: str, binary: bool) -> None:
-    if datatype == "FP16" and not binary:
-        return  # has no JSON form
+    if datatype in {"FP16", "BF16"} and not binary:
+        return  # have no JSON form
     if datatype == "BYTES":
         values = np.array([["a", "", "grün"], ["\U0001f600", "x" * 1000, " "]], object)
         expected = np.vectorize(str.encode, otypes=[object])(values)
     else:
         values = (ROWS[:2, :3] * 100 - 20).clip(0 if datatype.startswith("U") else -20)
         expected = values = values.astype(utils.triton_to_np_dtype(datatype))
+    if datatype == "BF16":  # float32 in the client, cut off by it to the upper half of the bits
+        expected = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
     result = client.infer(
         f"echo-{datatype}",
-        [given("x", values, binary=binary)],
+        [http.InferInput("x", list(values.shape), datatype).set_data_from_numpy(values, binary_data=binary)],
         outputs=[http.InferRequestedOutput("y", binary_data=binary)],
     )
     answer = result.as_numpy("y")
@@ -254,3 +256,17 @@ def test_bodies_made_and_read_without_the_client(address: str) -> None:
         answer.content, header_length=int(answer.headers["Inference-Header-Content-Length"])
     )
     np.testing.assert_allclose(result.as_numpy("logits"), forward(LAYERS, ROWS), atol=1e-5)
+
+
+def test_bfloat16_beside_other_datatypes(client: Any) -> None:
+    values = np.array([[1, -2.5, 384], [0, np.inf, 1e-20]], np.float32)  # the client cuts off what does not fit
+    numbers = np.array([[1, -2, 3], [4, 5, 2**62]])
+    bf16 = http.InferInput("x", [2, 3], "BF16").set_data_from_numpy(values)
+    result = client.infer("half", [bf16, given("number", numbers)])
+    cut = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    np.testing.assert_array_equal(result.as_numpy("float"), cut / 2)
+    np.testing.assert_array_equal(result.as_numpy("half"), cut / 2)
+    np.testing.assert_array_equal(result.as_numpy("same"), numbers)
+    best = http.InferRequestedOutput("half", class_count=1)
+    classes = client.infer("half", [bf16, given("number", numbers)], outputs=[best]).as_numpy("half")
+    assert [entry.decode() for entry in classes[:, 0]] == ["192.0:2", "inf:1"]

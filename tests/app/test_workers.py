@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -34,6 +35,25 @@ def value(server: Serving, series: str) -> float:
     return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series + " "))
 
 
+def statistics(server: Serving) -> dict[str, Any]:
+    stats: dict[str, Any] = httpx.get(f"{server.address}/v2/models/plain/stats").json()["model_stats"][0]
+    return stats
+
+
+def memory(server: Serving) -> int:
+    (usage,) = statistics(server)["memory_usage"]
+    assert (usage["type"], usage["id"]) == ("CPU", 0)
+    assert usage["byte_size"] > 0
+    size: int = usage["byte_size"]
+    return size
+
+
+def states(server: Serving) -> dict[tuple[str, str], str]:
+    """What the index says, by name and version."""
+    index = httpx.post(f"{server.address}/v2/repository/index").json()
+    return {(entry["name"], entry["version"]): entry["state"] for entry in index}
+
+
 @contextmanager
 def ended_by(sig: signal.Signals, server: Serving, *, code: int) -> Iterator[None]:
     """Whatever happens inside happens after the signal; then the process has to end with that code."""
@@ -53,6 +73,11 @@ def test_workers_share_the_port_and_their_metrics_and_one_that_dies_is_replaced(
             assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success  # a new connection each time
         for _ in range(6):
             assert value(server, series) == 20  # whichever worker answers
+        for _ in range(6):
+            stats = statistics(server)
+            assert (stats["inference_count"], stats["execution_count"]) == (20, 20)
+            assert [batch["compute_infer"]["count"] for batch in stats["batch_stats"]] == [20]
+        both = memory(server)
         victim = min(workers)
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: victim not in server.children() and len(server.children()) == 2)
@@ -67,6 +92,8 @@ def test_workers_share_the_port_and_their_metrics_and_one_that_dies_is_replaced(
         assert value(server, series) == 20
         assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success
         assert value(server, series) == 21
+        assert statistics(server)["inference_count"] == 21
+        assert memory(server) == pytest.approx(both, rel=0.5)  # each has measured it for itself
     assert not any(is_alive(worker) for worker in workers)
 
 
@@ -125,7 +152,7 @@ def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int) -> None:
-    with serving(folder, workers=workers, drain_seconds=1.5, expected_code=0) as server:
+    with serving(folder, workers=workers, drain_seconds=4, expected_code=0) as server:
         answers: list[httpx.Response] = []
 
         def predict() -> None:
@@ -147,19 +174,19 @@ def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Pa
 
 
 def test_an_accepted_request_is_answered_after_connections_are_refused(folder: Path) -> None:
-    with serving(folder, drain_seconds=0, instances=1, expected_code=0) as server:
+    with serving(folder, drain_seconds=0, instances=1, max_requests=4, expected_code=0) as server:
         answers: list[int] = []
-        threads = [
-            threading.Thread(
-                target=lambda: answers.append(
-                    httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60).status_code
-                )
-            )
-            for _ in range(4)
-        ]
+
+        def ask() -> None:
+            while (answer := httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60)).status_code == 503:
+                pass  # the question below had the last place
+            answers.append(answer.status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        time.sleep(0.5)
+        wait_until(lambda: server.client.get("/api/models").status_code == 503)  # all four are in
+        server.client.close()
         with ended_by(signal.SIGTERM, server, code=0):
             for thread in threads:
                 thread.join()
@@ -169,7 +196,7 @@ def test_an_accepted_request_is_answered_after_connections_are_refused(folder: P
 def test_the_wait_for_accepted_requests_is_bounded(folder: Path) -> None:
     with serving(folder, drain_seconds=0, grace_seconds=0.5, instances=1, expected_code=0) as server:
         threads = []
-        for _ in range(40):
+        for _ in range(12):
 
             def ask() -> None:
                 with suppress(httpx.TransportError):
@@ -198,6 +225,7 @@ def test_models_that_are_loaded_and_unloaded_are_so_in_every_worker(tmp_path: Pa
         repository = f"{server.address}/v2/repository/models/m"
         assert httpx.post(f"{repository}/unload", timeout=60).is_success
         wait_until(lambda: answers("/v2/models/m/ready") == {400})
+        assert all(states(server)["m", "1"] != "READY" for _ in range(8))  # whichever worker answers
         assert answers("/v2/models/other/ready") == {200}
         assert httpx.post(f"{repository}/load", timeout=60).is_success
         wait_until(lambda: answers("/v2/models/m/ready") == {200})
@@ -207,3 +235,5 @@ def test_models_that_are_loaded_and_unloaded_are_so_in_every_worker(tmp_path: Pa
         publish(tmp_path, "m", classifier(weights([6, 3], seed=3)), version=3)
         assert httpx.post(f"{repository}/load", timeout=60).is_success
         wait_until(lambda: answers("/v2/models/m/versions/3/ready") == {200})
+        wait_until(lambda: states(server)["m", "3"] == "READY")
+        assert all(states(server)["m", "3"] == "READY" for _ in range(8))

@@ -110,7 +110,8 @@ def test_a_grey_image_may_be_flat_plain_or_as_the_graph_takes_it(server: Serving
 
 def test_the_comparison_runs_on_samples(colour: Colour, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["colour-kronecker", "colour-dense"]
-    assert kronserve.main(["compare", *names, "--models", str(colour.repository), "--batch-sizes", "1,4"]) == 0
+    options = ["--models", str(colour.repository), "--batch-sizes", "1,4", "--seconds", "0.4"]
+    assert kronserve.main(["compare", *names, *options]) == 0
     out = capsys.readouterr().out
     assert "inputs: samples of colour-kronecker" in out
     macs = {name: f"{network.macs_per_sample:,}" for name, network in colour.networks.items()}

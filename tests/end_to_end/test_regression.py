@@ -103,6 +103,7 @@ def test_the_comparison_names_the_metric(
     trained: tuple[Path, Path, list[str]], summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["compare", "diabetes-kronecker", "diabetes-dense", "--models", str(trained[1]), "--json"]
+    arguments += ["--seconds", "0.4"]
     assert kronserve.main(arguments) == 0
     metrics = [model["test_metric"] for model in json.loads(capsys.readouterr().out)["models"]]
     assert [metric["name"] for metric in metrics] == ["rmse", "rmse"]

@@ -71,6 +71,7 @@ def test_both_members_answer_by_default_and_an_image_may_be_shaped(server: Servi
         assert one["outputs"] == other["outputs"]
 
 
+@pytest.mark.alone
 def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin) -> None:
     command = [sys.executable, "-m", "app", "compare", "mnist-kronecker", "mnist-dense", "--json"]
     command += ["--models", str(trained_twin.repository)]

@@ -1,0 +1,117 @@
+"""HTTP on a connection: uvicorn's protocol, with a short way for requests that are here as a whole."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from app.connection import Bounds, Connection
+from app.plain import Endpoint
+from app.shortcut import MAX_BYTES, Shortcut
+
+
+class Protocol(Connection):
+    """One connection.
+
+    uvicorn starts a task as soon as the headers are there. For a request that may be answered at once this waits until
+    the bytes that brought the headers have been read to their end: mostly they hold the body too, and then the answer
+    needs no task. In every other case all is as uvicorn does it, from the headers on.
+    """
+
+    def __init__(
+        self,
+        shortcut: Shortcut,
+        bounds: Bounds,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+    ) -> None:
+        super().__init__(bounds, config, server_state, app_state)
+        self._shortcut = shortcut
+        self._endpoint: Endpoint | None = None  # of a request that no task has been started for
+        self._held: list[bytes] = []  # its body so far
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of any number of requests."""
+        super().data_received(data)
+        if self._endpoint is not None:  # the rest of the body is still to come
+            self._release()
+
+    def head_complete(self) -> None:
+        """A request's headers are there."""
+        if self._is_plain():
+            self._endpoint = self._shortcut.find("POST", self.url.decode("ascii", "replace"))
+        if self._endpoint is None:
+            super().head_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body is there."""
+        if self._endpoint is None:
+            super().on_body(body)
+        else:
+            self._held.append(body)
+
+    def message_complete(self) -> None:
+        """All of it is there."""
+        endpoint = self._endpoint
+        if endpoint is not None:
+            answer = self._shortcut.answer(
+                endpoint,
+                "POST",
+                self.url.decode("ascii"),
+                address=self.client[0] if self.client else "",
+                headers=self.headers,
+                body=self._held[0] if len(self._held) == 1 else b"".join(self._held),
+            )
+            if answer is not None:
+                head, body = answer
+                self._endpoint = None
+                self._held.clear()
+                self.transport.write(
+                    b"%b%b\r\n%b" % (head, self._shortcut.lines(self.server_state.default_headers), body)
+                )
+                self.on_response_complete()
+                return
+            self._release()
+        super().message_complete()
+
+    def _is_plain(self) -> bool:
+        """Whether request and connection are as those mostly are that can be answered at once."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and self.parser.should_keep_alive()
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.flow.write_paused
+            and self._length() <= MAX_BYTES
+        )
+
+    def _length(self) -> float:
+        """Bytes of the body; infinite where they are not told."""
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)  # httptools has seen to it that it is a number
+        return float("inf")
+
+    def _release(self) -> None:
+        """Have the request answered as any other."""
+        self._endpoint = None
+        held, self._held = self._held, []
+        if self.transport.is_closing():
+            return
+        super().head_complete()
+        for part in held:
+            super().on_body(part)
+
+
+def protocol(shortcut: Shortcut, bounds: Bounds) -> type[asyncio.Protocol]:
+    """The class of a server's connections, as uvicorn wants it."""
+
+    class OfServer(Protocol):
+        def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: object) -> None:
+            super().__init__(shortcut, bounds, config, server_state, app_state)
+
+    return OfServer

@@ -1,0 +1,77 @@
+"""Who a request comes from, where a proxy that is trusted hands it on."""
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+HEADER = b"x-forwarded-for"
+MAX_HOPS = 32
+
+
+class TrustedProxies:
+    """Reads `X-Forwarded-For` of proxies that are trusted, and of no one else: anybody can send that header.
+
+    Args:
+        networks: addresses and networks of the proxies, as `read_network` takes them.
+    """
+
+    def __init__(self, networks: Sequence[str]) -> None:
+        self._networks = [read_network(text) for text in networks]
+        self._trusts = lru_cache(maxsize=4096)(self._look_up)
+
+    def client(self, peer: tuple[str, int], headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, int]:
+        """The last hop that is no trusted proxy, each proxy having added the one that it was asked by; or `peer`.
+
+        Args:
+            peer: address and port that the connection comes from.
+            headers: of the request, names in lower case.
+        """
+        if not self._trusts(peer[0]):
+            return peer
+        hops = b",".join(value for name, value in headers if name == HEADER).decode("latin-1").split(",")
+        client = peer
+        for hop in hops[: -MAX_HOPS - 1 : -1]:
+            host = _host(hop.strip())
+            if host is None:  # whoever wrote that, the hop before it is the last one that is known
+                return client
+            client = host, 0
+            if not self._trusts(host):
+                return client
+        return client
+
+    def _look_up(self, host: str) -> bool:
+        address = _address(host)
+        return address is not None and any(address in network for network in self._networks)
+
+
+def read_network(text: str) -> Network:
+    """An address, or a network as `10.0.0.0/8`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return ipaddress.ip_network(text.strip())
+
+
+def _host(hop: str) -> str | None:
+    """The address of a hop in its usual spelling, without a port."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    address = _address(hop)
+    return None if address is None else str(address)
+
+
+def _address(host: str) -> Address | None:
+    if len(host) > 60:
+        return None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

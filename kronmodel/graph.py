@@ -1,0 +1,91 @@
+"""What a pass over an ONNX graph asks of it and does to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+__all__ = ["Graph"]
+
+Array = NDArray[Any]
+
+
+class Graph:
+    """A view of a model's graph; what is changed through it is changed in the model.
+
+    Args:
+        model: its main graph, without subgraphs.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._graph = model.graph
+        self._outputs = {output.name for output in model.graph.output}
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+        self._shapes = {
+            each.name: tuple(dim.dim_value for dim in each.type.tensor_type.shape.dim)
+            for each in (*inferred.value_info, *inferred.input, *inferred.output)
+        }
+
+    def nodes(self, op_type: str) -> list[onnx.NodeProto]:
+        """Those of a type, each after what it depends on."""
+        return [node for node in self._graph.node if node.op_type == op_type]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a value that is computed; a variable size is 0. Empty if it isn't known."""
+        return self._shapes.get(name, ())
+
+    def constant(self, name: str) -> Array | None:
+        """Its value, if that name is a constant's."""
+        found = next((each for each in self._graph.initializer if each.name == name), None)
+        return None if found is None else numpy_helper.to_array(found)
+
+    def split(self, node: onnx.NodeProto) -> tuple[str, str]:
+        """The names of the computed and of the constant one of a node's two inputs; empty ones if it isn't so."""
+        computed = [name for name in node.input if self.constant(name) is None]
+        constant = [name for name in node.input if self.constant(name) is not None]
+        return (computed[0], constant[0]) if len(computed) == len(constant) == 1 else ("", "")
+
+    def producer(self, name: str) -> onnx.NodeProto | None:
+        """The node that computes it."""
+        return next((node for node in self._graph.node if name in node.output), None)
+
+    def consumer(self, name: str) -> onnx.NodeProto | None:
+        """The node that takes it, if nothing else does."""
+        found = self._consumers(name)
+        return found[0] if len(found) == 1 and name not in self._outputs else None
+
+    def set_constant(self, node: onnx.NodeProto, name: str, value: Array) -> None:
+        """Give a node another value in the place of a constant; other nodes that take that constant keep it."""
+        if len(self._consumers(name)) == 1:
+            next(each for each in self._graph.initializer if each.name == name).CopyFrom(
+                numpy_helper.from_array(value, name)
+            )
+        else:
+            own = self.add_constant(f"{node.output[0]}.{name}", value)
+            node.input[:] = [own if each == name else each for each in node.input]
+
+    def add_constant(self, name: str, value: Array) -> str:
+        """Its name, which is the same."""
+        self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def insert(self, before: onnx.NodeProto, op_type: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """A new node's output."""
+        index = next(index for index, node in enumerate(self._graph.node) if node is before)
+        self._graph.node.insert(index, helper.make_node(op_type, inputs, [output], **attributes))
+        return output
+
+    def remove(self, *nodes: onnx.NodeProto) -> None:
+        """Also the constants that only they took."""
+        for node in nodes:
+            self._graph.node.remove(node)
+        used = {name for node in self._graph.node for name in node.input}
+        for constant in [each for each in self._graph.initializer if each.name not in used]:
+            self._graph.initializer.remove(constant)
+
+    def _consumers(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self._graph.node for each in node.input if each == name]

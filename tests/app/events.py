@@ -1,0 +1,20 @@
+"""Comparisons and sweeps as they are followed: server-sent events."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+
+def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+    name = ""
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+def stream(client: httpx.Client, **body: Any) -> Any:
+    return client.stream("POST", "/api/compare", json=body, headers={"Accept": "text/event-stream"})

@@ -1,0 +1,88 @@
+"""Comparisons one at a time beside predictions, and that nothing is left of them however they end."""
+
+import http.client
+from pathlib import Path
+
+import httpx
+
+from tests.app.conftest import ROWS, Serving, children_of, is_alive, serving, wait_until
+from tests.app.events import events, stream
+
+
+def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
+    client = server.client
+    with stream(client, models=["plain", "heavy"], batch_sizes=[1, 64]) as response:
+        incoming = events(response)
+        name, started = next(incoming)
+        assert name == "started"
+        answer = client.post("/api/compare", json={})
+        assert answer.status_code == 409
+        assert answer.json() == {"error": "another comparison, sweep or training is running; try again later"}
+        assert int(answer.headers["Retry-After"]) > 0
+        for _ in range(20):
+            assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
+        assert server.children()  # all that was answered while it ran
+        assert client.delete(f"/api/comparisons/{started['id']}").status_code == 204
+        assert not server.children()
+
+
+def test_a_client_that_leaves_ends_its_comparison(server: Serving) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", httpx.URL(server.address).port or 0)
+    connection.request("POST", "/api/compare", b'{"models": ["plain", "heavy"]}')
+    assert wait_until(server.children)
+    connection.close()
+    server.wait_until_childless()
+    wait_until(lambda: '"status":"running"' not in server.client.get("/api/comparisons").text)
+    assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
+
+
+def test_the_service_under_measurement_ends_with_the_comparison(server: Serving) -> None:
+    body = {"models": ["plain", "small-dense"], "batch_sizes": [1], "seconds": 20, "depths": ["http"]}
+    with stream(server.client, **body) as response:
+        incoming = events(response)
+        started = next(incoming)[1]
+        while not next(incoming)[1]["stage"].startswith("service"):
+            pass
+        probes = server.children()
+        services = {service for probe in probes for service in children_of(probe)}
+        assert len(services) == 1
+        assert server.client.delete(f"/api/comparisons/{started['id']}").status_code == 204
+    wait_until(lambda: not any(is_alive(process) for process in probes | services))
+
+
+def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
+    with serving(models, compare_seconds=0.2) as server:
+        for accept in ("application/json", "text/event-stream"):
+            with server.client.stream(
+                "POST", "/api/compare", json={"models": ["plain", "heavy"]}, headers={"Accept": accept}
+            ) as response:
+                text = response.read().decode()
+            assert response.status_code == (504 if accept == "application/json" else 200)
+            assert '"the comparison took longer than 0.2 s (KRON_COMPARE_SECONDS)"' in text
+            assert not server.children()
+        metrics = server.client.get("/metrics").text
+        assert 'kron_comparisons_total{outcome="TimedOut"} 2' in metrics
+
+
+def test_ctrl_c_during_a_comparison_ends_it_and_tells_the_client(models: Path) -> None:
+    with serving(models) as server:
+        with stream(server.client, models=["plain", "heavy"]) as response:
+            incoming = events(response)
+            next(incoming)
+            children = wait_until(server.children)
+            server.process.send_signal(2)
+            last = list(incoming)[-1]
+        assert last == ("error", {"error": "the comparison was stopped: the service is shutting down"})
+        server.process.wait(timeout=30)
+        assert not any(is_alive(child) for child in children)
+
+
+def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
+    with serving(models, expected_code=-9) as server, stream(server.client, models=["plain", "heavy"]) as response:
+        incoming = events(
+            response
+        )  # held: an iterator that is dropped hangs up, and the comparison would end by itself
+        next(incoming)
+        children = wait_until(server.children)
+        server.process.kill()
+        wait_until(lambda: not any(is_alive(child) for child in children))

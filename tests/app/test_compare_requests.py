@@ -1,0 +1,72 @@
+"""Comparisons that cannot be made, and that the client is told why."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.app.conftest import serving
+from tests.app.graphs import classifier, publish, weights
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"models": ["plain"]}, 400, "models: got ['plain'], expected"),
+        ({"models": ["plain", "plain"]}, 400, "models: got plain, plain, expected 2 to 6 different ones"),
+        ({"models": ["plain", "nobody"]}, 404, "models: got 'nobody', expected one of: heavy"),
+        ({"models": "plain"}, 400, "models: got 'plain', expected a valid list"),
+        ({"batch_sizes": []}, 400, "batch_sizes: got [], expected"),
+        ({"batch_sizes": [0]}, 400, "batch_sizes[0]: got 0, expected greater than or equal to 1"),
+        ({"batch_sizes": [1, 2.5]}, 400, "batch_sizes[1]: got 2.5, expected a valid integer"),
+        ({"batch_sizes": [1, 1]}, 400, "batch_sizes: got [1, 1], expected different ones"),
+        ({"batch_sizes": [1025]}, 400, "batch_sizes: got 1025, expected at most 1024"),
+        ({"batch_sizes": list(range(1, 10))}, 400, "batch_sizes: got [1, 2"),
+        ({"threads": 0}, 400, "threads: got 0, expected greater than or equal to 1"),
+        ({"threads": 256}, 400, "threads: got 256, expected at most"),
+        ({"seconds": 0}, 400, "seconds: got 0, expected greater than or equal to 0.1"),
+        ({"seconds": 200.1}, 400, "seconds: got 200.1, expected at most 200, of KRON_COMPARE_SECONDS"),
+        ({"depths": ["socket"]}, 400, "depths[0]: got 'socket', expected 'session', 'queue' or 'http'"),
+        ({"device": "tpu"}, 400, "device: got 'tpu', expected 'cpu' or 'cuda'"),
+        (
+            {"seed": 1},
+            400,
+            "body: got the unknown key 'seed', expected batch_sizes, depths, device, models, seconds, threads",
+        ),
+    ],
+)
+def test_compare_says_what_is_wrong(client: httpx.Client, body: Any, status: int, message: str) -> None:
+    for accept in ("application/json", "text/event-stream"):
+        answer = client.post("/api/compare", json=body, headers={"Accept": accept})
+        assert answer.status_code == status
+        assert answer.json()["error"].startswith(message)
+
+
+def test_compare_on_a_device_that_is_not_there_names_those_that_are(client: httpx.Client) -> None:
+    answer = client.post("/api/compare", json={"device": "cuda"})
+    if answer.status_code == 200:
+        pytest.skip("there is a GPU here")
+    assert answer.status_code == 400
+    assert "device: got 'cuda', expected a device of one of: " in answer.json()["error"]
+    assert "CPUExecutionProvider" in answer.json()["error"]
+
+
+def test_models_with_fixed_batch_or_infinite_outputs_are_refused_by_name(tmp_path: Path) -> None:
+    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=1))
+    publish(tmp_path, "good", classifier(weights([6, 3])))
+    publish(tmp_path, "infinite", classifier([np.full((6, 3), 3e38, np.float32)]))
+    with serving(tmp_path) as server:
+        for other, message in (
+            ("fixed", "batch_sizes: got 2, expected 1: fixed has a fixed batch size"),
+            ("infinite", "infinite: the outputs at batch size 2 are not finite"),
+        ):
+            answer = server.client.post("/api/compare", json={"models": ["good", other], "batch_sizes": [2]})
+            assert answer.status_code == 400
+            assert answer.json() == {"error": message}
+        answer = server.client.post("/api/predict", json={"inputs": [[1.0] * 6] * 2, "models": ["fixed"]})
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "inputs: got 2 rows, expected exactly 1: fixed has a fixed batch size"
+        assert server.client.post("/api/predict", json={"inputs": [[1.0] * 6], "models": ["fixed"]}).is_success
+        server.wait_until_childless()

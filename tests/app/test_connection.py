@@ -1,0 +1,239 @@
+"""Clients that say nothing, or little by little, or too much, or do not read: over real sockets, by a real service."""
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.app.conftest import Serving, serving, wait_until
+from tests.app.graphs import classifier, heavy, publish, weights
+
+HEAD_SECONDS = 0.6
+MAX_HEAD = 4096
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: kron\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder: Path = tmp_path_factory.mktemp("connections")
+    publish(folder, "plain", classifier(weights([6, 3])))
+    publish(folder, "heavy", heavy(width=512, products=150))
+    options: dict[str, Any] = {
+        "head_seconds": HEAD_SECONDS, "keep_alive_seconds": 0.5, "send_seconds": 1, "max_head_bytes": MAX_HEAD,
+        "max_connections": 40, "client_requests": 1, "trusted_proxies": "127.0.0.0/8", "reports": ":memory:",
+    }  # fmt: skip
+    with serving(folder, **options) as running:
+        yield running
+
+
+def connect(server: Serving) -> socket.socket:
+    url = httpx.URL(server.address)
+    opened = socket.create_connection((url.host, url.port or 80), timeout=10)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened
+
+
+def rest(opened: socket.socket) -> bytes:
+    """Whatever comes until the service closes the connection."""
+    parts = []
+    with opened, suppress(ConnectionResetError):
+        while part := opened.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def answer(received: bytes) -> tuple[int, str]:
+    """Status and error."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    error: str = json.loads(body)["error"]
+    return int(head.split()[1]), error
+
+
+def failures(server: Serving, reason: str) -> int:
+    found = re.search(rf'kron_failures_total\{{reason="{reason}"\}} (\d+)', httpx.get(f"{server.address}/metrics").text)
+    return int(found[1]) if found else 0
+
+
+def test_a_connection_that_says_nothing_is_closed(server: Serving) -> None:
+    begun = time.monotonic()
+    assert rest(connect(server)) == b""
+    assert HEAD_SECONDS * 0.9 < time.monotonic() - begun < 5
+    assert failures(server, "IdleConnection") >= 1
+
+
+def test_one_that_says_nothing_more_is_closed(server: Serving) -> None:
+    opened = connect(server)
+    opened.sendall(GET)
+    assert b'{"live":true}' in rest(opened)
+
+
+def test_heads_that_come_drop_by_drop_have_an_end_and_hold_up_nobody(server: Serving) -> None:
+    """Slowloris: each of many connections sends a further header now and then, so that none is ever silent."""
+    slow = [connect(server) for _ in range(30)]
+    begun = time.monotonic()
+    for opened in slow:
+        opened.sendall(GET[:-2])
+    waiting = list(slow)
+    while waiting:
+        assert time.monotonic() - begun < 10
+        assert httpx.get(f"{server.address}/v2/health/live").is_success
+        for opened in list(waiting):
+            try:
+                opened.sendall(b"X-More: 1\r\n")
+            except OSError:
+                waiting.remove(opened)
+        time.sleep(0.05)
+    for opened in slow:
+        received = rest(opened)
+        if received:  # the kernel may have thrown it away, for more was sent after the end
+            assert answer(received) == (408, f"headers: not received within {HEAD_SECONDS:g} s (KRON_HEAD_SECONDS)")
+    assert failures(server, "HeadTimeout") >= 30
+
+
+def test_half_a_head_is_a_408(server: Serving) -> None:
+    opened = connect(server)
+    opened.sendall(GET[:-2])
+    assert answer(rest(opened))[0] == 408
+
+
+def test_empty_lines_are_no_request(server: Serving) -> None:
+    opened = connect(server)
+    end = time.monotonic() + 10
+    with opened, suppress(OSError):
+        while time.monotonic() < end:
+            opened.sendall(b"\r\n")
+            time.sleep(0.05)
+    assert time.monotonic() < end
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET[:-2] + b"X-Long: " + b"a" * MAX_HEAD + b"\r\n\r\n",
+        GET[:-2] + b"".join(b"X-%d: 1\r\n" % number for number in range(MAX_HEAD // 6)) + b"\r\n",
+        b"GET /" + b"a" * MAX_HEAD + GET[4:],
+        GET[:-2] + b"X-Endless: " + b"a" * 2 * MAX_HEAD,
+    ],
+    ids=["one", "many", "path", "endless"],
+)
+@pytest.mark.parametrize("size", [1000, 10**6], ids=["parts", "piece"])
+def test_large_heads_are_refused(server: Serving, head: bytes, size: int) -> None:
+    opened = connect(server)
+    with suppress(OSError):
+        for start in range(0, len(head), size):
+            opened.sendall(head[start : start + size])
+            time.sleep(0.01)
+    status, error = answer(rest(opened))
+    assert (status, error) == (
+        431,
+        f"headers: got more than {MAX_HEAD} bytes, expected at most so many (KRON_MAX_HEAD_BYTES)",
+    )
+
+
+def test_what_is_no_http_is_told_so(server: Serving) -> None:
+    opened = connect(server)
+    opened.sendall(b"hello, is anybody there?\r\n\r\n")
+    assert answer(rest(opened)) == (400, "got something that is not HTTP/1.1")
+
+
+def test_a_body_may_be_longer_and_take_longer_than_a_head(server: Serving) -> None:
+    rows = np.full((2000, 6), 0.25).tolist()
+    body = json.dumps({"inputs": rows[:1000], "models": ["plain"]}).encode()
+    assert len(body) > 5 * MAX_HEAD
+    head = b"POST /api/predict HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n" % len(body)
+    opened = connect(server)
+    opened.sendall(head)
+    parts = 8
+    for start in range(0, len(body), len(body) // parts + 1):
+        opened.sendall(body[start : start + len(body) // parts + 1])
+        time.sleep(1.5 * HEAD_SECONDS / parts)
+    assert rest(opened).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_the_rest_of_a_body_after_an_early_answer_is_no_head(server: Serving) -> None:
+    """The path is not there, which needs no look at the body."""
+    body = b"x" * 10 * MAX_HEAD
+    opened = connect(server)
+    opened.sendall(b"POST /nowhere HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n" % len(body))
+    assert opened.recv(65536).startswith(b"HTTP/1.1 404 ")
+    for start in range(0, len(body), MAX_HEAD):
+        opened.sendall(body[start : start + MAX_HEAD])
+        time.sleep(0.01)
+    opened.sendall(GET)
+    assert b'{"live":true}' in rest(opened)
+    slow = connect(server)
+    slow.sendall(b"POST /nowhere HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n" % len(body))
+    begun = time.monotonic()
+    with slow, suppress(OSError):
+        while time.monotonic() - begun < 10:
+            slow.sendall(b"x")
+            time.sleep(0.05)
+    assert time.monotonic() - begun < 10
+
+
+def test_requests_that_are_sent_ahead_are_answered_in_turn(server: Serving) -> None:
+    opened = connect(server)
+    body = json.dumps({"inputs": [[0.5] * 6], "models": ["plain"]}).encode()
+    post = b"POST /api/predict HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    opened.sendall((GET + post) * 3 + GET[:20])
+    time.sleep(0.1)
+    opened.sendall(GET[20:])
+    received = rest(opened)
+    assert received.count(b"HTTP/1.1 200 OK") == 7
+    assert received.count(b'{"live":true}') == 4
+
+
+def test_too_many_connections_are_refused_and_let_in_again(server: Serving) -> None:
+    wait_until(lambda: httpx.get(f"{server.address}/v2/health/live").is_success)
+    held = [connect(server) for _ in range(45)]
+    refused = 0
+    for opened in held:
+        with opened:
+            received = rest(opened)
+        if received:
+            refused += 1
+            message = "40 connections are open, the most that may (KRON_MAX_CONNECTIONS)"
+            assert answer(received) == (503, message)
+    assert refused >= 5
+    assert httpx.get(f"{server.address}/v2/health/live").is_success
+
+
+def test_a_client_that_does_not_read_is_left(server: Serving) -> None:
+    before = failures(server, "SlowReader")
+    opened = connect(server)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with suppress(OSError):
+        opened.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: kron\r\n\r\n" * 100)
+    wait_until(lambda: failures(server, "SlowReader") > before, seconds=15)
+    opened.close()
+
+
+def test_requests_count_for_the_client_behind_a_trusted_proxy(server: Serving) -> None:
+    """One request of a client may run; the proxy is 127.0.0.1, and speaks for two of them."""
+    slow = {"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}
+    quick = {"inputs": [[0.5] * 6], "models": ["plain"]}
+
+    def post(body: dict[str, object], client: str) -> int:
+        headers = {"X-Forwarded-For": f"203.0.113.9, {client}, 127.0.0.2"}  # the first one is what the client says
+        return httpx.post(f"{server.address}/api/predict", json=body, headers=headers, timeout=60).status_code
+
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(post(slow, "198.51.100.1")))
+    thread.start()
+    seen: set[int] = set()
+    while thread.is_alive():
+        assert post(quick, "198.51.100.2") == 200
+        seen.add(post(quick, "198.51.100.1"))
+    thread.join()
+    assert codes == [200]
+    assert 429 in seen
