@@ -10,7 +10,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser import tables
 from tests.browser.conftest import Visitor
-from tests.browser.looks import look
+from tests.browser.looks import findings, look
 from tests.browser.service import Service
 
 RUN = "Train both"
@@ -152,6 +152,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     page.reload()
     expect(page.locator(".stage")).to_have_text(re.compile("^Training the (Kronecker|Dense) network …$"))
     page.screenshot(path=screenshots / "train-running.png", full_page=True)
+    assert findings(page) == []
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_role("progressbar", name="Training of the Dense network")).to_be_visible()
     page.get_by_label("by epoch").check()
