@@ -3,7 +3,8 @@
 import { barList } from "./charts/bars.js";
 import { showIntervals } from "./charts/intervals.js";
 import { h } from "./dom.js";
-import { MEMORY, TIME, bytes, count, digits, duration, memory, times, unitFor } from "./format.js";
+import { TIME, bytes, count, digits, duration, times, unitFor } from "./format.js";
+import { MEMORY, memory } from "./memory.js";
 import { shortName, tone } from "./models.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
 import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, ranOn } from "./report.js";

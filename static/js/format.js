@@ -10,8 +10,6 @@ const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, minimum
 export const TIME = [{ name: "µs", size: 1 }, { name: "ms", size: 1e3 }, { name: "s", size: 1e6 }];
 /** @type {Unit[]} */
 export const BYTES = [{ name: "B", size: 1 }, { name: "kB", size: 1e3 }, { name: "MB", size: 1e6 }, { name: "GB", size: 1e9 }];
-/** Memory comes in powers of two. @type {Unit[]} */
-export const MEMORY = [{ name: "B", size: 1 }, { name: "KiB", size: 2 ** 10 }, { name: "MiB", size: 2 ** 20 }, { name: "GiB", size: 2 ** 30 }];
 /** @type {Unit[]} */
 const COUNT = [{ name: "", size: 1 }, { name: "k", size: 1e3 }, { name: "M", size: 1e6 }, { name: "G", size: 1e9 }];
 
@@ -41,7 +39,7 @@ export function unitFor(value, units) {
  * @param {number} value
  * @param {Unit[]} units
  */
-function withUnit(value, units) {
+export function withUnit(value, units) {
   const unit = unitFor(Number(value.toPrecision(3)), units); // 999.9 µs are 1.00 ms
   return `${digits(value / unit.size)}${unit.name && THIN}${unit.name}`;
 }
@@ -51,9 +49,6 @@ export const duration = (microseconds) => withUnit(microseconds, TIME);
 
 /** @param {number} bytes */
 export const bytes = (bytes) => withUnit(bytes, BYTES);
-
-/** @param {number} bytes */
-export const memory = (bytes) => withUnit(bytes, MEMORY);
 
 /** @param {number} value */
 export const short = (value) => (value < 1e4 ? count(value) : withUnit(value, COUNT));
@@ -97,14 +92,4 @@ export function ratioDigits(ratio) {
 export function metric(metric) {
   if (!metric) return "–";
   return metric.name === "accuracy" ? percent(metric.value) : digits(metric.value);
-}
-
-/**
- * A point in time, to the minute.
- * @param {string | number | null | undefined} time ISO 8601, or milliseconds since 1970
- * @returns {string | null} null where it is none
- */
-export function when(time) {
-  const date = new Date(time ?? "");
-  return Number.isNaN(date.getTime()) ? null : date.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 }

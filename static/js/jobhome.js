@@ -3,9 +3,9 @@
 import { Refused, Unreachable } from "./api.js";
 import { h } from "./dom.js";
 import { sendKey } from "./download.js";
-import { when } from "./format.js";
 import * as api from "./jobapi.js";
 import { href } from "./router.js";
+import { when } from "./when.js";
 import { unbroken } from "./sentence.js";
 
 /**

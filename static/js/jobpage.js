@@ -115,6 +115,7 @@ export class JobPage {
       this.#step(data);
     } else if (event === "error") {
       this.#end();
+      this.#offer(false);
       this.#say(`No report: ${data.error}.`.replace(/\.\.$/, "."), true);
     } else {
       this.#present(event, data);
@@ -132,11 +133,17 @@ export class JobPage {
     if (event === "report") {
       this.#end();
       this.download.href = api.downloadAddress(this.kind.kind, id);
-      this.actions.hidden = false;
+      this.#offer(true);
       presentation.show(data);
     } else {
       presentation.grow?.(event, data);
     }
+  }
+
+  /** @param {boolean} report there is one to download; what failed can only be deleted */
+  #offer(report) {
+    this.download.hidden = !report;
+    this.actions.hidden = false;
   }
 
   #end() {

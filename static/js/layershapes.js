@@ -129,7 +129,7 @@ export class LayerShapes extends EventTarget {
       first.setAttribute("aria-label", `Hidden layer ${i + 1}, first factor`);
       second.setAttribute("aria-label", `Hidden layer ${i + 1}, second factor`);
       const output = row.querySelector("output");
-      if (output) output.textContent = Number.isInteger(width) && width > 0 ? `= ${count(width)} wide` : "";
+      if (output) output.textContent = Number.isInteger(width) && width > 0 ? `= ${count(width)}` : "";
       const remove = row.querySelector("button");
       remove?.setAttribute("aria-label", `Remove hidden layer ${i + 1}`);
       if (remove) remove.disabled = this.rows.childElementCount < 2;

@@ -1,7 +1,7 @@
 /** What a card says about a model, asked in the page's words. */
 
 /**
- * @import { ModelInfo } from "./types.js"
+ * @import { Drawn } from "./types.js"
  */
 
 /** @typedef {{ role?: string | null }} WithRole */
@@ -19,7 +19,7 @@ export function tone(models, index) {
   return `tone-other-${earlier % 3}${earlier > 2 ? " shade-1" : ""}`;
 }
 
-/** @param {Pick<ModelInfo, "card">[]} models */
+/** @param {Drawn[]} models */
 export const roles = (models) => models.map(({ card }) => ({ role: card?.role }));
 
 /** @param {string | null | undefined} role */
@@ -38,7 +38,7 @@ export function shortName(models, index) {
   return telling ? roleName(role) : model;
 }
 
-/** @param {Pick<ModelInfo, "parameters" | "card">} model */
+/** @param {Drawn} model */
 export const weights = (model) => model.parameters ?? model.card?.parameters ?? null;
 
 /** @param {string[]} names */

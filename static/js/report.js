@@ -1,9 +1,10 @@
 /** A comparison's report in words, and where its figures are found. Pure: report in, words and elements out. */
 
 import { h } from "./dom.js";
-import { count, digits, times, when } from "./format.js";
+import { count, digits, times } from "./format.js";
 import { shortName, tone } from "./models.js";
 import { unbroken } from "./sentence.js";
+import { when } from "./when.js";
 
 /**
  * @import { Depth, Measured, Pair, Report } from "./types.js"

@@ -1,7 +1,8 @@
 /** Every figure of a comparison's report, as tables. Pure: report in, elements out. */
 
 import { h } from "./dom.js";
-import { BYTES, MEMORY, TIME, count, digits, metric, times } from "./format.js";
+import { BYTES, TIME, count, digits, metric, times } from "./format.js";
+import { MEMORY } from "./memory.js";
 import { shortName, tone } from "./models.js";
 import { DEPTH_NAMES, batchName, batchSizes, depths, distinguishable, latencyAt } from "./report.js";
 import { pointsApart, speed, tableRow } from "./tablerow.js";

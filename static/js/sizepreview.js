@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import { count } from "./format.js";
+import { roleName } from "./models.js";
 import { twinSize } from "./networksize.js";
 import { showStructure } from "./structure.js";
 import { ratioText } from "./tablerow.js";
@@ -23,14 +24,13 @@ const ratio = (kronecker, dense) => ratioText({ values: [kronecker, dense], word
 
 export class SizePreview {
   constructor() {
-    /** @param {string} name */
-    const row = (name) => ({ name, cells: [h("td", {}, NOTHING), h("td", {}, NOTHING), h("td", { class: "ratio" }, NOTHING)] });
-    this.weights = row("Weights");
-    this.macs = row("Multiply-adds");
+    const column = () => [h("td", {}, NOTHING), h("td", {}, NOTHING), h("td", { class: "ratio" }, NOTHING)];
+    /** Kronecker's, dense's, and how they stand to each other. */
+    this.weights = column();
+    this.macs = column();
     this.note = h("p", { class: "message", role: "status" });
     this.spoken = h("p", { class: "sr-only", "aria-live": "polite" });
-    /** @param {"kronecker" | "dense"} role */
-    const head = (role) => h("th", { scope: "col", class: `tone-${role}` }, h("span", { class: "swatch" }), role === "dense" ? "Dense" : "Kronecker");
+    const names = [...["kronecker", "dense"].map((role) => h("th", { scope: "row", class: `tone-${role}` }, h("span", { class: "swatch" }), roleName(role))), h("th", { scope: "row" }, "Kronecker has")];
     this.element = h(
       "div",
       { class: "sizes" },
@@ -38,8 +38,8 @@ export class SizePreview {
         "table",
         {},
         h("caption", { class: "sr-only" }, "What both networks will store and compute for a sample"),
-        h("thead", {}, h("tr", {}, h("td", {}), head("kronecker"), head("dense"), h("td", {}))),
-        h("tbody", {}, ...[this.weights, this.macs].map(({ name, cells }) => h("tr", {}, h("th", { scope: "row" }, name), ...cells))),
+        h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, "Weights"), h("th", { scope: "col" }, "Multiply-adds"))),
+        h("tbody", {}, ...names.map((name, i) => h("tr", {}, name, this.weights[i], this.macs[i]))),
       ),
       this.note,
       this.spoken,
@@ -68,14 +68,14 @@ export class SizePreview {
     this.note.classList.toggle("failed", failed);
     this.legend.hidden = typeof network === "string";
     if (typeof network === "string") {
-      for (const { cells } of [this.weights, this.macs]) for (const cell of cells) cell.textContent = NOTHING;
+      for (const cell of [...this.weights, ...this.macs]) cell.textContent = NOTHING;
       this.words.replaceChildren();
       this.figures.replaceChildren();
       this.#say("");
       return;
     }
     const { kronecker, dense } = twinSize(network);
-    for (const [{ cells }, a, b] of /** @type {const} */ ([[this.weights, kronecker.parameters, dense.parameters], [this.macs, kronecker.macs, dense.macs]])) {
+    for (const [cells, a, b] of /** @type {const} */ ([[this.weights, kronecker.parameters, dense.parameters], [this.macs, kronecker.macs, dense.macs]])) {
       cells[0].textContent = count(a);
       cells[1].textContent = count(b);
       cells[2].textContent = ratio(a, b);

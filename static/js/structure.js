@@ -9,10 +9,9 @@ import { count, times } from "./format.js";
 import { roles, shortName, tone, weights } from "./models.js";
 
 /**
- * @import { Layer, ModelInfo } from "./types.js"
+ * @import { Layer, Drawn } from "./types.js"
  */
 
-/** @typedef {Pick<ModelInfo, "name" | "parameters" | "card">} Drawn a model that is served, or one that is planned */
 /** @typedef {{ x: number, y: number, width: number, height: number, bias: boolean }} Part */
 /** @typedef {{ parts: Part[], width: number, height: number, name: string }} Block */
 
@@ -82,7 +81,7 @@ function extent(found, gap) {
 const LAYER_GAP = 36;
 /** Networks that are narrower than this, in weights, are not blown up to the whole width. */
 const SMALLEST = 160;
-/** Nor are those higher than this share of their place's width that are high and narrow. */
+/** High and narrow ones become this share of the width high. */
 const HIGHEST = 0.9;
 
 /**

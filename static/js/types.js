@@ -65,6 +65,8 @@
  *
  * @typedef {"cpu" | "cuda"} Device
  *
+ * @typedef {Pick<ModelInfo, "name" | "parameters" | "card">} Drawn what of it is drawn, or of one that is planned
+ *
  * @typedef {object} ModelList
  * @property {ModelInfo[]} models
  * @property {string[]} default

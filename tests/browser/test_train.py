@@ -10,7 +10,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser import tables
 from tests.browser.conftest import Visitor
-from tests.browser.looks import look
+from tests.browser.looks import findings, look
 from tests.browser.service import Service
 
 RUN = "Train both"
@@ -52,10 +52,11 @@ def choose_file(page: Page, file: FilePayload) -> None:
     page.get_by_label(re.compile("^File")).set_input_files(file)
 
 
-def sizes(page: Page, name: str) -> list[str]:
-    """Of both networks, as the form counts them."""
-    found: list[str] = page.locator(".sizes").get_by_role("row", name=name).get_by_role("cell").all_inner_texts()
-    return found
+def sizes(page: Page, column: str) -> list[str]:
+    """Of both networks, as the form counts them, and their ratio."""
+    index = ["Weights", "Multiply-adds"].index(column)
+    rows = page.locator(".sizes tbody tr").all()
+    return [row.get_by_role("cell").nth(index).inner_text() for row in rows]
 
 
 def lane(page: Page, name: str) -> Locator:
@@ -151,6 +152,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     page.reload()
     expect(page.locator(".stage")).to_have_text(re.compile("^Training the (Kronecker|Dense) network …$"))
     page.screenshot(path=screenshots / "train-running.png", full_page=True)
+    assert findings(page) == []
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_role("progressbar", name="Training of the Dense network")).to_be_visible()
     page.get_by_label("by epoch").check()
@@ -231,6 +233,11 @@ def test_what_cannot_be_trained_is_said(trainer: Service, visitor: Visitor) -> N
     page.get_by_role("link", name="New training").click()
     failed = page.locator(".job-list li.failed").first
     expect(failed).to_contain_text("1 bad row: line 42: column 'size 2': got 'broken', expected a finite number")
+    failed.get_by_role("link").click()
+    expect(page.get_by_role("link", name="Download JSON")).to_be_hidden()
+    page.get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(re.compile("#/train$"))
+    expect(page.locator(".job-list li.failed")).to_have_count(0)
     visit.forgive("400")
 
 

@@ -3,12 +3,14 @@
 import { Refused } from "../api.js";
 import { Timeline } from "../charts/timeline.js";
 import { h } from "../dom.js";
-import { MEMORY as BYTES, TIME, count, digits, duration, memory as mebibytes, when } from "../format.js";
+import { TIME, count, digits, duration } from "../format.js";
 import { metrics, shadow as askShadow } from "../liveapi.js";
+import { MEMORY as BYTES, memory as mebibytes } from "../memory.js";
 import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, QUEUE, REQUEST, STARTED } from "../metricnames.js";
 import { Snapshot, parseMetrics, percentile, rate } from "../metrics.js";
 import { tone } from "../models.js";
 import { shadowPanel } from "../shadow.js";
+import { when } from "../when.js";
 
 /**
  * @import { App, View } from "../router.js"

@@ -1,11 +1,12 @@
 /** The models that the service has, as cards; and one of them with all that is known of it. */
 
 import { h } from "../dom.js";
-import { bytes, count, digits, metric, short, when } from "../format.js";
+import { bytes, count, digits, metric, short } from "../format.js";
 import { layerFigures, thumbnails } from "../layers.js";
 import { roleName, weights } from "../models.js";
 import { href } from "../router.js";
 import { taskOf } from "../task.js";
+import { when } from "../when.js";
 
 /**
  * @import { Child } from "../dom.js"
