@@ -45,8 +45,9 @@ class Graph:
 
     def split(self, node: onnx.NodeProto) -> tuple[str, str]:
         """The names of the computed and of the constant one of a node's two inputs; empty ones if it isn't so."""
-        computed = [name for name in node.input if self.constant(name) is None]
-        constant = [name for name in node.input if self.constant(name) is not None]
+        names = {each.name for each in self._graph.initializer}
+        computed = [name for name in node.input if name not in names]
+        constant = [name for name in node.input if name in names]
         return (computed[0], constant[0]) if len(computed) == len(constant) == 1 else ("", "")
 
     def producer(self, name: str) -> onnx.NodeProto | None:
