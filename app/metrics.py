@@ -13,9 +13,9 @@ from app.counters import Counters
 from app.reports import Kind
 
 if TYPE_CHECKING:
+    from app.batch import Inference
     from app.engine import Engine
     from app.model import Model
-    from app.scheduler import Inference
 
 _SECONDS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10,

@@ -1,7 +1,7 @@
 """Routes below FastAPI's dependency layer, for requests of which there are many; documented like all others."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.batch import Ask, Inference
 from app.headers import RawHeaders
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ class Answer(NamedTuple):
     headers: RawHeaders = []  # noqa: RUF012 - never changed
 
 
+@dataclass(slots=True)
+class Begun:
+    """A request that has been read and only needs models to be run.
+
+    Args:
+        asks: for what.
+        finish: what came of them to the answer. Like the reading it may raise, and leaves no trace then.
+    """
+
+    asks: Sequence[Ask]
+    finish: Callable[[Sequence[Inference]], Answer]
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """What answers a path.
@@ -30,12 +44,12 @@ class Endpoint:
     Args:
         answer: scope and body to the answer; from `scope["app"].state.service` it has all it needs, and errors are
             raised as everywhere.
-        at_once: the same without waiting for anything: service, path, headers by name and body to the answer, or None
-            where that cannot be. It leaves no trace then, and where it raises, since `answer` is asked next.
+        begin: the same for a request that has nothing to wait for: service, path, headers by name and body to what it
+            needs, or None if it has to wait. It leaves no trace then, or where it raises, since `answer` is asked next.
     """
 
     answer: Callable[[Scope, bytes], Awaitable[Answer]]
-    at_once: "Callable[[Service, str, Mapping[bytes, bytes], bytes], Answer | None]"
+    begin: "Callable[[Service, str, Mapping[bytes, bytes], bytes], Begun | None]"
 
 
 class PlainRoutes:

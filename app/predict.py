@@ -2,19 +2,21 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.batch import Ask, Inference
+from app.engine import Engine
 from app.errors import BadRequest
 from app.metrics import Metrics
 from app.model import Model
 from app.receipt import receipt as make_receipt
 from app.rows import to_array
-from app.scheduler import Inference, Scheduler
+from app.scheduler import Scheduler
 from app.shadow import Shadow
 
 Rows = NDArray[np.float32]
@@ -54,6 +56,7 @@ class Prediction:
     ) -> None:
         self._receipt = receipt
         self._parts: list[_Part] = []
+        self._turns: Sequence[_Part] = []
         arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
         for model in models:
             rows = arrays.get(model.row_shapes)
@@ -79,18 +82,17 @@ class Prediction:
             )
             part.taken_ns = _clock() - started
 
-    def run_at_once(self, scheduler: Scheduler) -> bool:
-        """Run all models without waiting; False where one of them would have to.
+    def asks(self, most: Callable[[Engine], int]) -> Sequence[Ask] | None:
+        """What to run, in turns; None where a model takes fewer rows without waiting than `most` says of it."""
+        if any(part.rows > most(part.model.engine) for part in self._parts):
+            return None
+        self._turns = self._in_turn()
+        return [Ask.of(part.model.engine, part.feeds, (part.model.head.output,)) for part in self._turns]
 
-        Raises:
-            ModelError: onnxruntime failed.
-        """
-        for part in self._in_turn():
-            run = scheduler.run_at_once(part.model.engine, part.feeds, (part.model.head.output,))
-            if run is None:
-                return False
-            part.run, part.taken_ns = run, run.compute_ns
-        return True
+    def ran(self, inferences: Sequence[Inference]) -> None:
+        """What came of `asks`."""
+        for part, run in zip(self._turns, inferences, strict=True):
+            part.run, part.taken_ns = run, run.queue_ns + run.compute_ns
 
     def answer(self, metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
         """What came out, after which the request counts as answered.

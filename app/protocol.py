@@ -16,7 +16,8 @@ class Protocol(Connection):
 
     uvicorn starts a task as soon as the headers are there. For a request that may be answered at once this waits until
     the bytes that brought the headers have been read to their end: mostly they hold the body too, and then the answer
-    needs no task. In every other case all is as uvicorn does it, from the headers on.
+    needs no task, and comes in the same turn of the event loop. In every other case all is as uvicorn does it, from the
+    headers on.
     """
 
     def __init__(
@@ -31,12 +32,18 @@ class Protocol(Connection):
         self._shortcut = shortcut
         self._endpoint: Endpoint | None = None  # of a request that no task has been started for
         self._held: list[bytes] = []  # its body so far
+        self._begun = False  # it has been read
 
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of requests."""
         super().data_received(data)
-        if self._endpoint is not None:  # the rest of the body is still to come
+        if self._endpoint is not None and not self._begun:  # the rest of the body is still to come
             self._release()
+
+    def on_message_begin(self) -> None:
+        """A request's first byte is here: what the client sent before it is answered first."""
+        self._finish()
+        super().on_message_begin()
 
     def head_complete(self) -> None:
         """A request's headers are there."""
@@ -54,27 +61,51 @@ class Protocol(Connection):
 
     def message_complete(self) -> None:
         """All of it is there."""
-        endpoint = self._endpoint
-        if endpoint is not None:
-            answer = self._shortcut.answer(
-                endpoint,
-                "POST",
-                self.url.decode("ascii"),
-                address=self.client[0] if self.client else "",
-                headers=self.headers,
-                body=self._held[0] if len(self._held) == 1 else b"".join(self._held),
-            )
-            if answer is not None:
-                head, body = answer
-                self._endpoint = None
-                self._held.clear()
-                self.transport.write(
-                    b"%b%b\r\n%b" % (head, self._shortcut.lines(self.server_state.default_headers), body)
-                )
-                self.on_response_complete()
-                return
+        if self._endpoint is None:
+            super().message_complete()
+            return
+        self._begun = self._shortcut.begin(
+            self._endpoint,
+            "POST",
+            self.url.decode("ascii"),
+            address=self.client[0] if self.client else "",
+            headers=self.headers,
+            body=self._held[0] if len(self._held) == 1 else b"".join(self._held),
+            deliver=self._deliver,
+        )
+        if not self._begun:
             self._release()
-        super().message_complete()
+            super().message_complete()
+
+    def eof_received(self) -> None:
+        """The client says no more, but may still read."""
+        self._finish()
+        super().eof_received()
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        self._finish()
+        super().shutdown()
+
+    def _finish(self) -> None:
+        if self._begun:
+            self._shortcut.finish()
+
+    def _deliver(self, answer: tuple[bytes, bytes] | None) -> None:
+        self._begun = False
+        if self.transport.is_closing():
+            self._endpoint = None
+            self._held.clear()
+        elif answer is None:
+            self._release()
+            super().message_complete()
+        else:
+            self._endpoint = None
+            self._held.clear()
+            head, body = answer
+            common = self._shortcut.lines(self.server_state.default_headers)
+            self.transport.write(b"%b%b\r\n%b" % (head, common, body))
+            self.on_response_complete()
 
     def _is_plain(self) -> bool:
         """Whether request and connection are as those mostly are that can be answered at once."""

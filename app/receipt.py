@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from app.batch import Inference
 from app.model import Model
-from app.scheduler import Inference
 
 
 def receipt(model: Model, inference: Inference) -> dict[str, Any]:

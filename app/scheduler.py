@@ -5,49 +5,32 @@ starts at once; only what has to wait anyway is put together, so batching never 
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
+from app.batch import Ask, Done, Feeds, Inference, run_batch
 from app.dispatch import Dispatch, measure
-from app.engine import Array, Engine
-from app.errors import ModelError, Overloaded, TimedOut
+from app.engine import Engine
+from app.errors import Overloaded, TimedOut
 from app.threads import Threads
-
-Feeds: TypeAlias = Mapping[str, Array]
-
-
-@dataclass(frozen=True, slots=True)
-class Inference:
-    """What one request got from its run; `batch_size` counts the rows of the whole run, other requests' included."""
-
-    outputs: Mapping[str, Array]
-    queue_ns: int
-    compute_ns: int
-    batch_size: int
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    feeds: Feeds
-    outputs: Sequence[str]
-    rows: int
-    kind: object  # requests of equal kind can be one run; None runs by itself
+    """A request that waits for a thread."""
+
+    ask: Ask
+    kind: object
     future: asyncio.Future[Inference]
-    arrived_ns: int
     waits: bool = True
 
 
 class _Lane:
     """What waits for one model."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.batchable = engine.batchable
+    def __init__(self) -> None:
         self.dispatch: Dispatch | None = None
         self.inline_rows = 0
         self.waiting: deque[_Request] = deque()
@@ -129,16 +112,17 @@ class Scheduler:
         """
         if self._closed:
             raise Overloaded("the service is shutting down")
-        done = self.run_at_once(engine, feeds, outputs)
-        if done is not None:
-            return done
         lane = self._lane(engine)
-        rows = _rows(lane, feeds)
+        ask = Ask.of(engine, feeds, outputs)
+        if lane.inline_rows and ask.rows <= lane.inline_rows:
+            (answer,) = self.run_now([ask])
+            if isinstance(answer, Exception):
+                raise answer
+            return self._answered(engine, answer)
         if not self._idle and len(lane.waiting) >= self._queue:
             raise Overloaded(f"{self._queue} requests wait for this model already, no more may (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
-        kind = _kind(feeds, outputs) if lane.batchable else None
-        request = _Request(feeds, outputs, rows, kind, loop.create_future(), time.perf_counter_ns())
+        request = _Request(ask, ask.kind(), loop.create_future())
         lane.waiting.append(request)
         self._enqueue(engine, lane)
         self._start_runs()
@@ -151,27 +135,42 @@ class Scheduler:
             if request.waits:  # cancelled or late: its place is free at once, and it will not run
                 lane.waiting.remove(request)
 
-    def at_once(self, engine: Engine) -> bool:
-        """Whether there are requests to this model that `run_at_once` answers."""
-        return self._lane(engine).inline_rows > 0 and not self._closed
+    def inline_rows(self, engine: Engine) -> int:
+        """Most rows of a request that `run_now` takes; 0 for none."""
+        return 0 if self._closed else self._lane(engine).inline_rows
 
-    def run_at_once(self, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> Inference | None:
-        """Run a model here and now, where that was measured to be faster than a hand-over to a thread; else None.
+    def run_now(self, asks: Sequence[Ask]) -> Sequence[Inference | Exception]:
+        """Run models here and now, each of the requests having no more rows than its model's `inline_rows`.
 
-        Raises:
-            ModelError: onnxruntime failed.
+        Those that came at the same time are run together, as far as they can be, and as many rows as was measured to be
+        good: what one run costs more than the rows in it is paid once.
         """
-        lane = self._lane(engine)
-        if not lane.inline_rows:
-            return None
-        rows = _rows(lane, feeds)
-        if rows > lane.inline_rows:
-            return None
-        started = time.perf_counter_ns()
-        values = engine.run_in_turn(feeds, outputs)
-        run_ns = time.perf_counter_ns() - started
-        self._on_run(engine, rows, run_ns)
-        return self._answered(engine, Inference(values, 0, run_ns, rows))
+        if len(asks) == 1:
+            return self._run_here(asks)
+        found: dict[int, Inference | Exception] = {}
+        batches: dict[object, list[int]] = {}
+        for index, ask in enumerate(asks):
+            kind = ask.kind()
+            batches.setdefault(index if kind is None else (id(ask.engine), kind), []).append(index)
+        for indices in batches.values():
+            most = self._lane(asks[indices[0]].engine).inline_rows
+            part: list[int] = []
+            rows = 0
+            for index in indices:
+                if part and rows + asks[index].rows > most:
+                    found |= zip(part, self._run_here([asks[i] for i in part]), strict=True)
+                    part, rows = [], 0
+                part.append(index)
+                rows += asks[index].rows
+            found |= zip(part, self._run_here([asks[i] for i in part]), strict=True)
+        return [found[index] for index in range(len(asks))]
+
+    def _run_here(self, batch: Sequence[Ask]) -> Sequence[Inference | Exception]:
+        engine = batch[0].engine
+        done = run_batch(batch, engine.run_in_turn)
+        for rows, run_ns in done.runs:
+            self._on_run(engine, rows, run_ns)
+        return done.answers
 
     def _answered(self, engine: Engine, inference: Inference) -> Inference:
         if self._on_answer is not None:
@@ -195,7 +194,7 @@ class Scheduler:
     def _lane(self, engine: Engine) -> _Lane:
         lane = self._lanes.get(engine)
         if lane is None:
-            lane = self._lanes[engine] = _Lane(engine)
+            lane = self._lanes[engine] = _Lane()
         return lane
 
     def _enqueue(self, engine: Engine, lane: _Lane) -> None:
@@ -224,10 +223,10 @@ class Scheduler:
             request = lane.waiting.popleft()
             if request.future.done():  # late or cancelled in this very turn of the loop
                 request.waits = False
-            elif not batch or (request.kind == batch[0].kind and rows + request.rows <= self._max_batch):
+            elif not batch or (request.kind == batch[0].kind and rows + request.ask.rows <= self._max_batch):
                 request.waits = False
                 batch.append(request)
-                rows += request.rows
+                rows += request.ask.rows
                 if request.kind is None:
                     break
             else:
@@ -257,71 +256,24 @@ class _Run:
         self._batch = batch
         self._loop = loop
         self._finished = finished
-        self._runs: list[tuple[int, int]] = []  # rows and nanoseconds
 
     def __call__(self) -> None:
         wanted = [request for request in self._batch if not request.future.done()]
-        answers = self._together(wanted) if len(wanted) > 1 else None
-        if answers is None:  # one bad request must not cost the others their answers
-            answers = [self._alone(request) for request in wanted]
+        done = run_batch([request.ask for request in wanted], self._engine.run)
         try:
-            self._loop.call_soon_threadsafe(self._deliver, wanted, answers)
+            self._loop.call_soon_threadsafe(self._deliver, wanted, done)
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
-    def _together(self, batch: Sequence[_Request]) -> list[Inference | Exception] | None:
-        """Each request's rows of one run; None where the model failed or gives other than a row for a row."""
-        started = time.perf_counter_ns()
-        rows = sum(request.rows for request in batch)
-        try:
-            feeds = {name: np.concatenate([request.feeds[name] for request in batch]) for name in batch[0].feeds}
-            before = time.perf_counter_ns()
-            values = self._engine.run(feeds, batch[0].outputs)
-            compute_ns = time.perf_counter_ns() - before
-            self._runs.append((rows, compute_ns))
-        except (ModelError, MemoryError):
-            return None
-        if any(getattr(value, "shape", ())[:1] != (rows,) for value in values.values()):
-            return None
-        answers: list[Inference | Exception] = []
-        first = 0
-        for request in batch:
-            part = slice(first, first + request.rows)
-            first += request.rows
-            outputs = {name: value[part] for name, value in values.items()}
-            answers.append(Inference(outputs, started - request.arrived_ns, compute_ns, rows))
-        return answers
-
-    def _alone(self, request: _Request) -> Inference | Exception:
-        started = time.perf_counter_ns()
-        try:
-            values = self._engine.run(request.feeds, request.outputs)
-        except Exception as error:  # whatever it is, it belongs to the request
-            return error
-        compute_ns = time.perf_counter_ns() - started
-        self._runs.append((request.rows, compute_ns))
-        return Inference(values, started - request.arrived_ns, compute_ns, request.rows)
-
-    def _deliver(self, batch: Sequence[_Request], answers: Sequence[Inference | Exception]) -> None:
-        for request, answer in zip(batch, answers, strict=True):
+    def _deliver(self, batch: Sequence[_Request], done: Done) -> None:
+        for request, answer in zip(batch, done.answers, strict=True):
             if request.future.done():
                 continue
             if isinstance(answer, Exception):
                 request.future.set_exception(answer)
             else:
                 request.future.set_result(answer)
-        self._finished(self._engine, self._runs)
-
-
-def _rows(lane: _Lane, feeds: Feeds) -> int:
-    return max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if lane.batchable else 1
-
-
-def _kind(feeds: Feeds, outputs: Sequence[str]) -> object:
-    """The outputs wanted, and of each input its type and the shape of a row; None if inputs differ in their rows."""
-    if len({array.shape[:1] or None for array in feeds.values()}) != 1:
-        return None
-    return (tuple(outputs), *sorted((name, array.dtype.str, array.shape[1:]) for name, array in feeds.items()))
+        self._finished(self._engine, done.runs)
 
 
 def _expire(request: _Request, seconds: float) -> None:

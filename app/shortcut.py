@@ -1,16 +1,27 @@
 """The short way: plain endpoints' answers as bytes for the connection, without a task, where nothing has to wait."""
 
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
 from app import request_id
 from app.admission import Caller
+from app.batch import Inference
 from app.headers import DATA_HEADERS, RawHeaders
-from app.plain import Endpoint, plain
+from app.plain import Begun, Endpoint, plain
 from app.service import Service
 
 MAX_BYTES = 64 * 1024  # of a body; what takes longer to read is no matter of microseconds
 
 
+# Takes head and body of the answer; the head lacks only the headers of all answers. None where `Front` has to answer.
+Deliver: TypeAlias = Callable[[tuple[bytes, bytes] | None], None]
+
+
 class Shortcut:
     """Answers what can be answered at once and well; all else is left to `Front`, which begins anew.
+
+    What arrives in one turn of the event loop is run together; a request that comes alone waits for nothing.
 
     Args:
         service: that answers.
@@ -21,6 +32,7 @@ class Shortcut:
         self._headers = _lines(DATA_HEADERS)
         self._common: RawHeaders = []
         self._written = b""
+        self._begun: list[tuple[Begun, bytes | None, Deliver]] = []
         # Both want to know of each request when it began and when it ended, which `Front` tells them.
         self._open = service.traces is None and not service.settings.access_log
 
@@ -28,10 +40,18 @@ class Shortcut:
         """What may answer a request, once its body is here."""
         return plain.find(method, path) if self._open else None
 
-    def answer(
-        self, endpoint: Endpoint, method: str, path: str, *, address: str, headers: RawHeaders, body: bytes
-    ) -> tuple[bytes, bytes] | None:
-        """Head and body of the answer to a whole request, or None. The head lacks only the headers of all answers.
+    def begin(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        *,
+        address: str,
+        headers: RawHeaders,
+        body: bytes,
+        deliver: Deliver,
+    ) -> bool:
+        """Read a whole request; if that is all that it has to wait for, it is answered before the event loop waits.
 
         Args:
             endpoint: of the request.
@@ -40,19 +60,48 @@ class Shortcut:
             address: of the client.
             headers: of the request, names in lower case.
             body: of the request.
+            deliver: is given the answer.
+
+        Returns:
+            False if it is left to `Front`.
         """
         given = dict(headers)
         if b"origin" in given:  # what a browser may do is for the layers around `Front` to say
-            return None
+            return False
         caller = Caller.of(given)
         try:
             self._service.admission.check(method, path, address, caller)
-            answer = endpoint.at_once(self._service, path, given, body)
+            begun = endpoint.begin(self._service, path, given, body)
         except Exception:  # whatever it is, `Front` meets it again, and counts, logs and answers it
+            return False
+        if begun is None:
+            return False
+        if not self._begun:
+            # Run once all that has arrived by now has been read: what came together can be run together.
+            asyncio.get_running_loop().call_soon(self.finish)
+        self._begun.append((begun, caller.request_id, deliver))
+        return True
+
+    def finish(self) -> None:
+        """Answer all that has begun, in the order in which it came."""
+        all_begun, self._begun = self._begun, []
+        asks = [ask for begun, _, _ in all_begun for ask in begun.asks]
+        answers = iter(self._service.scheduler.run_now(asks))
+        for begun, given_id, deliver in all_begun:
+            mine = [next(answers) for _ in begun.asks]
+            deliver(self._answer(begun, mine, given_id))
+
+    def _answer(
+        self, begun: Begun, results: Sequence[Inference | Exception], given_id: bytes | None
+    ) -> tuple[bytes, bytes] | None:
+        inferences = [result for result in results if not isinstance(result, Exception)]
+        if len(inferences) < len(results):
             return None
-        if answer is None:
+        try:
+            answer = begun.finish(inferences)
+        except Exception:  # as above
             return None
-        own_id = request_id.choose(caller.request_id)
+        own_id = request_id.choose(given_id)
         head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n"
         head %= (answer.media_type, len(answer.body), self._headers, own_id)
         return (head + _lines(answer.headers) if answer.headers else head), answer.body

@@ -13,9 +13,9 @@ from app.errors import StartupError
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+    from app.batch import Inference
     from app.engine import Engine
     from app.model import Model
-    from app.scheduler import Inference
 
 FLUSH_SECONDS = 5
 

@@ -1,7 +1,7 @@
 """The project's own API: models, samples, predictions."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,12 +10,13 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.batch import Inference
 from app.cpus import available_cpus
 from app.devices import devices
 from app.errors import BadRequest, KronError
 from app.json_object import mentions_booleans, parse_object
 from app.model import Model
-from app.plain import Answer, Endpoint, add_plain_route
+from app.plain import Answer, Begun, Endpoint, add_plain_route
 from app.predict import Prediction
 from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
@@ -86,23 +87,31 @@ async def predict(scope: Scope, body: bytes) -> Answer:
         raise
 
 
-def predict_at_once(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Answer | None:
+def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Begun | None:
     """As `predict`, where no model has to wait for a thread."""
-    at_once = service.scheduler.at_once
-    if not any(at_once(model.engine) for model in service.repository.served):  # not worth a look at the body
+    most = service.scheduler.inline_rows
+    if not any(most(model.engine) for model in service.repository.served):  # not worth a look at the body
         return None
     request, chosen = _read(service, body)
-    if not all(at_once(model.engine) for model in chosen):
+    if not all(most(model.engine) for model in chosen):
         return None
     prediction = _prediction(service, request, chosen, body)
-    return _answer(service, prediction) if prediction.run_at_once(service.scheduler) else None
+    asks = prediction.asks(most)
+    if asks is None:
+        return None
+
+    def finish(inferences: Sequence[Inference]) -> Answer:
+        prediction.ran(inferences)
+        return _answer(service, prediction)
+
+    return Begun(asks, finish)
 
 
 add_plain_route(
     router,
     "POST",
     "/predict",
-    Endpoint(predict, predict_at_once),
+    Endpoint(predict, begin_predict),
     response_model=PredictResponse,
     summary="Predict",
     openapi_extra={

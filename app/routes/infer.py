@@ -3,23 +3,23 @@
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import Scope
 
+from app.batch import Ask, Inference
 from app.errors import BadRequest, KronError, NotFound
 from app.model import Model
 from app.oip import encoding
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
-from app.plain import Answer, Endpoint, documented, plain
+from app.plain import Answer, Begun, Endpoint, documented, plain
 from app.receipt import receipt
 from app.routes.infer_document import document
-from app.scheduler import Inference
 from app.service import Service
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -47,18 +47,25 @@ async def infer(scope: Scope, body: bytes) -> Answer:
         raise
 
 
-def infer_at_once(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Answer | None:
+def begin_infer(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Begun | None:
     """As `infer`, where nothing has to wait: neither for a thread to run the model nor for one to compress."""
     model = _model(service, path)
-    if not service.scheduler.at_once(model.engine) or b"content-encoding" in headers:
+    most = service.scheduler.inline_rows(model.engine)
+    if not most or b"content-encoding" in headers:
         return None
     start = _clock()
     request = read_request(body, _header_length(headers.get(_LENGTH)), model.signature)
+    if request.rows > most:
+        return None
     if b"accept-encoding" in headers and not model.signature.answers_briefly(request.rows, encoding.MIN_BYTES):
         return None
     read = _clock()
-    inference = service.scheduler.run_at_once(model.engine, request.feeds, [wanted.name for wanted in request.outputs])
-    return None if inference is None else _written(model, service, request, inference, times=(start, read))
+
+    def finish(inferences: Sequence[Inference]) -> Answer:
+        return _written(model, service, request, inferences[0], times=(start, read))
+
+    names = [wanted.name for wanted in request.outputs]
+    return Begun([Ask(model.engine, request.feeds, names, request.rows, read)], finish)
 
 
 async def _answer(model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes) -> Answer:
@@ -142,7 +149,7 @@ def _header_length(value: bytes | None) -> int | None:
     return int(value)
 
 
-_endpoint = Endpoint(infer, infer_at_once)
+_endpoint = Endpoint(infer, begin_infer)
 plain.add("POST", _PATH, _endpoint)
 
 

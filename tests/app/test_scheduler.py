@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from app import scheduler as scheduling
+from app.batch import Inference, kind_of
 from app.engine import Array, Engine
 from app.errors import ModelError, Overloaded, TimedOut
-from app.scheduler import Inference, Scheduler
+from app.scheduler import Scheduler
 from tests.app.graphs import classifier, forward, model, publish, weights
 
 LAYERS = weights([6, 8, 3])
@@ -170,19 +170,19 @@ def test_only_requests_for_equal_outputs_go_together_and_the_first_goes_first(fo
 def test_rows_of_another_shape_or_type_are_of_another_kind() -> None:
     feeds: dict[str, Array] = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((2, 5), np.int64)}
     same: dict[str, Array] = {"a": np.ones((7, 5), np.int64), "b": np.ones((7, 3), np.float32)}
-    kind = scheduling._kind(feeds, ["out"])
+    kind = kind_of(feeds, ["out"])
     assert kind is not None
-    assert scheduling._kind(same, ("out",)) == kind
+    assert kind_of(same, ("out",)) == kind
     others: list[dict[str, Array]] = [
         {"a": np.zeros((2, 6), np.int64)},
         {"a": np.zeros((2, 5), np.int32)},
         {"a": np.zeros((2, 5, 1), np.int64)},
     ]
     for other in others:
-        assert scheduling._kind(feeds | other, ["out"]) != kind
-    assert scheduling._kind(feeds, ["out", "more"]) != kind
-    assert scheduling._kind(feeds | {"a": np.zeros((3, 5), np.int64)}, ["out"]) is None
-    assert scheduling._kind({"a": np.zeros(()), "b": np.zeros((1, 2))}, ["out"]) is None
+        assert kind_of(feeds | other, ["out"]) != kind
+    assert kind_of(feeds, ["out", "more"]) != kind
+    assert kind_of(feeds | {"a": np.zeros((3, 5), np.int64)}, ["out"]) is None
+    assert kind_of({"a": np.zeros(()), "b": np.zeros((1, 2))}, ["out"]) is None
 
 
 def test_a_model_with_a_fixed_batch_runs_each_request_by_itself(folder: Path) -> None:
