@@ -1,0 +1,185 @@
+"""The short way, at a real server over raw sockets: together, in order, and never other than the ordinary way."""
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.app.conftest import Serving, serving
+from tests.app.graphs import Array, classifier, forward, heavy, publish, weights
+
+NARROW, WIDE = weights([6, 3], seed=1), weights([4, 9, 5], seed=2)
+RNG = np.random.default_rng(3)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("shortcut")
+    publish(folder, "narrow", classifier(NARROW))
+    publish(folder, "wide", classifier(WIDE))
+    publish(folder, "heavy", heavy(width=512, products=150))
+    with serving(folder) as running:
+        yield running
+
+
+def connect(server: Serving) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", httpx.URL(server.address).port or 0), timeout=60)
+
+
+def request(model: str, rows: Array, *, headers: str = "", **parameters: object) -> bytes:
+    tensor = {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
+    body = json.dumps(
+        {"inputs": [tensor], "outputs": [{"name": "logits"}], "parameters": {"receipt": True} | parameters}
+    )
+    return post(f"/v2/models/{model}/infer", body.encode(), headers)
+
+
+def post(path: str, body: bytes, headers: str = "") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+
+
+Answer = tuple[int, dict[str, str], dict[str, Any]]
+
+
+def receive(connection: socket.socket, count: int = 1) -> list[Answer]:
+    """Status, headers and body of the next answers, which must be the last ones so far."""
+    got = []
+    with connection.makefile("rb") as file:
+        for _ in range(count):
+            status = int(file.readline().split()[1])
+            headers = {}
+            while line := file.readline().strip().decode():
+                name, _, value = line.partition(": ")
+                headers[name] = value
+            got.append((status, headers, json.loads(file.read(int(headers["content-length"])))))
+    return got
+
+
+def logits(answer: dict[str, Any]) -> Array:
+    (output,) = answer["outputs"]
+    return np.reshape(output["data"], output["shape"])
+
+
+def test_pipelined_requests_are_answered_in_their_order(server: Serving) -> None:
+    """Short ones, long ones, refused ones and ones for other endpoints, in one packet."""
+    a, b, long = RNG.random((2, 6)), RNG.random((3, 4)), RNG.random((3, 512))
+    with connect(server) as connection:
+        connection.sendall(
+            request("narrow", a)
+            + request("heavy", long)
+            + request("wide", b)
+            + request("wide", a)
+            + b"GET /v2/models/narrow HTTP/1.1\r\nHost: x\r\n\r\n"
+            + request("narrow", a * 2)
+        )
+        got = receive(connection, 6)
+    assert [status for status, _, _ in got] == [200, 200, 200, 400, 200, 200]
+    np.testing.assert_allclose(logits(got[0][2]), forward(NARROW, a), atol=1e-5)
+    assert got[1][2]["model_name"] == "heavy"
+    np.testing.assert_allclose(logits(got[2][2]), forward(WIDE, b), atol=1e-5)
+    assert got[3][2] == {"error": "input 'input': shape: got [2, 6], expected [-1, 4]"}
+    assert got[4][2]["name"] == "narrow"
+    np.testing.assert_allclose(logits(got[5][2]), forward(NARROW, a * 2), atol=1e-5)
+    assert len({headers["x-request-id"] for _, headers, _ in got}) == 6
+
+
+def test_what_arrives_together_is_run_together_and_everyone_gets_their_own_rows(server: Serving) -> None:
+    """While the event loop is away with a long body, many connections send: two models, several sizes, one mistake."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in range(40)]
+        busy = stack.enter_context(connect(server))
+        away = json.dumps({"inputs": [[0.5] * 6] * 1024, "models": ["narrow"]}).encode()
+        batches = []
+        for _ in range(20):  # until the machine was quick enough for some to arrive together
+            sent: list[tuple[list[Array], Array] | None] = []
+            busy.sendall(post("/api/predict", away))
+            for index, connection in enumerate(connections):
+                if index == 7:
+                    sent.append(None)
+                    connection.sendall(request("narrow", RNG.random((1, 5))))
+                    continue
+                layers, name, width = (WIDE, "wide", 4) if index % 3 == 0 else (NARROW, "narrow", 6)
+                rows = RNG.random((1 + index % 4, width))
+                sent.append((layers, rows))
+                connection.sendall(request(name, rows))
+            receive(busy)
+            for expected, connection in zip(sent, connections, strict=True):
+                ((status, _, answer),) = receive(connection)
+                if expected is None:
+                    assert status == 400
+                    continue
+                assert status == 200
+                layers, rows = expected
+                np.testing.assert_allclose(logits(answer), forward(layers, rows), atol=1e-5)
+                assert answer["parameters"]["batch_size"] >= len(rows)
+                assert answer["parameters"]["queue_us"] >= 0
+                batches.append(answer["parameters"]["batch_size"] > len(rows))
+            if any(batches):
+                break
+        assert any(batches)
+    text = server.client.get("/metrics").text
+    for name in ("narrow", "wide"):  # runs were shared, requests and rows were not
+        runs, answered = (
+            float(re.search(rf'^{metric}{{model="{name}",version="1"}} (\S+)$', text, re.MULTILINE)[1])  # type: ignore[index]
+            for metric in ("nv_inference_exec_count", "nv_inference_request_success")
+        )
+        assert runs < answered
+
+
+@pytest.mark.parametrize("at", [30, 60, -200, -1])
+def test_a_request_in_two_packets_is_as_one(server: Serving, at: int) -> None:
+    rows = RNG.random((2, 6))
+    message = request("narrow", rows, headers="X-Request-ID: mine\r\n")
+    with connect(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):
+            connection.sendall(message[:at])
+            server.client.get("/v2/health/live")  # the first part has been read by then
+            connection.sendall(message[at:])
+            ((status, headers, answer),) = receive(connection)
+            assert (status, headers["x-request-id"]) == (200, "mine")
+            np.testing.assert_allclose(logits(answer), forward(NARROW, rows), atol=1e-5)
+
+
+def test_both_ways_give_the_same_headers_and_the_same_answer(server: Serving) -> None:
+    """`Connection: close` and an `Origin` of our own take the ordinary way."""
+    rows = RNG.random((1, 6))
+    with connect(server) as connection:
+        connection.sendall(request("narrow", rows))
+        (short,) = receive(connection)
+        connection.sendall(request("narrow", rows, headers="Origin: http://x\r\n"))
+        (ordinary,) = receive(connection)
+    for headers in (short[1], ordinary[1]):
+        assert headers.pop("x-request-id")
+        assert headers.pop("date")
+        assert headers.pop("content-length")
+    assert short[1] == ordinary[1]
+    assert short[2]["outputs"] == ordinary[2]["outputs"]
+    assert short[2].keys() == ordinary[2].keys()
+
+
+def test_a_client_that_says_no_more_is_answered_all_the_same(server: Serving) -> None:
+    rows = RNG.random((1, 6))
+    with connect(server) as connection:
+        connection.sendall(request("narrow", rows))
+        connection.shutdown(socket.SHUT_WR)
+        ((status, _, answer),) = receive(connection)
+        assert status == 200
+        np.testing.assert_allclose(logits(answer), forward(NARROW, rows), atol=1e-5)
+
+
+def test_clients_that_are_gone_before_their_answer_disturb_nobody(server: Serving) -> None:
+    for _ in range(20):
+        with connect(server) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end
+            connection.sendall(request("narrow", RNG.random((1, 6))))
+    rows = RNG.random((1, 6))
+    with connect(server) as connection:
+        connection.sendall(request("narrow", rows))
+        np.testing.assert_allclose(logits(receive(connection)[0][2]), forward(NARROW, rows), atol=1e-5)
