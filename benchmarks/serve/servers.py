@@ -23,6 +23,7 @@ from app.errors import KronError
 APPS = Path(__file__).parent / "apps"
 ROOT = Path(__file__).parents[2]
 STARTS_WITHIN_S = 90.0
+OURS = (f"--constraint={ROOT / 'constraints.txt'}", str(ROOT))
 RUNTIME = ("onnxruntime==1.32.0", "numpy==2.4.6")
 
 
@@ -44,10 +45,11 @@ class Spec:
     """A server."""
 
     name: str
-    environment: str | None  # the folder of its virtual environment; None is ours
+    environment: str  # the folder of its virtual environment
     requirements: Sequence[str] = ()
     command: Callable[[Path, int, Path], list[str]]  # python, port, scratch folder
     rows: dict[str, Callable[[str, Any], Request]]  # ways to ask, by name: model, inputs
+    path: Path = APPS  # what Python finds there is the server's
 
 
 def _json_rows(path: str) -> Callable[[str, Any], Request]:
@@ -115,11 +117,19 @@ def _mlserver(python: Path, port: int, scratch: Path) -> list[str]:
 SERVERS = (
     Spec(
         name="kronmodel",
-        environment=None,
+        environment="kronmodel",  # not this one, which holds torch and more
+        requirements=OURS,
         command=_ours,
+        path=ROOT,
         rows={"/api/predict": _own, "/v2 JSON": _v2, "/v2 binary": _v2_binary},
     ),
-    Spec(name="bare ASGI echo", environment=None, command=_uvicorn("echo:app"), rows={"": _own}),
+    Spec(
+        name="bare ASGI echo",
+        environment="kronmodel",
+        requirements=OURS,
+        command=_uvicorn("echo:app"),
+        rows={"": _own},
+    ),
     Spec(
         name="FastAPI, naive",
         environment="naive",
@@ -164,8 +174,6 @@ def install(spec: Spec, environments: Path) -> Path:
     Raises:
         Unavailable: pip refuses.
     """
-    if spec.environment is None:
-        return Path(sys.executable)
     folder = environments / spec.environment
     python, stamp = folder / "bin" / "python", folder / ".ready"
     wanted = "\n".join(spec.requirements)
@@ -189,12 +197,16 @@ class Running:
         scratch.mkdir(parents=True)
         self.port = free_port()
         self._log = scratch / "log.txt"
-        paths = os.pathsep.join([str(ROOT) if spec.environment is None else str(APPS)])
         with self._log.open("wb") as log:
             started = time.monotonic()
             self._process = subprocess.Popen(
                 spec.command(python, self.port, scratch),
-                env={**environment, "BENCH_PORT": str(self.port), "PYTHONPATH": paths, "BENTOML_HOME": str(scratch)},
+                env={
+                    **environment,
+                    "BENCH_PORT": str(self.port),
+                    "PYTHONPATH": str(spec.path),
+                    "BENTOML_HOME": str(scratch),
+                },
                 cwd=scratch,
                 stdout=log,
                 stderr=subprocess.STDOUT,
