@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import re
 from typing import Any, get_args
 
 from app import kronmodel_child
@@ -107,7 +108,8 @@ async def _ask(command: str) -> dict[str, Any]:
 
 
 def _data(known: dict[str, Any]) -> DataOption:
-    note = None if known["found"] else known["where"]
+    # Where folders lie is nobody's business outside.
+    note = None if known["found"] else re.sub(r"(?<!\S)/\S*/", "…/", known["where"])
     return DataOption(image=known["image_shape"], samples=known["train_samples"], note=note, **_without(known, "where"))
 
 

@@ -316,6 +316,7 @@ def test_options_say_what_there_is(client: httpx.Client) -> None:
     assert data["digits"]["image"] == [8, 8]
     assert (data["digits"]["samples"], data["digits"]["features"], data["digits"]["outputs"]) == (1438, 64, 10)
     assert (data["digits"]["found"], data["digits"]["note"]) == (True, None)
+    assert not any(" /" in (each["note"] or "") for each in data.values())  # no folder of the service's machine
     recipes = {each["name"]: each for each in options["recipes"]}
     assert (recipes["default"]["rank"], recipes["default"]["hidden"]) == (2, [[28, 28], [28, 28]])
     assert recipes["default"]["learning_rate"] > recipes["default"]["dense"]["learning_rate"] > 0
