@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.schemas import TensorInfo
+from app.schemas import DispatchInfo, TensorInfo
 
 
 class _Response(BaseModel):
@@ -118,6 +118,9 @@ class VersionStatistics(_Response):
     response_stats: dict[str, Any]
     batch_stats: list[BatchStatistics]
     memory_usage: list[MemoryUsage]
+    dispatch: DispatchInfo | None = Field(
+        description="where it runs in the worker that answers, and why: measured when it was loaded; null: in threads"
+    )
 
 
 class ModelStatistics(_Response):

@@ -1,5 +1,6 @@
 """The Open Inference Protocol v2, all but inference: metadata, readiness, repository, statistics."""
 
+from dataclasses import asdict
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -8,11 +9,13 @@ from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
 from app.json_object import parse_object
+from app.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.responses import Json
 from app.routes.infer import decoded
 from app.routes.state import ERRORS, ServiceDep
+from app.service import Service
 
 router = APIRouter(prefix="/v2", tags=["inference"], responses=ERRORS)
 repository_router = APIRouter(prefix="/v2/repository", tags=["repository"], responses=ERRORS)
@@ -29,8 +32,7 @@ async def server() -> Response:
 @router.get("/models/stats", response_model=ModelStatistics, summary="Statistics of all models")
 async def all_statistics(service: ServiceDep) -> Response:
     """Cumulative counts and nanoseconds of every version since it came into service, and memory; of all workers."""
-    repository = service.repository
-    return Json({"model_stats": [repository.statistics(model) for model in repository.served]})
+    return Json({"model_stats": [_statistics(service, model) for model in service.repository.served]})
 
 
 @router.get("/models/{name}", response_model=ModelMetadata, summary="A model's inputs and outputs")
@@ -69,7 +71,12 @@ async def statistics(service: ServiceDep, name: str, version: str | None = None)
     repository = service.repository
     versions = repository.versions(name) if version is None else [version]
     models = [repository.get(name, each) for each in versions] or [repository.get(name)]
-    return Json({"model_stats": [repository.statistics(model) for model in models]})
+    return Json({"model_stats": [_statistics(service, model) for model in models]})
+
+
+def _statistics(service: Service, model: Model) -> dict[str, Any]:
+    dispatch = service.scheduler.dispatch(model.engine)
+    return service.repository.statistics(model) | {"dispatch": None if dispatch is None else asdict(dispatch)}
 
 
 @repository_router.post(

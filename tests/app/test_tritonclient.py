@@ -236,6 +236,8 @@ def test_repository_and_statistics(client: Any) -> None:
     stats = client.get_inference_statistics("digits", "10")["model_stats"][0]
     assert (stats["inference_count"], stats["execution_count"]) == (5, 1)
     assert stats["inference_stats"]["success"]["count"] == 1
+    assert stats["dispatch"].keys() == {"run_us", "threaded_us", "inline_rows"}
+    assert stats["dispatch"]["run_us"] > 0
     assert len(client.get_inference_statistics("digits")["model_stats"]) == 2
     assert len(client.get_inference_statistics()["model_stats"]) > 10
 
