@@ -95,6 +95,10 @@ class NotFound(RequestError):  # noqa: N818
     status = 404
 
 
+class UnknownModel(NotFound):
+    """No model of that name is served."""
+
+
 class RequestTimeout(RequestError):  # noqa: N818
     """The client did not send its body in time."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
-from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded
+from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, UnknownModel
 from app.memory import Held, give_back
 from app.model import Model
 from app.session import CUDA
@@ -85,7 +85,8 @@ class Repository:
         """The model of that name, by default its newest version.
 
         Raises:
-            NotFound: there is none; the message names those that there are.
+            NotFound: there is no such version of it.
+            UnknownModel: there is none; the message names those that there are.
             NotReady: it is in the folder, but not loaded.
         """
         model = self.models.get(name) if version is None else self._versions.get(name, {}).get(version)
@@ -99,7 +100,7 @@ class Repository:
             there = ", ".join(self._versions[name])
             raise NotFound(f"version of {name}: got {version[:100]!r}, expected one of: {there}")
         served = ", ".join(self.models) or "none"
-        raise NotFound(f"models: got {name[:100]!r}, expected one of: {served}")
+        raise UnknownModel(f"models: got {name[:100]!r}, expected one of: {served}")
 
     def versions(self, name: str) -> list[str]:
         """The versions in service, oldest first."""
@@ -170,7 +171,7 @@ class Repository:
         async with self._turn():
             shelf = await read_folder(self._settings, only=name)
             if name not in shelf.names:
-                raise NotFound(f"models: got {name[:100]!r}, expected the name of a folder in the repository")
+                raise NotFound(f"failed to load {name[:100]!r}: expected the name of a folder in the repository")
             if name not in self._versions and len(self._versions) >= self._settings.max_models:
                 raise BadRequest(
                     f"too many models: got {len(self._versions) + 1}, expected at most {self._settings.max_models} "

@@ -20,6 +20,7 @@ from app.oip.response import write_response
 from app.plain import Answer, Begun, Endpoint, documented, plain
 from app.receipt import receipt
 from app.routes.infer_document import document
+from app.routes.served import served
 from app.service import Service
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
@@ -93,7 +94,7 @@ def _model(service: Service, path: str) -> Model:
     target = _PATH.fullmatch(path)
     if target is None:
         raise NotFound(f"no such path: {path[:200]}")
-    return service.repository.get(*target.groups())
+    return served(service, *target.groups())
 
 
 def _written(

@@ -14,6 +14,7 @@ from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.responses import Json
 from app.routes.infer import decoded
+from app.routes.served import served
 from app.routes.state import ERRORS, ServiceDep
 from app.service import Service
 
@@ -39,7 +40,7 @@ async def all_statistics(service: ServiceDep) -> Response:
 @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, summary="A version's inputs and outputs")
 async def metadata(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """Versions in service, inputs and outputs; -1 is a dimension of any size."""
-    model = service.repository.get(name, version)
+    model = served(service, name, version)
     return Json(model_metadata(name, service.repository.versions(name), model.signature))
 
 
@@ -48,7 +49,7 @@ async def metadata(service: ServiceDep, name: str, version: str | None = None) -
 async def ready(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """200 where it is loaded, 400 where it is not, 404 where there is none."""
     try:
-        service.repository.get(name, version)
+        served(service, name, version)
     except NotReady as error:
         raise BadRequest(str(error)) from None
     return Json({"name": name, "ready": True})
@@ -58,7 +59,7 @@ async def ready(service: ServiceDep, name: str, version: str | None = None) -> R
 @router.get("/models/{name}/versions/{version}/config", response_model=ModelConfig, summary="A version's configuration")
 async def config(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """As Triton would have it; `dims` are without the batch axis where `max_batch_size` is above 0."""
-    model = service.repository.get(name, version)
+    model = served(service, name, version)
     return Json(model_config(name, service.repository.versions(name), model.signature))
 
 
@@ -68,9 +69,8 @@ async def config(service: ServiceDep, name: str, version: str | None = None) -> 
 )
 async def statistics(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """Cumulative counts and nanoseconds since each version came into service, and memory; of all workers together."""
-    repository = service.repository
-    versions = repository.versions(name) if version is None else [version]
-    models = [repository.get(name, each) for each in versions] or [repository.get(name)]
+    versions = service.repository.versions(name) if version is None else [version]
+    models = [served(service, name, each) for each in versions] or [served(service, name)]
     return Json({"model_stats": [_statistics(service, model) for model in models]})
 
 

@@ -90,7 +90,9 @@ def test_health_and_metadata(client: Any) -> None:
     assert client.get_model_metadata("digits", "9")["versions"] == ["9", "10"]
     assert client.get_model_metadata("two")["inputs"][1] == {"name": "b", "datatype": "INT64", "shape": [-1, 3]}
     assert client.get_model_config("digits", "10")["max_batch_size"] == 1024
-    with pytest.raises(utils.InferenceServerException, match=r"\[404\] models: got 'nobody', expected one of: "):
+    with pytest.raises(
+        utils.InferenceServerException, match=r"\[404\] Request for unknown model: got 'nobody', expected one of: "
+    ):
         client.get_model_metadata("nobody")
 
 
