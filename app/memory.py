@@ -1,10 +1,16 @@
 """Memory that is no longer needed goes back to the system."""
 
+import asyncio
 import ctypes
 import gc
 import sys
+import time
+from typing import NoReturn
 
 M_ARENA_MAX = -8  # malloc.h
+PAUSE_SECONDS = 5.0
+PAUSE_SHARE = 0.02  # of a CPU: what a service with nothing to do takes is less
+WORK_SECONDS = 0.2  # of CPU: less work than this leaves nothing worth a look
 
 
 class Held:
@@ -26,6 +32,22 @@ def give_back(held: list[Held]) -> None:
     held.clear()
     gc.collect()
     _glibc("malloc_trim", 0)
+
+
+async def give_back_in_pauses(pause_seconds: float = PAUSE_SECONDS) -> NoReturn:
+    """Give back what work has left, each time that this process has nothing to do after it: nobody has to wait for it.
+
+    Args:
+        pause_seconds: how long a pause is.
+    """
+    given_back = before = time.process_time()
+    while True:
+        await asyncio.sleep(pause_seconds)
+        now = time.process_time()
+        if now - before < PAUSE_SHARE * pause_seconds and before - given_back > WORK_SECONDS:
+            await asyncio.to_thread(give_back, [])
+            given_back = now = time.process_time()
+        before = now
 
 
 def share_one_heap() -> None:

@@ -12,7 +12,7 @@ from app.archive import Archive
 from app.errors import KronError, Overloaded, StartupError
 from app.jobs import Jobs
 from app.keys import read_keys
-from app.memory import share_one_heap
+from app.memory import give_back_in_pauses, share_one_heap
 from app.metrics import Metrics
 from app.model import Model
 from app.repository import Repository
@@ -87,6 +87,7 @@ class Service:
     def start(self) -> None:
         """Load the models in the background, so that the process can already say that it lives; again at SIGHUP."""
         self._start(self._load())
+        self._start(give_back_in_pauses())
         # Elsewhere Python has no signals, and tests run the service in threads of their own.
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload()))

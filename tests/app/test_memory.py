@@ -1,4 +1,11 @@
-from app.memory import Held, give_back
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.memory import WORK_SECONDS, Held, give_back, give_back_in_pauses
 
 
 class Large:
@@ -21,3 +28,33 @@ def test_what_is_held_is_freed_by_its_last_holder() -> None:
     assert log == []
     give_back(held)
     assert log == ["freed"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory, and only Linux tells")
+def test_a_pause_after_work_gives_its_memory_back() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    def work() -> list[bytes]:
+        """100 MB in pieces that the heap keeps: below the last of them, what is freed is not its end."""
+        end = time.process_time() + 1.5 * WORK_SECONDS
+        pieces = [bytes([index % 256]) * 1000 for index in range(100_000)]
+        while time.process_time() < end:
+            pass
+        return pieces[-1:]
+
+    async def main() -> None:
+        giving = asyncio.create_task(give_back_in_pauses(0.2))
+        give_back([])
+        before = resident()
+        await asyncio.sleep(0.05)
+        last = work()
+        assert resident() > before + 80_000_000
+        deadline = time.monotonic() + 30
+        while resident() > before + 30_000_000 and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        assert resident() < before + 30_000_000
+        assert last
+        giving.cancel()
+
+    asyncio.run(main())
