@@ -175,7 +175,7 @@ def test_errors_reach_the_caller(client: Any) -> None:
             r"\[400\] input 'input': shape: got \[5, 5\]",
         ),
         (lambda: client.infer("digits", [given("input", ROWS.astype(float))]), r"\[400\] input 'input': datatype"),
-        (lambda: client.infer("nobody", [given("input", ROWS)]), r"\[404\] models: got 'nobody'"),
+        (lambda: client.infer("nobody", [given("input", ROWS)]), r"\[404\] Request for unknown model: got 'nobody'"),
         (lambda: client.infer("digits", [given("input", ROWS)], sequence_id=5), r"\[501\] request: sequence_id"),
         (lambda: client.infer("digits", [given("input", ROWS)], priority=2), r"\[501\] request: priority"),
         (lambda: client.load_model("digits", config="{}"), r"\[501\] load: parameter 'config'"),
@@ -183,9 +183,9 @@ def test_errors_reach_the_caller(client: Any) -> None:
             lambda: client.load_model("digits", config="{}", files={"file:1/model.onnx": b"x"}),
             r"\[501\] load: parameter",
         ),
-        (lambda: client.load_model("nobody"), r"\[404\] models: got 'nobody'"),
+        (lambda: client.load_model("nobody"), r"\[404\] failed to load 'nobody'"),
         (lambda: client.unload_model("nobody"), r"\[404\] models: got 'nobody'"),
-        (lambda: client.get_inference_statistics("nobody"), r"\[404\] models: got 'nobody'"),
+        (lambda: client.get_inference_statistics("nobody"), r"\[404\] Request for unknown model: got 'nobody'"),
     ]
     for call, message in calls:
         with pytest.raises(utils.InferenceServerException, match=message):
