@@ -76,3 +76,8 @@ def trained_twin(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path | 
 def twin_repository(trained_twin: Twin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository with ``mnist-kronecker`` and ``mnist-dense``, which this process's services may write to."""
     return Path(shutil.copytree(trained_twin.repository, tmp_path_factory.mktemp("services") / "models"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first: at the end, one of two processes would wait for it."""
+    items.sort(key=lambda item: item.path.name != "test_paper.py")
