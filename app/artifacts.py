@@ -29,7 +29,8 @@ class Artifact:
     initializer_bytes: int
     initializer_elements: int
     card: Card | None
-    memory_bytes: int | None = None  # that loading and running it added, where that was measured
+    # What loading and running it added, where that was measured: two measurements of one file are seldom equal.
+    memory_bytes: int | None = field(default=None, compare=False)
     sha256: str = ""
     stamp: tuple[int, ...] = ()
 

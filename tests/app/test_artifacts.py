@@ -1,6 +1,7 @@
 """What may lie in a folder of models, and which of it is served."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,15 @@ def test_the_highest_version_is_taken_and_unfinished_ones_are_not(tmp_path: Path
     assert artifact.initializer_bytes == 4 * 18
     assert artifact.initializer_elements == 18
     assert artifact.parameters == CARD["parameters"]
+
+
+def test_the_same_file_is_the_same_model_whatever_its_trial_measured(tmp_path: Path) -> None:
+    publish(tmp_path, "good", GOOD)
+    first, again = (read(tmp_path).artifacts["good"] for _ in range(2))
+    assert first.memory_bytes is not None
+    assert again == replace(first, memory_bytes=first.memory_bytes + 4096)
+    first.path.write_bytes(classifier(weights([6, 4, 3]), card=CARD).SerializeToString())
+    assert read(tmp_path).artifacts["good"] != first
 
 
 def test_initializers_are_counted_whatever_field_they_are_in(tmp_path: Path) -> None:
