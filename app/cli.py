@@ -80,7 +80,7 @@ def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None
     """Options as `Settings` describes and validates them."""
     for name in fields:
         field = Settings.model_fields[name]
-        default = "" if field.default in (None, ()) else f" (default: {field.default})"
+        default = "" if field.default in (None, (), {}) else f" (default: {field.default})"
         flag: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         parser.add_argument(
             option(name),

@@ -6,11 +6,13 @@ from typing import Literal
 import onnxruntime
 
 from app.cpus import available_cpus
-from app.errors import BadRequest
+from app.errors import BadRequest, StartupError
 from app.gpu import device_count
-from app.session import CUDA
+from app.session import CUDA, EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.settings import Settings
 
 Device = Literal["cpu", "cuda"]
+_REFUSALS: tuple[type[Exception], ...] = (DeviceUnavailable, *ORT_ERRORS)
 
 
 @cache
@@ -31,6 +33,20 @@ def check_device(device: Device | None) -> None:
         raise BadRequest(
             f"device: got {device!r}, expected a device of one of: {', '.join(devices())} (onnxruntime has {found})"
         )
+
+
+def check_serving(settings: Settings) -> None:
+    """Refuse to start where models are told to run on what cannot be had; blocking.
+
+    Raises:
+        StartupError: with the device and what onnxruntime says of it.
+    """
+    for device in sorted(settings.devices - {"auto", "cpu"}):
+        try:
+            open_session(EMPTY_MODEL, device=device, threads=1)
+        except _REFUSALS as error:
+            where = "--device (KRON_DEVICE)" if device == settings.device else "--model-devices (KRON_MODEL_DEVICES)"
+            raise StartupError(f"{where}: got {device}, but {why(error)}; use auto or cpu") from None
 
 
 def check_threads(threads: int) -> None:

@@ -14,15 +14,15 @@ from onnxruntime import InferenceSession
 
 from app import bfloat16
 from app.bindings import Bindings
-from app.errors import InputsRefused, ModelError, OutOfMemory, StartupError
+from app.errors import InputsRefused, ModelError, OutOfMemory
 from app.session import (
-    CPU,
     FLOAT_TYPES,
     INVALID_ARGUMENT,
     ORT_ERRORS,
     DeviceUnavailable,
     is_out_of_memory,
     open_session,
+    where,
     why,
 )
 
@@ -68,19 +68,19 @@ class Engine:
 
     Args:
         path: the ONNX file.
-        device: `auto`, `cpu` or `cuda`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: intra-op threads.
 
     Raises:
-        StartupError: `cuda` cannot be had.
-        ModelError: onnxruntime refuses the file, an input is of a type that requests cannot have, or every output is.
+        ModelError: `cuda` cannot be had, onnxruntime refuses the file, an input is of a type that requests cannot have,
+            or every output is.
     """
 
     def __init__(self, path: Path, *, device: str, threads: int) -> None:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
         except DeviceUnavailable as error:
-            raise StartupError(f"--device cuda (KRON_DEVICE): {error}; use --device auto or cpu") from None
+            raise ModelError(f"device {device}: {error}") from None
         except ORT_ERRORS as error:
             failed = OutOfMemory if is_out_of_memory(error) else ModelError
             raise failed(f"onnxruntime refuses it: {why(error)}") from None
@@ -105,12 +105,10 @@ class Engine:
         self.batchable = (len(nodes) == 1 or (len(axes) == 1 and None not in axes)) and all(
             tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs)
         )
-        self._bindings = Bindings(self._session)
         # Numbers in, and numbers out of shapes that follow from those of the inputs, if there is a row for a row.
         tensors = [*self.inputs, *self.outputs]
-        self._bindable = self.provider == CPU and not any(
-            tensor.datatype in {"BYTES", "BF16"} or -1 in tensor.shape[1:] for tensor in tensors
-        )
+        bindable = not any(tensor.datatype in {"BYTES", "BF16"} or -1 in tensor.shape[1:] for tensor in tensors)
+        self._bindings = Bindings(self._session, *where(self._session)) if bindable else None
 
     @property
     def session(self) -> InferenceSession:
@@ -120,11 +118,25 @@ class Engine:
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run the arrays of all inputs; all outputs, or those named.
 
+        The making of tensors, on the device too, is paid once for all runs of the same sizes.
+
         Raises:
             InputsRefused: onnxruntime refuses the arrays.
             ModelError: onnxruntime failed.
         """
         names = self._output_names if outputs is None else outputs
+        if self._bindings is None or not self.batchable:
+            return self._run_anew(feeds, names)
+        try:
+            values = self._bindings.run(feeds, names)
+        except ORT_ERRORS:
+            values = None  # the ordinary way says what is wrong
+        if values is None:
+            values = self._run_anew(feeds, names)
+            self._bindings.add(feeds, values)
+        return values
+
+    def _run_anew(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
         try:
             values = self._run(names, feeds)
         except INVALID_ARGUMENT as error:
@@ -133,24 +145,6 @@ class Engine:
             failed = OutOfMemory if is_out_of_memory(error) else ModelError
             raise failed(f"onnxruntime failed: {why(error)}") from None
         return dict(zip(names, values, strict=True))
-
-    def run_in_turn(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """As `run`, for one thread only, which pays for the making of tensors once for all runs of the same sizes.
-
-        Raises:
-            InputsRefused: onnxruntime refuses the arrays.
-            ModelError: onnxruntime failed.
-        """
-        if not self._bindable or not self.batchable:
-            return self.run(feeds, outputs)
-        try:
-            values = self._bindings.run(feeds, outputs)
-        except ORT_ERRORS:
-            values = None  # the ordinary way says what is wrong
-        if values is None:
-            values = self.run(feeds, outputs)
-            self._bindings.add(feeds, values)
-        return values
 
     def warm_up(self, max_batch: int) -> dict[str, Array]:
         """Run every shape class once, so that no request pays for it, and settle whether it is `batchable`.

@@ -44,7 +44,7 @@ async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Ins
     results: dict[Path, Inspection] = {}
     job = {
         "paths": [str(path) for path in paths],
-        "device": settings.device,
+        "cpu_only": settings.devices == {"cpu"},
         "max_batch": settings.max_batch,
         "seconds": settings.trial_seconds,
         "bytes": settings.trial_bytes,
@@ -108,7 +108,7 @@ def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
         _limit(limits["seconds"], limits["bytes"] + 6 * Path(path).stat().st_size)
         found = examine(Path(path))
         if "error" not in found:
-            found = {**found, **_try(path, limits["device"], limits["max_batch"])}
+            found = {**found, **_try(path, limits["max_batch"], cpu_only=limits["cpu_only"])}
     except MemoryError:
         found = {"error": "it takes more memory than it may (KRON_TRIAL_BYTES)"}
     except OSError as error:
@@ -116,7 +116,7 @@ def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
     writer.send_bytes(json.dumps(found).encode())
 
 
-def _try(path: str, device: str, max_batch: int) -> Mapping[str, Any]:
+def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     """Load it and run it once on the CPU: the memory that this adds, and what is wrong with it.
 
     Where it is to run on a GPU, it may be one that the CPU refuses: whether it is good is found out when it is loaded.
@@ -124,8 +124,8 @@ def _try(path: str, device: str, max_batch: int) -> Mapping[str, Any]:
     from app.engine import Engine
     from app.errors import ModelError, OutOfMemory
     from app.memory import give_back
-    from app.probe import EMPTY_MODEL, anonymous_bytes
-    from app.session import CUDA, available_providers, open_session
+    from app.probe import anonymous_bytes
+    from app.session import CUDA, EMPTY_MODEL, available_providers, open_session
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
     give_back([])  # what the inspection has left would be used again, and be missing in the sum
@@ -136,7 +136,7 @@ def _try(path: str, device: str, max_batch: int) -> Mapping[str, Any]:
     except OutOfMemory as error:
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
-        return {} if device != "cpu" and CUDA in available_providers() else {"error": str(error)}
+        return {} if not cpu_only and CUDA in available_providers() else {"error": str(error)}
     give_back([])
     after = anonymous_bytes()
     del runtime

@@ -43,7 +43,6 @@ class Model:
 
         Raises:
             ModelError: it cannot be served.
-            StartupError: the device cannot be had.
         """
         engine = Engine(artifact.path, device=device, threads=threads)
         outputs = engine.warm_up(max_batch)

@@ -3,7 +3,6 @@
 Imports numpy and onnxruntime only, for the memory of this process is a result.
 """
 
-import base64
 import gc
 import sys
 import time
@@ -16,13 +15,8 @@ import numpy as np
 
 from app import child, latency, stats
 from app.gpu import device_bytes
-from app.session import CUDA, DeviceUnavailable, open_session
+from app.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.subject import Refused, Subject
-
-# A graph of one Identity node on float32 [1]: the baseline of memory has all that any session costs.
-EMPTY_MODEL = base64.b64decode(
-    "CAg6OwoQCgF4EgF5IghJZGVudGl0eRIFZW1wdHlaDwoBeBIKCggIARIECgIIAWIPCgF5EgoKCAgBEgQKAggBQgQKABAN"
-)
 
 
 def main() -> None:

@@ -145,10 +145,12 @@ class Repository:
         request stays unloaded.
 
         Raises:
-            StartupError: no folder, too many models, or the device cannot be had.
+            StartupError: no folder, or too many models.
         """
         async with self._turn():
             shelf = await read_folder(self._settings)
+            for name in self._settings.model_devices.keys() - shelf.names:
+                log.warning("--model-devices (KRON_MODEL_DEVICES): there is no model %s in the folder", name)
             unloaded = self._unloaded.names
             for name in sorted(self._versions.keys() & unloaded | self._versions.keys() - shelf.names):
                 self._swap(name, {})
@@ -294,7 +296,7 @@ def _load(artifact: Artifact, statistics: Statistics, settings: Settings) -> Mod
     model = Model.load(
         artifact,
         statistics,
-        device=settings.device,
+        device=settings.device_of(artifact.name),
         threads=settings.threads_used,
         max_batch=settings.max_batch,
     )

@@ -167,7 +167,7 @@ class Scheduler:
 
     def _run_here(self, batch: Sequence[Ask]) -> Sequence[Inference | Exception]:
         engine = batch[0].engine
-        done = run_batch(batch, engine.run_in_turn)
+        done = run_batch(batch, engine.run)
         for rows, run_ns in done.runs:
             self._on_run(engine, rows, run_ns)
         return done.answers

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.admission import Admission
 from app.archive import Archive
+from app.devices import check_serving
 from app.errors import KronError, Overloaded, StartupError
 from app.jobs import Jobs
 from app.keys import read_keys
@@ -95,6 +96,7 @@ class Service:
     async def _load(self) -> None:
         repository = self._repository
         try:
+            await asyncio.to_thread(check_serving, self.settings)
             await repository.refresh()
             if not repository.models:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in repository.failures.items())

@@ -3,6 +3,7 @@
 Imports onnxruntime only: what is measured must not carry the service's memory.
 """
 
+import base64
 import os
 
 import onnxruntime
@@ -11,6 +12,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _state
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 ARENA = True
+# A graph of one Identity node on float32 [1]: what any session costs.
+EMPTY_MODEL = base64.b64decode(
+    "CAg6OwoQCgF4EgF5IghJZGVudGl0eRIFZW1wdHlaDwoBeBIKCggIARIECgIIAWIPCgF5EgoKCAgBEgQKAggBQgQKABAN"
+)
 # The inputs that models may have here, and numpy's names of them.
 FLOAT_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
@@ -37,11 +42,11 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
 
     Args:
         model: path of a file, or its bytes.
-        device: `auto` takes CUDA where onnxruntime can, `cpu`, or `cuda` and nothing else.
+        device: `auto` takes CUDA where onnxruntime can, `cpu`, or `cuda` and nothing else; `cuda:1` is the second GPU.
         threads: threads of one run, the calling one included.
 
     Raises:
-        DeviceUnavailable: `cuda`, and onnxruntime has no such provider or could not start it.
+        DeviceUnavailable: `cuda`, and onnxruntime has no such provider, or could not start it, or not on that GPU.
         ORT_ERRORS: the model is not one that onnxruntime runs.
     """
     options = onnxruntime.SessionOptions()
@@ -53,19 +58,27 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
     # Idle sessions must not burn CPU, and two sessions in one process must not slow each other down.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
+    kind, _, device_id = device.partition(":")
     available = onnxruntime.get_available_providers()
-    if device == "cuda" and CUDA not in available:
+    if kind == "cuda" and CUDA not in available:
         raise DeviceUnavailable(f"onnxruntime has no {CUDA} here; it has {', '.join(available)}")
     providers: list[str | tuple[str, dict[str, str]]] = [CPU]
-    if device != "cpu" and CUDA in available:
+    if kind != "cpu" and CUDA in available:
         onnxruntime.preload_dlls()  # finds the CUDA libraries that were installed by pip
-        providers.insert(0, (CUDA, {"arena_extend_strategy": "kSameAsRequested"}))
+        providers.insert(0, (CUDA, {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0"}))
 
     # Without fallback: onnxruntime's own one prints to standard output and hides what happened.
     session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
-    if device == "cuda" and session.get_providers()[0] != CUDA:
+    if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceUnavailable(f"{CUDA} could not be started; onnxruntime uses {', '.join(session.get_providers())}")
     return session
+
+
+def where(session: onnxruntime.InferenceSession) -> tuple[str, int]:
+    """The device that a session has its tensors on, `cpu` or `cuda`, and which of several."""
+    if session.get_providers()[0] != CUDA:
+        return "cpu", 0
+    return "cuda", int(session.get_provider_options()[CUDA].get("device_id", 0))
 
 
 def available_providers() -> list[str]:

@@ -1,10 +1,11 @@
 """Every option of the service: one frozen object, read from the environment once, at the edge."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
@@ -13,7 +14,16 @@ from app.proxies import read_network
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")]
-Device = Literal["auto", "cpu", "cuda"]
+
+
+def _known(device: str) -> str:
+    if re.match(r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", device) is None:
+        raise ValueError("auto, cpu, cuda or cuda:N")
+    return device
+
+
+Device = Annotated[str, AfterValidator(_known)]
+ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class Settings(BaseModel):
@@ -28,7 +38,13 @@ class Settings(BaseModel):
     models: Path = Field(default=Path("models"), description="folder of models, <name>/<version>/model.onnx")
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    device: Device = Field(default="auto", description="auto, cpu or cuda; auto takes a GPU where onnxruntime has one")
+    device: Device = Field(
+        default="auto",
+        description="auto, cpu, cuda or cuda:N; auto takes a GPU where onnxruntime has one, and else the CPU",
+    )
+    model_devices: Mapping[ModelName, Device] = Field(
+        default={}, max_length=1000, description="devices of single models, NAME=DEVICE, separated by commas"
+    )
     workers: int = Field(default=1, ge=1, le=64, description="processes that share the port")
     threads: int | None = Field(
         default=None, ge=1, le=256, description="threads of one run; default: CPUs / workers / instances, so 1"
@@ -139,6 +155,15 @@ class Settings(BaseModel):
         """Threads of one run."""
         return self.threads or threads_each(self.workers * self.instances_used)
 
+    def device_of(self, name: str) -> str:
+        """Where that model is to run."""
+        return self.model_devices.get(name, self.device)
+
+    @property
+    def devices(self) -> set[str]:
+        """Everywhere that models may run."""
+        return {self.device, *self.model_devices.values()}
+
     def choose_versions(self, versions: Sequence[str]) -> list[str]:
         """Those of `versions`, newest first, that `version_policy` chooses, in the same order."""
         kind, _, which = self.version_policy.partition(":")
@@ -161,6 +186,14 @@ class Settings(BaseModel):
     @classmethod
     def _list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("model_devices", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=")[::2] for part in value.split(",") if part.strip()]
+        return {name.strip(): device.strip() for name, device in pairs}
 
     @field_validator("threads", "instances", "client_requests", "keys", "twin", "reports", "shadow", mode="before")
     @classmethod

@@ -1,5 +1,7 @@
 """Runs in buffers that stay, beside ordinary runs of the same session."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from app.bindings import MOST, Bindings
+from app.bindings import MOST, Bindings, DeviceBuffers, HostBuffers
 from app.engine import Engine
 from app.errors import InputsRefused
 from tests.app import oip_models
@@ -17,10 +19,68 @@ LAYERS = weights([6, 8, 3])
 DTYPES = {"FP32": np.float32, "FP64": np.float64, "FP16": np.float16}
 
 
+# A GPU's buffers, on the only device that is everywhere: the calls are the same, the copies are not.
+BUFFERS = [HostBuffers, partial(DeviceBuffers, device="cpu", device_id=0)]
+
+
 def loaded(folder: Path, made: Any) -> Engine:
     engine = Engine(publish(folder, "m", made), device="cpu", threads=1)
     engine.warm_up(max_batch=64)
     return engine
+
+
+@pytest.mark.parametrize("datatype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16])
+@pytest.mark.parametrize("made", BUFFERS, ids=["host", "device"])
+def test_what_stays_is_written_over_and_handed_out_as_copies(tmp_path: Path, made: Any, datatype: int) -> None:
+    session = loaded(tmp_path, classifier(LAYERS, datatype=datatype)).session
+    dtype = helper.tensor_dtype_to_np_dtype(datatype)
+    names = ["probabilities", "logits"]
+    rows = [np.random.default_rng(seed).random((5, 6)).astype(dtype) for seed in range(3)]
+    expected = [session.run(names, {"input": values}) for values in rows]
+    buffers = made(session, {"input": rows[0]}, dict(zip(names, expected[0], strict=True)))
+    found = [buffers.run({"input": values}) for values in (rows[0], np.asfortranarray(rows[1]), rows[2][:])]
+    for outputs, values in zip(found, expected, strict=True):
+        assert list(outputs) == names
+        for output, value in zip(outputs.values(), values, strict=True):
+            np.testing.assert_array_equal(output, value)
+            assert output.dtype == dtype
+
+
+@pytest.mark.parametrize("made", BUFFERS, ids=["host", "device"])
+def test_threads_do_not_meet_in_one_set_of_buffers(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = loaded(tmp_path, classifier(weights([60, 400, 30])))
+    monkeypatch.setattr(Bindings, "_make", lambda self, feeds, values: made(engine.session, feeds, values))
+
+    def work(seed: int) -> None:
+        values = np.random.default_rng(seed).random((2, 60)).astype(np.float32)
+        (expected,) = engine.session.run(["logits"], {"input": values})
+        for _ in range(300):
+            np.testing.assert_array_equal(engine.run({"input": values}, ["logits"])["logits"], expected)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(8)))
+
+
+def test_arrays_of_another_type_are_not_run_in_the_same_buffers(tmp_path: Path) -> None:
+    """Into a tensor on a device, onnxruntime copies the bytes of whatever it gets."""
+    engine = loaded(tmp_path, classifier(LAYERS))
+    engine.run({"input": np.ones((1, 6), np.float32)}, ["logits"])
+    for dtype in (np.float64, np.int8):
+        with pytest.raises(InputsRefused, match="onnxruntime refuses them"):
+            engine.run({"input": np.ones((1, 6), dtype)}, ["logits"])
+
+
+def test_a_device_without_room_for_buffers_runs_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = loaded(tmp_path, classifier(LAYERS))
+
+    def full(*_: object) -> None:
+        raise RuntimeError("Failed to allocate memory")
+
+    monkeypatch.setattr(Bindings, "_make", full)
+    values = np.random.default_rng(3).random((7, 6)).astype(np.float32)
+    for _ in range(2):
+        outputs = engine.run({"input": values}, ["probabilities"])
+        np.testing.assert_allclose(outputs["probabilities"], probabilities(LAYERS, values), atol=1e-5)
 
 
 @pytest.mark.parametrize("datatype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16])
@@ -31,7 +91,7 @@ def test_each_run_gives_its_own_rows_outputs(tmp_path: Path, datatype: int) -> N
     for rows in (1, 5, 1, 2, 5, 1):
         for names in (["probabilities"], ["probabilities", "logits"], ["logits", "probabilities"]):
             values = rng.random((rows, 6)).astype(DTYPES[engine.inputs[0].datatype])
-            outputs = engine.run_in_turn({"input": values}, names)
+            outputs = engine.run({"input": values}, names)
             assert list(outputs) == names
             kept.append((outputs["probabilities"], values))
     for output, values in kept:  # later runs have not written over what earlier ones gave
@@ -50,7 +110,7 @@ def test_several_inputs_in_any_order_and_layout(tmp_path: Path) -> None:
         }
         expected = engine.run(feeds, outputs)
         for given in (feeds, dict(reversed(feeds.items())), {name: np.asfortranarray(a) for name, a in feeds.items()}):
-            for name, values in engine.run_in_turn(given, outputs).items():
+            for name, values in engine.run(given, outputs).items():
                 np.testing.assert_array_equal(values, expected[name])
 
 
@@ -66,7 +126,7 @@ def test_what_has_no_certain_shape_or_no_numbers_runs_as_ever(tmp_path: Path) ->
     )
     engine = loaded(tmp_path, model)
     for row, found in (([0, 1, 0], 1), ([1, 1, 1], 3), ([0, 0, 0], 0)):
-        assert engine.run_in_turn({"x": np.array([row], np.float32)}, ["y"])["y"].shape == (2, found)
+        assert engine.run({"x": np.array([row], np.float32)}, ["y"])["y"].shape == (2, found)
 
 
 def test_rows_that_go_missing_are_missing(tmp_path: Path) -> None:
@@ -85,15 +145,15 @@ def test_rows_that_go_missing_are_missing(tmp_path: Path) -> None:
     assert engine.batchable
     small, mixed = np.ones((2, 3), np.float32), np.array([[1, 1, 1], [5, 5, 5]], np.float32)
     for _ in range(2):
-        assert engine.run_in_turn({"x": small}, ["y"])["y"].shape == (2, 3)
-        assert engine.run_in_turn({"x": mixed}, ["y"])["y"].shape == (1, 3)
+        assert engine.run({"x": small}, ["y"])["y"].shape == (2, 3)
+        assert engine.run({"x": mixed}, ["y"])["y"].shape == (1, 3)
 
 
 def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     engine = loaded(tmp_path, classifier(LAYERS))
-    engine.run_in_turn({"input": np.ones((1, 6), np.float32)}, ["logits"])
+    engine.run({"input": np.ones((1, 6), np.float32)}, ["logits"])
     with pytest.raises(InputsRefused, match="onnxruntime refuses them"):
-        engine.run_in_turn({"input": np.ones((1, 5), np.float32)}, ["logits"])
+        engine.run({"input": np.ones((1, 5), np.float32)}, ["logits"])
 
 
 def test_buffers_are_bounded(tmp_path: Path) -> None:

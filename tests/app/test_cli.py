@@ -72,7 +72,7 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         (["compare", "--port", "1"], "kronserve: unrecognized arguments: --port"),
         (["--port", "many"], "kronserve: --port: got 'many', expected a valid integer"),
         (["--nonsense"], "kronserve: unrecognized arguments: --nonsense (see kronserve --help)"),
-        (["serve", "--device", "tpu"], "kronserve: --device: got 'tpu', expected 'auto', 'cpu' or 'cuda'"),
+        (["serve", "--device", "tpu"], "kronserve: --device: got 'tpu', expected auto, cpu, cuda or cuda:N"),
         (
             ["--port", "0", "--host", "no such host", "--insecure-no-keys"],
             "kronserve: --host (KRON_HOST): got 'no such host'",
@@ -119,12 +119,16 @@ def test_only_bad_models_is_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_cuda_that_is_not_there_is_a_start_up_error(models: Path) -> None:
-    done = run("--port", "0", "--models", models, device="cuda")
-    assert done.returncode == 2
-    line = one_line(done.stderr)
-    assert line.startswith("kronserve: --device cuda (KRON_DEVICE): ")
-    assert "CPUExecutionProvider" in line
-    assert done.stdout == ""
+    for options, start in (
+        ({"device": "cuda"}, "--device (KRON_DEVICE): got cuda, but "),
+        ({"model_devices": "small-dense=cuda:1"}, "--model-devices (KRON_MODEL_DEVICES): got cuda:1, but "),
+    ):
+        done = run("--port", "0", "--models", models, **options)
+        assert done.returncode == 2
+        line = one_line(done.stderr)
+        assert line.startswith(f"kronserve: {start}")
+        assert "CPUExecutionProvider" in line
+        assert done.stdout == ""
 
 
 def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnxruntime import quantization
 
-from app import probe
+from app import session
 from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS, serving
 from tests.app.events import events, stream
 from tests.app.graphs import CARD, classifier, forward, probabilities, publish, weights
@@ -175,7 +175,7 @@ def test_the_same_model_twice_is_not_distinguishable(tmp_path: Path) -> None:
 
 
 def test_the_baseline_of_memory_is_an_empty_model() -> None:
-    made = onnx.load_from_string(probe.EMPTY_MODEL)
+    made = onnx.load_from_string(session.EMPTY_MODEL)
     onnx.checker.check_model(made, full_check=True)
     assert [node.op_type for node in made.graph.node] == ["Identity"]
 

@@ -159,7 +159,7 @@ def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
         "app.engine.open_session = fault\n"
         "inspection.main()\n"
     )
-    job = {"paths": [str(path) for path in paths], "device": "cpu", "max_batch": 8, "seconds": 20, "bytes": 2**32}
+    job = {"paths": [str(path) for path in paths], "cpu_only": True, "max_batch": 8, "seconds": 20, "bytes": 2**32}
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:

@@ -156,6 +156,27 @@ def test_load_reload_and_unload_of_a_repository(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_device_that_cannot_be_had_keeps_its_model_out_and_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        put(tmp_path, 1)
+        own = {"n": "cuda:1", "m": "cpu", "nobody": "cpu"}
+        repository = Repository(Settings.model_validate({"models": tmp_path, "model_devices": own}))
+        await repository.refresh()
+        assert "there is no model nobody in the folder" in caplog.text
+        publish(tmp_path, "n", classifier(weights([6, 3])))
+        with pytest.raises(BadRequest, match=r"^failed to load n: version 1: device cuda:1: "):
+            await repository.load_model("n")
+        assert list(repository.models) == ["m"]
+        await repository.refresh()
+        assert list(repository.models) == ["m"]
+        assert repository.failures["n"].startswith("version 1: device cuda:1: onnxruntime has no CUDAExecutionProvider")
+        await repository.close()
+
+    asyncio.run(main())
+
+
 def test_names_that_come_and_go(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)

@@ -15,6 +15,13 @@ def test_environment_then_options() -> None:
     assert (settings.port, settings.threads, settings.max_batch, settings.twin) == (9001, 3, 7, None)
 
 
+def test_models_may_have_devices_of_their_own() -> None:
+    settings = Settings.read({"KRON_DEVICE": "cuda", "KRON_MODEL_DEVICES": " a=cpu, b = cuda:1,"})
+    assert [settings.device_of(name) for name in "abc"] == ["cpu", "cuda:1", "cuda"]
+    assert settings.devices == {"cpu", "cuda", "cuda:1"}
+    assert Settings.read({"KRON_MODEL_DEVICES": ""}).devices == {"auto"}
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
@@ -26,7 +33,10 @@ def test_settings_cannot_be_changed() -> None:
         ({"KRON_PORT": "http"}, {}, "KRON_PORT: got 'http', expected a valid integer, unable to parse"),
         ({"KRON_PORT": "65536"}, {}, "KRON_PORT: got '65536', expected less than or equal to 65535"),
         ({}, {"port": "-1"}, "--port: got '-1', expected greater than or equal to 0"),
-        ({"KRON_DEVICE": "tpu"}, {}, "KRON_DEVICE: got 'tpu', expected 'auto', 'cpu' or 'cuda'"),
+        ({"KRON_DEVICE": "tpu"}, {}, "KRON_DEVICE: got 'tpu', expected auto, cpu, cuda or cuda:N"),
+        ({"KRON_DEVICE": "cuda:1:2"}, {}, "KRON_DEVICE: got 'cuda:1:2', expected auto, cpu, cuda or cuda:N"),
+        ({}, {"model_devices": "a=cpu,b"}, "--model-devices: got '', expected auto, cpu, cuda or cuda:N"),
+        ({}, {"model_devices": "a/b=cpu"}, "--model-devices: got 'a/b', expected"),
         ({}, {"max_body_bytes": "12"}, "--max-body-bytes: got '12', expected greater than or equal to 1024"),
         ({"KRON_THREADS": "0"}, {}, "KRON_THREADS: got '0', expected greater than or equal to 1"),
         ({"KRON_COMPARE_SECONDS": "nan"}, {}, "KRON_COMPARE_SECONDS: got 'nan', expected"),
