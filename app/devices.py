@@ -3,12 +3,10 @@
 from functools import cache
 from typing import Literal
 
-import onnxruntime
-
 from app.cpus import available_cpus
 from app.errors import BadRequest, StartupError
 from app.gpu import device_count
-from app.session import CUDA, EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.session import EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, cuda_missing, open_session, why
 from app.settings import Settings
 
 Device = Literal["cpu", "cuda"]
@@ -17,8 +15,8 @@ _REFUSALS: tuple[type[Exception], ...] = (DeviceUnavailable, *ORT_ERRORS)
 
 @cache
 def devices() -> tuple[Device, ...]:
-    """Those that `device` may name: CUDA where onnxruntime has it, unless NVML knows of no GPU."""
-    cuda = CUDA in onnxruntime.get_available_providers() and device_count() != 0
+    """Those that `device` may name: CUDA where onnxruntime and the driver are there, unless NVML knows of no GPU."""
+    cuda = cuda_missing() is None and device_count() != 0
     return ("cpu", "cuda") if cuda else ("cpu",)
 
 
@@ -29,10 +27,8 @@ def check_device(device: Device | None) -> None:
         BadRequest: with what was got and what was expected.
     """
     if device is not None and device not in devices():
-        found = ", ".join(onnxruntime.get_available_providers())
-        raise BadRequest(
-            f"device: got {device!r}, expected a device of one of: {', '.join(devices())} (onnxruntime has {found})"
-        )
+        why_not = cuda_missing() or "NVML knows of no GPU"
+        raise BadRequest(f"device: got {device!r}, expected one of: {', '.join(devices())} ({why_not})")
 
 
 def check_serving(settings: Settings) -> None:

@@ -125,7 +125,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     from app.errors import ModelError, OutOfMemory
     from app.memory import give_back
     from app.probe import anonymous_bytes
-    from app.session import CUDA, EMPTY_MODEL, available_providers, open_session
+    from app.session import EMPTY_MODEL, cuda_missing, open_session
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
     give_back([])  # what the inspection has left would be used again, and be missing in the sum
@@ -136,7 +136,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     except OutOfMemory as error:
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
-        return {} if not cpu_only and CUDA in available_providers() else {"error": str(error)}
+        return {} if not cpu_only and cuda_missing() is None else {"error": str(error)}
     give_back([])
     after = anonymous_bytes()
     del runtime

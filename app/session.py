@@ -4,7 +4,12 @@ Imports onnxruntime only: what is measured must not carry the service's memory.
 """
 
 import base64
+import contextlib
+import ctypes
+import io
 import os
+import sys
+from functools import cache
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
@@ -59,18 +64,19 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
     kind, _, device_id = device.partition(":")
-    available = onnxruntime.get_available_providers()
-    if kind == "cuda" and CUDA not in available:
-        raise DeviceUnavailable(f"onnxruntime has no {CUDA} here; it has {', '.join(available)}")
+    missing = cuda_missing() if kind != "cpu" else None
+    if kind == "cuda" and missing is not None:
+        raise DeviceUnavailable(missing)
     providers: list[str | tuple[str, dict[str, str]]] = [CPU]
-    if kind != "cpu" and CUDA in available:
-        onnxruntime.preload_dlls()  # finds the CUDA libraries that were installed by pip
+    failed = ""
+    if kind != "cpu" and missing is None:
+        failed = _load_libraries()
         providers.insert(0, (CUDA, {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0"}))
 
     # Without fallback: onnxruntime's own one prints to standard output and hides what happened.
     session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     if kind == "cuda" and session.get_providers()[0] != CUDA:
-        raise DeviceUnavailable(f"{CUDA} could not be started; onnxruntime uses {', '.join(session.get_providers())}")
+        raise DeviceUnavailable(f"{CUDA} could not be started{': ' if failed else ''}{failed}")
     return session
 
 
@@ -81,10 +87,26 @@ def where(session: onnxruntime.InferenceSession) -> tuple[str, int]:
     return "cuda", int(session.get_provider_options()[CUDA].get("device_id", 0))
 
 
-def available_providers() -> list[str]:
-    """What onnxruntime was built with, and finds the libraries of."""
-    found: list[str] = onnxruntime.get_available_providers()
-    return found
+@cache
+def cuda_missing() -> str | None:
+    """Why there is no CUDA here, as far as can be told without starting it; None where there may be."""
+    available = onnxruntime.get_available_providers()
+    if CUDA not in available:
+        return f"onnxruntime has no {CUDA} here; it has {', '.join(available)}"
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError as error:
+        return f"NVIDIA's driver is not to be had: {error}"
+    return None
+
+
+@cache
+def _load_libraries() -> str:
+    """Load CUDA's libraries, hundreds of megabytes, where pip installed them; the first that cannot be had, if any."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # standard output is for reports and JSON
+        onnxruntime.preload_dlls()
+    return next((line for line in said.getvalue().splitlines() if line.startswith("Failed to load")), "")
 
 
 def is_out_of_memory(error: Exception) -> bool:
