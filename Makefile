@@ -40,7 +40,7 @@ serve: setup
 test: setup
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
 		timeout 600 $(BIN)/playwright install chromium || echo "no browser to be had; the browser tests will say so" >&2
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -67,7 +67,7 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         (["compare", "plain", "padded", "--threads", "257"], "kronserve: --threads: got '257', expected less"),
         (
             ["compare", "plain", "padded", "--device", "cuda"],
-            "kronserve: device: got 'cuda', expected a device of one of",
+            "kronserve: device: got 'cuda', expected one of: cpu (",
         ),
         (["compare", "--port", "1"], "kronserve: unrecognized arguments: --port"),
         (["--port", "many"], "kronserve: --port: got 'many', expected a valid integer"),

@@ -213,7 +213,7 @@ def test_the_device_is_asked_for_where_there_are_several(houses: Service, visito
     page.get_by_label("Device").select_option("GPU (CUDA)")
     page.get_by_role("button", name=RUN).click()
     expect(page.locator("form .message")).to_have_text(
-        re.compile(r"^No comparison: device: got 'cuda', expected a device of one of: cpu \(")
+        re.compile(r"^No comparison: device: got 'cuda', expected one of: cpu \(")
     )
     visit.forgive("400")
     page.reload()
