@@ -79,5 +79,5 @@ def twin_repository(trained_twin: Twin, tmp_path_factory: pytest.TempPathFactory
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first: at the end, one of two processes would wait for it."""
-    items.sort(key=lambda item: item.path.name != "test_paper.py")
+    """The longest test first, those alone last: otherwise one of two processes would wait for the other."""
+    items.sort(key=lambda item: (item.path.name != "test_paper.py", _alone(item)))
