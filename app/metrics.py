@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from app.counters import Counters
+from app.counters import Counters, Key
 from app.reports import Kind
+from app.standing import notice
 
 if TYPE_CHECKING:
     from app.batch import Inference
@@ -30,6 +31,7 @@ _REQUEST_BUCKETS = 12
 _QUEUE_BUCKETS = _REQUEST_BUCKETS + len(_SECONDS) + 1
 _RUN_BUCKETS = _QUEUE_BUCKETS + len(_SECONDS) + 1
 _ROWS_BUCKETS = _RUN_BUCKETS + len(_SECONDS) + 1
+_PENDING = "nv_inference_pending_request_count"
 # Triton's reasons for errors by name; all others are its OTHER.
 _REASONS = {
     "Overloaded": "REJECTED",
@@ -59,8 +61,10 @@ class Metrics:
     """What happened since the start, in this process and in those that share its folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._counters = Counters(folder)
         self._engines: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
+        self._names: WeakKeyDictionary[Engine, tuple[str, str]] = WeakKeyDictionary()
         self._served: dict[tuple[str, str], tuple[str, int]] = {}
         self._drifts: dict[str, float] = {}
         self._process = CollectorRegistry()
@@ -71,11 +75,19 @@ class Metrics:
     def serving(self, model: "Model") -> None:
         """A model is ready; its series start at 0."""
         self._engines[model.engine] = self._block(model)
+        self._names[model.engine] = model.name, model.version
+        self._counters.block((_PENDING, model.name, model.version))
         self._served[model.name, model.version] = (model.engine.provider, model.engine.threads)
 
     def withdrawn(self, model: "Model") -> None:
         """A model is no longer served; what it has done stays counted."""
         self._served.pop((model.name, model.version), None)
+
+    def queued(self, engine: "Engine", requests: int) -> None:
+        """So many requests more, or fewer, wait for a model."""
+        model = self._names.get(engine)
+        if model is not None:
+            self._counters.block((_PENDING, *model))[0] += requests
 
     def ran(self, engine: "Engine", rows: int, run_ns: int) -> None:
         """A model ran, for one request or for several."""
@@ -131,6 +143,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """In Prometheus' text format."""
+        if (folder := self._folder) is not None:  # nobody waits in a process that has died
+            self._counters.clear_others(lambda key: key[0] == _PENDING, lambda pid: not notice(folder, pid).exists())
         return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
 
     def _block(self, model: "Model") -> "memoryview[float]":
@@ -171,6 +185,13 @@ class Metrics:
             for key, block in totals.items():
                 if key[0] == name:
                     yield f"{name}{{{_labels(**{key[1]: key[2]})}}} {_number(block[0])}"
+        yield from self._gauges(totals)
+
+    def _gauges(self, totals: Mapping[Key, Sequence[float]]) -> Iterator[str]:
+        yield from _head(_PENDING, "Requests that wait for a thread now.", "gauge")
+        for key, block in totals.items():
+            if key[0] == _PENDING:
+                yield f"{_PENDING}{{{_labels(model=key[1], version=key[2])}}} {_number(block[0])}"
         yield from _head("kron_shadow_largest_drift", "The most that a probability or value differed here.", "gauge")
         for shadow, largest in self._drifts.items():
             yield f"kron_shadow_largest_drift{{{_labels(shadow=shadow)}}} {_number(largest)}"

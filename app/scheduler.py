@@ -45,6 +45,7 @@ class Scheduler:
         queue: requests that may wait for one model.
         max_batch: most rows of one run that is put together from several requests.
         seconds: longest time of a request, waiting and running together.
+        on_queue: told of requests that begin to wait, and of those that no longer do: engine, number (negative then).
         on_run: told after each run, once for all requests that it answered: engine, rows, nanoseconds.
         on_answer: told about each request that was answered, in the task that asked.
     """
@@ -56,6 +57,7 @@ class Scheduler:
         queue: int,
         max_batch: int,
         seconds: float,
+        on_queue: Callable[[Engine, int], None] = lambda engine, requests: None,
         on_run: Callable[[Engine, int, int], None] = lambda engine, rows, run_ns: None,
         on_answer: Callable[[Engine, Inference], None] | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class Scheduler:
         self._queue = queue
         self._max_batch = max_batch
         self._seconds = seconds
+        self._on_queue = on_queue
         self._on_run = on_run
         self._on_answer = on_answer
         self._lanes: WeakKeyDictionary[Engine, _Lane] = WeakKeyDictionary()
@@ -124,6 +127,7 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         request = _Request(ask, ask.kind(), loop.create_future())
         lane.waiting.append(request)
+        self._on_queue(engine, 1)
         self._enqueue(engine, lane)
         self._start_runs()
         seconds = self._seconds if timeout is None else max(0.0, min(timeout, self._seconds))
@@ -134,6 +138,7 @@ class Scheduler:
             timer.cancel()
             if request.waits:  # cancelled or late: its place is free at once, and it will not run
                 lane.waiting.remove(request)
+                self._on_queue(engine, -1)
 
     def inline_rows(self, engine: Engine) -> int:
         """Most rows of a request that `run_now` takes; 0 for none."""
@@ -207,7 +212,9 @@ class Scheduler:
         while self._idle and self._turns:
             engine, lane = self._turns.popleft()
             lane.in_turn = False
+            waited = len(lane.waiting)
             batch = self._take(lane)
+            self._on_queue(engine, len(lane.waiting) - waited)
             if lane.waiting:
                 self._enqueue(engine, lane)
             if batch:

@@ -52,6 +52,7 @@ class Service:
             queue=settings.queue,
             max_batch=settings.max_batch,
             seconds=settings.predict_seconds,
+            on_queue=self.metrics.queued,
             on_run=self.metrics.ran,
             on_answer=self.traces.ran if self.traces else None,
         )

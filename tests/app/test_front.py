@@ -175,6 +175,8 @@ def test_who_hangs_up_while_waiting_costs_no_run(folder: Path) -> None:
         running = [send({"inputs": [[0.0] * 512] * 1010, "models": ["heavy"]}) for _ in range(4)]
         time.sleep(0.3)
         waiting = [send({"inputs": [[0.0] * 512] * 20, "models": ["heavy"]}) for _ in range(3)]
+        pending = 'nv_inference_pending_request_count{model="heavy",version="1"}'
+        wait_until(lambda: value(pending) > 3)
         time.sleep(0.2)
         for connection in waiting:
             assert connection.sock is not None
@@ -188,6 +190,7 @@ def test_who_hangs_up_while_waiting_costs_no_run(folder: Path) -> None:
         wait_until(lambda: value(canceled) == 3)
         assert value(f"nv_inference_exec_count{{{labels}}}") == 4
         assert value(f"nv_inference_request_success{{{labels}}}") == 4
+        assert value(pending) == 0
 
 
 def test_a_prediction_that_takes_too_long_is_504(folder: Path) -> None:

@@ -272,16 +272,18 @@ def test_a_run_that_takes_too_long_is_not_waited_for_and_the_next_one_finds_its_
 
 def test_a_request_that_is_given_up_costs_no_run(folder: Path) -> None:
     async def main() -> None:
-        scheduled, one = scheduler(), engine(folder, "doubling")
+        told: list[int] = []
+        scheduled, one = scheduler(on_queue=lambda _, requests: told.append(requests)), engine(folder, "doubling")
         one.gate.clear()
         tasks = [asyncio.create_task(scheduled.infer(one, {"input": rows(n)}, ["twice"])) for n in (1, 2, 4, 8)]
         await until(lambda: one.ran_in)
         tasks[0].cancel()  # it runs already: the run ends, the answer is dropped
         tasks[2].cancel()
         await asyncio.sleep(0)
-        assert scheduled.waiting(one) == 2
+        assert scheduled.waiting(one) == sum(told) == 2
         one.gate.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert scheduled.waiting(one) == sum(told) == 0
         assert [type(answer) for answer in answers] == [asyncio.CancelledError, Inference] * 2
         assert one.runs == [1, 10]
         scheduled.close()
