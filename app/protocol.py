@@ -32,12 +32,12 @@ class Protocol(Connection):
         self._shortcut = shortcut
         self._endpoint: Endpoint | None = None  # of a request that no task has been started for
         self._held: list[bytes] = []  # its body so far
-        self._begun = False  # it has been read
+        self._read = False  # it has been read
 
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of requests."""
         super().data_received(data)
-        if self._endpoint is not None and not self._begun:  # the rest of the body is still to come
+        if self._endpoint is not None and not self._read:  # the rest of the body is still to come
             self._release()
 
     def on_message_begin(self) -> None:
@@ -64,7 +64,7 @@ class Protocol(Connection):
         if self._endpoint is None:
             super().message_complete()
             return
-        self._begun = self._shortcut.begin(
+        self._read = self._shortcut.begin(
             self._endpoint,
             "POST",
             self.url.decode("ascii"),
@@ -73,7 +73,7 @@ class Protocol(Connection):
             body=self._held[0] if len(self._held) == 1 else b"".join(self._held),
             deliver=self._deliver,
         )
-        if not self._begun:
+        if not self._read:
             self._release()
             super().message_complete()
 
@@ -88,11 +88,11 @@ class Protocol(Connection):
         super().shutdown()
 
     def _finish(self) -> None:
-        if self._begun:
+        if self._read:
             self._shortcut.finish()
 
     def _deliver(self, answer: tuple[bytes, bytes] | None) -> None:
-        self._begun = False
+        self._read = False
         if self.transport.is_closing():
             self._endpoint = None
             self._held.clear()

@@ -237,3 +237,15 @@ def test_requests_count_for_the_client_behind_a_trusted_proxy(server: Serving) -
     thread.join()
     assert codes == [200]
     assert 429 in seen
+
+
+def test_the_wait_for_headers_does_not_end_a_longer_wait_for_the_next_request(tmp_path: Path) -> None:
+    publish(tmp_path, "plain", classifier(weights([6, 3])))
+    body = json.dumps({"inputs": [[0.5] * 6], "models": ["plain"]}).encode()
+    head = b"POST /api/predict HTTP/1.1\r\nHost: kron\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with serving(tmp_path, head_seconds=0.3, keep_alive_seconds=30) as server, connect(server) as opened:
+        for request in (head % len(body) + body, GET, head % len(body) + body):
+            opened.sendall(request)
+            assert opened.recv(65536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(0.8)
+        assert failures(server, "IdleConnection") == 0
