@@ -12,8 +12,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from tests.app.graphs import CARD, LABELS, Array, classifier, heavy, publish, weights
+
+# The same examples each time, on however busy a machine.
+settings.register_profile("quiet", deadline=None, database=None, derandomize=True)
+settings.load_profile("quiet")
 
 KRONECKER = weights([6, 3], seed=1)
 DENSE = weights([6, 400, 400, 3], seed=2)

@@ -1,0 +1,107 @@
+"""Requests that were seen before, but for their data."""
+
+import contextlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import BadRequest
+from app.oip.known import MOST
+from app.oip.request import read_request
+from app.oip.signature import Signature
+from tests.app.oip_requests import SIGNATURE, document, one, read
+
+
+def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
+    signature = replace(SIGNATURE)
+    a, b = np.array([[1.5, -2], [0, 3]], np.float32), np.array([7, 8], np.int64)
+    size_a, size_b = {"binary_data_size": a.nbytes}, {"binary_data_size": b.nbytes}
+    value = document(
+        a={"shape": [2, 2], "data": ..., "parameters": size_a}, b={"shape": [2], "data": ..., "parameters": size_b}
+    ) | {"parameters": {"timeout": 5_000_000, "receipt": True}}
+    for factor in (1, 2, 3):
+        request = read(value, (a * factor).tobytes() + (b * factor).tobytes(), signature)
+        assert (request.feeds["a"] == a * factor).all()
+        assert (request.feeds["b"] == b * factor).all()
+        assert (request.rows, request.timeout_s, request.receipt, request.id) == (2, 5.0, True, None)
+        assert len(signature.known) == 1
+    for blob, message in (
+        (a.tobytes(), "input 'b': got 0 bytes of binary data, expected 16"),
+        (a.tobytes() + b.tobytes() + b"x", "got 1 bytes after the last input's binary data"),
+    ):
+        with pytest.raises(BadRequest, match=message):
+            read(value, blob, signature)
+    read(value | {"id": "mine"}, a.tobytes() + b.tobytes(), signature)
+    assert len(signature.known) == 1  # an id is another one each time
+    for timeout in range(2 * MOST):
+        read(value | {"parameters": {"timeout": timeout}}, a.tobytes() + b.tobytes(), signature)
+        assert len(signature.known) <= MOST
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.one_of(
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.integers(),
+            st.booleans(),
+            st.none(),
+            st.text(max_size=2),
+        ),
+        max_size=3,
+    ),
+    st.sampled_from([[2], [1, 2], [2, 1], [0, 2], "x"]),
+    st.sampled_from(["{}", '{"id": "i"}', '{"note": "\\"data\\": [1, 2]"}', '{"inputs": []}', '{"data": [3, 4]}']),
+    st.sampled_from([",", ", ", " ,\n"]),
+)
+def test_json_around_data_that_was_seen_before_changes_nothing(
+    data: list[Any], shape: Any, more: str, comma: str
+) -> None:
+    """Every request twice, and between strangers: what is remembered gives what reading it anew gives."""
+    entry = {"name": "x", "datatype": "FP32", "shape": shape, "data": data}
+    parts = [
+        *(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in {"inputs": [entry]}.items()),
+        more.strip("{}"),
+    ]
+    body = ("{" + comma.join(part for part in parts if part) + "}").encode()
+    other = (
+        "{" + comma.join(part for part in [parts[0].replace(json.dumps(data), "[5, 6]"), *parts[1:]] if part) + "}"
+    ).encode()
+
+    def outcome(signature: Signature) -> Any:
+        try:
+            request = read_request(body, None, signature)
+        except BadRequest as error:
+            return str(error)
+        return request.feeds["x"].tolist(), request.rows, request.id, request.outputs
+
+    anew = outcome(one("FP32", (-1, 2)))
+    used = one("FP32", (-1, 2))
+    with contextlib.suppress(BadRequest):
+        read_request(other, None, used)
+    assert outcome(used) == anew
+    assert outcome(used) == anew
+
+
+def test_bytes_and_booleans_of_json_that_was_seen_before_are_checked() -> None:
+    for datatype, size, good, bad in (("BOOL", 2, b"\0\1", b"\0\2"), ("BYTES", 6, b"\2\0\0\0ab", b"\\9\0\0\0ab")):
+        signature = one(datatype, (-1,))
+        value = {
+            "inputs": [
+                {
+                    "name": "x",
+                    "shape": [2 if datatype == "BOOL" else 1],
+                    "datatype": datatype,
+                    "parameters": {"binary_data_size": size},
+                }
+            ]
+        }
+        for _ in range(2):
+            read(value, good, signature)
+            with pytest.raises(BadRequest):
+                read(value, bad, signature)
