@@ -1,0 +1,27 @@
+"""Models whose version can be told from their answers."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from app.repository import Repository
+from app.settings import Settings
+from tests.app.graphs import Array, classifier, publish, weights
+
+ROW: Array = np.random.default_rng(7).random((1, 6)).astype(np.float32)
+
+
+def layers_of(version: int) -> list[Array]:
+    return weights([6, 3], seed=version)
+
+
+def put(folder: Path, version: int, name: str = "m") -> None:
+    """Publish a version as the training does: whole or not at all."""
+    publish(folder / ".unfinished", f"{name}-{version}", classifier(layers_of(version), outputs=("logits",)))
+    (folder / name).mkdir(exist_ok=True)
+    (folder / ".unfinished" / f"{name}-{version}" / "1").rename(folder / name / str(version))
+
+
+def repository_of(folder: Path, **options: object) -> Repository:
+    return asyncio.run(Repository.load(Settings.model_validate({"models": folder, **options})))
