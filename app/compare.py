@@ -31,7 +31,6 @@ from app.reports import (
     Depth,
     Latency,
     Memory,
-    Pair,
     Quality,
     Report,
 )
@@ -41,7 +40,6 @@ SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
 SERVICE_SHARE = 0.5  # of that, for the depths of the service
 SHARE_OF_LIMIT = 0.8  # of the time limit that may be asked for
-WHERE: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -161,7 +159,7 @@ class _Comparison:
             )
             for index, artifact in enumerate(self._artifacts)
         ]
-        pairs = [_pair(pair, models, "session") for pair in together["pairs"]]
+        pairs = [findings.pair_of(pair, models, "session") for pair in together["pairs"]]
         self._progress("done", self._total, self._total)
         return Report(
             id=report_id,
@@ -183,7 +181,9 @@ class _Comparison:
             ),
             models=models,
             pairs=pairs,
-            service_pairs=[_pair(pair, models, depth) for depth, (_, found) in depths.items() for pair in found],
+            service_pairs=[
+                findings.pair_of(pair, models, depth) for depth, (_, found) in depths.items() for pair in found
+            ],
             memory_sentence=findings.memory_sentence(models),
             predictions=findings.predictions(models, pairs),
             quality=quality,
@@ -277,34 +277,3 @@ def _compared(
         latency=list(latency),
         service_latency=list(service_latency),
     )
-
-
-def _pair(pair: Mapping[str, Any], models: Sequence[ComparedModel], depth: Depth) -> Pair:
-    a, b = models[pair["a"]], models[pair["b"]]
-    size, ratio, low, high = pair["batch_size"], pair["ratio"], pair["low"], pair["high"]
-    verdict = stats.verdict(low, high)
-    p50_a, p50_b = (_p50(model, depth, size) for model in (a, b))
-    place = f"At batch size {size}{WHERE[depth]}"
-    medians = f"medians {p50_a:,.1f} µs and {p50_b:,.1f} µs"
-    if verdict == "not distinguishable":
-        sentence = (
-            f"{place}, {a.model} and {b.model} are not distinguishable "
-            f"({medians}; ratio {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f})."
-        )
-    else:
-        fast, slow = (a, b) if verdict == "faster" else (b, a)
-        if verdict == "slower":
-            ratio, low, high = 1 / ratio, 1 / high, 1 / low
-        sentence = (
-            f"{place}, {fast.model} is {ratio:.2f} times as fast as {slow.model} "
-            f"({medians} for {a.model} and {b.model}; 95 % interval {low:.2f} to {high:.2f})."
-        )
-    return Pair(
-        depth=depth, a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
-        ratio=round(pair["ratio"], 4), low=round(pair["low"], 4), high=round(pair["high"], 4),
-    )  # fmt: skip
-
-
-def _p50(model: ComparedModel, depth: Depth, batch_size: int) -> float:
-    latencies = (*model.latency, *model.service_latency)
-    return next(found.p50_us for found in latencies if (found.depth, found.batch_size) == (depth, batch_size))

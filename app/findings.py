@@ -1,17 +1,47 @@
-"""What the figures of a comparison mean, in words: memory, and what the sizes promised beside what was measured."""
+"""What the figures of a comparison mean, in words: speed, memory, and what the sizes promised beside the measured."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from app.reports import ComparedModel, Pair, PredictedMemory, PredictedTime, Prediction
+from app.reports import ComparedModel, Depth, Pair, PredictedMemory, PredictedTime, Prediction
 from app.stats import PRACTICAL_MARGIN, Verdict
+from app.stats import verdict as verdict_of
 
 MIN_BYTES = 256 * 1024  # what loading adds below that is noise of the allocator
+WHERE: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
 OPPOSITE: dict[Verdict, Verdict] = {
     "faster": "slower",
     "slower": "faster",
     "not distinguishable": "not distinguishable",
 }
+
+
+def pair_of(measured: Mapping[str, Any], models: Sequence[ComparedModel], depth: Depth) -> Pair:
+    """Which of two models is faster, as was measured: the ratio with its interval, and a sentence."""
+    a, b = models[measured["a"]], models[measured["b"]]
+    size, ratio, low, high = measured["batch_size"], measured["ratio"], measured["low"], measured["high"]
+    verdict = verdict_of(low, high)
+    p50_a, p50_b = (_p50(model, depth, size) for model in (a, b))
+    place = f"At batch size {size}{WHERE[depth]}"
+    medians = f"medians {p50_a:,.1f} µs and {p50_b:,.1f} µs"
+    if verdict == "not distinguishable":
+        sentence = (
+            f"{place}, {a.model} and {b.model} are not distinguishable "
+            f"({medians}; ratio {ratio:.3f}, 95 % interval {low:.3f} to {high:.3f})."
+        )
+    else:
+        fast, slow = (a, b) if verdict == "faster" else (b, a)
+        if verdict == "slower":
+            ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        sentence = (
+            f"{place}, {fast.model} is {ratio:.2f} times as fast as {slow.model} "
+            f"({medians} for {a.model} and {b.model}; 95 % interval {low:.2f} to {high:.2f})."
+        )
+    return Pair(
+        depth=depth, a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
+        ratio=round(measured["ratio"], 4), low=round(measured["low"], 4), high=round(measured["high"], 4),
+    )  # fmt: skip
 
 
 def memory_sentence(models: Sequence[ComparedModel]) -> str | None:
@@ -114,3 +144,8 @@ def _rounded(value: float | None) -> float | None:
 
 def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
+
+
+def _p50(model: ComparedModel, depth: Depth, batch_size: int) -> float:
+    latencies = (*model.latency, *model.service_latency)
+    return next(found.p50_us for found in latencies if (found.depth, found.batch_size) == (depth, batch_size))
