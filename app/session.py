@@ -71,7 +71,9 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
     failed = ""
     if kind != "cpu" and missing is None:
         failed = _load_libraries()
-        providers.insert(0, (CUDA, {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0"}))
+        # Without TF32, which rounds so that rows give other than alone when they are run together, and than on the CPU.
+        own = {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0", "use_tf32": "0"}
+        providers.insert(0, (CUDA, own))
 
     # Without fallback: onnxruntime's own one prints to standard output and hides what happened.
     session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
