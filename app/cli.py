@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except ImportError as error:
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # what C++ makes of Ctrl-C while it is being loaded
+            raise
+        return 130
 
 
 def _run(arguments: Sequence[str]) -> int:

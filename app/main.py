@@ -66,6 +66,8 @@ def create_app(
     settings: Settings | None = None,
     on_loaded: Callable[[Service], None] | None = None,
     shared: Path | None = None,
+    *,
+    up_when_loaded: bool = False,
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -73,6 +75,7 @@ def create_app(
         settings: what it is told; by default what the environment says.
         on_loaded: called once loading the models has ended, well or not.
         shared: folder of all workers of this service; None where there is one only.
+        up_when_loaded: it is up only once it can answer; by default it says meanwhile that it lives, and that it loads.
 
     Raises:
         StartupError: the environment holds a bad value.
@@ -83,6 +86,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        if up_when_loaded:
+            await service.loaded()
         yield
         await service.stop()
 

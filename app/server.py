@@ -35,10 +35,12 @@ class Server(uvicorn.Server):
     `grace_seconds`. Ctrl-C: the same without draining, and within 5 seconds; a second one waits for nothing.
     """
 
-    def __init__(self, settings: Settings, on_ready: Callable[[Service], None], shared: Path | None) -> None:
+    def __init__(
+        self, settings: Settings, on_ready: Callable[[Service], None], shared: Path | None, *, up_when_loaded: bool
+    ) -> None:
         self._settings = settings
         self._on_ready = on_ready
-        app = create_app(settings, self._loaded, shared)
+        app = create_app(settings, self._loaded, shared, up_when_loaded=up_when_loaded)
         self.service: Service = app.state.service
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,7 +99,12 @@ class Server(uvicorn.Server):
 
 
 def serve(
-    settings: Settings, listening: socket.socket, on_ready: Callable[[Service], None], shared: Path | None = None
+    settings: Settings,
+    listening: socket.socket,
+    on_ready: Callable[[Service], None],
+    shared: Path | None = None,
+    *,
+    up_when_loaded: bool = False,
 ) -> None:
     """Serve until told to stop.
 
@@ -106,13 +113,14 @@ def serve(
         listening: the socket; closed at the end.
         on_ready: called when every model is loaded.
         shared: folder of all workers of this service; None where there is one only.
+        up_when_loaded: accept no connection before every model is loaded, for there are others who do.
 
     Raises:
         StartupError: the models could not be loaded.
         KeyboardInterrupt: Ctrl-C, after everything has been closed.
     """
     _allow_files(settings.max_connections + SPARE_FILES)
-    server = Server(settings, on_ready, shared)
+    server = Server(settings, on_ready, shared, up_when_loaded=up_when_loaded)
     server.run(sockets=[listening])
     if not server.service.scheduler.join(LAST_RUN_SECONDS):
         # Python would abort in the midst of a thread that runs C++.

@@ -63,6 +63,7 @@ class Service:
         self._draining = False
         self._repository = Repository(settings, on_change=self._changed, prepare=self._prepare, shared=shared)
         self._loaded = False
+        self._load_ended = asyncio.Event()
         self._on_loaded = on_loaded
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -114,6 +115,11 @@ class Service:
             self._on_loaded(self)
         elif self.failure is not None:
             log.error("%s", self.failure)
+        self._load_ended.set()
+
+    async def loaded(self) -> None:
+        """Wait until loading the models has ended, well or not, or the service is to end."""
+        await self._load_ended.wait()
 
     async def _reload(self) -> None:
         """Whatever goes wrong, what is served goes on."""
@@ -146,6 +152,7 @@ class Service:
     async def drain(self) -> None:
         """Not ready any more, so that whoever can choose takes another service; requests are still answered."""
         self._draining = True
+        self._load_ended.set()
         await self.jobs.stop()
 
     async def stop(self) -> None:

@@ -104,9 +104,10 @@ class _Parent:
 
     def _start(self) -> None:
         sys.stdout.flush()
+        replaces = self._ready >= self._settings.workers  # others answer: what it accepted would be told to wait
         child = os.fork()
         if child == 0:
-            self._work()
+            self._work(replaces=replaces)
         self._children.add(child)
 
     def _read_reports(self) -> None:
@@ -151,19 +152,25 @@ class _Parent:
             if selector.select(0):
                 self._read_reports()
 
-    def _work(self) -> NoReturn:
+    def _work(self, *, replaces: bool) -> NoReturn:
         """The life of a child."""
         code = 1
         try:
             os.setpgrp()  # Ctrl-C is the parent's: it tells its children
             os.close(self._held)
             threading.Thread(target=self._end_with_parent, daemon=True).start()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for sig in (signal.SIGINT, signal.SIGTERM):  # until the server takes them there is nothing to clean up
+                signal.signal(sig, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can make use of it
             from app.server import describe, serve
 
-            serve(self._settings, self._listening, lambda service: self._tell("ready", describe(service)), self._shared)
+            serve(
+                self._settings,
+                self._listening,
+                lambda service: self._tell("ready", describe(service)),
+                self._shared,
+                up_when_loaded=replaces,
+            )
             code = 0
         except KronError as error:
             self._tell("failed", str(error))
