@@ -41,6 +41,7 @@ class Connection(HttpToolsProtocol):
         self._begun = False  # a head that is not complete
         self._completed = False  # one that the last bytes completed
         self._in_body = False
+        self._ended = False  # a body that the last bytes completed
         self._head_bytes = 0  # of it, before those that are being read
         self._read_bytes = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
@@ -75,7 +76,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of requests."""
-        self._completed = False
+        self._completed = self._ended = False
         self._read_bytes = len(data)
         super().data_received(data)
         if self.transport.is_closing():
@@ -84,7 +85,8 @@ class Connection(HttpToolsProtocol):
             self._head_bytes = 0
             return
         # What comes after an early answer may be the rest of a body, whose end is waited for no longer than for a head.
-        self._head_bytes = 0 if self._completed or self._in_body else self._head_bytes + len(data)
+        no_head = self._completed or self._in_body or self._ended
+        self._head_bytes = 0 if no_head else self._head_bytes + len(data)
         if self._head_bytes > self._settings.max_head_bytes:
             self._refuse(*self._too_large(), "HeadTooLarge")
         elif self._timer is None:
@@ -118,6 +120,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """A request's body is here."""
         self._in_body = False
+        self._ended = True
         self.message_complete()
 
     def message_complete(self) -> None:
