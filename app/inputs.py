@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.samples import SamplesError, check_header
+from app.samples import UNREADABLE, SamplesError, check_header
 
+_UNREADABLE: tuple[type[Exception], ...] = (*UNREADABLE, SamplesError)
 MAX_BYTES = 256 * 2**20  # of the rows in memory
 MAX_CSV_BYTES = 4 * 2**20  # text takes many times its length while it is read; .npy has no such limit
 MAX_ROWS = 100_000
@@ -60,7 +61,7 @@ def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
             return _npz(content, field)
         if content[:6] == b"\x93NUMPY":
             return {field: _npy(content, field)}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, SamplesError) as error:
+    except _UNREADABLE as error:
         raise BadRequest(f"{field}: {name[:100]} cannot be read: {error}") from None
     if name.lower().endswith((".npy", ".npz")):
         raise BadRequest(f"{field}: {name[:100]} is not a {name[-3:].lower()} file")

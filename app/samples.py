@@ -3,6 +3,7 @@
 import math
 import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLES_BYTES = 64 * 2**20
+# What zipfile and numpy raise on what is not theirs: RuntimeError where it is encrypted, zlib's where it is damaged.
+UNREADABLE: tuple[type[Exception], ...] = (
+    OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 class SamplesError(Exception):
@@ -43,7 +48,7 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
                     check_header(member, name, MAX_SAMPLES_BYTES)
         with np.load(path, allow_pickle=False) as arrays:
             inputs, labels = arrays["inputs"], arrays["labels"]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise SamplesError(f"cannot be read: {error}") from None
     if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
         raise SamplesError(f"inputs: got {inputs.dtype} {inputs.shape}, expected float32 {('n', *row_shape)}")

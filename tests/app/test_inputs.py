@@ -13,6 +13,7 @@ import pytest
 from app.cli import main
 from app.errors import BadRequest
 from app.inputs import MAX_CSV_BYTES, OwnInputs
+from tests.app.archives import damaged, encrypted
 from tests.app.conftest import DENSE, KRONECKER, ROWS
 from tests.app.graphs import LABELS, Array, forward
 
@@ -29,6 +30,12 @@ def npy(array: Array) -> bytes:
 def npz(**arrays: Array) -> bytes:
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def packed(inputs: Array) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, inputs=inputs)
     return file.getvalue()
 
 
@@ -82,6 +89,8 @@ def huge() -> bytes:
         (("x.npy", BROKEN), None, "inputs: x.npy cannot be read: inputs: its header cannot be read: "),
         (("x.npy", b"1,2"), None, "inputs: x.npy is not a npy file"),
         (("x.npz", npz(other=ROWS)), None, "inputs: x.npz cannot be read: got the arrays other.npy, expected inputs"),
+        (("x.npz", damaged(packed(ROWS))), None, "inputs: x.npz cannot be read: "),
+        (("x.npz", encrypted(packed(ROWS))), None, "inputs: x.npz cannot be read: "),
         (("x.npz", b"PK\x03\x04" + b"x" * 50), None, "inputs: x.npz cannot be read: "),
         (("x.npy", npy(ROWS[0])), None, "inputs: got float32 (6,), expected rows of numbers"),
         (("x.npy", npy(ROWS[:0])), None, "inputs: got 0 rows, expected 1 to 100000"),

@@ -1,5 +1,6 @@
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from app.samples import SamplesError, read_samples
+from tests.app.archives import damaged, encrypted
 
 INPUTS = np.random.default_rng(0).random((5, 2, 3)).astype(np.float32)
 LABELS = np.arange(5)
@@ -57,6 +59,14 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "samples.npz").write_bytes(content)
     with pytest.raises(SamplesError, match="cannot be read"):
         read_samples(tmp_path / "samples.npz", (6,))
+
+
+@pytest.mark.parametrize("spoil", [damaged, encrypted])
+def test_an_archive_whose_members_cannot_be_read_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    path = write(tmp_path / "samples.npz", inputs=np.random.default_rng(1).random((50, 2, 3)).astype(np.float32))
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(SamplesError, match="cannot be read"):
+        read_samples(path, (2, 3))
 
 
 def test_an_archive_without_labels_is_refused(tmp_path: Path) -> None:
