@@ -43,12 +43,14 @@ class Bindings:
     def run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array] | None:
         """The outputs; None where there are no buffers for such a run, or all of them are in use."""
         free = self._free.get(_key(feeds, names))
+        if free is None:
+            return None
         try:
-            buffers = free.pop()  # type: ignore[union-attr]  # asking first would cost more, and another thread may win
-        except (AttributeError, IndexError):
+            buffers = free.pop()  # in one step: another thread may take the last ones
+        except IndexError:
             return None
         values = buffers.run(feeds)
-        free.append(buffers)  # type: ignore[union-attr]  # not after a failure: who knows what is in them
+        free.append(buffers)  # not after a failure: who knows what is in them
         return values
 
     def add(self, feeds: Mapping[str, Array], values: Mapping[str, Array]) -> None:

@@ -64,7 +64,7 @@ class Metrics:
         self._folder = folder
         self._counters = Counters(folder)
         self._engines: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
-        self._names: WeakKeyDictionary[Engine, tuple[str, str]] = WeakKeyDictionary()
+        self._waiting: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
         self._served: dict[tuple[str, str], tuple[str, int]] = {}
         self._drifts: dict[str, float] = {}
         self._process = CollectorRegistry()
@@ -75,8 +75,7 @@ class Metrics:
     def serving(self, model: "Model") -> None:
         """A model is ready; its series start at 0."""
         self._engines[model.engine] = self._block(model)
-        self._names[model.engine] = model.name, model.version
-        self._counters.block((_PENDING, model.name, model.version))
+        self._waiting[model.engine] = self._counters.block((_PENDING, model.name, model.version))
         self._served[model.name, model.version] = (model.engine.provider, model.engine.threads)
 
     def withdrawn(self, model: "Model") -> None:
@@ -85,9 +84,9 @@ class Metrics:
 
     def queued(self, engine: "Engine", requests: int) -> None:
         """So many requests more, or fewer, wait for a model."""
-        model = self._names.get(engine)
-        if model is not None:
-            self._counters.block((_PENDING, *model))[0] += requests
+        block = self._waiting.get(engine)
+        if block is not None:
+            block[0] += requests
 
     def ran(self, engine: "Engine", rows: int, run_ns: int) -> None:
         """A model ran, for one request or for several."""

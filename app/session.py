@@ -51,7 +51,7 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
         threads: threads of one run, the calling one included.
 
     Raises:
-        DeviceUnavailable: `cuda`, and onnxruntime has no such provider, or could not start it, or not on that GPU.
+        DeviceUnavailable: `cuda`, and onnxruntime has no such provider, or could not start it.
         ORT_ERRORS: the model is not one that onnxruntime runs.
     """
     options = onnxruntime.SessionOptions()

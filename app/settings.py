@@ -17,7 +17,7 @@ Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")]
 
 
 def _known(device: str) -> str:
-    if re.match(r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", device) is None:
+    if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device) is None:
         raise ValueError("auto, cpu, cuda or cuda:N")
     return device
 
