@@ -5,7 +5,9 @@ Batches and weights are those of a single process; only the order in which float
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,6 +144,10 @@ def joined(device: str) -> Iterator[Group]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
+    # DistributedDataParallel imports it, and its functions keep the group of that moment as a default argument. While
+    # there is none yet they keep none: its threads would outlive the interpreter, and abort (see pytorch's #179291).
+    import torch.distributed.nn
+
     try:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
         dist.init_process_group(
@@ -157,7 +163,9 @@ def joined(device: str) -> Iterator[Group]:
     try:
         with group.connected():
             yield group
+        gc.collect()  # networks are cycles, and those in training hold the group
     except (KronmodelError, ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from torchrun, which would stop this from saying what is wrong
         if not _first(store):
             raise SystemExit(EXIT_FAILED) from None
         raise

@@ -20,13 +20,39 @@ from kronmodel import cli
 from kronmodel.distributed import ALONE, Group, joined
 from kronmodel.errors import KronmodelError
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kronmodel"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # 4,000 samples in batches of 129: shares of 65 and 64, and a last batch of one sample, of which one process has none.
 TRAIN = ["train", "--data", "mnist-5k", "--name", "toy", "--hidden", "16x12,8x8", "--batch-size", "129", "--json"]
 SGD = ["--kind", "kronecker", "--optimizer", "sgd", "--learning-rate", "0.1", "--schedule", "constant"]
 
 
+LEAVE = """
+import torch
+from pathlib import Path
+from kronmodel.distributed import joined
+
+def threads():
+    return {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+
+def train(group):
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    parallel = group.parallel(network)
+    parallel.itself = [parallel]  # a cycle, as torch makes some
+    parallel(torch.ones(5, 3)).sum().backward()
+    assert any("gloo" in name for name in threads())
+
+with joined("cpu") as group:
+    train(group)
+left = [name for name in threads() if "gloo" in name]
+assert left == [], left
+"""
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
+    return torchrun("-m", "kronmodel", *arguments)
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*TORCHRUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -103,6 +129,16 @@ def test_a_process_that_is_killed_ends_the_run_which_can_be_resumed(
     whole = alone(capsys, *arguments, "--out", str(tmp_path / "one"))
     assert_the_same(resumed["models"]["kronecker"], whole["models"]["kronecker"])
     assert not checkpoint.parent.parent.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the threads in /proc")
+def test_no_thread_outlives_the_run(tmp_path: Path) -> None:
+    """One that did would abort the process if it still had a tensor to let go when the interpreter is gone."""
+    script = tmp_path / "leave.py"
+    script.write_text(LEAVE)
+    with torchrun(str(script)) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
