@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from tests.app.graphs import CARD, LABELS, Array, classifier, heavy, publish, weights
+from tests.app.oip_models import publish_all
 
 # The same examples each time, on however busy a machine.
 settings.register_profile("quiet", deadline=None, database=None, derandomize=True)
@@ -135,3 +136,17 @@ def server(models: Path) -> Iterator[Serving]:
 @pytest.fixture(scope="session")
 def client(server: Serving) -> httpx.Client:
     return server.client
+
+
+@pytest.fixture(scope="session")
+def oip_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """With models of every datatype and shape."""
+    folder = tmp_path_factory.mktemp("oip")
+    publish_all(folder)
+    with serving(folder, version_policy="latest:2", max_body_bytes=200_000) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def oip(oip_server: Serving) -> httpx.Client:
+    return oip_server.client
