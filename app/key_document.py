@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.document import amend_document
 from app.keys import needed_role
 
 _SCHEMES = {
@@ -14,17 +15,14 @@ _SCHEMES = {
 
 def document_keys(app: FastAPI) -> None:
     """Say which operations need a key, how it is given, and which role it has to have."""
-    generate = app.openapi
+    amend_document(app, _add_keys)
 
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        schema.setdefault("components", {})["securitySchemes"] = _SCHEMES
-        for path, item in schema["paths"].items():
-            for method, operation in item.items():
-                role = needed_role(method.upper(), path)
-                if role is not None and "security" not in operation:
-                    operation["security"] = [{name: []} for name in _SCHEMES]
-                    operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name}.".strip()
-        return schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI's documentation gives
+def _add_keys(document: dict[str, Any]) -> None:
+    document.setdefault("components", {})["securitySchemes"] = _SCHEMES
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            role = needed_role(method.upper(), path)
+            if role is not None and "security" not in operation:
+                operation["security"] = [{name: []} for name in _SCHEMES]
+                operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name}.".strip()

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from app.batch import Ask, Inference
+from app.document import amend_document
 from app.errors import BadRequest, KronError, NotFound
 from app.model import Model
 from app.oip import encoding
@@ -158,12 +159,9 @@ def add_infer(app: FastAPI) -> None:
     """Put the paths before all others, and into the OpenAPI document."""
     for path in reversed(PATHS):
         app.router.routes.insert(0, Route(path, endpoint=documented(_endpoint), methods=["POST"]))
-    generate = app.openapi
+    amend_document(app, _add_paths)
 
-    def openapi() -> dict[str, Any]:
-        schema = generate()
-        for path in PATHS:
-            schema["paths"].setdefault(path, document(path))
-        return schema
 
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI's documentation gives
+def _add_paths(openapi: dict[str, Any]) -> None:
+    for path in PATHS:
+        openapi["paths"].setdefault(path, document(path))
