@@ -1,4 +1,4 @@
-"""The README is true: its Python runs, its commands exist, its table of options is the one that the service has."""
+"""README and docs are true: Python runs, commands and linked files exist, options are those of the service."""
 
 import re
 import shlex
@@ -38,14 +38,17 @@ def test_the_options_of_kronmodel_exist() -> None:
 
 
 def test_the_table_of_settings_is_complete() -> None:
+    table = (ROOT / "docs" / "options.md").read_text()
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"
-        assert f"| `{option(name)}` | `KRON_{name.upper()}` | {default} | {field.description} |" in README
+        assert f"| `{option(name)}` | `KRON_{name.upper()}` | {default} | {field.description} |" in table
 
 
-def test_linked_files_exist() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert target.startswith("https://") or (ROOT / target).is_file(), target
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+def test_linked_files_exist(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / page).read_text()):
+        file = (ROOT / page).parent / target.partition("#")[0]
+        assert target.startswith("https://") or file.is_file(), target
 
 
 def test_the_changelog_has_its_unreleased_part_on_top() -> None:
