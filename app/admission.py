@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from app.errors import Forbidden, Overloaded, TooManyRequests, Unauthorized
+from app.hosts import Hosts
 from app.keys import Key, find_key, needed_role
 from app.settings import Settings
 
@@ -15,6 +16,7 @@ class Caller(NamedTuple):
     request_id: bytes | None
     key: bytes | None
     length: bytes
+    host: bytes | None
     foreign: bytes | None  # the origin of the page that sent it, if that is another one than ours
 
     @classmethod
@@ -25,8 +27,9 @@ class Caller(NamedTuple):
         if authorization[:7].lower() == b"bearer ":
             key = authorization[7:].strip()
         origin = given.get(b"origin")
-        ours = origin is None or origin.partition(b"://")[2] == given.get(b"host")
-        return cls(given.get(b"x-request-id"), key, given.get(b"content-length", b"0"), None if ours else origin)
+        host = given.get(b"host")
+        ours = origin is None or origin.partition(b"://")[2] == host
+        return cls(given.get(b"x-request-id"), key, given.get(b"content-length", b"0"), host, None if ours else origin)
 
 
 class Admission:
@@ -35,6 +38,7 @@ class Admission:
     def __init__(self, settings: Settings, keys: Sequence[Key]) -> None:
         self._settings = settings
         self._keys = keys
+        self._hosts = Hosts(settings)
         self._running: Counter[str] = Counter()  # by client
         self._total = 0
 
@@ -54,7 +58,7 @@ class Admission:
         """Let a request in; the client whose running requests it counts among, where these are limited.
 
         Raises:
-            Unauthorized, Forbidden: its key does not allow it, or without keys another site's page sent it.
+            Unauthorized, Forbidden: its key does not allow it, or without keys another site's page sent it or may have.
             TooManyRequests: the client has too many running.
             Overloaded: the service has too many running.
         """
@@ -67,7 +71,7 @@ class Admission:
         """As `admit`, for a request that is answered before any other can come: nothing is counted."""
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
-        if most is None and not self._keys and not full and caller.foreign is None:
+        if most is None and not self._keys and not full and caller.foreign is None and self._hosts.knows(caller.host):
             return None
         role = needed_role(method, path)
         if role is None:
@@ -78,6 +82,7 @@ class Admission:
             )
         client = address
         if not self._keys:
+            self._hosts.check(caller.host)
             self._refuse_foreign(method, caller.foreign)
         else:
             key = None if caller.key is None else find_key(self._keys, caller.key)

@@ -13,6 +13,7 @@ from app.proxies import read_network
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,255}$")]
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")]
 
 
@@ -73,6 +74,11 @@ class Settings(BaseModel):
     )
     insecure_no_keys: bool = Field(
         default=False, description="without API keys, listen on other addresses than the loopback all the same"
+    )
+    allowed_hosts: tuple[HostName, ...] = Field(
+        default=(),
+        max_length=100,
+        description="names that a service without keys answers to besides localhost, separated by commas",
     )
     cors_origins: tuple[Origin, ...] = Field(
         default=(), max_length=100, description="origins whose pages may call this service, separated by commas"
@@ -182,7 +188,7 @@ class Settings(BaseModel):
                 raise ValueError(f"addresses or networks as 10.0.0.0/8: {error}") from None
         return value
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

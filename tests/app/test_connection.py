@@ -20,7 +20,7 @@ from tests.app.graphs import classifier, heavy, publish, weights
 
 HEAD_SECONDS = 0.6
 MAX_HEAD = 4096
-GET = b"GET /v2/health/live HTTP/1.1\r\nHost: kron\r\n\r\n"
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_a_body_may_be_longer_and_take_longer_than_a_head(server: Serving) -> No
     rows = np.full((2000, 6), 0.25).tolist()
     body = json.dumps({"inputs": rows[:1000], "models": ["plain"]}).encode()
     assert len(body) > 5 * MAX_HEAD
-    head = b"POST /api/predict HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     opened = connect(server)
     opened.sendall(head)
     parts = 8
@@ -166,7 +166,7 @@ def test_the_rest_of_a_body_after_an_early_answer_is_no_head(server: Serving) ->
     body = b"x" * 10 * MAX_HEAD
     for size in (MAX_HEAD, len(body)):
         opened = connect(server)
-        opened.sendall(b"POST /nowhere HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n" % len(body))
+        opened.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
         assert opened.recv(65536).startswith(b"HTTP/1.1 404 ")
         for start in range(0, len(body), size):
             opened.sendall(body[start : start + size])
@@ -174,7 +174,7 @@ def test_the_rest_of_a_body_after_an_early_answer_is_no_head(server: Serving) ->
         opened.sendall(GET)
         assert b'{"live":true}' in rest(opened)
     slow = connect(server)
-    slow.sendall(b"POST /nowhere HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n" % len(body))
+    slow.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
     begun = time.monotonic()
     with slow, suppress(OSError):
         while time.monotonic() - begun < 10:
@@ -186,7 +186,7 @@ def test_the_rest_of_a_body_after_an_early_answer_is_no_head(server: Serving) ->
 def test_requests_that_are_sent_ahead_are_answered_in_turn(server: Serving) -> None:
     opened = connect(server)
     body = json.dumps({"inputs": [[0.5] * 6], "models": ["plain"]}).encode()
-    post = b"POST /api/predict HTTP/1.1\r\nHost: kron\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    post = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     opened.sendall((GET + post) * 3 + GET[:20])
     time.sleep(0.1)
     opened.sendall(GET[20:])
@@ -215,7 +215,7 @@ def test_a_client_that_does_not_read_is_left(server: Serving) -> None:
     opened = connect(server)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with suppress(OSError):
-        opened.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: kron\r\n\r\n" * 100)
+        opened.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
     wait_until(lambda: failures(server, "SlowReader") > before, seconds=15)
     opened.close()
 
@@ -244,7 +244,9 @@ def test_requests_count_for_the_client_behind_a_trusted_proxy(server: Serving) -
 def test_the_wait_for_headers_does_not_end_a_longer_wait_for_the_next_request(tmp_path: Path) -> None:
     publish(tmp_path, "plain", classifier(weights([6, 3])))
     body = json.dumps({"inputs": [[0.5] * 6], "models": ["plain"]}).encode()
-    head = b"POST /api/predict HTTP/1.1\r\nHost: kron\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = (
+        b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
     with serving(tmp_path, head_seconds=0.3, keep_alive_seconds=30) as server, connect(server) as opened:
         for request in (head % len(body) + body, GET, head % len(body) + body):
             opened.sendall(request)

@@ -45,7 +45,7 @@ def request(model: str, rows: Array, *, headers: str = "", **parameters: object)
 
 
 def post(path: str, body: bytes, headers: str = "") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 Answer = tuple[int, dict[str, str], dict[str, Any]]
@@ -79,7 +79,7 @@ def test_pipelined_requests_are_answered_in_their_order(server: Serving) -> None
             + request("heavy", long)
             + request("wide", b)
             + request("wide", a)
-            + b"GET /v2/models/narrow HTTP/1.1\r\nHost: x\r\n\r\n"
+            + b"GET /v2/models/narrow HTTP/1.1\r\nHost: localhost\r\n\r\n"
             + request("narrow", a * 2)
         )
         got = receive(connection, 6)
@@ -157,7 +157,7 @@ def test_both_ways_give_the_same_headers_and_the_same_answer(server: Serving) ->
     with connect(server) as connection:
         connection.sendall(request("narrow", rows))
         (short,) = receive(connection)
-        connection.sendall(request("narrow", rows, headers="Origin: http://x\r\n"))
+        connection.sendall(request("narrow", rows, headers="Origin: http://localhost\r\n"))
         (ordinary,) = receive(connection)
     for headers in (short[1], ordinary[1]):
         assert headers.pop("x-request-id")

@@ -1,0 +1,109 @@
+"""The names that a service answers to: a page elsewhere may have its own point here."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.errors import Forbidden
+from app.hosts import MOST_KEPT, Hosts
+from app.settings import Settings
+from tests.app.conftest import Serving, serving
+from tests.app.graphs import classifier, publish, weights
+
+OURS = [
+    "localhost",
+    "LOCALHOST:8000",
+    "kron.localhost:1",
+    "localhost.",
+    "127.0.0.1:8000",
+    "10.1.2.3",
+    "[::1]:8000",
+    "[::1]",
+]
+FOREIGN = [
+    "evil.example:8000",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "evillocalhost",
+    "",
+    "[evil]:1",
+    "kron",
+]
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_localhost_and_addresses_are_ours(host: str) -> None:
+    hosts = Hosts(Settings())
+    assert not hosts.knows(host.encode())
+    hosts.check(host.encode())
+    assert hosts.knows(host.encode())
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_other_names_are_not(host: str) -> None:
+    hosts = Hosts(Settings())
+    for _ in range(2):
+        with pytest.raises(Forbidden, match=r"^Host: got '.*', expected localhost or an address: "):
+            hosts.check(host.encode())
+    assert not hosts.knows(host.encode())
+
+
+def test_what_the_settings_name_is_ours() -> None:
+    named = {"allowed_hosts": "kron, models.example", "cors_origins": "https://page.example:81,http://[::2]:3"}
+    hosts = Hosts(Settings.read({}, named | {"host": "Box"}))
+    for name in (b"kron:8000", b"Models.Example", b"page.example", b"box:1"):
+        hosts.check(name)
+    with pytest.raises(Forbidden):
+        hosts.check(b"example")
+
+
+def test_requests_without_the_header_come_from_no_page() -> None:
+    Hosts(Settings()).check(None)
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(keys=Path("keys")), Settings(insecure_no_keys=True)], ids=["keys", "open"]
+)
+def test_with_keys_or_open_to_all_any_name_will_do(settings: Settings) -> None:
+    Hosts(settings).check(b"evil.example")
+
+
+def test_few_of_the_headers_that_came_are_kept() -> None:
+    hosts = Hosts(Settings())
+    for number in range(2 * MOST_KEPT):
+        hosts.check(b"127.0.0.1:%d" % number)
+    assert sum(hosts.knows(b"127.0.0.1:%d" % number) for number in range(2 * MOST_KEPT)) < MOST_KEPT
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    folder = tmp_path_factory.mktemp("hosts")
+    publish(folder, "plain", classifier(weights([6, 3])))
+    with serving(folder, allowed_hosts="kron.example") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/models"),
+        ("POST", "/api/predict"),
+        ("POST", "/v2/models/plain/infer"),
+        ("POST", "/v2/repository/models/plain/unload"),
+    ],
+)
+def test_a_page_whose_name_points_here_gets_nothing(served: Serving, method: str, path: str) -> None:
+    """Its own origin is no help: to the browser it is that of the service."""
+    row = {"inputs": [[0.5] * 6], "models": ["plain"]}
+    for headers in ({}, {"Origin": "http://evil.example:8000"}):
+        answer = served.client.request(method, path, json=row, headers={"Host": "evil.example:8000", **headers})
+        assert answer.status_code == 403
+        assert answer.json()["error"].startswith("Host: got 'evil.example:8000', expected localhost or an address: ")
+    assert served.client.get("/api/models", headers={"Host": "kron.example:8000"}).is_success
+    assert served.client.post("/api/predict", json=row).is_success
+
+
+def test_health_and_metrics_are_for_whoever_asks(served: Serving) -> None:
+    for path in ("/v2/health/ready", "/metrics"):
+        assert served.client.get(path, headers={"Host": "probe.example"}).is_success
