@@ -139,6 +139,7 @@ class Checkpoint:
                     file.flush()
                     os.fsync(file.fileno())
                 beside.replace(self.path)
+                self.epoch = epoch  # `hint` speaks of what is there, whatever comes next
                 sync_folder(self.folder)
             except OSError as error:
                 raise self._unwritable(error) from error

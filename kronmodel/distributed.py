@@ -108,10 +108,12 @@ class Group:
         except RuntimeError as error:
             if self.size == 1 or not _is_of_the_connection(error):
                 raise
+            _speak_first()
             raise TrainingError(f"another of the {self.size} processes of this run is gone") from error
         except SystemExit as error:
             if self.size == 1:
                 raise
+            _speak_first()
             raise TrainingError("told to stop (by torchrun, if another process of this run is gone)") from error
 
     @contextmanager
@@ -165,12 +167,17 @@ def joined(device: str) -> Iterator[Group]:
             yield group
         gc.collect()  # networks are cycles, and those in training hold the group
     except (KronmodelError, ValueError):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # from torchrun, which would stop this from saying what is wrong
+        _speak_first()
         if not _first(store):
             raise SystemExit(EXIT_FAILED) from None
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _speak_first() -> None:
+    """On its way out with something to say, this process is no longer stopped by torchrun, but for its SIGKILL."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _first(store: Any) -> bool:

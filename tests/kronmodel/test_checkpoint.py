@@ -149,17 +149,32 @@ def write_for_ever(folder: Path) -> None:
             checkpoint.save(epoch, lambda: {"weights": torch.full((400_000,), value), "epoch": value})  # noqa: B023
 
 
+def test_it_counts_once_it_is_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Syncing the folder may take long, and a stop may come meanwhile."""
+
+    def stopped(folder: Path) -> None:
+        raise SystemExit(143)
+
+    with Checkpoint(tmp_path / "toy", {"a": 1}) as checkpoint:
+        monkeypatch.setattr("kronmodel.checkpoint.sync_folder", stopped)
+        with pytest.raises(SystemExit):
+            checkpoint.save(3, lambda: {"weights": torch.ones(2)})
+        assert checkpoint.path.exists()
+        assert checkpoint.hint.startswith("epoch 3 is kept in ")
+
+
 def test_killed_while_writing_it_leaves_the_checkpoint_before(tmp_path: Path) -> None:
-    """A process that does nothing but write is killed at eight moments; most of them find a file half-written."""
-    halfway = 0
-    for number in range(8):
+    """A process that does nothing but write is killed at eight moments, and on until one finds a file half-written."""
+    halfway = number = 0
+    while number < 8 or (not halfway and number < 80):
+        number += 1
         folder = tmp_path / str(number)
         child = FORKS.Process(target=write_for_ever, args=(folder,))
         child.start()
         while not (folder / "last.pt").exists():
             assert child.is_alive()
             time.sleep(0.002)
-        time.sleep(0.01 + 0.017 * number)
+        time.sleep(0.01 + 0.017 * (number % 8))
         child.kill()
         child.join()
         halfway += (folder / "last.pt.new").exists()
