@@ -25,9 +25,11 @@ export class Drawing extends EventTarget {
     this.message = byId("file-message", HTMLElement);
     /** Fetched with the first network that sees colours. @type {import("./palette.js").Palette | null} */
     this.palette = null;
+    /** Fetched with the first stroke; from then on nothing has to be waited for. @type {typeof import("./prepare.js").prepared | null} */
+    this.prepared = null;
     /** @type {ImageTask | null} */
     this.task = null;
-    /** How often the picture has changed: preparing one takes a moment. */
+    /** How often the picture has changed: what prepares the first one is fetched meanwhile. */
     this.changes = 0;
     /** As the network takes it; null where nothing is drawn. @type {number[] | null} */
     this.values = null;
@@ -126,13 +128,12 @@ export class Drawing extends EventTarget {
     const { task, pad, connection } = this;
     const change = ++this.changes;
     if (task === null) return;
-    let planes = null;
-    const prepare = async () => {
-      const { prepared } = await import("./prepare.js");
-      planes = prepared(pad.channels(task.channels), task);
+    const fetch = async () => {
+      this.prepared = (await import("./prepare.js")).prepared;
     };
-    if (!pad.blank && !(await connection.fetched(prepare))) return;
+    if (!pad.blank && !this.prepared && !(await connection.fetched(fetch))) return;
     if (change !== this.changes) return; // another picture has taken its place
+    const planes = pad.blank || !this.prepared ? null : this.prepared(pad.channels(task.channels), task);
     this.values = planes && toRow(planes, task);
     this.hint.hidden = planes !== null;
     paint(this.seen, this.values, task);

@@ -60,6 +60,7 @@ export class JobHome {
   /** @param {URLSearchParams} query */
   async open(query) {
     this.message.textContent = "";
+    this.run.disabled = true; // the form does not know yet what there is to choose
     try {
       await this.catalog.load();
       await this.kind.form.open(query);
@@ -67,6 +68,8 @@ export class JobHome {
     } catch (error) {
       this.#explain(error, this.message, "No models");
       return;
+    } finally {
+      this.run.disabled = false;
     }
     await this.#list(0);
   }

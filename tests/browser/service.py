@@ -11,6 +11,7 @@ from types import TracebackType
 
 STARTS_WITHIN_S = 60.0
 STOPS_WITHIN_S = 15.0
+PATIENT = ["--host", "127.0.0.1", "--compare-seconds", "250", "--predict-seconds", "120"]  # others may need the cores
 
 
 def free_port() -> int:
@@ -42,8 +43,8 @@ class Service:
 
     def start(self) -> None:
         """Return once it answers."""
-        command = [sys.executable, "-m", "app", "--models", str(self.models), "--host", "127.0.0.1"]
-        self._process = subprocess.Popen([*command, "--port", str(self.port), *self.options])
+        command = [sys.executable, "-m", "app", "--models", str(self.models), "--port", str(self.port), *PATIENT]
+        self._process = subprocess.Popen([*command, *self.options])
         end = time.monotonic() + STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:

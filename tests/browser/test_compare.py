@@ -32,7 +32,7 @@ def start(page: Page, batches: str = "1, 8", seconds: str = "0.3", *, service_de
 
 
 def finished(page: Page) -> Locator:
-    expect(page.locator(".headline")).to_be_visible()
+    expect(page.locator(".headline")).to_be_visible(timeout=240_000)
     return page.locator(".report")
 
 
@@ -183,6 +183,20 @@ def test_own_inputs_are_part_of_it(houses: Service, visitor: Visitor) -> None:
     expected = np.sqrt(np.mean((tables.ROWS @ tables.WEIGHTS["kronecker"] - tables.PRICES[:, None]) ** 2))
     expect(quality).to_contain_text(f"houses-kronecker: RMSE {float(f'{expected:.3g}'):.10g}")
     expect(quality).to_contain_text("houses-dense: RMSE 3.00")
+
+
+def test_it_can_be_started_once_it_is_known_what_there_is(visitor: Visitor) -> None:
+    visit = visitor()
+    held: list[Route] = []
+    visit.page.route("**/api/models", lambda route: held.append(route))  # noqa: PLW0108  # it marks what it is given
+    page = visit.at("compare")
+    button = page.get_by_role("button", name=RUN)
+    while not held:
+        page.wait_for_timeout(20)
+    expect(button).to_be_disabled()
+    held[0].continue_()
+    expect(button).to_be_enabled()
+    expect(page.get_by_role("checkbox", name="mnist-kronecker")).to_be_checked()
 
 
 def test_inputs_that_do_not_fit_are_refused_in_words(houses: Service, visitor: Visitor) -> None:

@@ -76,7 +76,7 @@ def test_each_role_is_asked_for_where_it_is_needed(locked: Service, visitor: Vis
     page.get_by_role("button", name="Run the comparison").click()
     asked(page, "The API key does not allow this: got a key for predict, expected one for admin.")
     enter(page, KEY["admin"])
-    expect(page.locator(".headline")).to_be_visible()  # followed to its end, with the key
+    expect(page.locator(".headline")).to_be_visible(timeout=240_000)  # followed to its end, with the key
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download JSON").click()
     assert re.fullmatch(r"kronmodel-comparison-[0-9a-f]{32}\.json", downloading.value.suggested_filename)

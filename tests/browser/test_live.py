@@ -73,6 +73,7 @@ def test_it_goes_on_when_the_service_comes_back(visitor: Visitor, twin_repositor
         expect(page.locator("#gone")).to_be_hidden()
         predict(page)
         expect(page.locator(".live-view > .message")).to_have_text(re.compile("^2 predictions"))
+        page.close()  # it would go on asking while the service stops
         visit.forgive("ERR_CONNECTION", "503")
 
 
@@ -87,6 +88,7 @@ def test_a_shadow_tells_how_it_would_have_answered(visitor: Visitor, twin_reposi
         expect(panel).to_contain_text("3 (3 rows)")
         expect(panel).to_contain_text(re.compile(r"answered otherwise(0.00|\d+\.\d\d)\s%"))
         expect(panel).to_contain_text(re.compile(r"median time of mnist-dense[\d.]+\s(µs|ms)"))
+        page.close()  # it would go on asking while the service stops
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def kept(browser: Browser, service: Service) -> Iterator[dict[str, str]]:
             "seconds": 0.4,
             "depths": ["session", "queue", "http"],
         }
-        report = ask.post(f"{service.url}/api/compare", data=settings, timeout=120_000)
+        report = ask.post(f"{service.url}/api/compare", data=settings, timeout=240_000)
         assert report.ok, report.text()
         sweep = ask.post(
             f"{service.url}/api/sweeps", data={"widths": [16, 64, 256, 784], "ranks": [1, 2], "seconds": 1}

@@ -156,9 +156,10 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_role("progressbar", name="Training of the Dense network")).to_be_visible()
     page.get_by_label("by epoch").check()
-    expect(lane(page, "Kronecker")).to_contain_text(f"epoch {EPOCHS} of {EPOCHS}")
+    expect(lane(page, "Kronecker")).to_contain_text(f"epoch {EPOCHS} of {EPOCHS}", timeout=120_000)
 
-    expect(page.locator(".headline")).to_contain_text(re.compile("petals-kronecker version 1: accuracy .*petals-dense"))
+    ended = re.compile("petals-kronecker version 1: accuracy .*petals-dense")
+    expect(page.locator(".headline")).to_contain_text(ended, timeout=120_000)
     expect(page.locator(".running")).to_be_hidden()
     expect(
         page.get_by_role("img", name=re.compile(f"^Test accuracy by epoch.*Dense: .* after {EPOCHS} epochs"))
@@ -191,7 +192,8 @@ def test_one_runs_at_a_time_and_is_cancelled(trainer: Service, visitor: Visitor)
     expect(second.locator(".job-list li").first).to_contain_text("running")
     refusal.get_by_role("link", name="See what runs: digits").click()
     expect(second).to_have_url(first.url)
-    expect(second.locator(".running")).to_be_visible()
+    for page in (first, second):
+        expect(page.locator(".running")).to_be_visible()
     second.get_by_role("button", name="Cancel").click()
     expect(second).to_have_url(re.compile("#/train$"))
     expect(first.locator(".job-page .message")).to_have_text("No report: the training was cancelled.")

@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from tests.kronmodel.test_report import write
-
-
-def drawn(page: Page) -> int:
-    return int(page.evaluate("document.querySelectorAll('#score .scatterlayer .trace').length"))
 
 
 def test_the_report_is_drawn_from_the_file_alone(browser: Browser, tmp_path: Path) -> None:
@@ -24,7 +20,7 @@ def test_the_report_is_drawn_from_the_file_alone(browser: Browser, tmp_path: Pat
         page.goto(path.as_uri())
         for figure in ("score", "loss", "seconds"):
             expect(page.locator(f"#{figure} svg.main-svg").first).to_be_visible()
-        assert drawn(page) == 2
+        expect(page.locator("#score .scatterlayer .trace")).to_have_count(2)
         expect(page.get_by_role("row", name="weights")).to_contain_text("107.81×")
     assert problems == []
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]

@@ -40,6 +40,7 @@ def test_answers_come_while_the_pen_is_down(visitor: Visitor) -> None:
 def test_a_drawing_is_centred_and_shown_as_the_networks_see_it(visitor: Visitor) -> None:
     page = visitor().open()
     move_mouse(page, [(0.1, 0.1), (0.1, 0.3)])  # small, in a corner
+    expect(page.locator("#pad-hint")).to_be_hidden()  # once it has been prepared
     rows = page.evaluate(
         """() => {
             const { data } = document.getElementById("seen").getContext("2d").getImageData(0, 0, 28, 28);

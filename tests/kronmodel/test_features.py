@@ -27,6 +27,7 @@ CIFAR10 = (3, 32, 32)
 
 def features(config: ConvConfig = SMALL, **options: Any) -> ConvFeatures:
     """With biases too: zeros would hide where they are added."""
+    torch.manual_seed(0)
     made = ConvFeatures(config, **options).double().eval()
     with torch.no_grad():
         for parameter in made.parameters():
@@ -69,6 +70,7 @@ def test_the_kronecker_head_sees_the_features_in_that_order() -> None:
     config = KroneckerConfig(
         in_shape=(4, 6), hidden=(), out_shape=(2, 5), rank=2, order=("left", "right"), activation="relu", features=SMALL
     )
+    torch.manual_seed(1)
     network = build(config).double().eval()
     with torch.no_grad():
         for parameter in network.parameters():
