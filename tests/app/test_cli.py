@@ -18,7 +18,8 @@ from tests.app.graphs import classifier, publish, weights
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "app", *map(str, arguments)],
-        env=environment(**options), capture_output=True, text=True, timeout=60, check=False,
+        env=environment(**({"compare_seconds": 250} | options)),
+        capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
 
 

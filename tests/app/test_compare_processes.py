@@ -21,7 +21,8 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
         assert int(answer.headers["Retry-After"]) > 0
         for _ in range(20):
             assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
-        assert server.children()  # all that was answered while it ran
+        job = client.get(f"/api/comparisons/{started['id']}").json()
+        assert job["status"] == "running"  # so all that was answered while it ran
         assert client.delete(f"/api/comparisons/{started['id']}").status_code == 204
         assert not server.children()
 

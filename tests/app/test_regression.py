@@ -28,7 +28,7 @@ def measured(models: Path, *arguments: str) -> Raw:
     command = [sys.executable, "-m", "app", "compare", *TWIN, "--models", str(models), "--seconds", "1", "--json"]
     done = subprocess.run(
         [*command, *arguments],
-        env=environment(), capture_output=True, text=True, timeout=60, check=True,
+        env=environment(), capture_output=True, text=True, timeout=250, check=True,
     )  # fmt: skip
     return dict(json.loads(done.stdout))
 

@@ -42,11 +42,11 @@ def chunks(total: int) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """A server with small limits: 10,000 bytes, half a second for a body, one worker and nobody waiting."""
+    """A server with small limits: 10,000 bytes, two seconds for a body, one worker and nobody waiting."""
     folder = tmp_path_factory.mktemp("strict")
     publish(folder, "plain", classifier(weights([6, 3])))
     publish(folder, "slow", classifier(weights([64, 3000, 3000, 3])))
-    with serving(folder, max_body_bytes=10_000, body_seconds=0.5, instances=1, queue=0, max_batch=200) as running:
+    with serving(folder, max_body_bytes=10_000, body_seconds=2, instances=1, queue=0, max_batch=200) as running:
         yield running
 
 
@@ -69,7 +69,7 @@ def test_a_body_that_does_not_come_is_given_up(strict: Serving) -> None:
     connection.endheaders(b"{")
     answer = connection.getresponse()
     assert answer.status == 408
-    assert answer.read() == b'{"error":"body: not received within 0.5 s (KRON_BODY_SECONDS)"}'
+    assert answer.read() == b'{"error":"body: not received within 2 s (KRON_BODY_SECONDS)"}'
     connection.close()
 
 

@@ -81,7 +81,7 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[Serving, Path]]:
     """A server with a model that takes its time."""
-    publish(tmp_path, "m", heavy(width=512, products=400))
+    publish(tmp_path, "m", heavy(width=512, products=800))
     with serving(tmp_path, max_body_bytes=2**24) as server:
         yield server, tmp_path
 
@@ -122,7 +122,7 @@ def test_a_request_ends_on_the_version_that_it_began_with(slow: tuple[Serving, P
 
 def test_a_request_that_is_running_survives_the_unload(slow: tuple[Serving, Path]) -> None:
     server, _ = slow
-    thread, answers = answered(server, rows=500)
+    thread, answers = answered(server, rows=1000)
     assert server.client.post("/v2/repository/models/m/unload").is_success
     thread.join()
     assert answers[0].is_success

@@ -1,5 +1,6 @@
 """Several worker processes behind one port, and how the service ends: really started, killed and stopped."""
 
+import json
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from tests.app.conftest import Serving, children_of, environment, is_alive, serv
 from tests.app.graphs import classifier, heavy, publish, weights
 
 ROW = {"inputs": [[0.5] * 6], "models": ["plain"]}
-SLOW = {"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}
+SLOW = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_there_is_one_comparison_at_a_time_over_all_workers(folder: Path) -> Non
         body = {"models": ["plain", "heavy"], "batch_sizes": [1]}
 
         def compare() -> None:
-            answers.append(httpx.post(f"{server.address}/api/compare", json=body, timeout=60).status_code)
+            answers.append(httpx.post(f"{server.address}/api/compare", json=body, timeout=250).status_code)
 
         threads = [threading.Thread(target=compare) for _ in range(5)]
         for thread in threads:
@@ -154,7 +155,7 @@ def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Pa
         answers: list[httpx.Response] = []
 
         def predict() -> None:
-            answers.append(httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60))
+            answers.append(httpx.post(f"{server.address}/api/predict", content=SLOW, timeout=250))
 
         thread = threading.Thread(target=predict)
         thread.start()
@@ -174,16 +175,20 @@ def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Pa
 def test_an_accepted_request_is_answered_after_connections_are_refused(folder: Path) -> None:
     with serving(folder, drain_seconds=0, instances=1, max_requests=4, expected_code=0) as server:
         answers: list[int] = []
+        full = threading.Event()
 
         def ask() -> None:
-            while (answer := httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60)).status_code == 503:
-                pass  # the question below had the last place
-            answers.append(answer.status_code)
+            while True:
+                code = httpx.post(f"{server.address}/api/predict", content=SLOW, timeout=250).status_code
+                if full.is_set() and code != 503:  # for 503 the question below had the last place
+                    break
+            answers.append(code)
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
         wait_until(lambda: server.client.get("/api/models").status_code == 503)  # all four are in
+        full.set()
         server.client.close()
         with ended_by(signal.SIGTERM, server, code=0):
             for thread in threads:
@@ -198,7 +203,7 @@ def test_the_wait_for_accepted_requests_is_bounded(folder: Path) -> None:
 
             def ask() -> None:
                 with suppress(httpx.TransportError):
-                    httpx.post(f"{server.address}/api/predict", json=SLOW, timeout=60)
+                    httpx.post(f"{server.address}/api/predict", content=SLOW, timeout=250)
 
             threads.append(threading.Thread(target=ask))
             threads[-1].start()
@@ -221,17 +226,17 @@ def test_models_that_are_loaded_and_unloaded_are_so_in_every_worker(tmp_path: Pa
             return {httpx.get(f"{server.address}{path}").status_code for _ in range(16)}
 
         repository = f"{server.address}/v2/repository/models/m"
-        assert httpx.post(f"{repository}/unload", timeout=60).is_success
-        wait_until(lambda: answers("/v2/models/m/ready") == {400})
+        assert httpx.post(f"{repository}/unload", timeout=250).is_success
+        wait_until(lambda: answers("/v2/models/m/ready") == {400}, seconds=100)
         assert all(states(server)["m", "1"] != "READY" for _ in range(8))  # whichever worker answers
         assert answers("/v2/models/other/ready") == {200}
-        assert httpx.post(f"{repository}/load", timeout=60).is_success
-        wait_until(lambda: answers("/v2/models/m/ready") == {200})
+        assert httpx.post(f"{repository}/load", timeout=250).is_success
+        wait_until(lambda: answers("/v2/models/m/ready") == {200}, seconds=100)
         publish(tmp_path, "m", classifier(weights([6, 3], seed=3)), version=2)
         os.kill(server.process.pid, signal.SIGHUP)
-        wait_until(lambda: answers("/v2/models/m/versions/2/ready") == {200})
+        wait_until(lambda: answers("/v2/models/m/versions/2/ready") == {200}, seconds=100)
         publish(tmp_path, "m", classifier(weights([6, 3], seed=3)), version=3)
-        assert httpx.post(f"{repository}/load", timeout=60).is_success
-        wait_until(lambda: answers("/v2/models/m/versions/3/ready") == {200})
-        wait_until(lambda: states(server)["m", "3"] == "READY")
+        assert httpx.post(f"{repository}/load", timeout=250).is_success
+        wait_until(lambda: answers("/v2/models/m/versions/3/ready") == {200}, seconds=100)
+        wait_until(lambda: states(server)["m", "3"] == "READY", seconds=100)
         assert all(states(server)["m", "3"] == "READY" for _ in range(8))
