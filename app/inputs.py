@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.samples import UNREADABLE, SamplesError, check_header
+from app.samples import UNREADABLE, SamplesError, read_array, read_member
 
 _UNREADABLE: tuple[type[Exception], ...] = (*UNREADABLE, SamplesError)
 MAX_BYTES = 256 * 2**20  # of the rows in memory
@@ -60,20 +60,12 @@ def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
         if content[:2] == b"PK":
             return _npz(content, field)
         if content[:6] == b"\x93NUMPY":
-            return {field: _npy(content, field)}
+            return {field: read_array(io.BytesIO(content), field, len(content), MAX_BYTES)}
     except _UNREADABLE as error:
         raise BadRequest(f"{field}: {name[:100]} cannot be read: {error}") from None
     if name.lower().endswith((".npy", ".npz")):
         raise BadRequest(f"{field}: {name[:100]} is not a {name[-3:].lower()} file")
     return _csv(name, content, field)
-
-
-def _npy(content: bytes, field: str) -> Array:
-    with io.BytesIO(content) as file:
-        check_header(file, field, MAX_BYTES)
-        file.seek(0)
-        array: Array = np.load(file, allow_pickle=False)
-    return array
 
 
 def _npz(content: bytes, field: str) -> dict[str, Array]:
@@ -82,11 +74,7 @@ def _npz(content: bytes, field: str) -> dict[str, Array]:
         members = [name for name in wanted if f"{name}.npy" in archive.namelist()]
         if field not in members:
             raise SamplesError(f"got the arrays {', '.join(archive.namelist())[:200]}, expected {field}")
-        for name in members:
-            with archive.open(f"{name}.npy") as member:
-                check_header(member, name, MAX_BYTES)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in members}
+        return {name: read_member(archive, f"{name}.npy", MAX_BYTES) for name in members}
 
 
 def _csv(name: str, content: bytes, field: str) -> dict[str, Array]:
@@ -141,6 +129,8 @@ def _rows(array: Array) -> NDArray[np.float32]:
         raise BadRequest(f"inputs: got {len(array)} rows, expected 1 to {MAX_ROWS}")
     if not math.prod(array.shape[1:]):
         raise BadRequest(f"inputs: got {array.shape}, expected rows that are not empty")
+    if 4 * array.size > MAX_BYTES:
+        raise BadRequest(f"inputs: got {4 * array.size} bytes in float32, expected at most {MAX_BYTES}")
     with np.errstate(over="ignore"):
         rows = array.reshape(len(array), -1).astype(np.float32)
     finite = np.isfinite(rows).all(axis=1)

@@ -6,15 +6,17 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLES_BYTES = 64 * 2**20
-# What zipfile and numpy raise on what is not theirs: RuntimeError where it is encrypted, zlib's where it is damaged.
+# What zipfile and numpy raise on what is not theirs: RuntimeError where it is encrypted, zlib's where it is damaged;
+# the last four at headers that nobody's numpy has written.
 UNREADABLE: tuple[type[Exception], ...] = (
-    OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
+    LookupError, TypeError, OverflowError, MemoryError,
 )  # fmt: skip
 
 
@@ -43,11 +45,7 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
         if path.stat().st_size > MAX_SAMPLES_BYTES:
             raise SamplesError(f"got {path.stat().st_size} bytes, expected at most {MAX_SAMPLES_BYTES}")
         with zipfile.ZipFile(path) as archive:
-            for name in ("inputs.npy", "labels.npy"):
-                with archive.open(name) as member:
-                    check_header(member, name, MAX_SAMPLES_BYTES)
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs, labels = arrays["inputs"], arrays["labels"]
+            inputs, labels = (read_member(archive, name, MAX_SAMPLES_BYTES) for name in ("inputs.npy", "labels.npy"))
     except UNREADABLE as error:
         raise SamplesError(f"cannot be read: {error}") from None
     if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
@@ -59,13 +57,33 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
     return Samples(inputs, labels)
 
 
-def check_header(member: IO[bytes], name: str, max_bytes: int) -> None:
-    """An array's header is believed by numpy when it allocates, so it is read first.
+def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
+    """One array of an archive, by the whole name of its member: `numpy.load` may take another for it.
 
     Raises:
-        SamplesError: it announces more than `max_bytes`, or is of a format that is not known here.
+        SamplesError, UNREADABLE: as `read_array`.
     """
-    version = np.lib.format.read_magic(member)
+    member = archive.getinfo(name)
+    with archive.open(member) as file:
+        return read_array(file, name, member.file_size, max_bytes)
+
+
+def read_array(file: IO[bytes], name: str, length: int, max_bytes: int) -> NDArray[Any]:
+    """The array of a .npy file of `length` bytes.
+
+    Raises:
+        SamplesError: its header announces more than `max_bytes`, or than there is.
+        UNREADABLE: it is none.
+    """
+    _check_header(file, name, length, max_bytes)
+    file.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _check_header(file: IO[bytes], name: str, length: int, max_bytes: int) -> None:
+    """A header is believed by numpy when it allocates, so it is read first."""
+    version = np.lib.format.read_magic(file)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
@@ -73,9 +91,12 @@ def check_header(member: IO[bytes], name: str, max_bytes: int) -> None:
     if read_header is None:
         raise SamplesError(f"{name}: got format {version}, expected 1.0 or 2.0")
     try:
-        shape, _, dtype = read_header(member)
-    except tokenize.TokenError as error:  # numpy takes a header that it cannot parse for one of Python 2
-        raise SamplesError(f"{name}: its header cannot be read: {error}") from None
-    size = math.prod(shape) * dtype.itemsize
+        shape, _, dtype = read_header(file)
+    except (tokenize.TokenError, MemoryError) as error:
+        # numpy takes a header that it cannot parse for one of Python 2; at one nested deeply Python says nothing more.
+        raise SamplesError(f"{name}: its header cannot be read: {str(error) or 'it is nested too deeply'}") from None
+    size, there = math.prod(shape) * dtype.itemsize, length - file.tell()
     if size > max_bytes:
         raise SamplesError(f"{name}: got {size} bytes, expected at most {max_bytes}")
+    if size > there:
+        raise SamplesError(f"{name}: got {there} bytes of values, expected {size} by its header")

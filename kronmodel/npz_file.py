@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,6 +19,11 @@ __all__ = ["SPLIT", "WHOLE", "read_npz"]
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
 MAX_BYTES = 4 << 30  # of one array
+# What zipfile and numpy raise on what is not theirs; the last five at headers that nobody's numpy has written.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError,
+    tokenize.TokenError, LookupError, TypeError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -37,8 +43,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return {name: _array(archive, name, f"{path}: {name}") for name in names}
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is not a .npz file of plain arrays: {error}") from error
+    except _UNREADABLE as error:
+        raise DataError(f"{path} is not a .npz file of plain arrays: {str(error) or type(error).__name__}") from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:

@@ -1,7 +1,8 @@
-"""Archives that open well, and fail once a member is read."""
+"""Archives that open well, and fail once a member is read; headers of arrays as only an attacker writes them."""
 
 import io
 import zipfile
+from collections.abc import Mapping
 
 
 def damaged(archive: bytes) -> bytes:
@@ -21,3 +22,30 @@ def encrypted(archive: bytes) -> bytes:
             changed[place + flags] |= 1
             place = changed.find(signature, place + 4)
     return bytes(changed)
+
+
+def packed_files(members: Mapping[str, bytes]) -> bytes:
+    """An archive of these files."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def header(shape: str, descr: str = "'<f4'") -> bytes:
+    """What a .npy file begins with; shape and type as Python writes them."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+# Each of them gives another exception, where numpy is left to read it.
+HOSTILE_HEADERS = {
+    "nested": header(f"({'-' * 8000}1, 6)"),
+    "no type": header("(2, 6)", descr="()"),
+    "huge number": header(f"(0, {10**30})"),
+    "bool": header("(True, 6)") + bytes(24),
+    "negative": header("(-2, -6)") + bytes(48),
+    "open quote": header("(3, 6)", descr="'<f4") + bytes(72),
+    "cut off": header("(3, 6)") + bytes(71),
+}

@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from app.cli import main
 from app.errors import BadRequest
 from app.inputs import MAX_CSV_BYTES, OwnInputs
-from tests.app.archives import damaged, encrypted
+from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 from tests.app.conftest import DENSE, KRONECKER, ROWS
 from tests.app.graphs import LABELS, Array, forward
 
@@ -73,11 +72,7 @@ OBJECTS = npy(np.array([[1], ["a"]], dtype=object))
 BROKEN = npy(ROWS).replace(b"), }", b"), ")
 
 
-def huge() -> bytes:
-    """A header that announces gigabytes."""
-    file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (99999999, 9)})
-    return file.getvalue()
+HUGE = header("(99999999, 9)")  # gigabytes
 
 
 @pytest.mark.parametrize(
@@ -85,7 +80,8 @@ def huge() -> bytes:
     [
         (("x.npy", OBJECTS), None, "inputs: x.npy cannot be read: Object arrays cannot be loaded"),
         (("x.npy", npy(ROWS)[:90]), None, "inputs: x.npy cannot be read: "),
-        (("x.npy", huge()), None, "inputs: x.npy cannot be read: inputs: got 3599999964 bytes, expected at most"),
+        (("x.npy", HUGE), None, "inputs: x.npy cannot be read: inputs: got 3599999964 bytes, expected at most"),
+        (("x.npy", npy(ROWS)[:-7]), None, "inputs: x.npy cannot be read: inputs: got 953 bytes of values"),
         (("x.npy", BROKEN), None, "inputs: x.npy cannot be read: inputs: its header cannot be read: "),
         (("x.npy", b"1,2"), None, "inputs: x.npy is not a npy file"),
         (("x.npz", npz(other=ROWS)), None, "inputs: x.npz cannot be read: got the arrays other.npy, expected inputs"),
@@ -114,11 +110,30 @@ def test_what_is_wrong_with_a_file_is_one_line(inputs: Any, labels: Any, message
 
 
 def test_a_zip_bomb_is_refused_by_its_header() -> None:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("inputs.npy", huge())
     with pytest.raises(BadRequest, match="got 3599999964 bytes, expected at most"):
-        OwnInputs.read(("x.npz", file.getvalue()))
+        OwnInputs.read(("x.npz", packed_files({"inputs.npy": HUGE})))
+
+
+@pytest.mark.parametrize("second", [npy(np.ones((7, 1000))), header(f"({2**44}, 3)")], ids=["large", "huge"])
+def test_the_array_that_was_checked_is_the_one_that_is_read(second: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For numpy, a member of the name without its suffix goes before."""
+    monkeypatch.setattr("app.inputs.MAX_BYTES", 1000)
+    own = OwnInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
+    np.testing.assert_array_equal(own.rows, ROWS[:5])
+
+
+@pytest.mark.parametrize("spoilt", HOSTILE_HEADERS.values(), ids=HOSTILE_HEADERS)
+def test_a_header_that_nobody_would_write_is_no_mistake_of_the_service(spoilt: bytes) -> None:
+    for name, content in (("x.npy", spoilt), ("x.npz", packed_files({"inputs.npy": spoilt}))):
+        with pytest.raises(BadRequest, match=rf"^inputs: {name} cannot be read: ."):
+            OwnInputs.read((name, content))
+
+
+def test_rows_are_counted_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.inputs.MAX_BYTES", 1000)
+    assert OwnInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).rows.nbytes == 1000
+    with pytest.raises(BadRequest, match=r"^inputs: got 1200 bytes in float32, expected at most 1000"):
+        OwnInputs.read(("x.npy", npy(np.ones((6, 50), np.uint8))))
 
 
 def post(client: httpx.Client, files: dict[str, Any], **request: Any) -> httpx.Response:

@@ -1,4 +1,3 @@
-import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.samples import SamplesError, read_samples
-from tests.app.archives import damaged, encrypted
+from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 
 INPUTS = np.random.default_rng(0).random((5, 2, 3)).astype(np.float32)
 LABELS = np.arange(5)
@@ -44,13 +43,26 @@ def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message:
 
 
 def test_a_header_that_promises_too_much_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
-    header = io.BytesIO()
-    description = {"descr": "<f4", "fortran_order": False, "shape": (2**40, 6)}
-    np.lib.format.write_array_header_1_0(header, description)
-    with zipfile.ZipFile(tmp_path / "samples.npz", "w") as archive:
-        archive.writestr("inputs.npy", header.getvalue())
-        archive.writestr("labels.npy", header.getvalue())
+    huge = header(f"({2**40}, 6)")
+    (tmp_path / "samples.npz").write_bytes(packed_files({"inputs.npy": huge, "labels.npy": huge}))
     with pytest.raises(SamplesError, match=r"inputs\.npy: got 26388279066624 bytes, expected at most"):
+        read_samples(tmp_path / "samples.npz", (6,))
+
+
+def test_the_arrays_that_were_checked_are_those_that_are_read(tmp_path: Path) -> None:
+    """For numpy, a member of the name without its suffix goes before."""
+    path = write(tmp_path / "samples.npz")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("inputs", header(f"({2**44}, 2, 3)"))
+    np.testing.assert_array_equal(read_samples(path, (2, 3)).inputs, INPUTS)
+
+
+@pytest.mark.parametrize("spoilt", HOSTILE_HEADERS.values(), ids=HOSTILE_HEADERS)
+def test_a_header_that_nobody_would_write_is_refused(tmp_path: Path, spoilt: bytes) -> None:
+    (tmp_path / "samples.npz").write_bytes(packed_files({"inputs.npy": spoilt, "labels.npy": spoilt}))
+    with pytest.raises(
+        SamplesError, match=r"cannot be read: .|^inputs\.npy: got 71 bytes of values, expected 72 by its header$"
+    ):
         read_samples(tmp_path / "samples.npz", (6,))
 
 

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from kronmodel.data import FileOptions, load, prepared
 from kronmodel.dataset import Dataset
 from kronmodel.errors import DataError
+from tests.app.archives import HOSTILE_HEADERS, packed_files
 
 HOUSES = "rooms,area,town,price\n3,70.5,1,200.5\n2,41,1,150\n4,90,2,333\n1,30,2,99.5\n5,120,1,400\n"
 
@@ -236,6 +237,10 @@ def test_an_npz_that_claims_more_than_there_is(tmp_path: Path) -> None:
             archive.writestr(name, b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     with pytest.raises(DataError, match="x has 79,999,199,200,008 bytes, expected at most"):
         load(str(path), quiet)
+    for hostile in HOSTILE_HEADERS.values():
+        path.write_bytes(packed_files({"x.npy": hostile, "y.npy": hostile}))
+        with pytest.raises(DataError, match=r"bomb.npz is not a \.npz file of plain arrays: ."):
+            load(str(path), quiet)
     path.write_bytes(b"PK nothing")
     with pytest.raises(DataError, match=r"is not a \.npz file of plain arrays"):
         load(str(path), quiet)
