@@ -54,6 +54,10 @@ def end_group(pid: int) -> None:
 
 
 def send(**message: object) -> None:
-    """Give the parent one message."""
+    """Give the parent one message; the process ends where that cannot be said in JSON."""
+    try:
+        line = json.dumps(message, allow_nan=False)
+    except ValueError:
+        raise SystemExit("got a number that is not finite, which no result may hold") from None
     with os.fdopen(os.dup(messages()), "w") as out:
-        out.write(json.dumps(message) + "\n")
+        out.write(line + "\n")

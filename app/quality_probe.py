@@ -136,7 +136,13 @@ def _model(answers: Answers, labels: NDArray[Any] | None) -> dict[str, Any]:
         targets = _numbers(labels).reshape(-1, 1)
         if answers.values.shape[1] != 1:
             return {"model": answers.model}
-        return {"model": answers.model, "rmse": float(np.sqrt(np.mean((answers.values - targets) ** 2)))}
+        with np.errstate(over="ignore"):
+            rmse = float(np.sqrt(np.mean((answers.values - targets) ** 2)))
+        if not math.isfinite(rmse):
+            raise Refused(
+                f"labels: the RMSE of {answers.model} is not finite, expected labels of the size of its answers"
+            )
+        return {"model": answers.model, "rmse": rmse}
     true, best, classes = _classes(labels, answers), answers.best, len(answers.labels)
     right = int((true == best).sum())
     low, high = wilson(right, len(true))
@@ -160,10 +166,7 @@ def _classes(labels: NDArray[Any], answers: Answers) -> NDArray[np.int64]:
     for value in np.unique(labels).tolist():
         index = places.get(value) if isinstance(value, str) else None
         if index is None:
-            try:
-                index = int(value) if float(value) == int(float(value)) else -1
-            except ValueError:
-                index = -1
+            index = _position(value)
         if not 0 <= index < len(names):
             row = int(np.flatnonzero(labels == value)[0])
             raise Refused(
@@ -174,11 +177,25 @@ def _classes(labels: NDArray[Any], answers: Answers) -> NDArray[np.int64]:
     return np.array([known[value] for value in labels.tolist()], dtype=np.int64)
 
 
+def _position(label: Any) -> int:
+    """The whole number that a label is, `1.0` included, as pandas writes it; else -1."""
+    try:
+        number = float(label)
+    except ValueError:
+        return -1
+    return int(number) if number.is_integer() else -1
+
+
 def _numbers(labels: NDArray[Any]) -> NDArray[np.float64]:
     try:
-        return labels.astype(np.float64)
+        numbers = labels.astype(np.float64)
     except ValueError as error:
         raise Refused(f"labels: {error}, expected the numbers that a regression predicts") from None
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise Refused(f"labels[{row}]: got {str(labels[row])[:50]!r}, expected a finite number")
+    return numbers
 
 
 def _pair(a: Answers, b: Answers) -> dict[str, Any]:
