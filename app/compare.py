@@ -5,7 +5,6 @@ latency; then one that asks a service of its own, for what a client sees; then o
 processes are nice, so that serving is undisturbed.
 """
 
-import asyncio
 import os
 import shutil
 import tempfile
@@ -35,6 +34,7 @@ from app.reports import (
     Report,
 )
 from app.settings import Settings
+from app.to_the_end import to_the_end
 
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
@@ -92,7 +92,7 @@ async def compare(
     with tempfile.TemporaryDirectory(prefix="kronserve-") as folder:
         comparison = _Comparison(artifacts, request, settings, progress, Path(folder))
         if inputs is not None:
-            await asyncio.to_thread(comparison.take, inputs)
+            await to_the_end(comparison.take, inputs)
         return await comparison.run(report_id or uuid.uuid4().hex)
 
 
@@ -201,7 +201,8 @@ class _Comparison:
     async def _service(self) -> dict[str, Any]:
         """Through the queue and over HTTP, of a service that has these models only."""
         folder = self._folder / "models"
-        await asyncio.to_thread(_copy_models, self._artifacts, folder)
+        for artifact in self._artifacts:  # one by one, so that a cancelled comparison waits for one of them at most
+            await to_the_end(_copy_model, artifact, folder)
         environment = {
             "KRON_MODELS": str(folder),
             "KRON_HOST": "127.0.0.1",
@@ -228,15 +229,14 @@ def _job_of(artifact: Artifact) -> dict[str, Any]:
     return {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path), "card": card}
 
 
-def _copy_models(artifacts: Sequence[Artifact], folder: Path) -> None:
-    """A folder that has nothing but these models; blocking."""
-    for artifact in artifacts:
-        path = folder / artifact.name / "1" / artifact.path.name
-        path.parent.mkdir(parents=True)
-        try:
-            os.link(artifact.path, path)
-        except OSError:  # another file system
-            shutil.copyfile(artifact.path, path)
+def _copy_model(artifact: Artifact, folder: Path) -> None:
+    """Put it among the models of a folder; blocking."""
+    path = folder / artifact.name / "1" / artifact.path.name
+    path.parent.mkdir(parents=True)
+    try:
+        os.link(artifact.path, path)
+    except OSError:  # another file system
+        shutil.copyfile(artifact.path, path)
 
 
 def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> float:

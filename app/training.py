@@ -1,11 +1,10 @@
 """One training: `kronmodel train` in a process of its own, then what it published is served. No HTTP in it."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from app import kronmodel_child
 from app.children import ChildError, TooMuchMemory
@@ -16,14 +15,12 @@ from app.job import Job
 from app.measuring import answered
 from app.repository import Repository
 from app.settings import Settings
+from app.to_the_end import to_the_end
 from app.training_folder import TrainingFolder
 from app.training_reports import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
 
 SUFFIXES = (".csv", ".npz")
 ERROR_PREFIX = "kronmodel: error: "
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class OwnData:
@@ -122,7 +119,7 @@ async def train(
     async with _folder(settings.models, told) as folder:
         data = str(request.data)
         if own is not None:
-            data = str(await _to_the_end(own.save, folder))
+            data = str(await to_the_end(own.save, folder))
         answer = await _run(_arguments(request, data, settings, folder, own=own is not None), settings, folder, told)
     models: Mapping[str, Mapping[str, Any]] = answer["models"]
     not_served = await serve(repository, {model["name"]: model["version"] for model in models.values()})
@@ -233,20 +230,10 @@ async def _folder(models: Path, told: _Told) -> AsyncIterator[Path]:
     """A folder for what the training needs on the way, of which nothing is left."""
     folder = TrainingFolder(models)
     try:
-        await _to_the_end(folder.make)
+        await to_the_end(folder.make)
         yield folder.path
     finally:
-        await _to_the_end(folder.remove, told.pid)
-
-
-async def _to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it in a thread; if this is cancelled meanwhile, it is over all the same when this ends."""
-    calling = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(calling)
-    finally:
-        if not calling.done():
-            await asyncio.wait([calling])
+        await to_the_end(folder.remove, told.pid)
 
 
 async def serve(repository: Repository, published: Mapping[str, str]) -> str | None:

@@ -1,12 +1,25 @@
 """Comparisons one at a time beside predictions, and that nothing is left of them however they end."""
 
+import asyncio
+import errno
 import http.client
+import os
+import shutil
+import tempfile
+import threading
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
+import pytest
 
+from app.artifacts import read_folder
+from app.compare import compare
+from app.reports import CompareRequest
+from app.settings import Settings
 from tests.app.conftest import ROWS, Serving, children_of, is_alive, serving, wait_until
 from tests.app.events import events, stream
+from tests.app.graphs import classifier, publish, weights
 
 
 def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
@@ -87,3 +100,42 @@ def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
         children = wait_until(server.children)
         server.process.kill()
         wait_until(lambda: not any(is_alive(child) for child in children))
+
+
+def test_nothing_is_left_of_a_comparison_that_is_cancelled_while_it_copies_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does from another file system: slowly, in a thread that cannot be cancelled."""
+    folder, temporary = tmp_path / "models", tmp_path / "temporary"
+    temporary.mkdir()
+    for number, name in enumerate(("one", "two", "three")):
+        publish(folder, name, classifier(weights([4, 5 + number, 3])))
+    copying, goes_on, copied, copy = threading.Event(), threading.Event(), [], shutil.copyfile
+
+    def refuse(source: Path, target: Path) -> NoReturn:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def copy_slowly(source: Path, target: Path) -> None:
+        copying.set()
+        goes_on.wait(60)
+        copied.append(copy(source, target))
+
+    async def scenario() -> None:
+        settings = Settings(models=folder)
+        artifacts = [versions[0] for versions in (await read_folder(settings)).versions.values()]
+        request = CompareRequest(batch_sizes=[1], seconds=0.1, depths=["session", "http"])
+        task = asyncio.create_task(compare(artifacts, request, settings, lambda stage, done, total: None))
+        await asyncio.to_thread(copying.wait, 60)
+        for _ in range(2):  # whoever asks a second time is not put off with a half
+            task.cancel()
+            await asyncio.wait([task], timeout=0.2)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(copied) == 1
+
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfile", copy_slowly)
+    asyncio.run(scenario())  # and its threads are over
+    assert list(temporary.iterdir()) == []
