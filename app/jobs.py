@@ -31,6 +31,7 @@ class Jobs:
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
         self._running: Job | None = None
+        self._ending = asyncio.Event()
 
     async def start(
         self, kind: Kind, title: str, request: Mapping[str, Any], work: Work, *, seconds: float, too_long: str
@@ -47,7 +48,10 @@ class Jobs:
 
         Raises:
             Conflict: another one runs, here or in another process.
+            Overloaded: the service ends.
         """
+        if self._ending.is_set():
+            raise Overloaded("the service is shutting down")
         turn = ExitStack()
         turn.enter_context(self._archive.turn())
         job = Job(kind, title, request)
@@ -61,6 +65,8 @@ class Jobs:
         job.task.add_done_callback(lambda _: turn.close())
         job.task.add_done_callback(_log_mistake)
         await asyncio.sleep(0)  # a task that is cancelled before its first step would not tell anybody
+        if self._ending.is_set():  # meanwhile
+            await self.stop()
         return job
 
     async def cancel(self, kind: Kind, job_id: str) -> None:
@@ -76,7 +82,8 @@ class Jobs:
         await self._stop(cancelled=True)
 
     async def stop(self) -> None:
-        """End the running job, if there is one: the service ends."""
+        """End the running job, if there is one, and start none any more: the service ends."""
+        self._ending.set()
         await self._stop(cancelled=False)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.archive import INTERRUPTED, Archive
-from app.errors import Conflict, StartupError
+from app.errors import Conflict, Overloaded, StartupError
 from app.job import Job
 from app.jobs import Jobs
 from app.reports import JobSummary, Progress
@@ -358,6 +358,31 @@ def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCap
 
     asyncio.run(scenario())
     assert "reports cannot be kept: Cannot operate on a closed database" in caplog.text
+
+
+def test_a_service_that_ends_starts_no_job_any_more() -> None:
+    async def scenario() -> None:
+        archive = Archive(":memory:", keep=5)
+        jobs = Jobs(archive)
+
+        async def work(job: Job) -> Any:
+            await asyncio.Event().wait()
+
+        starting = asyncio.create_task(start(jobs, work))
+        await asyncio.sleep(0)  # it has the turn, and a thread writes it down
+        await jobs.stop()
+        job = await starting
+        assert job.task.cancelled()
+        kept = await jobs.get("comparison", job.id)
+        assert (kept.status, kept.error) == ("failed", "the comparison was stopped: the service is shutting down")
+        with pytest.raises(Overloaded, match=r"^the service is shutting down$"):
+            await start(jobs, work)
+        assert (await jobs.list("comparison", limit=9, offset=0))[0] == 1
+        with archive.turn():
+            pass
+        await jobs.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_mistake_in_the_work_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
