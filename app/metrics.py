@@ -40,6 +40,7 @@ _REASONS = {
     "HungUp": "CANCELED",
     "CancelledError": "CANCELED",
     "ModelError": "BACKEND",
+    "OutOfMemory": "BACKEND",
 }
 _COUNTERS = (
     ("nv_inference_request_success", "Requests answered.", _SUCCESS, 1),

@@ -1,6 +1,7 @@
 """The project's own API: models, samples, predictions."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -76,6 +77,7 @@ async def samples(
 async def predict(scope: Scope, body: bytes) -> Answer:
     """The answers of one or more models to the same rows, side by side, with the time that each took."""
     service: Service = scope["app"].state.service
+    start = time.perf_counter_ns()
     request, chosen = _read(service, body)
     try:
         prediction = _prediction(service, request, chosen, body)
@@ -83,6 +85,7 @@ async def predict(scope: Scope, body: bytes) -> Answer:
         return _answer(service, prediction)
     except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:
+            failed.statistics.failed(time.perf_counter_ns() - start)
             service.metrics.not_predicted(failed, type(error).__name__)
         raise
 

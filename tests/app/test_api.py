@@ -256,6 +256,25 @@ def test_health_and_metrics(client: httpx.Client) -> None:
     assert info in client.get("/metrics").text
 
 
+def test_failures_are_in_the_statistics_as_successes_are(client: httpx.Client) -> None:
+    """Whether there is an answer at once or only later, of every model that was asked for it."""
+
+    def counts() -> list[tuple[int, int]]:
+        stages = [
+            client.get(f"/v2/models/{name}/stats").json()["model_stats"][0]["inference_stats"]
+            for name in ("plain", "small-dense")
+        ]
+        return [(stage["success"]["count"], stage["fail"]["count"]) for stage in stages]
+
+    overflowing = np.where(KRONECKER[0][:, 0] > 0, 3e38, -3e38).tolist()
+    before = counts()
+    for rows in ([row()], [row()[1:]], [row(), overflowing], [row()] * 3):
+        client.post("/api/predict", json={"inputs": rows, "models": ["plain"]})
+    client.post("/api/predict", json={"inputs": [row()[2:]], "models": ["plain", "small-dense"]})
+    client.post("/api/predict", json={"inputs": [row()[2:]], "models": ["plain", "nobody"]})
+    assert [(a - c, b - d) for (a, b), (c, d) in zip(counts(), before, strict=True)] == [(2, 3), (0, 1)]
+
+
 def test_openapi_describes_requests_errors_and_examples(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert "/v2/health/ready" in paths

@@ -82,6 +82,46 @@ def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -
             metrics = (await client.get("/metrics")).text
             assert 'nv_inference_request_failure{model="breaks",version="1",reason="BACKEND"} 1\n' in metrics
             assert 'kron_failures_total{reason="ModelError"} 1\n' in metrics
+            (stats,) = (await client.get("/v2/models/breaks/stats")).json()["model_stats"]
+            assert [stats["inference_stats"][how]["count"] for how in ("success", "fail")] == [1, 1]
+            assert stats["inference_stats"]["fail"]["ns"] > 0
+
+    asyncio.run(main())
+
+
+def test_a_run_that_takes_more_memory_than_there_is_failed_by_the_model(tmp_path: Path) -> None:
+    """It adds the sum of 2^45 zeros for each row beyond 39: 128 TiB of them."""
+    nodes = [
+        helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
+        helper.make_node("Sub", ["rows", "most"], ["difference"]),
+        helper.make_node("Max", ["difference", "none"], ["more"]),
+        helper.make_node("Mul", ["more", "many"], ["size"]),
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["zero"], keepdims=0),
+        helper.make_node("Add", ["input", "zero"], ["out"]),
+    ]
+    specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("input", "out")]
+    values = (("most", 39), ("none", 0), ("many", 2**45))
+    publish(
+        tmp_path,
+        "hungry",
+        model(
+            nodes, specs[0], [specs[1]], [numpy_helper.from_array(np.array([value]), name) for name, value in values]
+        ),
+    )
+
+    async def main() -> None:
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
+        async with client_of(app) as client, app.router.lifespan_context(app):
+            while not (await client.get("/v2/health/ready")).is_success:
+                await asyncio.sleep(0.01)
+            assert (await client.post("/api/predict", json={"inputs": [[1, 2, 3]] * 39})).is_success
+            answer = await client.post("/api/predict", json={"inputs": [[1, 2, 3]] * 40})
+            assert answer.status_code == 500
+            assert answer.json()["error"].startswith("onnxruntime failed: ")
+            metrics = (await client.get("/metrics")).text
+            assert 'kron_failures_total{reason="OutOfMemory"} 1\n' in metrics
+            assert 'nv_inference_request_failure{model="hungry",version="1",reason="BACKEND"} 1\n' in metrics
 
     asyncio.run(main())
 
