@@ -1,6 +1,7 @@
 """A connection, bounded: how long it may say nothing, how long and large a head may be, and how many there may be."""
 
 from asyncio import TimerHandle, Transport
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -13,6 +14,8 @@ from uvicorn.server import ServerState
 
 from app.proxies import TrustedProxies
 from app.settings import Settings
+
+CHUNK_SHARE = 16  # bytes that may frame one of a body: even one that is a chunk of its own needs fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,9 @@ class Connection(HttpToolsProtocol):
         self._completed = False  # one that the last bytes completed
         self._in_body = False
         self._ended = False  # a body that the last bytes completed
-        self._head_bytes = 0  # of it, before those that are being read
+        self._head_bytes = 0  # of it, before those that are being read; after it, what is neither it nor its body
         self._read_bytes = 0
+        self._body_bytes = 0  # of those that were read last
         self._refusal: tuple[HTTPStatus, str] | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -78,18 +82,24 @@ class Connection(HttpToolsProtocol):
         """Bytes of any number of requests."""
         self._completed = self._ended = False
         self._read_bytes = len(data)
+        self._body_bytes = 0
         super().data_received(data)
         if self.transport.is_closing():
             return
-        if not self._begun and (self._completed or not self._idle()):
+        if self._completed and not self._begun:
             self._head_bytes = 0
             return
-        # What comes after an early answer may be the rest of a body, whose end is waited for no longer than for a head.
-        no_head = self._completed or self._in_body or self._ended
-        self._head_bytes = 0 if no_head else self._head_bytes + len(data)
+        waiting = self._begun or self._idle()
+        if self._in_body:  # the parser keeps a trailer until it is complete, however long it is
+            self._head_bytes = max(0, self._head_bytes + len(data) - CHUNK_SHARE * self._body_bytes)
+        elif waiting and not (self._completed or self._ended):
+            self._head_bytes += len(data)
+        else:
+            self._head_bytes = 0
         if self._head_bytes > self._settings.max_head_bytes:
             self._refuse(*self._too_large(), "HeadTooLarge")
-        elif self._timer is None:
+        elif self._timer is None and waiting:
+            # Also in the rest of a body after an early answer, whose end is waited for no longer than for a head.
             self._await_head()
 
     def on_message_begin(self) -> None:
@@ -101,7 +111,6 @@ class Connection(HttpToolsProtocol):
         """A request's head is here."""
         self._begun = False
         self._completed = True
-        self._in_body = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -112,10 +121,17 @@ class Connection(HttpToolsProtocol):
             self.client = self._bounds.proxies.client(self._peer, self.headers)
             self.scope["client"] = self.client
         self.head_complete()
+        self._in_body = True
 
     def head_complete(self) -> None:
         """Begin to answer."""
         super().on_headers_complete()
+        self.headers = deque(maxlen=0)  # type: ignore[assignment]  # trailers are no headers: they go nowhere
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a request's body is here."""
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request's body is here."""
@@ -156,6 +172,12 @@ class Connection(HttpToolsProtocol):
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
+    def _may_answer(self) -> bool:
+        """Whether what is written now is taken for the answer to what comes, not to or for a part of another one."""
+        if not self._in_body:
+            return self._idle()
+        return self.cycle is self._answered is not None and not self.cycle.response_started
+
     def _await_head(self) -> None:
         self._timer = self.loop.call_later(self._settings.head_seconds, self._head_timed_out)
 
@@ -191,7 +213,10 @@ class Connection(HttpToolsProtocol):
 
     def _too_large(self) -> tuple[HTTPStatus, str]:
         most = self._settings.max_head_bytes
-        message = f"headers: got more than {most} bytes, expected at most so many (KRON_MAX_HEAD_BYTES)"
+        got = f"headers: got more than {most} bytes"
+        if self._in_body:
+            got = f"body: got more than {most} bytes besides it, in lengths and extensions of chunks and in trailers"
+        message = f"{got}, expected at most so many (KRON_MAX_HEAD_BYTES)"
         return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message
 
     def _fail_parsing(self, status: HTTPStatus, message: str) -> NoReturn:
@@ -202,7 +227,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, message: str, reason: str) -> None:
         """Answer and close."""
         self._bounds.refused(reason)
-        if not self._idle():  # an answer is on its way, and whatever is written now would be taken for a part of it
+        if not self._may_answer():
             self.transport.close()
             return
         body = orjson.dumps({"error": message})

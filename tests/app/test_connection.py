@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 import socket
 import threading
 import time
@@ -17,10 +16,10 @@ import pytest
 
 from tests.app.conftest import Serving, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
+from tests.app.sockets import GET, answer, connect, failures, rest
 
 HEAD_SECONDS = 0.6
 MAX_HEAD = 4096
-GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     }  # fmt: skip
     with serving(folder, **options) as running:
         yield running
-
-
-def connect(server: Serving) -> socket.socket:
-    url = httpx.URL(server.address)
-    opened = socket.create_connection((url.host, url.port or 80), timeout=10)
-    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return opened
-
-
-def rest(opened: socket.socket) -> bytes:
-    """Whatever comes until the service closes the connection."""
-    parts = []
-    with opened, suppress(ConnectionResetError):
-        while part := opened.recv(65536):
-            parts.append(part)
-    return b"".join(parts)
-
-
-def answer(received: bytes) -> tuple[int, str]:
-    """Status and error."""
-    head, _, body = received.partition(b"\r\n\r\n")
-    assert b"connection: close" in head
-    error: str = json.loads(body)["error"]
-    return int(head.split()[1]), error
-
-
-def failures(server: Serving, reason: str) -> int:
-    found = re.search(rf'kron_failures_total\{{reason="{reason}"\}} (\d+)', httpx.get(f"{server.address}/metrics").text)
-    return int(found[1]) if found else 0
 
 
 def test_a_connection_that_says_nothing_is_closed(server: Serving) -> None:

@@ -1,0 +1,64 @@
+"""Clients below HTTP libraries, which do what those would not: over real sockets."""
+
+import json
+import re
+import socket
+from contextlib import suppress
+from select import select
+
+import httpx
+
+from tests.app.conftest import Serving
+
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def connect(server: Serving) -> socket.socket:
+    url = httpx.URL(server.address)
+    opened = socket.create_connection((url.host, url.port or 80), timeout=10)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened
+
+
+def rest(opened: socket.socket) -> bytes:
+    """Whatever comes until the service closes the connection."""
+    parts = []
+    with opened, suppress(ConnectionResetError):
+        while part := opened.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def until(opened: socket.socket, end: bytes) -> bytes:
+    """What comes up to `end`, which must be the last so far."""
+    received = b""
+    while not received.endswith(end):
+        part = opened.recv(65536)
+        assert part, f"closed after {received!r}"
+        received += part
+    return received
+
+
+def pour(opened: socket.socket, piece: bytes, *, most: int) -> bytes:
+    """Send a piece over and over until something comes; then as `rest`."""
+    sent = 0
+    with opened:
+        with suppress(OSError):
+            while not select([opened], [], [], 0.01)[0]:
+                assert sent < most, f"nothing has come after {sent} bytes"
+                opened.sendall(piece)
+                sent += len(piece)
+        return rest(opened)
+
+
+def answer(received: bytes) -> tuple[int, str]:
+    """Status and error."""
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    error: str = json.loads(body)["error"]
+    return int(head.split()[1]), error
+
+
+def failures(server: Serving, reason: str) -> int:
+    found = re.search(rf'kron_failures_total\{{reason="{reason}"\}} (\d+)', httpx.get(f"{server.address}/metrics").text)
+    return int(found[1]) if found else 0
