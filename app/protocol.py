@@ -43,6 +43,7 @@ class Protocol(Connection):
     def on_message_begin(self) -> None:
         """A request's first byte is here: what the client sent before it is answered first."""
         self._finish()
+        self._unset_keepalive_if_required()  # which has just been set, if that was answered now
         super().on_message_begin()
 
     def head_complete(self) -> None:

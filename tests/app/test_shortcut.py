@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from tests.app.conftest import Serving, serving
 from tests.app.graphs import Array, classifier, forward, heavy, publish, weights
+from tests.app.sockets import rest
 
 NARROW, WIDE = weights([6, 3], seed=1), weights([4, 9, 5], seed=2)
 RNG = np.random.default_rng(3)
@@ -188,3 +190,12 @@ def test_clients_that_are_gone_before_their_answer_disturb_nobody(server: Servin
     with connect(server) as connection:
         connection.sendall(request("narrow", rows))
         np.testing.assert_allclose(logits(receive(connection)[0][2]), forward(NARROW, rows), atol=1e-5)
+
+
+def test_the_wait_for_the_next_request_ends_with_its_first_byte(tmp_path: Path) -> None:
+    """A load takes longer than that wait, which begins when the short request before it has been answered."""
+    publish(tmp_path, "narrow", classifier(NARROW))
+    with serving(tmp_path, keep_alive_seconds=0.001) as server:
+        connection = connect(server)
+        connection.sendall(request("narrow", RNG.random((2, 6))) + post("/v2/repository/models/narrow/load", b""))
+        assert rest(connection).count(b"HTTP/1.1 200 OK") == 2
