@@ -143,6 +143,17 @@ class Connection(HttpToolsProtocol):
         """Let whoever answers know."""
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """A request has been answered."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reading()
+
+    def eof_received(self) -> None:
+        """The client says no more: the transport closes once it has read what is written so far."""
+        super().eof_received()
+        self._await_reading()
+
     def send_400_response(self, msg: str) -> None:
         """What came is no request, or was refused while it was being read."""
         refusal, self._refusal = self._refusal, None
@@ -154,8 +165,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        if self._stuck is None:
-            self._stuck = self.loop.call_later(self._settings.send_seconds, self._not_read)
+        self._await_reading()
 
     def resume_writing(self) -> None:
         """It has read."""
@@ -163,6 +173,8 @@ class Connection(HttpToolsProtocol):
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
+        if self.transport.is_closing():  # and has to read the rest, too
+            self._await_reading()
 
     def timeout_keep_alive_handler(self) -> None:
         """No further request has come."""
@@ -194,6 +206,10 @@ class Connection(HttpToolsProtocol):
         else:  # it has not asked for anything
             self._bounds.refused("IdleConnection")
             self._end()
+
+    def _await_reading(self) -> None:
+        if self._stuck is None and self.transport.get_write_buffer_size():
+            self._stuck = self.loop.call_later(self._settings.send_seconds, self._not_read)
 
     def _not_read(self) -> None:
         self._stuck = None
@@ -228,7 +244,7 @@ class Connection(HttpToolsProtocol):
         """Answer and close."""
         self._bounds.refused(reason)
         if not self._may_answer():
-            self.transport.close()
+            self._close()
             return
         body = orjson.dumps({"error": message})
         head = [f"HTTP/1.1 {status.value} {status.phrase}", "content-type: application/json"]
@@ -236,4 +252,9 @@ class Connection(HttpToolsProtocol):
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
             head.append("retry-after: 1")
         self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
+        self._close()
+
+    def _close(self) -> None:
+        """Close once the client has read what is written."""
         self.transport.close()
+        self._await_reading()

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from contextlib import suppress
+from pathlib import Path
 from select import select
 
 import httpx
@@ -18,6 +19,27 @@ def connect(server: Serving) -> socket.socket:
     opened = socket.create_connection((url.host, url.port or 80), timeout=10)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
+
+
+def connect_reluctantly(server: Serving) -> socket.socket:
+    """A connection that takes some 100 KB before its client has to read."""
+    url = httpx.URL(server.address)
+    opened = socket.socket()
+    opened.settimeout(10)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+    opened.connect((url.host, url.port or 80))
+    return opened
+
+
+def held(server: Serving, opened: socket.socket) -> bool:
+    """Whether the service has its end of the connection open, from /proc."""
+    ports = [httpx.URL(server.address).port, opened.getsockname()[1]]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if [int(address.rpartition(":")[2], 16) for address in fields[1:3]] == ports:
+            return fields[9] != "0"  # the inode; what the kernel alone still has to send belongs to nobody
+    return False
 
 
 def rest(opened: socket.socket) -> bytes:

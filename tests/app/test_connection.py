@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from tests.app.conftest import Serving, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
-from tests.app.sockets import GET, answer, connect, failures, rest
+from tests.app.sockets import GET, answer, connect, connect_reluctantly, failures, held, rest
 
 HEAD_SECONDS = 0.6
 MAX_HEAD = 4096
@@ -188,6 +188,28 @@ def test_a_client_that_does_not_read_is_left(server: Serving) -> None:
         opened.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
     wait_until(lambda: failures(server, "SlowReader") > before, seconds=15)
     opened.close()
+
+
+def test_a_client_that_does_not_read_its_last_answer_is_left(server: Serving) -> None:
+    """However little of it the service still has."""
+    before = failures(server, "SlowReader")
+    with ExitStack() as stack:
+        opened = [stack.enter_context(connect_reluctantly(server)) for _ in range(24)]
+        for count, one in enumerate(opened):
+            asked = b"GET /metrics HTTP/1.1\r\nHost: kron\r\n"
+            one.sendall((asked + b"\r\n") * count + asked + b"Connection: close\r\n\r\n")
+        wait_until(lambda: not any(held(server, one) for one in opened))
+    assert failures(server, "SlowReader") > before
+
+
+def test_a_client_that_says_no_more_and_does_not_read_is_left(server: Serving) -> None:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(connect_reluctantly(server)) for _ in range(24)]
+        for count, one in enumerate(opened):
+            one.sendall(b"GET /metrics HTTP/1.1\r\nHost: kron\r\n\r\n" * (count + 1))
+            one.recv(1, socket.MSG_PEEK)
+            one.shutdown(socket.SHUT_WR)
+        wait_until(lambda: not any(held(server, one) for one in opened))
 
 
 def test_requests_count_for_the_client_behind_a_trusted_proxy(server: Serving) -> None:
