@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import request_id
@@ -68,7 +69,7 @@ class Front:
             else:
                 own = [*DATA_HEADERS, (b"x-request-id", own_id)]
                 status = await _answer_plainly(endpoint, scope, body, send, own)
-        except HungUp:
+        except (HungUp, ClientDisconnect):
             status = 499  # nobody reads it
         except KronError as error:
             await failure(self._service, scope, error)(scope, receive, answer)

@@ -21,8 +21,15 @@ async def read_form(request: Request, files: Sequence[str], expected: str) -> tu
     """The text of the part `request`, by default an empty object, and those of `files` that are there.
 
     Raises:
-        BadRequest: a part has another name, or is no file; `expected` says what one would be.
+        BadRequest: a part has another name, or is no file, `expected` says what one would be; or a text is none.
     """
+    try:
+        return await _read(request, files, expected)
+    except UnicodeError:
+        raise BadRequest("form: got text that its charset does not allow, expected UTF-8") from None
+
+
+async def _read(request: Request, files: Sequence[str], expected: str) -> tuple[bytes, dict[str, File]]:
     async with request.form(max_files=len(files), max_fields=1, max_part_size=MAX_REQUEST_BYTES) as form:
         if unknown := form.keys() - {"request", *files}:
             raise BadRequest(f"form: got the part {min(unknown)[:100]!r}, expected {', '.join(('request', *files))}")
@@ -34,5 +41,7 @@ async def read_form(request: Request, files: Sequence[str], expected: str) -> tu
             if isinstance(part, str):
                 raise BadRequest(f"{name}: got text, expected a file {expected}")
             if part is not None:
-                found[name] = (part.filename or name, await part.read())
+                named = part.filename or name
+                named.encode()  # or no report that names it could be written
+                found[name] = (named, await part.read())
     return text, found

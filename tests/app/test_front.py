@@ -14,6 +14,7 @@ import pytest
 from app.keys import Role, make_key
 from tests.app.conftest import Serving, asking, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
+from tests.app.sockets import connect
 
 ROW = {"inputs": [[0.5] * 6], "models": ["plain"]}
 LONG = {"inputs": [[0.0] * 512] * 500, "models": ["heavy"]}
@@ -180,6 +181,25 @@ def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path) -> None:
         assert value(f"nv_inference_exec_count{{{labels}}}") == 2
         assert value(f"nv_inference_request_success{{{labels}}}") == 2
         assert value(pending) == 0
+
+
+def test_who_hangs_up_in_the_body_is_no_failure_of_ours(folder: Path) -> None:
+    """On plain endpoints, on others, in JSON and in forms."""
+    form = "Content-Type: multipart/form-data; boundary=x\r\n"
+    requests = [("/api/predict", ""), ("/v2/repository/index", ""), ("/api/compare", ""), ("/api/compare", form)]
+    with serving(folder, log_format="json", access_log=True, drain_seconds=0, expected_code=0) as server:
+        for path, header in requests:
+            with connect(server) as connection:
+                connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 100\r\n\r\n-".encode())
+                server.client.get("/v2/health/live")  # this much has been read by then
+        server.client.get("/v2/health/live")
+        server.client.close()
+        server.process.terminate()
+        _, errors = server.process.communicate(timeout=30)
+    lines = [json.loads(line) for line in errors.splitlines()]
+    ended = sorted((line["message"], line.get("status")) for line in lines if line["message"].startswith("POST "))
+    assert ended == sorted((f"POST {path}", 499) for path, _ in requests)
+    assert not any("exception" in line for line in lines)
 
 
 def test_a_prediction_that_takes_too_long_is_504(folder: Path) -> None:

@@ -196,6 +196,23 @@ def test_a_form_that_is_none_is_400(client: httpx.Client) -> None:
     assert (answer.status_code, answer.json()["error"][:14]) == (400, "threads: got 0")
 
 
+@pytest.mark.parametrize(
+    ("charset", "part"),
+    [
+        ("unicode_escape", b'name="request"\r\n\r\n\\ud800'),
+        ("unicode_escape", b'name="inputs"; filename="\\ud800"\r\n\r\n1,2'),
+        ("unicode_escape", b'name="\\ud800"\r\n\r\n{}'),
+        ("undefined", b'name="request"\r\n\r\n{}'),
+    ],
+)
+def test_a_form_of_what_is_no_text_is_400(client: httpx.Client, charset: str, part: bytes) -> None:
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    content = b"--x\r\nContent-Disposition: form-data; " + part + b"\r\n--x--\r\n"
+    answer = client.post("/api/compare", content=content, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("form: got ")
+
+
 def test_the_command_line_takes_files(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.npy").write_bytes(npy(ROWS))
     (tmp_path / "y.csv").write_bytes("\n".join(NAMES).encode())
