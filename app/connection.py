@@ -72,6 +72,7 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._answered is not None:  # uvicorn thinks of the last request that has come, not of the one before it
             self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import http.client
 import os
 import shutil
 import tempfile
@@ -10,7 +9,6 @@ import threading
 from pathlib import Path
 from typing import NoReturn
 
-import httpx
 import pytest
 
 from app.artifacts import read_folder
@@ -20,6 +18,7 @@ from app.settings import Settings
 from tests.app.conftest import ROWS, Serving, children_of, is_alive, serving, wait_until
 from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
+from tests.app.sockets import GET, connect
 
 
 def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
@@ -40,11 +39,13 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
         assert not server.children()
 
 
-def test_a_client_that_leaves_ends_its_comparison(server: Serving) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", httpx.URL(server.address).port or 0)
-    connection.request("POST", "/api/compare", b'{"models": ["plain", "heavy"]}')
-    assert wait_until(server.children)
-    connection.close()
+@pytest.mark.parametrize("ahead", [b"", GET], ids=["alone", "with a request sent ahead"])
+def test_a_client_that_leaves_ends_its_comparison(server: Serving, ahead: bytes) -> None:
+    body = b'{"models": ["plain", "heavy"], "seconds": 90}'
+    with connect(server) as connection:
+        head = b"POST /api/compare HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body + ahead)
+        assert wait_until(server.children)
     server.wait_until_childless()
     wait_until(lambda: '"status":"running"' not in server.client.get("/api/comparisons").text)
     assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
