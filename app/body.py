@@ -14,7 +14,7 @@ class Body:
 
     def __init__(self, receive: Receive, announced: bytes, *, max_bytes: int, seconds: float) -> None:
         self._receive = receive
-        self._announced = announced
+        self._announced = announced.strip()
         self._max_bytes = max_bytes
         self._seconds = seconds
         self._received = 0

@@ -171,6 +171,16 @@ def test_both_ways_give_the_same_headers_and_the_same_answer(server: Serving) ->
     assert short[2].keys() == ordinary[2].keys()
 
 
+@pytest.mark.parametrize("space", [" ", "\t ", ""])
+def test_both_ways_take_a_length_with_blanks_after_it(server: Serving, space: str) -> None:
+    message = request("narrow", RNG.random((2, 6)))
+    head, _, body = message.partition(b"\r\n\r\n")
+    for more in (b"", b"\r\nOrigin: http://x"):
+        with connect(server) as connection:
+            connection.sendall(head + space.encode() + more + b"\r\n\r\n" + body)
+            assert receive(connection)[0][0] == 200
+
+
 def test_a_client_that_says_no_more_is_answered_all_the_same(server: Serving) -> None:
     rows = RNG.random((1, 6))
     with connect(server) as connection:
