@@ -38,12 +38,19 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """A line, and a traceback where there is one."""
-        text = f"{record.levelname}: {record.getMessage()}"
+        text = f"{record.levelname}: {_in_one_line(record.getMessage())}"
         known = [f"{name} {vars(record)[name]}" for name in _EXTRAS if name in vars(record)]
         if (current := request_id.current.get()) is not None:
             known.append(f"request {current}")
         text += f" ({', '.join(known)})" if known else ""
         return text if not record.exc_info else f"{text}\n{self.formatException(record.exc_info)}"
+
+
+def _in_one_line(message: str) -> str:
+    """With escapes for what does not print: a path that somebody asks for must not look like a line of its own."""
+    if message.isprintable():
+        return message
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
 
 
 def configure_logging(settings: "Settings") -> None:

@@ -229,6 +229,17 @@ def test_the_log_is_json_and_has_the_ids_of_requests(folder: Path) -> None:
     assert set(by_id["mine"]) == {"time", "level", "logger", "message", "request_id", "status", "seconds"}
 
 
+def test_no_path_makes_a_line_of_the_log_for_people(folder: Path) -> None:
+    with serving(folder, access_log=True, drain_seconds=0, expected_code=0) as server:
+        server.client.get("/caf%c3%a9%0aERROR:%20forged%1b[2J%0d%c2%85%e2%80%a8", headers={"X-Request-ID": "mine"})
+        server.client.close()
+        server.process.terminate()
+        _, errors = server.process.communicate(timeout=30)
+    (line,) = [line for line in errors.splitlines() if "forged" in line]
+    assert line.startswith(r"INFO: GET /café\nERROR: forged\x1b[2J\r\x85\u2028 (status 404, ")
+    assert line.endswith(", request mine)")
+
+
 def test_without_keys_the_page_of_another_site_may_look_but_not_touch(client: httpx.Client) -> None:
     row = {"inputs": [[0.0] * 6], "models": ["small-dense"]}
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
