@@ -42,8 +42,9 @@ class Protocol(Connection):
 
     def on_message_begin(self) -> None:
         """A request's first byte is here: what the client sent before it is answered first."""
-        self._finish()
-        self._unset_keepalive_if_required()  # which has just been set, if that was answered now
+        if self._read:
+            self._finish()
+            self._unset_keepalive_if_required()  # which waits for this very byte
         super().on_message_begin()
 
     def head_complete(self) -> None:
