@@ -6,11 +6,13 @@ from starlette.types import Message, Receive
 
 from app.errors import BadRequest, HungUp, RequestTimeout, TooLarge
 
+LATE_SECONDS = 0.25  # for what has come while the event loop was away
+
 
 class Body:
     """The `receive` of one request, which counts what arrives, so that a body without Content-Length is bounded too."""
 
-    __slots__ = ("_announced", "_complete", "_deadline", "_max_bytes", "_receive", "_received", "_seconds")
+    __slots__ = ("_announced", "_complete", "_deadline", "_late", "_max_bytes", "_receive", "_received", "_seconds")
 
     def __init__(self, receive: Receive, announced: bytes, *, max_bytes: int, seconds: float) -> None:
         self._receive = receive
@@ -20,6 +22,7 @@ class Body:
         self._received = 0
         self._complete = False
         self._deadline: float | None = None
+        self._late = False
 
     async def __call__(self) -> Message:
         """The next message.
@@ -40,7 +43,10 @@ class Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise RequestTimeout(f"body: not received within {self._seconds:g} s (KRON_BODY_SECONDS)") from None
+            if self._late:
+                raise RequestTimeout(f"body: not received within {self._seconds:g} s (KRON_BODY_SECONDS)") from None
+            self._late, self._deadline = True, loop.time() + LATE_SECONDS
+            return await self()
         self._received += len(message.get("body", b""))
         self._check(self._received)
         self._complete = not message.get("more_body", False)

@@ -43,7 +43,7 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
 def test_a_client_that_leaves_ends_its_comparison(server: Serving, ahead: bytes) -> None:
     body = b'{"models": ["plain", "heavy"], "seconds": 90}'
     with connect(server) as connection:
-        head = b"POST /api/compare HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"POST /api/compare HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
         connection.sendall(head + body + ahead)
         assert wait_until(server.children)
     server.wait_until_childless()

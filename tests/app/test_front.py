@@ -190,7 +190,9 @@ def test_who_hangs_up_in_the_body_is_no_failure_of_ours(folder: Path) -> None:
     with serving(folder, log_format="json", access_log=True, drain_seconds=0, expected_code=0) as server:
         for path, header in requests:
             with connect(server) as connection:
-                connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: 100\r\n\r\n-".encode())
+                connection.sendall(
+                    f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: 100\r\n\r\n-".encode()
+                )
                 server.client.get("/v2/health/live")  # this much has been read by then
         server.client.get("/v2/health/live")
         server.client.close()

@@ -1,6 +1,8 @@
 """The server as a process: limits, overload, loading, the page, and that it never blocks."""
 
 import http.client
+import json
+import signal
 import socket
 import threading
 import time
@@ -70,6 +72,21 @@ def test_a_body_that_does_not_come_is_given_up(strict: Serving) -> None:
     answer = connection.getresponse()
     assert answer.status == 408
     assert answer.read() == b'{"error":"body: not received within 2 s (KRON_BODY_SECONDS)"}'
+    connection.close()
+
+
+def test_a_body_that_came_while_the_service_was_away_is_taken(strict: Serving) -> None:
+    body = json.dumps({"inputs": [[0.5] * 6] * 50, "models": ["plain"]}).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", httpx.URL(strict.address).port or 0, timeout=30)
+    connection.putrequest("POST", "/api/predict")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100])
+    strict.client.get("/v2/health/live")  # it has been read by then
+    strict.process.send_signal(signal.SIGSTOP)
+    connection.send(body[100:])
+    time.sleep(2.5)
+    strict.process.send_signal(signal.SIGCONT)
+    assert connection.getresponse().status == 200
     connection.close()
 
 
