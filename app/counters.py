@@ -5,6 +5,7 @@ A file outlives its process, so the sums never fall when a worker dies. Counting
 
 import mmap
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -36,12 +37,17 @@ class Counters:
                 self._map = mmap.mmap(file.fileno(), _BYTES)
         self._header_used = 0
         self._blocks: dict[Key, memoryview[float]] = {}
+        self._lock = threading.Lock()  # for new keys: the shadow counts in a thread of its own
 
     def block(self, key: Key) -> "memoryview[float]":
         """The values under a key, all 0 at first. Past `BLOCKS` keys it counts where nobody reads."""
         found = self._blocks.get(key)
         if found is not None:
             return found
+        with self._lock:
+            return self._blocks.get(key) or self._add(key)
+
+    def _add(self, key: Key) -> "memoryview[float]":
         line = ("\t".join(key) + "\n").encode()
         number = len(self._blocks)
         if number >= BLOCKS or self._header_used + len(line) >= _HEADER_BYTES:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -29,17 +30,21 @@ class Unloaded:
 
     def add(self, name: str) -> None:
         """It was unloaded."""
-        self._change(self.names | {name})
+        self._change(lambda names: names | {name})
 
     def discard(self, name: str) -> None:
         """It was loaded."""
-        self._change(self.names - {name})
+        self._change(lambda names: names - {name})
 
-    def _change(self, names: frozenset[str]) -> None:
-        self._names = names
+    def _change(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
         if self._path is None:
+            self._names = change(self._names)
             return
-        beside = self._path.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps(sorted(names)))
-        beside.replace(self._path)
+        import fcntl  # not on Windows, where there are no workers to share anything with
+
+        with self._path.with_suffix(".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it, for as long as it takes to write a line
+            beside = self._path.with_suffix(f".{os.getpid()}")
+            beside.write_text(json.dumps(sorted(change(self.names))))
+            beside.replace(self._path)
         os.kill(os.getppid(), signal.SIGHUP)  # the parent passes it on to all workers

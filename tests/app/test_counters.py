@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from app.counters import BLOCK, BLOCKS, Counters
@@ -48,3 +49,25 @@ def test_too_many_keys_are_counted_nowhere() -> None:
     for number in range(10):
         counters.block(("x" * 200_000, str(number)))[0] += 1
     assert len(counters.totals()) == 2
+
+
+def test_threads_that_count_for_the_first_time_get_keys_of_their_own() -> None:
+    counters = Counters()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+
+        def count(name: str) -> None:
+            for number in range(300):
+                counters.block((name, str(number)))[0] += 1
+
+        threads = [threading.Thread(target=count, args=(name,)) for name in ("a", "b", "c")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    totals = counters.totals()
+    assert set(totals) == {(name, str(number)) for name in ("a", "b", "c") for number in range(300)}
+    assert {values[0] for values in totals.values()} == {1.0}
