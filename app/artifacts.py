@@ -1,7 +1,9 @@
 """The model files of a folder, `<name>/<version>/model.onnx`: found, bounded and inspected, but not loaded."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,7 +109,7 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
         only: one model's name, if only that one is to be read.
 
     Raises:
-        StartupError: there is no such folder, or it holds more than `settings.max_models` models.
+        StartupError: there is no such folder, it cannot be read, or it holds more than `settings.max_models` models.
     """
     found, refused = _scan(settings, only)
     paths = list(dict.fromkeys(file.path for file in found.values()))
@@ -140,14 +142,14 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
 
 
 def list_versions(settings: Settings) -> dict[str, list[str]]:
-    """Every version of every model in the folder, chosen or not; nothing where it cannot be read."""
-    try:
-        folders = _folders(settings.models.resolve(), None)
-        return {
-            folder.name: [path.name for path in _versions(folder)] for folder in folders if _NAME.match(folder.name)
-        }
-    except OSError:
-        return {}
+    """Every version of every model in the folder, chosen or not; nothing of what cannot be read."""
+    versions: dict[str, list[str]] = {}
+    with suppress(OSError):
+        for folder in _folders(_root(settings), None):
+            if _NAME.fullmatch(folder.name):
+                with suppress(OSError):
+                    versions[folder.name] = [path.name for path in _versions(folder)]
+    return versions
 
 
 def version_key(version: str) -> int:
@@ -157,12 +159,15 @@ def version_key(version: str) -> int:
 
 def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _Found], dict[tuple[str, str], str]]:
     """The model files by name and version, newest first, and the reasons for those that are refused."""
-    root = settings.models.resolve()
-    if not root.is_dir():
-        raise StartupError(
-            f"no models: {settings.models} is not a folder; make one with `kronmodel train --out {settings.models}`"
-        )
-    folders = _folders(root, only)
+    root = _root(settings)
+    try:
+        if not root.is_dir():
+            raise StartupError(
+                f"no models: {settings.models} is not a folder; make one with `kronmodel train --out {settings.models}`"
+            )
+        folders = _folders(root, only)
+    except OSError as error:
+        raise StartupError(f"no models: {settings.models} cannot be read: {error.strerror}") from None
     if len(folders) > settings.max_models:
         raise StartupError(
             f"too many models in {settings.models}: got {len(folders)}, expected at most {settings.max_models} "
@@ -171,7 +176,8 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
     found: dict[tuple[str, str], _Found] = {}
     refused: dict[tuple[str, str], str] = {}
     for folder in folders:
-        name = folder.name[:100]
+        # What is no UTF-8 in a name could be written into no answer.
+        name = folder.name[:100].encode(errors="backslashreplace").decode()
         try:
             for version in _chosen(folder, settings):
                 try:
@@ -185,21 +191,34 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
     return found, refused
 
 
+def _root(settings: Settings) -> Path:
+    """The real folder of models; `Path.resolve` would raise where links lead in a circle."""
+    return Path(os.path.realpath(settings.models))
+
+
 def _folders(root: Path, only: str | None) -> list[Path]:
     """The models' folders; a leading dot marks somebody's private one."""
-    paths = root.iterdir() if only is None else [root / only] if _NAME.match(only) else []
-    return sorted(path for path in paths if path.is_dir() and not path.name.startswith("."))
+    paths = root.iterdir() if only is None else [root / only] if _NAME.fullmatch(only) else []
+    return sorted(path for path in paths if not path.name.startswith(".") and _may_be_folder(path))
+
+
+def _may_be_folder(path: Path) -> bool:
+    """Also what cannot be looked at: it is refused by name, by whoever looks into it."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
 
 
 def _versions(folder: Path) -> list[Path]:
     """The versions' folders, newest first; a leading dot marks one that is still being written."""
-    versions = [path for path in folder.iterdir() if _VERSION.match(path.name) and (path / FILE_NAME).exists()]
+    versions = [path for path in folder.iterdir() if _VERSION.fullmatch(path.name) and (path / FILE_NAME).exists()]
     return sorted(versions, key=lambda path: int(path.name), reverse=True)
 
 
 def _chosen(folder: Path, settings: Settings) -> list[str]:
     """The versions that the policy chooses."""
-    if not _NAME.match(folder.name):
+    if not _NAME.fullmatch(folder.name):
         raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100")
     if folder.name in RESERVED_NAMES:
         raise ModelError(f"the name {folder.name} is taken by the protocol")
@@ -217,6 +236,10 @@ def _checked(folder: Path, root: Path, max_bytes: int) -> _Found:
     real = (folder / FILE_NAME).resolve(strict=True)
     if not real.is_relative_to(root):
         raise ModelError(f"{FILE_NAME} leads out of the folder of models")
+    try:
+        str(real).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"{FILE_NAME}: its real path is not UTF-8") from None
     if not real.is_file():
         raise ModelError(f"{FILE_NAME} is not a regular file")
     stamp = _stamp(real)

@@ -1,6 +1,7 @@
 """What may lie in a folder of models, and which of it is served."""
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,6 +208,37 @@ def test_missing_folder_and_too_many_models(tmp_path: Path) -> None:
         publish(tmp_path, name, GOOD)
     with pytest.raises(StartupError, match=r"got 3, expected at most 2 \(KRON_MAX_MODELS\)"):
         read(tmp_path, max_models=2)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "loop", "forbidden"])
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    if name == "loop":
+        folder.symlink_to(folder)
+    elif name == "forbidden":
+        folder.mkdir(mode=0)
+        if os.access(folder, os.R_OK):
+            pytest.skip("root may read everything")
+    with pytest.raises(StartupError, match=r"^no models: \S+ (cannot be read: \w|is not a folder)"):
+        read(folder)
+
+
+def test_entries_that_cannot_be_looked_at_are_refused_by_name_and_the_rest_is_served(tmp_path: Path) -> None:
+    publish(tmp_path, "good", GOOD)
+    (tmp_path / "long").symlink_to("x" * 300)
+    (tmp_path / "loop").symlink_to("loop")
+    path = publish(tmp_path, "a\udcff", GOOD)  # a byte that is no UTF-8
+    (tmp_path / "b" / "1").mkdir(parents=True)
+    (tmp_path / "b" / "1" / "model.onnx").symlink_to(path)
+    (tmp_path / "newline\n").mkdir()
+    shelf = read(tmp_path)
+    assert shelf.artifacts.keys() == {"good"}
+    assert shelf.failures == {
+        "long": "cannot be read: File name too long",
+        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100",
+        "b": "version 1: model.onnx: its real path is not UTF-8",
+        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100",
+    }
 
 
 def twin(name: str, twin_name: str, role: str) -> Artifact:
