@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.inspection import MAX_CARD_BYTES
 from app.settings import explain
 
 CARD_KEY = "kronmodel"
-MAX_CARD_BYTES = 256 * 1024
 
 Text = Annotated[str, Field(max_length=2000)]
 Label = Annotated[str, Field(max_length=200)]
@@ -106,7 +106,7 @@ class Card(_Part):
         """The card in `text`, or None, with a warning that names `model`, where it is not a valid one."""
         size = len(text.encode())
         if size > MAX_CARD_BYTES:
-            log.warning("%s: card ignored: got %d bytes, expected at most %d", model, size, MAX_CARD_BYTES)
+            log.warning("%s: card ignored: got %d bytes or more, expected at most %d", model, size, MAX_CARD_BYTES)
             return None
         try:
             return cls.model_validate_json(text)

@@ -46,11 +46,14 @@ async def run_child(
 
     Raises:
         TooMuchMemory: it had more, and was killed.
-        ChildError: it was killed or ended with an exit code other than 0; the last line it wrote says why.
+        ChildError: it could not be started, said something else than messages, was killed or ended with an exit code
+            other than 0; the last line it wrote says why.
     """
     starting = asyncio.ensure_future(_start(module))
     try:
         process = await asyncio.shield(starting)
+    except OSError as error:
+        raise ChildError(f"it cannot be started: {error.strerror}") from None
     except asyncio.CancelledError:
         # Cancelled half-way, a start would leave a process that nobody holds: let it finish, then end it.
         process = await starting
@@ -67,6 +70,8 @@ async def run_child(
                 on_message(orjson.loads(line))
         except (BrokenPipeError, ConnectionResetError):
             pass  # it died before it read its job: the exit code below tells
+        except ValueError as error:  # a line that is too long, no JSON, or no message of the kind that was agreed
+            raise ChildError(f"it said what cannot be read: {error}") from None
         code = await process.wait()
         if guard is not None and guard.done():
             raise TooMuchMemory(f"it took more than {max_memory_bytes} bytes of memory")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
+MAX_CARD_BYTES = 256 * 1024
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
@@ -106,7 +108,7 @@ def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
     found: Mapping[str, Any]
     try:
         _limit(limits["seconds"], limits["bytes"] + 6 * Path(path).stat().st_size)
-        found = examine(Path(path))
+        found = examine(Path(path), max_card=MAX_CARD_BYTES + 1)
         if "error" not in found:
             found = {**found, **_try(path, limits["max_batch"], cpu_only=limits["cpu_only"])}
     except MemoryError:

@@ -12,8 +12,12 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 COMPILED_ELSEWHERE = frozenset({"EPContext"})
 
 
-def examine(path: Path) -> Mapping[str, object]:
+def examine(path: Path, *, max_card: int) -> Mapping[str, object]:
     """The fields of its `Inspection`.
+
+    Args:
+        path: the file.
+        max_card: characters of the card; one far too long is cut here, and refused for its length by whoever reads it.
 
     Raises:
         OSError, MemoryError: it cannot be read.
@@ -32,8 +36,7 @@ def examine(path: Path) -> Mapping[str, object]:
     cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
     if not all(isinstance(card, str) for card in cards):  # protobuf hands on as bytes what is not UTF-8
         return {"error": "the card is not UTF-8"}
-    # A card far too long is cut here, and refused for its length by whoever reads it.
-    card = cards[0][: 2**20] if cards else None
+    card = cards[0][:max_card] if cards else None
     return {"initializer_bytes": size, "initializer_elements": elements, "card": card, "sha256": _sha256(path)}
 
 

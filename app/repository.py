@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
-from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, UnknownModel
+from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, StartupError, UnknownModel
 from app.memory import Held, give_back
 from app.model import Model
 from app.session import CUDA
@@ -167,11 +167,18 @@ class Repository:
 
         Raises:
             NotFound: the folder has no model of that name.
+            NotReady: there is no folder to load from.
             BadRequest: it cannot be loaded; nothing has changed.
             Overloaded: too many are waiting for their turn.
         """
         async with self._turn():
-            shelf = await read_folder(self._settings, only=name)
+            try:
+                shelf = await read_folder(self._settings, only=name)
+            except StartupError as error:  # it has the folder's path, which is not for clients
+                log.error("%.100r: not loaded: %s", name, error)
+                raise NotReady(
+                    f"failed to load {name[:100]!r}: the folder of models cannot be read; the service's log says more"
+                ) from None
             if name not in shelf.names:
                 raise NotFound(f"failed to load {name[:100]!r}: expected the name of a folder in the repository")
             if name not in self._versions and len(self._versions) >= self._settings.max_models:
@@ -240,6 +247,9 @@ class Repository:
                     await self._prepare(model)
             except ModelError as error:
                 refused[artifact.version] = str(error)
+            except Exception as error:  # whatever it is, it is this model's, and the others are served
+                log.exception("%s: version %s", name, artifact.version)
+                refused[artifact.version] = f"internal error: {type(error).__name__}: {error}"
             else:
                 loaded[artifact.version] = model
         for version in [version for known, version in self._status if known == name and version not in before]:

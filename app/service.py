@@ -109,6 +109,9 @@ class Service:
             self.shadow = Shadow.wanted(self.settings, repository, self.metrics)
         except StartupError as error:
             self.failure = error
+        except Exception as error:  # whatever it is, nobody may wait for ever
+            log.exception("loading failed")
+            self.failure = StartupError(f"loading failed: {type(error).__name__}: {error}")
         else:
             self._loaded = True
         if self._on_loaded is not None:
@@ -129,6 +132,8 @@ class Service:
             await self._repository.refresh()
         except KronError as error:
             log.error("SIGHUP: the models were not reloaded: %s", error)
+        except Exception:
+            log.exception("SIGHUP: the models were not reloaded")
         else:
             served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)
             log.info("SIGHUP: serving %s", served or "nothing")

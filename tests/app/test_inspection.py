@@ -15,7 +15,7 @@ import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.inspection import Inspection, inspect
+from app.inspection import MAX_CARD_BYTES, Inspection, inspect
 from app.settings import Settings
 from tests.app.conftest import children_of, is_alive, serving, wait_until
 from tests.app.graphs import CARD, classifier, publish, weights
@@ -90,6 +90,17 @@ def test_a_card_that_is_no_text_is_that_of_one_file_only(tmp_path: Path) -> None
     results = look([bad, good])
     assert results[bad].error in {"the card is not UTF-8", "not an ONNX file, or a truncated one"}
     assert results[good].error is None
+
+
+def test_a_card_far_too_long_is_cut_and_hurts_no_other_file(tmp_path: Path) -> None:
+    """Each of its characters is 12 bytes of JSON."""
+    wordy = classifier(weights([6, 3]))
+    helper.set_model_props(wordy, {"kronmodel": '{"preprocessing": "' + "\N{PILE OF POO}" * 450_000 + '"}'})
+    bad, good = publish(tmp_path, "wordy", wordy), publish(tmp_path, "good", GOOD)
+    results = look([bad, good])
+    assert (results[bad].error, results[good].error) == (None, None)
+    assert len(results[bad].card or "") == MAX_CARD_BYTES + 1
+    assert orjson.loads(results[good].card or "") == CARD
 
 
 def test_reading_has_a_time_limit(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from onnx import TensorProto, helper, numpy_helper
 
 from app.main import create_app
+from app.service import Service
 from app.settings import Settings
 from tests.app.graphs import model, publish
 
@@ -39,6 +40,27 @@ def test_alive_but_not_ready_until_the_models_are_loaded_and_never_without_any(t
                 assert (await client.get("/v2/health/live")).is_success
 
     asyncio.run(main())
+
+
+def test_what_nobody_foresaw_while_loading_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(settings: Settings) -> None:
+        raise LookupError("nobody foresaw this")
+
+    monkeypatch.setattr("app.service.check_serving", broken)
+    told: list[Service] = []
+
+    async def main() -> None:
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}), told.append, up_when_loaded=True)
+        async with asyncio.timeout(30), client_of(app) as client, app.router.lifespan_context(app):
+            answer = await client.get("/v2/health/ready")
+            assert answer.status_code == 503
+            assert answer.json()["error"] == "loading failed: LookupError: nobody foresaw this"
+
+    asyncio.run(main())
+    assert [str(service.failure) for service in told] == ["loading failed: LookupError: nobody foresaw this"]
+    assert "loading failed" in caplog.text
 
 
 def test_what_nobody_foresaw_is_an_error_like_others_and_tells_nothing(tmp_path: Path) -> None:

@@ -150,6 +150,42 @@ def test_a_device_that_cannot_be_had_keeps_its_model_out_and_no_other(
     asyncio.run(main())
 
 
+def test_what_nobody_foresaw_keeps_its_model_out_and_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def prepare(model: Model) -> None:
+        if model.name == "n":
+            raise LookupError("nobody foresaw this")
+
+    async def main() -> None:
+        for name in ("m", "n", "o"):
+            put(tmp_path, 1, name=name)
+        repository = Repository(Settings.model_validate({"models": tmp_path}), prepare=prepare)
+        await repository.refresh()
+        assert list(repository.models) == ["m", "o"]
+        assert repository.failures == {"n": "version 1: internal error: LookupError: nobody foresaw this"}
+        with pytest.raises(BadRequest, match=r"^failed to load n: version 1: internal error: LookupError: nobody"):
+            await repository.load_model("n")
+        assert "n: version 1" in caplog.text
+        await repository.close()
+
+    asyncio.run(main())
+
+
+def test_a_load_without_a_folder_of_models_is_503_and_tells_no_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        put(tmp_path / "models", 1)
+        repository = await Repository.load(Settings.model_validate({"models": tmp_path / "models"}))
+        (tmp_path / "models").rename(tmp_path / "away")
+        with pytest.raises(NotReady, match=r"^failed to load 'm': the folder of models cannot be read; the service"):
+            await repository.load_model("m")
+        assert f"no models: {tmp_path / 'models'} is not a folder" in caplog.text
+        assert list(repository.models) == ["m"]  # it goes on
+        await repository.close()
+
+    asyncio.run(main())
+
+
 def test_names_that_come_and_go(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)
