@@ -54,7 +54,7 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
         raise SamplesError(f"labels: got {labels.dtype} {labels.shape}, expected {len(inputs)} numbers")
     if not (np.isfinite(inputs).all() and np.isfinite(labels).all()):
         raise SamplesError("got values that are not finite")
-    return Samples(inputs, labels)
+    return Samples(np.ascontiguousarray(inputs), labels)  # as answers are written
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:

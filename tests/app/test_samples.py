@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
+from app.responses import Json
 from app.samples import SamplesError, read_samples
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 
@@ -24,6 +26,15 @@ def test_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples.inputs, INPUTS)
     np.testing.assert_array_equal(samples.labels, LABELS)
     assert len(samples) == 5
+
+
+def test_an_array_in_columns_is_read_in_rows_as_answers_are_written(tmp_path: Path) -> None:
+    columns = np.ascontiguousarray(INPUTS.reshape(5, 6).T).T
+    assert not columns.flags.c_contiguous
+    samples = read_samples(write(tmp_path / "samples.npz", inputs=columns, labels=np.arange(10)[::2]), (6,))
+    np.testing.assert_array_equal(samples.inputs, columns)
+    written = orjson.loads(Json(list(samples.inputs[1:3])).body)
+    np.testing.assert_array_equal(np.array(written, np.float32), columns[1:3])
 
 
 @pytest.mark.parametrize(
