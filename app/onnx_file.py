@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 # What onnxruntime has built in.
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+MAX_ELEMENTS_PER_BYTE = 8
 COMPILED_ELSEWHERE = frozenset({"EPContext"})
 
 
@@ -51,6 +52,10 @@ def _refusal(model: onnx.ModelProto) -> str | None:
         expected = _raw_bytes(tensor)
         if expected is not None and expected != len(tensor.raw_data):
             return f"tensor {name!r} is truncated: got {len(tensor.raw_data)} bytes, expected {expected}"
+        elements = _elements(tensor.dims)
+        if elements > max(1, MAX_ELEMENTS_PER_BYTE * tensor.ByteSize()):
+            # onnxruntime lets pass what nothing uses, and the sizes that are told would be without bound.
+            return f"tensor {name!r} is truncated: got {tensor.ByteSize()} bytes, expected {elements} elements"
     return _foreign_operator(model)
 
 

@@ -61,6 +61,13 @@ def short_tensor() -> onnx.ModelProto:
     return made
 
 
+def promising() -> onnx.ModelProto:
+    """An initializer that nothing uses, and that has none of the elements that it promises: onnxruntime takes it."""
+    made = classifier(layers_of(1))
+    made.graph.initializer.append(onnx.TensorProto(name="unused", data_type=TensorProto.FLOAT, dims=(2**31, 2**30)))
+    return made
+
+
 def compiled() -> onnx.ModelProto:
     made = operator_of("com.microsoft")
     made.graph.node[0].op_type = "EPContext"
@@ -80,6 +87,7 @@ HOSTILE: dict[str, tuple[onnx.ModelProto, str]] = {
     "hidden": (hidden_operator(), "operator 'Gadget' is of the domain 'evil.ops'"),
     "beside": (external_beside(), "tensor 'weights' is kept in another file, expected one self-contained file"),
     "short": (short_tensor(), "tensor 'w0' is truncated: got 68 bytes, expected 72"),
+    "promising": (promising(), "tensor 'unused' is truncated: got 22 bytes, expected 2305843009213693952 elements"),
     "compiled": (compiled(), "operator 'EPContext' holds or names a program that was compiled elsewhere"),
     "sequence": (sequence_input(), "input 'x': got seq(tensor(float)), expected one of: tensor(float), "),
 }
