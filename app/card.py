@@ -3,7 +3,7 @@
 import logging
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.inspection import MAX_CARD_BYTES
 from app.settings import explain
@@ -17,6 +17,14 @@ Count = Annotated[int, Field(ge=0, le=2**62)]
 Shape = Annotated[list[Size], Field(min_length=1, max_length=8)]
 
 log = logging.getLogger(__name__)
+
+
+def _writable(seed: object) -> object:
+    """An integer of more than 64 bits as text: JSON is not written with such ones here, and seldom read elsewhere."""
+    return str(seed) if type(seed) is int and not -(2**63) <= seed < 2**64 else seed
+
+
+Seed = Annotated[int | Label, BeforeValidator(_writable)]
 
 
 class _Part(BaseModel):
@@ -75,7 +83,7 @@ class Training(_Part):
     optimizer: Text | None = None
     learning_rate: float | None = None
     schedule: Text | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     device: Text | None = None
     threads: Count | None = None
 
@@ -83,7 +91,7 @@ class Training(_Part):
 class Card(_Part):
     """Everything optional, everything typed; unknown keys are dropped."""
 
-    card_version: int | None = None
+    card_version: Count | None = None
     name: Text | None = None
     twin: Label | None = None
     role: Literal["kronecker", "dense"] | None = None

@@ -25,7 +25,7 @@
  * @property {string} [optimizer]
  * @property {number} [learning_rate]
  * @property {string} [schedule]
- * @property {number} [seed]
+ * @property {number | string} [seed]
  * @property {string} [device]
  * @property {number} [threads]
  *

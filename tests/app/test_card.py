@@ -2,6 +2,7 @@ import json
 import logging
 from typing import Any
 
+import orjson
 import pytest
 
 from app.card import Card
@@ -17,6 +18,17 @@ def test_unknown_keys_are_dropped_and_every_field_is_optional() -> None:
     assert Card.parse("{}", "m") == Card()
 
 
+@pytest.mark.parametrize("seed", [0, -(2**63), 2**64 - 1, 2**64, 2**128 - 1, -(2**63) - 1])
+def test_a_seed_of_more_bits_than_json_has_is_kept_as_text(seed: int) -> None:
+    """numpy's own have 128."""
+    card = Card.parse(json.dumps(CARD | {"training": {"seed": seed}}), "m")
+    assert card is not None
+    assert card.training is not None
+    assert int(card.training.seed or 0) == seed
+    written = orjson.dumps(card.model_dump()).decode()
+    assert Card.parse(written, "m") == card
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -26,6 +38,9 @@ def test_unknown_keys_are_dropped_and_every_field_is_optional() -> None:
         ({"labels": [1, 2]}, "labels.0: got 1, expected a valid string"),
         ({"labels": []}, "labels: got []"),
         ({"input": {"shape": [0]}}, "input.shape.0: got 0, expected greater than or equal to 1"),
+        ({"card_version": 2**64}, "card_version: got 18446744073709551616, expected less than or equal to"),
+        ({"training": {"seed": 10**300}}, "training.seed"),
+        ({"input": {"range": [0, 10**400]}}, "input.range.1: got 1000"),
         ({"test_metric": {"name": "accuracy"}}, "test_metric.value: missing"),
         ({"preprocessing": "x" * 3000}, "preprocessing: got 'xxx"),
     ],
