@@ -162,17 +162,22 @@ class Shadow:
 
     def _work(self) -> None:
         while (sample := self._waiting.get()) is not None:
+            self._compare(sample)
+            del sample  # an idle thread must not keep alive what it ran
+
+    def _compare(self, sample: _Sample) -> None:
+        """Run the shadow on what the other model answered."""
+        try:
             shadow = self._repository.models.get(self._shadow)
-            try:
-                if shadow is None:
-                    raise ModelError(f"{self._shadow} is not served")
-                start = time.perf_counter_ns()
-                output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
-                self._score(sample, shadow, output, time.perf_counter_ns() - start)
-            except (ModelError, BadRequest, ValueError):  # the last one: a version came that takes other rows
-                with self._lock:
-                    self._failed += 1
-                self._metrics.shadow_skipped("failed")
+            if shadow is None:
+                raise ModelError(f"{self._shadow} is not served")
+            start = time.perf_counter_ns()
+            output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
+            self._score(sample, shadow, output, time.perf_counter_ns() - start)
+        except (ModelError, BadRequest, ValueError):  # the last one: a version came that takes other rows
+            with self._lock:
+                self._failed += 1
+            self._metrics.shadow_skipped("failed")
 
     def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_ns: int) -> None:
         """Count one request."""

@@ -70,6 +70,18 @@ def test_the_open_inference_protocol_is_scored_too(shadowed: Serving) -> None:
     assert after["failed"] == 0
 
 
+@pytest.mark.parametrize("which", ["three", "other"])
+def test_neither_model_is_held_by_a_request_that_was_scored(tmp_path: Path, which: str) -> None:
+    publish(tmp_path, "three", classifier(KRONECKER))
+    publish(tmp_path, "other", classifier(DENSE))
+    with serving(tmp_path, shadow="three=other", shadow_share=1, reports="off") as server:
+        predict(server, "three", ROWS)
+        wait_until(lambda: report(server)["requests"] == 1)
+        assert server.client.post(f"/v2/repository/models/{which}/unload").is_success  # which waits for its end, 30 s
+        index = server.client.post("/v2/repository/index").json()
+        assert {entry["name"]: entry["reason"] for entry in index}[which] == "unloaded"
+
+
 def test_off_is_said(server: Serving) -> None:
     told = report(server)
     assert (told["primary"], told["shadow"], told["requests"]) == (None, None, 0)
