@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from app.engine import Array, Engine
+from app.errors import KronError
 
 Feeds: TypeAlias = Mapping[str, Array]
 Outputs: TypeAlias = Mapping[str, Array]
@@ -113,6 +114,11 @@ def _alone(
     started = time.perf_counter_ns()
     try:
         values = run(ask.feeds, ask.outputs)
+    except KronError as error:
+        # It says all that there is to say; the frames that it came through would hold the model until the collector
+        # comes, for they hold it, too.
+        error.__context__ = None
+        return error.with_traceback(None)
     except Exception as error:  # whatever it is, it belongs to the request
         return error
     compute_ns = time.perf_counter_ns() - started

@@ -120,7 +120,10 @@ class Scheduler:
         if lane.inline_rows and ask.rows <= lane.inline_rows:
             (answer,) = self.run_now([ask])
             if isinstance(answer, Exception):
-                raise answer
+                try:
+                    raise answer
+                finally:  # it holds this frame, which must not hold it: only the collector would free the model
+                    del answer
             return self._answered(engine, answer)
         if not self._idle and len(lane.waiting) >= self._queue:
             raise Overloaded(f"{self._queue} requests wait for this model already, no more may (KRON_QUEUE)")
@@ -139,6 +142,7 @@ class Scheduler:
             if request.waits:  # cancelled or late: its place is free at once, and it will not run
                 lane.waiting.remove(request)
                 self._on_queue(engine, -1)
+            del request  # as above, for it has the answer
 
     def inline_rows(self, engine: Engine) -> int:
         """Most rows of a request that `run_now` takes; 0 for none."""

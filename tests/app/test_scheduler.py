@@ -1,6 +1,8 @@
 """The scheduler with real models: who runs with whom, who is refused, and that everyone gets their own answer."""
 
 import asyncio
+import gc
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.batch import Inference, kind_of
 from app.engine import Array, Engine
-from app.errors import ModelError, Overloaded, TimedOut
+from app.errors import InputsRefused, ModelError, Overloaded, TimedOut
 from app.scheduler import Scheduler
 from tests.app.graphs import classifier, forward, model, publish, weights
 
@@ -405,3 +407,29 @@ def test_a_model_that_is_let_go_leaves_nothing_behind(folder: Path) -> None:
         scheduled.close()
 
     run(main)
+
+
+@pytest.mark.parametrize("inline_rows", [0, 8])
+def test_a_request_that_failed_holds_its_model_no_longer(folder: Path, inline_rows: int) -> None:
+    """Without the collector of what only refers to itself: whoever unloads the model would have to wait for that."""
+
+    async def fail(scheduled: Scheduler, one: Engine, count: int) -> None:
+        bad = [scheduled.infer(one, {"input": rows(2, 1, start=100)}, ["out"]) for _ in range(count)]
+        for answer in await asyncio.gather(*bad, return_exceptions=True):
+            assert isinstance(answer, InputsRefused)
+
+    async def main() -> None:
+        scheduled, one = scheduler(), engine(folder, "lookup")
+        lane = scheduled._lane(one)
+        lane.inline_rows = inline_rows
+        before = sys.getrefcount(one)
+        for count in (1, 3):
+            await fail(scheduled, one, count)
+            await until(lambda: sys.getrefcount(one) == before)
+        scheduled.close()
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
