@@ -1,7 +1,9 @@
 """The models that are served, by name and version: loaded beside those in service, swapped in, drained, unloaded."""
 
 import asyncio
+import gc
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from app.unloaded import Unloaded
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 DRAIN_POLL_SECONDS = 0.01
+COLLECT_SECONDS = 1.0  # after so long it may be that nobody holds them any more but what only refers to itself
 MAX_WAITING = 16  # loads and unloads that may wait for their turn
 
 Versions = Mapping[str, Model]  # newest first
@@ -293,8 +296,13 @@ class Repository:
 
     async def _drain(self, held: list[Held], keys: Sequence[tuple[str, str]]) -> None:
         """Wait until the last request of the old versions has ended, and free them."""
+        collected = False
+        started = time.monotonic()
         while not all(each.alone for each in held):
             await asyncio.sleep(DRAIN_POLL_SECONDS)
+            if not collected and time.monotonic() - started > COLLECT_SECONDS:
+                await asyncio.to_thread(gc.collect)
+                collected = True
         await asyncio.to_thread(give_back, held)
         for key in keys:
             if self._status.get(key) == Status("UNLOADING"):

@@ -1,6 +1,7 @@
 """Loading, reloading and unloading models while they are being used; which versions; which files are refused."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,23 @@ def test_an_unload_waits_for_those_who_hold_the_model(tmp_path: Path) -> None:
         assert (await repository.index(ready=False))[0]["state"] == "UNAVAILABLE"
 
     asyncio.run(main())
+
+
+def test_what_only_refers_to_itself_keeps_no_model(tmp_path: Path) -> None:
+    async def main() -> None:
+        put(tmp_path, 1)
+        repository = await Repository.load(Settings.model_validate({"models": tmp_path}))
+        circle: list[object] = [repository.get("m")]
+        circle.append(circle)
+        del circle
+        await repository.unload_model("m")
+        assert (await repository.index(ready=False))[0]["state"] == "UNAVAILABLE"
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_loads_that_wait_are_bounded(tmp_path: Path) -> None:
