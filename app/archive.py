@@ -124,11 +124,13 @@ class Archive:
             db.execute("INSERT INTO jobs (id, kind, status, created, title, request) VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def progress(self, job_id: str, progress: Progress | None, events: Lasting = ()) -> bool:
-        """Keep how far a job is, and its new events; whether somebody wants it cancelled."""
+        """Keep how far a running job is, and its new events; whether somebody wants it cancelled."""
         with self._transaction() as db:
             _keep(db, job_id, events)
             if progress is not None:
-                db.execute("UPDATE jobs SET progress = ? WHERE id = ?", (_dumps(progress.model_dump()), job_id))
+                values = (_dumps(progress.model_dump()), job_id)
+                # It comes in a thread of its own, maybe later than the end.
+                db.execute("UPDATE jobs SET progress = ? WHERE id = ? AND status = 'running'", values)
             row = db.execute("SELECT cancel FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return row is not None and bool(row[0])
 

@@ -49,7 +49,6 @@ class Job:
         self._request = dict(request)
         self._progress: Progress | None = None
         self._lasting: list[Event] = []
-        self._kept = 0  # of them
         self._last: Event | None = None
         self._followers: set[asyncio.Queue[Event]] = set()
 
@@ -76,11 +75,10 @@ class Job:
         self._lasting.append((name, orjson.dumps(data)))
         self._send(self._lasting[-1])
 
-    def unkept(self) -> Lasting:
-        """What lasts and was not handed out by this yet, for the archive."""
-        news = [(number, *event) for number, event in enumerate(self._lasting)][self._kept :]
-        self._kept = len(self._lasting)
-        return news
+    @property
+    def lasting(self) -> Lasting:
+        """All that lasts, for the archive."""
+        return [(number, *event) for number, event in enumerate(self._lasting)]
 
     def end(self, last: Event) -> None:
         """Tell how it ended, and nothing more."""
@@ -90,16 +88,20 @@ class Job:
     async def follow(self) -> AsyncIterator[Event | None]:
         """All that lasts, the last progress, then what happens until the end; None where nothing did for a while."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
+        known = [
+            started(self.summary),
+            *self._lasting,
+        ]  # in one step with what the queue begins with: no event is in both
+        if self._last is not None:
+            known.append(self._last)
+        elif self._progress is not None:
+            known.append(progress_event(self._progress))
         self._followers.add(queue)
         try:
-            yield started(self.summary)
-            for event in list(self._lasting):
+            for event in known:
                 yield event
-            if self._last is not None:
-                yield self._last
+            if known[-1][0] in ENDS:
                 return
-            if self._progress is not None and queue.empty():
-                yield progress_event(self._progress)
             while True:
                 try:
                     async with asyncio.timeout(KEEP_ALIVE_SECONDS):

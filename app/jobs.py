@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -13,9 +14,12 @@ from app.archive import Archive
 from app.errors import Conflict, KronError, NotFound, Overloaded, TimedOut
 from app.job import KEEP_ALIVE_SECONDS, Event, Job, Result, error_event, progress_event, started
 from app.reports import JobSummary, Kind, Progress
+from app.to_the_end import finished
 
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does
+TURN_SECONDS = 0.2  # for those who have the turn for a moment only: they look for jobs whose process was killed
+MISTAKE = "internal error; the service's log says more"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,14 +56,15 @@ class Jobs:
         """
         if self._ending.is_set():
             raise Overloaded("the service is shutting down")
-        turn = ExitStack()
-        turn.enter_context(self._archive.turn())
-        job = Job(kind, title, request)
-        try:
-            await self._kept(self._archive.add, job.summary)
-        except asyncio.CancelledError:
-            turn.close()
-            raise
+        with ExitStack() as starting:
+            starting.enter_context(await self._turn())
+            job = Job(kind, title, request)
+            try:
+                await finished(self._kept(self._archive.add, job.summary))
+            except asyncio.CancelledError:
+                await finished(self._kept(self._archive.delete, job.id))  # nobody runs it
+                raise
+            turn = starting.pop_all()
         self._running = job
         job.task = asyncio.create_task(self._run(job, work, seconds, too_long))
         job.task.add_done_callback(lambda _: turn.close())
@@ -123,59 +128,81 @@ class Jobs:
             return job.follow()
         return self._follow_elsewhere(await self.get(kind, job_id))
 
+    async def _turn(self) -> AbstractContextManager[object]:
+        """The right to run.
+
+        Raises:
+            Conflict: a job has it.
+        """
+        turn = ExitStack()
+        deadline = time.monotonic() + TURN_SECONDS
+        while True:
+            try:
+                turn.enter_context(self._archive.turn())
+            except Conflict:
+                if self._running is not None or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.01)
+            else:
+                return turn
+
     async def _run(self, job: Job, work: Work, seconds: float, too_long: str) -> Result:
         beat = asyncio.create_task(self._beat(job))
-        last: Event | None = None
+        job.task.add_done_callback(lambda _: beat.cancel())
+        reason, report = MISTAKE, None  # in the work itself, unless something else is known
         try:
             async with asyncio.timeout(seconds):
                 result = await work(job)
             report = orjson.dumps(result.model_dump(mode="json"))
-            last = ("report", report)
-            await self._kept(
-                self._archive.done,
-                job.id,
-                report,
-                job.unkept(),
-                seconds=round(result.seconds, 2),
-                headline=result.headline,
+            await finished(
+                self._kept(
+                    self._archive.done,
+                    job.id,
+                    report,
+                    job.lasting,
+                    seconds=round(result.seconds, 2),
+                    headline=result.headline,
+                )
             )
             return result
         except TimeoutError:
-            last = await self._fail(job, too_long)
+            reason = too_long
             raise TimedOut(too_long) from None
         except KronError as error:
-            last = await self._fail(job, str(error))
+            reason = str(error)
             raise
         except asyncio.CancelledError:
-            if job.cancelled:
-                last = error_event(f"the {job.kind} was cancelled")
-                await self._kept(self._archive.delete, job.id)
-            else:
-                last = await self._fail(job, f"the {job.kind} was stopped: the service is shutting down")
+            reason = f"the {job.kind} was stopped: the service is shutting down"
             raise
         finally:
-            beat.cancel()
-            if last is None:  # a mistake in the work itself
-                last = await self._fail(job, "internal error; the service's log says more")
-            self._running = None
-            job.end(last)
+            await finished(self._end(job, reason, report))
 
-    async def _fail(self, job: Job, reason: str) -> Event:
-        await self._kept(self._archive.failed, job.id, reason, job.unkept())
-        return error_event(reason)
+    async def _end(self, job: Job, reason: str, report: bytes | None) -> None:
+        """Keep why a job failed, if it did, or forget one that was cancelled, and tell its followers."""
+        last = error_event(reason) if report is None else ("report", report)
+        if report is None and not job.cancelled:
+            await self._kept(self._archive.failed, job.id, reason, job.lasting)
+        if job.cancelled:  # maybe only while it was written down
+            last = error_event(f"the {job.kind} was cancelled")
+            await self._kept(self._archive.delete, job.id)
+        self._running = None
+        job.end(last)
 
     async def _beat(self, job: Job) -> None:
         """Let other processes see how far the job is, and end it when one of them wants that."""
         told: Progress | None = None
+        kept = 0  # of what lasts
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            progress = job.summary.progress
+            progress, lasting = job.summary.progress, job.lasting
             news = None if progress == told else progress
-            if await self._kept(self._archive.progress, job.id, news, job.unkept()):
+            wanted = await self._kept(self._archive.progress, job.id, news, lasting[kept:])
+            if wanted:
                 job.cancelled = True
                 job.task.cancel()
                 return
-            told = progress
+            if wanted is not None:  # it could be kept
+                told, kept = progress, len(lasting)
 
     async def _kept(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Call the archive; a full disk is no reason not to go on."""
@@ -188,7 +215,7 @@ class Jobs:
     async def _stop(self, *, cancelled: bool) -> None:
         job = self._running
         if job is not None:
-            job.cancelled = cancelled
+            job.cancelled = job.cancelled or cancelled
             job.task.cancel()
             await asyncio.wait([job.task])
 

@@ -1,20 +1,25 @@
-"""Blocking work that is not left half-way: whoever has waited for it finds nothing of it going on."""
+"""Work that is not left half-way: whoever has waited for it finds nothing of it going on."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it in a thread; if this is cancelled meanwhile, however often, it is over all the same when this ends."""
-    calling = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What it gives; if this is cancelled meanwhile, however often, it is over all the same when this ends."""
+    working = asyncio.ensure_future(work)
     try:
-        return await asyncio.shield(calling)
+        return await asyncio.shield(working)
     finally:
-        while not calling.done():
+        while not working.done():
             with suppress(asyncio.CancelledError):  # again; the first one goes on from here
-                await asyncio.wait([calling])
+                await asyncio.wait([working])
+
+
+async def to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it in a thread, and be cancelled as `finished` is."""
+    return await finished(asyncio.to_thread(function, *args, **kwargs))

@@ -1,0 +1,222 @@
+"""Jobs whose start, beat, end and followers come at the worst moment."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.archive import Archive
+from app.errors import Conflict
+from app.job import Event, Job, error_event
+from app.jobs import Jobs
+
+
+class Held(Archive):
+    """An archive of which one method begins only when it is let."""
+
+    def __init__(self, path: str, method: str) -> None:
+        super().__init__(path, keep=5)
+        self.begun, self.let, self.ended = threading.Event(), threading.Event(), threading.Event()
+        kept = getattr(self, method)
+
+        def held(*args: Any, **kwargs: Any) -> Any:
+            self.begun.set()
+            self.let.wait(60)
+            try:
+                return kept(*args, **kwargs)
+            finally:
+                self.ended.set()
+
+        setattr(self, method, held)
+
+
+def report() -> Any:
+    """Something that a job may end with."""
+    return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
+
+
+async def start(jobs: Jobs, work: Any, *, seconds: float = 30) -> Job:
+    return await jobs.start("comparison", "title", {}, work, seconds=seconds, too_long="too long")
+
+
+async def happened(event: threading.Event) -> None:
+    assert await asyncio.to_thread(event.wait, 60)
+
+
+async def rest(following: AsyncIterator[Event | None]) -> list[Event | None]:
+    return [event async for event in following]
+
+
+@pytest.mark.parametrize("read", [1, 2, 3])
+def test_a_follower_that_pauses_anywhere_sees_each_event_once(read: int) -> None:
+    async def scenario() -> list[Event | None]:
+        job = Job("comparison", "title", {})
+        job.publish("cells", 0)
+        job.publish("cells", 1)
+        following = job.follow()
+        told = [await anext(following) for _ in range(read)]
+        job.publish("cells", 2)
+        job.end(("report", b"{}"))
+        return told + await rest(following)
+
+    told = asyncio.run(scenario())
+    assert told[1:] == [("cells", b"0"), ("cells", b"1"), ("cells", b"2"), ("report", b"{}")]
+
+
+def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        archive = Held(str(tmp_path / "a.sqlite3"), "progress")
+        jobs = Jobs(archive)
+
+        async def work(job: Job) -> Any:
+            for number in range(3):
+                job.publish("cells", number)
+            job.progress("stage", 1, 2)
+            await happened(archive.begun)
+            return report()
+
+        job = await start(jobs, work)
+        await job.task
+        assert archive.events(job.id, after=0) == [("cells", b"%d" % number) for number in range(3)]
+        archive.let.set()
+        await happened(archive.ended)
+        kept = await jobs.get("comparison", job.id)
+        assert (kept.status, kept.progress) == ("done", None)
+        assert len(archive.events(job.id, after=0)) == 3
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_beat_could_not_keep_the_next_one_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 0.01)
+    large = "x" * 100_000
+
+    def let_it_have(archive: Archive, pages: int) -> None:
+        with archive._lock:
+            archive._db.execute(f"PRAGMA max_page_count={pages}")
+
+    async def until(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def scenario() -> None:
+        archive = Archive(str(tmp_path / "a.sqlite3"), keep=5)
+        jobs = Jobs(archive)
+
+        async def work(job: Job) -> Any:
+            let_it_have(archive, 1)  # as where the disk is full: no more than it has
+            job.publish("cells", large)
+            await until(lambda: "reports cannot be kept: database or disk is full" in caplog.text)
+            assert not archive.events(job.id, after=0)
+            let_it_have(archive, 10_000)
+            await until(lambda: archive.events(job.id, after=0))
+            return report()
+
+        job = await start(jobs, work)
+        await job.task
+        assert archive.events(job.id, after=0) == [("cells", f'"{large}"'.encode())]
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ended", ["well", "badly", "late"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path, ended: str, *, asked: bool) -> None:
+    """A cancellation deletes it, the end of the service does not change how it ended."""
+
+    async def scenario() -> None:
+        archive = Held(str(tmp_path / "a.sqlite3"), "done" if ended == "well" else "failed")
+        jobs = Jobs(archive)
+
+        async def work(job: Job) -> Any:
+            if ended == "badly":
+                raise Conflict("no reason")
+            if ended == "late":
+                await asyncio.Event().wait()
+            return report()
+
+        job = await start(jobs, work, seconds=0.01)
+        following = job.follow()
+        await anext(following)
+        await happened(archive.begun)
+        ending = [asyncio.create_task(jobs.cancel("comparison", job.id) if asked else jobs.stop()) for _ in range(2)]
+        await asyncio.wait(ending, timeout=0.1)
+        archive.let.set()
+        await asyncio.gather(*ending)
+        last = (await rest(following))[-1]
+        total, kept = await jobs.list("comparison", limit=9, offset=0)
+        if asked:
+            assert total == 0
+            assert last == error_event("the comparison was cancelled")
+        else:
+            expected = {"well": ("done", None), "badly": ("failed", "no reason"), "late": ("failed", "too long")}[ended]
+            assert [(job.status, job.error) for job in kept] == [expected]
+            assert last == (("report", b'{"n":1}') if ended == "well" else error_event(str(expected[1])))
+        with archive.turn():
+            pass
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_is_cancelled_half_way_leaves_no_job(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        archive = Held(str(tmp_path / "a.sqlite3"), "add")
+        jobs = Jobs(archive)
+
+        async def work(job: Job) -> Any:
+            raise AssertionError("it was cancelled before")
+
+        starting = asyncio.create_task(start(jobs, work))
+        await happened(archive.begun)
+        for _ in range(2):
+            starting.cancel()
+            await asyncio.wait([starting], timeout=0.1)
+        with pytest.raises(Conflict), archive.turn():
+            pass  # a thread still writes
+        archive.let.set()
+        await asyncio.wait([starting])
+        assert starting.cancelled()
+        with archive.turn():  # so that the list finds nothing to mend
+            assert (await jobs.list("comparison", limit=9, offset=0))[0] == 0
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those have it who look for jobs whose process was killed."""
+
+    async def scenario() -> None:
+        path = str(tmp_path / "a.sqlite3")
+        here, elsewhere = Archive(path, keep=5), Archive(path, keep=5)
+        jobs = Jobs(here)
+
+        async def work(job: Job) -> Any:
+            return report()
+
+        for archive in (here, elsewhere):
+            monkeypatch.setattr("app.jobs.TURN_SECONDS", 60)
+            with archive.turn():
+                starting = asyncio.create_task(start(jobs, work))
+                await asyncio.wait([starting], timeout=0.1)
+            job = await starting
+            assert (await job.task).seconds == 1.0
+            monkeypatch.setattr("app.jobs.TURN_SECONDS", 0.05)
+            with archive.turn(), pytest.raises(Conflict):
+                await start(jobs, work)
+        await jobs.close()
+        elsewhere.close()
+
+    asyncio.run(scenario())
