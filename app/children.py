@@ -59,7 +59,10 @@ async def run_child(
         process = await starting
         await _end(process)
         raise
-    guard = None if max_memory_bytes is None else asyncio.create_task(_end_outgrown(process, max_memory_bytes))
+    outgrown = asyncio.Event()
+    guard = None
+    if max_memory_bytes is not None:
+        guard = asyncio.create_task(_end_outgrown(process, max_memory_bytes, outgrown))
     try:
         assert process.stdin and process.stdout and process.stderr  # noqa: PT018 - for the type checker: they are pipes
         errors = asyncio.create_task(_tail(process.stderr))
@@ -73,7 +76,7 @@ async def run_child(
         except ValueError as error:  # a line that is too long, no JSON, or no message of the kind that was agreed
             raise ChildError(f"it said what cannot be read: {error}") from None
         code = await process.wait()
-        if guard is not None and guard.done():
+        if outgrown.is_set():
             raise TooMuchMemory(f"it took more than {max_memory_bytes} bytes of memory")
         if code != 0:
             raise ChildError(_why(code, (await errors).decode(errors="replace")))
@@ -84,10 +87,11 @@ async def run_child(
             await _end(process)
 
 
-async def _end_outgrown(process: asyncio.subprocess.Process, most: int) -> None:
-    """Kill the process once it has more memory than it may."""
+async def _end_outgrown(process: asyncio.subprocess.Process, most: int, outgrown: asyncio.Event) -> None:
+    """Kill the process once it has more memory than it may; told first, for others may see it dead sooner."""
     while resident_bytes(process.pid) <= most:
         await asyncio.sleep(MEMORY_POLL_SECONDS)
+    outgrown.set()
     await _end(process)
 
 
