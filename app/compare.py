@@ -7,10 +7,10 @@ processes are nice, so that serving is undisturbed.
 
 import os
 import shutil
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from app import findings, probe, quality_probe, service_probe, stats
 from app.artifacts import Artifact
 from app.devices import check_device, check_threads
 from app.environment import NICENESS, environment
-from app.errors import BadRequest
+from app.errors import BadRequest, ComparisonError
 from app.inputs import OwnInputs
 from app.latency import SERIES
 from app.measuring import measured
+from app.private_folder import PrivateFolder
 from app.reports import (
     ComparedModel,
     CompareRequest,
@@ -40,6 +41,7 @@ SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
 SERVICE_SHARE = 0.5  # of that, for the depths of the service
 SHARE_OF_LIMIT = 0.8  # of the time limit that may be asked for
+PREFIX = "kronserve-comparison-"  # of temporary folders
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -86,13 +88,13 @@ async def compare(
         report_id: of the report; by default a new one.
 
     Raises:
-        ComparisonError: a measuring process failed.
+        ComparisonError: a measuring process failed, or the disk is full.
         BadRequest: a model does not do what was asked for.
     """
-    with tempfile.TemporaryDirectory(prefix="kronserve-") as folder:
-        comparison = _Comparison(artifacts, request, settings, progress, Path(folder))
+    async with _folder() as folder:
+        comparison = _Comparison(artifacts, request, settings, progress, folder)
         if inputs is not None:
-            await to_the_end(comparison.take, inputs)
+            await _on_disk("the rows cannot be kept", comparison.take, inputs)
         return await comparison.run(report_id or uuid.uuid4().hex)
 
 
@@ -202,7 +204,7 @@ class _Comparison:
         """Through the queue and over HTTP, of a service that has these models only."""
         folder = self._folder / "models"
         for artifact in self._artifacts:  # one by one, so that a cancelled comparison waits for one of them at most
-            await to_the_end(_copy_model, artifact, folder)
+            await _on_disk(f"{artifact.name} cannot be copied", _copy_model, artifact, folder)
         environment = {
             "KRON_MODELS": str(folder),
             "KRON_HOST": "127.0.0.1",
@@ -222,6 +224,25 @@ class _Comparison:
         self._step({"progress": "answers"})
         result = await measured(quality_probe.__name__, self._job)
         return Quality.model_validate(result["quality"]) if result["quality"] else None
+
+
+@asynccontextmanager
+async def _folder() -> AsyncIterator[Path]:
+    """A folder for what the comparison needs on the way, of which nothing is left."""
+    folder = PrivateFolder(PREFIX)
+    try:
+        await _on_disk("a folder cannot be made", folder.make)
+        yield folder.path
+    finally:
+        await to_the_end(folder.remove)
+
+
+async def _on_disk(failure: str, function: Callable[..., None], *args: object) -> None:
+    """Call it in a thread, to its end; a disk that does not take it is told in one line."""
+    try:
+        await to_the_end(function, *args)
+    except OSError as error:
+        raise ComparisonError(f"{failure} for the comparison: {error.strerror or error}") from None
 
 
 def _job_of(artifact: Artifact) -> dict[str, Any]:
