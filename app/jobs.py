@@ -12,14 +12,13 @@ import orjson
 
 from app.archive import Archive
 from app.errors import Conflict, KronError, NotFound, Overloaded, TimedOut
-from app.job import KEEP_ALIVE_SECONDS, Event, Job, Result, error_event, progress_event, started
+from app.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
 from app.reports import JobSummary, Kind, Progress
 from app.to_the_end import finished
 
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does
 TURN_SECONDS = 0.2  # for those who have the turn for a moment only: they look for jobs whose process was killed
-MISTAKE = "internal error; the service's log says more"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,6 +67,7 @@ class Jobs:
         self._running = job
         job.task = asyncio.create_task(self._run(job, work, seconds, too_long))
         job.task.add_done_callback(lambda _: turn.close())
+        job.task.add_done_callback(lambda _: self._over(job))  # whoever hears of it may start the next one
         job.task.add_done_callback(_log_mistake)
         await asyncio.sleep(0)  # a task that is cancelled before its first step would not tell anybody
         if self._ending.is_set():  # meanwhile
@@ -149,7 +149,7 @@ class Jobs:
     async def _run(self, job: Job, work: Work, seconds: float, too_long: str) -> Result:
         beat = asyncio.create_task(self._beat(job))
         job.task.add_done_callback(lambda _: beat.cancel())
-        reason, report = MISTAKE, None  # in the work itself, unless something else is known
+        reason, report = MISTAKE, None
         try:
             async with asyncio.timeout(seconds):
                 result = await work(job)
@@ -178,15 +178,17 @@ class Jobs:
             await finished(self._end(job, reason, report))
 
     async def _end(self, job: Job, reason: str, report: bytes | None) -> None:
-        """Keep why a job failed, if it did, or forget one that was cancelled, and tell its followers."""
-        last = error_event(reason) if report is None else ("report", report)
+        """Keep why a job failed, if it did, or forget one that was cancelled."""
+        job.last = error_event(reason) if report is None else ("report", report)
         if report is None and not job.cancelled:
             await self._kept(self._archive.failed, job.id, reason, job.lasting)
         if job.cancelled:  # maybe only while it was written down
-            last = error_event(f"the {job.kind} was cancelled")
+            job.last = error_event(f"the {job.kind} was cancelled")
             await self._kept(self._archive.delete, job.id)
+
+    def _over(self, job: Job) -> None:
         self._running = None
-        job.end(last)
+        job.end(job.last)
 
     async def _beat(self, job: Job) -> None:
         """Let other processes see how far the job is, and end it when one of them wants that."""
