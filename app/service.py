@@ -126,6 +126,7 @@ class Service:
 
     async def _reload(self) -> None:
         """Whatever goes wrong, what is served goes on."""
+        await self._load_ended.wait()  # the folder may have changed since that has read it
         if not self._loaded:
             return
         try:

@@ -175,9 +175,9 @@ class Shadow:
             output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
         except (ModelError, BadRequest, ValueError):  # the last one: a version came that takes other rows
+            self._metrics.shadow_skipped("failed")
             with self._lock:
                 self._failed += 1
-            self._metrics.shadow_skipped("failed")
 
     def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_ns: int) -> None:
         """Count one request."""
@@ -189,6 +189,13 @@ class Shadow:
         if not np.isfinite(largest):
             raise ModelError(f"{shadow.name} has no finite answer")
         different = 0 if first is None else int((a.argmax(axis=1) != b.argmax(axis=1)).sum())
+        self._metrics.shadowed(  # first: whoever sees the request in the report finds it here, too
+            shadow.name,
+            rows=len(a),
+            disagreements=different,
+            primary_ns=sample.compute_ns,
+            shadow_ns=shadow_ns,
+        )
         with self._lock:
             self._requests += 1
             self._rows += len(a)
@@ -200,13 +207,6 @@ class Shadow:
                 self._disagreements += different
                 self._drift = max(largest, self._drift or 0.0)
             self._metrics.shadow_drift(shadow.name, max(self._drift or 0.0, self._difference or 0.0))
-        self._metrics.shadowed(
-            shadow.name,
-            rows=len(a),
-            disagreements=different,
-            primary_ns=sample.compute_ns,
-            shadow_ns=shadow_ns,
-        )
 
 
 def _values(model: Model, output: Array) -> NDArray[np.float64]:

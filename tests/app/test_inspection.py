@@ -3,12 +3,15 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import orjson
@@ -17,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.inspection import MAX_CARD_BYTES, Inspection, inspect
 from app.settings import Settings
-from tests.app.conftest import children_of, is_alive, serving, wait_until
+from tests.app.conftest import children_of, environment, is_alive, serving, wait_until
 from tests.app.graphs import CARD, classifier, publish, weights
 
 GOOD = classifier(weights([6, 3]), card=CARD)
@@ -196,3 +199,29 @@ def test_trials_die_with_the_service(tmp_path: Path) -> None:
         trials = wait_until(lambda: children_of(child))
         server.process.kill()
         wait_until(lambda: not any(is_alive(pid) for pid in (child, *trials)), seconds=10)
+
+
+def test_a_hangup_while_the_first_ones_are_loaded_is_not_forgotten(tmp_path: Path) -> None:
+    publish(tmp_path, "good", GOOD)
+    publish(tmp_path, "endless", endless())  # whose trial takes its time
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "app", "--port", str(port), "--models", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=environment(trial_seconds=4, reports="off"), stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_until(lambda: children_of(process.pid))  # the folder has been read
+            publish(tmp_path, "good", GOOD, version=2)
+            process.send_signal(signal.SIGHUP)
+
+            def is_served() -> bool:
+                with suppress(httpx.TransportError):
+                    return httpx.get(f"http://127.0.0.1:{port}/v2/models/good/versions/2/ready").is_success
+                return False
+
+            wait_until(is_served)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
