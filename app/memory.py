@@ -10,6 +10,8 @@ from typing import NoReturn
 M_ARENA_MAX = -8  # malloc.h
 PAUSE_SECONDS = 5.0
 PAUSE_SHARE = 0.02  # of a CPU: what a service with nothing to do takes is less
+HELD_POLL_SECONDS = 0.01
+COLLECT_SECONDS = 1.0  # after so long it may be that only what refers to itself still holds it
 WORK_SECONDS = 0.2  # of CPU: less work than this leaves nothing worth a look
 
 
@@ -25,6 +27,17 @@ class Held:
     def alone(self) -> bool:
         """Whether nobody else holds it; the call itself counts as one."""
         return sys.getrefcount(self._thing) <= 2
+
+
+async def free(held: list[Held]) -> None:
+    """Wait until nobody else holds what is held, and give its memory back."""
+    started, collected = time.monotonic(), False
+    while not all(each.alone for each in held):
+        await asyncio.sleep(HELD_POLL_SECONDS)
+        if not collected and time.monotonic() - started > COLLECT_SECONDS:
+            await asyncio.to_thread(gc.collect)
+            collected = True
+    await asyncio.to_thread(give_back, held)
 
 
 def give_back(held: list[Held]) -> None:

@@ -1,9 +1,7 @@
 """The models that are served, by name and version: loaded beside those in service, swapped in, drained, unloaded."""
 
 import asyncio
-import gc
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, StartupError, UnknownModel
-from app.memory import Held, give_back
+from app.memory import Held, free
 from app.model import Model
 from app.session import CUDA
 from app.settings import Settings
@@ -21,10 +19,9 @@ from app.twin import default_names
 from app.unloaded import Unloaded
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
-DRAIN_POLL_SECONDS = 0.01
-COLLECT_SECONDS = 1.0  # after so long it may be that nobody holds them any more but what only refers to itself
 MAX_WAITING = 16  # loads and unloads that may wait for their turn
 
+UNLOADED = Status("UNAVAILABLE", "unloaded")
 Versions = Mapping[str, Model]  # newest first
 
 log = logging.getLogger(__name__)
@@ -78,6 +75,11 @@ class Repository:
             if status.state == "UNAVAILABLE" and name not in self.models:
                 failures[name] = f"version {version}: {status.reason}" if version else status.reason
         return failures
+
+    @property
+    def unloaded(self) -> frozenset[str]:
+        """The models that were unloaded by request."""
+        return self._unloaded.names
 
     @property
     def served(self) -> list[Model]:
@@ -159,6 +161,8 @@ class Repository:
                 self._swap(name, {})
             for key in [key for key in self._status if key[0] not in shelf.names and key[0] not in self._versions]:
                 del self._status[key]
+            for artifact in [each for name in unloaded for each in shelf.versions.get(name, ())]:
+                self._status.setdefault((artifact.name, artifact.version), UNLOADED)
             for name in sorted(shelf.names - unloaded):
                 await self._install(name, shelf, keep_unchanged=True)
         for name, reason in self.failures.items():
@@ -296,17 +300,10 @@ class Repository:
 
     async def _drain(self, held: list[Held], keys: Sequence[tuple[str, str]]) -> None:
         """Wait until the last request of the old versions has ended, and free them."""
-        collected = False
-        started = time.monotonic()
-        while not all(each.alone for each in held):
-            await asyncio.sleep(DRAIN_POLL_SECONDS)
-            if not collected and time.monotonic() - started > COLLECT_SECONDS:
-                await asyncio.to_thread(gc.collect)
-                collected = True
-        await asyncio.to_thread(give_back, held)
+        await free(held)
         for key in keys:
             if self._status.get(key) == Status("UNLOADING"):
-                self._status[key] = Status("UNAVAILABLE", "unloaded")
+                self._status[key] = UNLOADED
 
 
 def _load(artifact: Artifact, statistics: Statistics, settings: Settings) -> Model:

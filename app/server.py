@@ -153,6 +153,8 @@ def _allow_files(wanted: int) -> None:
 def describe(service: Service) -> str:
     """What is served, in a line for people."""
     models = service.repository.models.values()
+    if not models:
+        return "Serving nothing: all models were unloaded by request"
     served = ", ".join(f"{model.name} (version {model.artifact.version})" for model in models)
     engine = next(iter(models)).engine
     return f"Serving {served} by {engine.provider}, {engine.threads} thread{'s' if engine.threads > 1 else ''}"

@@ -100,7 +100,7 @@ class Service:
         try:
             await asyncio.to_thread(check_serving, self.settings)
             await repository.refresh()
-            if not repository.models:
+            if not (repository.models or repository.unloaded):
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in repository.failures.items())
                 raise StartupError(
                     f"no models to serve in {self.settings.models}"

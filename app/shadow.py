@@ -95,9 +95,10 @@ class Shadow:
         """
         if settings.shadow is None:
             return None
-        models = repository.models
         got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
         primary, _, shadow = settings.shadow.partition("=")
+        if {primary, shadow} & repository.unloaded:  # a worker that replaces another one, for which it was good
+            return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
         models = {model.name: model for model in repository.models.values() if model.unusable is None}
         if primary == shadow or not {primary, shadow} <= models.keys():
             raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")

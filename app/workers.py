@@ -26,7 +26,9 @@ from app.standing import notice
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
 MAX_REPORT_BYTES = 4000  # what a pipe takes in one piece
+RETRY_SECONDS = 5.0  # after which one that could not start, while others serve, is started anew
 STOP_MARGIN_SECONDS = 5.0  # beyond what the workers themselves wait
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +53,10 @@ class _Parent:
         self._address = address
         self._shared = shared
         self._children: set[int] = set()
-        self._ready = 0
+        self._ready: set[int] = set()
+        self._all_were_ready = False
+        self._unable: set[int] = set()  # could not start
+        self._due: deque[float] = deque()  # when to try again
         self._restarts: deque[float] = deque()
         self._failure: KronError | None = None
         self._asked: int | None = None  # the signal that ends it all
@@ -70,6 +75,7 @@ class _Parent:
                 if selector.select(0.1):
                     self._read_reports()
                 self._reap()
+                self._try_again()
                 if time.monotonic() > self._kill_at:
                     self._send(signal.SIGKILL)
         if self._failure is not None:
@@ -79,7 +85,7 @@ class _Parent:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {sig: signal.signal(sig, self._on_signal) for sig in (signal.SIGINT, signal.SIGTERM)}
+        before = {sig: signal.signal(sig, self._on_signal) for sig in STOPPING}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda sig, _: self._send(sig))
         try:
             yield
@@ -104,35 +110,60 @@ class _Parent:
 
     def _start(self) -> None:
         sys.stdout.flush()
-        replaces = self._ready >= self._settings.workers  # others answer: what it accepted would be told to wait
-        child = os.fork()
-        if child == 0:
-            self._work(replaces=replaces)
-        self._children.add(child)
+        # Signals wait meanwhile: one that came before the child is known would never reach it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOPPING, signal.SIGHUP])
+        try:
+            if self._stopping():
+                return
+            child = os.fork()
+            if child == 0:
+                self._work(mask)
+            self._children.add(child)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _try_again(self) -> None:
+        while self._due and time.monotonic() > self._due[0]:
+            self._due.popleft()
+            self._start()
 
     def _read_reports(self) -> None:
         """Each worker says once, in a line, that it is ready or why it is not; a line is written in one piece."""
         for line in os.read(self._reports, 65536).decode(errors="replace").splitlines():
-            kind, _, text = line.partition(" ")
+            kind, child, text = line.split(" ", 2)
             if kind == "failed":
-                self._stop(StartupError(text))
-            else:
-                self._ready += 1
-                if self._ready == self._settings.workers:
-                    print(f"{text}, {self._settings.workers} workers.")
-                    print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
+                self._failed(int(child), text)
+                continue
+            self._ready.add(int(child))
+            if len(self._ready) == self._settings.workers and not self._all_were_ready:
+                self._all_were_ready = True
+                print(f"{text}, {self._settings.workers} workers.")
+                print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
+
+    def _failed(self, child: int, why: str) -> None:
+        """A worker could not start. Once all were ready, what is served goes on: the next one may find it mended."""
+        if self._all_were_ready and self._ready:
+            log.error("worker %d could not start; another try in %g s: %s", child, RETRY_SECONDS, why)
+            self._unable.add(child)
+        else:
+            self._stop(StartupError(why))
 
     def _reap(self) -> None:
         for child in list(self._children):
             ended, status = os.waitpid(child, os.WNOHANG)
             if not ended:
                 continue
-            self._children.discard(child)
-            notice(self._shared, child).unlink(missing_ok=True)
             self._read_last_reports()
+            unable = child in self._unable
+            for those in (self._children, self._ready, self._unable):
+                those.discard(child)
+            notice(self._shared, child).unlink(missing_ok=True)
             if self._stopping():
                 continue
             now = time.monotonic()
+            if unable:
+                self._due.append(now + RETRY_SECONDS)
+                continue
             while self._restarts and now - self._restarts[0] > RESTART_WINDOW_SECONDS:
                 self._restarts.popleft()
             how = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
@@ -152,16 +183,17 @@ class _Parent:
             if selector.select(0):
                 self._read_reports()
 
-    def _work(self, *, replaces: bool) -> NoReturn:
-        """The life of a child."""
+    def _work(self, mask: set[int | signal.Signals]) -> NoReturn:
+        """The life of a child; `mask` is that of the signals before it was forked."""
         code = 1
         try:
             os.setpgrp()  # Ctrl-C is the parent's: it tells its children
             os.close(self._held)
-            threading.Thread(target=self._end_with_parent, daemon=True).start()
-            for sig in (signal.SIGINT, signal.SIGTERM):  # until the server takes them there is nothing to clean up
+            for sig in STOPPING:  # until the server takes them there is nothing to clean up
                 signal.signal(sig, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can make use of it
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            threading.Thread(target=self._end_with_parent, daemon=True).start()
             from app.server import describe, serve
 
             serve(
@@ -169,7 +201,7 @@ class _Parent:
                 self._listening,
                 lambda service: self._tell("ready", describe(service)),
                 self._shared,
-                up_when_loaded=replaces,
+                up_when_loaded=self._all_were_ready,  # others answer: what it accepted would be told to wait
             )
             code = 0
         except KronError as error:
@@ -184,7 +216,7 @@ class _Parent:
             os._exit(code)
 
     def _tell(self, kind: str, text: str) -> None:
-        os.write(self._report, f"{kind} {' '.join(text.split())}".encode()[:MAX_REPORT_BYTES] + b"\n")
+        os.write(self._report, f"{kind} {os.getpid()} {' '.join(text.split())}".encode()[:MAX_REPORT_BYTES] + b"\n")
 
     def _end_with_parent(self) -> None:
         os.read(self._alive, 1)

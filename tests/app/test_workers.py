@@ -142,6 +142,69 @@ def test_workers_that_cannot_start_are_one_line_and_exit_code_2(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+def killed(server: Serving) -> int:
+    """One of two workers is killed; the process id of the other."""
+    victim, other = sorted(server.children())
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in server.children())
+    return other
+
+
+@pytest.mark.parametrize("options", [{}, {"shadow": "m=other"}], ids=["alone", "shadowed"])
+def test_a_worker_is_replaced_while_a_model_is_unloaded_by_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    for name in ("m", "other") if options else ("m",):
+        publish(tmp_path / "models", name, classifier(weights([6, 3], seed=len(name))))
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "shared"))
+    with serving(tmp_path / "models", workers=2, **options) as server:
+
+        def answers() -> set[int]:
+            """Of connections enough to meet both workers."""
+            return {httpx.get(f"{server.address}/v2/models/m/ready").status_code for _ in range(16)}
+
+        def load() -> bool:
+            return httpx.post(f"{server.address}/v2/repository/models/m/load", timeout=60).is_success
+
+        assert httpx.post(f"{server.address}/v2/repository/models/m/unload", timeout=60).is_success
+        other = killed(server)
+        wait_until(lambda: {int(path.stem) for path in tmp_path.glob("shared/*/*.standing")} - {other})
+        assert answers() == {400}
+        wait_until(lambda: load() and answers() == {200})  # whoever is still starting is to be told once more
+        assert len(server.children()) == 2
+
+
+def test_a_worker_that_cannot_be_replaced_leaves_the_others_serving_until_it_can(tmp_path: Path) -> None:
+    publish(tmp_path, "plain", classifier(weights([6, 3])))
+    with serving(tmp_path, workers=2) as server:
+        both = memory(server)
+        (tmp_path / "plain").rename(tmp_path / ".plain")
+        known = server.children()
+        other = killed(server)
+        replacement = next(iter(wait_until(lambda: server.children() - known)))
+        wait_until(lambda: replacement not in server.children())
+        assert server.children() == {other}
+        assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success
+        (tmp_path / ".plain").rename(tmp_path / "plain")
+        wait_until(lambda: len(server.children()) == 2 and memory(server) == pytest.approx(both, rel=0.4))
+        assert other in server.children()
+
+
+def test_workers_that_are_being_started_are_told_to_stop_like_the_others(folder: Path) -> None:
+    command = [sys.executable, "-m", "app", "--port", "0", "--models", str(folder), "--workers", "48"]
+    env = environment(drain_seconds=0, grace_seconds=60)
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
+        while not children_of(process.pid):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        try:
+            _, errors = process.communicate(timeout=30)  # those that do not know would be waited for 65 s
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (0, "")
+
+
 def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
     with serving(folder, workers=2, drain_seconds=0, expected_code=-9) as server:
         workers = server.children()
