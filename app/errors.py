@@ -3,6 +3,7 @@
 KronError
 ├── StartupError         settings, folder, port or device: the process cannot serve (exit code 2)
 ├── WorkersDied          they die again and again (exit code 1)
+├── ReportsError         reports cannot be read or kept; all else goes on (500)
 ├── ModelError           one model cannot be served; the others are
 │   └── OutOfMemory      it wants more memory than there is
 └── RequestError         one request cannot be answered
@@ -40,6 +41,10 @@ class WorkersDied(KronError):  # noqa: N818
     """Worker processes die faster than it makes sense to replace them."""
 
     exit_code = 1
+
+
+class ReportsError(KronError):
+    """Reports cannot be read or kept."""
 
 
 class ModelError(KronError):

@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import orjson
 
 from app.archive import Archive
-from app.errors import Conflict, KronError, NotFound, Overloaded, TimedOut
+from app.archive_calls import asked, in_words, kept
+from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError, TimedOut
 from app.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
 from app.reports import JobSummary, Kind, Progress
 from app.to_the_end import finished
@@ -19,9 +19,6 @@ from app.to_the_end import finished
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does
 TURN_SECONDS = 0.2  # for those who have the turn for a moment only: they look for jobs whose process was killed
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +56,9 @@ class Jobs:
             starting.enter_context(await self._turn())
             job = Job(kind, title, request)
             try:
-                await finished(self._kept(self._archive.add, job.summary))
+                await finished(kept(self._archive.add, job.summary))
             except asyncio.CancelledError:
-                await finished(self._kept(self._archive.delete, job.id))  # nobody runs it
+                await finished(kept(self._archive.delete, job.id))  # nobody runs it
                 raise
             turn = starting.pop_all()
         self._running = job
@@ -103,18 +100,18 @@ class Jobs:
             NotFound: there is no such job.
         """
         job = self._here(kind, job_id)
-        summary = job.summary if job else await asyncio.to_thread(self._archive.get, kind, job_id)
+        summary = job.summary if job else await asked(self._archive.get, kind, job_id)
         if summary is None:
             raise NotFound(f"no {kind} of the id {job_id[:100]!r}; it may have been deleted")
         return summary
 
     async def report(self, job_id: str) -> bytes | None:
         """The JSON of a finished job's report."""
-        return await asyncio.to_thread(self._archive.report, job_id)
+        return await asked(self._archive.report, job_id)
 
     async def list(self, kind: Kind, *, limit: int, offset: int) -> tuple[int, Sequence[JobSummary]]:
         """How many there are, and a part of them, the newest first."""
-        total, jobs = await asyncio.to_thread(self._archive.list, kind, limit=limit, offset=offset)
+        total, jobs = await asked(self._archive.list, kind, limit=limit, offset=offset)
         return total, [here.summary if (here := self._here(kind, job.id)) else job for job in jobs]
 
     async def follow(self, kind: Kind, job_id: str) -> AsyncIterator[Event | None]:
@@ -133,12 +130,14 @@ class Jobs:
 
         Raises:
             Conflict: a job has it.
+            ReportsError: nobody can tell.
         """
         turn = ExitStack()
         deadline = time.monotonic() + TURN_SECONDS
         while True:
             try:
-                turn.enter_context(self._archive.turn())
+                with in_words():
+                    turn.enter_context(self._archive.turn())
             except Conflict:
                 if self._running is not None or time.monotonic() > deadline:
                     raise
@@ -155,7 +154,7 @@ class Jobs:
                 result = await work(job)
             report = orjson.dumps(result.model_dump(mode="json"))
             await finished(
-                self._kept(
+                kept(
                     self._archive.done,
                     job.id,
                     report,
@@ -181,10 +180,10 @@ class Jobs:
         """Keep why a job failed, if it did, or forget one that was cancelled."""
         job.last = error_event(reason) if report is None else ("report", report)
         if report is None and not job.cancelled:
-            await self._kept(self._archive.failed, job.id, reason, job.lasting)
+            await kept(self._archive.failed, job.id, reason, job.lasting)
         if job.cancelled:  # maybe only while it was written down
             job.last = error_event(f"the {job.kind} was cancelled")
-            await self._kept(self._archive.delete, job.id)
+            await kept(self._archive.delete, job.id)
 
     def _over(self, job: Job) -> None:
         self._running = None
@@ -193,26 +192,18 @@ class Jobs:
     async def _beat(self, job: Job) -> None:
         """Let other processes see how far the job is, and end it when one of them wants that."""
         told: Progress | None = None
-        kept = 0  # of what lasts
+        past = 0  # of what lasts
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             progress, lasting = job.summary.progress, job.lasting
             news = None if progress == told else progress
-            wanted = await self._kept(self._archive.progress, job.id, news, lasting[kept:])
+            wanted = await kept(self._archive.progress, job.id, news, lasting[past:])
             if wanted:
                 job.cancelled = True
                 job.task.cancel()
                 return
             if wanted is not None:  # it could be kept
-                told, kept = progress, len(lasting)
-
-    async def _kept(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Call the archive; a full disk is no reason not to go on."""
-        try:
-            return await asyncio.to_thread(function, *args, **kwargs)
-        except sqlite3.Error as error:
-            log.error("reports cannot be kept: %s", error)
-            return None
+                told, past = progress, len(lasting)
 
     async def _stop(self, *, cancelled: bool) -> None:
         job = self._running
@@ -222,14 +213,16 @@ class Jobs:
             await asyncio.wait([job.task])
 
     async def _cancel_elsewhere(self, kind: Kind, job_id: str) -> None:
-        if (await self.get(kind, job_id)).status != "running":
-            await asyncio.to_thread(self._archive.delete, job_id)
-            return
-        await asyncio.to_thread(self._archive.ask_to_cancel, job_id)
+        job: JobSummary | None = await self.get(kind, job_id)
         for _ in range(20):
-            await asyncio.sleep(POLL_SECONDS)
-            if await asyncio.to_thread(self._archive.get, kind, job_id) is None:
+            if job is None:
                 return
+            if job.status != "running":  # maybe only since it was asked to end
+                await asked(self._archive.delete, job_id)
+                return
+            await asked(self._archive.ask_to_cancel, job_id)
+            await asyncio.sleep(POLL_SECONDS)
+            job = await asked(self._archive.get, kind, job_id)
         raise Conflict(f"the process that runs this {kind} has not ended it yet; try again later")
 
     async def _follow_elsewhere(self, job: JobSummary) -> AsyncIterator[Event | None]:
@@ -237,22 +230,26 @@ class Jobs:
         yield started(job)
         silent, told = 0.0, 0
         found: JobSummary | None = job
-        while True:
-            for event in await asyncio.to_thread(self._archive.events, job.id, after=told):
-                silent, told = 0.0, told + 1
-                yield event
-            if found is None or found.status != "running":
-                break
-            if found.progress is not None and (silent == 0 or found.progress != job.progress):
-                job, silent = found, 0.0
-                yield progress_event(found.progress)
-            await asyncio.sleep(POLL_SECONDS)
-            silent += POLL_SECONDS
-            if silent >= KEEP_ALIVE_SECONDS:
-                silent = POLL_SECONDS
-                yield None
-            found = await asyncio.to_thread(self._archive.get, job.kind, job.id)
-        report = await self.report(job.id)
+        try:
+            while True:
+                for event in await asked(self._archive.events, job.id, after=told):
+                    silent, told = 0.0, told + 1
+                    yield event
+                if found is None or found.status != "running":
+                    break
+                if found.progress is not None and (silent == 0 or found.progress != job.progress):
+                    job, silent = found, 0.0
+                    yield progress_event(found.progress)
+                await asyncio.sleep(POLL_SECONDS)
+                silent += POLL_SECONDS
+                if silent >= KEEP_ALIVE_SECONDS:
+                    silent = POLL_SECONDS
+                    yield None
+                found = await asked(self._archive.get, job.kind, job.id)
+            report = await self.report(job.id)
+        except ReportsError as error:
+            yield error_event(str(error))
+            return
         if found is None:
             yield error_event(f"the {job.kind} was cancelled")
         elif report is None:

@@ -116,7 +116,7 @@ def test_what_a_beat_could_not_keep_the_next_one_keeps(
         async def work(job: Job) -> Any:
             let_it_have(archive, 1)  # as where the disk is full: no more than it has
             job.publish("cells", large)
-            await until(lambda: "reports cannot be kept: database or disk is full" in caplog.text)
+            await until(lambda: "the reports cannot be read or kept: database or disk is full" in caplog.text)
             assert not archive.events(job.id, after=0)
             let_it_have(archive, 10_000)
             await until(lambda: archive.events(job.id, after=0))
@@ -218,5 +218,35 @@ def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeyp
                 await start(jobs, work)
         await jobs.close()
         elsewhere.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_job_elsewhere_that_ends_before_it_hears_of_its_cancellation_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 60)
+
+    async def scenario() -> None:
+        path = str(tmp_path / "a.sqlite3")
+        archive = Held(path, "ask_to_cancel")
+        here, elsewhere = Jobs(Archive(path, keep=5)), Jobs(archive)
+        goes_on = asyncio.Event()
+
+        async def work(job: Job) -> Any:
+            await goes_on.wait()
+            return report()
+
+        job = await start(here, work)
+        cancelling = asyncio.create_task(elsewhere.cancel("comparison", job.id))
+        await happened(archive.begun)
+        goes_on.set()
+        await job.task
+        archive.let.set()
+        await cancelling
+        assert (await here.list("comparison", limit=9, offset=0))[0] == 0
+        for jobs in (here, elsewhere):
+            await jobs.close()
 
     asyncio.run(scenario())

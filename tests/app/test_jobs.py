@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.archive import INTERRUPTED, Archive
-from app.errors import Conflict, Overloaded, StartupError
+from app.errors import Conflict, Overloaded, ReportsError, StartupError
 from app.job import Job
 from app.jobs import Jobs
 from app.reports import JobSummary, Progress
@@ -244,6 +244,61 @@ def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, cap
     assert "reports are kept in memory only" in caplog.text
 
 
+def test_reports_that_are_damaged_while_they_are_used_are_said_so_and_measuring_goes_on(
+    small: Path, tmp_path: Path
+) -> None:
+    reports, body = tmp_path / "reports.sqlite3", {"models": ["one", "two"], "batch_sizes": [1], "seconds": 0.1}
+    with serving(small, reports=reports) as server:
+        client = server.client
+        place = f"/api/comparisons/{client.post('/api/compare', json=body).json()['id']}"
+        assert client.get(place).is_success
+        reports.write_bytes(b"\xa5" * reports.stat().st_size)
+        for answer in (client.get("/api/comparisons"), client.get(place), client.get(f"{place}/events")):
+            assert answer.status_code == 500
+            assert answer.json() == {"error": "the reports cannot be read or kept: file is not a database"}
+        assert client.delete(place).status_code == 500
+        assert client.post("/api/compare", json=body).json()["pairs"]
+        assert 'kron_failures_total{reason="ReportsError"} 4' in client.get("/metrics").text
+
+
+def test_who_follows_from_elsewhere_is_told_that_the_reports_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite3"
+
+    async def scenario() -> list[Any]:
+        archive = Archive(str(path), keep=5)
+        elsewhere = Jobs(Archive(str(path), keep=5))
+        with archive.turn():
+            archive.add(summary(1))
+            following = await elsewhere.follow("comparison", summary(1).id)
+            told = [await anext(following)]
+            path.write_bytes(b"\xa5" * path.stat().st_size)
+            told += [event async for event in following]
+        await elsewhere.close()
+        archive.close()
+        return told
+
+    told = asyncio.run(scenario())
+    assert [event[0] for event in told] == ["started", "error"]
+    assert told[-1][1] == b'{"error":"the reports cannot be read or kept: file is not a database"}'
+
+
+def test_a_turn_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        jobs = Jobs(Archive(str(folder / "a.sqlite3"), keep=5))
+        (folder / "a.sqlite3-lock").mkdir()  # whoever is root may write anywhere else
+
+        async def work(job: Job) -> Any:
+            return report()
+
+        with pytest.raises(ReportsError, match=r"^the reports cannot be read or kept: Is a directory$"):
+            await start(jobs, work)
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
 def report() -> Any:
     """Something that a job may end with."""
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
@@ -357,7 +412,7 @@ def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCap
             assert (await job.task).seconds == 1.0
 
     asyncio.run(scenario())
-    assert "reports cannot be kept: Cannot operate on a closed database" in caplog.text
+    assert "the reports cannot be read or kept: Cannot operate on a closed database" in caplog.text
 
 
 def test_a_service_that_ends_starts_no_job_any_more() -> None:
