@@ -72,7 +72,7 @@ def test_what_a_killed_service_left_goes_with_the_next_comparison(
     with serving(models, expected_code=-9) as server, stream(server.client, models=["one", "two"]) as response:
         incoming = events(response)  # held: an iterator that is dropped hangs up
         next(incoming)
-        wait_until(lambda: folders(temporary))
+        wait_until(lambda: list(temporary.glob("kronserve-*/lock")))
         server.process.kill()
         server.process.wait()
     assert len(folders(temporary)) == 1
