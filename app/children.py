@@ -70,6 +70,8 @@ async def run_child(
             process.stdin.write(orjson.dumps(job) + b"\n")
             await process.stdin.drain()
             async for line in process.stdout:
+                if not line.endswith(b"\n"):
+                    break  # it died in the midst of it: the exit code below tells
                 on_message(orjson.loads(line))
         except (BrokenPipeError, ConnectionResetError):
             pass  # it died before it read its job: the exit code below tells

@@ -1,6 +1,7 @@
 """Shadow mode: one model answers, another is scored on a sample of the same rows, off the request's path."""
 
 import contextlib
+import logging
 import queue
 import random
 import threading
@@ -25,6 +26,8 @@ MAX_WAITING = 8  # requests; beyond that a sample is dropped, for answering goes
 WINDOW = 1000  # requests whose times are kept
 
 Array = NDArray[Any]
+
+log = logging.getLogger(__name__)
 
 
 class ShadowReport(BaseModel):
@@ -175,7 +178,9 @@ class Shadow:
             start = time.perf_counter_ns()
             output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except (ModelError, BadRequest, ValueError):  # the last one: a version came that takes other rows
+        except Exception as error:
+            if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
+                log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")
             with self._lock:
                 self._failed += 1

@@ -34,6 +34,18 @@ def test_what_is_no_message_is_an_error_of_the_child(
     assert heard == ([] if message else [{}])
 
 
+def test_a_process_that_is_killed_in_the_midst_of_a_message_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os, sys\nsys.stdin.readline()\nprint('{}')\nprint('[1, ', end='', flush=True)\nos.abort()\n"
+    (tmp_path / "talker.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    heard: list[dict[str, Any]] = []
+    with pytest.raises(ChildError, match="SIGABRT"):
+        asyncio.run(run_child("talker", {}, heard.append))
+    assert heard == [{}]
+
+
 def test_a_process_that_cannot_be_started_is_an_error_of_the_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

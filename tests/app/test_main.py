@@ -17,7 +17,7 @@ from tests.app.graphs import model, publish
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 def test_alive_but_not_ready_until_the_models_are_loaded_and_never_without_any(tmp_path: Path) -> None:
