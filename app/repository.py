@@ -256,7 +256,7 @@ class Repository:
                 refused[artifact.version] = str(error)
             except Exception as error:  # whatever it is, it is this model's, and the others are served
                 log.exception("%s: version %s", name, artifact.version)
-                refused[artifact.version] = f"internal error: {type(error).__name__}: {error}"
+                refused[artifact.version] = f"internal error ({type(error).__name__}); the service's log says more"
             else:
                 loaded[artifact.version] = model
         for version in [version for known, version in self._status if known == name and version not in before]:

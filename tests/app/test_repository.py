@@ -162,8 +162,8 @@ def test_what_nobody_foresaw_keeps_its_model_out_and_no_other(tmp_path: Path, ca
         repository = Repository(Settings.model_validate({"models": tmp_path}), prepare=prepare)
         await repository.refresh()
         assert list(repository.models) == ["m", "o"]
-        assert repository.failures == {"n": "version 1: internal error: LookupError: nobody foresaw this"}
-        with pytest.raises(BadRequest, match=r"^failed to load n: version 1: internal error: LookupError: nobody"):
+        assert repository.failures == {"n": "version 1: internal error (LookupError); the service's log says more"}
+        with pytest.raises(BadRequest, match=r"^failed to load n: version 1: internal error \(LookupError"):
             await repository.load_model("n")
         assert "n: version 1" in caplog.text
         await repository.close()
