@@ -19,6 +19,7 @@ from tests.app.sockets import GET, answer, connect, connect_reluctantly, failure
 
 HEAD_SECONDS = 0.6
 MAX_HEAD = 4096
+LAST = GET[:-2] + b"Connection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_the_rest_of_a_body_after_an_early_answer_is_no_head(patient: Serving, s
         for start in range(0, len(body), size):
             opened.sendall(body[start : start + size])
             time.sleep(0.01)
-        opened.sendall(GET)
+        opened.sendall(LAST)
         assert b'{"live":true}' in rest(opened)
     slow = connect(server)
     slow.sendall(b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body))
@@ -169,9 +170,9 @@ def test_requests_that_are_sent_ahead_are_answered_in_turn(patient: Serving) -> 
     opened = connect(patient)
     body = json.dumps({"inputs": [[0.5] * 6], "models": ["plain"]}).encode()
     post = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    opened.sendall((GET + post) * 3 + GET[:20])
+    opened.sendall((GET + post) * 3 + LAST[:20])
     time.sleep(0.1)
-    opened.sendall(GET[20:])
+    opened.sendall(LAST[20:])
     received = rest(opened)
     assert received.count(b"HTTP/1.1 200 OK") == 7
     assert received.count(b'{"live":true}') == 4

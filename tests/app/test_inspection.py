@@ -209,7 +209,7 @@ def test_a_hangup_while_the_first_ones_are_loaded_is_not_forgotten(tmp_path: Pat
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "app", "--port", str(port), "--models", str(tmp_path)]
     with subprocess.Popen(
-        command, env=environment(trial_seconds=4, reports="off"), stderr=subprocess.DEVNULL
+        command, env=environment(trial_seconds=2, reports="off"), stderr=subprocess.DEVNULL
     ) as process:
         try:
             wait_until(lambda: children_of(process.pid))  # the folder has been read

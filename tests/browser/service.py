@@ -11,7 +11,8 @@ from types import TracebackType
 
 STARTS_WITHIN_S = 60.0
 STOPS_WITHIN_S = 15.0
-PATIENT = ["--host", "127.0.0.1", "--compare-seconds", "250", "--predict-seconds", "120"]  # others may need the cores
+# Others may need the cores; and when it stops, nobody has to be told first.
+PATIENT = ["--host", "127.0.0.1", "--compare-seconds", "250", "--predict-seconds", "120", "--drain-seconds", "0"]
 
 
 def free_port() -> int:
