@@ -73,7 +73,7 @@ class Front:
             status = 499  # nobody reads it
         except KronError as error:
             await failure(self._service, scope, error)(scope, receive, answer)
-        except Exception as error:
+        except Exception as error:  # the last place where it can be answered and logged
             self._service.metrics.failed("InternalError")
             log.exception("%s %s", scope["method"], scope["path"][:200], exc_info=error)
             if status == 0:

@@ -133,7 +133,7 @@ class Service:
             await self._repository.refresh()
         except KronError as error:
             log.error("SIGHUP: the models were not reloaded: %s", error)
-        except Exception:
+        except Exception:  # whatever it is, it must not end what is served
             log.exception("SIGHUP: the models were not reloaded")
         else:
             served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)

@@ -178,7 +178,7 @@ class Shadow:
             start = time.perf_counter_ns()
             output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the thread goes on with the next sample
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
                 log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")

@@ -1,0 +1,81 @@
+"""What is kept of jobs, by itself: bounded, in its order, and whatever the file is like."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from app.archive import Archive
+from app.errors import Conflict, StartupError
+from app.reports import JobSummary, Progress
+from app.settings import Settings
+
+
+def summary(number: int) -> JobSummary:
+    title = f"number {number}"
+    return JobSummary(id=f"{number:032x}", kind="comparison", status="running", created="now", title=title, request={})
+
+
+def test_the_archive_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(":memory:", keep=3)
+    for number in range(6):
+        archive.add(summary(number))
+        archive.done(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
+    total, jobs = archive.list("comparison", limit=10, offset=0)
+    assert total == 3
+    assert [job.title for job in jobs] == ["number 5", "number 4", "number 3"]
+    monkeypatch.setattr("app.archive.MAX_BYTES", 25)
+    archive.add(summary(6))
+    archive.done(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
+    assert [job.title for job in archive.list("comparison", limit=10, offset=0)[1]] == ["number 6", "number 5"]
+
+
+def test_the_archive_keeps_what_it_was_told(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.sqlite3")
+    archive = Archive(path, keep=5)
+    with archive.turn():
+        archive.add(summary(1))
+        assert archive.progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
+        other = Archive(path, keep=5)
+        found = other.get("comparison", summary(1).id)
+        assert found is not None
+        assert found.progress == Progress(stage="s", done=1, total=4)
+        assert other.get("sweep", summary(1).id) is None
+        with pytest.raises(Conflict), other.turn():
+            pass
+        other.ask_to_cancel(summary(1).id)
+        assert archive.progress(summary(1).id, None) is True
+
+
+def test_events_that_last_go_with_their_job_and_count_among_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = Archive(":memory:", keep=3)
+    for number in (1, 2):
+        archive.add(summary(number))
+        archive.progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
+        archive.progress(summary(number).id, None, [(1, "epoch", b"[1]")])  # once is enough
+        archive.failed(summary(number).id, "reason", [(2, "epoch", b"[2]")])
+        assert archive.events(summary(number).id, after=1) == [("epoch", b"[1]"), ("epoch", b"[2]")]
+    archive.delete(summary(2).id)
+    assert archive.events(summary(2).id, after=0) == []
+    archive.progress(summary(2).id, None, [(0, "plan", b"{}")])  # of nobody
+    assert archive.events(summary(2).id, after=0) == []
+    monkeypatch.setattr("app.archive.MAX_BYTES", 15)
+    archive.add(summary(3))
+    archive.done(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
+    assert archive.list("comparison", limit=9, offset=0)[0] == 1  # 8 bytes of events of the first one are too many
+    assert archive.events(summary(1).id, after=0) == []
+
+
+def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "text").write_text("not a database, and longer than the header of one would be" * 10)
+    newer = tmp_path / "newer"
+    with sqlite3.connect(newer) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for path in (tmp_path / "text", tmp_path / "none" / "x", newer, tmp_path):
+        with pytest.raises(StartupError, match=r"^--reports \(KRON_REPORTS\): .* cannot be used: "):
+            Archive.open(Settings(models=tmp_path, reports=str(path)))
+    (tmp_path / ".reports.sqlite3").write_text("not a database either, but nobody asked for this file" * 10)
+    archive = Archive.open(Settings(models=tmp_path))
+    archive.add(summary(1))
+    assert "reports are kept in memory only" in caplog.text
