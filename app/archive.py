@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 
 from app.errors import Conflict, StartupError
-from app.lock import Lock
 from app.reports import JobSummary, Kind, Progress
 from app.settings import Settings
+from app.system.lock import Lock
 
 FILE_NAME = ".reports.sqlite3"  # in the folder of models; the dot keeps it out of every scan for models
 MEMORY = ":memory:"

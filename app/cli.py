@@ -96,7 +96,7 @@ def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None
 
 
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
-    from app.address import listen, url
+    from app.system.net import listen, url
 
     # First of all: nobody wants to hear that the port is taken after the models have been loaded.
     open_to_all = settings.keys is not None or settings.insecure_no_keys
@@ -133,7 +133,7 @@ def _key(_: Settings, parsed: argparse.Namespace) -> int:
 
 
 def _check_port(settings: Settings, _: argparse.Namespace) -> int:
-    from app.address import listen
+    from app.system.net import listen
 
     listen(settings.host, settings.port).close()
     return 0

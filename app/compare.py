@@ -23,7 +23,6 @@ from app.errors import BadRequest, ComparisonError
 from app.inputs import OwnInputs
 from app.latency import SERIES
 from app.measuring import measured
-from app.private_folder import PrivateFolder
 from app.reports import (
     ComparedModel,
     CompareRequest,
@@ -35,7 +34,8 @@ from app.reports import (
     Report,
 )
 from app.settings import Settings
-from app.to_the_end import to_the_end
+from app.system.aio import to_the_end
+from app.system.private_folder import PrivateFolder
 
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size

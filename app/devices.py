@@ -3,11 +3,11 @@
 from functools import cache
 from typing import Literal
 
-from app.cpus import available_cpus
 from app.errors import BadRequest, StartupError
-from app.gpu import device_count
 from app.session import EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, cuda_missing, open_session, why
 from app.settings import Settings
+from app.system.cpus import available_cpus
+from app.system.gpu import device_count
 
 Device = Literal["cpu", "cuda"]
 _REFUSALS: tuple[type[Exception], ...] = (DeviceUnavailable, *ORT_ERRORS)

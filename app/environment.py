@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from app.cpus import available_cpus
 from app.reports import Environment
 from app.session import ARENA
+from app.system.cpus import available_cpus
 
 NICENESS = 10  # of measuring processes
 

@@ -76,7 +76,7 @@ def main() -> None:
 
     import app.engine
     import app.onnx_file  # noqa: F401
-    from app.cpus import available_cpus
+    from app.system.cpus import available_cpus
 
     forks = "fork" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if forks else None)
@@ -125,9 +125,9 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     """
     from app.engine import Engine
     from app.errors import ModelError, OutOfMemory
-    from app.memory import give_back
     from app.probe import anonymous_bytes
     from app.session import EMPTY_MODEL, cuda_missing, open_session
+    from app.system.heap import give_back
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
     give_back([])  # what the inspection has left would be used again, and be missing in the sum

@@ -14,7 +14,7 @@ from app.archive_calls import asked, in_words, kept
 from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError, TimedOut
 from app.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
 from app.reports import JobSummary, Kind, Progress
-from app.to_the_end import finished
+from app.system.aio import finished
 
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does

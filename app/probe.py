@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from app import child, latency, stats
-from app.gpu import device_bytes
 from app.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.subject import Refused, Subject
+from app.system.gpu import device_bytes
 
 
 def main() -> None:

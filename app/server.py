@@ -15,12 +15,12 @@ import uvicorn
 
 from app.connection import Bounds
 from app.main import create_app
-from app.memory import give_back
 from app.protocol import protocol
 from app.proxies import TrustedProxies
 from app.service import Service
 from app.settings import Settings
 from app.shortcut import Shortcut
+from app.system.heap import give_back
 
 INTERRUPTED_SECONDS = 5
 SPARE_FILES = 256  # for models, pipes, the archive and what else is open

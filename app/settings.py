@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from app.cpus import available_cpus, threads_each
 from app.errors import StartupError
 from app.proxies import read_network
+from app.system.cpus import available_cpus, threads_each
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"

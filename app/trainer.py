@@ -7,11 +7,11 @@ import re
 from typing import Any, get_args
 
 from app import kronmodel_child
-from app.address import is_loopback
 from app.children import ChildError
 from app.errors import BadRequest, NotSupported, TrainingError
 from app.measuring import answered
 from app.settings import Settings
+from app.system.net import is_loopback
 from app.training_reports import Activation, DataOption, Limits, RecipeOption, TrainingOptions
 
 PACKAGES = ("torch", "onnxscript", "pooch")  # what every training needs of what the extra `train` brings

@@ -8,14 +8,14 @@ from typing import Any
 
 from app import kronmodel_child
 from app.children import ChildError, TooMuchMemory
-from app.cpus import available_cpus
 from app.environment import NICENESS
 from app.errors import BadRequest, KronError, TrainingError
 from app.job import Job
 from app.measuring import answered
 from app.repository import Repository
 from app.settings import Settings
-from app.to_the_end import to_the_end
+from app.system.aio import to_the_end
+from app.system.cpus import available_cpus
 from app.training_folder import TrainingFolder
 from app.training_reports import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
 

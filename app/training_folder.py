@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from app.errors import TrainingError
-from app.private_folder import PrivateFolder
+from app.system.private_folder import PrivateFolder
 
 PREFIX = ".training-"  # the dot keeps it out of every scan for models
 

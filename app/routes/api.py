@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.batch import Inference
-from app.cpus import available_cpus
 from app.devices import devices
 from app.errors import BadRequest, KronError
 from app.json_object import mentions_booleans, parse_object
@@ -25,6 +24,7 @@ from app.rows import name_of
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
 from app.shadow import ShadowReport
+from app.system.cpus import available_cpus
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.cpus import available_cpus
+from app.system.cpus import available_cpus
 from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS
 from tests.app.graphs import CARD, LABELS, forward, probabilities
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cpus import affinity, available_cpus
+from app.system.cpus import affinity, available_cpus
 
 HERE = affinity()
 

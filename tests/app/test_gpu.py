@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from app.gpu import device_bytes, device_count
+from app.system.gpu import device_bytes, device_count
 
 
 class NVMLError(Exception):

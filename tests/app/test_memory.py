@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.memory import WORK_SECONDS, Held, give_back, give_back_in_pauses
+from app.system.heap import WORK_SECONDS, Held, give_back, give_back_in_pauses
 
 
 class Large:

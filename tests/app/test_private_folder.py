@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.private_folder import PrivateFolder
+from app.system.private_folder import PrivateFolder
 
 PREFIX = "kind-"
 
@@ -34,7 +34,7 @@ def test_a_folder_goes_at_its_end_and_others_that_are_needed_stay(tmp_path: Path
 def test_the_folder_of_a_process_that_was_killed_goes_with_the_next(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, signal
-from app.private_folder import PrivateFolder
+from app.system.private_folder import PrivateFolder
 folder = PrivateFolder({PREFIX!r}, pathlib.Path({str(tmp_path)!r}))
 folder.make()
 (folder.path / "rows").write_bytes(bytes(1000))

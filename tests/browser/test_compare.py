@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from app.cpus import available_cpus
+from app.system.cpus import available_cpus
 from tests.browser import tables
 from tests.browser.conftest import Visitor
 from tests.browser.service import Service

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from app.lock import Lock
+from app.system.lock import Lock
 
 LOCK = "lock"  # held for as long as the folder is needed
 
