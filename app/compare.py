@@ -22,7 +22,7 @@ from app.environment import NICENESS, environment
 from app.errors import BadRequest, ComparisonError
 from app.inputs import OwnInputs
 from app.latency import SERIES
-from app.measuring import measured
+from app.processes.measuring import measured
 from app.reports import (
     ComparedModel,
     CompareRequest,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from app import child, latency, stats
+from app import latency, stats
+from app.processes import child
 from app.subject import Refused, Subject
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app import child
+from app.processes import child
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -41,7 +41,7 @@ async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Ins
     # Here, so that the child, which runs this very module, does not load asyncio and orjson for nothing.
     import asyncio
 
-    from app.children import ChildError, run_child
+    from app.processes.parent import ChildError, run_child
 
     results: dict[Path, Inspection] = {}
     job = {

@@ -16,7 +16,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-from app import child
+from app.processes import child
 
 CLEAN_UP_SECONDS = 10.0
 

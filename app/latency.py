@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app import child
+from app.processes import child
 from app.samples import SamplesError, read_samples
 from app.stats import Times
 from app.subject import Array, Refused

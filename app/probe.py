@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from app import child, latency, stats
+from app import latency, stats
+from app.processes import child
 from app.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.subject import Refused, Subject
 from app.system.gpu import device_bytes

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app import child
 from app.card import Card
 from app.errors import ModelError
 from app.head import Head, softmax
 from app.latency import own_rows
+from app.processes import child
 from app.samples import SamplesError, read_samples
 from app.subject import Array, Refused, Subject
 

@@ -13,7 +13,7 @@ from app import delayed_probe
 from app.artifacts import Artifact, read_folder
 from app.compare import SECONDS_PER_CELL, SEED, compare
 from app.environment import NICENESS
-from app.measuring import measured
+from app.processes.measuring import measured
 from app.reports import CompareRequest, Depth
 from app.settings import Settings
 

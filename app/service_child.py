@@ -2,7 +2,7 @@
 
 import os
 
-from app import child
+from app.processes import child
 
 
 def main() -> None:

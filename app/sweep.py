@@ -14,7 +14,7 @@ from app.devices import check_device, check_threads
 from app.environment import NICENESS, environment
 from app.errors import BadRequest
 from app.latency import SERIES
-from app.measuring import measured
+from app.processes.measuring import measured
 from app.settings import Settings
 from app.sweep_reports import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
 

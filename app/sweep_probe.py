@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from app import child, latency, stats
+from app import latency, stats
+from app.processes import child
 from app.subject import Refused, Subject
 
 

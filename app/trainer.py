@@ -7,9 +7,9 @@ import re
 from typing import Any, get_args
 
 from app import kronmodel_child
-from app.children import ChildError
 from app.errors import BadRequest, NotSupported, TrainingError
-from app.measuring import answered
+from app.processes.measuring import answered
+from app.processes.parent import ChildError
 from app.settings import Settings
 from app.system.net import is_loopback
 from app.training_reports import Activation, DataOption, Limits, RecipeOption, TrainingOptions

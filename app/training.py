@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from app import kronmodel_child
-from app.children import ChildError, TooMuchMemory
 from app.environment import NICENESS
 from app.errors import BadRequest, KronError, TrainingError
 from app.job import Job
-from app.measuring import answered
+from app.processes.measuring import answered
+from app.processes.parent import ChildError, TooMuchMemory
 from app.repository import Repository
 from app.settings import Settings
 from app.system.aio import to_the_end

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.children import MAX_MESSAGE_BYTES, ChildError, run_child
+from app.processes.parent import MAX_MESSAGE_BYTES, ChildError, run_child
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.children import ChildError, TooMuchMemory, run_child
+from app.processes.parent import ChildError, TooMuchMemory, run_child
 
 RUNS = 20  # whether the guard or its process is seen to end first differs from one to the next
 

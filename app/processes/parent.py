@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from app.child import end_group
+from app.processes.child import end_group
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 MAX_STDERR_BYTES = 8 * 1024

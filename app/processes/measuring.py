@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.children import ChildError, run_child
 from app.errors import BadRequest, ComparisonError
+from app.processes.parent import ChildError, run_child
 
 OnMessage = Callable[[dict[str, Any]], None]
 
