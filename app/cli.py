@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from app import measure_cli
+from app.access.keys import Role, make_key
 from app.errors import KronError, StartupError
-from app.keys import Role, make_key
 from app.logs import configure_logging
 from app.settings import NAME_PATTERN, Settings, option
 

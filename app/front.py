@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import request_id
-from app.admission import Caller
+from app.access.admission import Caller
 from app.body import Body
 from app.errors import HungUp, KronError
 from app.headers import DATA_HEADERS, PAGE_HEADERS, complete

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.access.keys import needed_role
 from app.document import amend_document
-from app.keys import needed_role
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from app.admission import Admission
+from app.access.admission import Admission
+from app.access.keys import read_keys
 from app.archive import Archive
 from app.devices import check_serving
 from app.errors import KronError, Overloaded, StartupError
 from app.jobs import Jobs
-from app.keys import read_keys
 from app.metrics import Metrics
 from app.model import Model
 from app.repository import Repository

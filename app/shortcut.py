@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from app import request_id
-from app.admission import Caller
+from app.access.admission import Caller
 from app.batch import Inference
 from app.headers import DATA_HEADERS, RawHeaders
 from app.plain import Begun, Endpoint, plain

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.keys import Role, make_key
+from app.access.keys import Role, make_key
 from tests.app.conftest import Serving, asking, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 from tests.app.sockets import connect

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from app.access.hosts import MOST_KEPT, Hosts
 from app.errors import Forbidden
-from app.hosts import MOST_KEPT, Hosts
 from app.settings import Settings
 from tests.app.conftest import Serving, serving
 from tests.app.graphs import classifier, publish, weights

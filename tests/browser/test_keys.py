@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.keys import Role, make_key
+from app.access.keys import Role, make_key
 from tests.browser import tables
 from tests.browser.conftest import Visitor
 from tests.browser.looks import findings

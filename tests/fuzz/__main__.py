@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.keys import Role, make_key
+from app.access.keys import Role, make_key
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 # Short limits, so that no measurement and no training keeps the others waiting for long.

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from app.access.hosts import Hosts
+from app.access.keys import Key, find_key, needed_role
 from app.errors import Forbidden, Overloaded, TooManyRequests, Unauthorized
-from app.hosts import Hosts
-from app.keys import Key, find_key, needed_role
 from app.settings import Settings
 
 
