@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from app import measure_cli
 from app.access.keys import Role, make_key
 from app.errors import KronError, StartupError
-from app.logs import configure_logging
 from app.settings import NAME_PATTERN, Settings, option
+from app.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     import socket

@@ -7,7 +7,6 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import request_id
 from app.access.admission import Caller
 from app.body import Body
 from app.errors import HungUp, KronError
@@ -15,6 +14,7 @@ from app.headers import DATA_HEADERS, PAGE_HEADERS, complete
 from app.plain import Endpoint, plain
 from app.responses import failure, internal_error
 from app.service import Service
+from app.telemetry import request_id
 
 HUNG_UP_SECONDS = 0.02  # only a request that takes longer is worth a look at whether its client still waits
 log = logging.getLogger(__name__)

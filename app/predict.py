@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from app.batch import Ask, Inference
 from app.engine import Engine
 from app.errors import BadRequest
-from app.metrics import Metrics
 from app.model import Model
 from app.receipt import receipt as make_receipt
 from app.rows import to_array
 from app.scheduler import Scheduler
 from app.shadow import Shadow
+from app.telemetry.prometheus import Metrics
 
 Rows = NDArray[np.float32]
 _clock = time.perf_counter_ns

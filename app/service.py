@@ -13,14 +13,14 @@ from app.archive import Archive
 from app.devices import check_serving
 from app.errors import KronError, Overloaded, StartupError
 from app.jobs import Jobs
-from app.metrics import Metrics
 from app.model import Model
 from app.repository import Repository
 from app.scheduler import Scheduler
 from app.settings import Settings
 from app.shadow import Shadow
 from app.system.heap import give_back_in_pauses, share_one_heap
-from app.traces import Traces
+from app.telemetry.prometheus import Metrics
+from app.telemetry.tracing import Traces
 from app.trainer import Trainer
 
 log = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import BadRequest, ModelError, StartupError
 from app.head import softmax
-from app.metrics import Metrics
 from app.model import Model
 from app.repository import Repository
 from app.settings import Settings
+from app.telemetry.prometheus import Metrics
 
 MAX_WAITING = 8  # requests; beyond that a sample is dropped, for answering goes first
 WINDOW = 1000  # requests whose times are kept

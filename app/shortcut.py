@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from app import request_id
 from app.access.admission import Caller
 from app.batch import Inference
 from app.headers import DATA_HEADERS, RawHeaders
 from app.plain import Begun, Endpoint, plain
 from app.service import Service
+from app.telemetry import request_id
 
 MAX_BYTES = 64 * 1024  # of a body; what takes longer to read is no matter of microseconds
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.counters import BLOCK, Counters
 from app.standing import notice
+from app.telemetry.counters import BLOCK, Counters
 
 MAX_BATCH_SIZES = 1024
 

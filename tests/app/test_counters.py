@@ -5,13 +5,13 @@ import sys
 import threading
 from pathlib import Path
 
-from app.counters import BLOCK, BLOCKS, Counters
+from app.telemetry.counters import BLOCK, BLOCKS, Counters
 from tests.app.conftest import environment
 
 CHILD = """
 import sys
 from pathlib import Path
-from app.counters import Counters
+from app.telemetry.counters import Counters
 counters = Counters(Path(sys.argv[1]))
 for _ in range(1000):
     counters.block(("model", "a", "1"))[3] += 2

@@ -4,15 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.metrics import Metrics
 from app.standing import notice
+from app.telemetry.prometheus import Metrics
 from tests.app.conftest import environment
 
 CHILD = """
 import os, sys
 from pathlib import Path
 from types import SimpleNamespace
-from app.metrics import Metrics
+from app.telemetry.prometheus import Metrics
 from app.standing import notice
 
 class Engine:

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from app.counters import Counters
 from app.standing import notice
 from app.statistics import MAX_BATCH_SIZES, Statistics, StatisticsBook
+from app.telemetry.counters import Counters
 
 
 def test_requests_of_one_run_are_one_execution() -> None:

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from app import request_id
+from app.telemetry import request_id
 
 if TYPE_CHECKING:
     from app.settings import Settings

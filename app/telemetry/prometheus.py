@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from app.counters import Counters, Key
 from app.reports import Kind
 from app.standing import notice
+from app.telemetry.counters import Counters, Key
 
 if TYPE_CHECKING:
     from app.batch import Inference
