@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from app.inference.session import ARENA
 from app.reports import Environment
-from app.session import ARENA
 from app.system.cpus import available_cpus
 
 NICENESS = 10  # of measuring processes

@@ -74,7 +74,7 @@ def main() -> None:
     import multiprocessing
     from multiprocessing.connection import wait
 
-    import app.engine
+    import app.inference.engine
     import app.onnx_file  # noqa: F401
     from app.system.cpus import available_cpus
 
@@ -123,10 +123,10 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
 
     Where it is to run on a GPU, it may be one that the CPU refuses: whether it is good is found out when it is loaded.
     """
-    from app.engine import Engine
     from app.errors import ModelError, OutOfMemory
+    from app.inference.engine import Engine
+    from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
     from app.probe import anonymous_bytes
-    from app.session import EMPTY_MODEL, cuda_missing, open_session
     from app.system.heap import give_back
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's

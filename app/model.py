@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from app.artifacts import Artifact
-from app.engine import Engine, Tensor
 from app.errors import BadRequest, ModelError
 from app.head import Head
+from app.inference.engine import Engine, Tensor
+from app.inference.session import CUDA
 from app.oip.signature import Signature
 from app.row_input import RowInput
 from app.samples import Samples, SamplesError, read_samples
 from app.schemas import ModelInfo, TensorInfo
-from app.session import CUDA
 from app.statistics import Statistics
 
 log = logging.getLogger(__name__)

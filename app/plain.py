@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.batch import Ask, Inference
 from app.headers import RawHeaders
+from app.inference.batching import Ask, Inference
 
 if TYPE_CHECKING:
     from app.service import Service

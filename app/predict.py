@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.batch import Ask, Inference
-from app.engine import Engine
 from app.errors import BadRequest
+from app.inference.batching import Ask, Inference
+from app.inference.engine import Engine
+from app.inference.scheduler import Scheduler
 from app.model import Model
 from app.receipt import receipt as make_receipt
 from app.rows import to_array
-from app.scheduler import Scheduler
 from app.shadow import Shadow
 from app.telemetry.prometheus import Metrics
 

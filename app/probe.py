@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from app import latency, stats
+from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.processes import child
-from app.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.subject import Refused, Subject
 from app.system.gpu import device_bytes
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.batch import Inference
+from app.inference.batching import Inference
 from app.model import Model
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, StartupError, UnknownModel
+from app.inference.session import CUDA
 from app.model import Model
-from app.session import CUDA
 from app.settings import Settings
 from app.standing import Standing, Status
 from app.statistics import Statistics, StatisticsBook

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from app.engine import DATATYPES, Array, Engine
 from app.errors import ModelError
-from app.session import FLOAT_TYPES
+from app.inference.engine import DATATYPES, Array, Engine
+from app.inference.session import FLOAT_TYPES
 
 _DTYPES = {DATATYPES[name]: np.dtype(dtype) for name, dtype in FLOAT_TYPES.items()}
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from app.access.admission import Admission
 from app.access.keys import read_keys
 from app.archive import Archive
-from app.devices import check_serving
 from app.errors import KronError, Overloaded, StartupError
+from app.inference.devices import check_serving
+from app.inference.scheduler import Scheduler
 from app.jobs import Jobs
 from app.model import Model
 from app.repository import Repository
-from app.scheduler import Scheduler
 from app.settings import Settings
 from app.shadow import Shadow
 from app.system.heap import give_back_in_pauses, share_one_heap

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from app.access.admission import Caller
-from app.batch import Inference
 from app.headers import DATA_HEADERS, RawHeaders
+from app.inference.batching import Inference
 from app.plain import Begun, Endpoint, plain
 from app.service import Service
 from app.telemetry import request_id

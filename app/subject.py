@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.session import FLOAT_TYPES, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.inference.session import FLOAT_TYPES, ORT_ERRORS, DeviceUnavailable, open_session, why
 
 Array = NDArray[np.float32]
 Feed = Mapping[str, NDArray[Any]]

@@ -10,9 +10,9 @@ from typing import Any
 
 from app import stats, sweep_probe
 from app.compare import SEED, SHARE_OF_LIMIT, OnProgress
-from app.devices import check_device, check_threads
 from app.environment import NICENESS, environment
 from app.errors import BadRequest
+from app.inference.devices import check_device, check_threads
 from app.latency import SERIES
 from app.processes.measuring import measured
 from app.settings import Settings

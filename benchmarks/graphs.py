@@ -27,7 +27,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
-from app.session import open_session
+from app.inference.session import open_session
 from benchmarks.steps import Step, Times, measure, ratio
 from kronmodel.export import to_onnx
 from kronmodel.models import DenseConfig, KroneckerConfig, build

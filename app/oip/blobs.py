@@ -5,8 +5,8 @@ from math import prod
 import numpy as np
 
 from app.errors import BadRequest
+from app.inference.datatypes import BOOL, BYTES, DTYPES, Array
 from app.oip import bytes_tensor
-from app.oip.datatypes import BOOL, BYTES, DTYPES, Array
 
 
 class Blobs:

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 
 from app.errors import BadRequest
-from app.oip.datatypes import Array
+from app.inference.datatypes import Array
 
 _LENGTH = struct.Struct("<I")
 

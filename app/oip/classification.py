@@ -5,8 +5,8 @@ from math import prod
 
 import numpy as np
 
-from app.bfloat16 import is_bfloat16
-from app.oip.datatypes import Array
+from app.inference.bfloat16 import is_bfloat16
+from app.inference.datatypes import Array
 
 
 def classify(values: Array, count: int, labels: Sequence[str] | None, *, batched: bool) -> Array:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.oip.datatypes import Array
+from app.inference.datatypes import Array
 
 
 @dataclass(slots=True)

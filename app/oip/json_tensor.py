@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import BadRequest
-from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
 from app.rows import fits_float32, name_of
 
 # struct refuses what is not such a number or too large, and fills ten times as fast as numpy.

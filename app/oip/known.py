@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from app.engine import Tensor
+from app.inference.datatypes import BINARY_ONLY, BYTES, Array
+from app.inference.engine import Tensor
 from app.json_object import mentions_booleans
 from app.oip import json_tensor
 from app.oip.blobs import read_blob
-from app.oip.datatypes import BINARY_ONLY, BYTES, Array
 from app.oip.infer_request import InferRequest, Wanted
 
 MOST = 64  # that are remembered for a model

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.engine import Tensor
-from app.oip.datatypes import CONFIG_NAMES
+from app.inference.datatypes import CONFIG_NAMES
+from app.inference.engine import Tensor
 from app.oip.signature import Signature
 
 EXTENSIONS = (

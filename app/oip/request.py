@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from app.engine import Tensor
 from app.errors import BadRequest
+from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.inference.engine import Tensor
 from app.json_object import mentions_booleans, parse_object
 from app.oip import bytes_tensor, json_tensor
 from app.oip.blobs import Blobs, read_blob
-from app.oip.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
 from app.oip.infer_request import InferRequest, Wanted
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature

@@ -7,9 +7,9 @@ import numpy as np
 import orjson
 
 from app.errors import BadRequest
+from app.inference.datatypes import BYTES, DTYPES, Array
 from app.oip import bytes_tensor, json_tensor
 from app.oip.classification import classify
-from app.oip.datatypes import BYTES, DTYPES, Array
 from app.oip.infer_request import InferRequest
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from app.engine import Tensor
-from app.oip.datatypes import BYTES
+from app.inference.datatypes import BYTES
+from app.inference.engine import Tensor
 from app.oip.known import Known
 
 NUMBER_BYTES = 12  # in JSON with its comma, give or take

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.batch import Inference
-from app.devices import devices
 from app.errors import BadRequest, KronError
+from app.inference.batching import Inference
+from app.inference.devices import devices
 from app.json_object import mentions_booleans, parse_object
 from app.model import Model
 from app.plain import Answer, Begun, Endpoint, add_plain_route

@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import Scope
 
-from app.batch import Ask, Inference
 from app.document import amend_document
 from app.errors import BadRequest, KronError, NotFound
+from app.inference.batching import Ask, Inference
 from app.model import Model
 from app.oip import encoding
 from app.oip.infer_request import InferRequest

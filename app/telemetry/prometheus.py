@@ -14,8 +14,8 @@ from app.standing import notice
 from app.telemetry.counters import Counters, Key
 
 if TYPE_CHECKING:
-    from app.batch import Inference
-    from app.engine import Engine
+    from app.inference.batching import Inference
+    from app.inference.engine import Engine
     from app.model import Model
 
 _SECONDS = (

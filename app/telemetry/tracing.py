@@ -13,8 +13,8 @@ from app.errors import StartupError
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from app.batch import Inference
-    from app.engine import Engine
+    from app.inference.batching import Inference
+    from app.inference.engine import Engine
     from app.model import Model
 
 FLUSH_SECONDS = 5

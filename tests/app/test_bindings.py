@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from app.bindings import MOST, Bindings, DeviceBuffers, HostBuffers
-from app.engine import Engine
 from app.errors import InputsRefused
+from app.inference.engine import Engine
+from app.inference.io_binding import MOST, Bindings, DeviceBuffers, HostBuffers
 from tests.app import oip_models
 from tests.app.graphs import classifier, probabilities, publish, weights
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnxruntime import quantization
 
-from app import session
+from app.inference import session
 from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS, serving
 from tests.app.events import events, stream
 from tests.app.graphs import CARD, classifier, forward, probabilities, publish, weights

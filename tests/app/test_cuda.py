@@ -7,9 +7,9 @@ import httpx
 import numpy as np
 import pytest
 
-from app.devices import devices
-from app.engine import Engine
-from app.session import CPU, CUDA, where
+from app.inference.devices import devices
+from app.inference.engine import Engine
+from app.inference.session import CPU, CUDA, where
 from tests.app.conftest import ROWS, serving
 from tests.app.graphs import classifier, probabilities, publish, weights
 

@@ -6,10 +6,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from app.card import Card
-from app.engine import Engine
 from app.errors import InputsRefused, ModelError
 from app.head import Head, softmax
-from app.oip.datatypes import DTYPES
+from app.inference.datatypes import DTYPES
+from app.inference.engine import Engine
 from tests.app import oip_models
 from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app.errors import BadRequest, RequestError
+from app.inference.datatypes import BINARY_ONLY, DTYPES
 from app.oip import bytes_tensor
-from app.oip.datatypes import BINARY_ONLY, DTYPES
 from app.oip.infer_request import InferRequest, Wanted
 from app.oip.request import read_request
 from app.oip.response import write_response

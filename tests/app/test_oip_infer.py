@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.oip.datatypes import BINARY_ONLY, DTYPES
+from app.inference.datatypes import BINARY_ONLY, DTYPES
 from tests.app.graphs import LABELS, Array, classifier, forward, probabilities
 from tests.app.oip_calls import LENGTH, ROWS, infer, tensor, values_of
 from tests.app.oip_models import DIGITS, LAYERS, TYPES

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from app.batch import Inference, kind_of
-from app.engine import Array, Engine
 from app.errors import InputsRefused, ModelError, Overloaded, TimedOut
-from app.scheduler import Scheduler
+from app.inference.batching import Inference, kind_of
+from app.inference.engine import Array, Engine
+from app.inference.scheduler import Scheduler
 from tests.app.graphs import classifier, forward, model, publish, weights
 
 LAYERS = weights([6, 8, 3])

@@ -7,7 +7,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from app.session import CPU, CUDA, EMPTY_MODEL, DeviceUnavailable, cuda_missing, open_session, where
+from app.inference.session import CPU, CUDA, EMPTY_MODEL, DeviceUnavailable, cuda_missing, open_session, where
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from app import bfloat16
-from app.bindings import Bindings
 from app.errors import InputsRefused, ModelError, OutOfMemory
-from app.session import (
+from app.inference import bfloat16
+from app.inference.io_binding import Bindings
+from app.inference.session import (
     FLOAT_TYPES,
     INVALID_ARGUMENT,
     ORT_ERRORS,

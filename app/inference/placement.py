@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from app.engine import Array, Engine
 from app.errors import ModelError
+from app.inference.engine import Array, Engine
 
 ROUNDS = 8
 AT_ONCE = 4  # requests at the same time: a little more than one, so that what threads gain by batching counts

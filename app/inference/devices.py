@@ -4,7 +4,7 @@ from functools import cache
 from typing import Literal
 
 from app.errors import BadRequest, StartupError
-from app.session import EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, cuda_missing, open_session, why
+from app.inference.session import EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, cuda_missing, open_session, why
 from app.settings import Settings
 from app.system.cpus import available_cpus
 from app.system.gpu import device_count

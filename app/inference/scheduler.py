@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from app.batch import Ask, Done, Feeds, Inference, run_batch
-from app.dispatch import Dispatch, measure
-from app.engine import Engine
 from app.errors import Overloaded, TimedOut
-from app.threads import Threads
+from app.inference.batching import Ask, Done, Feeds, Inference, run_batch
+from app.inference.engine import Engine
+from app.inference.placement import Dispatch, measure
+from app.inference.threads import Threads
 
 
 @dataclass(slots=True, eq=False)

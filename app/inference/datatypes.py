@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.bfloat16 import dtype as bfloat16
+from app.inference.bfloat16 import dtype as bfloat16
 
 Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from app.session import ORT_ERRORS
+from app.inference.session import ORT_ERRORS
 
 Array = NDArray[Any]
 

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from app.engine import Array, Engine
 from app.errors import KronError
+from app.inference.engine import Array, Engine
 
 Feeds: TypeAlias = Mapping[str, Array]
 Outputs: TypeAlias = Mapping[str, Array]

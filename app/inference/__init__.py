@@ -1,0 +1,1 @@
+"""onnxruntime sessions: their devices, batching, scheduling and placement."""
