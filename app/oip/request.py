@@ -10,8 +10,8 @@ from app.errors import BadRequest
 from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
 from app.inference.engine import Tensor
 from app.json_object import mentions_booleans, parse_object
-from app.oip import bytes_tensor, json_tensor
-from app.oip.blobs import Blobs, read_blob
+from app.oip import bytes_data, json_data
+from app.oip.binary_data import Blobs, read_blob
 from app.oip.infer_request import InferRequest, Wanted
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
@@ -95,7 +95,7 @@ def _inputs(document: dict[str, Any], signature: Signature, body: bytes, end: in
         elif "data" in entry:
             if booleans is None:
                 booleans = mentions_booleans(body, end)
-            feeds[name] = json_tensor.to_array(entry["data"], tensor.datatype, shape, name, may_hold_booleans=booleans)
+            feeds[name] = json_data.to_array(entry["data"], tensor.datatype, shape, name, may_hold_booleans=booleans)
         else:
             raise BadRequest(f"input {name!r}: got neither data nor binary_data_size, expected one of them")
     if len(feeds) < len(signature.inputs):
@@ -166,7 +166,7 @@ def _raw(body: bytes, signature: Signature) -> InferRequest:
         if known != 1:
             raise BadRequest(f"{place} for BYTES of shape {list(tensor.shape)}, expected one element")
         values = np.empty(1, object)
-        values[0] = bytes_tensor.text(view, 0, name)
+        values[0] = bytes_data.text(view, 0, name)
         shape = tuple(1 if size < 0 else size for size in sizes)
         return InferRequest({name: values.reshape(shape)}, _all_binary(signature), 1)
     for axis in variable:

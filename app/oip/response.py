@@ -8,7 +8,7 @@ import orjson
 
 from app.errors import BadRequest
 from app.inference.datatypes import BYTES, DTYPES, Array
-from app.oip import bytes_tensor, json_tensor
+from app.oip import bytes_data, json_data
 from app.oip.classification import classify
 from app.oip.infer_request import InferRequest
 
@@ -48,7 +48,7 @@ def write_response(
             blobs.append(_blob(values, datatype))
             entry["parameters"] = {"binary_data_size": len(blobs[-1])}
         else:
-            entry["data"] = json_tensor.to_json(values, datatype)
+            entry["data"] = json_data.to_json(values, datatype)
         entries.append(entry)
     document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
     if request.id is not None:
@@ -63,7 +63,7 @@ def write_response(
 
 def _blob(values: Array, datatype: str) -> bytes:
     if datatype == BYTES:
-        return bytes_tensor.encode(values)
+        return bytes_data.encode(values)
     dtype = DTYPES[datatype]
     return (values if values.dtype == dtype else values.astype(dtype)).tobytes()
 

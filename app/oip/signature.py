@@ -6,7 +6,7 @@ from math import prod
 
 from app.inference.datatypes import BYTES
 from app.inference.engine import Tensor
-from app.oip.known import Known
+from app.oip.request_cache import Known
 
 NUMBER_BYTES = 12  # in JSON with its comma, give or take
 FRAME_BYTES = 150  # of JSON around an output, and around all of them

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from app.errors import BadRequest, RequestError
 from app.inference.datatypes import BINARY_ONLY, DTYPES
-from app.oip import bytes_tensor
+from app.oip import bytes_data
 from app.oip.infer_request import InferRequest, Wanted
 from app.oip.request import read_request
 from app.oip.response import write_response
@@ -36,7 +36,7 @@ from tests.app.oip_requests import SIGNATURE, one
 )
 def test_bytes_that_are_truncated_or_lie(data: bytes, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        bytes_tensor.decode(memoryview(data), 2, "x")
+        bytes_data.decode(memoryview(data), 2, "x")
     assert message in str(caught.value)
 
 
@@ -44,10 +44,10 @@ def test_bytes_that_are_truncated_or_lie(data: bytes, message: str) -> None:
 def test_bytes_there_and_back(texts: list[str]) -> None:
     values = np.empty(len(texts), object)
     values[:] = texts
-    wire = bytes_tensor.encode(values)
+    wire = bytes_data.encode(values)
     expected = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
     assert wire == expected
-    assert bytes_tensor.decode(memoryview(wire), len(texts), "x").tolist() == texts
+    assert bytes_data.decode(memoryview(wire), len(texts), "x").tolist() == texts
 
 
 @st.composite

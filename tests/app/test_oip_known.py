@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import BadRequest
-from app.oip.known import MOST
 from app.oip.request import read_request
+from app.oip.request_cache import MOST
 from app.oip.signature import Signature
 from tests.app.oip_requests import SIGNATURE, document, one, read
 

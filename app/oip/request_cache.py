@@ -13,8 +13,8 @@ import orjson
 from app.inference.datatypes import BINARY_ONLY, BYTES, Array
 from app.inference.engine import Tensor
 from app.json_object import mentions_booleans
-from app.oip import json_tensor
-from app.oip.blobs import read_blob
+from app.oip import json_data
+from app.oip.binary_data import read_blob
 from app.oip.infer_request import InferRequest, Wanted
 
 MOST = 64  # that are remembered for a model
@@ -85,7 +85,7 @@ class Known:
             return None
         name, datatype, shape, _ = known.tensors[0]
         booleans = mentions_booleans(data, len(data))
-        return known.request({name: json_tensor.to_array(values, datatype, shape, name, may_hold_booleans=booleans)})
+        return known.request({name: json_data.to_array(values, datatype, shape, name, may_hold_booleans=booleans)})
 
     def remember_binary(self, body: bytes, header_length: int, request: InferRequest) -> None:
         """Keep what the JSON of a request means, if its inputs are all in the blobs."""

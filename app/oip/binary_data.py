@@ -6,7 +6,7 @@ import numpy as np
 
 from app.errors import BadRequest
 from app.inference.datatypes import BOOL, BYTES, DTYPES, Array
-from app.oip import bytes_tensor
+from app.oip import bytes_data
 
 
 class Blobs:
@@ -40,7 +40,7 @@ def read_blob(data: memoryview, datatype: str, shape: tuple[int, ...], name: str
     """
     count = prod(shape)
     if datatype == BYTES:
-        return bytes_tensor.decode(data, count, name).reshape(shape)
+        return bytes_data.decode(data, count, name).reshape(shape)
     dtype = DTYPES[datatype]
     if len(data) != count * dtype.itemsize:
         raise BadRequest(
