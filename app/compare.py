@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from app import findings, probe, quality_probe, service_probe, stats
-from app.artifacts import Artifact
 from app.environment import NICENESS, environment
 from app.errors import BadRequest, ComparisonError
 from app.inference.devices import check_device, check_threads
 from app.inputs import OwnInputs
 from app.latency import SERIES
+from app.models.scan import Artifact
 from app.processes.measuring import measured
 from app.reports import (
     ComparedModel,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.samples import UNREADABLE, SamplesError, read_array, read_member
+from app.models.samples import UNREADABLE, SamplesError, read_array, read_member
 
 _UNREADABLE: tuple[type[Exception], ...] = (*UNREADABLE, SamplesError)
 MAX_BYTES = 256 * 2**20  # of the rows in memory

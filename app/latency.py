@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from app.models.samples import SamplesError, read_samples
 from app.processes import child
-from app.samples import SamplesError, read_samples
 from app.stats import Times
 from app.subject import Array, Refused
 

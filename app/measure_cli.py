@@ -219,11 +219,11 @@ async def _measure(
     settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "OwnInputs | None"
 ) -> "Report":
     """The report; progress goes to standard error."""
-    from app.artifacts import read_folder
     from app.compare import check, compare, too_long
     from app.errors import TimedOut
+    from app.models.scan import read_folder
+    from app.models.twin import default_names
     from app.tables import progress_bar
-    from app.twin import default_names
 
     shelf = await read_folder(settings)
     chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)

@@ -13,7 +13,7 @@ from app.errors import BadRequest
 from app.inference.batching import Ask, Inference
 from app.inference.engine import Engine
 from app.inference.scheduler import Scheduler
-from app.model import Model
+from app.models.model import Model
 from app.receipt import receipt as make_receipt
 from app.rows import to_array
 from app.shadow import Shadow

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.card import Card
 from app.errors import ModelError
-from app.head import Head, softmax
 from app.latency import own_rows
+from app.models.card import Card
+from app.models.output_head import Head, softmax
+from app.models.samples import SamplesError, read_samples
 from app.processes import child
-from app.samples import SamplesError, read_samples
 from app.subject import Array, Refused, Subject
 
 BATCH = 256

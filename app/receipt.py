@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.inference.batching import Inference
-from app.model import Model
+from app.models.model import Model
 
 
 def receipt(model: Model, inference: Inference) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.card import Card
+from app.models.card import Card
 
 ModelName = Annotated[str, Field(min_length=1, max_length=100)]
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app import delayed_probe
-from app.artifacts import Artifact, read_folder
 from app.compare import SECONDS_PER_CELL, SEED, compare
 from app.environment import NICENESS
+from app.models.scan import Artifact, read_folder
 from app.processes.measuring import measured
 from app.reports import CompareRequest, Depth
 from app.settings import Settings

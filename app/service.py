@@ -14,8 +14,8 @@ from app.errors import KronError, Overloaded, StartupError
 from app.inference.devices import check_serving
 from app.inference.scheduler import Scheduler
 from app.jobs import Jobs
-from app.model import Model
-from app.repository import Repository
+from app.models.model import Model
+from app.models.repository import Repository
 from app.settings import Settings
 from app.shadow import Shadow
 from app.system.heap import give_back_in_pauses, share_one_heap

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import BadRequest, ModelError, StartupError
-from app.head import softmax
-from app.model import Model
-from app.repository import Repository
+from app.models.model import Model
+from app.models.output_head import softmax
+from app.models.repository import Repository
 from app.settings import Settings
 from app.telemetry.prometheus import Metrics
 

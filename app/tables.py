@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from app.card import TestMetric
 from app.compare import OnProgress
+from app.models.card import TestMetric
 from app.reports import ComparedModel, Report
 from app.selftest import Check
 from app.sweep_reports import SweepReport

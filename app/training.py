@@ -10,9 +10,9 @@ from app import kronmodel_child
 from app.environment import NICENESS
 from app.errors import BadRequest, KronError, TrainingError
 from app.job import Job
+from app.models.repository import Repository
 from app.processes.measuring import answered
 from app.processes.parent import ChildError, TooMuchMemory
-from app.repository import Repository
 from app.settings import Settings
 from app.system.aio import to_the_end
 from app.system.cpus import available_cpus

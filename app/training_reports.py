@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.card import TestMetric
+from app.models.card import TestMetric
 from app.reports import JobSummary
 
 MAX_RANK = 64

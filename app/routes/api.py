@@ -15,7 +15,7 @@ from app.errors import BadRequest, KronError
 from app.inference.batching import Inference
 from app.inference.devices import devices
 from app.json_object import mentions_booleans, parse_object
-from app.model import Model
+from app.models.model import Model
 from app.plain import Answer, Begun, Endpoint, add_plain_route
 from app.predict import Prediction
 from app.responses import Json

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from app.document import amend_document
 from app.errors import BadRequest, KronError, NotFound
 from app.inference.batching import Ask, Inference
-from app.model import Model
+from app.models.model import Model
 from app.oip import encoding
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
 from app.json_object import parse_object
-from app.model import Model
+from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.responses import Json

@@ -1,7 +1,7 @@
 """Models by name, for the protocol's paths."""
 
 from app.errors import UnknownModel
-from app.model import Model
+from app.models.model import Model
 from app.service import Service
 
 

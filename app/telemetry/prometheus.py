@@ -9,14 +9,14 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
+from app.models.worker_state import notice
 from app.reports import Kind
-from app.standing import notice
 from app.telemetry.counters import Counters, Key
 
 if TYPE_CHECKING:
     from app.inference.batching import Inference
     from app.inference.engine import Engine
-    from app.model import Model
+    from app.models.model import Model
 
 _SECONDS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10,

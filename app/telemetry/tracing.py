@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from app.inference.batching import Inference
     from app.inference.engine import Engine
-    from app.model import Model
+    from app.models.model import Model
 
 FLUSH_SECONDS = 5
 

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.artifacts import Artifact, Shelf, read_folder
-from app.card import Card
 from app.errors import BadRequest, StartupError
-from app.repository import Repository
+from app.models.card import Card
+from app.models.repository import Repository
+from app.models.scan import Artifact, Shelf, read_folder
+from app.models.twin import default_names
 from app.settings import Settings
-from app.twin import default_names
 from tests.app.graphs import CARD, classifier, model, publish, weights
 
 LAYERS = weights([6, 3])

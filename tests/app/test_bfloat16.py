@@ -14,7 +14,7 @@ CODE = """
 import asyncio, sys
 from pathlib import Path
 import app.main
-from app.repository import Repository
+from app.models.repository import Repository
 from app.settings import Settings
 repository = asyncio.run(Repository.load(Settings(models=Path(sys.argv[1]))))
 print(list(repository.models), "ml_dtypes" in sys.modules)

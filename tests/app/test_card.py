@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.card import Card
+from app.models.card import Card
 from tests.app.graphs import CARD
 
 

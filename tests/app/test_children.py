@@ -51,4 +51,4 @@ def test_a_process_that_cannot_be_started_is_an_error_of_the_child(
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
     with pytest.raises(ChildError, match="it cannot be started: No such file or directory"):
-        asyncio.run(run_child("app.inspection", {}, print))
+        asyncio.run(run_child("app.models.verification", {}, print))

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from app.artifacts import read_folder
 from app.compare import compare
+from app.models.scan import read_folder
 from app.reports import CompareRequest
 from app.settings import Settings
 from tests.app.conftest import ROWS, Serving, children_of, is_alive, serving, wait_until

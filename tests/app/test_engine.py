@@ -5,11 +5,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from app.card import Card
 from app.errors import InputsRefused, ModelError
-from app.head import Head, softmax
 from app.inference.datatypes import DTYPES
 from app.inference.engine import Engine
+from app.models.card import Card
+from app.models.output_head import Head, softmax
 from tests.app import oip_models
 from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.card import TestMetric
 from app.findings import memory_sentence, predictions
+from app.models.card import TestMetric
 from app.reports import ComparedModel, Memory, Pair
 from app.stats import verdict
 

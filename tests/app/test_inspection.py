@@ -18,7 +18,7 @@ import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.inspection import MAX_CARD_BYTES, Inspection, inspect
+from app.models.verification import MAX_CARD_BYTES, Inspection, inspect
 from app.settings import Settings
 from tests.app.conftest import children_of, environment, is_alive, serving, wait_until
 from tests.app.graphs import CARD, classifier, publish, weights

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.standing import notice
+from app.models.worker_state import notice
 from app.telemetry.prometheus import Metrics
 from tests.app.conftest import environment
 
@@ -13,7 +13,7 @@ import os, sys
 from pathlib import Path
 from types import SimpleNamespace
 from app.telemetry.prometheus import Metrics
-from app.standing import notice
+from app.models.worker_state import notice
 
 class Engine:
     provider, threads = "CPUExecutionProvider", 1

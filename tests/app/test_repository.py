@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from app.errors import BadRequest, NotFound, NotReady, Overloaded
-from app.model import Model
-from app.repository import MAX_WAITING, Repository
+from app.models.model import Model
+from app.models.repository import MAX_WAITING, Repository
 from app.settings import Settings
 from tests.app.graphs import classifier, forward, publish, weights
 from tests.app.versions import ROW, layers_of, put, repository_of

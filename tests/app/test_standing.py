@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from app.standing import Standing, Status, notice
+from app.models.worker_state import Standing, Status, notice
 
 ONE, TWO = ("m", "1"), ("m", "2")
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from app.standing import notice
-from app.statistics import MAX_BATCH_SIZES, Statistics, StatisticsBook
+from app.models.statistics import MAX_BATCH_SIZES, Statistics, StatisticsBook
+from app.models.worker_state import notice
 from app.telemetry.counters import Counters
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.repository import Repository
+from app.models.repository import Repository
 from app.settings import Settings
 from app.training import serve
 from app.training_folder import TrainingFolder

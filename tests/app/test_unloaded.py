@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from app.unloaded import Unloaded
+from app.models.unloaded import Unloaded
 from tests.app.conftest import environment
 
 CHILD = """
 import sys
 from pathlib import Path
-from app.unloaded import Unloaded
+from app.models.unloaded import Unloaded
 unloaded = Unloaded(Path(sys.argv[1]))
 for number in range(200):
     unloaded.add(sys.argv[2])

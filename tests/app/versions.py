@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.repository import Repository
+from app.models.repository import Repository
 from app.settings import Settings
 from tests.app.graphs import Array, classifier, publish, weights
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.inspection import MAX_CARD_BYTES
+from app.models.verification import MAX_CARD_BYTES
 from app.settings import explain
 
 CARD_KEY = "kronmodel"

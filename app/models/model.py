@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app.artifacts import Artifact
+from app.models.scan import Artifact
 from app.errors import BadRequest, ModelError
-from app.head import Head
+from app.models.output_head import Head
 from app.inference.engine import Engine, Tensor
 from app.inference.session import CUDA
 from app.oip.signature import Signature
-from app.row_input import RowInput
-from app.samples import Samples, SamplesError, read_samples
+from app.models.row_input import RowInput
+from app.models.samples import Samples, SamplesError, read_samples
 from app.schemas import ModelInfo, TensorInfo
-from app.statistics import Statistics
+from app.models.statistics import Statistics
 
 log = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app.artifacts import Artifact, Shelf, list_versions, read_folder, version_key
+from app.models.scan import Artifact, Shelf, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, StartupError, UnknownModel
 from app.inference.session import CUDA
-from app.model import Model
+from app.models.model import Model
 from app.settings import Settings
-from app.standing import Standing, Status
-from app.statistics import Statistics, StatisticsBook
+from app.models.worker_state import Standing, Status
+from app.models.statistics import Statistics, StatisticsBook
 from app.system.heap import Held, free
-from app.twin import default_names
-from app.unloaded import Unloaded
+from app.models.twin import default_names
+from app.models.unloaded import Unloaded
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 MAX_WAITING = 16  # loads and unloads that may wait for their turn

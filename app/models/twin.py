@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from app.artifacts import Artifact
+from app.models.scan import Artifact
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.card import Card
+from app.models.card import Card
 from app.errors import ModelError
 
 Array = NDArray[Any]

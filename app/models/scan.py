@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.card import Card
+from app.models.card import Card
 from app.errors import ModelError, StartupError
-from app.inspection import inspect
+from app.models.verification import inspect
 from app.settings import NAME_PATTERN, Settings
 
 _NAME = re.compile(NAME_PATTERN)

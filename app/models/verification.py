@@ -1,6 +1,6 @@
 """Model files are read, loaded and run in processes of their own before the service has anything to do with them.
 
-The child (`python -m app.inspection`) forks one process for each file, several at a time: what a hostile file crashes,
+The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file crashes,
 hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
 """
 
@@ -54,7 +54,7 @@ async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Ins
     try:
         async with asyncio.timeout(settings.load_seconds):
             await run_child(
-                "app.inspection",
+                "app.models.verification",
                 job,
                 lambda message: results.update({Path(message.pop("path")): Inspection(**message)}),
             )
@@ -75,7 +75,7 @@ def main() -> None:
     from multiprocessing.connection import wait
 
     import app.inference.engine
-    import app.onnx_file  # noqa: F401
+    import app.models.onnx_checks  # noqa: F401
     from app.system.cpus import available_cpus
 
     forks = "fork" in multiprocessing.get_all_start_methods()
@@ -103,7 +103,7 @@ def main() -> None:
 
 def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
     """The life of one file's process."""
-    from app.onnx_file import examine
+    from app.models.onnx_checks import examine
 
     found: Mapping[str, Any]
     try:
