@@ -7,7 +7,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from app.errors import BadRequest
-from app.rows import name_of
+from app.serving.rows import name_of
 from app.settings import explain
 
 M = TypeVar("M", bound=BaseModel)

@@ -16,8 +16,8 @@ from app.inference.scheduler import Scheduler
 from app.jobs import Jobs
 from app.models.model import Model
 from app.models.repository import Repository
+from app.serving.shadow import Shadow
 from app.settings import Settings
-from app.shadow import Shadow
 from app.system.heap import give_back_in_pauses, share_one_heap
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces

@@ -15,7 +15,7 @@ from app.oip.binary_data import Blobs, read_blob
 from app.oip.infer_request import InferRequest, Wanted
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
-from app.rows import name_of
+from app.serving.rows import name_of
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024

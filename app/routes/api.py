@@ -17,13 +17,13 @@ from app.inference.devices import devices
 from app.json_object import mentions_booleans, parse_object
 from app.models.model import Model
 from app.plain import Answer, Begun, Endpoint, add_plain_route
-from app.predict import Prediction
 from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
-from app.rows import name_of
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
-from app.shadow import ShadowReport
+from app.serving.prediction import Prediction
+from app.serving.rows import name_of
+from app.serving.shadow import ShadowReport
 from app.system.cpus import available_cpus
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)

@@ -19,10 +19,10 @@ from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
 from app.plain import Answer, Begun, Endpoint, documented, plain
-from app.receipt import receipt
 from app.routes.infer_document import document
 from app.routes.served import served
 from app.service import Service
+from app.serving.receipt import receipt
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 MAX_LENGTH_DIGITS = 12

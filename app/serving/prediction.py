@@ -14,9 +14,9 @@ from app.inference.batching import Ask, Inference
 from app.inference.engine import Engine
 from app.inference.scheduler import Scheduler
 from app.models.model import Model
-from app.receipt import receipt as make_receipt
-from app.rows import to_array
-from app.shadow import Shadow
+from app.serving.receipt import receipt as make_receipt
+from app.serving.rows import to_array
+from app.serving.shadow import Shadow
 from app.telemetry.prometheus import Metrics
 
 Rows = NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""Predictions for rows of inputs, free of HTTP."""
