@@ -9,11 +9,11 @@ from pathlib import Path
 
 from app.access.admission import Admission
 from app.access.keys import read_keys
-from app.archive import Archive
 from app.errors import KronError, Overloaded, StartupError
 from app.inference.devices import check_serving
 from app.inference.scheduler import Scheduler
-from app.jobs import Jobs
+from app.jobs.runner import Jobs
+from app.jobs.store import Archive
 from app.models.model import Model
 from app.models.repository import Repository
 from app.serving.shadow import Shadow

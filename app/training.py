@@ -9,7 +9,7 @@ from typing import Any
 from app import kronmodel_child
 from app.environment import NICENESS
 from app.errors import BadRequest, KronError, TrainingError
-from app.job import Job
+from app.jobs.job import Job
 from app.models.repository import Repository
 from app.processes.measuring import answered
 from app.processes.parent import ChildError, TooMuchMemory

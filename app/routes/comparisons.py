@@ -8,8 +8,8 @@ from starlette.responses import Response
 from app.compare import check, compare, too_long
 from app.errors import BadRequest
 from app.inputs import OwnInputs
-from app.job import Job
-from app.jobs import outcome, result
+from app.jobs.job import Job
+from app.jobs.runner import outcome, result
 from app.json_object import parse_object, validated
 from app.reports import CompareRequest, Comparison, ComparisonList, Report
 from app.responses import Json

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from app.errors import Conflict
-from app.job import Event
-from app.jobs import Work, outcome
+from app.jobs.job import Event
+from app.jobs.runner import Work, outcome
 from app.reports import Kind
 from app.responses import Json
 from app.routes.state import ServiceDep

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.job import Job
+from app.jobs.job import Job
 from app.json_object import parse_object, validated
 from app.reports import JobSummary
 from app.routes.jobs import EVENTS, add_job_routes, start_job

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.job import Job
+from app.jobs.job import Job
 from app.json_object import parse_object, validated
 from app.reports import JobSummary
 from app.responses import Json

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.archive import Archive
 from app.errors import Conflict, StartupError
+from app.jobs.store import Archive
 from app.reports import JobSummary, Progress
 from app.settings import Settings
 
@@ -24,7 +24,7 @@ def test_the_archive_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPa
     total, jobs = archive.list("comparison", limit=10, offset=0)
     assert total == 3
     assert [job.title for job in jobs] == ["number 5", "number 4", "number 3"]
-    monkeypatch.setattr("app.archive.MAX_BYTES", 25)
+    monkeypatch.setattr("app.jobs.store.MAX_BYTES", 25)
     archive.add(summary(6))
     archive.done(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
     assert [job.title for job in archive.list("comparison", limit=10, offset=0)[1]] == ["number 6", "number 5"]
@@ -59,7 +59,7 @@ def test_events_that_last_go_with_their_job_and_count_among_the_bytes(monkeypatc
     assert archive.events(summary(2).id, after=0) == []
     archive.progress(summary(2).id, None, [(0, "plan", b"{}")])  # of nobody
     assert archive.events(summary(2).id, after=0) == []
-    monkeypatch.setattr("app.archive.MAX_BYTES", 15)
+    monkeypatch.setattr("app.jobs.store.MAX_BYTES", 15)
     archive.add(summary(3))
     archive.done(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
     assert archive.list("comparison", limit=9, offset=0)[0] == 1  # 8 bytes of events of the first one are too many

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.archive import Archive
 from app.errors import Conflict
-from app.job import Event, Job, error_event
-from app.jobs import Jobs
+from app.jobs.job import Event, Job, error_event
+from app.jobs.runner import Jobs
+from app.jobs.store import Archive
 
 
 class Held(Archive):
@@ -68,7 +68,7 @@ def test_a_follower_that_pauses_anywhere_sees_each_event_once(read: int) -> None
 
 
 def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 0.01)
 
     async def scenario() -> None:
         archive = Held(str(tmp_path / "a.sqlite3"), "progress")
@@ -97,7 +97,7 @@ def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, mon
 def test_what_a_beat_could_not_keep_the_next_one_keeps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 0.01)
     large = "x" * 100_000
 
     def let_it_have(archive: Archive, pages: int) -> None:
@@ -207,13 +207,13 @@ def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeyp
             return report()
 
         for archive in (here, elsewhere):
-            monkeypatch.setattr("app.jobs.TURN_SECONDS", 60)
+            monkeypatch.setattr("app.jobs.runner.TURN_SECONDS", 60)
             with archive.turn():
                 starting = asyncio.create_task(start(jobs, work))
                 await asyncio.wait([starting], timeout=0.1)
             job = await starting
             assert (await job.task).seconds == 1.0
-            monkeypatch.setattr("app.jobs.TURN_SECONDS", 0.05)
+            monkeypatch.setattr("app.jobs.runner.TURN_SECONDS", 0.05)
             with archive.turn(), pytest.raises(Conflict):
                 await start(jobs, work)
         await jobs.close()
@@ -225,8 +225,8 @@ def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeyp
 def test_a_job_elsewhere_that_ends_before_it_hears_of_its_cancellation_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 60)
+    monkeypatch.setattr("app.jobs.runner.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 60)
 
     async def scenario() -> None:
         path = str(tmp_path / "a.sqlite3")

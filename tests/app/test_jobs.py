@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from app.archive import INTERRUPTED, Archive
 from app.errors import Overloaded, ReportsError
-from app.job import Job
-from app.jobs import Jobs
+from app.jobs.job import Job
+from app.jobs.runner import Jobs
+from app.jobs.store import INTERRUPTED, Archive
 from tests.app.conftest import Serving, is_alive, serving, wait_until
 from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
@@ -237,7 +237,7 @@ async def start(jobs: Jobs, work: Any) -> Job:
 
 
 def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.job.KEEP_ALIVE_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.job.KEEP_ALIVE_SECONDS", 0.01)
 
     async def scenario() -> list[Any]:
         jobs = Jobs(Archive(":memory:", keep=5))
@@ -270,8 +270,8 @@ def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytes
 def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.BEAT_SECONDS", 0.02)
-    monkeypatch.setattr("app.jobs.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("app.jobs.runner.POLL_SECONDS", 0.02)
 
     async def scenario() -> list[Any]:
         here, elsewhere = (Jobs(Archive(str(tmp_path / "a.sqlite3"), keep=5)) for _ in range(2))

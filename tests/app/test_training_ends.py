@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.archive import INTERRUPTED
+from app.jobs.store import INTERRUPTED
 from tests.app.conftest import Serving, is_alive, serving, wait_until
 from tests.app.events import events
 from tests.app.graphs import classifier, publish, weights

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
-from app.archive import Archive
-from app.archive_calls import asked, in_words, kept
 from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError, TimedOut
-from app.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
+from app.jobs.async_store import asked, in_words, kept
+from app.jobs.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
+from app.jobs.store import Archive
 from app.reports import JobSummary, Kind, Progress
 from app.system.aio import finished
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from app.archive import Lasting
+from app.jobs.store import Lasting
 from app.reports import JobSummary, Kind, Progress
 
 KEEP_ALIVE_SECONDS = 15

@@ -1,0 +1,1 @@
+"""Background jobs: one at a time, followed by clients, kept in a store."""
