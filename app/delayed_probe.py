@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from app import latency, stats
+from app.measure import bootstrap, timing
+from app.measure.timed_session import Refused, Subject
 from app.processes import child
-from app.subject import Refused, Subject
 
 
 class _Slow:
@@ -54,8 +54,8 @@ def _cells(job: Mapping[str, Any]) -> list[dict[str, float]]:
     """By batch size: the median of the model, and by how much the delayed one's is above it, with its interval."""
     options = {"device": job["device"], "threads": job["threads"]}
     sizes, seed = job["batch_sizes"], job["seed"]
-    rows = latency.Inputs([], largest_batch=max(sizes), seed=seed)
-    times = latency.measure(
+    rows = timing.Inputs([], largest_batch=max(sizes), seed=seed)
+    times = timing.measure(
         [
             partial(Subject, "as it is", job["path"], **options),
             partial(Delayed, "delayed", job["path"], **options, delay_us=job["delay_us"]),
@@ -67,8 +67,8 @@ def _cells(job: Mapping[str, Any]) -> list[dict[str, float]]:
     )
     cells = []
     for batch_size, (plain, delayed) in zip(sizes, times, strict=True):
-        medians = stats.bootstrap_medians([plain, delayed], seed)
-        low, high = stats.interval((medians[1] - medians[0]) / 1000)
+        medians = bootstrap.bootstrap_medians([plain, delayed], seed)
+        low, high = bootstrap.interval((medians[1] - medians[0]) / 1000)
         p50 = float(np.median(plain)) / 1000
         added = float(np.median(delayed)) / 1000 - p50
         cells.append({"batch_size": batch_size, "p50_us": p50, "added_us": added, "low_us": low, "high_us": high})

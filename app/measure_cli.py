@@ -13,9 +13,9 @@ from app.settings import Settings, option
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from app.inputs import OwnInputs
-    from app.reports import CompareRequest, Report
-    from app.sweep_reports import SweepReport, SweepRequest
+    from app.measure.comparison_schemas import CompareRequest, Report
+    from app.measure.sweep_schemas import SweepReport, SweepRequest
+    from app.measure.uploaded_inputs import OwnInputs
 
     M = TypeVar("M", bound=BaseModel)
 
@@ -79,7 +79,7 @@ def add_sweep(commands: Any, add_options: AddOptions) -> None:
 
 def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     """Run the command; the exit code."""
-    from app.reports import CompareRequest
+    from app.measure.comparison_schemas import CompareRequest
 
     if parsed.check is not None:
         return _check(settings, parsed)
@@ -97,8 +97,8 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
 
 def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
     """Run the command; the exit code."""
-    from app.reports import CompareRequest
-    from app.selftest import selftest as run
+    from app.measure.comparison_schemas import CompareRequest
+    from app.measure.selftest import selftest as run
 
     if not 1 <= parsed.runs <= 1000:
         raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
@@ -116,7 +116,7 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
 
 def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
     """Run the command; the exit code."""
-    from app.sweep_reports import SweepRequest
+    from app.measure.sweep_schemas import SweepRequest
 
     lists = {"widths": parsed.widths, "ranks": parsed.ranks, "batch_sizes": parsed.batch_sizes,
              "threads": parsed.thread_counts}  # fmt: skip
@@ -136,7 +136,7 @@ def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
 async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
     """The report; progress goes to standard error."""
     from app.errors import TimedOut
-    from app.sweep import check, sweep, too_long
+    from app.measure.sweep import check, sweep, too_long
     from app.tables import progress_bar
 
     check(request, settings)
@@ -150,9 +150,9 @@ async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
 
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     """Measure what a report says again; what came out worse has to do so twice to count."""
-    from app.compare import SERVICE_SHARE
-    from app.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
-    from app.reports import CompareRequest
+    from app.measure.comparison import SERVICE_SHARE
+    from app.measure.comparison_schemas import CompareRequest
+    from app.measure.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
 
     given = {"MODEL": parsed.names, "--batch-sizes": parsed.batch_sizes, "--depths": parsed.depths,
              "--seconds": parsed.seconds, "--inputs": parsed.inputs, "--labels": parsed.labels}  # fmt: skip
@@ -219,8 +219,8 @@ async def _measure(
     settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "OwnInputs | None"
 ) -> "Report":
     """The report; progress goes to standard error."""
-    from app.compare import check, compare, too_long
     from app.errors import TimedOut
+    from app.measure.comparison import check, compare, too_long
     from app.models.scan import read_folder
     from app.models.twin import default_names
     from app.tables import progress_bar
@@ -247,7 +247,7 @@ async def _measure(
 
 
 def _own_inputs(inputs: Path | None, labels: Path | None) -> "OwnInputs | None":
-    from app.inputs import MAX_BYTES, OwnInputs
+    from app.measure.uploaded_inputs import MAX_BYTES, OwnInputs
 
     if inputs is None:
         if labels is not None:

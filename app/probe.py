@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from app import latency, stats
 from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
+from app.measure import bootstrap, timing
+from app.measure.timed_session import Refused, Subject
 from app.processes import child
-from app.subject import Refused, Subject
 from app.system.gpu import device_bytes
 
 
@@ -77,10 +77,10 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
     """Percentiles of all models at all batch sizes, and how the medians of each pair relate."""
     models = job["models"]
     batch_sizes, seed = job["batch_sizes"], job["seed"]
-    rows = latency.Inputs(
+    rows = timing.Inputs(
         [Path(model["samples"]) for model in models], own=job["own"], largest_batch=max(batch_sizes), seed=seed
     )
-    times = latency.measure(
+    times = timing.measure(
         [
             partial(Subject, model["name"], model["path"], device=job["device"], threads=job["threads"])
             for model in models
@@ -90,7 +90,7 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
     )
-    latencies, pairs = stats.tables(times, batch_sizes, seed)
+    latencies, pairs = bootstrap.tables(times, batch_sizes, seed)
     return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
 
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ModelError
-from app.latency import own_rows
+from app.measure.timed_session import Array, Refused, Subject
+from app.measure.timing import own_rows
 from app.models.card import Card
 from app.models.output_head import Head, softmax
 from app.models.samples import SamplesError, read_samples
 from app.processes import child
-from app.subject import Array, Refused, Subject
 
 BATCH = 256
 MAX_CLASSES = 100  # of a confusion matrix

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from app import latency, stats
+from app.measure import bootstrap, timing
+from app.measure.timed_session import Array, Refused
 from app.processes import child
-from app.subject import Array, Refused
 
 START_SECONDS = 60.0
 ANSWER_SECONDS = 120.0
@@ -44,7 +44,7 @@ def main() -> None:
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:
     """`Latency` and `Pair` fields at both depths, for the batch sizes whose requests are not too long."""
     models, seed = job["models"], job["seed"]
-    rows = latency.Inputs(
+    rows = timing.Inputs(
         [Path(model["samples"]) for model in models], own=job["own"], largest_batch=max(job["batch_sizes"]), seed=seed
     )
     service = Service(job)
@@ -60,7 +60,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         if not sizes:
             return {"depths": {}, "series": None}
         service.opened.clear()  # the first series has the service that is there
-        times = latency.measure(
+        times = timing.measure(
             [partial(service.open, position) for position in range(len(models))],
             rows,
             sizes,
@@ -77,7 +77,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         for size, cell in zip(sizes, times, strict=True)
     ]
     return {
-        "depths": {"queue": stats.tables(inner, sizes, seed), "http": stats.tables(times, sizes, seed)},
+        "depths": {"queue": bootstrap.tables(inner, sizes, seed), "http": bootstrap.tables(times, sizes, seed)},
         "series": len(times[0][0]),
     }
 
@@ -156,7 +156,7 @@ class Service:
         self._remotes[position].append(remote)
         return remote
 
-    def inner(self, position: int, batch_size: int, shape: Sequence[int]) -> stats.Times:
+    def inner(self, position: int, batch_size: int, shape: Sequence[int]) -> bootstrap.Times:
         """Times (series, rounds, runs) inside of the service, as many as were taken outside of it."""
         series, rounds, runs = shape
         remotes = self._remotes[position][-series:]

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from app import latency, stats
+from app.measure import bootstrap, timing
+from app.measure.timed_session import Refused, Subject
 from app.processes import child
-from app.subject import Refused, Subject
 
 
 def main() -> None:
@@ -22,22 +22,22 @@ def main() -> None:
 
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:
     """By rank and batch size, what `Cell` says of the times."""
-    from app import synthetic  # here, for the service imports this module, and is not to carry onnx
+    from app.measure import synthetic  # here, for the service imports this module, and is not to carry onnx
 
     width, ranks, sizes, layers, seed = (job[key] for key in ("width", "ranks", "batch_sizes", "layers", "seed"))
     networks = [(f"rank {rank}", synthetic.kronecker(width, rank, layers=layers, seed=seed)) for rank in ranks]
     networks.append(("dense", synthetic.dense(width, layers=layers, seed=seed)))
     options = {"device": job["device"], "threads": job["threads"]}
     openers = [partial(Subject, f"width {width}, {name}", content, **options) for name, content in networks]
-    times = latency.measure(
+    times = timing.measure(
         openers,
-        latency.Inputs([], largest_batch=max(sizes), seed=seed),
+        timing.Inputs([], largest_batch=max(sizes), seed=seed),
         sizes,
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
         stage=f"width {width}, {job['threads']} threads" if job["threads"] > 1 else f"width {width}",
     )
-    latencies, pairs = stats.tables(times, sizes, seed)
+    latencies, pairs = bootstrap.tables(times, sizes, seed)
     dense = len(ranks)
     cells = []
     for pair in pairs:
@@ -56,7 +56,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
                 "ratio": round(pair["ratio"], 4),
                 "low": round(pair["low"], 4),
                 "high": round(pair["high"], 4),
-                "verdict": stats.verdict(pair["low"], pair["high"]),
+                "verdict": bootstrap.verdict(pair["low"], pair["high"]),
                 "n": own["n"],
                 "unstable": own["unstable"] or other["unstable"],
                 "macs_ratio": round(

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from app.compare import OnProgress
+from app.measure.comparison import OnProgress
+from app.measure.comparison_schemas import ComparedModel, Report
+from app.measure.selftest import Check
+from app.measure.sweep_schemas import SweepReport
 from app.models.card import TestMetric
-from app.reports import ComparedModel, Report
-from app.selftest import Check
-from app.sweep_reports import SweepReport
 
 
 @contextmanager

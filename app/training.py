@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from app import kronmodel_child
-from app.environment import NICENESS
 from app.errors import BadRequest, KronError, TrainingError
 from app.jobs.job import Job
+from app.measure.environment import NICENESS
 from app.models.repository import Repository
 from app.processes.measuring import answered
 from app.processes.parent import ChildError, TooMuchMemory

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.measure.comparison_schemas import JobSummary
 from app.models.card import TestMetric
-from app.reports import JobSummary
 
 MAX_RANK = 64
 MAX_HIDDEN = 4

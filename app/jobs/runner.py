@@ -13,7 +13,7 @@ from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError, 
 from app.jobs.async_store import asked, in_words, kept
 from app.jobs.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
 from app.jobs.store import Archive
-from app.reports import JobSummary, Kind, Progress
+from app.measure.comparison_schemas import JobSummary, Kind, Progress
 from app.system.aio import finished
 
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want

@@ -5,13 +5,13 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.compare import check, compare, too_long
 from app.errors import BadRequest
-from app.inputs import OwnInputs
 from app.jobs.job import Job
 from app.jobs.runner import outcome, result
 from app.json_object import parse_object, validated
-from app.reports import CompareRequest, Comparison, ComparisonList, Report
+from app.measure.comparison import check, compare, too_long
+from app.measure.comparison_schemas import CompareRequest, Comparison, ComparisonList, Report
+from app.measure.uploaded_inputs import OwnInputs
 from app.responses import Json
 from app.routes.forms import is_form, read_form
 from app.routes.jobs import EVENTS, add_job_routes, stream

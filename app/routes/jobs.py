@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from app.errors import Conflict
 from app.jobs.job import Event
 from app.jobs.runner import Work, outcome
-from app.reports import Kind
+from app.measure.comparison_schemas import Kind
 from app.responses import Json
 from app.routes.state import ServiceDep
 from app.service import Service

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from app.jobs.job import Job
 from app.json_object import parse_object, validated
-from app.reports import JobSummary
+from app.measure.comparison_schemas import JobSummary
 from app.responses import Json
 from app.routes.forms import is_form, read_form
 from app.routes.jobs import EVENTS, add_job_routes, start_job

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
+from app.measure.comparison_schemas import Kind
 from app.models.worker_state import notice
-from app.reports import Kind
 from app.telemetry.counters import Counters, Key
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import Conflict, StartupError
 from app.jobs.store import Archive
-from app.reports import JobSummary, Progress
+from app.measure.comparison_schemas import JobSummary, Progress
 from app.settings import Settings
 
 

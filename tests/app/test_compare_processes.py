@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import pytest
 
-from app.compare import compare
+from app.measure.comparison import compare
+from app.measure.comparison_schemas import CompareRequest
 from app.models.scan import read_folder
-from app.reports import CompareRequest
 from app.settings import Settings
 from tests.app.conftest import ROWS, Serving, children_of, is_alive, serving, wait_until
 from tests.app.events import events, stream

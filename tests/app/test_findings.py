@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from app.findings import memory_sentence, predictions
+from app.measure.bootstrap import verdict
+from app.measure.comparison_schemas import ComparedModel, Memory, Pair
+from app.measure.conclusions import memory_sentence, predictions
 from app.models.card import TestMetric
-from app.reports import ComparedModel, Memory, Pair
-from app.stats import verdict
 
 MIB = 2**20
 

@@ -13,7 +13,9 @@ def loaded_by(module: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.server", "app.cli", "app.compare", "app.sweep", "app.training"])
+@pytest.mark.parametrize(
+    "module", ["app.main", "app.server", "app.cli", "app.measure.comparison", "app.measure.sweep", "app.training"]
+)
 def test_the_service_loads_neither_torch_nor_kronmodel_nor_onnx(module: str) -> None:
     assert not loaded_by(module) & {"torch", "kronmodel", "onnx", "plotly", "fastapi_offline"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.cli import main
 from app.errors import BadRequest
-from app.inputs import MAX_CSV_BYTES, OwnInputs
+from app.measure.uploaded_inputs import MAX_CSV_BYTES, OwnInputs
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 from tests.app.conftest import DENSE, KRONECKER, ROWS
 from tests.app.graphs import LABELS, Array, forward
@@ -117,7 +117,7 @@ def test_a_zip_bomb_is_refused_by_its_header() -> None:
 @pytest.mark.parametrize("second", [npy(np.ones((7, 1000))), header(f"({2**44}, 3)")], ids=["large", "huge"])
 def test_the_array_that_was_checked_is_the_one_that_is_read(second: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """For numpy, a member of the name without its suffix goes before."""
-    monkeypatch.setattr("app.inputs.MAX_BYTES", 1000)
+    monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
     own = OwnInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
     np.testing.assert_array_equal(own.rows, ROWS[:5])
 
@@ -130,7 +130,7 @@ def test_a_header_that_nobody_would_write_is_no_mistake_of_the_service(spoilt: b
 
 
 def test_rows_are_counted_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.inputs.MAX_BYTES", 1000)
+    monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
     assert OwnInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).rows.nbytes == 1000
     with pytest.raises(BadRequest, match=r"^inputs: got 1200 bytes in float32, expected at most 1000"):
         OwnInputs.read(("x.npy", npy(np.ones((6, 50), np.uint8))))

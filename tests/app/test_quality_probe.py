@@ -10,7 +10,7 @@ import pytest
 
 from app import quality_probe
 from app.errors import BadRequest, ComparisonError
-from app.inputs import OwnInputs
+from app.measure.uploaded_inputs import OwnInputs
 from app.processes.measuring import measured
 from tests.app.conftest import KRONECKER, ROWS
 from tests.app.graphs import CARD, LABELS, Array, classifier, forward, heavy, publish

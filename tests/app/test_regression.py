@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.cli import main
-from app.regression import changes, read_report
+from app.measure.regression import changes, read_report
 from tests.app.conftest import environment
 
 pytestmark = pytest.mark.alone

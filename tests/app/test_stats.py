@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app import stats
+from app.measure import bootstrap as stats
 
 
 def times_of(rng: np.random.Generator, median: float, *, runs: int = 10, drift: float = 0.0) -> stats.Times:

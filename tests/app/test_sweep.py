@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from app.cli import main
-from app.stats import verdict
-from app.sweep import crossovers
-from app.sweep_reports import Cell
+from app.measure.bootstrap import verdict
+from app.measure.sweep import crossovers
+from app.measure.sweep_schemas import Cell
 from tests.app.conftest import Serving, wait_until
 from tests.app.events import events
 from tests.app.test_cli import run

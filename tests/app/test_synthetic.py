@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from app import synthetic
+from app.measure import synthetic
 from tests.app.graphs import Array
 
 

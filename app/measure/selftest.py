@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app import delayed_probe
-from app.compare import SECONDS_PER_CELL, SEED, compare
-from app.environment import NICENESS
+from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
+from app.measure.comparison_schemas import CompareRequest, Depth
+from app.measure.environment import NICENESS
 from app.models.scan import Artifact, read_folder
 from app.processes.measuring import measured
-from app.reports import CompareRequest, Depth
 from app.settings import Settings
 
 WIDTH = 256
@@ -56,7 +56,7 @@ async def selftest(
         depths: where the same model is compared with itself.
     """
     # Here, for onnx is not needed by whoever only serves.
-    from app.synthetic import dense
+    from app.measure.synthetic import dense
 
     with tempfile.TemporaryDirectory(prefix="kronserve-") as folder:
         models = Path(folder)

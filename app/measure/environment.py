@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from app.inference.session import ARENA
-from app.reports import Environment
+from app.measure.comparison_schemas import Environment
 from app.system.cpus import available_cpus
 
 NICENESS = 10  # of measuring processes

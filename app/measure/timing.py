@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from app.measure.bootstrap import Times
+from app.measure.timed_session import Array, Refused
 from app.models.samples import SamplesError, read_samples
 from app.processes import child
-from app.stats import Times
-from app.subject import Array, Refused
 
 SERIES = 8
 MIN_SERIES = 3

@@ -7,7 +7,7 @@ import orjson
 from pydantic import ValidationError
 
 from app.errors import StartupError
-from app.reports import ComparedModel, Latency, Pair, Report
+from app.measure.comparison_schemas import ComparedModel, Latency, Pair, Report
 from app.settings import explain
 
 TOLERANCE = 0.1

@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from app import stats, sweep_probe
-from app.compare import SEED, SHARE_OF_LIMIT, OnProgress
-from app.environment import NICENESS, environment
+from app import sweep_probe
 from app.errors import BadRequest
 from app.inference.devices import check_device, check_threads
-from app.latency import SERIES
+from app.measure import bootstrap
+from app.measure.comparison import SEED, SHARE_OF_LIMIT, OnProgress
+from app.measure.environment import NICENESS, environment
+from app.measure.sweep_schemas import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
+from app.measure.timing import SERIES
 from app.processes.measuring import measured
 from app.settings import Settings
-from app.sweep_reports import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
 
 MAX_CELLS = 1000
 MAX_DENSE_BYTES = 256 * 2**20
@@ -114,8 +115,8 @@ async def sweep(
             device=request.device or settings.device,
             seconds=request.seconds,
             seed=SEED,
-            practical_margin=stats.PRACTICAL_MARGIN,
-            confidence=stats.CONFIDENCE,
+            practical_margin=bootstrap.PRACTICAL_MARGIN,
+            confidence=bootstrap.CONFIDENCE,
         ),
         cells=cells,
         crossovers=crossovers(cells),

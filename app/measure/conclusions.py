@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.reports import ComparedModel, Depth, Pair, PredictedMemory, PredictedTime, Prediction
-from app.stats import PRACTICAL_MARGIN, Verdict
-from app.stats import verdict as verdict_of
+from app.measure.bootstrap import PRACTICAL_MARGIN, Verdict
+from app.measure.bootstrap import verdict as verdict_of
+from app.measure.comparison_schemas import ComparedModel, Depth, Pair, PredictedMemory, PredictedTime, Prediction
 
 MIN_BYTES = 256 * 1024  # what loading adds below that is noise of the allocator
 WHERE: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.reports import Environment, JobSummary
-from app.stats import Verdict
+from app.measure.bootstrap import Verdict
+from app.measure.comparison_schemas import Environment, JobSummary
 
 _SQUARES: list[JsonValue] = [root**2 for root in range(4, 91)]
 _UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}

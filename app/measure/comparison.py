@@ -15,15 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app import findings, probe, quality_probe, service_probe, stats
-from app.environment import NICENESS, environment
+from app import probe, quality_probe, service_probe
 from app.errors import BadRequest, ComparisonError
 from app.inference.devices import check_device, check_threads
-from app.inputs import OwnInputs
-from app.latency import SERIES
-from app.models.scan import Artifact
-from app.processes.measuring import measured
-from app.reports import (
+from app.measure import bootstrap, conclusions
+from app.measure.comparison_schemas import (
     ComparedModel,
     CompareRequest,
     CompareSettings,
@@ -33,6 +29,11 @@ from app.reports import (
     Quality,
     Report,
 )
+from app.measure.environment import NICENESS, environment
+from app.measure.timing import SERIES
+from app.measure.uploaded_inputs import OwnInputs
+from app.models.scan import Artifact
+from app.processes.measuring import measured
 from app.settings import Settings
 from app.system.aio import to_the_end
 from app.system.private_folder import PrivateFolder
@@ -161,7 +162,7 @@ class _Comparison:
             )
             for index, artifact in enumerate(self._artifacts)
         ]
-        pairs = [findings.pair_of(pair, models, "session") for pair in together["pairs"]]
+        pairs = [conclusions.pair_of(pair, models, "session") for pair in together["pairs"]]
         self._progress("done", self._total, self._total)
         return Report(
             id=report_id,
@@ -178,16 +179,16 @@ class _Comparison:
                 seconds_per_cell=round(self._seconds, 4),
                 depths=["session", *depths],
                 seed=SEED,
-                practical_margin=stats.PRACTICAL_MARGIN,
-                confidence=stats.CONFIDENCE,
+                practical_margin=bootstrap.PRACTICAL_MARGIN,
+                confidence=bootstrap.CONFIDENCE,
             ),
             models=models,
             pairs=pairs,
             service_pairs=[
-                findings.pair_of(pair, models, depth) for depth, (_, found) in depths.items() for pair in found
+                conclusions.pair_of(pair, models, depth) for depth, (_, found) in depths.items() for pair in found
             ],
-            memory_sentence=findings.memory_sentence(models),
-            predictions=findings.predictions(models, pairs),
+            memory_sentence=conclusions.memory_sentence(models),
+            predictions=conclusions.predictions(models, pairs),
             quality=quality,
         )
 
