@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app import probe, quality_probe, service_probe
 from app.errors import BadRequest, ComparisonError
 from app.inference.devices import check_device, check_threads
 from app.measure import bootstrap, conclusions
+from app.measure.children import quality as quality_probe
+from app.measure.children import service as service_probe
+from app.measure.children import session
 from app.measure.comparison_schemas import (
     ComparedModel,
     CompareRequest,
@@ -143,7 +145,7 @@ class _Comparison:
         """Every part, one after the other."""
         created, start = datetime.now(UTC), time.perf_counter()
         alone = [await self._memory(model) for model in self._job["models"]]
-        together = await measured(probe.__name__, self._job | {"kind": "latency"}, self._step)
+        together = await measured(session.__name__, self._job | {"kind": "latency"}, self._step)
         self._done = len(alone) + SERIES * len(self._request.batch_sizes)
         service = await self._service() if self._depths else {"depths": {}, "series": None}
         self._done = self._total - 1
@@ -199,7 +201,7 @@ class _Comparison:
 
     async def _memory(self, model: Mapping[str, Any]) -> dict[str, Any]:
         self._step({"progress": f"memory {model['name']}"})
-        return await measured(probe.__name__, self._job | {"kind": "memory", "models": [model]})
+        return await measured(session.__name__, self._job | {"kind": "memory", "models": [model]})
 
     async def _service(self) -> dict[str, Any]:
         """Through the queue and over HTTP, of a service that has these models only."""

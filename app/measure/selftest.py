@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from app import delayed_probe
+from app.measure.children import delayed
 from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
 from app.measure.comparison_schemas import CompareRequest, Depth
 from app.measure.environment import NICENESS
@@ -109,7 +109,7 @@ async def _delayed(one: Artifact, settings: Settings, delay_us: int) -> Iterator
         "path": str(one.path),
         "delay_us": delay_us,
     }
-    result = await measured(delayed_probe.__name__, job)
+    result = await measured(delayed.__name__, job)
     return (
         Check(
             f"{delay_us} µs added to {cell['p50_us']:.1f} µs, batch {cell['batch_size']}",

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from app import sweep_probe
 from app.errors import BadRequest
 from app.inference.devices import check_device, check_threads
 from app.measure import bootstrap
+from app.measure.children import sweep
 from app.measure.comparison import SEED, SHARE_OF_LIMIT, OnProgress
 from app.measure.environment import NICENESS, environment
 from app.measure.sweep_schemas import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
@@ -95,7 +95,7 @@ async def sweep(
         def step(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
             progress(message["progress"], next(done), len(parts) * steps)
 
-        result = await measured(sweep_probe.__name__, job | {"width": width, "threads": threads}, step)
+        result = await measured(sweep.__name__, job | {"width": width, "threads": threads}, step)
         new = [Cell.model_validate(cell) for cell in result["cells"]]
         cells += new
         provider = result["provider"]

@@ -20,7 +20,9 @@ def test_the_service_loads_neither_torch_nor_kronmodel_nor_onnx(module: str) -> 
     assert not loaded_by(module) & {"torch", "kronmodel", "onnx", "plotly", "fastapi_offline"}
 
 
-@pytest.mark.parametrize("module", ["app.probe", "app.delayed_probe", "app.kronmodel_child"])
+@pytest.mark.parametrize(
+    "module", ["app.measure.children.session", "app.measure.children.delayed", "app.kronmodel_child"]
+)
 def test_a_measuring_process_loads_numpy_and_onnxruntime_only(module: str) -> None:
     own = {"app", "numpy", "onnxruntime", "cython_runtime"}  # the last one is what numpy's extensions make
     rest = loaded_by(module) - loaded_by("sys") - set(sys.stdlib_module_names) - own

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import quality_probe
 from app.errors import BadRequest, ComparisonError
+from app.measure.children import quality as quality_probe
 from app.measure.uploaded_inputs import OwnInputs
 from app.processes.measuring import measured
 from tests.app.conftest import KRONECKER, ROWS

@@ -1,4 +1,4 @@
-"""A measuring process (`python -m app.service_probe`): latency through the queue and over HTTP.
+"""A measuring process (`python -m app.measure.children.service`): latency through the queue and over HTTP.
 
 It starts a service of its own on the loopback, with the compared models only, and anew for each series: what a process
 is lucky or unlucky with, such as where its memory lies, should not pass for a property of a model.

@@ -1,4 +1,4 @@
-"""A measuring process (`python -m app.probe`): memory of one model, or latency of several.
+"""A measuring process (`python -m app.measure.children.session`): memory of one model, or latency of several.
 
 Imports numpy and onnxruntime only, for the memory of this process is a result.
 """

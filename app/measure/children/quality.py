@@ -1,4 +1,4 @@
-"""A measuring process (`python -m app.quality_probe`): what the models say to the same rows, right or wrong.
+"""A measuring process (`python -m app.measure.children.quality`): what the models say to the same rows, right or wrong.
 
 Its memory and its times are nobody's result, so it may import what it likes.
 """

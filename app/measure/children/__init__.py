@@ -1,0 +1,1 @@
+"""The child processes that measure; each imports only what it needs."""
