@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.system.heap import give_back_in_pauses, share_one_heap
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
-from app.trainer import Trainer
+from app.training.catalogue import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from app.routes.forms import is_form, read_form
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import Error
-from app.training import OwnData, check, title, too_long, train
-from app.training_reports import Training, TrainingList, TrainingOptions, TrainingReport, TrainRequest
+from app.training.run import OwnData, check, title, too_long, train
+from app.training.schemas import Training, TrainingList, TrainingOptions, TrainingReport, TrainRequest
 
 router = APIRouter(prefix="/api", tags=["training"], responses=ERRORS)
 

@@ -14,14 +14,14 @@ def loaded_by(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["app.main", "app.server", "app.cli", "app.measure.comparison", "app.measure.sweep", "app.training"]
+    "module", ["app.main", "app.server", "app.cli", "app.measure.comparison", "app.measure.sweep", "app.training.run"]
 )
 def test_the_service_loads_neither_torch_nor_kronmodel_nor_onnx(module: str) -> None:
     assert not loaded_by(module) & {"torch", "kronmodel", "onnx", "plotly", "fastapi_offline"}
 
 
 @pytest.mark.parametrize(
-    "module", ["app.measure.children.session", "app.measure.children.delayed", "app.kronmodel_child"]
+    "module", ["app.measure.children.session", "app.measure.children.delayed", "app.training.child"]
 )
 def test_a_measuring_process_loads_numpy_and_onnxruntime_only(module: str) -> None:
     own = {"app", "numpy", "onnxruntime", "cython_runtime"}  # the last one is what numpy's extensions make

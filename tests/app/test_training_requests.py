@@ -11,9 +11,9 @@ import pytest
 
 from app.errors import BadRequest
 from app.settings import Settings
-from app.trainer import Trainer
-from app.training import OwnData, check
-from app.training_reports import TrainRequest
+from app.training.catalogue import Trainer
+from app.training.run import OwnData, check
+from app.training.schemas import TrainRequest
 from tests.app.conftest import serving
 from tests.app.graphs import classifier, publish, weights
 

@@ -6,13 +6,13 @@ import os
 import re
 from typing import Any, get_args
 
-from app import kronmodel_child
 from app.errors import BadRequest, NotSupported, TrainingError
 from app.processes.measuring import answered
 from app.processes.parent import ChildError
 from app.settings import Settings
 from app.system.net import is_loopback
-from app.training_reports import Activation, DataOption, Limits, RecipeOption, TrainingOptions
+from app.training.run import child
+from app.training.schemas import Activation, DataOption, Limits, RecipeOption, TrainingOptions
 
 PACKAGES = ("torch", "onnxscript", "pooch")  # what every training needs of what the extra `train` brings
 ANSWER_SECONDS = 20.0
@@ -104,7 +104,7 @@ class Trainer:
 
 
 async def _ask(command: str) -> dict[str, Any]:
-    return await answered(kronmodel_child.__name__, {"arguments": [command, "--json"]})
+    return await answered(child.__name__, {"arguments": [command, "--json"]})
 
 
 def _data(known: dict[str, Any]) -> DataOption:

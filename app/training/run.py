@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app import kronmodel_child
 from app.errors import BadRequest, KronError, TrainingError
 from app.jobs.job import Job
 from app.measure.environment import NICENESS
@@ -16,8 +15,9 @@ from app.processes.parent import ChildError, TooMuchMemory
 from app.settings import Settings
 from app.system.aio import to_the_end
 from app.system.cpus import available_cpus
-from app.training_folder import TrainingFolder
-from app.training_reports import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
+from app.training.run import child
+from app.training.schemas import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
+from app.training.training_folder import TrainingFolder
 
 SUFFIXES = (".csv", ".npz")
 ERROR_PREFIX = "kronmodel: error: "
@@ -186,7 +186,7 @@ async def _run(arguments: list[str], settings: Settings, folder: Path, told: _To
     child_job = {"arguments": arguments, "progress": True, "folder": str(folder), "niceness": NICENESS}
     most = settings.train_memory_bytes
     try:
-        return await answered(kronmodel_child.__name__, child_job, told, max_memory_bytes=most)
+        return await answered(child.__name__, child_job, told, max_memory_bytes=most)
     except TooMuchMemory:
         text = f"the training was killed: it took more than {most} bytes of memory (KRON_TRAIN_MEMORY_BYTES)"
         raise TrainingError(text) from None

@@ -1,4 +1,4 @@
-"""`python -m kronmodel ...` as a child (`python -m app.kronmodel_child`): it ends with whoever started it.
+"""`python -m kronmodel ...` as a child (`python -m app.training.child`): it ends with whoever started it.
 
 What it prints is its result, one JSON object; with `progress` in the job it tells how far it is. Once the parent is
 gone it cleans up after itself, as it does when it is told to end, and removes the job's `folder`.

@@ -1,0 +1,1 @@
+"""`kronmodel train` as a background job."""
