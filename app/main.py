@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import app.deferred  # noqa: F401  # before FastAPI
+import app.http.deferred  # noqa: F401  # before FastAPI
 
 # isort: split
 from fastapi import FastAPI, Request
@@ -18,10 +18,10 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
-from app.front import Front
-from app.key_document import document_keys
-from app.responses import error as error_response
-from app.responses import failure, internal_error
+from app.http.key_document import document_keys
+from app.http.middleware import Front
+from app.http.responses import error as error_response
+from app.http.responses import failure, internal_error
 from app.routes import api, comparisons, oip, ops, pages, sweeps, trainings
 from app.routes.infer import add_infer
 from app.service import Service

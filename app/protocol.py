@@ -7,7 +7,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from app.connection import Bounds, Connection
-from app.plain import Endpoint
+from app.http.endpoints import Endpoint
 from app.shortcut import MAX_BYTES, Shortcut
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from app.access.admission import Caller
-from app.headers import DATA_HEADERS, RawHeaders
+from app.http.endpoints import Begun, Endpoint, plain
+from app.http.security_headers import DATA_HEADERS, RawHeaders
 from app.inference.batching import Inference
-from app.plain import Begun, Endpoint, plain
 from app.service import Service
 from app.telemetry import request_id
 

@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.errors import BadRequest, KronError
+from app.http.endpoints import Answer, Begun, Endpoint, add_plain_route
+from app.http.responses import Json
 from app.inference.batching import Inference
 from app.inference.devices import devices
 from app.json_object import mentions_booleans, parse_object
 from app.models.model import Model
-from app.plain import Answer, Begun, Endpoint, add_plain_route
-from app.responses import Json
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service

@@ -10,15 +10,15 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import Scope
 
-from app.document import amend_document
 from app.errors import BadRequest, KronError, NotFound
+from app.http import compression as encoding
+from app.http.endpoints import Answer, Begun, Endpoint, documented, plain
+from app.http.openapi import amend_document
 from app.inference.batching import Ask, Inference
 from app.models.model import Model
-from app.oip import encoding
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
-from app.plain import Answer, Begun, Endpoint, documented, plain
 from app.routes.infer_document import document
 from app.routes.served import served
 from app.service import Service

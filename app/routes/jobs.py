@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
 from app.errors import Conflict
+from app.http.responses import Json
 from app.jobs.job import Event
 from app.jobs.runner import Work, outcome
 from app.measure.comparison_schemas import Kind
-from app.responses import Json
 from app.routes.state import ServiceDep
 from app.service import Service
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
+from app.http.responses import Json
 from app.json_object import parse_object
 from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
-from app.responses import Json
 from app.routes.infer import decoded
 from app.routes.served import served
 from app.routes.state import ERRORS, ServiceDep

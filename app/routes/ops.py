@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from app.responses import Json
+from app.http.responses import Json
 from app.routes.state import ServiceDep
 
 router = APIRouter(tags=["operation"])

@@ -8,8 +8,8 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse, HTMLResponse, Response
 
-from app.assets import REVALIDATE, PageFiles, packaged_file, page_folder, vendored
 from app.errors import NotFound
+from app.http.static_files import REVALIDATE, PageFiles, packaged_file, page_folder, vendored
 
 VENDORED = {
     "swagger-ui-bundle.js": ("fastapi_offline", "static", "swagger-ui-bundle.js"),

@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.http.forms import is_form, read_form
+from app.http.responses import Json
 from app.jobs.job import Job
 from app.json_object import parse_object, validated
 from app.measure.comparison_schemas import JobSummary
-from app.responses import Json
-from app.routes.forms import is_form, read_form
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.routes.state import ERRORS, ServiceDep
 from app.schemas import Error

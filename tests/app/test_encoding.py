@@ -7,37 +7,37 @@ import zlib
 import pytest
 
 from app.errors import BadRequest, TooLarge, UnsupportedEncoding
-from app.oip import encoding
+from app.http import compression
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
 def test_inflating(name: str) -> None:
     body = b"0123456789" * 1000
-    assert encoding.decode(encoding.encode(body, name), name, max_bytes=10_000) == body
+    assert compression.decode(compression.encode(body, name), name, max_bytes=10_000) == body
     with pytest.raises(TooLarge, match="got more than 9999 bytes once inflated"):
-        encoding.decode(encoding.encode(body, name), name, max_bytes=9_999)
-    for damaged in (b"", b"nothing", encoding.encode(body, name)[:-5], encoding.encode(body, name) + b"more"):
+        compression.decode(compression.encode(body, name), name, max_bytes=9_999)
+    for damaged in (b"", b"nothing", compression.encode(body, name)[:-5], compression.encode(body, name) + b"more"):
         with pytest.raises(BadRequest, match="body: "):
-            encoding.decode(damaged, name, max_bytes=10_000)
+            compression.decode(damaged, name, max_bytes=10_000)
 
 
 def test_deflate_without_a_header_and_gzip_in_pieces() -> None:
     raw = zlib.compressobj(wbits=-15)
-    assert encoding.decode(raw.compress(b"abc") + raw.flush(), "deflate", max_bytes=10) == b"abc"
-    assert encoding.decode(gzip.compress(b"abc") + gzip.compress(b"de"), "gzip", max_bytes=5) == b"abcde"
+    assert compression.decode(raw.compress(b"abc") + raw.flush(), "deflate", max_bytes=10) == b"abc"
+    assert compression.decode(gzip.compress(b"abc") + gzip.compress(b"de"), "gzip", max_bytes=5) == b"abcde"
     with pytest.raises(TooLarge):
-        encoding.decode(gzip.compress(b"abc") + gzip.compress(b"def"), "gzip", max_bytes=5)
+        compression.decode(gzip.compress(b"abc") + gzip.compress(b"def"), "gzip", max_bytes=5)
     with pytest.raises(BadRequest, match="more than 64 gzip members"):
-        encoding.decode(gzip.compress(b"") * 100, "gzip", max_bytes=5)
+        compression.decode(gzip.compress(b"") * 100, "gzip", max_bytes=5)
     with pytest.raises(UnsupportedEncoding, match="got 'br', expected gzip, deflate or identity"):
-        encoding.decode(b"", "br", max_bytes=10)
+        compression.decode(b"", "br", max_bytes=10)
 
 
 def test_a_bomb_is_not_held() -> None:
     bomb = gzip.compress(bytes(200 * 2**20), 9)
     tracemalloc.start()
     with pytest.raises(TooLarge):
-        encoding.decode(bomb, "gzip", max_bytes=2**20)
+        compression.decode(bomb, "gzip", max_bytes=2**20)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * 2**20
@@ -59,4 +59,4 @@ def test_a_bomb_is_not_held() -> None:
     ],
 )
 def test_accept_encoding(header: str, expected: str) -> None:
-    assert encoding.accepted(header) == expected
+    assert compression.accepted(header) == expected

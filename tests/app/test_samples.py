@@ -7,8 +7,8 @@ import numpy as np
 import orjson
 import pytest
 
+from app.http.responses import Json
 from app.models.samples import SamplesError, read_samples
-from app.responses import Json
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 
 INPUTS = np.random.default_rng(0).random((5, 2, 3)).astype(np.float32)

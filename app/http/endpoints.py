@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.headers import RawHeaders
+from app.http.security_headers import RawHeaders
 from app.inference.batching import Ask, Inference
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.access.keys import needed_role
-from app.document import amend_document
+from app.http.openapi import amend_document
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -8,11 +8,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.admission import Caller
-from app.body import Body
 from app.errors import HungUp, KronError
-from app.headers import DATA_HEADERS, PAGE_HEADERS, complete
-from app.plain import Endpoint, plain
-from app.responses import failure, internal_error
+from app.http.body import Body
+from app.http.endpoints import Endpoint, plain
+from app.http.responses import failure, internal_error
+from app.http.security_headers import DATA_HEADERS, PAGE_HEADERS, complete
 from app.service import Service
 from app.telemetry import request_id
 

@@ -1,0 +1,1 @@
+"""What every HTTP request passes: middleware, bodies, compression, headers, responses."""
