@@ -14,8 +14,8 @@ from app.json_object import parse_object, validated
 from app.measure.comparison import check, compare, too_long
 from app.measure.comparison_schemas import CompareRequest, Comparison, ComparisonList, Report
 from app.measure.uploaded_inputs import OwnInputs
+from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, stream
-from app.routes.state import ERRORS, ServiceDep
 from app.service import Service
 
 router = APIRouter(prefix="/api", tags=["comparison"], responses=ERRORS)

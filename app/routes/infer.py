@@ -19,7 +19,7 @@ from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
-from app.routes.infer_document import document
+from app.routes.infer_openapi import document
 from app.routes.served import served
 from app.service import Service
 from app.serving.receipt import receipt

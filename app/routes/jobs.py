@@ -13,7 +13,7 @@ from app.http.responses import Json
 from app.jobs.job import Event
 from app.jobs.runner import Work, outcome
 from app.measure.comparison_schemas import Kind
-from app.routes.state import ServiceDep
+from app.routes.dependencies import ServiceDep
 from app.service import Service
 
 EVENTS = "text/event-stream"

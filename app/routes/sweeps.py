@@ -8,8 +8,8 @@ from app.json_object import parse_object, validated
 from app.measure.comparison_schemas import JobSummary
 from app.measure.sweep import check, sweep, too_long
 from app.measure.sweep_schemas import Sweep, SweepList, SweepReport, SweepRequest
+from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
-from app.routes.state import ERRORS, ServiceDep
 
 router = APIRouter(prefix="/api", tags=["sweep"], responses=ERRORS)
 add_job_routes(router, "sweep", listed=SweepList, shown=Sweep, reported=SweepReport)

@@ -10,8 +10,8 @@ from app.http.responses import Json
 from app.jobs.job import Job
 from app.json_object import parse_object, validated
 from app.measure.comparison_schemas import JobSummary
+from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
-from app.routes.state import ERRORS, ServiceDep
 from app.schemas import Error
 from app.training.run import OwnData, check, title, too_long, train
 from app.training.schemas import Training, TrainingList, TrainingOptions, TrainingReport, TrainRequest

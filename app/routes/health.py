@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.http.responses import Json
-from app.routes.state import ServiceDep
+from app.routes.dependencies import ServiceDep
 
 router = APIRouter(tags=["operation"])
 

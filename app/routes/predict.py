@@ -18,7 +18,7 @@ from app.inference.batching import Inference
 from app.inference.devices import devices
 from app.json_object import mentions_booleans, parse_object
 from app.models.model import Model
-from app.routes.state import ERRORS, ServiceDep
+from app.routes.dependencies import ERRORS, ServiceDep
 from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
 from app.serving.prediction import Prediction
