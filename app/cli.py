@@ -104,7 +104,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     address = url(settings.host, listening.getsockname()[1])
     with listening:
         if settings.workers > 1:
-            from app.workers import serve_by_workers
+            from app.server.prefork import serve_by_workers
 
             serve_by_workers(settings, listening, address)
         else:
@@ -113,7 +113,7 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
 
 
 def _serve_alone(settings: Settings, listening: "socket.socket", address: str) -> None:
-    from app.server import describe, serve
+    from app.server.server import describe, serve
     from app.service import Service
 
     def announce(service: Service) -> None:

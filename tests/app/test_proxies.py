@@ -1,6 +1,6 @@
 import pytest
 
-from app.proxies import TrustedProxies
+from app.server.proxies import TrustedProxies
 from app.settings import Settings
 
 PEER = ("10.0.0.7", 4711)

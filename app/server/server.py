@@ -13,13 +13,13 @@ from types import FrameType
 
 import uvicorn
 
-from app.connection import Bounds
 from app.main import create_app
-from app.protocol import protocol
-from app.proxies import TrustedProxies
+from app.server.connection import Bounds
+from app.server.fast_path import Shortcut
+from app.server.protocol import protocol
+from app.server.proxies import TrustedProxies
 from app.service import Service
 from app.settings import Settings
-from app.shortcut import Shortcut
 from app.system.heap import give_back
 
 INTERRUPTED_SECONDS = 5

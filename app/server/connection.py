@@ -12,7 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.proxies import TrustedProxies
+from app.server.proxies import TrustedProxies
 from app.settings import Settings
 
 CHUNK_SHARE = 16  # bytes that may frame one of a body: even one that is a chunk of its own needs fewer

@@ -6,9 +6,9 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from app.connection import Bounds, Connection
 from app.http.endpoints import Endpoint
-from app.shortcut import MAX_BYTES, Shortcut
+from app.server.connection import Bounds, Connection
+from app.server.fast_path import MAX_BYTES, Shortcut
 
 
 class Protocol(Connection):

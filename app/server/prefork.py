@@ -194,7 +194,7 @@ class _Parent:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can make use of it
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             threading.Thread(target=self._end_with_parent, daemon=True).start()
-            from app.server import describe, serve
+            from app.server.server import describe, serve
 
             serve(
                 self._settings,
