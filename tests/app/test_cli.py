@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from app.cli.main import main
 from tests.app.conftest import children_of, environment, is_alive, wait_until
 from tests.app.graphs import classifier, publish, weights
 

@@ -15,7 +15,14 @@ def loaded_by(module: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["app.main", "app.server.server", "app.cli", "app.measure.comparison", "app.measure.sweep", "app.training.run"],
+    [
+        "app.main",
+        "app.server.server",
+        "app.cli.main",
+        "app.measure.comparison",
+        "app.measure.sweep",
+        "app.training.run",
+    ],
 )
 def test_the_service_loads_neither_torch_nor_kronmodel_nor_onnx(module: str) -> None:
     assert not loaded_by(module) & {"torch", "kronmodel", "onnx", "plotly", "fastapi_offline"}

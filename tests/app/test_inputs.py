@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.cli import main
+from app.cli.main import main
 from app.errors import BadRequest
 from app.measure.uploaded_inputs import MAX_CSV_BYTES, OwnInputs
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.access.keys import Key, Role, find_key, make_key, needed_role, read_keys
-from app.cli import main
+from app.cli.main import main
 from app.errors import StartupError
 from app.main import create_app
 from app.settings import Settings

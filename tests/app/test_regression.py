@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.cli import main
+from app.cli.main import main
 from app.measure.regression import changes, read_report
 from tests.app.conftest import environment
 

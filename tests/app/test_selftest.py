@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from app.cli.main import main
 from app.measure.selftest import DELAYS_US, PADDING_BYTES, Check, selftest
 from app.settings import Settings
 from tests.app.test_cli import run

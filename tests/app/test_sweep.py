@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.cli import main
+from app.cli.main import main
 from app.measure.bootstrap import verdict
 from app.measure.sweep import crossovers
 from app.measure.sweep_schemas import Cell

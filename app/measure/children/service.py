@@ -178,7 +178,7 @@ class Service:
         environment = self._job["environment"] | {"KRON_PORT": str(port)}
         with tempfile.TemporaryFile() as errors:
             self._process = process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "app.service_child"],
+                [sys.executable, "-P", "-m", "app.cli.service_child"],
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
             assert process.stdin is not None

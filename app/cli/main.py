@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from app import measure_cli
 from app.access.keys import Role, make_key
+from app.cli.main import measure
 from app.errors import KronError, StartupError
 from app.settings import NAME_PATTERN, Settings, option
 from app.telemetry.logs import configure_logging
@@ -51,9 +51,9 @@ def _run(arguments: Sequence[str]) -> int:
     configure_logging(settings)
     commands = {
         "serve": _serve,
-        "compare": measure_cli.compare,
-        "sweep": measure_cli.sweep,
-        "selftest": measure_cli.selftest,
+        "compare": measure.compare,
+        "sweep": measure.sweep,
+        "selftest": measure.selftest,
         "key": _key,
         "check-port": _check_port,
     }
@@ -69,9 +69,9 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     serve = commands.add_parser("serve", help="serve every model of a folder", description="Serve a folder of models.")
     _add_options(serve, list(Settings.model_fields))
-    measure_cli.add_compare(commands, _add_options)
-    measure_cli.add_sweep(commands, _add_options)
-    measure_cli.add_selftest(commands, _add_options)
+    measure.add_compare(commands, _add_options)
+    measure.add_sweep(commands, _add_options)
+    measure.add_selftest(commands, _add_options)
     key = commands.add_parser("key", help="make an API key", description="Make an API key, and its line for --keys.")
     key.add_argument("name", metavar="NAME", help="who it is for; it stands in the log")
     key.add_argument("--role", choices=[role.name for role in Role], default="predict", help="default: predict")

@@ -108,7 +108,7 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
     if parsed.json:
         _print_json({"passed": passed, "checks": [check.as_dict() for check in checks]})
     else:
-        from app.tables import print_checks
+        from app.cli.tables import print_checks
 
         print_checks(checks)
     return 0 if passed else 1
@@ -127,7 +127,7 @@ def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
     if parsed.json:
         _print_json(report.model_dump(mode="json"))
     else:
-        from app.tables import print_sweep
+        from app.cli.tables import print_sweep
 
         print_sweep(report)
     return 0
@@ -135,9 +135,9 @@ def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
 
 async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
     """The report; progress goes to standard error."""
+    from app.cli.tables import progress_bar
     from app.errors import TimedOut
     from app.measure.sweep import check, sweep, too_long
-    from app.tables import progress_bar
 
     check(request, settings)
     with progress_bar() as progress:
@@ -219,11 +219,11 @@ async def _measure(
     settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "OwnInputs | None"
 ) -> "Report":
     """The report; progress goes to standard error."""
+    from app.cli.tables import progress_bar
     from app.errors import TimedOut
     from app.measure.comparison import check, compare, too_long
     from app.models.scan import read_folder
     from app.models.twin import default_names
-    from app.tables import progress_bar
 
     shelf = await read_folder(settings)
     chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)
@@ -282,7 +282,7 @@ def _print(report: "Report", as_json: bool) -> None:
     if as_json:
         _print_json(report.model_dump(mode="json"))
     else:
-        from app.tables import print_report
+        from app.cli.tables import print_report
 
         print_report(report)
 

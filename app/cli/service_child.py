@@ -1,4 +1,4 @@
-"""A service that is measured (`python -m app.service_child`): it lives only as long as whoever started it."""
+"""A service that is measured (`python -m app.cli.service_child`): it lives only as long as whoever started it."""
 
 import os
 
@@ -12,7 +12,7 @@ def main() -> None:
         del os.environ[name]
     os.environ.update(job["environment"])
     # Here, so that the end of the parent is noticed while this is still being imported.
-    from app.cli import main as kronserve
+    from app.cli.main import main as kronserve
 
     raise SystemExit(kronserve(["serve"]))
 
