@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.access.keys import Role, make_key
-from app.cli.main import measure
+from app.cli import measure
 from app.errors import KronError, StartupError
 from app.settings import NAME_PATTERN, Settings, option
 from app.telemetry.logs import configure_logging

@@ -13,7 +13,7 @@ REVALIDATE = "no-cache"
 
 def page_folder() -> Path | None:
     """The page's folder: inside the package once installed, beside it in a checkout; None where it was left out."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     folders = (package / "static", package.parent / "static")
     return next((folder for folder in folders if (folder / "index.html").is_file()), None)
 

@@ -11,7 +11,7 @@ from typing import Any
 from app.errors import BadRequest
 from app.inference.devices import check_device, check_threads
 from app.measure import bootstrap
-from app.measure.children import sweep
+from app.measure.children import sweep as sweep_child
 from app.measure.comparison import SEED, SHARE_OF_LIMIT, OnProgress
 from app.measure.environment import NICENESS, environment
 from app.measure.sweep_schemas import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
@@ -95,7 +95,7 @@ async def sweep(
         def step(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
             progress(message["progress"], next(done), len(parts) * steps)
 
-        result = await measured(sweep.__name__, job | {"width": width, "threads": threads}, step)
+        result = await measured(sweep_child.__name__, job | {"width": width, "threads": threads}, step)
         new = [Cell.model_validate(cell) for cell in result["cells"]]
         cells += new
         provider = result["provider"]

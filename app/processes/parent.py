@@ -16,7 +16,7 @@ from app.processes.child import end_group
 MAX_MESSAGE_BYTES = 4 * 2**20
 MAX_STDERR_BYTES = 8 * 1024
 MEMORY_POLL_SECONDS = 0.2
-PACKAGE_PARENT = Path(__file__).resolve().parent.parent
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
 class ChildError(Exception):

@@ -11,7 +11,7 @@ from app.processes.measuring import answered
 from app.processes.parent import ChildError
 from app.settings import Settings
 from app.system.net import is_loopback
-from app.training.run import child
+from app.training import child
 from app.training.schemas import Activation, DataOption, Limits, RecipeOption, TrainingOptions
 
 PACKAGES = ("torch", "onnxscript", "pooch")  # what every training needs of what the extra `train` brings

@@ -15,7 +15,7 @@ from app.processes.parent import ChildError, TooMuchMemory
 from app.settings import Settings
 from app.system.aio import to_the_end
 from app.system.cpus import available_cpus
-from app.training.run import child
+from app.training import child
 from app.training.schemas import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
 from app.training.training_folder import TrainingFolder
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from app.cli.main import main as kronserve
+from app.cli import main as kronserve
 from kronmodel import Network, cli
 from kronmodel.data import Dataset
 from kronmodel.recipes import RECIPES

@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.metrics import mean_squared_error, r2_score
 
-from app.cli.main import main as kronserve
+from app.cli import main as kronserve
 from kronmodel import cli
 from kronmodel.data import FileOptions, load
 from tests.app.conftest import serving

@@ -1,4 +1,4 @@
-"""A measuring process of the self-test (`python -m app.measure.children.delayed`): a model against itself with a known delay.
+"""A measuring process of the self-test: a model against itself with a known delay.
 
 Imports numpy and onnxruntime only, as the process does that measures in earnest.
 """

@@ -1,4 +1,4 @@
-"""A measuring process of a sweep (`python -m app.measure.children.sweep`): Kronecker networks beside a dense one as wide."""
+"""A measuring process of a sweep: Kronecker networks beside a dense one as wide."""
 
 import gc
 from collections.abc import Mapping
