@@ -144,11 +144,12 @@ class Service:
 
     def _changed(self, new: Sequence[Model], old: Sequence[Model]) -> None:
         for model in old:
-            self.metrics.withdrawn(model)
+            self.metrics.remove_model(model.name, model.version)
         for model in new:
-            self.metrics.serving(model)
+            engine = model.engine
+            self.metrics.add_model(engine, model.name, model.version, provider=engine.provider, threads=engine.threads)
             if self.traces is not None:
-                self.traces.serving(model)
+                self.traces.add_model(engine, model.name, model.version)
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

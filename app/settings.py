@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.errors import StartupError
-from app.server.proxies import read_network
+from app.parsing import explain
 from app.system.cpus import available_cpus, threads_each
+from app.system.net import read_network
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 VERSIONS_PATTERN = r"^(all|latest:[1-9][0-9]{0,2}|specific:[1-9][0-9]{0,8}(,[1-9][0-9]{0,8})*)$"
@@ -224,18 +225,3 @@ class Settings(BaseModel):
 def option(field: str) -> str:
     """The command-line spelling of a field."""
     return "--" + field.replace("_", "-")
-
-
-def explain(error: ValidationError) -> str:
-    """The first problem of a failed validation as `got ..., expected ...`."""
-    first = error.errors()[0]
-    if first["type"] == "extra_forbidden":
-        return "not a known field"
-    if first["type"] == "missing":
-        return "missing"
-    got = repr(first["input"])
-    got = got if len(got) <= 80 else got[:77] + "..."
-    message = first["msg"]
-    for prefix in ("Input should be ", "Value error, "):
-        message = message.removeprefix(prefix)
-    return f"got {got}, expected {message}"

@@ -206,7 +206,7 @@ def _tell(what: str) -> None:
 def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
     from pydantic import ValidationError
 
-    from app.settings import explain
+    from app.parsing import explain
 
     try:
         return kind.model_validate(fields)

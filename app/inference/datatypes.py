@@ -1,12 +1,13 @@
 """The protocol's datatypes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.bfloat16 import dtype as bfloat16
+from app.inference import bfloat16
 
 Array = NDArray[Any]
 
@@ -21,7 +22,7 @@ class _Dtypes(dict[str, np.dtype[Any]]):
     def __missing__(self, name: str) -> np.dtype[Any]:
         if name != "BF16":
             raise KeyError(name)
-        self[name] = bfloat16()
+        self[name] = bfloat16.dtype()
         return self[name]
 
 
@@ -45,3 +46,30 @@ DTYPES = _Dtypes(
 
 # Triton's names of them in a model's configuration.
 CONFIG_NAMES: Mapping[str, str] = {name: f"TYPE_{name}" for name in (*DTYPES, "BF16")} | {BYTES: "TYPE_STRING"}
+
+
+DATATYPES = {
+    "tensor(float)": "FP32",
+    "tensor(float16)": "FP16",
+    "tensor(double)": "FP64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    bfloat16.TYPE: "BF16",
+    "tensor(bool)": "BOOL",
+    "tensor(string)": "BYTES",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of a graph; a dimension of any size is -1."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from onnxruntime import InferenceSession
 
 from app.errors import InputsRefused, ModelError, OutOfMemory
 from app.inference import bfloat16
+from app.inference.datatypes import DATATYPES, Tensor
 from app.inference.io_binding import Bindings
 from app.inference.session import (
     FLOAT_TYPES,
@@ -26,22 +26,6 @@ from app.inference.session import (
     why,
 )
 
-DATATYPES = {
-    "tensor(float)": "FP32",
-    "tensor(float16)": "FP16",
-    "tensor(double)": "FP64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    bfloat16.TYPE: "BF16",
-    "tensor(bool)": "BOOL",
-    "tensor(string)": "BYTES",
-}
 _FLOATS = {DATATYPES[name]: np.dtype(dtype) for name, dtype in FLOAT_TYPES.items()}
 _VERIFIED_ROWS = 3
 _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
@@ -49,15 +33,6 @@ _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 Array = NDArray[Any]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of a graph; a dimension of any size is -1."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
 
 
 class Engine:

@@ -59,7 +59,7 @@ class Scheduler:
         seconds: float,
         on_queue: Callable[[Engine, int], None] = lambda engine, requests: None,
         on_run: Callable[[Engine, int, int], None] = lambda engine, rows, run_ns: None,
-        on_answer: Callable[[Engine, Inference], None] | None = None,
+        on_answer: Callable[..., None] | None = None,
     ) -> None:
         self._threads = Threads(instances)
         self._idle = instances
@@ -183,7 +183,12 @@ class Scheduler:
 
     def _answered(self, engine: Engine, inference: Inference) -> Inference:
         if self._on_answer is not None:
-            self._on_answer(engine, inference)
+            self._on_answer(
+                engine,
+                batch_size=inference.batch_size,
+                queue_ns=inference.queue_ns,
+                compute_ns=inference.compute_ns,
+            )
         return inference
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from app.jobs.schemas import JobSummary, Kind, Progress
 from app.jobs.store import Lasting
-from app.measure.comparison_schemas import JobSummary, Kind, Progress
 
 KEEP_ALIVE_SECONDS = 15
 MAX_WAITING = 100  # events that a follower has not read yet, before progress is left out

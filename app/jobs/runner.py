@@ -12,8 +12,8 @@ import orjson
 from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError, TimedOut
 from app.jobs.async_store import asked, in_words, kept
 from app.jobs.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
+from app.jobs.schemas import JobSummary, Kind, Progress
 from app.jobs.store import Archive
-from app.measure.comparison_schemas import JobSummary, Kind, Progress
 from app.system.aio import finished
 
 BEAT_SECONDS = 1.0  # between looks at what other processes see and want

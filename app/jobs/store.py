@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from app.errors import Conflict, StartupError
-from app.measure.comparison_schemas import JobSummary, Kind, Progress
+from app.jobs.schemas import JobSummary, Kind, Progress
 from app.settings import Settings
 from app.system.lock import Lock
 

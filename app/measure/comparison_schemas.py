@@ -1,48 +1,17 @@
 """What comparisons are asked for and what they say; the unit of a number is in its name."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from app.jobs.schemas import JobSummary
 from app.models.card import TestMetric
-from app.schemas import ModelName
+from app.schemas import ModelName, RequestModel, ResponseModel
 
 Depth = Literal["session", "queue", "http"]
-Kind = Literal["comparison", "sweep", "training"]
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Progress(_Response):
-    """How far a job is."""
-
-    stage: str = Field(examples=["memory mnist-dense"])
-    done: int
-    total: int
-
-
-class JobSummary(_Response):
-    """A comparison, sweep or training that runs, or that was kept."""
-
-    id: str
-    kind: Kind
-    status: Literal["running", "done", "failed"]
-    created: str
-    title: str = Field(examples=["mnist-kronecker, mnist-dense"])
-    request: dict[str, Any]
-    seconds: float | None = None
-    progress: Progress | None = None
-    headline: str | None = Field(default=None, description="the first sentence of the report")
-    error: str | None = None
-
-
-class CompareRequest(_Request):
+class CompareRequest(RequestModel):
     """What to compare, and how."""
 
     models: list[ModelName] | None = Field(
@@ -75,7 +44,7 @@ class CompareRequest(_Request):
     )
 
 
-class Environment(_Response):
+class Environment(ResponseModel):
     """What the comparison ran on."""
 
     cpu: str
@@ -90,7 +59,7 @@ class Environment(_Response):
     niceness: int = Field(description="the measuring processes give way to serving")
 
 
-class CompareSettings(_Response):
+class CompareSettings(ResponseModel):
     """How it was measured."""
 
     batch_sizes: list[int]
@@ -104,13 +73,13 @@ class CompareSettings(_Response):
     seconds_per_cell: float | None = Field(
         default=None, description="of timed runs, for one model at one batch size at the session"
     )
-    depths: list[Depth] = ["session"]
+    depths: list[Depth] = Field(default=["session"])
     seed: int
     practical_margin: float = Field(description="a difference of medians below this share is called none")
     confidence: float
 
 
-class Memory(_Response):
+class Memory(ResponseModel):
     """Of a fresh process that imports numpy and onnxruntime only; resident memory, so what the system really gave."""
 
     baseline_rss_bytes: int | None = Field(
@@ -139,7 +108,7 @@ class Memory(_Response):
     )
 
 
-class Latency(_Response):
+class Latency(ResponseModel):
     """One model at one batch size."""
 
     depth: Depth = Field(
@@ -160,7 +129,7 @@ class Latency(_Response):
     unstable: bool = Field(description="the medians of the measurement's thirds differ by more than 10 %")
 
 
-class ComparedModel(_Response):
+class ComparedModel(ResponseModel):
     """One model of a comparison."""
 
     model: str
@@ -179,7 +148,7 @@ class ComparedModel(_Response):
     service_latency: list[Latency] = Field(default=[], description="through the queue, and over HTTP")
 
 
-class Pair(_Response):
+class Pair(ResponseModel):
     """Two models at one batch size."""
 
     depth: Depth = "session"
@@ -193,7 +162,7 @@ class Pair(_Response):
     sentence: str
 
 
-class PredictedTime(_Response):
+class PredictedTime(ResponseModel):
     """What multiply-adds promise, and what came of it, b / a."""
 
     batch_size: int
@@ -201,14 +170,14 @@ class PredictedTime(_Response):
     measured_ratio: float
 
 
-class PredictedMemory(_Response):
+class PredictedMemory(ResponseModel):
     """What the bytes of the initialisers promise, and what loading really added, b / a."""
 
     predicted_ratio: float
     measured_ratio: float | None = Field(description="null where one of them adds too little to tell")
 
 
-class Prediction(_Response):
+class Prediction(ResponseModel):
     """Two models by what their sizes promise; ratios are b / a: above 1, a is better."""
 
     a: str
@@ -220,7 +189,7 @@ class Prediction(_Response):
     sentences: list[str]
 
 
-class ModelQuality(_Response):
+class ModelQuality(ResponseModel):
     """How well one model did."""
 
     model: str
@@ -233,7 +202,7 @@ class ModelQuality(_Response):
     rmse: float | None = Field(default=None, description="of a regression")
 
 
-class QualityPair(_Response):
+class QualityPair(ResponseModel):
     """How alike the answers of two models are."""
 
     a: str
@@ -245,7 +214,7 @@ class QualityPair(_Response):
     largest_difference: float | None = Field(default=None, description="of two values, in a regression")
 
 
-class Quality(_Response):
+class Quality(ResponseModel):
     """What the models say to the same rows."""
 
     source: Literal["samples", "uploaded"]
@@ -258,7 +227,7 @@ class Quality(_Response):
     pairs: list[QualityPair]
 
 
-class Report(_Response):
+class Report(ResponseModel):
     """A comparison."""
 
     id: str
@@ -268,9 +237,9 @@ class Report(_Response):
     settings: CompareSettings
     models: list[ComparedModel]
     pairs: list[Pair]
-    service_pairs: list[Pair] = []
+    service_pairs: list[Pair] = Field(default=[])
     memory_sentence: str | None = Field(default=None, description="and what of it compression cannot reduce")
-    predictions: list[Prediction] = []
+    predictions: list[Prediction] = Field(default=[])
     quality: Quality | None = None
 
     @property
@@ -279,7 +248,7 @@ class Report(_Response):
         return self.pairs[0].sentence
 
 
-class ComparisonList(_Response):
+class ComparisonList(ResponseModel):
     """Comparisons, the newest first."""
 
     total: int

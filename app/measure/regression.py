@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.errors import StartupError
 from app.measure.comparison_schemas import ComparedModel, Latency, Pair, Report
-from app.settings import explain
+from app.parsing import explain
 
 TOLERANCE = 0.1
 MEMORY_NOISE_BYTES = 2**20  # what loading the same file twice may differ by

@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from app.jobs.schemas import JobSummary
 from app.measure.bootstrap import Verdict
-from app.measure.comparison_schemas import Environment, JobSummary
+from app.measure.comparison_schemas import Environment
+from app.schemas import ResponseModel
 
 _SQUARES: list[JsonValue] = [root**2 for root in range(4, 91)]
 _UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
@@ -13,10 +15,6 @@ Width = Annotated[int, Field(ge=16, le=8100, json_schema_extra={"enum": _SQUARES
 Rank = Annotated[int, Field(ge=1, le=64)]
 BatchSize = Annotated[int, Field(ge=1)]
 Threads = Annotated[int, Field(ge=1, le=256)]
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class SweepRequest(BaseModel):
@@ -46,7 +44,7 @@ class SweepRequest(BaseModel):
     )
 
 
-class SweepSettings(_Response):
+class SweepSettings(ResponseModel):
     """How it was measured."""
 
     widths: list[int]
@@ -61,7 +59,7 @@ class SweepSettings(_Response):
     confidence: float
 
 
-class Cell(_Response):
+class Cell(ResponseModel):
     """A Kronecker network beside the dense one of the same width."""
 
     width: int
@@ -79,7 +77,7 @@ class Cell(_Response):
     macs_ratio: float = Field(description="what the multiply-adds promise")
 
 
-class Crossover(_Response):
+class Crossover(ResponseModel):
     """From which width on Kronecker pays."""
 
     rank: int
@@ -90,7 +88,7 @@ class Crossover(_Response):
     sentence: str
 
 
-class SweepReport(_Response):
+class SweepReport(ResponseModel):
     """A sweep."""
 
     id: str
@@ -107,7 +105,7 @@ class SweepReport(_Response):
         return self.crossovers[0].sentence
 
 
-class SweepList(_Response):
+class SweepList(ResponseModel):
     """Sweeps, the newest first."""
 
     total: int

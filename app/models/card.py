@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.models.verification import MAX_CARD_BYTES
-from app.settings import explain
+from app.parsing import explain
 
 CARD_KEY = "kronmodel"
 

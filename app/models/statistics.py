@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.models.worker_state import notice
+from app.system.pidfiles import notice
 from app.telemetry.counters import BLOCK, Counters
 
 MAX_BATCH_SIZES = 1024

@@ -126,7 +126,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     from app.errors import ModelError, OutOfMemory
     from app.inference.engine import Engine
     from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
-    from app.measure.children.session import anonymous_bytes
+    from app.system.process_memory import anonymous_bytes
     from app.system.heap import give_back
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from app.system.pidfiles import notice
+
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 Key: TypeAlias = tuple[str, str]  # name and version
 
@@ -75,9 +77,6 @@ class Standing(UserDict[Key, Status]):
             yield {(name, version): Status(**status) for name, version, status in entries}
 
 
-def notice(folder: Path, pid: int) -> Path:
-    """The file in which a worker tells the others; whoever sees it die deletes it."""
-    return folder / f"{pid}.standing"
 
 
 def _common(each: list[Status]) -> Status:

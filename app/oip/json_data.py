@@ -10,7 +10,7 @@ import numpy as np
 
 from app.errors import BadRequest
 from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
-from app.serving.rows import fits_float32, name_of
+from app.parsing import fits_float32, name_of
 
 # struct refuses what is not such a number or too large, and fills ten times as fast as numpy.
 _TYPECODES: Mapping[str, str] = {

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from app.inference.datatypes import CONFIG_NAMES
-from app.inference.engine import Tensor
+from app.inference.datatypes import CONFIG_NAMES, Tensor
 from app.oip.signature import Signature
 
 EXTENSIONS = (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.errors import BadRequest, NotSupported
-from app.serving.rows import name_of
+from app.parsing import name_of
 
 MAX_TIMEOUT_US = 2**53
 

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from app.errors import BadRequest
-from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
-from app.inference.engine import Tensor
-from app.json_object import mentions_booleans, parse_object
+from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array, Tensor
 from app.oip import bytes_data, json_data
 from app.oip.binary_data import Blobs, read_blob
 from app.oip.infer_request import InferRequest, Wanted
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
-from app.serving.rows import name_of
+from app.parsing import mentions_booleans, name_of, parse_object
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024

@@ -10,12 +10,11 @@ from typing import Any
 
 import orjson
 
-from app.inference.datatypes import BINARY_ONLY, BYTES, Array
-from app.inference.engine import Tensor
-from app.json_object import mentions_booleans
+from app.inference.datatypes import BINARY_ONLY, BYTES, Array, Tensor
 from app.oip import json_data
 from app.oip.binary_data import read_blob
 from app.oip.infer_request import InferRequest, Wanted
+from app.parsing import mentions_booleans
 
 MOST = 64  # that are remembered for a model
 MAX_BYTES = 2048  # of JSON around the data

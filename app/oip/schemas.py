@@ -2,16 +2,28 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from app.schemas import DispatchInfo, TensorInfo
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True)
+from app.schemas import ResponseModel
 
 
-class ServerMetadata(_Response):
+class TensorInfo(ResponseModel):
+    """An input or output of a graph; -1 is a dimension of any size."""
+
+    name: str
+    datatype: str = Field(examples=["FP32"])
+    shape: list[int] = Field(examples=[[-1, 784]])
+
+
+class DispatchInfo(ResponseModel):
+    """Where the model runs, as measured when it was warmed up."""
+
+    run_us: float = Field(description="median run of one row on the event loop")
+    threaded_us: float = Field(description="the same by way of a thread, with hand-over, waiting and batching")
+    inline_rows: int = Field(description="most rows that run on the event loop, without a hand-over; 0: none do")
+
+
+class ServerMetadata(ResponseModel):
     """The server, as the Open Inference Protocol has it."""
 
     name: str
@@ -19,7 +31,7 @@ class ServerMetadata(_Response):
     extensions: list[str]
 
 
-class ModelMetadata(_Response):
+class ModelMetadata(ResponseModel):
     """A model, as the Open Inference Protocol has it."""
 
     name: str
@@ -29,14 +41,14 @@ class ModelMetadata(_Response):
     outputs: list[TensorInfo]
 
 
-class ModelReady(_Response):
+class ModelReady(ResponseModel):
     """A model that is ready."""
 
     name: str
     ready: bool
 
 
-class TensorConfig(_Response):
+class TensorConfig(ResponseModel):
     """An input or output in a configuration."""
 
     name: str
@@ -44,7 +56,7 @@ class TensorConfig(_Response):
     dims: list[int] = Field(examples=[[784]])
 
 
-class ModelConfig(_Response):
+class ModelConfig(ResponseModel):
     """A model's configuration, as Triton would write it."""
 
     name: str
@@ -57,7 +69,7 @@ class ModelConfig(_Response):
     default_model_filename: str
 
 
-class RepositoryEntry(_Response):
+class RepositoryEntry(ResponseModel):
     """One version in the repository; an empty version stands for a model without a usable one."""
 
     name: str
@@ -66,14 +78,14 @@ class RepositoryEntry(_Response):
     reason: str
 
 
-class StatisticDuration(_Response):
+class StatisticDuration(ResponseModel):
     """How often and how long in all."""
 
     count: int
     ns: int
 
 
-class InferenceStatistics(_Response):
+class InferenceStatistics(ResponseModel):
     """Requests by outcome, and what the successful ones took in each stage."""
 
     success: StatisticDuration
@@ -86,7 +98,7 @@ class InferenceStatistics(_Response):
     cache_miss: StatisticDuration
 
 
-class BatchStatistics(_Response):
+class BatchStatistics(ResponseModel):
     """Runs of one batch size."""
 
     batch_size: int
@@ -95,7 +107,7 @@ class BatchStatistics(_Response):
     compute_output: StatisticDuration
 
 
-class MemoryUsage(_Response):
+class MemoryUsage(ResponseModel):
     """What one version takes, in all workers together."""
 
     type: Literal["CPU", "GPU"]
@@ -106,7 +118,7 @@ class MemoryUsage(_Response):
     )
 
 
-class VersionStatistics(_Response):
+class VersionStatistics(ResponseModel):
     """What one version has done since it came into service, in all workers together."""
 
     name: str
@@ -123,7 +135,7 @@ class VersionStatistics(_Response):
     )
 
 
-class ModelStatistics(_Response):
+class ModelStatistics(ResponseModel):
     """What models have done."""
 
     model_stats: list[VersionStatistics]

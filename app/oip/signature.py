@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
-from app.inference.datatypes import BYTES
-from app.inference.engine import Tensor
+from app.inference.datatypes import BYTES, Tensor
 from app.oip.request_cache import Known
 
 NUMBER_BYTES = 12  # in JSON with its comma, give or take

@@ -10,10 +10,10 @@ from app.http.forms import is_form, read_form
 from app.http.responses import Json
 from app.jobs.job import Job
 from app.jobs.runner import outcome, result
-from app.json_object import parse_object, validated
 from app.measure.comparison import check, compare, too_long
 from app.measure.comparison_schemas import CompareRequest, Comparison, ComparisonList, Report
 from app.measure.uploaded_inputs import OwnInputs
+from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, stream
 from app.service import Service

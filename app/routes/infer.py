@@ -45,7 +45,7 @@ async def infer(scope: Scope, body: bytes) -> Answer:
         return await _answer(model, service, dict(scope["headers"]), body)
     except (KronError, asyncio.CancelledError) as error:
         model.statistics.failed(_clock() - start)
-        service.metrics.not_predicted(model, type(error).__name__)
+        service.metrics.not_predicted(model.name, model.version, type(error).__name__)
         raise
 
 
@@ -124,7 +124,14 @@ def _written(
         input_ns=read - start,
         output_ns=written - ran,
     )
-    service.metrics.predicted(model, rows=request.rows, request_ns=written - read, run=inference)
+    service.metrics.predicted(
+        model.name,
+        model.version,
+        rows=request.rows,
+        request_ns=written - read,
+        queue_ns=inference.queue_ns,
+        compute_ns=inference.compute_ns,
+    )
     if header_length is None:
         return Answer(body)
     return Answer(body, b"application/octet-stream", [(_LENGTH, b"%d" % header_length)])

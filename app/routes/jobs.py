@@ -12,7 +12,7 @@ from app.errors import Conflict
 from app.http.responses import Json
 from app.jobs.job import Event
 from app.jobs.runner import Work, outcome
-from app.measure.comparison_schemas import Kind
+from app.jobs.schemas import Kind
 from app.routes.dependencies import ServiceDep
 from app.service import Service
 

@@ -16,13 +16,13 @@ from app.http.endpoints import Answer, Begun, Endpoint, add_plain_route
 from app.http.responses import Json
 from app.inference.batching import Inference
 from app.inference.devices import devices
-from app.json_object import mentions_booleans, parse_object
 from app.models.model import Model
+from app.models.schemas import ModelInfo, ModelList, SampleList
+from app.parsing import mentions_booleans, name_of, parse_object
 from app.routes.dependencies import ERRORS, ServiceDep
-from app.schemas import ModelInfo, ModelList, PredictRequest, PredictResponse, SampleList
 from app.service import Service
 from app.serving.prediction import Prediction
-from app.serving.rows import name_of
+from app.serving.schemas import PredictRequest, PredictResponse
 from app.serving.shadow import ShadowReport
 from app.system.cpus import available_cpus
 
@@ -86,7 +86,7 @@ async def predict(scope: Scope, body: bytes) -> Answer:
     except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:
             failed.statistics.failed(time.perf_counter_ns() - start)
-            service.metrics.not_predicted(failed, type(error).__name__)
+            service.metrics.not_predicted(failed.name, failed.version, type(error).__name__)
         raise
 
 

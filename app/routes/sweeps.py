@@ -4,10 +4,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.jobs.job import Job
-from app.json_object import parse_object, validated
-from app.measure.comparison_schemas import JobSummary
+from app.jobs.schemas import JobSummary
 from app.measure.sweep import check, sweep, too_long
 from app.measure.sweep_schemas import Sweep, SweepList, SweepReport, SweepRequest
+from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 

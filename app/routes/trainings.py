@@ -8,8 +8,8 @@ from starlette.responses import Response
 from app.http.forms import is_form, read_form
 from app.http.responses import Json
 from app.jobs.job import Job
-from app.json_object import parse_object, validated
-from app.measure.comparison_schemas import JobSummary
+from app.jobs.schemas import JobSummary
+from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.schemas import Error

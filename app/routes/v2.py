@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
 from app.http.responses import Json
-from app.json_object import parse_object
 from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
+from app.parsing import parse_object
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.infer import decoded
 from app.routes.served import served

@@ -20,8 +20,8 @@ from types import FrameType
 from typing import NoReturn
 
 from app.errors import KronError, StartupError, WorkersDied
-from app.models.worker_state import notice
 from app.settings import Settings
+from app.system.pidfiles import notice
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0

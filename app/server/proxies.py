@@ -3,10 +3,11 @@
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
+
+from app.system.net import read_network
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 HEADER = b"x-forwarded-for"
 MAX_HOPS = 32
 
@@ -45,15 +46,6 @@ class TrustedProxies:
     def _look_up(self, host: str) -> bool:
         address = _address(host)
         return address is not None and any(address in network for network in self._networks)
-
-
-def read_network(text: str) -> Network:
-    """An address, or a network as `10.0.0.0/8`.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    return ipaddress.ip_network(text.strip())
 
 
 def _host(hop: str) -> str | None:

@@ -110,7 +110,14 @@ class Prediction:
             model, run = part.model, part.run
             if shadow is not None:
                 shadow.offer(model, part.feeds, run.outputs, run.compute_ns)
-            metrics.predicted(model, rows=part.rows, request_ns=part.taken_ns, run=run)
+            metrics.predicted(
+                model.name,
+                model.version,
+                rows=part.rows,
+                request_ns=part.taken_ns,
+                queue_ns=run.queue_ns,
+                compute_ns=run.compute_ns,
+            )
             model.statistics.succeeded(
                 rows=part.rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
             )

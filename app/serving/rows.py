@@ -9,16 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
+from app.parsing import fits_float32, name_of
 
 NUMBERS = {int, float}
-_JSON_NAMES = {
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    dict: "an object",
-    list: "a list",
-}
 
 
 def to_array(
@@ -88,17 +81,3 @@ def _flatten(part: object, shape: tuple[int, ...], place: str) -> list[float]:
         if type(value) not in NUMBERS:
             raise BadRequest(f"{place}: value {index}: got {name_of(value)}, expected a number")
     return part
-
-
-def fits_float32(value: float) -> bool:
-    """Whether a number is finite in float32."""
-    try:
-        struct.pack("<f", value)
-    except OverflowError:
-        return False
-    return True
-
-
-def name_of(value: object) -> str:
-    """What JSON calls a parsed value."""
-    return "null" if value is None else _JSON_NAMES[type(value)]

@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
 
 from app.errors import StartupError
 
@@ -57,3 +58,15 @@ def url(host: str, port: int) -> str:
     if host in {"0.0.0.0", "::", ""}:
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+Network = IPv4Network | IPv6Network
+
+
+def read_network(text: str) -> Network:
+    """An address, or a network as `10.0.0.0/8`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return ipaddress.ip_network(text.strip())

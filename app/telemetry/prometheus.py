@@ -3,20 +3,13 @@
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from app.measure.comparison_schemas import Kind
-from app.models.worker_state import notice
+from app.system.pidfiles import notice
 from app.telemetry.counters import Counters, Key
-
-if TYPE_CHECKING:
-    from app.inference.batching import Inference
-    from app.inference.engine import Engine
-    from app.models.model import Model
 
 _SECONDS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10,
@@ -64,8 +57,8 @@ class Metrics:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._counters = Counters(folder)
-        self._engines: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
-        self._waiting: WeakKeyDictionary[Engine, memoryview[float]] = WeakKeyDictionary()
+        self._engines: WeakKeyDictionary[object, memoryview[float]] = WeakKeyDictionary()
+        self._waiting: WeakKeyDictionary[object, memoryview[float]] = WeakKeyDictionary()
         self._served: dict[tuple[str, str], tuple[str, int]] = {}
         self._drifts: dict[str, float] = {}
         self._process = CollectorRegistry()
@@ -73,23 +66,31 @@ class Metrics:
         if folder is None:  # of several processes, one's memory would be taken for the memory of all
             ProcessCollector(registry=self._process)
 
-    def serving(self, model: "Model") -> None:
-        """A model is ready; its series start at 0."""
-        self._engines[model.engine] = self._block(model)
-        self._waiting[model.engine] = self._counters.block((_PENDING, model.name, model.version))
-        self._served[model.name, model.version] = (model.engine.provider, model.engine.threads)
+    def add_model(self, engine: object, name: str, version: str, *, provider: str, threads: int) -> None:
+        """Start the series of a model version at 0.
 
-    def withdrawn(self, model: "Model") -> None:
-        """A model is no longer served; what it has done stays counted."""
-        self._served.pop((model.name, model.version), None)
+        Args:
+            engine: identifies the loaded version in `queued` and `ran`; held by a weak reference.
+            name: of the model.
+            version: of the model.
+            provider: the onnxruntime provider in use.
+            threads: intra-op threads of one run.
+        """
+        self._engines[engine] = self._block(name, version)
+        self._waiting[engine] = self._counters.block((_PENDING, name, version))
+        self._served[name, version] = (provider, threads)
 
-    def queued(self, engine: "Engine", requests: int) -> None:
+    def remove_model(self, name: str, version: str) -> None:
+        """Stop listing a model version as served; its counters stay."""
+        self._served.pop((name, version), None)
+
+    def queued(self, engine: object, requests: int) -> None:
         """So many requests more, or fewer, wait for a model."""
         block = self._waiting.get(engine)
         if block is not None:
             block[0] += requests
 
-    def ran(self, engine: "Engine", rows: int, run_ns: int) -> None:
+    def ran(self, engine: object, rows: int, run_ns: int) -> None:
         """A model ran, for one request or for several."""
         block = self._engines.get(engine)
         if block is not None:
@@ -99,26 +100,26 @@ class Metrics:
             block[_RUN_BUCKETS + bisect_left(_NANOSECONDS, run_ns)] += 1
             block[_ROWS_BUCKETS + bisect_left(_ROWS, rows)] += 1
 
-    def predicted(self, model: "Model", *, rows: int, request_ns: int, run: "Inference") -> None:
-        """A model answered a request."""
-        block = self._block(model)
+    def predicted(self, name: str, version: str, *, rows: int, request_ns: int, queue_ns: int, compute_ns: int) -> None:
+        """Count a request that a model version answered; times in nanoseconds."""
+        block = self._block(name, version)
         block[_SUCCESS] += 1
         block[_ROWS_SUM] += rows
         block[_REQUEST_NS] += request_ns
-        block[_QUEUE_NS] += run.queue_ns
-        block[_COMPUTE_NS] += run.compute_ns
+        block[_QUEUE_NS] += queue_ns
+        block[_COMPUTE_NS] += compute_ns
         block[_REQUEST_BUCKETS + bisect_left(_NANOSECONDS, request_ns)] += 1
-        block[_QUEUE_BUCKETS + bisect_left(_NANOSECONDS, run.queue_ns)] += 1
+        block[_QUEUE_BUCKETS + bisect_left(_NANOSECONDS, queue_ns)] += 1
 
-    def not_predicted(self, model: "Model", reason: str) -> None:
-        """A model did not answer a request; `reason` is the name of the error."""
-        self._block(model)[_FAILURES[_REASONS.get(reason, "OTHER")]] += 1
+    def not_predicted(self, name: str, version: str, reason: str) -> None:
+        """Count a request that a model version did not answer; `reason` is the name of the error's class."""
+        self._block(name, version)[_FAILURES[_REASONS.get(reason, "OTHER")]] += 1
 
     def failed(self, reason: str) -> None:
         """A request was answered by an error; `reason` is one of few words."""
         self._counters.block(("kron_failures_total", "reason", reason))[0] += 1
 
-    def job_ended(self, kind: Kind, outcome: str) -> None:
+    def job_ended(self, kind: str, outcome: str) -> None:
         """A comparison, sweep or training ended."""
         self._counters.block((f"kron_{kind}s_total", "outcome", outcome))[0] += 1
 
@@ -147,8 +148,8 @@ class Metrics:
             self._counters.clear_others(lambda key: key[0] == _PENDING, lambda pid: not notice(folder, pid).exists())
         return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
 
-    def _block(self, model: "Model") -> "memoryview[float]":
-        return self._counters.block(("model", model.name, model.version))
+    def _block(self, name: str, version: str) -> "memoryview[float]":
+        return self._counters.block(("model", name, version))
 
     def _lines(self) -> Iterator[str]:
         totals = self._counters.totals()

@@ -13,10 +13,6 @@ from app.errors import StartupError
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from app.inference.batching import Inference
-    from app.inference.engine import Engine
-    from app.models.model import Model
-
 FLUSH_SECONDS = 5
 
 
@@ -43,11 +39,11 @@ class Traces:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("kronmodel")
         self._trace, self._context, self._propagate = trace, context, propagate
-        self._names: WeakKeyDictionary[Engine, dict[str, str]] = WeakKeyDictionary()
+        self._names: WeakKeyDictionary[object, dict[str, str]] = WeakKeyDictionary()
 
-    def serving(self, model: "Model") -> None:
-        """A model is ready; its spans bear its name."""
-        self._names[model.engine] = {"kron.model.name": model.name, "kron.model.version": model.artifact.version}
+    def add_model(self, engine: object, name: str, version: str) -> None:
+        """Name the spans of a model version; `engine` identifies it in `ran`, held by a weak reference."""
+        self._names[engine] = {"kron.model.name": name, "kron.model.version": version}
 
     def begin(self, scope: Scope, request_id: str) -> "Span":
         """The span of a request, a child of its client's where it names one; what the task does next is inside it."""
@@ -73,15 +69,15 @@ class Traces:
             span.set_status(self._trace.StatusCode.ERROR)
         span.end()
 
-    def ran(self, engine: "Engine", run: "Inference") -> None:
-        """A run answered the request of this task."""
+    def ran(self, engine: object, *, batch_size: int, queue_ns: int, compute_ns: int) -> None:
+        """Record the run that answered the request of this task, as a span that ends now."""
         end = time.time_ns()
         attributes: dict[str, Any] = {
-            "kron.batch_size": run.batch_size,
-            "kron.queue_us": run.queue_ns / 1000,
+            "kron.batch_size": batch_size,
+            "kron.queue_us": queue_ns / 1000,
             **self._names.get(engine, {}),
         }
-        span = self._tracer.start_span("run", start_time=end - run.compute_ns, attributes=attributes)
+        span = self._tracer.start_span("run", start_time=end - compute_ns, attributes=attributes)
         span.end(end)
 
     async def close(self) -> None:

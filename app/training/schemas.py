@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.measure.comparison_schemas import JobSummary
+from app.jobs.schemas import JobSummary
 from app.models.card import TestMetric
+from app.schemas import ResponseModel
 
 MAX_RANK = 64
 MAX_HIDDEN = 4
@@ -17,10 +18,6 @@ Activation = Literal["gelu", "relu", "tanh"]
 Role = Literal["kronecker", "dense"]
 Factor = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
-
-
-class _Response(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class TrainRequest(BaseModel):
@@ -66,7 +63,7 @@ class TrainRequest(BaseModel):
     )
 
 
-class DataOption(_Response):
+class DataOption(ResponseModel):
     """A data set known by name."""
 
     name: str = Field(examples=["mnist"])
@@ -103,7 +100,7 @@ class RecipeOption(RecipeTraining):
     dense: RecipeTraining
 
 
-class Limits(_Response):
+class Limits(ResponseModel):
     """The most that may be asked for."""
 
     rank: int = MAX_RANK
@@ -115,7 +112,7 @@ class Limits(_Response):
     memory_bytes: int
 
 
-class TrainingOptions(_Response):
+class TrainingOptions(ResponseModel):
     """What can be trained here, on what and how."""
 
     available: bool
@@ -126,7 +123,7 @@ class TrainingOptions(_Response):
     activations: list[str]
 
 
-class EpochReport(_Response):
+class EpochReport(ResponseModel):
     """What an epoch gave."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -140,7 +137,7 @@ class EpochReport(_Response):
     test: float | None
 
 
-class PlannedMember(_Response):
+class PlannedMember(ResponseModel):
     """A network that will be trained."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -153,7 +150,7 @@ class PlannedMember(_Response):
     layers: list[dict[str, Any]] = Field(description="as in the model card")
 
 
-class PlannedData(_Response):
+class PlannedData(ResponseModel):
     """What will be trained on."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -166,7 +163,7 @@ class PlannedData(_Response):
     image_shape: list[int] | None = None
 
 
-class Plan(_Response):
+class Plan(ResponseModel):
     """What will be trained: the event `plan`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -177,7 +174,7 @@ class Plan(_Response):
     data: PlannedData
 
 
-class TrainedMember(_Response):
+class TrainedMember(ResponseModel):
     """A network that was trained and published."""
 
     role: Role
@@ -191,7 +188,7 @@ class TrainedMember(_Response):
     epochs: list[EpochReport]
 
 
-class TrainingReport(_Response):
+class TrainingReport(ResponseModel):
     """A training."""
 
     id: str
@@ -206,7 +203,7 @@ class TrainingReport(_Response):
     not_served: str | None = Field(default=None, description="why what was published is not served")
 
 
-class TrainingList(_Response):
+class TrainingList(ResponseModel):
     """Trainings, the newest first."""
 
     total: int

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from app.inference.engine import Tensor
+from app.inference.datatypes import Tensor
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.signature import Signature

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import Conflict, StartupError
+from app.jobs.schemas import JobSummary, Progress
 from app.jobs.store import Archive
-from app.measure.comparison_schemas import JobSummary, Progress
 from app.settings import Settings
 
 

@@ -4,24 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.models.worker_state import notice
+from app.system.pidfiles import notice
 from app.telemetry.prometheus import Metrics
 from tests.app.conftest import environment
 
 CHILD = """
 import os, sys
 from pathlib import Path
-from types import SimpleNamespace
 from app.telemetry.prometheus import Metrics
-from app.models.worker_state import notice
+from app.system.pidfiles import notice
 
 class Engine:
-    provider, threads = "CPUExecutionProvider", 1
+    pass
 
 folder = Path(sys.argv[1])
 metrics, engine = Metrics(folder), Engine()
 notice(folder, os.getpid()).write_text("[]")
-metrics.serving(SimpleNamespace(engine=engine, name="a", version="3"))
+metrics.add_model(engine, "a", "3", provider="CPUExecutionProvider", threads=1)
 metrics.queued(engine, 5)
 metrics.queued(engine, -2)
 print(os.getpid())

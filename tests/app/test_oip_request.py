@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from app.errors import BadRequest, NotSupported
-from app.json_object import mentions_booleans
 from app.oip.infer_request import Wanted
 from app.oip.request import read_request
+from app.parsing import mentions_booleans
 from tests.app.oip_requests import SIGNATURE, document, one, read
 
 

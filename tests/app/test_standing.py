@@ -4,7 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from app.models.worker_state import Standing, Status, notice
+from app.models.worker_state import Standing, Status
+from app.system.pidfiles import notice
 
 ONE, TWO = ("m", "1"), ("m", "2")
 

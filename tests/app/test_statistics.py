@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from app.models.statistics import MAX_BATCH_SIZES, Statistics, StatisticsBook
-from app.models.worker_state import notice
+from app.system.pidfiles import notice
 from app.telemetry.counters import Counters
 
 

@@ -4,7 +4,6 @@ Imports numpy and onnxruntime only, for the memory of this process is a result.
 """
 
 import gc
-import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from app.measure import bootstrap, timing
 from app.measure.timed_session import Refused, Subject
 from app.processes import child
 from app.system.gpu import device_bytes
+from app.system.process_memory import peak_bytes, resident_bytes
 
 
 def main() -> None:
@@ -94,40 +94,9 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
     return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
 
 
-def resident_bytes() -> int | None:
-    """Resident memory of this process now; None where the system does not tell."""
-    return _proc_bytes("/proc/self/smaps_rollup", "Rss:") or _proc_bytes("/proc/self/status", "VmRSS:")
-
-
-def anonymous_bytes() -> int | None:
-    """Of that, what is no part of any file, such as the pages of libraries that were touched."""
-    return _proc_bytes("/proc/self/smaps_rollup", "Anonymous:") or _proc_bytes("/proc/self/status", "RssAnon:")
-
-
-def peak_bytes() -> int | None:
-    """The most resident memory that this process ever had."""
-    peak = _proc_bytes("/proc/self/status", "VmHWM:")
-    if peak is not None:
-        return peak
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def _difference(larger: int | None, smaller: int | None) -> int | None:
     """How much came on top; memory that the allocator gave back in between counts as none."""
     return None if larger is None or smaller is None else max(0, larger - smaller)
-
-
-def _proc_bytes(path: str, key: str) -> int | None:
-    try:
-        with open(path) as lines:  # noqa: PTH123 - pathlib would read it whole
-            return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), None)
-    except OSError:
-        return None
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """A JSON object, read by orjson, with errors that say what was got."""
 
 import re
+import struct
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from app.errors import BadRequest
-from app.serving.rows import name_of
-from app.settings import explain
 
 M = TypeVar("M", bound=BaseModel)
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
@@ -70,3 +69,42 @@ def _mentions(body: bytes, word: bytes, letter: int, end: int) -> bool:
         if at >= letter and body.startswith(word, at - letter):
             return True
     return True
+
+
+_JSON_NAMES = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def fits_float32(value: float) -> bool:
+    """Whether a number is finite in float32."""
+    try:
+        struct.pack("<f", value)
+    except OverflowError:
+        return False
+    return True
+
+
+def name_of(value: object) -> str:
+    """What JSON calls a parsed value."""
+    return "null" if value is None else _JSON_NAMES[type(value)]
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a failed validation as `got ..., expected ...`."""
+    first = error.errors()[0]
+    if first["type"] == "extra_forbidden":
+        return "not a known field"
+    if first["type"] == "missing":
+        return "missing"
+    got = repr(first["input"])
+    got = got if len(got) <= 80 else got[:77] + "..."
+    message = first["msg"]
+    for prefix in ("Input should be ", "Value error, "):
+        message = message.removeprefix(prefix)
+    return f"got {got}, expected {message}"

@@ -1,0 +1,8 @@
+"""Files named by the process that writes them."""
+
+from pathlib import Path
+
+
+def notice(folder: Path, pid: int) -> Path:
+    """The file in which a worker tells the others; whoever sees it die deletes it."""
+    return folder / f"{pid}.standing"
