@@ -15,7 +15,7 @@ from app.jobs.store import INTERRUPTED, Archive
 from tests.app.conftest import Serving, is_alive, serving, wait_until
 from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
-from tests.app.test_archive import summary
+from tests.app.jobs.test_store import summary
 
 SLOW: dict[str, Any] = {"models": ["plain", "heavy"], "batch_sizes": [1, 64]}
 

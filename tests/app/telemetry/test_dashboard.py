@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana" / "kronmodel.json"
+DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana" / "kronmodel.json"
 
 
 def test_every_metric_of_the_dashboard_is_there(client: httpx.Client) -> None:

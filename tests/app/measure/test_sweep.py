@@ -11,9 +11,9 @@ from app.cli.main import main
 from app.measure.bootstrap import verdict
 from app.measure.sweep import crossovers
 from app.measure.sweep_schemas import Cell
+from tests.app.cli.test_main import run
 from tests.app.conftest import Serving, wait_until
 from tests.app.events import events
-from tests.app.test_cli import run
 
 QUICK: dict[str, Any] = {"widths": [484, 36], "ranks": [3, 1], "batch_sizes": [2], "layers": 1, "seconds": 0.4}
 LONG: dict[str, Any] = {"widths": [64, 1024], "ranks": [1], "seconds": 60}

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.app.cli.test_main import run
 from tests.app.conftest import DENSE, KRONECKER, ROWS, Serving, serving, wait_until
 from tests.app.graphs import classifier, heavy, probabilities, publish, weights
-from tests.app.test_cli import run
 
 
 @pytest.fixture(scope="module")

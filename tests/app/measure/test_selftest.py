@@ -10,7 +10,7 @@ import pytest
 from app.cli.main import main
 from app.measure.selftest import DELAYS_US, PADDING_BYTES, Check, selftest
 from app.settings import Settings
-from tests.app.test_cli import run
+from tests.app.cli.test_main import run
 
 pytestmark = pytest.mark.alone
 
