@@ -90,7 +90,7 @@ def test_a_result_that_is_not_finite_is_a_measurement_that_failed(
 ) -> None:
     """Whatever process forgot to look: JSON has no such number."""
     (tmp_path / "forgetful_probe.py").write_text(
-        "from app import child\nchild.receive()\nchild.send(result={'values': [1.5, float('nan')]})\n"
+        "from app.processes import child\nchild.receive()\nchild.send(result={'values': [1.5, float('nan')]})\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ComparisonError, match=r"^a measuring process failed: got a number that is not finite"):

@@ -164,14 +164,14 @@ def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "import app.inference.engine\n"
-        "from app import inspection\n"
+        "from app.models import verification\n"
         "loaded = app.inference.engine.open_session\n"
         "def fault(path, **options):\n"
         "    if '/crash/' in path:\n"
         "        os.kill(os.getpid(), signal.SIGSEGV)\n"
         "    return loaded(path, **options)\n"
         "app.inference.engine.open_session = fault\n"
-        "inspection.main()\n"
+        "verification.main()\n"
     )
     job = {"paths": [str(path) for path in paths], "cpu_only": True, "max_batch": 8, "seconds": 20, "bytes": 2**32}
     with subprocess.Popen(
