@@ -148,7 +148,7 @@ class TooManyRequests(RequestError):  # noqa: N818
     retry_after = 1
 
 
-class HungUp(RequestError):  # noqa: N818
+class ClientDisconnected(RequestError):  # noqa: N818
     """Nobody waits for the answer any more."""
 
     status = 499

@@ -18,8 +18,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
-from app.http.key_document import document_keys
-from app.http.middleware import Front
+from app.http.middleware import RequestMiddleware
+from app.http.openapi import document_keys
 from app.http.responses import error as error_response
 from app.http.responses import failure, internal_error
 from app.routes import comparisons, health, pages, predict, sweeps, trainings, v2
@@ -31,7 +31,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class App(FastAPI):
-    """FastAPI behind `Front`, which answers before FastAPI's own layers where it can."""
+    """FastAPI behind `RequestMiddleware`, which answers before FastAPI's own layers where it can."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection; those over HTTP without a look at telemetry that nobody has set up."""
@@ -44,7 +44,7 @@ class App(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """FastAPI's layers with ours around them; browsers' preflight requests have no key and come first."""
         service: Service = self.state.service
-        front = Front(super().build_middleware_stack(), service=service)
+        front = RequestMiddleware(super().build_middleware_stack(), service=service)
         if not service.settings.cors_origins:
             return front
         return CORSMiddleware(
@@ -139,7 +139,7 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:
-        return internal_error()  # `Front` counts and logs it; a traceback is not for the client
+        return internal_error()  # `RequestMiddleware` counts and logs it; a traceback is not for the client
 
 
 def _allowed(app: FastAPI, request: Request) -> str:

@@ -12,16 +12,16 @@ from app.access.keys import read_keys
 from app.errors import KronError, Overloaded, StartupError
 from app.inference.devices import check_serving
 from app.inference.scheduler import Scheduler
-from app.jobs.runner import Jobs
-from app.jobs.store import Archive
+from app.jobs.runner import JobRunner
+from app.jobs.store import JobStore
 from app.models.model import Model
 from app.models.repository import Repository
 from app.serving.shadow import Shadow
 from app.settings import Settings
-from app.system.heap import give_back_in_pauses, share_one_heap
+from app.system.heap import share_one_heap, trim_heap_when_idle
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
-from app.training.catalogue import Trainer
+from app.training.catalogue import TrainingCatalogue
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class Service:
             on_run=self.metrics.ran,
             on_answer=self.traces.ran if self.traces else None,
         )
-        self.jobs = Jobs(Archive.open(settings, shared))
-        self.trainer = Trainer(settings)
+        self.jobs = JobRunner(JobStore.open(settings, shared))
+        self.trainer = TrainingCatalogue(settings)
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False
@@ -90,7 +90,7 @@ class Service:
     def start(self) -> None:
         """Load the models in the background, so that the process can already say that it lives; again at SIGHUP."""
         self._start(self._load())
-        self._start(give_back_in_pauses())
+        self._start(trim_heap_when_idle())
         # Elsewhere Python has no signals, and tests run the service in threads of their own.
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload()))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from app.access.hosts import Hosts
+from app.access.hosts import AllowedHosts
 from app.access.keys import Key, find_key, needed_role
 from app.errors import Forbidden, Overloaded, TooManyRequests, Unauthorized
 from app.settings import Settings
@@ -38,7 +38,7 @@ class Admission:
     def __init__(self, settings: Settings, keys: Sequence[Key]) -> None:
         self._settings = settings
         self._keys = keys
-        self._hosts = Hosts(settings)
+        self._hosts = AllowedHosts(settings)
         self._running: Counter[str] = Counter()  # by client
         self._total = 0
 

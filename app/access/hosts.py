@@ -12,7 +12,7 @@ from app.settings import Settings
 MOST_KEPT = 100
 
 
-class Hosts:
+class AllowedHosts:
     """`localhost`, any address, `--host`, and what the settings name; with keys, or open to all, any."""
 
     def __init__(self, settings: Settings) -> None:

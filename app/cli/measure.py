@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from app.measure.comparison_schemas import CompareRequest, Report
     from app.measure.sweep_schemas import SweepReport, SweepRequest
-    from app.measure.uploaded_inputs import OwnInputs
+    from app.measure.uploaded_inputs import UploadedInputs
 
     M = TypeVar("M", bound=BaseModel)
 
@@ -216,7 +216,7 @@ def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
 
 
 async def _measure(
-    settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "OwnInputs | None"
+    settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "UploadedInputs | None"
 ) -> "Report":
     """The report; progress goes to standard error."""
     from app.cli.tables import progress_bar
@@ -246,8 +246,8 @@ async def _measure(
             raise TimedOut(too_long(settings)) from None
 
 
-def _own_inputs(inputs: Path | None, labels: Path | None) -> "OwnInputs | None":
-    from app.measure.uploaded_inputs import MAX_BYTES, OwnInputs
+def _own_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":
+    from app.measure.uploaded_inputs import MAX_BYTES, UploadedInputs
 
     if inputs is None:
         if labels is not None:
@@ -258,7 +258,7 @@ def _own_inputs(inputs: Path | None, labels: Path | None) -> "OwnInputs | None":
         for name, path in (("--inputs", inputs), ("--labels", labels))
     ]
     assert files[0] is not None  # for the type checker: there are inputs
-    return OwnInputs.read(files[0], files[1])
+    return UploadedInputs.read(files[0], files[1])
 
 
 def _content(name: str, path: Path, max_bytes: int) -> bytes:

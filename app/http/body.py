@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import Message, Receive
 
-from app.errors import BadRequest, HungUp, RequestTimeout, TooLarge
+from app.errors import BadRequest, ClientDisconnected, RequestTimeout, TooLarge
 
 LATE_SECONDS = 0.25  # for what has come while the event loop was away
 
@@ -62,7 +62,7 @@ class Body:
         while not self._complete:
             message = await self()
             if message["type"] == "http.disconnect":
-                raise HungUp("the client hung up before its body was complete")
+                raise ClientDisconnected("the client hung up before its body was complete")
             parts.append(message["body"])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 

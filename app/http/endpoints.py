@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.http.security_headers import RawHeaders
-from app.inference.batching import Ask, Inference
+from app.inference.batching import Inference, InferenceTask
 
 if TYPE_CHECKING:
     from app.service import Service
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(slots=True)
-class Begun:
+class PreparedRequest:
     """A request that has been read and only needs models to be run.
 
     Args:
@@ -33,7 +33,7 @@ class Begun:
         finish: what came of them to the answer. Like the reading it may raise, and leaves no trace then.
     """
 
-    asks: Sequence[Ask]
+    asks: Sequence[InferenceTask]
     finish: Callable[[Sequence[Inference]], Answer]
 
 
@@ -49,10 +49,10 @@ class Endpoint:
     """
 
     answer: Callable[[Scope, bytes], Awaitable[Answer]]
-    begin: "Callable[[Service, str, Mapping[bytes, bytes], bytes], Begun | None]"
+    begin: "Callable[[Service, str, Mapping[bytes, bytes], bytes], PreparedRequest | None]"
 
 
-class PlainRoutes:
+class RawRoutes:
     """Endpoints by method and path, or by a pattern of paths."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class PlainRoutes:
         return found
 
 
-plain = PlainRoutes()  # those of the application, which are the same for every service
+plain = RawRoutes()  # those of the application, which are the same for every service
 
 
 def documented(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -93,7 +93,7 @@ def documented(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-def add_plain_route(router: APIRouter, method: str, path: str, endpoint: Endpoint, **documentation: Any) -> None:
-    """Have an endpoint answer within `Front`, or before it; FastAPI knows it for the documentation."""
+def add_raw_route(router: APIRouter, method: str, path: str, endpoint: Endpoint, **documentation: Any) -> None:
+    """Have an endpoint answer within `RequestMiddleware`, or before it; FastAPI knows it for the documentation."""
     router.add_api_route(path, documented(endpoint), methods=[method], **documentation)
     plain.add(method, router.prefix + path, endpoint)

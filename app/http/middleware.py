@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.admission import Caller
-from app.errors import HungUp, KronError
+from app.errors import ClientDisconnected, KronError
 from app.http.body import Body
 from app.http.endpoints import Endpoint, plain
 from app.http.responses import failure, internal_error
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 access = logging.getLogger("app.access")
 
 
-class Front:
+class RequestMiddleware:
     """ASGI middleware, the outermost one.
 
     Args:
@@ -68,8 +68,8 @@ class Front:
                 await self._app(scope, body, answer)
             else:
                 own = [*DATA_HEADERS, (b"x-request-id", own_id)]
-                status = await _answer_plainly(endpoint, scope, body, send, own)
-        except (HungUp, ClientDisconnect):
+                status = await _answer_raw(endpoint, scope, body, send, own)
+        except (ClientDisconnected, ClientDisconnect):
             status = 499  # nobody reads it
         except KronError as error:
             await failure(self._service, scope, error)(scope, receive, answer)
@@ -87,12 +87,12 @@ class Front:
                 access.info("%s %s", scope["method"], scope["path"][:500], extra=fields)
 
 
-async def _answer_plainly(
+async def _answer_raw(
     endpoint: Endpoint, scope: Scope, body: Body, send: Send, headers: list[tuple[bytes, bytes]]
 ) -> int:
     """Send what the endpoint answers; its work ends when the client hangs up."""
     content = await body.read()
-    with _HangingUp(body):
+    with _DisconnectWatch(body):
         answered, media_type, own = await endpoint.answer(scope, content)
     start = [(b"content-type", media_type), (b"content-length", b"%d" % len(answered)), *headers, *own]
     await send({"type": "http.response.start", "status": 200, "headers": start})
@@ -100,7 +100,7 @@ async def _answer_plainly(
     return 200
 
 
-class _HangingUp:
+class _DisconnectWatch:
     """Cancels what runs inside when the client hangs up, and raises HungUp then."""
 
     __slots__ = ("_receive", "_task", "_timer", "_watcher")
@@ -121,7 +121,7 @@ class _HangingUp:
         hung_up = self._watcher.done()
         self._watcher.cancel()
         if kind is asyncio.CancelledError and hung_up and self._task is not None and self._task.uncancel() == 0:
-            raise HungUp("the client hung up") from None
+            raise ClientDisconnected("the client hung up") from None
 
     def _begin(self) -> None:
         self._watcher = asyncio.create_task(self._watch())

@@ -25,7 +25,7 @@ class Inference:
 
 
 @dataclass(slots=True, eq=False)
-class Ask:
+class InferenceTask:
     """What a request wants a model to be run on.
 
     Args:
@@ -43,7 +43,7 @@ class Ask:
     arrived_ns: int
 
     @classmethod
-    def of(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "Ask":
+    def of(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "InferenceTask":
         """With the rows that its inputs have, now."""
         rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if engine.batchable else 1
         return cls(engine, feeds, outputs, rows, time.perf_counter_ns())
@@ -61,14 +61,14 @@ def kind_of(feeds: Feeds, outputs: Sequence[str]) -> object:
 
 
 @dataclass(slots=True)
-class Done:
+class BatchResult:
     """What came of a batch: for each request its answer or its error, and of each run rows and nanoseconds."""
 
     answers: Sequence[Inference | Exception]
     runs: Sequence[tuple[int, int]]
 
 
-def run_batch(batch: Sequence[Ask], run: Callable[[Feeds, Sequence[str]], Outputs]) -> Done:
+def run_batch(batch: Sequence[InferenceTask], run: Callable[[Feeds, Sequence[str]], Outputs]) -> BatchResult:
     """Run requests of one kind together; where that cannot be, or fails, each by itself.
 
     Args:
@@ -79,11 +79,11 @@ def run_batch(batch: Sequence[Ask], run: Callable[[Feeds, Sequence[str]], Output
     answers = _together(batch, run, runs) if len(batch) > 1 else None
     if answers is None:  # one bad request must not cost the others their answers
         answers = [_alone(ask, run, runs) for ask in batch]
-    return Done(answers, runs)
+    return BatchResult(answers, runs)
 
 
 def _together(
-    batch: Sequence[Ask], run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
+    batch: Sequence[InferenceTask], run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
 ) -> Sequence[Inference | Exception] | None:
     """Each request's rows of one run; None where the model failed or gives other than a row for a row."""
     started = time.perf_counter_ns()
@@ -109,7 +109,7 @@ def _together(
 
 
 def _alone(
-    ask: Ask, run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
+    ask: InferenceTask, run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
 ) -> Inference | Exception:
     started = time.perf_counter_ns()
     try:

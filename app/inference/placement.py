@@ -25,7 +25,7 @@ Threaded: TypeAlias = Callable[[Mapping[str, Array], list[str]], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Dispatch:
+class Placement:
     """What warm-up found for one row, in µs a request; and the most rows that run on the event loop, 0 for none.
 
     `threaded_us` is what a request takes through a thread, hand-over, waiting and batching included.
@@ -36,7 +36,7 @@ class Dispatch:
     inline_rows: int
 
 
-async def measure(engine: Engine, threaded: Threaded) -> Dispatch:
+async def measure(engine: Engine, threaded: Threaded) -> Placement:
     """Take both ways in turns with more and more rows, until a run is slow or a thread is as fast.
 
     Sizes that were not measured are not guessed: no larger ones, and no free axes but the first.
@@ -56,7 +56,7 @@ async def measure(engine: Engine, threaded: Threaded) -> Dispatch:
             break
         inline_rows = rows
     run_ns, threaded_ns = first or (0, 0)
-    return Dispatch(round(run_ns / 1000, 1), round(threaded_ns / 1000, 1), inline_rows)
+    return Placement(round(run_ns / 1000, 1), round(threaded_ns / 1000, 1), inline_rows)
 
 
 async def _both_ways(

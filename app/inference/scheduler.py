@@ -5,23 +5,25 @@ starts at once; only what has to wait anyway is put together, so batching never 
 """
 
 import asyncio
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from weakref import WeakKeyDictionary
 
 from app.errors import Overloaded, TimedOut
-from app.inference.batching import Ask, Done, Feeds, Inference, run_batch
+from app.inference.batching import BatchResult, Feeds, Inference, InferenceTask, run_batch
 from app.inference.engine import Engine
-from app.inference.placement import Dispatch, measure
-from app.inference.threads import Threads
+from app.inference.placement import Placement, measure
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     """A request that waits for a thread."""
 
-    ask: Ask
+    ask: InferenceTask
     kind: object
     future: asyncio.Future[Inference]
     waits: bool = True
@@ -31,7 +33,7 @@ class _Lane:
     """What waits for one model."""
 
     def __init__(self) -> None:
-        self.dispatch: Dispatch | None = None
+        self.dispatch: Placement | None = None
         self.inline_rows = 0
         self.waiting: deque[_Request] = deque()
         self.in_turn = False
@@ -74,7 +76,7 @@ class Scheduler:
         self._turns: deque[tuple[Engine, _Lane]] = deque()
         self._closed = False
 
-    async def warm_up(self, engine: Engine) -> Dispatch:
+    async def warm_up(self, engine: Engine) -> Placement:
         """Measure whether this model is faster on the event loop than in a thread, and decide so from now on."""
         lane = self._lane(engine)
         lane.inline_rows = 0
@@ -85,11 +87,11 @@ class Scheduler:
         try:
             lane.dispatch = await measure(engine, threaded)
         except (Overloaded, TimedOut):
-            return Dispatch(0, 0, 0)  # there is no quiet moment: threads it is
+            return Placement(0, 0, 0)  # there is no quiet moment: threads it is
         lane.inline_rows = lane.dispatch.inline_rows
         return lane.dispatch
 
-    def dispatch(self, engine: Engine) -> Dispatch | None:
+    def dispatch(self, engine: Engine) -> Placement | None:
         """What `warm_up` found; None without it, and then every run is in a thread."""
         return self._lane(engine).dispatch
 
@@ -116,7 +118,7 @@ class Scheduler:
         if self._closed:
             raise Overloaded("the service is shutting down")
         lane = self._lane(engine)
-        ask = Ask.of(engine, feeds, outputs)
+        ask = InferenceTask.of(engine, feeds, outputs)
         if lane.inline_rows and ask.rows <= lane.inline_rows:
             (answer,) = self.run_now([ask])
             if isinstance(answer, Exception):
@@ -148,7 +150,7 @@ class Scheduler:
         """Most rows of a request that `run_now` takes; 0 for none."""
         return 0 if self._closed else self._lane(engine).inline_rows
 
-    def run_now(self, asks: Sequence[Ask]) -> Sequence[Inference | Exception]:
+    def run_now(self, asks: Sequence[InferenceTask]) -> Sequence[Inference | Exception]:
         """Run models here and now, each of the requests having no more rows than its model's `inline_rows`.
 
         Those that came at the same time are run together, as far as they can be, and as many rows as was measured to be
@@ -174,7 +176,7 @@ class Scheduler:
             found |= zip(part, self._run_here([asks[i] for i in part]), strict=True)
         return [found[index] for index in range(len(asks))]
 
-    def _run_here(self, batch: Sequence[Ask]) -> Sequence[Inference | Exception]:
+    def _run_here(self, batch: Sequence[InferenceTask]) -> Sequence[Inference | Exception]:
         engine = batch[0].engine
         done = run_batch(batch, engine.run)
         for rows, run_ns in done.runs:
@@ -266,12 +268,12 @@ class _Run:
         engine: Engine,
         batch: Sequence[_Request],
         loop: asyncio.AbstractEventLoop,
-        finished: Callable[[Engine, Sequence[tuple[int, int]]], None],
+        run_to_completion: Callable[[Engine, Sequence[tuple[int, int]]], None],
     ) -> None:
         self._engine = engine
         self._batch = batch
         self._loop = loop
-        self._finished = finished
+        self._finished = run_to_completion
 
     def __call__(self) -> None:
         wanted = [request for request in self._batch if not request.future.done()]
@@ -281,7 +283,7 @@ class _Run:
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
-    def _deliver(self, batch: Sequence[_Request], done: Done) -> None:
+    def _deliver(self, batch: Sequence[_Request], done: BatchResult) -> None:
         for request, answer in zip(batch, done.answers, strict=True):
             if request.future.done():
                 continue
@@ -295,3 +297,37 @@ class _Run:
 def _expire(request: _Request, seconds: float) -> None:
     if not request.future.done():
         request.future.set_exception(TimedOut(f"no answer within {seconds:g} s (KRON_PREDICT_SECONDS)"))
+
+
+class Threads:
+    """Daemon threads that run jobs in the order given; a job must not raise.
+
+    Much cheaper than `concurrent.futures`, whose futures, locks and callbacks cost as much as a small model does.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, daemon=True, name=f"inference-{i}") for i in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: Callable[[], object]) -> None:
+        """Run the job in the next free thread."""
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """The threads end once they have run what was submitted; this call does not wait for them."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def join(self, seconds: float) -> bool:
+        """Whether all threads ended within that time; onnxruntime cannot be interrupted."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # an idle thread must not keep alive what it ran

@@ -21,7 +21,7 @@ async def asked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     Raises:
         ReportsError: it cannot be done.
     """
-    with in_words():
+    with as_error_messages():
         return await asyncio.to_thread(function, *args, **kwargs)
 
 
@@ -35,7 +35,7 @@ async def kept(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
+def as_error_messages() -> Iterator[None]:
     """Have errors of the archive be told to whoever asks.
 
     Raises:

@@ -16,7 +16,7 @@ MAX_WAITING = 100  # events that a follower has not read yet, before progress is
 
 Event = tuple[str, bytes]  # name and JSON
 ENDS = frozenset({"report", "error"})
-MISTAKE = "internal error; the service's log says more"  # in the work itself
+INTERNAL_ERROR = "internal error; the service's log says more"  # in the work itself
 
 
 class Result(Protocol):
@@ -46,7 +46,7 @@ class Job:
         self.created = datetime.now(UTC).isoformat(timespec="seconds")
         self.cancelled = False  # by a client, not by the end of the service
         self.task: asyncio.Task[Result]
-        self.last: Event = error_event(MISTAKE)  # what its followers hear when it is over
+        self.last: Event = error_event(INTERNAL_ERROR)  # what its followers hear when it is over
         self._title = title
         self._request = dict(request)
         self._progress: Progress | None = None

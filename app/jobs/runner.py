@@ -10,25 +10,25 @@ from typing import Any
 import orjson
 
 from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError, TimedOut
-from app.jobs.async_store import asked, in_words, kept
-from app.jobs.job import KEEP_ALIVE_SECONDS, MISTAKE, Event, Job, Result, error_event, progress_event, started
+from app.jobs.async_store import as_error_messages, asked, kept
+from app.jobs.job import INTERNAL_ERROR, KEEP_ALIVE_SECONDS, Event, Job, Result, error_event, progress_event, started
 from app.jobs.schemas import JobSummary, Kind, Progress
-from app.jobs.store import Archive
-from app.system.aio import finished
+from app.jobs.store import JobStore
+from app.system.aio import run_to_completion
 
-BEAT_SECONDS = 1.0  # between looks at what other processes see and want
+HEARTBEAT_SECONDS = 1.0  # between looks at what other processes see and want
 POLL_SECONDS = 0.5  # between looks at what another process does
-TURN_SECONDS = 0.2  # for those who have the turn for a moment only: they look for jobs whose process was killed
+SLOT_SECONDS = 0.2  # for those who have the turn for a moment only: they look for jobs whose process was killed
 
 log = logging.getLogger(__name__)
 
 Work = Callable[[Job], Awaitable[Result]]
 
 
-class Jobs:
+class JobRunner:
     """The one job that may run here, and all that are kept."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: JobStore) -> None:
         self._archive = archive
         self._running: Job | None = None
         self._ending = asyncio.Event()
@@ -53,19 +53,19 @@ class Jobs:
         if self._ending.is_set():
             raise Overloaded("the service is shutting down")
         with ExitStack() as starting:
-            starting.enter_context(await self._turn())
+            starting.enter_context(await self._exclusive_slot())
             job = Job(kind, title, request)
             try:
-                await finished(kept(self._archive.add, job.summary))
+                await run_to_completion(kept(self._archive.add, job.summary))
             except asyncio.CancelledError:
-                await finished(kept(self._archive.delete, job.id))  # nobody runs it
+                await run_to_completion(kept(self._archive.delete, job.id))  # nobody runs it
                 raise
-            turn = starting.pop_all()
+            exclusive_slot = starting.pop_all()
         self._running = job
         job.task = asyncio.create_task(self._run(job, work, seconds, too_long))
-        job.task.add_done_callback(lambda _: turn.close())
+        job.task.add_done_callback(lambda _: exclusive_slot.close())
         job.task.add_done_callback(lambda _: self._over(job))  # whoever hears of it may start the next one
-        job.task.add_done_callback(_log_mistake)
+        job.task.add_done_callback(_log_internal_error)
         await asyncio.sleep(0)  # a task that is cancelled before its first step would not tell anybody
         if self._ending.is_set():  # meanwhile
             await self.stop()
@@ -125,35 +125,35 @@ class Jobs:
             return job.follow()
         return self._follow_elsewhere(await self.get(kind, job_id))
 
-    async def _turn(self) -> AbstractContextManager[object]:
+    async def _exclusive_slot(self) -> AbstractContextManager[object]:
         """The right to run.
 
         Raises:
             Conflict: a job has it.
             ReportsError: nobody can tell.
         """
-        turn = ExitStack()
-        deadline = time.monotonic() + TURN_SECONDS
+        exclusive_slot = ExitStack()
+        deadline = time.monotonic() + SLOT_SECONDS
         while True:
             try:
-                with in_words():
-                    turn.enter_context(self._archive.turn())
+                with as_error_messages():
+                    exclusive_slot.enter_context(self._archive.exclusive_slot())
             except Conflict:
                 if self._running is not None or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.01)
             else:
-                return turn
+                return exclusive_slot
 
     async def _run(self, job: Job, work: Work, seconds: float, too_long: str) -> Result:
-        beat = asyncio.create_task(self._beat(job))
+        beat = asyncio.create_task(self._heartbeat(job))
         job.task.add_done_callback(lambda _: beat.cancel())
-        reason, report = MISTAKE, None
+        reason, report = INTERNAL_ERROR, None
         try:
             async with asyncio.timeout(seconds):
                 result = await work(job)
             report = orjson.dumps(result.model_dump(mode="json"))
-            await finished(
+            await run_to_completion(
                 kept(
                     self._archive.done,
                     job.id,
@@ -174,7 +174,7 @@ class Jobs:
             reason = f"the {job.kind} was stopped: the service is shutting down"
             raise
         finally:
-            await finished(self._end(job, reason, report))
+            await run_to_completion(self._end(job, reason, report))
 
     async def _end(self, job: Job, reason: str, report: bytes | None) -> None:
         """Keep why a job failed, if it did, or forget one that was cancelled."""
@@ -189,12 +189,12 @@ class Jobs:
         self._running = None
         job.end(job.last)
 
-    async def _beat(self, job: Job) -> None:
+    async def _heartbeat(self, job: Job) -> None:
         """Let other processes see how far the job is, and end it when one of them wants that."""
         told: Progress | None = None
         past = 0  # of what lasts
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             progress, lasting = job.summary.progress, job.lasting
             news = None if progress == told else progress
             wanted = await kept(self._archive.progress, job.id, news, lasting[past:])
@@ -271,7 +271,7 @@ def outcome(task: "asyncio.Task[Result]") -> str:
     return "ok" if error is None else type(error).__name__
 
 
-def _log_mistake(task: "asyncio.Task[Result]") -> None:
+def _log_internal_error(task: "asyncio.Task[Result]") -> None:
     """Whoever follows a job is not told what was wrong with the code."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, KronError):

@@ -15,7 +15,7 @@ import orjson
 from app.errors import Conflict, StartupError
 from app.jobs.schemas import JobSummary, Kind, Progress
 from app.settings import Settings
-from app.system.lock import Lock
+from app.system.files import Lock
 
 FILE_NAME = ".reports.sqlite3"  # in the folder of models; the dot keeps it out of every scan for models
 MEMORY = ":memory:"
@@ -58,7 +58,7 @@ Lasting = Sequence[tuple[int, str, bytes]]  # events: the number within the job,
 log = logging.getLogger(__name__)
 
 
-class Archive:
+class JobStore:
     """Jobs by id. Every method blocks for as long as a small write to a disk takes; any thread may call it.
 
     Args:
@@ -72,7 +72,7 @@ class Archive:
     def __init__(self, path: str, keep: int) -> None:
         self._keep = keep
         self._lock = threading.Lock()
-        self._turn = _Turn(None if path == MEMORY else Path(path + "-lock"))
+        self._exclusive_slot = _ExclusiveSlot(None if path == MEMORY else Path(path + "-lock"))
         self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -88,7 +88,7 @@ class Archive:
             raise
 
     @classmethod
-    def open(cls, settings: Settings, shared: Path | None = None) -> "Archive":
+    def open(cls, settings: Settings, shared: Path | None = None) -> "JobStore":
         """The archive that the settings ask for; the default one falls back to memory where it cannot be written.
 
         Args:
@@ -113,9 +113,9 @@ class Archive:
                 log.warning("reports are kept in memory only: %s cannot be used: %s", path, error)
             return cls(memory, settings.max_reports)
 
-    def turn(self) -> AbstractContextManager[None]:
+    def exclusive_slot(self) -> AbstractContextManager[None]:
         """The right to run, which one job has at a time, in whichever process; entering it may raise Conflict."""
-        return self._turn.taken()
+        return self._exclusive_slot.taken()
 
     def add(self, job: JobSummary) -> None:
         """A job that starts."""
@@ -210,7 +210,7 @@ class Archive:
         if not stale:
             return
         try:
-            with self.turn(), self._transaction() as db:
+            with self.exclusive_slot(), self._transaction() as db:
                 db.execute(
                     "UPDATE jobs SET status = 'failed', progress = NULL, error = ? WHERE status = 'running'",
                     (INTERRUPTED,),
@@ -247,7 +247,7 @@ class Archive:
             self._db.execute("COMMIT")
 
 
-class _Turn:
+class _ExclusiveSlot:
     """A lock that also excludes other processes, and that ends with the process that has it, however it ends."""
 
     def __init__(self, path: Path | None) -> None:

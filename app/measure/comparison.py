@@ -33,12 +33,12 @@ from app.measure.comparison_schemas import (
 )
 from app.measure.environment import NICENESS, environment
 from app.measure.timing import SERIES
-from app.measure.uploaded_inputs import OwnInputs
+from app.measure.uploaded_inputs import UploadedInputs
 from app.models.scan import Artifact
-from app.processes.measuring import measured
+from app.processes.parent import measured
 from app.settings import Settings
-from app.system.aio import to_the_end
-from app.system.private_folder import PrivateFolder
+from app.system.aio import run_in_thread_to_completion
+from app.system.files import PrivateFolder
 
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
@@ -77,7 +77,7 @@ async def compare(
     settings: Settings,
     progress: OnProgress,
     *,
-    inputs: OwnInputs | None = None,
+    inputs: UploadedInputs | None = None,
     report_id: str | None = None,
 ) -> Report:
     """Measure; cancel it to kill its processes. There is no time limit in it.
@@ -135,7 +135,7 @@ class _Comparison:
             "models": [_job_of(artifact) for artifact in artifacts],
         }
 
-    def take(self, inputs: OwnInputs) -> None:
+    def take(self, inputs: UploadedInputs) -> None:
         """Measure on these rows; blocking."""
         path = self._folder / "inputs.npz"
         inputs.save(path)
@@ -237,13 +237,13 @@ async def _folder() -> AsyncIterator[Path]:
         await _on_disk("a folder cannot be made", folder.make)
         yield folder.path
     finally:
-        await to_the_end(folder.remove)
+        await run_in_thread_to_completion(folder.remove)
 
 
 async def _on_disk(failure: str, function: Callable[..., None], *args: object) -> None:
     """Call it in a thread, to its end; a disk that does not take it is told in one line."""
     try:
-        await to_the_end(function, *args)
+        await run_in_thread_to_completion(function, *args)
     except OSError as error:
         raise ComparisonError(f"{failure} for the comparison: {error.strerror or error}") from None
 

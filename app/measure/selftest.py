@@ -14,7 +14,7 @@ from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
 from app.measure.comparison_schemas import CompareRequest, Depth
 from app.measure.environment import NICENESS
 from app.models.scan import Artifact, read_folder
-from app.processes.measuring import measured
+from app.processes.parent import measured
 from app.settings import Settings
 
 WIDTH = 256

@@ -16,7 +16,7 @@ from app.measure.comparison import SEED, SHARE_OF_LIMIT, OnProgress
 from app.measure.environment import NICENESS, environment
 from app.measure.sweep_schemas import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
 from app.measure.timing import SERIES
-from app.processes.measuring import measured
+from app.processes.parent import measured
 from app.settings import Settings
 
 MAX_CELLS = 1000

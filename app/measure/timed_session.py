@@ -17,7 +17,7 @@ class Refused(Exception):  # noqa: N818
     """The job cannot be done; the client can be told why."""
 
 
-class Subject:
+class TimedSession:
     """One model under measurement: a file by its path, or what is in it."""
 
     def __init__(self, name: str, model: str | bytes, *, device: str, threads: int) -> None:

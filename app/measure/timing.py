@@ -29,7 +29,7 @@ LOAD_SECONDS = 4.0  # for opening sessions again and again
 
 
 class Timed(Protocol):
-    """What can be timed: `Subject`, or a model behind a service."""
+    """What can be timed: `TimedSession`, or a model behind a service."""
 
     name: str
     row_shape: tuple[int, ...]

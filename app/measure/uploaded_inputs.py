@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class OwnInputs:
+class UploadedInputs:
     """Rows float32 (n, features); labels (n,): numbers or names, or None."""
 
     name: str
@@ -34,7 +34,7 @@ class OwnInputs:
     labels: Array | None
 
     @classmethod
-    def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "OwnInputs":
+    def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "UploadedInputs":
         """Read two files, each a name and what is in it.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Any
 
 from app.models.scan import Artifact
 from app.errors import BadRequest, ModelError
-from app.models.output_head import Head
+from app.models.output_head import OutputHead
 from app.inference.engine import Engine
 from app.inference.datatypes import Tensor
 from app.inference.session import CUDA
@@ -37,7 +37,7 @@ class Model:
     statistics: Statistics
     signature: Signature
     _rows: RowInput | None = None
-    _head: Head | None = None
+    _head: OutputHead | None = None
 
     @classmethod
     def load(cls, artifact: Artifact, statistics: Statistics, *, device: str, threads: int, max_batch: int) -> "Model":
@@ -59,7 +59,7 @@ class Model:
         }  # fmt: skip
         try:
             rows = RowInput.of(engine, outputs)
-            head = Head.of(outputs, artifact.card)
+            head = OutputHead.of(outputs, artifact.card)
         except ModelError as error:
             return cls(**made, unusable=str(error))
         return cls(**made, samples=_samples(artifact, rows), _rows=rows, _head=head)
@@ -98,7 +98,7 @@ class Model:
         return self._rows
 
     @property
-    def head(self) -> Head:
+    def head(self) -> OutputHead:
         """How the answers of rows are read.
 
         Raises:

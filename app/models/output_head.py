@@ -15,7 +15,7 @@ Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class OutputHead:
     """The output to ask for, and what it means; `labels` is None where it gives values."""
 
     output: str
@@ -23,7 +23,7 @@ class Head:
     softmax: bool = False
 
     @classmethod
-    def of(cls, outputs: Mapping[str, Array], card: Card | None) -> "Head":
+    def of(cls, outputs: Mapping[str, Array], card: Card | None) -> "OutputHead":
         """Choose by what the model gave when it was warmed up, and by what its card says.
 
         Raises:

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app.models.scan import Artifact, Shelf, list_versions, read_folder, version_key
+from app.models.scan import Artifact, ScanResult, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, StartupError, UnknownModel
 from app.inference.session import CUDA
 from app.models.model import Model
 from app.settings import Settings
-from app.models.worker_state import Standing, Status
+from app.models.worker_state import WorkerState, Status
 from app.models.statistics import Statistics, StatisticsBook
 from app.system.heap import Held, free
 from app.models.twin import default_names
-from app.models.unloaded import Unloaded
+from app.models.worker_state import UnloadedModels
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 MAX_WAITING = 16  # loads and unloads that may wait for their turn
@@ -51,9 +51,9 @@ class Repository:
         self._on_change = on_change
         self._prepare = prepare
         self._versions: Mapping[str, Versions] = {}
-        self._status = Standing(shared)
+        self._status = WorkerState(shared)
         self._statistics = StatisticsBook(shared)
-        self._unloaded = Unloaded(shared)
+        self._unloaded = UnloadedModels(shared)
         self._lock = asyncio.Lock()
         self._waiting = 0
         self._draining: set[asyncio.Task[None]] = set()
@@ -152,7 +152,7 @@ class Repository:
         Raises:
             StartupError: no folder, or too many models.
         """
-        async with self._turn():
+        async with self._exclusive_slot():
             shelf = await read_folder(self._settings)
             for name in self._settings.model_devices.keys() - shelf.names:
                 log.warning("--model-devices (KRON_MODEL_DEVICES): there is no model %s in the folder", name)
@@ -178,7 +178,7 @@ class Repository:
             BadRequest: it cannot be loaded; nothing has changed.
             Overloaded: too many are waiting for their turn.
         """
-        async with self._turn():
+        async with self._exclusive_slot():
             try:
                 shelf = await read_folder(self._settings, only=name)
             except StartupError as error:  # it has the folder's path, which is not for clients
@@ -205,7 +205,7 @@ class Repository:
             NotFound: there is no model of that name.
             Overloaded: too many are waiting for their turn.
         """
-        async with self._turn():
+        async with self._exclusive_slot():
             if not any(known == name for known, _ in self._status):
                 raise NotFound(f"models: got {name[:100]!r}, expected one of: {', '.join(self.models) or 'none'}")
             self._unloaded.add(name)
@@ -220,7 +220,7 @@ class Repository:
         await asyncio.gather(*self._draining, return_exceptions=True)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _exclusive_slot(self) -> AsyncIterator[None]:
         """One change after the other."""
         if self._waiting >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} loads and unloads are waiting; try again later")
@@ -231,7 +231,7 @@ class Repository:
         finally:
             self._waiting -= 1
 
-    async def _install(self, name: str, shelf: Shelf, *, keep_unchanged: bool) -> str | None:
+    async def _install(self, name: str, shelf: ScanResult, *, keep_unchanged: bool) -> str | None:
         """Load the versions on the shelf and swap them in; the reason why not.
 
         While something is served, the new versions come all or not at all; otherwise whichever can be loaded.

@@ -63,7 +63,7 @@ class Artifact:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shelf:
+class ScanResult:
     """What a folder holds: by name the versions that are to be served, newest first, and why others are refused.
 
     The reasons are by name and version; an empty version stands for the whole model.
@@ -101,7 +101,7 @@ class _Found:
     checksum: str | None
 
 
-async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
+async def read_folder(settings: Settings, *, only: str | None = None) -> ScanResult:
     """The versions of every model in `settings.models` that `settings.version_policy` chooses, inspected.
 
     Args:
@@ -138,7 +138,7 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> Shelf:
                     stamp=file.stamp,
                 )
             )
-    return Shelf(versions=versions, refused=refused)
+    return ScanResult(versions=versions, refused=refused)
 
 
 def list_versions(settings: Settings) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 from app.telemetry.counters import BLOCK, Counters
 
 MAX_BATCH_SIZES = 1024
@@ -178,7 +178,7 @@ class StatisticsBook:
         self.of(name, version).clear()
         if (folder := self._folder) is not None:
             self._counters.clear_others(
-                lambda key: key[1:3] == (name, version), lambda pid: not notice(folder, pid).exists()
+                lambda key: key[1:3] == (name, version), lambda pid: not state_file(folder, pid).exists()
             )
 
 

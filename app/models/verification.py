@@ -127,10 +127,10 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     from app.inference.engine import Engine
     from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
     from app.system.process_memory import anonymous_bytes
-    from app.system.heap import give_back
+    from app.system.heap import trim_heap
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
-    give_back([])  # what the inspection has left would be used again, and be missing in the sum
+    trim_heap([])  # what the inspection has left would be used again, and be missing in the sum
     before = anonymous_bytes()
     try:
         engine = Engine(Path(path), device="cpu", threads=1)
@@ -139,7 +139,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
         return {} if not cpu_only and cuda_missing() is None else {"error": str(error)}
-    give_back([])
+    trim_heap([])
     after = anonymous_bytes()
     del runtime
     return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}

@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 from collections import UserDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 Key: TypeAlias = tuple[str, str]  # name and version
@@ -27,7 +28,7 @@ _ORDER: tuple[State, ...] = ("LOADING", "UNLOADING", "UNAVAILABLE", "READY")
 _UNKNOWN = Status("UNAVAILABLE", "not loaded")
 
 
-class Standing(UserDict[Key, Status]):
+class WorkerState(UserDict[Key, Status]):
     """Versions and how they stand in this process, which the other workers are told at every change.
 
     Args:
@@ -35,7 +36,7 @@ class Standing(UserDict[Key, Status]):
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._path = None if folder is None else notice(folder, os.getpid())
+        self._path = None if folder is None else state_file(folder, os.getpid())
         super().__init__()
 
     def __setitem__(self, key: Key, status: Status) -> None:
@@ -86,3 +87,46 @@ def _common(each: list[Status]) -> Status:
         return worst
     where = f"in {share} of {len(each)} workers"
     return Status(worst.state, f"{where}: {worst.reason}" if worst.reason else where)
+
+
+class UnloadedModels:
+    """A set of names; between workers, whoever changes it has the others look at the repository again.
+
+    Args:
+        folder: of all workers of this service; None where there is one only.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = None if folder is None else folder / "unloaded.json"
+        self._names: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names now."""
+        if self._path is not None:
+            try:
+                self._names = frozenset(json.loads(self._path.read_text()))
+            except FileNotFoundError:
+                self._names = frozenset()
+        return self._names
+
+    def add(self, name: str) -> None:
+        """It was unloaded."""
+        self._change(lambda names: names | {name})
+
+    def discard(self, name: str) -> None:
+        """It was loaded."""
+        self._change(lambda names: names - {name})
+
+    def _change(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
+        if self._path is None:
+            self._names = change(self._names)
+            return
+        import fcntl  # not on Windows, where there are no workers to share anything with
+
+        with self._path.with_suffix(".lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it, for as long as it takes to write a line
+            beside = self._path.with_suffix(f".{os.getpid()}")
+            beside.write_text(json.dumps(sorted(change(self.names))))
+            beside.replace(self._path)
+        os.kill(os.getppid(), signal.SIGHUP)  # the parent passes it on to all workers

@@ -9,7 +9,7 @@ from app.inference.datatypes import BOOL, BYTES, DTYPES, Array
 from app.oip import bytes_data
 
 
-class Blobs:
+class BinarySection:
     """The binary part of the body, cut off input by input."""
 
     def __init__(self, body: bytes, start: int) -> None:

@@ -7,7 +7,7 @@ from app.inference.datatypes import Array
 
 
 @dataclass(slots=True)
-class Wanted:
+class RequestedOutput:
     """A requested output."""
 
     name: str
@@ -24,7 +24,7 @@ class InferRequest:
     """
 
     feeds: dict[str, Array]
-    outputs: Sequence[Wanted]
+    outputs: Sequence[RequestedOutput]
     rows: int
     id: str | None = None
     timeout_s: float | None = None

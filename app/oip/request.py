@@ -9,8 +9,8 @@ import numpy as np
 from app.errors import BadRequest
 from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array, Tensor
 from app.oip import bytes_data, json_data
-from app.oip.binary_data import Blobs, read_blob
-from app.oip.infer_request import InferRequest, Wanted
+from app.oip.binary_data import BinarySection, read_blob
+from app.oip.infer_request import InferRequest, RequestedOutput
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
 from app.parsing import mentions_booleans, name_of, parse_object
@@ -66,7 +66,7 @@ def _inputs(document: dict[str, Any], signature: Signature, body: bytes, end: in
     entries = document.get("inputs")
     if type(entries) is not list:
         raise BadRequest(f"inputs: got {name_of(entries)}, expected a list")
-    blobs = Blobs(body, end)
+    blobs = BinarySection(body, end)
     booleans: bool | None = None  # whether the JSON may hold any; not known yet
     feeds: dict[str, Array] = {}
     for entry in entries:
@@ -103,11 +103,11 @@ def _inputs(document: dict[str, Any], signature: Signature, body: bytes, end: in
     return feeds
 
 
-def _outputs(document: dict[str, Any], signature: Signature, parameters: Parameters) -> list[Wanted]:
+def _outputs(document: dict[str, Any], signature: Signature, parameters: Parameters) -> list[RequestedOutput]:
     binary = read_flag(parameters, "binary_data_output", "request") if parameters else False
     entries = document.get("outputs")
     if entries is None or entries == []:
-        wanted = [Wanted(tensor.name, tensor.datatype, binary) for tensor in signature.outputs.values()]
+        wanted = [RequestedOutput(tensor.name, tensor.datatype, binary) for tensor in signature.outputs.values()]
     elif type(entries) is not list:
         raise BadRequest(f"outputs: got {name_of(entries)}, expected a list")
     else:
@@ -120,12 +120,12 @@ def _outputs(document: dict[str, Any], signature: Signature, parameters: Paramet
     return wanted
 
 
-def _output(entry: Any, signature: Signature, *, binary: bool) -> Wanted:
+def _output(entry: Any, signature: Signature, *, binary: bool) -> RequestedOutput:
     name = _name(entry, "outputs")
     tensor = signature.outputs.get(name)
     if tensor is None:
         raise BadRequest(f"outputs: got {name[:100]!r}, expected {_names(signature.outputs)}")
-    wanted = Wanted(name, tensor.datatype, binary)
+    wanted = RequestedOutput(name, tensor.datatype, binary)
     if "parameters" in entry:
         parameters = read_parameters(entry, f"output {name!r}")
         refuse_shared_memory(parameters, f"output {name!r}")
@@ -172,8 +172,8 @@ def _raw(body: bytes, signature: Signature) -> InferRequest:
     return InferRequest({name: read_blob(view, tensor.datatype, tuple(sizes), name)}, _all_binary(signature), 1)
 
 
-def _all_binary(signature: Signature) -> list[Wanted]:
-    return [Wanted(tensor.name, tensor.datatype, binary=True) for tensor in signature.outputs.values()]
+def _all_binary(signature: Signature) -> list[RequestedOutput]:
+    return [RequestedOutput(tensor.name, tensor.datatype, binary=True) for tensor in signature.outputs.values()]
 
 
 def _shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import orjson
 from app.inference.datatypes import BINARY_ONLY, BYTES, Array, Tensor
 from app.oip import json_data
 from app.oip.binary_data import read_blob
-from app.oip.infer_request import InferRequest, Wanted
+from app.oip.infer_request import InferRequest, RequestedOutput
 from app.parsing import mentions_booleans
 
 MOST = 64  # that are remembered for a model
@@ -21,11 +21,11 @@ MAX_BYTES = 2048  # of JSON around the data
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Template:
     """What the JSON of a request says but for the data; of each input name, datatype, shape and bytes."""
 
     tensors: Sequence[tuple[str, str, tuple[int, ...], int]]
-    outputs: Sequence[Wanted]
+    outputs: Sequence[RequestedOutput]
     rows: int
     timeout_s: float | None
     receipt: bool
@@ -34,7 +34,7 @@ class _Known:
         return InferRequest(feeds, self.outputs, self.rows, None, self.timeout_s, self.receipt)
 
 
-class Known:
+class RequestTemplateCache:
     """What is remembered of the requests to one model.
 
     Args:
@@ -43,7 +43,7 @@ class Known:
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         self._inputs = inputs
-        self._found: dict[tuple[bytes, bytes], _Known] = {}
+        self._found: dict[tuple[bytes, bytes], _Template] = {}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -115,7 +115,7 @@ class Known:
             return
         if len(self._found) >= MOST:
             self._found.clear()
-        self._found[head, tail] = _Known(tensors, request.outputs, request.rows, request.timeout_s, request.receipt)
+        self._found[head, tail] = _Template(tensors, request.outputs, request.rows, request.timeout_s, request.receipt)
 
 
 def _list(body: bytes) -> tuple[int, int]:

@@ -15,7 +15,7 @@ class TensorInfo(ResponseModel):
     shape: list[int] = Field(examples=[[-1, 784]])
 
 
-class DispatchInfo(ResponseModel):
+class PlacementInfo(ResponseModel):
     """Where the model runs, as measured when it was warmed up."""
 
     run_us: float = Field(description="median run of one row on the event loop")
@@ -130,7 +130,7 @@ class VersionStatistics(ResponseModel):
     response_stats: dict[str, Any]
     batch_stats: list[BatchStatistics]
     memory_usage: list[MemoryUsage]
-    dispatch: DispatchInfo | None = Field(
+    dispatch: PlacementInfo | None = Field(
         description="where it runs in the worker that answers, and why: measured when it was loaded; null: in threads"
     )
 

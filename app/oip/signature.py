@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from app.inference.datatypes import BYTES, Tensor
-from app.oip.request_cache import Known
+from app.oip.request_cache import RequestTemplateCache
 
 NUMBER_BYTES = 12  # in JSON with its comma, give or take
 FRAME_BYTES = 150  # of JSON around an output, and around all of them
@@ -27,10 +27,10 @@ class Signature:
     outputs: Mapping[str, Tensor]
     batchable: bool
     max_batch: int
-    known: Known = field(init=False, compare=False)
+    known: RequestTemplateCache = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "known", Known(self.inputs))
+        object.__setattr__(self, "known", RequestTemplateCache(self.inputs))
 
     def answers_briefly(self, rows: int, most: int) -> bool:
         """Whether all outputs of that many rows take fewer than about `most` bytes, in JSON too."""

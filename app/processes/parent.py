@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from app.errors import BadRequest, ComparisonError
 from app.processes.child import end_group
 
 MAX_MESSAGE_BYTES = 4 * 2**20
@@ -146,3 +147,51 @@ def _environment() -> dict[str, str]:
     path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
     # OpenBLAS would start a thread per CPU, and count as memory of whichever model is measured.
     return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}
+
+
+OnMessage = Callable[[dict[str, Any]], None]
+
+
+async def measured(
+    module: str, job: Mapping[str, object], on_message: OnMessage = lambda message: None
+) -> dict[str, Any]:
+    """The result of one measuring process; what else it sends goes to `on_message`.
+
+    Raises:
+        ComparisonError: it failed.
+        BadRequest: it refused the job.
+    """
+    try:
+        return await answered(module, job, on_message)
+    except ChildError as error:
+        raise ComparisonError(f"a measuring process failed: {error}") from None
+
+
+async def answered(
+    module: str,
+    job: Mapping[str, object],
+    on_message: OnMessage = lambda message: None,
+    *,
+    max_memory_bytes: int | None = None,
+) -> dict[str, Any]:
+    """The result of one child; what else it sends goes to `on_message`.
+
+    Raises:
+        ChildError: it failed.
+        BadRequest: it refused the job.
+    """
+    answers: list[dict[str, Any]] = []
+
+    def receive(message: dict[str, Any]) -> None:
+        if "result" in message or "refused" in message:
+            answers.append(message)
+        else:
+            on_message(message)
+
+    await run_child(module, job, receive, max_memory_bytes=max_memory_bytes)
+    if len(answers) != 1:
+        raise ChildError("it ended without a result")
+    if "refused" in answers[0]:
+        raise BadRequest(answers[0]["refused"])
+    result: dict[str, Any] = answers[0]["result"]
+    return result

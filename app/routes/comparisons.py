@@ -12,7 +12,7 @@ from app.jobs.job import Job
 from app.jobs.runner import outcome, result
 from app.measure.comparison import check, compare, too_long
 from app.measure.comparison_schemas import CompareRequest, Comparison, ComparisonList, Report
-from app.measure.uploaded_inputs import OwnInputs
+from app.measure.uploaded_inputs import UploadedInputs
 from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, stream
@@ -90,16 +90,16 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     return await _answer(service, job, request)
 
 
-async def _form(request: Request) -> tuple[CompareRequest, OwnInputs | None]:
+async def _form(request: Request) -> tuple[CompareRequest, UploadedInputs | None]:
     """The parts `request`, `inputs` and `labels` of a form."""
     text, files = await read_form(request, ("inputs", "labels"), _FILES)
     wanted = validated(CompareRequest, parse_object(text, _KEYS))
     if "inputs" not in files:
         raise BadRequest(f"inputs: missing, expected a file {_FILES}")
-    return wanted, await asyncio.to_thread(OwnInputs.read, files["inputs"], files.get("labels"))
+    return wanted, await asyncio.to_thread(UploadedInputs.read, files["inputs"], files.get("labels"))
 
 
-async def _start(service: Service, wanted: CompareRequest, inputs: OwnInputs | None) -> Job:
+async def _start(service: Service, wanted: CompareRequest, inputs: UploadedInputs | None) -> Job:
     settings = service.settings
     models = service.repository.choose(wanted.models)
     for model in models:

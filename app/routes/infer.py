@@ -12,17 +12,17 @@ from starlette.types import Scope
 
 from app.errors import BadRequest, KronError, NotFound
 from app.http import compression as encoding
-from app.http.endpoints import Answer, Begun, Endpoint, documented, plain
+from app.http.endpoints import Answer, Endpoint, PreparedRequest, documented, plain
 from app.http.openapi import amend_document
-from app.inference.batching import Ask, Inference
+from app.inference.batching import Inference, InferenceTask
 from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
+from app.routes.dependencies import served
 from app.routes.infer_openapi import document
-from app.routes.served import served
 from app.service import Service
-from app.serving.receipt import receipt
+from app.serving.prediction import receipt
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 MAX_LENGTH_DIGITS = 12
@@ -49,7 +49,7 @@ async def infer(scope: Scope, body: bytes) -> Answer:
         raise
 
 
-def begin_infer(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Begun | None:
+def begin_infer(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> PreparedRequest | None:
     """As `infer`, where nothing has to wait: neither for a thread to run the model nor for one to compress."""
     model = _model(service, path)
     most = service.scheduler.inline_rows(model.engine)
@@ -67,7 +67,7 @@ def begin_infer(service: Service, path: str, headers: Mapping[bytes, bytes], bod
         return _written(model, service, request, inferences[0], times=(start, read))
 
     names = [wanted.name for wanted in request.outputs]
-    return Begun([Ask(model.engine, request.feeds, names, request.rows, read)], finish)
+    return PreparedRequest([InferenceTask(model.engine, request.feeds, names, request.rows, read)], finish)
 
 
 async def _answer(model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes) -> Answer:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.errors import BadRequest, KronError
-from app.http.endpoints import Answer, Begun, Endpoint, add_plain_route
+from app.http.endpoints import Answer, Endpoint, PreparedRequest, add_raw_route
 from app.http.responses import Json
 from app.inference.batching import Inference
 from app.inference.devices import devices
@@ -90,7 +90,7 @@ async def predict(scope: Scope, body: bytes) -> Answer:
         raise
 
 
-def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> Begun | None:
+def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> PreparedRequest | None:
     """As `predict`, where no model has to wait for a thread."""
     most = service.scheduler.inline_rows
     if not any(most(model.engine) for model in service.repository.served):  # not worth a look at the body
@@ -107,10 +107,10 @@ def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], b
         prediction.ran(inferences)
         return _answer(service, prediction)
 
-    return Begun(asks, finish)
+    return PreparedRequest(asks, finish)
 
 
-add_plain_route(
+add_raw_route(
     router,
     "POST",
     "/predict",

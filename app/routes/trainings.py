@@ -13,7 +13,7 @@ from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.schemas import Error
-from app.training.run import OwnData, check, title, too_long, train
+from app.training.run import UploadedData, check, title, too_long, train
 from app.training.schemas import Training, TrainingList, TrainingOptions, TrainingReport, TrainRequest
 
 router = APIRouter(prefix="/api", tags=["training"], responses=ERRORS)
@@ -105,7 +105,7 @@ async def post_training(service: ServiceDep, request: Request) -> Response:
     """
     if is_form(request):
         text, files = await read_form(request, ("data",), ".csv or .npz")
-        own = OwnData(*files["data"]) if "data" in files else None
+        own = UploadedData(*files["data"]) if "data" in files else None
     else:
         text, own = await request.body(), None
     wanted = validated(TrainRequest, parse_object(text, _KEYS))

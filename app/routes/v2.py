@@ -13,9 +13,8 @@ from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.parsing import parse_object
-from app.routes.dependencies import ERRORS, ServiceDep
+from app.routes.dependencies import ERRORS, ServiceDep, served
 from app.routes.infer import decoded
-from app.routes.served import served
 from app.service import Service
 
 router = APIRouter(prefix="/v2", tags=["inference"], responses=ERRORS)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from app.access.admission import Caller
-from app.http.endpoints import Begun, Endpoint, plain
+from app.http.endpoints import Endpoint, PreparedRequest, plain
 from app.http.security_headers import DATA_HEADERS, RawHeaders
 from app.inference.batching import Inference
 from app.service import Service
@@ -14,12 +14,13 @@ from app.telemetry import request_id
 MAX_BYTES = 64 * 1024  # of a body; what takes longer to read is no matter of microseconds
 
 
-# Takes head and body of the answer; the head lacks only the headers of all answers. None where `Front` has to answer.
+# Takes headers and body of the answer; the headers common to all answers are added to them. None: `RequestMiddleware` has
+# to answer.
 Deliver: TypeAlias = Callable[[tuple[bytes, bytes] | None], None]
 
 
-class Shortcut:
-    """Answers what can be answered at once and well; all else is left to `Front`, which begins anew.
+class FastPath:
+    """Answers what can be answered at once and well; all else is left to `RequestMiddleware`, which begins anew.
 
     What arrives in one turn of the event loop is run together; a request that comes alone waits for nothing.
 
@@ -32,8 +33,8 @@ class Shortcut:
         self._headers = _lines(DATA_HEADERS)
         self._common: RawHeaders = []
         self._written = b""
-        self._begun: list[tuple[Begun, bytes | None, Deliver]] = []
-        # Both want to know of each request when it began and when it ended, which `Front` tells them.
+        self._begun: list[tuple[PreparedRequest, bytes | None, Deliver]] = []
+        # Both want to know of each request when it began and when it ended, which `RequestMiddleware` tells them.
         self._open = service.traces is None and not service.settings.access_log
 
     def find(self, method: str, path: str) -> Endpoint | None:
@@ -63,16 +64,16 @@ class Shortcut:
             deliver: is given the answer.
 
         Returns:
-            False if it is left to `Front`.
+            False if it is left to `RequestMiddleware`.
         """
         given = dict(headers)
-        if b"origin" in given:  # what a browser may do is for the layers around `Front` to say
+        if b"origin" in given:  # what a browser may do is for the layers around `RequestMiddleware` to say
             return False
         caller = Caller.of(given)
         try:
             self._service.admission.check(method, path, address, caller)
             begun = endpoint.begin(self._service, path, given, body)
-        except Exception:  # whatever it is, `Front` meets it again, and counts, logs and answers it
+        except Exception:  # whatever it is, `RequestMiddleware` meets it again, and counts, logs and answers it
             return False
         if begun is None:
             return False
@@ -92,7 +93,7 @@ class Shortcut:
             deliver(self._answer(begun, mine, given_id))
 
     def _answer(
-        self, begun: Begun, results: Sequence[Inference | Exception], given_id: bytes | None
+        self, begun: PreparedRequest, results: Sequence[Inference | Exception], given_id: bytes | None
     ) -> tuple[bytes, bytes] | None:
         inferences = [result for result in results if not isinstance(result, Exception)]
         if len(inferences) < len(results):

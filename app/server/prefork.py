@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from app.errors import KronError, StartupError, WorkersDied
 from app.settings import Settings
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
@@ -157,7 +157,7 @@ class _Parent:
             unable = child in self._unable
             for those in (self._children, self._ready, self._unable):
                 those.discard(child)
-            notice(self._shared, child).unlink(missing_ok=True)
+            state_file(self._shared, child).unlink(missing_ok=True)
             if self._stopping():
                 continue
             now = time.monotonic()

@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 
 from app.http.endpoints import Endpoint
 from app.server.connection import Bounds, Connection
-from app.server.fast_path import MAX_BYTES, Shortcut
+from app.server.fast_path import MAX_BYTES, FastPath
 
 
 class Protocol(Connection):
@@ -22,7 +22,7 @@ class Protocol(Connection):
 
     def __init__(
         self,
-        shortcut: Shortcut,
+        shortcut: FastPath,
         bounds: Bounds,
         config: Config,
         server_state: ServerState,
@@ -140,7 +140,7 @@ class Protocol(Connection):
             super().on_body(part)
 
 
-def protocol(shortcut: Shortcut, bounds: Bounds) -> type[asyncio.Protocol]:
+def protocol(shortcut: FastPath, bounds: Bounds) -> type[asyncio.Protocol]:
     """The class of a server's connections, as uvicorn wants it."""
 
     class OfServer(Protocol):

@@ -15,12 +15,12 @@ import uvicorn
 
 from app.main import create_app
 from app.server.connection import Bounds
-from app.server.fast_path import Shortcut
+from app.server.fast_path import FastPath
 from app.server.protocol import protocol
 from app.server.proxies import TrustedProxies
 from app.service import Service
 from app.settings import Settings
-from app.system.heap import give_back
+from app.system.heap import trim_heap
 
 INTERRUPTED_SECONDS = 5
 SPARE_FILES = 256  # for models, pipes, the archive and what else is open
@@ -52,11 +52,11 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=protocol(Shortcut(self.service), bounds),
+                http=protocol(FastPath(self.service), bounds),
                 timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # a float will do
                 lifespan="on",
                 log_config=None,
-                access_log=False,  # `Front` has its own, with the request's id
+                access_log=False,  # `RequestMiddleware` has its own, with the request's id
                 ws="none",
                 proxy_headers=False,  # `Connection` reads them, for below ASGI they matter too
                 server_header=False,
@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
         if service.failure is not None:
             self.should_exit = True
             return
-        give_back([])  # what loading needed and serving does not
+        trim_heap([])  # what loading needed and serving does not
         gc.freeze()  # what is there now stays: the collector need not look at it at every turn
         self._on_ready(service)
 

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.inference.batching import Ask, Inference
+from app.inference.batching import Inference, InferenceTask
 from app.inference.engine import Engine
 from app.inference.scheduler import Scheduler
 from app.models.model import Model
-from app.serving.receipt import receipt as make_receipt
 from app.serving.rows import to_array
 from app.serving.shadow import Shadow
 from app.telemetry.prometheus import Metrics
@@ -82,12 +81,12 @@ class Prediction:
             )
             part.taken_ns = _clock() - started
 
-    def asks(self, most: Callable[[Engine], int]) -> Sequence[Ask] | None:
+    def asks(self, most: Callable[[Engine], int]) -> Sequence[InferenceTask] | None:
         """What to run, in turns; None where a model takes fewer rows without waiting than `most` says of it."""
         if any(part.rows > most(part.model.engine) for part in self._parts):
             return None
         self._turns = self._in_turn()
-        return [Ask.of(part.model.engine, part.feeds, (part.model.head.output,)) for part in self._turns]
+        return [InferenceTask.of(part.model.engine, part.feeds, (part.model.head.output,)) for part in self._turns]
 
     def ran(self, inferences: Sequence[Inference]) -> None:
         """What came of `asks`."""
@@ -157,3 +156,15 @@ def _agreement(results: Sequence[dict[str, Any]]) -> float | None:
         return None
     rows = list(zip(*columns, strict=True))
     return sum(len(set(labels)) == 1 for labels in rows) / len(rows)
+
+
+def make_receipt(model: Model, inference: Inference) -> dict[str, Any]:
+    """What a request gets that asks for it."""
+    return {
+        "model_sha256": model.artifact.sha256,
+        "provider": model.engine.provider,
+        "threads": model.engine.threads,
+        "queue_us": inference.queue_ns / 1000,
+        "compute_us": inference.compute_ns / 1000,
+        "batch_size": inference.batch_size,
+    }

@@ -9,7 +9,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def finished(work: Coroutine[Any, Any, T]) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
     """What it gives; if this is cancelled meanwhile, however often, it is over all the same when this ends."""
     working = asyncio.ensure_future(work)
     try:
@@ -20,6 +20,6 @@ async def finished(work: Coroutine[Any, Any, T]) -> T:
                 await asyncio.wait([working])
 
 
-async def to_the_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it in a thread, and be cancelled as `finished` is."""
-    return await finished(asyncio.to_thread(function, *args, **kwargs))
+async def run_in_thread_to_completion(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call it in a thread, and be cancelled as `run_to_completion` is."""
+    return await run_to_completion(asyncio.to_thread(function, *args, **kwargs))

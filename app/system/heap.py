@@ -37,17 +37,17 @@ async def free(held: list[Held]) -> None:
         if not collected and time.monotonic() - started > COLLECT_SECONDS:
             await asyncio.to_thread(gc.collect)
             collected = True
-    await asyncio.to_thread(give_back, held)
+    await asyncio.to_thread(trim_heap, held)
 
 
-def give_back(held: list[Held]) -> None:
+def trim_heap(held: list[Held]) -> None:
     """Free what is held, collect what only refers to itself, and have glibc return its free pages; blocking."""
     held.clear()
     gc.collect()
     _glibc("malloc_trim", 0)
 
 
-async def give_back_in_pauses(pause_seconds: float = PAUSE_SECONDS) -> NoReturn:
+async def trim_heap_when_idle(pause_seconds: float = PAUSE_SECONDS) -> NoReturn:
     """Give back what work has left, each time that this process has nothing to do after it: nobody has to wait for it.
 
     Args:
@@ -58,7 +58,7 @@ async def give_back_in_pauses(pause_seconds: float = PAUSE_SECONDS) -> NoReturn:
         await asyncio.sleep(pause_seconds)
         now = time.process_time()
         if now - before < PAUSE_SHARE * pause_seconds and before - given_back > WORK_SECONDS:
-            await asyncio.to_thread(give_back, [])
+            await asyncio.to_thread(trim_heap, [])
             given_back = now = time.process_time()
         before = now
 

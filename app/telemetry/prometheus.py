@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 from app.telemetry.counters import Counters, Key
 
 _SECONDS = (
@@ -30,7 +30,7 @@ _REASONS = {
     "Overloaded": "REJECTED",
     "TimedOut": "REJECTED",
     "TooManyRequests": "REJECTED",
-    "HungUp": "CANCELED",
+    "ClientDisconnected": "CANCELED",
     "CancelledError": "CANCELED",
     "ModelError": "BACKEND",
     "OutOfMemory": "BACKEND",
@@ -145,7 +145,9 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus' text format."""
         if (folder := self._folder) is not None:  # nobody waits in a process that has died
-            self._counters.clear_others(lambda key: key[0] == _PENDING, lambda pid: not notice(folder, pid).exists())
+            self._counters.clear_others(
+                lambda key: key[0] == _PENDING, lambda pid: not state_file(folder, pid).exists()
+            )
         return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
 
     def _block(self, name: str, version: str) -> "memoryview[float]":

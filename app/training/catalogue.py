@@ -7,8 +7,7 @@ import re
 from typing import Any, get_args
 
 from app.errors import BadRequest, NotSupported, TrainingError
-from app.processes.measuring import answered
-from app.processes.parent import ChildError
+from app.processes.parent import ChildError, answered
 from app.settings import Settings
 from app.system.net import is_loopback
 from app.training import child
@@ -18,7 +17,7 @@ PACKAGES = ("torch", "onnxscript", "pooch")  # what every training needs of what
 ANSWER_SECONDS = 20.0
 
 
-class Trainer:
+class TrainingCatalogue:
     """What this service can train.
 
     Args:

@@ -1,5 +1,6 @@
 """One training: `kronmodel train` in a process of its own, then what it published is served. No HTTP in it."""
 
+import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,20 +11,19 @@ from app.errors import BadRequest, KronError, TrainingError
 from app.jobs.job import Job
 from app.measure.environment import NICENESS
 from app.models.repository import Repository
-from app.processes.measuring import answered
-from app.processes.parent import ChildError, TooMuchMemory
+from app.processes.parent import ChildError, TooMuchMemory, answered
 from app.settings import Settings
-from app.system.aio import to_the_end
+from app.system.aio import run_in_thread_to_completion
 from app.system.cpus import available_cpus
+from app.system.files import PrivateFolder
 from app.training import child
 from app.training.schemas import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
-from app.training.training_folder import TrainingFolder
 
 SUFFIXES = (".csv", ".npz")
 ERROR_PREFIX = "kronmodel: error: "
 
 
-class OwnData:
+class UploadedData:
     """A file that somebody brought along. Untrusted: only the training's own process reads it.
 
     Args:
@@ -62,7 +62,7 @@ class OwnData:
         return path
 
 
-def check(request: TrainRequest, own: OwnData | None) -> None:
+def check(request: TrainRequest, own: UploadedData | None) -> None:
     """Refuse what cannot be trained, as far as that can be told without reading the data.
 
     Raises:
@@ -88,7 +88,7 @@ def check(request: TrainRequest, own: OwnData | None) -> None:
             raise BadRequest(f"hidden[{index}]: got {rows} x {columns}, expected a product of at most {MAX_WIDTH}")
 
 
-def title(request: TrainRequest, own: OwnData | None) -> str:
+def title(request: TrainRequest, own: UploadedData | None) -> str:
     """What people call it."""
     data = request.data if own is None else own.file_name
     return f"{request.name} on {data}" if request.name else str(data)
@@ -100,7 +100,7 @@ def too_long(settings: Settings) -> str:
 
 
 async def train(
-    request: TrainRequest, own: OwnData | None, settings: Settings, repository: Repository, job: Job
+    request: TrainRequest, own: UploadedData | None, settings: Settings, repository: Repository, job: Job
 ) -> TrainingReport:
     """Train, publish and serve; cancel it to kill its process. There is no time limit in it.
 
@@ -119,7 +119,7 @@ async def train(
     async with _folder(settings.models, told) as folder:
         data = str(request.data)
         if own is not None:
-            data = str(await to_the_end(own.save, folder))
+            data = str(await run_in_thread_to_completion(own.save, folder))
         answer = await _run(_arguments(request, data, settings, folder, own=own is not None), settings, folder, told)
     models: Mapping[str, Mapping[str, Any]] = answer["models"]
     not_served = await serve(repository, {model["name"]: model["version"] for model in models.values()})
@@ -230,10 +230,10 @@ async def _folder(models: Path, told: _Told) -> AsyncIterator[Path]:
     """A folder for what the training needs on the way, of which nothing is left."""
     folder = TrainingFolder(models)
     try:
-        await to_the_end(folder.make)
+        await run_in_thread_to_completion(folder.make)
         yield folder.path
     finally:
-        await to_the_end(folder.remove, told.pid)
+        await run_in_thread_to_completion(folder.remove, told.pid)
 
 
 async def serve(repository: Repository, published: Mapping[str, str]) -> str | None:
@@ -252,3 +252,40 @@ def _sentence(member: TrainedMember) -> str:
     metric = member.test_metric
     value = f"{metric.value:.2%}" if metric.name == "accuracy" else f"{metric.value:.4g}"
     return f"{member.name} version {member.version}: {metric.name} {value} with {member.parameters:,} weights"
+
+
+class TrainingFolder:
+    """A folder that is nobody else's, until it is removed. Every method blocks.
+
+    Args:
+        models: the folder of models.
+    """
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+        self._folder = PrivateFolder(PREFIX, models)
+
+    @property
+    def path(self) -> Path:
+        """Where it is, once it is made."""
+        return self._folder.path
+
+    def make(self) -> None:
+        """Make it, and remove those of services that were killed.
+
+        Raises:
+            TrainingError: the folder of models cannot be written to.
+        """
+        try:
+            self._folder.make()
+        except OSError as error:
+            raise TrainingError(f"the folder of models cannot be written to: {error.strerror}") from None
+
+    def remove(self, pid: int | None) -> None:
+        """Remove it, if it was made, and what the training's process was about to publish when it was killed."""
+        for path in self._models.glob(f".publishing-{pid}-*"):
+            shutil.rmtree(path, ignore_errors=True)
+        self._folder.remove()
+
+
+PREFIX = ".training-"  # the dot keeps it out of every scan for models

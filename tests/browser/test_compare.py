@@ -31,7 +31,7 @@ def start(page: Page, batches: str = "1, 8", seconds: str = "0.3", *, service_de
     expect(page).to_have_url(re.compile(r"#/compare/[0-9a-f]{32}$"))
 
 
-def finished(page: Page) -> Locator:
+def run_to_completion(page: Page) -> Locator:
     expect(page.locator(".headline")).to_be_visible(timeout=240_000)
     return page.locator(".report")
 
@@ -44,7 +44,7 @@ def row(page: Page, group: str, name: str) -> Locator:
 def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
     page = visitor().at("compare")
     start(page)
-    report = finished(page)
+    report = run_to_completion(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("mnist-kronecker, mnist-dense")
     expect(page).to_have_title("Compare: mnist-kronecker, mnist-dense · kronmodel")
     expect(page.locator(".running")).to_be_hidden()
@@ -90,7 +90,7 @@ def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
     expect(item.get_by_role("link", name=re.compile("^JSON of"))).to_have_attribute("href", re.compile("download=1$"))
     other = visitor().page
     other.goto(address)
-    finished(other)
+    run_to_completion(other)
 
     page.goto(address)
     page.get_by_role("button", name="Delete").click()
@@ -124,7 +124,7 @@ def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visito
     expect(page).to_have_url(re.compile("#/compare$"))
     expect(page.locator(".job-list li").filter(has_text="running")).to_have_count(0)
     start(page, service_depths=False)
-    finished(page)
+    run_to_completion(page)
     expect(page.locator("figcaption")).to_have_text(["The session alone"])
 
 
@@ -178,7 +178,7 @@ def test_own_inputs_are_part_of_it(houses: Service, visitor: Visitor) -> None:
         {"name": "mine.csv", "mimeType": "text/csv", "buffer": "\n".join(lines).encode()}
     )
     start(page, batches="1", service_depths=False)
-    finished(page)
+    run_to_completion(page)
     quality = page.locator(".panel").filter(has=page.get_by_role("heading", name="Quality"))
     expected = np.sqrt(np.mean((tables.ROWS @ tables.WEIGHTS["kronecker"] - tables.PRICES[:, None]) ** 2))
     expect(quality).to_contain_text(f"houses-kronecker: RMSE {float(f'{expected:.3g}'):.10g}")
@@ -238,4 +238,4 @@ def test_the_device_is_asked_for_where_there_are_several(houses: Service, visito
         start(page, batches="1", service_depths=False)
     wanted: dict[str, Any] = json.loads(asking.value.post_data or "")
     assert (wanted["device"], wanted["threads"]) == ("cpu", 1)
-    expect(finished(page)).to_contain_text("CPUExecutionProvider, 1 thread")
+    expect(run_to_completion(page)).to_contain_text("CPUExecutionProvider, 1 thread")

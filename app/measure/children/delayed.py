@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Refused, Subject
+from app.measure.timed_session import Refused, TimedSession
 from app.processes import child
 
 
@@ -32,7 +32,7 @@ class _Slow:
         return result
 
 
-class Delayed(Subject):
+class Delayed(TimedSession):
     """A model each of whose runs takes a known time longer."""
 
     def __init__(self, name: str, path: str, *, device: str, threads: int, delay_us: float) -> None:
@@ -57,7 +57,7 @@ def _cells(job: Mapping[str, Any]) -> list[dict[str, float]]:
     rows = timing.Inputs([], largest_batch=max(sizes), seed=seed)
     times = timing.measure(
         [
-            partial(Subject, "as it is", job["path"], **options),
+            partial(TimedSession, "as it is", job["path"], **options),
             partial(Delayed, "delayed", job["path"], **options, delay_us=job["delay_us"]),
         ],
         rows,

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ModelError
-from app.measure.timed_session import Array, Refused, Subject
+from app.measure.timed_session import Array, Refused, TimedSession
 from app.measure.timing import own_rows
 from app.models.card import Card
-from app.models.output_head import Head, softmax
+from app.models.output_head import OutputHead, softmax
 from app.models.samples import SamplesError, read_samples
 from app.processes import child
 
@@ -63,7 +63,8 @@ def main() -> None:
 def _quality(job: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `Quality` fields; None where there are no rows that all models take."""
     subjects = [
-        Subject(model["name"], model["path"], device=job["device"], threads=job["threads"]) for model in job["models"]
+        TimedSession(model["name"], model["path"], device=job["device"], threads=job["threads"])
+        for model in job["models"]
     ]
     rows = _own(job["own"], subjects) if job["own"] else _samples(job["models"], subjects)
     if rows is None:
@@ -85,14 +86,14 @@ def _quality(job: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _own(own: Mapping[str, str], subjects: Sequence[Subject]) -> Rows:
+def _own(own: Mapping[str, str], subjects: Sequence[TimedSession]) -> Rows:
     with np.load(own["path"], allow_pickle=False) as arrays:
         labels = arrays.get("labels")
     rows = [own_rows(own["path"], subject.row_shape) for subject in subjects]  # which refuses rows of another width
     return Rows("uploaded", own["name"], rows[0], labels)
 
 
-def _samples(models: Sequence[Mapping[str, Any]], subjects: Sequence[Subject]) -> Rows | None:
+def _samples(models: Sequence[Mapping[str, Any]], subjects: Sequence[TimedSession]) -> Rows | None:
     """The samples of the first model that has some, if they fit all of them."""
     if len({math.prod(subject.row_shape) for subject in subjects}) > 1:
         return None
@@ -106,7 +107,7 @@ def _samples(models: Sequence[Mapping[str, Any]], subjects: Sequence[Subject]) -
     return None
 
 
-def _answers(subject: Subject, card_json: str | None, inputs: Array) -> Answers:
+def _answers(subject: TimedSession, card_json: str | None, inputs: Array) -> Answers:
     """What one model says to all rows, a batch at a time."""
     size = subject.fixed_batch or BATCH
     head, parts = None, []
@@ -115,7 +116,7 @@ def _answers(subject: Subject, card_json: str | None, inputs: Array) -> Answers:
         outputs = dict(zip(subject.outputs, subject.run(subject.feed(part, size)), strict=True))
         if head is None:
             try:
-                head = Head.of(outputs, None if card_json is None else Card.parse(card_json, subject.name))
+                head = OutputHead.of(outputs, None if card_json is None else Card.parse(card_json, subject.name))
             except ModelError as error:
                 raise Refused(f"{subject.name}: {error}") from None
         parts.append(np.asarray(outputs[head.output], dtype=np.float64)[: len(part)])

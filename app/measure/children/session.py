@@ -14,7 +14,7 @@ import numpy as np
 
 from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Refused, Subject
+from app.measure.timed_session import Refused, TimedSession
 from app.processes import child
 from app.system.gpu import device_bytes
 from app.system.process_memory import peak_bytes, resident_bytes
@@ -43,7 +43,7 @@ def _memory(job: Mapping[str, Any]) -> dict[str, object]:
     baseline = resident_bytes()
 
     start = time.perf_counter_ns()
-    subject = Subject(model["name"], model["path"], device=device, threads=threads)
+    subject = TimedSession(model["name"], model["path"], device=device, threads=threads)
     load_ms = (time.perf_counter_ns() - start) / 1e6
     loaded = resident_bytes()
 
@@ -82,7 +82,7 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
     )
     times = timing.measure(
         [
-            partial(Subject, model["name"], model["path"], device=job["device"], threads=job["threads"])
+            partial(TimedSession, model["name"], model["path"], device=job["device"], threads=job["threads"])
             for model in models
         ],
         rows,

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Refused, Subject
+from app.measure.timed_session import Refused, TimedSession
 from app.processes import child
 
 
@@ -28,7 +28,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
     networks = [(f"rank {rank}", synthetic.kronecker(width, rank, layers=layers, seed=seed)) for rank in ranks]
     networks.append(("dense", synthetic.dense(width, layers=layers, seed=seed)))
     options = {"device": job["device"], "threads": job["threads"]}
-    openers = [partial(Subject, f"width {width}, {name}", content, **options) for name, content in networks]
+    openers = [partial(TimedSession, f"width {width}, {name}", content, **options) for name, content in networks]
     times = timing.measure(
         openers,
         timing.Inputs([], largest_batch=max(sizes), seed=seed),

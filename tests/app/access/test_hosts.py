@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access.hosts import MOST_KEPT, Hosts
+from app.access.hosts import MOST_KEPT, AllowedHosts
 from app.errors import Forbidden
 from app.settings import Settings
 from tests.app.conftest import Serving, serving
@@ -34,7 +34,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("host", OURS)
 def test_localhost_and_addresses_are_ours(host: str) -> None:
-    hosts = Hosts(Settings())
+    hosts = AllowedHosts(Settings())
     assert not hosts.knows(host.encode())
     hosts.check(host.encode())
     assert hosts.knows(host.encode())
@@ -42,7 +42,7 @@ def test_localhost_and_addresses_are_ours(host: str) -> None:
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_other_names_are_not(host: str) -> None:
-    hosts = Hosts(Settings())
+    hosts = AllowedHosts(Settings())
     for _ in range(2):
         with pytest.raises(Forbidden, match=r"^Host: got '.*', expected localhost or an address: "):
             hosts.check(host.encode())
@@ -51,7 +51,7 @@ def test_other_names_are_not(host: str) -> None:
 
 def test_what_the_settings_name_is_ours() -> None:
     named = {"allowed_hosts": "kron, models.example", "cors_origins": "https://page.example:81,http://[::2]:3"}
-    hosts = Hosts(Settings.read({}, named | {"host": "Box"}))
+    hosts = AllowedHosts(Settings.read({}, named | {"host": "Box"}))
     for name in (b"kron:8000", b"Models.Example", b"page.example", b"box:1"):
         hosts.check(name)
     with pytest.raises(Forbidden):
@@ -59,18 +59,18 @@ def test_what_the_settings_name_is_ours() -> None:
 
 
 def test_requests_without_the_header_come_from_no_page() -> None:
-    Hosts(Settings()).check(None)
+    AllowedHosts(Settings()).check(None)
 
 
 @pytest.mark.parametrize(
     "settings", [Settings(keys=Path("keys")), Settings(insecure_no_keys=True)], ids=["keys", "open"]
 )
 def test_with_keys_or_open_to_all_any_name_will_do(settings: Settings) -> None:
-    Hosts(settings).check(b"evil.example")
+    AllowedHosts(settings).check(b"evil.example")
 
 
 def test_few_of_the_headers_that_came_are_kept() -> None:
-    hosts = Hosts(Settings())
+    hosts = AllowedHosts(Settings())
     for number in range(2 * MOST_KEPT):
         hosts.check(b"127.0.0.1:%d" % number)
     assert sum(hosts.knows(b"127.0.0.1:%d" % number) for number in range(2 * MOST_KEPT)) < MOST_KEPT

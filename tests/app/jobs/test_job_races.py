@@ -11,11 +11,11 @@ import pytest
 
 from app.errors import Conflict
 from app.jobs.job import Event, Job, error_event
-from app.jobs.runner import Jobs
-from app.jobs.store import Archive
+from app.jobs.runner import JobRunner
+from app.jobs.store import JobStore
 
 
-class Held(Archive):
+class Held(JobStore):
     """An archive of which one method begins only when it is let."""
 
     def __init__(self, path: str, method: str) -> None:
@@ -39,7 +39,7 @@ def report() -> Any:
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
 
 
-async def start(jobs: Jobs, work: Any, *, seconds: float = 30) -> Job:
+async def start(jobs: JobRunner, work: Any, *, seconds: float = 30) -> Job:
     return await jobs.start("comparison", "title", {}, work, seconds=seconds, too_long="too long")
 
 
@@ -68,11 +68,11 @@ def test_a_follower_that_pauses_anywhere_sees_each_event_once(read: int) -> None
 
 
 def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.01)
 
     async def scenario() -> None:
         archive = Held(str(tmp_path / "a.sqlite3"), "progress")
-        jobs = Jobs(archive)
+        jobs = JobRunner(archive)
 
         async def work(job: Job) -> Any:
             for number in range(3):
@@ -97,10 +97,10 @@ def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, mon
 def test_what_a_beat_could_not_keep_the_next_one_keeps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.01)
     large = "x" * 100_000
 
-    def let_it_have(archive: Archive, pages: int) -> None:
+    def let_it_have(archive: JobStore, pages: int) -> None:
         with archive._lock:
             archive._db.execute(f"PRAGMA max_page_count={pages}")
 
@@ -110,8 +110,8 @@ def test_what_a_beat_could_not_keep_the_next_one_keeps(
                 await asyncio.sleep(0.01)
 
     async def scenario() -> None:
-        archive = Archive(str(tmp_path / "a.sqlite3"), keep=5)
-        jobs = Jobs(archive)
+        archive = JobStore(str(tmp_path / "a.sqlite3"), keep=5)
+        jobs = JobRunner(archive)
 
         async def work(job: Job) -> Any:
             let_it_have(archive, 1)  # as where the disk is full: no more than it has
@@ -137,7 +137,7 @@ def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path
 
     async def scenario() -> None:
         archive = Held(str(tmp_path / "a.sqlite3"), "done" if ended == "well" else "failed")
-        jobs = Jobs(archive)
+        jobs = JobRunner(archive)
 
         async def work(job: Job) -> Any:
             if ended == "badly":
@@ -163,7 +163,7 @@ def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path
             expected = {"well": ("done", None), "badly": ("failed", "no reason"), "late": ("failed", "too long")}[ended]
             assert [(job.status, job.error) for job in kept] == [expected]
             assert last == (("report", b'{"n":1}') if ended == "well" else error_event(str(expected[1])))
-        with archive.turn():
+        with archive.exclusive_slot():
             pass
         await jobs.close()
 
@@ -173,7 +173,7 @@ def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path
 def test_a_start_that_is_cancelled_half_way_leaves_no_job(tmp_path: Path) -> None:
     async def scenario() -> None:
         archive = Held(str(tmp_path / "a.sqlite3"), "add")
-        jobs = Jobs(archive)
+        jobs = JobRunner(archive)
 
         async def work(job: Job) -> Any:
             raise AssertionError("it was cancelled before")
@@ -183,12 +183,12 @@ def test_a_start_that_is_cancelled_half_way_leaves_no_job(tmp_path: Path) -> Non
         for _ in range(2):
             starting.cancel()
             await asyncio.wait([starting], timeout=0.1)
-        with pytest.raises(Conflict), archive.turn():
+        with pytest.raises(Conflict), archive.exclusive_slot():
             pass  # a thread still writes
         archive.let.set()
         await asyncio.wait([starting])
         assert starting.cancelled()
-        with archive.turn():  # so that the list finds nothing to mend
+        with archive.exclusive_slot():  # so that the list finds nothing to mend
             assert (await jobs.list("comparison", limit=9, offset=0))[0] == 0
         await jobs.close()
 
@@ -200,21 +200,21 @@ def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeyp
 
     async def scenario() -> None:
         path = str(tmp_path / "a.sqlite3")
-        here, elsewhere = Archive(path, keep=5), Archive(path, keep=5)
-        jobs = Jobs(here)
+        here, elsewhere = JobStore(path, keep=5), JobStore(path, keep=5)
+        jobs = JobRunner(here)
 
         async def work(job: Job) -> Any:
             return report()
 
         for archive in (here, elsewhere):
-            monkeypatch.setattr("app.jobs.runner.TURN_SECONDS", 60)
-            with archive.turn():
+            monkeypatch.setattr("app.jobs.runner.SLOT_SECONDS", 60)
+            with archive.exclusive_slot():
                 starting = asyncio.create_task(start(jobs, work))
                 await asyncio.wait([starting], timeout=0.1)
             job = await starting
             assert (await job.task).seconds == 1.0
-            monkeypatch.setattr("app.jobs.runner.TURN_SECONDS", 0.05)
-            with archive.turn(), pytest.raises(Conflict):
+            monkeypatch.setattr("app.jobs.runner.SLOT_SECONDS", 0.05)
+            with archive.exclusive_slot(), pytest.raises(Conflict):
                 await start(jobs, work)
         await jobs.close()
         elsewhere.close()
@@ -226,12 +226,12 @@ def test_a_job_elsewhere_that_ends_before_it_hears_of_its_cancellation_is_delete
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.jobs.runner.POLL_SECONDS", 0.01)
-    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 60)
+    monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 60)
 
     async def scenario() -> None:
         path = str(tmp_path / "a.sqlite3")
         archive = Held(path, "ask_to_cancel")
-        here, elsewhere = Jobs(Archive(path, keep=5)), Jobs(archive)
+        here, elsewhere = JobRunner(JobStore(path, keep=5)), JobRunner(archive)
         goes_on = asyncio.Event()
 
         async def work(job: Job) -> Any:

@@ -10,8 +10,8 @@ import pytest
 
 from app.errors import Overloaded, ReportsError
 from app.jobs.job import Job
-from app.jobs.runner import Jobs
-from app.jobs.store import INTERRUPTED, Archive
+from app.jobs.runner import JobRunner
+from app.jobs.store import INTERRUPTED, JobStore
 from tests.app.conftest import Serving, is_alive, serving, wait_until
 from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
@@ -193,9 +193,9 @@ def test_who_follows_from_elsewhere_is_told_that_the_reports_are_damaged(tmp_pat
     path = tmp_path / "a.sqlite3"
 
     async def scenario() -> list[Any]:
-        archive = Archive(str(path), keep=5)
-        elsewhere = Jobs(Archive(str(path), keep=5))
-        with archive.turn():
+        archive = JobStore(str(path), keep=5)
+        elsewhere = JobRunner(JobStore(str(path), keep=5))
+        with archive.exclusive_slot():
             archive.add(summary(1))
             following = await elsewhere.follow("comparison", summary(1).id)
             told = [await anext(following)]
@@ -214,7 +214,7 @@ def test_a_turn_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
     async def scenario() -> None:
         folder = tmp_path / "folder"
         folder.mkdir()
-        jobs = Jobs(Archive(str(folder / "a.sqlite3"), keep=5))
+        jobs = JobRunner(JobStore(str(folder / "a.sqlite3"), keep=5))
         (folder / "a.sqlite3-lock").mkdir()  # whoever is root may write anywhere else
 
         async def work(job: Job) -> Any:
@@ -232,7 +232,7 @@ def report() -> Any:
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
 
 
-async def start(jobs: Jobs, work: Any) -> Job:
+async def start(jobs: JobRunner, work: Any) -> Job:
     return await jobs.start("comparison", "title", {}, work, seconds=30, too_long="too long")
 
 
@@ -240,7 +240,7 @@ def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytes
     monkeypatch.setattr("app.jobs.job.KEEP_ALIVE_SECONDS", 0.01)
 
     async def scenario() -> list[Any]:
-        jobs = Jobs(Archive(":memory:", keep=5))
+        jobs = JobRunner(JobStore(":memory:", keep=5))
         goes_on = asyncio.Event()
 
         async def work(job: Job) -> Any:
@@ -270,11 +270,11 @@ def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytes
 def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.jobs.runner.BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr("app.jobs.runner.POLL_SECONDS", 0.02)
 
     async def scenario() -> list[Any]:
-        here, elsewhere = (Jobs(Archive(str(tmp_path / "a.sqlite3"), keep=5)) for _ in range(2))
+        here, elsewhere = (JobRunner(JobStore(str(tmp_path / "a.sqlite3"), keep=5)) for _ in range(2))
         goes_on = asyncio.Event()
 
         async def work(job: Job) -> Any:
@@ -328,8 +328,8 @@ def test_a_follower_that_does_not_read_is_spared_progress_but_nothing_else() -> 
 
 def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        archive = Archive(":memory:", keep=5)
-        jobs = Jobs(archive)
+        archive = JobStore(":memory:", keep=5)
+        jobs = JobRunner(archive)
         archive.close()
 
         async def work(job: Job) -> Any:
@@ -345,8 +345,8 @@ def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCap
 
 def test_a_service_that_ends_starts_no_job_any_more() -> None:
     async def scenario() -> None:
-        archive = Archive(":memory:", keep=5)
-        jobs = Jobs(archive)
+        archive = JobStore(":memory:", keep=5)
+        jobs = JobRunner(archive)
 
         async def work(job: Job) -> Any:
             await asyncio.Event().wait()
@@ -361,7 +361,7 @@ def test_a_service_that_ends_starts_no_job_any_more() -> None:
         with pytest.raises(Overloaded, match=r"^the service is shutting down$"):
             await start(jobs, work)
         assert (await jobs.list("comparison", limit=9, offset=0))[0] == 1
-        with archive.turn():
+        with archive.exclusive_slot():
             pass
         await jobs.close()
 
@@ -370,7 +370,7 @@ def test_a_service_that_ends_starts_no_job_any_more() -> None:
 
 def test_a_mistake_in_the_work_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        jobs = Jobs(Archive(":memory:", keep=5))
+        jobs = JobRunner(JobStore(":memory:", keep=5))
 
         async def work(job: Job) -> Any:
             raise ZeroDivisionError("private")

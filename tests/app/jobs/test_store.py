@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import Conflict, StartupError
 from app.jobs.schemas import JobSummary, Progress
-from app.jobs.store import Archive
+from app.jobs.store import JobStore
 from app.settings import Settings
 
 
@@ -17,7 +17,7 @@ def summary(number: int) -> JobSummary:
 
 
 def test_the_archive_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = Archive(":memory:", keep=3)
+    archive = JobStore(":memory:", keep=3)
     for number in range(6):
         archive.add(summary(number))
         archive.done(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
@@ -32,23 +32,23 @@ def test_the_archive_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPa
 
 def test_the_archive_keeps_what_it_was_told(tmp_path: Path) -> None:
     path = str(tmp_path / "a.sqlite3")
-    archive = Archive(path, keep=5)
-    with archive.turn():
+    archive = JobStore(path, keep=5)
+    with archive.exclusive_slot():
         archive.add(summary(1))
         assert archive.progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
-        other = Archive(path, keep=5)
+        other = JobStore(path, keep=5)
         found = other.get("comparison", summary(1).id)
         assert found is not None
         assert found.progress == Progress(stage="s", done=1, total=4)
         assert other.get("sweep", summary(1).id) is None
-        with pytest.raises(Conflict), other.turn():
+        with pytest.raises(Conflict), other.exclusive_slot():
             pass
         other.ask_to_cancel(summary(1).id)
         assert archive.progress(summary(1).id, None) is True
 
 
 def test_events_that_last_go_with_their_job_and_count_among_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = Archive(":memory:", keep=3)
+    archive = JobStore(":memory:", keep=3)
     for number in (1, 2):
         archive.add(summary(number))
         archive.progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
@@ -74,8 +74,8 @@ def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, cap
     db.close()
     for path in (tmp_path / "text", tmp_path / "none" / "x", newer, tmp_path):
         with pytest.raises(StartupError, match=r"^--reports \(KRON_REPORTS\): .* cannot be used: "):
-            Archive.open(Settings(models=tmp_path, reports=str(path)))
+            JobStore.open(Settings(models=tmp_path, reports=str(path)))
     (tmp_path / ".reports.sqlite3").write_text("not a database either, but nobody asked for this file" * 10)
-    archive = Archive.open(Settings(models=tmp_path))
+    archive = JobStore.open(Settings(models=tmp_path))
     archive.add(summary(1))
     assert "reports are kept in memory only" in caplog.text

@@ -10,8 +10,8 @@ import pytest
 
 from app.errors import BadRequest, ComparisonError
 from app.measure.children import quality as quality_probe
-from app.measure.uploaded_inputs import OwnInputs
-from app.processes.measuring import measured
+from app.measure.uploaded_inputs import UploadedInputs
+from app.processes.parent import measured
 from tests.app.conftest import KRONECKER, ROWS
 from tests.app.graphs import CARD, LABELS, Array, classifier, forward, heavy, publish
 
@@ -21,7 +21,7 @@ BEST: Array = forward(KRONECKER, ROWS).argmax(axis=1)
 
 
 def quality(folder: Path, models: dict[str, Path], card: Any, rows: Array, labels: Array) -> Any:
-    own = OwnInputs("mine.npy", rows, labels)
+    own = UploadedInputs("mine.npy", rows, labels)
     own.save(folder / "inputs.npz")
     job = {
         "device": "cpu",

@@ -11,7 +11,7 @@ import pytest
 
 from app.cli.main import main
 from app.errors import BadRequest
-from app.measure.uploaded_inputs import MAX_CSV_BYTES, OwnInputs
+from app.measure.uploaded_inputs import MAX_CSV_BYTES, UploadedInputs
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 from tests.app.conftest import DENSE, KRONECKER, ROWS
 from tests.app.graphs import LABELS, Array, forward
@@ -61,7 +61,7 @@ NAMES = [LABELS[label] for label in TRUE]
     ],
 )
 def test_every_format_gives_the_same_rows(inputs: Any, labels: Any) -> None:
-    own = OwnInputs.read(inputs, labels)
+    own = UploadedInputs.read(inputs, labels)
     np.testing.assert_allclose(own.rows, ROWS, rtol=1e-6)
     assert own.rows.dtype == np.float32
     assert own.labels is not None
@@ -105,20 +105,20 @@ HUGE = header("(99999999, 9)")  # gigabytes
 )
 def test_what_is_wrong_with_a_file_is_one_line(inputs: Any, labels: Any, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        OwnInputs.read(inputs, labels)
+        UploadedInputs.read(inputs, labels)
     assert str(caught.value).startswith(message)
 
 
 def test_a_zip_bomb_is_refused_by_its_header() -> None:
     with pytest.raises(BadRequest, match="got 3599999964 bytes, expected at most"):
-        OwnInputs.read(("x.npz", packed_files({"inputs.npy": HUGE})))
+        UploadedInputs.read(("x.npz", packed_files({"inputs.npy": HUGE})))
 
 
 @pytest.mark.parametrize("second", [npy(np.ones((7, 1000))), header(f"({2**44}, 3)")], ids=["large", "huge"])
 def test_the_array_that_was_checked_is_the_one_that_is_read(second: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """For numpy, a member of the name without its suffix goes before."""
     monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
-    own = OwnInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
+    own = UploadedInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
     np.testing.assert_array_equal(own.rows, ROWS[:5])
 
 
@@ -126,14 +126,14 @@ def test_the_array_that_was_checked_is_the_one_that_is_read(second: bytes, monke
 def test_a_header_that_nobody_would_write_is_no_mistake_of_the_service(spoilt: bytes) -> None:
     for name, content in (("x.npy", spoilt), ("x.npz", packed_files({"inputs.npy": spoilt}))):
         with pytest.raises(BadRequest, match=rf"^inputs: {name} cannot be read: ."):
-            OwnInputs.read((name, content))
+            UploadedInputs.read((name, content))
 
 
 def test_rows_are_counted_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
-    assert OwnInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).rows.nbytes == 1000
+    assert UploadedInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).rows.nbytes == 1000
     with pytest.raises(BadRequest, match=r"^inputs: got 1200 bytes in float32, expected at most 1000"):
-        OwnInputs.read(("x.npy", npy(np.ones((6, 50), np.uint8))))
+        UploadedInputs.read(("x.npy", npy(np.ones((6, 50), np.uint8))))
 
 
 def post(client: httpx.Client, files: dict[str, Any], **request: Any) -> httpx.Response:

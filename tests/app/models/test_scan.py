@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from app.errors import BadRequest, StartupError
 from app.models.card import Card
 from app.models.repository import Repository
-from app.models.scan import Artifact, Shelf, read_folder
+from app.models.scan import Artifact, ScanResult, read_folder
 from app.models.twin import default_names
 from app.settings import Settings
 from tests.app.graphs import CARD, classifier, model, publish, weights
@@ -22,7 +22,7 @@ LAYERS = weights([6, 3])
 GOOD = classifier(LAYERS, card=CARD)
 
 
-def read(folder: Path, **options: object) -> Shelf:
+def read(folder: Path, **options: object) -> ScanResult:
     return asyncio.run(read_folder(Settings.model_validate({"models": folder, **options})))
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from app.models.statistics import MAX_BATCH_SIZES, Statistics, StatisticsBook
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 from app.telemetry.counters import Counters
 
 
@@ -51,7 +51,7 @@ def test_a_version_that_leaves_begins_anew_but_for_workers_that_still_have_it(tm
             rows=10 * pid, batch_size=10, queue_ns=0, compute_ns=5
         )
         (tmp_path / f"{os.getpid()}.statistics").rename(tmp_path / f"{pid}.statistics")
-    notice(tmp_path, 2).write_text("[]")
+    state_file(tmp_path, 2).write_text("[]")
     book = StatisticsBook(tmp_path)
     book.of("m", "1").succeeded(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
     book.of("m", "2").succeeded(rows=1, batch_size=1, queue_ns=0, compute_ns=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.models.unloaded import Unloaded
+from app.models.worker_state import UnloadedModels
 from tests.app.conftest import environment
 
 CHILD = """
@@ -40,12 +40,12 @@ def test_what_one_worker_changes_no_other_undoes(tmp_path: Path, told: list[int]
         for name in ("a", "b", "c")
     ]
     assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
-    assert Unloaded(tmp_path).names == {"a", "b", "c"}
+    assert UnloadedModels(tmp_path).names == {"a", "b", "c"}
     assert told
 
 
 def test_alone_nobody_is_told(told: list[int]) -> None:
-    unloaded = Unloaded()
+    unloaded = UnloadedModels()
     unloaded.add("a")
     unloaded.add("b")
     unloaded.discard("a")

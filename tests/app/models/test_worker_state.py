@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from app.models.worker_state import Standing, Status
-from app.system.pidfiles import notice
+from app.models.worker_state import WorkerState, Status
+from app.system.pidfiles import state_file
 
 ONE, TWO = ("m", "1"), ("m", "2")
 
@@ -13,11 +13,11 @@ ONE, TWO = ("m", "1"), ("m", "2")
 def tell(folder: Path, pid: int, **states: str) -> None:
     """Another worker says how versions of m stand."""
     entries = [["m", version[1:], {"state": state, "reason": ""}] for version, state in states.items()]
-    notice(folder, pid).write_text(json.dumps(entries))
+    state_file(folder, pid).write_text(json.dumps(entries))
 
 
 def test_alone() -> None:
-    standing = Standing()
+    standing = WorkerState()
     standing[ONE] = Status("READY")
     assert standing.everywhere() == {ONE: Status("READY")}
     assert standing.ready(ONE) == 1
@@ -27,10 +27,10 @@ def test_alone() -> None:
 
 
 def test_several_workers(tmp_path: Path) -> None:
-    standing = Standing(tmp_path)
+    standing = WorkerState(tmp_path)
     standing[ONE] = Status("READY")
     standing[TWO] = Status("UNAVAILABLE", "not an ONNX file")
-    own = notice(tmp_path, os.getpid())
+    own = state_file(tmp_path, os.getpid())
     assert json.loads(own.read_text())[1] == ["m", "2", {"state": "UNAVAILABLE", "reason": "not an ONNX file"}]
     tell(tmp_path, 1, v1="READY", v2="READY")
     tell(tmp_path, 2, v1="READY", v3="READY")
@@ -41,6 +41,6 @@ def test_several_workers(tmp_path: Path) -> None:
     }
     assert standing.ready(ONE) == 3
     tell(tmp_path, 2, v1="LOADING", v2="UNAVAILABLE")
-    notice(tmp_path, 1).unlink()  # it has died
+    state_file(tmp_path, 1).unlink()  # it has died
     assert standing.everywhere()[ONE] == Status("LOADING", "in 1 of 2 workers")
     assert standing.ready(ONE) == 1

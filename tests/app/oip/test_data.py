@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from app.errors import BadRequest, RequestError
 from app.inference.datatypes import BINARY_ONLY, DTYPES
 from app.oip import bytes_data
-from app.oip.infer_request import InferRequest, Wanted
+from app.oip.infer_request import InferRequest, RequestedOutput
 from app.oip.request import read_request
 from app.oip.response import write_response
 from app.oip.signature import Signature
@@ -65,7 +65,7 @@ def tensors(draw: st.DrawFn) -> tuple[str, Array]:
 def test_every_datatype_there_and_back(tensor: tuple[str, Array], binary: bool) -> None:
     """A response read as a request gives the same array, by binary data and, but for half precision, by JSON."""
     datatype, values = tensor
-    request = InferRequest({}, [Wanted("x", datatype, binary or datatype in BINARY_ONLY)], rows=1, id="7")
+    request = InferRequest({}, [RequestedOutput("x", datatype, binary or datatype in BINARY_ONLY)], rows=1, id="7")
     body, length = write_response(request, {"x": values}, name="m", version="3", labels=None, batched=False)
     head = json.loads(body[:length])
     assert (head["model_name"], head["model_version"], head["id"]) == ("m", "3", "7")
@@ -128,7 +128,7 @@ def _is_json(value: Any) -> bool:
 def test_raw(datatype: str, shape: tuple[int, ...], batchable: bool, body: Array, expected: tuple[int, ...]) -> None:
     request = read_request(body.tobytes(), 0, one(datatype, shape, batchable=batchable))
     np.testing.assert_array_equal(request.feeds["x"], body.reshape(expected))
-    assert request.outputs == [Wanted("x", datatype, binary=True)]
+    assert request.outputs == [RequestedOutput("x", datatype, binary=True)]
     assert request.rows == 1
 
 
@@ -157,7 +157,7 @@ def test_raw_that_cannot_be(signature: Signature, body: bytes, message: str) -> 
 
 def test_values_that_json_cannot_say() -> None:
     def answer(values: Array) -> None:
-        request = InferRequest({}, [Wanted("y", "FP32", binary=False)], 1)
+        request = InferRequest({}, [RequestedOutput("y", "FP32", binary=False)], 1)
         write_response(request, {"y": values}, name="m", version="1", labels=None, batched=True)
 
     for value in (np.nan, np.inf, -np.inf):
@@ -166,7 +166,9 @@ def test_values_that_json_cannot_say() -> None:
 
 
 def test_null_in_a_name_or_a_string_is_no_value() -> None:
-    request = InferRequest({}, [Wanted("null", "FP32", binary=False), Wanted("s", "BYTES", binary=False)], 1, id="null")
+    request = InferRequest(
+        {}, [RequestedOutput("null", "FP32", binary=False), RequestedOutput("s", "BYTES", binary=False)], 1, id="null"
+    )
     outputs = {"null": np.array([1.5], np.float32), "s": np.array(["null"], object)}
     body, _ = write_response(request, outputs, name="m", version="1", labels=None, batched=True)
     document = json.loads(body)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.errors import BadRequest, NotSupported
-from app.oip.infer_request import Wanted
+from app.oip.infer_request import RequestedOutput
 from app.oip.request import read_request
 from app.parsing import mentions_booleans
 from tests.app.oip_requests import SIGNATURE, document, one, read
@@ -21,7 +21,7 @@ def test_json_with_unknown_keys_flat_and_nested() -> None:
         np.testing.assert_array_equal(request.feeds["b"], np.array([-5, 2**62]))
         assert [request.feeds[name].dtype.name for name in "ab"] == ["float32", "int64"]
         assert (request.rows, request.id, request.timeout_s) == (2, "x", None)
-        assert request.outputs == [Wanted("y", "FP32", binary=False)]
+        assert request.outputs == [RequestedOutput("y", "FP32", binary=False)]
 
 
 def test_blobs_follow_the_json_in_the_order_of_the_inputs_and_json_ones_have_none() -> None:

@@ -17,20 +17,20 @@ from tests.app.graphs import classifier, publish, weights
 
 
 def test_the_event_loop_goes_on_while_a_heavy_model_runs(server: Serving) -> None:
-    finished = threading.Event()
+    run_to_completion = threading.Event()
     answers: list[httpx.Response] = []
 
     def predict() -> None:
         body = {"inputs": [[0.0] * 512] * 1024, "models": ["heavy"]}
         answers.append(httpx.post(f"{server.address}/api/predict", json=body, timeout=60))
-        finished.set()
+        run_to_completion.set()
 
     thread = threading.Thread(target=predict)
     thread.start()
     lively = 0
-    while not finished.is_set():
+    while not run_to_completion.is_set():
         assert server.client.get("/v2/health/live").is_success
-        lively += not finished.is_set()
+        lively += not run_to_completion.is_set()
     thread.join()
     compute_us = answers[0].json()["results"][0]["compute_us"]
     # Were the loop blocked, one answer would come before the run and one after it.

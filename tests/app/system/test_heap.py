@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.system.heap import WORK_SECONDS, Held, give_back, give_back_in_pauses
+from app.system.heap import WORK_SECONDS, Held, trim_heap, trim_heap_when_idle
 
 
 class Large:
@@ -26,7 +26,7 @@ def test_what_is_held_is_freed_by_its_last_holder() -> None:
     del large
     assert [each.alone for each in held] == [True]
     assert log == []
-    give_back(held)
+    trim_heap(held)
     assert log == ["freed"]
 
 
@@ -44,8 +44,8 @@ def test_a_pause_after_work_gives_its_memory_back() -> None:
         return pieces[-1:]
 
     async def main() -> None:
-        giving = asyncio.create_task(give_back_in_pauses(0.2))
-        give_back([])
+        giving = asyncio.create_task(trim_heap_when_idle(0.2))
+        trim_heap([])
         before = resident()
         await asyncio.sleep(0.05)
         last = work()

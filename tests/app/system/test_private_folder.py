@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.system.private_folder import PrivateFolder
+from app.system.files import PrivateFolder
 
 PREFIX = "kind-"
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 from app.telemetry.prometheus import Metrics
 from tests.app.conftest import environment
 
@@ -36,5 +36,5 @@ def test_requests_wait_in_every_process_but_not_in_one_that_has_died(tmp_path: P
     metrics = Metrics(tmp_path)
     for waiting, pid in zip((6, 3), pids, strict=True):
         assert f'\nnv_inference_pending_request_count{{model="a",version="3"}} {waiting}\n' in metrics.text().decode()
-        notice(tmp_path, pid).unlink()  # as whoever sees it die does
+        state_file(tmp_path, pid).unlink()  # as whoever sees it die does
     assert '\nnv_inference_pending_request_count{model="a",version="3"} 0\n' in metrics.text().decode()

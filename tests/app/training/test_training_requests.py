@@ -11,8 +11,8 @@ import pytest
 
 from app.errors import BadRequest
 from app.settings import Settings
-from app.training.catalogue import Trainer
-from app.training.run import OwnData, check
+from app.training.catalogue import TrainingCatalogue
+from app.training.run import UploadedData, check
 from app.training.schemas import TrainRequest
 from tests.app.conftest import serving
 from tests.app.graphs import classifier, publish, weights
@@ -40,7 +40,7 @@ def test_the_documented_requests_are_good_ones(client: httpx.Client) -> None:
     for example in content["application/json"]["examples"].values():
         check(TrainRequest.model_validate(example["value"]), None)
     text = content["multipart/form-data"]["schema"]["properties"]["request"]["examples"][0]
-    check(TrainRequest.model_validate_json(text), OwnData("a.csv", b""))
+    check(TrainRequest.model_validate_json(text), UploadedData("a.csv", b""))
     for status in ("400", "409", "413", "501"):
         assert operation["responses"][status]["content"]["application/json"]["example"]["error"]
 
@@ -110,7 +110,7 @@ def test_a_bad_file_is_400(client: httpx.Client, name: str, wanted: dict[str, st
     ],
 )
 def test_the_name_of_a_file_is_made_harmless(name: str, kept: str) -> None:
-    own = OwnData(name, b"")
+    own = UploadedData(name, b"")
     assert own.file_name == kept
     if "." not in kept:
         with pytest.raises(BadRequest, match=r"expected one that is called \.csv or \.npz"):
@@ -143,11 +143,11 @@ def test_without_the_extra_it_says_what_is_missing(
 
 def test_not_where_everybody_may_or_nothing_can_be_written(tmp_path: Path) -> None:
     for host, there in (("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("::", True)):
-        trainer = Trainer(Settings(models=tmp_path, host=host, insecure_no_keys=True))
+        trainer = TrainingCatalogue(Settings(models=tmp_path, host=host, insecure_no_keys=True))
         assert (trainer.unavailable is not None) == there
     assert trainer.unavailable is not None
     assert "(--insecure-no-keys): training needs --keys" in trainer.unavailable
-    assert Trainer(Settings(models=tmp_path, host="0.0.0.0", keys=tmp_path / "keys")).unavailable is None
-    nowhere = Trainer(Settings(models=tmp_path / "none")).unavailable
+    assert TrainingCatalogue(Settings(models=tmp_path, host="0.0.0.0", keys=tmp_path / "keys")).unavailable is None
+    nowhere = TrainingCatalogue(Settings(models=tmp_path / "none")).unavailable
     assert nowhere is not None
     assert nowhere.startswith("training needs a folder of models that can be written to")

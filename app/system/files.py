@@ -1,4 +1,4 @@
-"""A folder for what one job needs on the way, which the next one removes if the process was killed."""
+"""Lock files and private temporary folders, both released when their process dies."""
 
 import os
 import shutil
@@ -7,8 +7,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-
-from app.system.lock import Lock
+from typing import IO
 
 LOCK = "lock"  # held for as long as the folder is needed
 
@@ -64,3 +63,30 @@ def _remove_abandoned(folder: Path) -> None:
     if lock.acquire():
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
+
+
+class Lock:
+    """An advisory lock on a file; whoever does not get it does not wait."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Whether it was free, and is now ours."""
+        import fcntl  # not on Windows, where there are no workers to share anything with
+
+        file = self._path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Free it for others."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
