@@ -22,7 +22,7 @@ from app.oip.response import write_response
 from app.routes.dependencies import served
 from app.routes.infer_openapi import document
 from app.service import Service
-from app.serving.prediction import receipt
+from app.serving.prediction import make_receipt
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 MAX_LENGTH_DIGITS = 12
@@ -111,7 +111,7 @@ def _written(
         version=model.version,
         labels=model.labels,
         batched=model.signature.batchable,
-        parameters=receipt(model, inference) if request.receipt else None,
+        parameters=make_receipt(model, inference) if request.receipt else None,
     )
     written = _clock()
     if service.shadow is not None:

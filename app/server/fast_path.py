@@ -13,9 +13,7 @@ from app.telemetry import request_id
 
 MAX_BYTES = 64 * 1024  # of a body; what takes longer to read is no matter of microseconds
 
-
-# Takes headers and body of the answer; the headers common to all answers are added to them. None: `RequestMiddleware` has
-# to answer.
+# Takes headers and body of an answer, without the headers that all answers share; None: `RequestMiddleware` answers.
 Deliver: TypeAlias = Callable[[tuple[bytes, bytes] | None], None]
 
 
