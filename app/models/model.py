@@ -36,8 +36,8 @@ class Model:
     unusable: str | None = None
     statistics: Statistics
     signature: Signature
-    _rows: RowInput | None = None
-    _head: OutputHead | None = None
+    _row_input: RowInput | None = None
+    _output_head: OutputHead | None = None
 
     @classmethod
     def load(cls, artifact: Artifact, statistics: Statistics, *, device: str, threads: int, max_batch: int) -> "Model":
@@ -62,7 +62,7 @@ class Model:
             head = OutputHead.of(outputs, artifact.card)
         except ModelError as error:
             return cls(**made, unusable=str(error))
-        return cls(**made, samples=_samples(artifact, rows), _rows=rows, _head=head)
+        return cls(**made, samples=_samples(artifact, rows), _row_input=rows, _output_head=head)
 
     @property
     def name(self) -> str:
@@ -87,32 +87,32 @@ class Model:
         return None if card is None else card.labels
 
     @property
-    def rows(self) -> RowInput:
+    def row_input(self) -> RowInput:
         """The input that takes rows of floats.
 
         Raises:
             BadRequest: it has none.
         """
-        if self._rows is None:
+        if self._row_input is None:
             raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
-        return self._rows
+        return self._row_input
 
     @property
-    def head(self) -> OutputHead:
+    def output_head(self) -> OutputHead:
         """How the answers of rows are read.
 
         Raises:
             BadRequest: it does not take rows.
         """
-        if self._head is None:
+        if self._output_head is None:
             raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
-        return self._head
+        return self._output_head
 
     @cached_property
     def row_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shapes in which a request may give one row: flat, as the graph takes it, as the card says."""
-        features = self.rows.features
-        shapes = [(features,), self.rows.shape]
+        features = self.row_input.n_features
+        shapes = [(features,), self.row_input.shape]
         card = self.artifact.card
         if card is not None and card.input is not None and card.input.shape is not None:
             shapes.append(tuple(card.input.shape))
@@ -137,7 +137,7 @@ class Model:
 
     def label_of(self, label: Any) -> str | float:
         """A sample's label as the card names it; a regression target as it is."""
-        labels = self.head.labels
+        labels = self.output_head.labels
         if labels is None:
             return float(label)
         index = int(label)

@@ -45,7 +45,7 @@ class OutputHead:
                 return cls(name, labels or [str(index) for index in range(classes)], softmax=name == "logits")
         return cls(next(iter(usable)))
 
-    def answers(self, values: Array) -> list[Answer]:
+    def decode(self, values: Array) -> list[Answer]:
         """One answer per row of the output, ready for JSON."""
         if self.labels is None:
             rows = values.reshape(len(values), -1)

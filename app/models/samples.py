@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 MAX_SAMPLES_BYTES = 64 * 2**20
 # What zipfile and numpy raise on what is not theirs: RuntimeError where it is encrypted, zlib's where it is damaged;
 # the last four at headers that nobody's numpy has written.
-UNREADABLE: tuple[type[Exception], ...] = (
+READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
     LookupError, TypeError, OverflowError, MemoryError,
 )  # fmt: skip
@@ -46,7 +46,7 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
             raise SamplesError(f"got {path.stat().st_size} bytes, expected at most {MAX_SAMPLES_BYTES}")
         with zipfile.ZipFile(path) as archive:
             inputs, labels = (read_member(archive, name, MAX_SAMPLES_BYTES) for name in ("inputs.npy", "labels.npy"))
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise SamplesError(f"cannot be read: {error}") from None
     if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
         raise SamplesError(f"inputs: got {inputs.dtype} {inputs.shape}, expected float32 {('n', *row_shape)}")
@@ -61,7 +61,7 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[
     """One array of an archive, by the whole name of its member: `numpy.load` may take another for it.
 
     Raises:
-        SamplesError, UNREADABLE: as `read_array`.
+        SamplesError, READ_ERRORS: as `read_array`.
     """
     member = archive.getinfo(name)
     with archive.open(member) as file:
@@ -73,7 +73,7 @@ def read_array(file: IO[bytes], name: str, length: int, max_bytes: int) -> NDArr
 
     Raises:
         SamplesError: its header announces more than `max_bytes`, or than there is.
-        UNREADABLE: it is none.
+        READ_ERRORS: it is none.
     """
     _check_header(file, name, length, max_bytes)
     file.seek(0)

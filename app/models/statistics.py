@@ -52,7 +52,7 @@ class Statistics:
         self._sums = [0.0] * _SUMS
         self._batches: dict[int, _Batch] = {}
 
-    def succeeded(
+    def record_success(
         self, *, rows: int, batch_size: int, queue_ns: int, compute_ns: int, input_ns: int = 0, output_ns: int = 0
     ) -> None:
         """A request was answered.
@@ -92,7 +92,7 @@ class Statistics:
         batch.sums[4] += output_ns * share
         _PACK_BATCH(batch.block, 0, *batch.sums)
 
-    def failed(self, ns: int) -> None:
+    def record_failure(self, ns: int) -> None:
         """A request was refused or failed after `ns`."""
         self._sums[_FAIL] += 1
         self._sums[_FAIL + 1] += ns

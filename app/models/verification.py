@@ -1,7 +1,8 @@
-"""Model files are read, loaded and run in processes of their own before the service has anything to do with them.
+"""Sandboxed smoke tests of model files: each is read, loaded and run once in its own process before it is served.
 
-The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file crashes,
-hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
+The child process (`python -m app.models.verification`) forks one process per file, as many at a time as there are CPUs.
+A hostile file can crash, block or exhaust only its own process, and the service does not hold the memory of the `onnx`
+package and of parsed models.
 """
 
 import json
@@ -125,7 +126,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     """
     from app.errors import ModelError, OutOfMemory
     from app.inference.engine import Engine
-    from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
+    from app.inference.session import EMPTY_MODEL, open_session, why_no_cuda
     from app.system.heap import trim_heap
     from app.system.process_memory import anonymous_bytes
 
@@ -138,7 +139,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     except OutOfMemory as error:
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
-        return {} if not cpu_only and cuda_missing() is None else {"error": str(error)}
+        return {} if not cpu_only and why_no_cuda() is None else {"error": str(error)}
     trim_heap([])
     after = anonymous_bytes()
     del runtime

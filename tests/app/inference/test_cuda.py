@@ -7,13 +7,13 @@ import httpx
 import numpy as np
 import pytest
 
-from app.inference.devices import devices
+from app.inference.devices import available_devices
 from app.inference.engine import Engine
-from app.inference.session import CPU, CUDA, where
+from app.inference.session import CPU, CUDA, tensor_device
 from tests.app.conftest import ROWS, serving
 from tests.app.graphs import classifier, probabilities, publish, weights
 
-pytestmark = pytest.mark.skipif("cuda" not in devices(), reason="no GPU that onnxruntime can use")
+pytestmark = pytest.mark.skipif("cuda" not in available_devices(), reason="no GPU that onnxruntime can use")
 
 LAYERS = weights([60, 400, 30])
 
@@ -22,7 +22,7 @@ def test_bound_tensors_give_what_the_cpu_gives_from_any_thread(tmp_path: Path) -
     engine = Engine(publish(tmp_path, "m", classifier(LAYERS)), device="cuda", threads=1)
     engine.warm_up(max_batch=64)
     assert engine.provider == CUDA
-    assert where(engine.session) == ("cuda", 0)
+    assert tensor_device(engine.session) == ("cuda", 0)
     assert engine.batchable
 
     def work(seed: int) -> None:

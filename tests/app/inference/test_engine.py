@@ -130,12 +130,12 @@ def test_head_without_a_numeric_output_is_refused() -> None:
 
 
 def test_answers() -> None:
-    answers = OutputHead("probabilities", ["a", "b", "c"]).answers(PROBABILITIES)
+    answers = OutputHead("probabilities", ["a", "b", "c"]).decode(PROBABILITIES)
     assert [answer["label"] for answer in answers] == ["c", "a"]
     np.testing.assert_array_equal(answers[1]["probabilities"], PROBABILITIES[1])
-    assert OutputHead("prediction").answers(np.array([[1.5], [2.5]])) == [{"value": 1.5}, {"value": 2.5}]
-    assert OutputHead("prediction").answers(np.array([1.5, 2.5])) == [{"value": 1.5}, {"value": 2.5}]
-    np.testing.assert_array_equal(OutputHead("other").answers(PROBABILITIES)[0]["value"], PROBABILITIES[0])
+    assert OutputHead("prediction").decode(np.array([[1.5], [2.5]])) == [{"value": 1.5}, {"value": 2.5}]
+    assert OutputHead("prediction").decode(np.array([1.5, 2.5])) == [{"value": 1.5}, {"value": 2.5}]
+    np.testing.assert_array_equal(OutputHead("other").decode(PROBABILITIES)[0]["value"], PROBABILITIES[0])
 
 
 def test_softmax_of_large_logits_is_finite() -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from app.errors import InputsRefused
 from app.inference.engine import Engine
-from app.inference.io_binding import MOST, Bindings, DeviceBuffers, HostBuffers
+from app.inference.io_binding import MAX_SHAPES, Bindings, DeviceBuffers, HostBuffers
 from tests.app import oip_models
 from tests.app.graphs import classifier, probabilities, publish, weights
 
@@ -159,10 +159,10 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_buffers_are_bounded(tmp_path: Path) -> None:
     engine = loaded(tmp_path, classifier(LAYERS))
     bindings = Bindings(engine.session)
-    for rows in range(1, 3 * MOST):
+    for rows in range(1, 3 * MAX_SHAPES):
         feeds = {"input": np.full((rows, 6), 0.5, np.float32)}
         bindings.add(feeds, engine.run(feeds, ["logits"]))
-        assert len(bindings) <= MOST
+        assert len(bindings) <= MAX_SHAPES
     many = {"input": np.full((50_000, 6), 0.5, np.float32)}
     bindings.add(many, engine.run(many, ["logits"]))
     assert bindings.run(many, ["logits"]) is None

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from app.errors import InputsRefused, ModelError, Overloaded, TimedOut
-from app.inference.batching import Inference, kind_of
-from app.inference.engine import Array, Engine
+from app.inference.batching import InferenceResult, batch_key
+from app.inference.datatypes import Array
+from app.inference.engine import Engine
 from app.inference.scheduler import Scheduler
 from tests.app.graphs import classifier, forward, model, publish, weights
 
@@ -172,19 +173,19 @@ def test_only_requests_for_equal_outputs_go_together_and_the_first_goes_first(fo
 def test_rows_of_another_shape_or_type_are_of_another_kind() -> None:
     feeds: dict[str, Array] = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((2, 5), np.int64)}
     same: dict[str, Array] = {"a": np.ones((7, 5), np.int64), "b": np.ones((7, 3), np.float32)}
-    kind = kind_of(feeds, ["out"])
+    kind = batch_key(feeds, ["out"])
     assert kind is not None
-    assert kind_of(same, ("out",)) == kind
+    assert batch_key(same, ("out",)) == kind
     others: list[dict[str, Array]] = [
         {"a": np.zeros((2, 6), np.int64)},
         {"a": np.zeros((2, 5), np.int32)},
         {"a": np.zeros((2, 5, 1), np.int64)},
     ]
     for other in others:
-        assert kind_of(feeds | other, ["out"]) != kind
-    assert kind_of(feeds, ["out", "more"]) != kind
-    assert kind_of(feeds | {"a": np.zeros((3, 5), np.int64)}, ["out"]) is None
-    assert kind_of({"a": np.zeros(()), "b": np.zeros((1, 2))}, ["out"]) is None
+        assert batch_key(feeds | other, ["out"]) != kind
+    assert batch_key(feeds, ["out", "more"]) != kind
+    assert batch_key(feeds | {"a": np.zeros((3, 5), np.int64)}, ["out"]) is None
+    assert batch_key({"a": np.zeros(()), "b": np.zeros((1, 2))}, ["out"]) is None
 
 
 def test_a_model_with_a_fixed_batch_runs_each_request_by_itself(folder: Path) -> None:
@@ -210,7 +211,7 @@ def test_what_does_not_fit_in_the_queue_is_refused_at_once_and_a_place_is_free_a
         one.gate.clear()
         tasks = [asyncio.create_task(scheduled.infer(one, {"input": rows(1)}, ["twice"])) for _ in range(3)]
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match=r"2 requests wait for this model already, no more may \(KRON_QUEUE\)"):
+        with pytest.raises(Overloaded, match=r"queue of this model is full: 2 requests wait already \(KRON_QUEUE\)"):
             await scheduled.infer(one, {"input": rows(1)}, ["twice"])
         another = asyncio.create_task(scheduled.infer(other, {"input": rows(1, 6)}, ["logits"]))  # has its own queue
         tasks[2].cancel()
@@ -286,7 +287,7 @@ def test_a_request_that_is_given_up_costs_no_run(folder: Path) -> None:
         one.gate.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         assert scheduled.waiting(one) == sum(told) == 0
-        assert [type(answer) for answer in answers] == [asyncio.CancelledError, Inference] * 2
+        assert [type(answer) for answer in answers] == [asyncio.CancelledError, InferenceResult] * 2
         assert one.runs == [1, 10]
         scheduled.close()
 
@@ -305,7 +306,7 @@ def test_a_request_that_fails_in_a_batch_does_not_cost_the_others_their_answers(
         _, first, second, bad, last = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(bad, ModelError)
         for got, value in ((first, values[0]), (second, values[1]), (last, values[3])):
-            assert isinstance(got, Inference)
+            assert isinstance(got, InferenceResult)
             np.testing.assert_array_equal(got.outputs["out"], value)
         scheduled.close()
 
@@ -365,15 +366,15 @@ def test_where_it_runs_is_measured_and_kept_to(folder: Path, tmp_path: Path) -> 
 
     async def main() -> None:
         scheduled, tiny = scheduler(), engine(folder, "doubling")
-        assert scheduled.dispatch(tiny) is None
+        assert scheduled.placement(tiny) is None
         found = await scheduled.warm_up(tiny)
-        assert scheduled.dispatch(tiny) == found
+        assert scheduled.placement(tiny) == found
         assert found.run_us > 0
-        assert (found.inline_rows > 0) == (found.run_us <= found.threaded_us)
-        for count in (1, found.inline_rows, found.inline_rows + 1):
+        assert (found.max_inline_rows > 0) == (found.run_us <= found.threaded_us)
+        for count in (1, found.max_inline_rows, found.max_inline_rows + 1):
             await scheduled.infer(tiny, {"input": rows(count)}, ["twice"])
-            assert (tiny.ran_in[-1] == threading.get_ident()) == (count <= found.inline_rows)
-        assert (await scheduled.warm_up(large)).inline_rows == 0
+            assert (tiny.ran_in[-1] == threading.get_ident()) == (count <= found.max_inline_rows)
+        assert (await scheduled.warm_up(large)).max_inline_rows == 0
         scheduled.close()
 
     run(main)
@@ -388,7 +389,7 @@ def test_after_the_end_nothing_starts_and_what_waits_is_told(folder: Path) -> No
         scheduled.close()
         one.gate.set()
         first, second = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(first, Inference)
+        assert isinstance(first, InferenceResult)
         assert isinstance(second, Overloaded)
         with pytest.raises(Overloaded, match="shutting down"):
             await scheduled.infer(one, {"input": rows(1)}, ["twice"])
@@ -401,16 +402,16 @@ def test_a_model_that_is_let_go_leaves_nothing_behind(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "doubling")
         await scheduled.infer(one, {"input": rows(1)}, ["twice"])
-        assert len(scheduled._lanes) == 1
+        assert len(scheduled._queues) == 1
         del one
-        await until(lambda: not scheduled._lanes)
+        await until(lambda: not scheduled._queues)
         scheduled.close()
 
     run(main)
 
 
-@pytest.mark.parametrize("inline_rows", [0, 8])
-def test_a_request_that_failed_holds_its_model_no_longer(folder: Path, inline_rows: int) -> None:
+@pytest.mark.parametrize("max_inline_rows", [0, 8])
+def test_a_request_that_failed_holds_its_model_no_longer(folder: Path, max_inline_rows: int) -> None:
     """Without the collector of what only refers to itself: whoever unloads the model would have to wait for that."""
 
     async def fail(scheduled: Scheduler, one: Engine, count: int) -> None:
@@ -420,8 +421,8 @@ def test_a_request_that_failed_holds_its_model_no_longer(folder: Path, inline_ro
 
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "lookup")
-        lane = scheduled._lane(one)
-        lane.inline_rows = inline_rows
+        queue = scheduled._queue_of(one)
+        queue.max_inline_rows = max_inline_rows
         before = sys.getrefcount(one)
         for count in (1, 3):
             await fail(scheduled, one, count)

@@ -162,9 +162,9 @@ def test_models_of_other_shapes_are_served_and_say_why_they_take_no_rows(tmp_pat
         assert message in (model.unusable or "")
         assert model.info().unusable == model.unusable
         with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
-            _ = model.rows
+            _ = model.row_input
         with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
-            _ = model.head
+            _ = model.output_head
     assert {name: repository.models[name].engine.batchable for name in odd} == {
         "two-inputs": True,
         "integers": True,

@@ -11,11 +11,11 @@ from app.telemetry.counters import Counters
 def test_requests_of_one_run_are_one_execution() -> None:
     statistics = Statistics(Counters(), "m", "3")
     for rows in (1, 2, 4):  # together a run of 7
-        statistics.succeeded(rows=rows, batch_size=7, queue_ns=10 * rows, compute_ns=700, input_ns=5, output_ns=3)
-    statistics.succeeded(rows=3, batch_size=3, queue_ns=0, compute_ns=100)
-    statistics.succeeded(rows=0, batch_size=0, queue_ns=0, compute_ns=9)
-    statistics.failed(40)
-    statistics.failed(2)
+        statistics.record_success(rows=rows, batch_size=7, queue_ns=10 * rows, compute_ns=700, input_ns=5, output_ns=3)
+    statistics.record_success(rows=3, batch_size=3, queue_ns=0, compute_ns=100)
+    statistics.record_success(rows=0, batch_size=0, queue_ns=0, compute_ns=9)
+    statistics.record_failure(40)
+    statistics.record_failure(2)
     dump = statistics.dump()
     assert (dump["name"], dump["version"]) == ("m", "3")
     assert dump["inference_count"] == 10
@@ -38,7 +38,7 @@ def test_a_model_that_never_ran() -> None:
 def test_batch_sizes_are_bounded() -> None:
     statistics = Statistics(Counters(), "m", "3")
     for size in range(1, MAX_BATCH_SIZES + 10):
-        statistics.succeeded(rows=size, batch_size=size, queue_ns=0, compute_ns=1)
+        statistics.record_success(rows=size, batch_size=size, queue_ns=0, compute_ns=1)
     dump = statistics.dump()
     assert len(dump["batch_stats"]) == MAX_BATCH_SIZES
     assert dump["execution_count"] == MAX_BATCH_SIZES + 9
@@ -47,19 +47,19 @@ def test_batch_sizes_are_bounded() -> None:
 def test_a_version_that_leaves_begins_anew_but_for_workers_that_still_have_it(tmp_path: Path) -> None:
     """Of another worker that has died, and of one that lives, files are what is left."""
     for pid in (1, 2):
-        Statistics(Counters(tmp_path, "statistics"), "m", "1").succeeded(
+        Statistics(Counters(tmp_path, "statistics"), "m", "1").record_success(
             rows=10 * pid, batch_size=10, queue_ns=0, compute_ns=5
         )
         (tmp_path / f"{os.getpid()}.statistics").rename(tmp_path / f"{pid}.statistics")
     state_file(tmp_path, 2).write_text("[]")
     book = StatisticsBook(tmp_path)
-    book.of("m", "1").succeeded(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
-    book.of("m", "2").succeeded(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
+    book.of("m", "1").record_success(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
+    book.of("m", "2").record_success(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
     assert book.of("m", "1").dump()["inference_count"] == 31
     assert [batch["batch_size"] for batch in book.of("m", "1").dump()["batch_stats"]] == [1, 10]
     book.clear("m", "1")
     assert book.of("m", "1").dump()["inference_count"] == 20
-    book.of("m", "1").succeeded(rows=3, batch_size=3, queue_ns=0, compute_ns=5)
+    book.of("m", "1").record_success(rows=3, batch_size=3, queue_ns=0, compute_ns=5)
     dump = book.of("m", "1").dump()
     assert (dump["inference_count"], [batch["batch_size"] for batch in dump["batch_stats"]]) == (23, [3, 10])
     assert book.of("m", "2").dump()["inference_count"] == 1

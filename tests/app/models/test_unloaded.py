@@ -14,8 +14,8 @@ from tests.app.conftest import environment
 CHILD = """
 import sys
 from pathlib import Path
-from app.models.unloaded import Unloaded
-unloaded = Unloaded(Path(sys.argv[1]))
+from app.models.worker_state import UnloadedModels
+unloaded = UnloadedModels(Path(sys.argv[1]))
 for number in range(200):
     unloaded.add(sys.argv[2])
     assert sys.argv[2] in unloaded.names, number

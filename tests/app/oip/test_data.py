@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from app.errors import BadRequest, RequestError
 from app.inference.datatypes import BINARY_ONLY, DTYPES
-from app.oip import bytes_data
+from app.oip.binary_data import decode_bytes_elements, encode_bytes_elements
 from app.oip.infer_request import InferRequest, RequestedOutput
 from app.oip.request import read_request
 from app.oip.response import write_response
@@ -36,7 +36,7 @@ from tests.app.oip_requests import SIGNATURE, one
 )
 def test_bytes_that_are_truncated_or_lie(data: bytes, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        bytes_data.decode(memoryview(data), 2, "x")
+        decode_bytes_elements(memoryview(data), 2, "x")
     assert message in str(caught.value)
 
 
@@ -44,10 +44,10 @@ def test_bytes_that_are_truncated_or_lie(data: bytes, message: str) -> None:
 def test_bytes_there_and_back(texts: list[str]) -> None:
     values = np.empty(len(texts), object)
     values[:] = texts
-    wire = bytes_data.encode(values)
+    wire = encode_bytes_elements(values)
     expected = b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in texts)
     assert wire == expected
-    assert bytes_data.decode(memoryview(wire), len(texts), "x").tolist() == texts
+    assert decode_bytes_elements(memoryview(wire), len(texts), "x").tolist() == texts
 
 
 @st.composite
@@ -161,7 +161,7 @@ def test_values_that_json_cannot_say() -> None:
         write_response(request, {"y": values}, name="m", version="1", labels=None, batched=True)
 
     for value in (np.nan, np.inf, -np.inf):
-        with pytest.raises(BadRequest, match="output 'y': some values are not finite, which JSON cannot say"):
+        with pytest.raises(BadRequest, match="output 'y': some values are not finite, which JSON cannot express"):
             answer(np.array([1, value], np.float32))
 
 

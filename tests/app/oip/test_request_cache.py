@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.errors import BadRequest
 from app.oip.request import read_request
-from app.oip.request_cache import MOST
+from app.oip.request_cache import MAX_TEMPLATES
 from app.oip.signature import Signature
 from tests.app.oip_requests import SIGNATURE, document, one, read
 
@@ -28,8 +28,8 @@ def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
         request = read(value, (a * factor).tobytes() + (b * factor).tobytes(), signature)
         assert (request.feeds["a"] == a * factor).all()
         assert (request.feeds["b"] == b * factor).all()
-        assert (request.rows, request.timeout_s, request.receipt, request.id) == (2, 5.0, True, None)
-        assert len(signature.known) == 1
+        assert (request.rows, request.timeout_s, request.provenance, request.id) == (2, 5.0, True, None)
+        assert len(signature.request_cache) == 1
     for blob, message in (
         (a.tobytes(), "input 'b': got 0 bytes of binary data, expected 16"),
         (a.tobytes() + b.tobytes() + b"x", "got 1 bytes after the last input's binary data"),
@@ -37,10 +37,10 @@ def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
         with pytest.raises(BadRequest, match=message):
             read(value, blob, signature)
     read(value | {"id": "mine"}, a.tobytes() + b.tobytes(), signature)
-    assert len(signature.known) == 1  # an id is another one each time
-    for timeout in range(2 * MOST):
+    assert len(signature.request_cache) == 1  # an id is another one each time
+    for timeout in range(2 * MAX_TEMPLATES):
         read(value | {"parameters": {"timeout": timeout}}, a.tobytes() + b.tobytes(), signature)
-        assert len(signature.known) <= MOST
+        assert len(signature.request_cache) <= MAX_TEMPLATES
 
 
 @settings(max_examples=200)
