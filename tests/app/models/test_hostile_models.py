@@ -88,7 +88,7 @@ HOSTILE: dict[str, tuple[onnx.ModelProto, str]] = {
     "beside": (external_beside(), "tensor 'weights' is kept in another file, expected one self-contained file"),
     "short": (short_tensor(), "tensor 'w0' is truncated: got 68 bytes, expected 72"),
     "promising": (promising(), "tensor 'unused' is truncated: got 22 bytes, expected 2305843009213693952 elements"),
-    "compiled": (compiled(), "operator 'EPContext' holds or names a program that was compiled elsewhere"),
+    "compiled": (compiled(), "operator 'EPContext' holds or names a compiled program"),
     "sequence": (sequence_input(), "input 'x': got seq(tensor(float)), expected one of: tensor(float), "),
 }
 

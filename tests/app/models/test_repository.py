@@ -46,7 +46,7 @@ def test_a_policy_that_chooses_nothing_and_a_name_that_is_taken(tmp_path: Path) 
     repository = repository_of(tmp_path, version_policy="specific:5,6")
     assert repository.failures == {
         "m": "got versions 1, expected one of specific:5,6",
-        "stats": "the name stats is taken by the protocol",
+        "stats": "the name stats is reserved by the protocol",
     }
 
 

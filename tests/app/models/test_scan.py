@@ -196,8 +196,8 @@ def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     (inside / "pipe" / "1" / "model.onnx").mkdir(parents=True)
     shelf = read(inside)
     assert shelf.artifacts.keys() == {"good", "alias"}
-    assert "leads out of the folder" in shelf.failures["linked-name"]
-    assert "leads out of the folder" in shelf.failures["linked-file"]
+    assert "is outside of the folder" in shelf.failures["linked-name"]
+    assert "is outside of the folder" in shelf.failures["linked-file"]
     assert "not a regular file" in shelf.failures["pipe"]
 
 
@@ -235,9 +235,9 @@ def test_entries_that_cannot_be_looked_at_are_refused_by_name_and_the_rest_is_se
     assert shelf.artifacts.keys() == {"good"}
     assert shelf.failures == {
         "long": "cannot be read: File name too long",
-        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100",
+        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters",
         "b": "version 1: model.onnx: its real path is not UTF-8",
-        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100",
+        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters",
     }
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from app.models.statistics import MAX_BATCH_SIZES, Statistics, StatisticsBook
+from app.models.statistics import MAX_BATCH_SIZES, Statistics, StatisticsRegistry
 from app.system.pidfiles import state_file
 from app.telemetry.counters import Counters
 
@@ -52,7 +52,7 @@ def test_a_version_that_leaves_begins_anew_but_for_workers_that_still_have_it(tm
         )
         (tmp_path / f"{os.getpid()}.statistics").rename(tmp_path / f"{pid}.statistics")
     state_file(tmp_path, 2).write_text("[]")
-    book = StatisticsBook(tmp_path)
+    book = StatisticsRegistry(tmp_path)
     book.of("m", "1").record_success(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
     book.of("m", "2").record_success(rows=1, batch_size=1, queue_ns=0, compute_ns=5)
     assert book.of("m", "1").dump()["inference_count"] == 31

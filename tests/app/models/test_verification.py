@@ -18,7 +18,8 @@ import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.models.verification import MAX_CARD_BYTES, Inspection, inspect
+from app.models.card import MAX_CARD_BYTES
+from app.models.verification import VerificationResult, verify
 from app.settings import Settings
 from tests.app.conftest import children_of, environment, is_alive, serving, wait_until
 from tests.app.graphs import CARD, classifier, publish, weights
@@ -64,8 +65,8 @@ def endless() -> onnx.ModelProto:
     return hostile([helper.make_node("Loop", ["times", "go", "input"], ["out"], body=body)], times=2**60, go=True)
 
 
-def look(paths: list[Path], **options: object) -> dict[Path, Inspection]:
-    return asyncio.run(inspect(paths, Settings.model_validate(options)))
+def look(paths: list[Path], **options: object) -> dict[Path, VerificationResult]:
+    return asyncio.run(verify(paths, Settings.model_validate(options)))
 
 
 def test_a_file_that_is_gone_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_card_far_too_long_is_cut_and_hurts_no_other_file(tmp_path: Path) -> N
 def test_reading_has_a_time_limit(tmp_path: Path) -> None:
     paths = [publish(tmp_path, name, GOOD) for name in ("a", "b")]
     reason = "not read within 0.001 s, all files together (KRON_LOAD_SECONDS)"
-    assert look(paths, load_seconds=0.001) == dict.fromkeys(paths, Inspection(error=reason))
+    assert look(paths, load_seconds=0.001) == dict.fromkeys(paths, VerificationResult(error=reason))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,14 @@ def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
         "app.inference.engine.open_session = fault\n"
         "verification.main()\n"
     )
-    job = {"paths": [str(path) for path in paths], "cpu_only": True, "max_batch": 8, "seconds": 20, "bytes": 2**32}
+    job = {
+        "paths": [str(path) for path in paths],
+        "cpu_only": True,
+        "max_batch": 8,
+        "max_card_chars": 100_000,
+        "seconds": 20,
+        "bytes": 2**32,
+    }
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -186,7 +194,7 @@ def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
     assert found == {
         "a": None,
         "b": None,
-        "crash": "reading, loading or running it once ended the process that tried it (SIGSEGV)",
+        "crash": "reading, loading or running it once crashed the process of its smoke test (SIGSEGV)",
     }
 
 

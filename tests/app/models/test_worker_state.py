@@ -19,11 +19,11 @@ def tell(folder: Path, pid: int, **states: str) -> None:
 def test_alone() -> None:
     standing = WorkerState()
     standing[ONE] = Status("READY")
-    assert standing.everywhere() == {ONE: Status("READY")}
-    assert standing.ready(ONE) == 1
+    assert standing.merged() == {ONE: Status("READY")}
+    assert standing.count_ready(ONE) == 1
     del standing[ONE]
-    assert standing.everywhere() == {}
-    assert standing.ready(ONE) == 0
+    assert standing.merged() == {}
+    assert standing.count_ready(ONE) == 0
 
 
 def test_several_workers(tmp_path: Path) -> None:
@@ -34,13 +34,13 @@ def test_several_workers(tmp_path: Path) -> None:
     assert json.loads(own.read_text())[1] == ["m", "2", {"state": "UNAVAILABLE", "reason": "not an ONNX file"}]
     tell(tmp_path, 1, v1="READY", v2="READY")
     tell(tmp_path, 2, v1="READY", v3="READY")
-    assert standing.everywhere() == {
+    assert standing.merged() == {
         ONE: Status("READY"),
         TWO: Status("UNAVAILABLE", "in 1 of 3 workers: not an ONNX file"),
         ("m", "3"): Status("UNAVAILABLE", "in 2 of 3 workers: not loaded"),
     }
-    assert standing.ready(ONE) == 3
+    assert standing.count_ready(ONE) == 3
     tell(tmp_path, 2, v1="LOADING", v2="UNAVAILABLE")
     state_file(tmp_path, 1).unlink()  # it has died
-    assert standing.everywhere()[ONE] == Status("LOADING", "in 1 of 2 workers")
-    assert standing.ready(ONE) == 1
+    assert standing.merged()[ONE] == Status("LOADING", "in 1 of 2 workers")
+    assert standing.count_ready(ONE) == 1
