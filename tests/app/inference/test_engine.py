@@ -8,8 +8,6 @@ from onnx import TensorProto, helper
 from app.errors import InputsRefused, ModelError
 from app.inference.datatypes import DTYPES
 from app.inference.engine import Engine
-from app.models.card import Card
-from app.models.output_head import OutputHead, softmax
 from tests.app import oip_models
 from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
 
@@ -101,42 +99,3 @@ def test_what_onnxruntime_refuses_is_one_line(tmp_path: Path) -> None:
         Engine(publish(tmp_path, "bad", b"not a model"), device="cpu", threads=1)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
-
-
-PROBABILITIES = np.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "card", "head"),
-    [
-        (["logits", "probabilities"], {"labels": ["a", "b", "c"]}, OutputHead("probabilities", ["a", "b", "c"])),
-        (["logits", "probabilities"], {"labels": ["a", "b"]}, OutputHead("probabilities", ["0", "1", "2"])),
-        (["other", "logits"], None, OutputHead("logits", ["0", "1", "2"], softmax=True)),
-        (["other", "more"], None, OutputHead("other")),
-        (["other", "prediction"], {"task": "regression"}, OutputHead("prediction")),
-        (["other"], {"task": "regression"}, OutputHead("other")),
-    ],
-)
-def test_head_is_chosen_by_outputs_and_card(
-    outputs: list[str], card: dict[str, object] | None, head: OutputHead
-) -> None:
-    parsed = None if card is None else Card.model_validate(card)
-    assert OutputHead.of(dict.fromkeys(outputs, PROBABILITIES), parsed) == head
-
-
-def test_head_without_a_numeric_output_is_refused() -> None:
-    with pytest.raises(ModelError, match="got no numeric output"):
-        OutputHead.of({"label": np.array(["a"])}, None)
-
-
-def test_answers() -> None:
-    answers = OutputHead("probabilities", ["a", "b", "c"]).decode(PROBABILITIES)
-    assert [answer["label"] for answer in answers] == ["c", "a"]
-    np.testing.assert_array_equal(answers[1]["probabilities"], PROBABILITIES[1])
-    assert OutputHead("prediction").decode(np.array([[1.5], [2.5]])) == [{"value": 1.5}, {"value": 2.5}]
-    assert OutputHead("prediction").decode(np.array([1.5, 2.5])) == [{"value": 1.5}, {"value": 2.5}]
-    np.testing.assert_array_equal(OutputHead("other").decode(PROBABILITIES)[0]["value"], PROBABILITIES[0])
-
-
-def test_softmax_of_large_logits_is_finite() -> None:
-    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0.0]])

@@ -1,6 +1,7 @@
 """What may lie in a folder of models, and which of it is served."""
 
 import asyncio
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.errors import BadRequest, StartupError
-from app.models.card import Card
+from app.errors import BadRequest, ModelError, StartupError
 from app.models.repository import Repository
-from app.models.scan import Artifact, ScanResult, read_folder
-from app.models.twin import default_names
+from app.models.scan import ScanResult, read_folder
 from app.settings import Settings
 from tests.app.graphs import CARD, classifier, model, publish, weights
+from tests.app.versions import put, repository_of
 
 LAYERS = weights([6, 3])
 GOOD = classifier(LAYERS, card=CARD)
@@ -241,20 +241,28 @@ def test_entries_that_cannot_be_looked_at_are_refused_by_name_and_the_rest_is_se
     }
 
 
-def twin(name: str, twin_name: str, role: str) -> Artifact:
-    return Artifact(
-        name=name, version="1", path=Path(name), file_bytes=1, initializer_bytes=1, initializer_elements=1,
-        card=Card.model_validate({"twin": twin_name, "role": role}),
-    )  # fmt: skip
+def test_a_checksum_beside_the_model_is_held_to(tmp_path: Path) -> None:
+    for name in ("right", "wrong", "bad"):
+        put(tmp_path, 1, name=name)
+    digest = hashlib.sha256((tmp_path / "right" / "1" / "model.onnx").read_bytes()).hexdigest()
+    (tmp_path / "right" / "1" / "model.onnx.sha256").write_text(f"{digest.upper()}  model.onnx\n")
+    (tmp_path / "wrong" / "1" / "model.onnx.sha256").write_text("0" * 64)
+    (tmp_path / "bad" / "1" / "model.onnx.sha256").write_text("0" * 63)
+    repository = repository_of(tmp_path)
+    assert repository.get("right").artifact.sha256 == digest
+    assert repository.failures == {
+        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256)",
+        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits, as sha256sum writes them",
+    }
 
 
-def test_default_twin() -> None:
-    alpha = [twin("z-alpha-d", "alpha", "dense"), twin("a-alpha-k", "alpha", "kronecker")]
-    mnist = [twin("mnist-dense", "mnist", "dense"), twin("mnist-kronecker", "mnist", "kronecker")]
-    half = twin("half", "aaa", "dense")
-    assert default_names([*alpha, *mnist, half], None) == ["mnist-kronecker", "mnist-dense"]
-    assert default_names([*alpha, *mnist, half], "alpha") == ["a-alpha-k", "z-alpha-d"]
-    assert default_names([*alpha, half], None) == ["a-alpha-k", "z-alpha-d"]
-    assert default_names([*alpha, half], "nobody") == ["a-alpha-k", "z-alpha-d"]
-    assert default_names([half], None) == ["half"]
-    assert default_names([], None) == []
+def test_a_file_that_is_exchanged_between_inspection_and_loading(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    artifact = repository_of(tmp_path).get("m").artifact
+    artifact.check_unchanged()
+    artifact.path.write_bytes(artifact.path.read_bytes() + b"x")
+    with pytest.raises(ModelError, match=r"model\.onnx was changed while it was being loaded"):
+        artifact.check_unchanged()
+    artifact.path.unlink()
+    with pytest.raises(ModelError, match="was changed"):
+        artifact.check_unchanged()

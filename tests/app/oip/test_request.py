@@ -1,16 +1,22 @@
 """What a request says: read, or refused by name."""
 
+import contextlib
 import json
 import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.errors import BadRequest, NotSupported
+from app.errors import BadRequest, NotSupported, RequestError
+from app.inference.datatypes import DTYPES
 from app.oip.infer_request import RequestedOutput
 from app.oip.request import read_request
+from app.oip.signature import Signature
 from app.parsing import mentions_booleans
+from tests.app.graphs import Array
 from tests.app.oip_requests import SIGNATURE, document, one, read
 
 
@@ -196,3 +202,80 @@ def test_a_lie_about_the_shape_allocates_nothing() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(sorted({*DTYPES, "BF16", "BYTES"})), json_values, json_values, json_values, st.binary(max_size=40)
+)
+def test_nonsense_is_only_ever_a_request_error(
+    datatype: str, data: Any, shape: Any, parameters: Any, blob: bytes
+) -> None:
+    entry = {"name": "x", "datatype": datatype, "shape": shape, "data": data, "parameters": parameters}
+    candidates = [
+        {"inputs": [entry | {"parameters": {}}]},
+        {"inputs": [entry | {"shape": [1, 2]}], "parameters": parameters},
+        {"inputs": [entry], "outputs": data},
+        {"inputs": [{**entry, "shape": [1, 2], "data": None, "parameters": {"binary_data_size": len(blob)}}]},
+        data,
+    ]
+    for value in candidates:
+        head = json.dumps(value, allow_nan=False).encode() if _is_json(value) else b"[NaN]"
+        for length in (None, 0, len(head), len(blob)):
+            with contextlib.suppress(RequestError):
+                read_request(head + blob, length, one(datatype, (-1, 2)))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "batchable", "body", "expected"),
+    [
+        ("FP32", (-1, 3), True, np.array([1, 2, 3], "<f4"), (1, 3)),
+        ("FP32", (-1, -1), True, np.arange(5, dtype="<f4"), (1, 5)),
+        ("INT16", (-1, 2), False, np.arange(6, dtype="<i2"), (3, 2)),
+        ("FP64", (2, 2), False, np.arange(4, dtype="<f8"), (2, 2)),
+        ("FP32", (-1, 3), False, np.empty(0, "<f4"), (0, 3)),
+    ],
+)
+def test_raw(datatype: str, shape: tuple[int, ...], batchable: bool, body: Array, expected: tuple[int, ...]) -> None:
+    request = read_request(body.tobytes(), 0, one(datatype, shape, batchable=batchable))
+    np.testing.assert_array_equal(request.feeds["x"], body.reshape(expected))
+    assert request.outputs == [RequestedOutput("x", datatype, binary=True)]
+    assert request.rows == 1
+
+
+def test_raw_text_is_the_element_itself() -> None:
+    for shape, expected in (((1,), ["grün"]), ((-1, 1), [["grün"]])):
+        feeds = read_request("grün".encode(), 0, one("BYTES", shape, batchable=len(shape) > 1)).feeds
+        assert feeds["x"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "message"),
+    [
+        (SIGNATURE, b"", "got 0 for 2 inputs, expected one"),
+        (one("FP32", (-1, -1, -1)), b"\0" * 8, "expected at most one dimension to infer"),
+        (one("FP32", (-1, 3)), b"\0" * 8, r"got 8 bytes of binary data, expected 12 for FP32 \[1, 3\]"),
+        (one("FP32", (-1, -1)), b"\0" * 7, r"got 7 bytes of binary data, expected 4 for FP32 \[1, 1\]"),
+        (one("BYTES", (-1, 2)), b"a", "expected one element"),
+        (one("BYTES", (-1,)), b"\xff", "element 0 is not UTF-8"),
+        (one("BOOL", (-1, 2)), b"\0\2", "got a byte other than 0 and 1"),
+    ],
+)
+def test_raw_that_cannot_be(signature: Signature, body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        read_request(body, 0, signature)

@@ -1,17 +1,14 @@
 """Files that are refused by name, beside good ones that are served."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.errors import ModelError
 from tests.app.graphs import classifier, publish
 from tests.app.oip_models import graph, two
-from tests.app.versions import ROW, layers_of, put, repository_of
+from tests.app.versions import ROW, layers_of, repository_of
 
 
 def operator_of(domain: str) -> onnx.ModelProto:
@@ -104,30 +101,3 @@ def test_hostile_files_are_refused_by_name(tmp_path: Path) -> None:
     assert repository.failures.keys() == HOSTILE.keys()
     for name, (_, message) in HOSTILE.items():
         assert message in repository.failures[name]
-
-
-def test_a_checksum_beside_the_model_is_held_to(tmp_path: Path) -> None:
-    for name in ("right", "wrong", "bad"):
-        put(tmp_path, 1, name=name)
-    digest = hashlib.sha256((tmp_path / "right" / "1" / "model.onnx").read_bytes()).hexdigest()
-    (tmp_path / "right" / "1" / "model.onnx.sha256").write_text(f"{digest.upper()}  model.onnx\n")
-    (tmp_path / "wrong" / "1" / "model.onnx.sha256").write_text("0" * 64)
-    (tmp_path / "bad" / "1" / "model.onnx.sha256").write_text("0" * 63)
-    repository = repository_of(tmp_path)
-    assert repository.get("right").artifact.sha256 == digest
-    assert repository.failures == {
-        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256)",
-        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits, as sha256sum writes them",
-    }
-
-
-def test_a_file_that_is_exchanged_between_inspection_and_loading(tmp_path: Path) -> None:
-    put(tmp_path, 1)
-    artifact = repository_of(tmp_path).get("m").artifact
-    artifact.check_unchanged()
-    artifact.path.write_bytes(artifact.path.read_bytes() + b"x")
-    with pytest.raises(ModelError, match=r"model\.onnx was changed while it was being loaded"):
-        artifact.check_unchanged()
-    artifact.path.unlink()
-    with pytest.raises(ModelError, match="was changed"):
-        artifact.check_unchanged()
