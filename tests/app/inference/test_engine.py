@@ -34,7 +34,7 @@ def test_run_agrees_with_numpy_in_every_float_type(tmp_path: Path, datatype: int
     assert engine.run({"input": ROWS.astype(DTYPES[name])}, ["probabilities"]).keys() == {"probabilities"}
 
 
-def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
+def test_warm_up_runs_a_dynamic_batch_and_a_fixed_batch(tmp_path: Path) -> None:
     dynamic = Engine(publish(tmp_path, "dynamic", classifier(LAYERS)), device="auto", threads=2)
     assert dynamic.warm_up(max_batch=1024)["logits"].shape == (32, 3)
     assert dynamic.warm_up(max_batch=8)["logits"].shape == (8, 3)
@@ -42,7 +42,7 @@ def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
     assert fixed.warm_up(max_batch=1024)["logits"].shape == (4, 3)
 
 
-def dropped() -> onnx.ModelProto:
+def drop_first_row() -> onnx.ModelProto:
     """All rows but the first."""
     return oip_models.graph(
         [helper.make_node("Slice", ["x", "one", "end"], ["y"])],
@@ -63,12 +63,12 @@ def dropped() -> onnx.ModelProto:
         (oip_models.echo(TensorProto.FLOAT, [None, None]), True),
         (oip_models.echo(TensorProto.FLOAT, [5]), False),
         (oip_models.echo(TensorProto.INT32, []), False),
-        (oip_models.outer(), False),  # two first axes of any size, but not of the same
+        (oip_models.outer(), False),  # two free first axes of different sizes
         (oip_models.centred(), False),  # rows that depend on each other
-        (dropped(), False),  # fewer rows out than in
+        (drop_first_row(), False),  # fewer output rows than input rows
     ],
 )
-def test_rows_are_joined_only_where_it_makes_no_difference(
+def test_a_model_is_batchable_only_if_its_rows_are_independent(
     tmp_path: Path, made: onnx.ModelProto, batchable: bool
 ) -> None:
     engine = Engine(publish(tmp_path, "m", made), device="cpu", threads=1)
@@ -76,10 +76,10 @@ def test_rows_are_joined_only_where_it_makes_no_difference(
     assert engine.batchable == batchable
 
 
-def test_a_model_that_fails_on_made_up_inputs_is_served_and_one_that_fails_on_any_is_not(tmp_path: Path) -> None:
+def test_failing_warm_up_refuses_a_model_only_if_no_sizes_were_guessed(tmp_path: Path) -> None:
     spec: list[int | str | None] = ["batch", "width"]
     nodes = [helper.make_node("Add", ["x", "five"], ["y"])]
-    five = {"five": np.zeros((2, 5), np.float32)}  # goes with two rows of five, and with one
+    five = {"five": np.zeros((2, 5), np.float32)}  # broadcasts with one or two rows of width 5
     inputs, outputs = ("x", TensorProto.FLOAT, spec), ("y", TensorProto.FLOAT, spec)
     free = oip_models.graph(nodes, [inputs], [outputs], five)
     engine = Engine(publish(tmp_path, "free", free), device="cpu", threads=1)
@@ -94,7 +94,7 @@ def test_a_model_that_fails_on_made_up_inputs_is_served_and_one_that_fails_on_an
         Engine(publish(tmp_path, "certain", certain), device="cpu", threads=1).warm_up(max_batch=16)
 
 
-def test_what_onnxruntime_refuses_is_one_line(tmp_path: Path) -> None:
+def test_onnxruntimes_error_is_reported_in_one_line_without_the_path(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="onnxruntime refuses it: ") as caught:
         Engine(publish(tmp_path, "bad", b"not a model"), device="cpu", threads=1)
     assert "\n" not in str(caught.value)

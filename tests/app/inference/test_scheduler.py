@@ -1,4 +1,4 @@
-"""The scheduler with real models: who runs with whom, who is refused, and that everyone gets their own answer."""
+"""The scheduler with real models: batches, limits, deadlines, and each request's own rows."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ LAYERS = weights([6, 8, 3])
 
 
 class Recorded(Engine):
-    """An engine that remembers the rows and the thread of each run, and may be held up."""
+    """An engine that records the rows and the thread of each run, and runs only while its gate is open."""
 
     def __init__(self, path: Path) -> None:
         self.runs: list[int] = []
@@ -43,7 +43,7 @@ class Recorded(Engine):
 
 
 def doubling() -> Any:
-    """Twice and three times the input, exactly."""
+    """A model with two outputs: the input times two and times three."""
     nodes = [helper.make_node("Mul", ["input", f"{name}_by"], [name]) for name in ("twice", "thrice")]
     tensors = [
         numpy_helper.from_array(np.array(by, np.float32), f"{name}_by") for name, by in (("twice", 2), ("thrice", 3))
@@ -94,7 +94,7 @@ async def until(condition: Callable[[], object]) -> None:
     pytest.fail("it did not happen in time")
 
 
-def test_a_lone_request_runs_by_itself_at_once(folder: Path) -> None:
+def test_a_single_request_runs_at_once_in_a_thread(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "classifier")
         feeds = {"input": np.random.default_rng(0).random((5, 6)).astype(np.float32)}
@@ -116,7 +116,7 @@ def test_a_lone_request_runs_by_itself_at_once(folder: Path) -> None:
     max_batch=st.integers(1, 20),
     instances=st.integers(1, 3),
 )
-def test_everyone_gets_exactly_their_own_rows(
+def test_each_request_gets_exactly_its_own_rows(
     folder: Path, sizes: list[tuple[int, str]], max_batch: int, instances: int
 ) -> None:
     async def main() -> None:
@@ -142,13 +142,13 @@ def test_everyone_gets_exactly_their_own_rows(
             and len({output for _, output in sizes}) == 1
             and sum(count for count, _ in sizes) < max_batch
         ):
-            assert len(one.runs) == 2  # all that waited went together
+            assert len(one.runs) == 2  # all waiting requests ran as one batch
         scheduled.close()
 
     run(main)
 
 
-def test_only_requests_for_equal_outputs_go_together_and_the_first_goes_first(folder: Path) -> None:
+def test_only_requests_for_equal_outputs_are_batched_in_order_of_arrival(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "doubling")
         one.gate.clear()
@@ -170,25 +170,25 @@ def test_only_requests_for_equal_outputs_go_together_and_the_first_goes_first(fo
     run(main)
 
 
-def test_rows_of_another_shape_or_type_are_of_another_kind() -> None:
+def test_batch_key_differs_for_other_shapes_dtypes_and_outputs() -> None:
     feeds: dict[str, Array] = {"b": np.zeros((2, 3), np.float32), "a": np.zeros((2, 5), np.int64)}
     same: dict[str, Array] = {"a": np.ones((7, 5), np.int64), "b": np.ones((7, 3), np.float32)}
-    kind = batch_key(feeds, ["out"])
-    assert kind is not None
-    assert batch_key(same, ("out",)) == kind
+    key = batch_key(feeds, ["out"])
+    assert key is not None
+    assert batch_key(same, ("out",)) == key
     others: list[dict[str, Array]] = [
         {"a": np.zeros((2, 6), np.int64)},
         {"a": np.zeros((2, 5), np.int32)},
         {"a": np.zeros((2, 5, 1), np.int64)},
     ]
     for other in others:
-        assert batch_key(feeds | other, ["out"]) != kind
-    assert batch_key(feeds, ["out", "more"]) != kind
+        assert batch_key(feeds | other, ["out"]) != key
+    assert batch_key(feeds, ["out", "more"]) != key
     assert batch_key(feeds | {"a": np.zeros((3, 5), np.int64)}, ["out"]) is None
     assert batch_key({"a": np.zeros(()), "b": np.zeros((1, 2))}, ["out"]) is None
 
 
-def test_a_model_with_a_fixed_batch_runs_each_request_by_itself(folder: Path) -> None:
+def test_requests_to_a_model_with_a_fixed_batch_are_not_batched(folder: Path) -> None:
     async def main() -> None:
         scheduled, fixed = scheduler(), engine(folder, "fixed")
         assert not fixed.batchable
@@ -205,7 +205,7 @@ def test_a_model_with_a_fixed_batch_runs_each_request_by_itself(folder: Path) ->
     run(main)
 
 
-def test_what_does_not_fit_in_the_queue_is_refused_at_once_and_a_place_is_free_again_afterwards(folder: Path) -> None:
+def test_a_full_queue_refuses_requests_until_a_place_is_free(folder: Path) -> None:
     async def main() -> None:
         scheduled, one, other = scheduler(queue=2), engine(folder, "doubling"), engine(folder, "classifier")
         one.gate.clear()
@@ -213,7 +213,7 @@ def test_what_does_not_fit_in_the_queue_is_refused_at_once_and_a_place_is_free_a
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match=r"queue of this model is full: 2 requests wait already \(KRON_QUEUE\)"):
             await scheduled.infer(one, {"input": rows(1)}, ["twice"])
-        another = asyncio.create_task(scheduled.infer(other, {"input": rows(1, 6)}, ["logits"]))  # has its own queue
+        another = asyncio.create_task(scheduled.infer(other, {"input": rows(1, 6)}, ["logits"]))  # a queue of its own
         tasks[2].cancel()
         await asyncio.sleep(0)
         tasks[2] = asyncio.create_task(scheduled.infer(one, {"input": rows(3)}, ["twice"]))
@@ -226,7 +226,7 @@ def test_what_does_not_fit_in_the_queue_is_refused_at_once_and_a_place_is_free_a
     run(main)
 
 
-def test_none_may_wait_but_all_that_find_a_thread_run(folder: Path) -> None:
+def test_with_a_queue_of_zero_requests_run_only_in_idle_threads(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(instances=2, queue=0), engine(folder, "doubling")
         one.gate.clear()
@@ -241,7 +241,7 @@ def test_none_may_wait_but_all_that_find_a_thread_run(folder: Path) -> None:
     run(main)
 
 
-def test_a_request_that_expires_in_the_queue_costs_no_run(folder: Path) -> None:
+def test_a_request_that_times_out_in_the_queue_does_not_run(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(seconds=20.0), engine(folder, "doubling")
         one.gate.clear()
@@ -259,7 +259,7 @@ def test_a_request_that_expires_in_the_queue_costs_no_run(folder: Path) -> None:
     run(main)
 
 
-def test_a_run_that_takes_too_long_is_not_waited_for_and_the_next_one_finds_its_thread(folder: Path) -> None:
+def test_a_run_that_times_out_frees_its_thread_when_it_ends(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "doubling")
         one.gate.clear()
@@ -273,20 +273,20 @@ def test_a_run_that_takes_too_long_is_not_waited_for_and_the_next_one_finds_its_
     run(main)
 
 
-def test_a_request_that_is_given_up_costs_no_run(folder: Path) -> None:
+def test_a_cancelled_request_does_not_run(folder: Path) -> None:
     async def main() -> None:
-        told: list[int] = []
-        scheduled, one = scheduler(on_queue=lambda _, requests: told.append(requests)), engine(folder, "doubling")
+        changes: list[int] = []
+        scheduled, one = scheduler(on_queue=lambda _, requests: changes.append(requests)), engine(folder, "doubling")
         one.gate.clear()
         tasks = [asyncio.create_task(scheduled.infer(one, {"input": rows(n)}, ["twice"])) for n in (1, 2, 4, 8)]
         await until(lambda: one.ran_in)
-        tasks[0].cancel()  # it runs already: the run ends, the answer is dropped
+        tasks[0].cancel()  # it is running: the run finishes, its result is dropped
         tasks[2].cancel()
         await asyncio.sleep(0)
-        assert scheduled.waiting(one) == sum(told) == 2
+        assert scheduled.waiting(one) == sum(changes) == 2
         one.gate.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert scheduled.waiting(one) == sum(told) == 0
+        assert scheduled.waiting(one) == sum(changes) == 0
         assert [type(answer) for answer in answers] == [asyncio.CancelledError, InferenceResult] * 2
         assert one.runs == [1, 10]
         scheduled.close()
@@ -294,7 +294,7 @@ def test_a_request_that_is_given_up_costs_no_run(folder: Path) -> None:
     run(main)
 
 
-def test_a_request_that_fails_in_a_batch_does_not_cost_the_others_their_answers(folder: Path) -> None:
+def test_one_failing_request_does_not_fail_the_others_of_its_batch(folder: Path) -> None:
     async def main() -> None:
         scheduled, lookup = scheduler(), engine(folder, "lookup")
         lookup.gate.clear()
@@ -313,7 +313,7 @@ def test_a_request_that_fails_in_a_batch_does_not_cost_the_others_their_answers(
     run(main)
 
 
-def test_models_take_turns(folder: Path) -> None:
+def test_models_run_round_robin(folder: Path) -> None:
     async def main() -> None:
         scheduled, busy, rare = scheduler(max_batch=1), engine(folder, "doubling"), engine(folder, "classifier")
         busy.gate.clear()
@@ -334,7 +334,7 @@ def test_models_take_turns(folder: Path) -> None:
     run(main)
 
 
-def test_hundreds_at_once_of_two_models_and_with_errors_among_them(folder: Path) -> None:
+def test_hundreds_of_concurrent_requests_to_two_models_some_with_errors(folder: Path) -> None:
     async def main() -> None:
         scheduled = scheduler(instances=2, queue=1000, max_batch=16)
         one, lookup = engine(folder, "classifier"), engine(folder, "lookup")
@@ -361,7 +361,7 @@ def test_hundreds_at_once_of_two_models_and_with_errors_among_them(folder: Path)
 
 
 @pytest.mark.alone
-def test_where_it_runs_is_measured_and_kept_to(folder: Path, tmp_path: Path) -> None:
+def test_requests_run_where_the_warm_up_measured_them_to_be_faster(folder: Path, tmp_path: Path) -> None:
     large = Recorded(publish(tmp_path, "large", classifier(weights([6, 3000, 3000, 3]))))
 
     async def main() -> None:
@@ -380,7 +380,7 @@ def test_where_it_runs_is_measured_and_kept_to(folder: Path, tmp_path: Path) -> 
     run(main)
 
 
-def test_after_the_end_nothing_starts_and_what_waits_is_told(folder: Path) -> None:
+def test_close_refuses_new_and_waiting_requests(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "doubling")
         one.gate.clear()
@@ -398,7 +398,7 @@ def test_after_the_end_nothing_starts_and_what_waits_is_told(folder: Path) -> No
     run(main)
 
 
-def test_a_model_that_is_let_go_leaves_nothing_behind(folder: Path) -> None:
+def test_the_queue_of_a_freed_model_is_freed(folder: Path) -> None:
     async def main() -> None:
         scheduled, one = scheduler(), engine(folder, "doubling")
         await scheduled.infer(one, {"input": rows(1)}, ["twice"])
@@ -411,8 +411,8 @@ def test_a_model_that_is_let_go_leaves_nothing_behind(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("max_inline_rows", [0, 8])
-def test_a_request_that_failed_holds_its_model_no_longer(folder: Path, max_inline_rows: int) -> None:
-    """Without the collector of what only refers to itself: whoever unloads the model would have to wait for that."""
+def test_a_failed_request_keeps_no_reference_to_its_model(folder: Path, max_inline_rows: int) -> None:
+    """The garbage collector is off: a reference cycle would delay the unload of a model until it runs."""
 
     async def fail(scheduled: Scheduler, one: Engine, count: int) -> None:
         bad = [scheduled.infer(one, {"input": rows(2, 1, start=100)}, ["out"]) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Files that are refused by name, beside good ones that are served."""
+"""Hostile files are refused with a reason, while good files of the same folder are served."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.app.oip_models import graph, two
 from tests.app.versions import ROW, layers_of, repository_of
 
 
-def operator_of(domain: str) -> onnx.ModelProto:
+def model_with_operator(domain: str) -> onnx.ModelProto:
     made = graph(
         [helper.make_node("Gadget", ["x"], ["y"], domain=domain)],
         [("x", TensorProto.FLOAT, ["batch", 2])],
@@ -22,7 +22,7 @@ def operator_of(domain: str) -> onnx.ModelProto:
 
 
 def hidden_operator() -> onnx.ModelProto:
-    """The foreign operator is in the branch of an `If`."""
+    """A foreign operator in the branch of an `If`."""
     out = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
     branch = helper.make_graph([helper.make_node("Gadget", ["x"], ["z"], domain="evil.ops")], "branch", [], [out])
     nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
@@ -34,15 +34,15 @@ def hidden_operator() -> onnx.ModelProto:
     )
 
 
-def own_function() -> onnx.ModelProto:
-    """An operator that the file itself defines needs no library."""
-    made = operator_of("mine")
+def operator_as_function() -> onnx.ModelProto:
+    """An operator that the file itself defines, which needs no library."""
+    made = model_with_operator("mine")
     body = [helper.make_node("Neg", ["a"], ["b"])]
     made.functions.append(helper.make_function("mine", "Gadget", ["a"], ["b"], body, [helper.make_opsetid("", 20)]))
     return made
 
 
-def external_beside() -> onnx.ModelProto:
+def external_weights() -> onnx.ModelProto:
     made = two()
     values = numpy_helper.from_array(np.zeros(3, np.float32), "weights")
     values.ClearField("raw_data")
@@ -58,15 +58,15 @@ def short_tensor() -> onnx.ModelProto:
     return made
 
 
-def promising() -> onnx.ModelProto:
-    """An initializer that nothing uses, and that has none of the elements that it promises: onnxruntime takes it."""
+def unused_empty_initializer() -> onnx.ModelProto:
+    """An unused initializer without the elements of its shape, which onnxruntime accepts."""
     made = classifier(layers_of(1))
     made.graph.initializer.append(onnx.TensorProto(name="unused", data_type=TensorProto.FLOAT, dims=(2**31, 2**30)))
     return made
 
 
 def compiled() -> onnx.ModelProto:
-    made = operator_of("com.microsoft")
+    made = model_with_operator("com.microsoft")
     made.graph.node[0].op_type = "EPContext"
     return made
 
@@ -80,21 +80,27 @@ def sequence_input() -> onnx.ModelProto:
 
 
 HOSTILE: dict[str, tuple[onnx.ModelProto, str]] = {
-    "library": (operator_of("evil.ops"), "operator 'Gadget' is of the domain 'evil.ops', expected one of ai.onnx, "),
+    "library": (
+        model_with_operator("evil.ops"),
+        "operator 'Gadget' is of the domain 'evil.ops', expected one of ai.onnx, ",
+    ),
     "hidden": (hidden_operator(), "operator 'Gadget' is of the domain 'evil.ops'"),
-    "beside": (external_beside(), "tensor 'weights' is kept in another file, expected one self-contained file"),
+    "beside": (external_weights(), "tensor 'weights' is kept in another file, expected one self-contained file"),
     "short": (short_tensor(), "tensor 'w0' is truncated: got 68 bytes, expected 72"),
-    "promising": (promising(), "tensor 'unused' is truncated: got 22 bytes, expected 2305843009213693952 elements"),
+    "unused": (
+        unused_empty_initializer(),
+        "tensor 'unused' is truncated: got 22 bytes, expected 2305843009213693952 elements",
+    ),
     "compiled": (compiled(), "operator 'EPContext' holds or names a compiled program"),
     "sequence": (sequence_input(), "input 'x': got seq(tensor(float)), expected one of: tensor(float), "),
 }
 
 
-def test_hostile_files_are_refused_by_name(tmp_path: Path) -> None:
+def test_hostile_files_are_refused_with_their_reasons(tmp_path: Path) -> None:
     for name, (made, _) in HOSTILE.items():
         publish(tmp_path, name, made)
     (tmp_path / "beside" / "1" / "weights.bin").write_bytes(bytes(12))
-    publish(tmp_path, "function", own_function())
+    publish(tmp_path, "function", operator_as_function())
     repository = repository_of(tmp_path)
     assert list(repository.models) == ["function"]
     np.testing.assert_array_equal(repository.get("function").engine.run({"x": ROW[:, :2]})["y"], -ROW[:, :2])

@@ -21,22 +21,22 @@ PROBABILITIES = np.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]], np.float32)
         (["other"], {"task": "regression"}, OutputHead("other")),
     ],
 )
-def test_head_is_chosen_by_outputs_and_card(
+def test_output_is_chosen_by_names_and_card(
     outputs: list[str], card: dict[str, object] | None, head: OutputHead
 ) -> None:
     parsed = None if card is None else Card.model_validate(card)
     assert OutputHead.of(dict.fromkeys(outputs, PROBABILITIES), parsed) == head
 
 
-def test_head_without_a_numeric_output_is_refused() -> None:
+def test_a_model_without_a_numeric_output_is_refused() -> None:
     with pytest.raises(ModelError, match="got no numeric output"):
         OutputHead.of({"label": np.array(["a"])}, None)
 
 
-def test_answers() -> None:
-    answers = OutputHead("probabilities", ["a", "b", "c"]).decode(PROBABILITIES)
-    assert [answer["label"] for answer in answers] == ["c", "a"]
-    np.testing.assert_array_equal(answers[1]["probabilities"], PROBABILITIES[1])
+def test_decode() -> None:
+    rows = OutputHead("probabilities", ["a", "b", "c"]).decode(PROBABILITIES)
+    assert [row["label"] for row in rows] == ["c", "a"]
+    np.testing.assert_array_equal(rows[1]["probabilities"], PROBABILITIES[1])
     assert OutputHead("prediction").decode(np.array([[1.5], [2.5]])) == [{"value": 1.5}, {"value": 2.5}]
     assert OutputHead("prediction").decode(np.array([1.5, 2.5])) == [{"value": 1.5}, {"value": 2.5}]
     np.testing.assert_array_equal(OutputHead("other").decode(PROBABILITIES)[0]["value"], PROBABILITIES[0])

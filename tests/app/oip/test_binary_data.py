@@ -23,14 +23,14 @@ from app.oip.binary_data import decode_bytes_elements, encode_bytes_elements
         (b"\1\0\0\0a\1\0\0\0\xff", "element 1 is not UTF-8"),
     ],
 )
-def test_bytes_that_are_truncated_or_lie(data: bytes, message: str) -> None:
+def test_truncated_data_and_wrong_lengths_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
         decode_bytes_elements(memoryview(data), 2, "x")
     assert message in str(caught.value)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_bytes_there_and_back(texts: list[str]) -> None:
+def test_bytes_round_trip(texts: list[str]) -> None:
     values = np.empty(len(texts), object)
     values[:] = texts
     wire = encode_bytes_elements(values)

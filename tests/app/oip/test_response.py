@@ -1,4 +1,4 @@
-"""The protocol's codec by itself: what goes in comes out, and nothing that is wrong goes in."""
+"""Inference responses: encoded, and read back as requests."""
 
 import json
 
@@ -21,7 +21,7 @@ from tests.app.oip_requests import one
 def tensors(draw: st.DrawFn) -> tuple[str, Array]:
     name = draw(st.sampled_from(sorted({*DTYPES, "BF16"})))
     shape = draw(arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
-    if name == "BF16":  # which hypothesis does not know
+    if name == "BF16":  # unknown to hypothesis
         return name, draw(arrays.arrays(np.int16, shape)).astype(DTYPES[name])
     elements = arrays.from_dtype(DTYPES[name], allow_nan=False, allow_infinity=False)
     return name, draw(arrays.arrays(DTYPES[name], shape, elements=elements))
@@ -29,8 +29,8 @@ def tensors(draw: st.DrawFn) -> tuple[str, Array]:
 
 @settings(max_examples=200)
 @given(tensors(), st.booleans())
-def test_every_datatype_there_and_back(tensor: tuple[str, Array], binary: bool) -> None:
-    """A response read as a request gives the same array, by binary data and, but for half precision, by JSON."""
+def test_every_datatype_round_trips(tensor: tuple[str, Array], binary: bool) -> None:
+    """A response read as a request has the same array, as binary data and, except for FP16 and BF16, as JSON."""
     datatype, values = tensor
     request = InferRequest({}, [RequestedOutput("x", datatype, binary or datatype in BINARY_ONLY)], rows=1, id="7")
     body, length = write_response(request, {"x": values}, name="m", version="3", labels=None, batched=False)
@@ -45,7 +45,7 @@ def test_every_datatype_there_and_back(tensor: tuple[str, Array], binary: bool) 
     np.testing.assert_array_equal(back, values)
 
 
-def test_values_that_json_cannot_say() -> None:
+def test_non_finite_values_are_refused_in_json() -> None:
     def answer(values: Array) -> None:
         request = InferRequest({}, [RequestedOutput("y", "FP32", binary=False)], 1)
         write_response(request, {"y": values}, name="m", version="1", labels=None, batched=True)
@@ -55,7 +55,7 @@ def test_values_that_json_cannot_say() -> None:
             answer(np.array([1, value], np.float32))
 
 
-def test_null_in_a_name_or_a_string_is_no_value() -> None:
+def test_null_in_a_name_or_string_is_not_taken_for_a_non_finite_value() -> None:
     request = InferRequest(
         {}, [RequestedOutput("null", "FP32", binary=False), RequestedOutput("s", "BYTES", binary=False)], 1, id="null"
     )
