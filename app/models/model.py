@@ -137,14 +137,14 @@ class Model:
         return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == n_features))
 
     def info(self) -> ModelInfo:
-        """The description of the model in the API."""
+        """What the API says about it."""
         return ModelInfo(
             name=self.name,
             version=self.artifact.version,
             provider=self.engine.provider,
             threads=self.engine.threads,
-            inputs=[_tensor_info(tensor) for tensor in self.engine.inputs],
-            outputs=[_tensor_info(tensor) for tensor in self.engine.outputs],
+            inputs=[_info(tensor) for tensor in self.engine.inputs],
+            outputs=[_info(tensor) for tensor in self.engine.outputs],
             file_bytes=self.artifact.file_bytes,
             initializer_bytes=self.artifact.initializer_bytes,
             parameters=self.artifact.parameters,
@@ -162,7 +162,7 @@ class Model:
         return labels[index] if 0 <= index < len(labels) else str(index)
 
 
-def _tensor_info(tensor: Tensor) -> TensorInfo:
+def _info(tensor: Tensor) -> TensorInfo:
     return TensorInfo(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
