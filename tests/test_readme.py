@@ -13,6 +13,7 @@ import pytest
 
 import kronmodel
 from app.cli.main import COMMANDS, _parser
+from app.main import create_app
 from app.settings import Settings, option
 from kronmodel.cli import parser
 
@@ -138,6 +139,15 @@ def test_the_readmes_requests_are_tested() -> None:
     (code,) = [code for page, code in blocks("sh") if page == "README.md" and "curl" in code]
     requests = code[code.index("curl") :]
     assert requests in PAGES["docs/serving.md"]
+
+
+def test_paths_of_the_api_exist() -> None:
+    known = {re.sub(r"{\w+}", "{}", path) for path in create_app(Settings()).openapi()["paths"]}
+    found = {path for page in PAGES for path in re.findall(r"`(?:[A-Z]+ )?(/(?:api|v2)/[\w/{}-]+)[`?]", prose(page))}
+    assert len(found) > 15
+    for path in found:
+        general = re.sub(r"{\w+}|(?<=/)[A-Z]+", "{}", path)
+        assert general in known or any(each.startswith(f"{general}/") for each in known), path
 
 
 def test_make_targets_exist() -> None:
