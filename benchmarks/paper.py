@@ -14,7 +14,7 @@ from rich.console import Console
 
 from kronmodel.data import load
 from kronmodel.display import training_progress
-from kronmodel.models import build
+from kronmodel.nn.networks import build
 from kronmodel.recipes import RECIPES
 from kronmodel.twin import Member, plan, train_member
 

@@ -36,7 +36,7 @@ from kronmodel.batches import hold_out
 from kronmodel.data import Dataset, load
 from kronmodel.display import training_progress
 from kronmodel.malloc import keep_freed_memory
-from kronmodel.models import KroneckerConfig, Network, build
+from kronmodel.nn.networks import KroneckerConfig, Network, build
 from kronmodel.recipes import RECIPES, Recipe
 from kronmodel.tasks import task_of
 from kronmodel.train import TrainConfig, train

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kronmodel.augmentation import Augmentation
-from kronmodel.features import image_of
+from kronmodel.nn.conv import image_of
 
 __all__ = ["Augmenter"]
 

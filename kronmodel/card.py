@@ -15,7 +15,7 @@ from kronmodel.errors import KronmodelError
 
 if TYPE_CHECKING:  # reading a card needs no torch
     from kronmodel.dataset import Dataset
-    from kronmodel.models import Network
+    from kronmodel.nn.networks import Network
     from kronmodel.train import TrainConfig, TrainResult
 
 __all__ = ["CARD_KEY", "Role", "make_card", "read_card"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kronmodel.card import CARD_KEY
 from kronmodel.errors import ExportError
-from kronmodel.models import Network
+from kronmodel.nn.networks import Network
 from kronmodel.scaling import Scaling
 from kronmodel.simplify import simplify
 

@@ -43,7 +43,7 @@ def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     if args.rank is not None:
         changes["rank"] = _parse_rank(args.rank)
     if args.features is not None:
-        from kronmodel.features import parse_channels
+        from kronmodel.nn.conv import parse_channels
 
         changes["features"] = parse_channels(args.features)
     if args.order is not None:

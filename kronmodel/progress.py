@@ -49,7 +49,7 @@ class Messages:
         """Tell what will be trained on what."""
         if self._descriptor is None:
             return
-        from kronmodel.models import build
+        from kronmodel.nn.networks import build
         from kronmodel.tasks import task_of
 
         networks = [(member, build(member.config)) for member in members]

@@ -17,9 +17,9 @@ from kronmodel.dataset import Dataset, prepared
 from kronmodel.distributed import ALONE, Group
 from kronmodel.errors import TrainingError
 from kronmodel.export import to_onnx
-from kronmodel.features import ConvConfig, image_of
 from kronmodel.history import Epoch
-from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
+from kronmodel.nn.conv import ConvConfig, image_of
+from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
 from kronmodel.recipes import Recipe
 from kronmodel.shapes import proposed_shape

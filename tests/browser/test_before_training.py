@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page
 from kronmodel.csv_file import read_csv
 from kronmodel.dataset import Dataset
 from kronmodel.errors import DataError
-from kronmodel.models import KroneckerConfig, build
+from kronmodel.nn.networks import KroneckerConfig, build
 from kronmodel.recipes import RECIPES
 from kronmodel.shapes import max_rank
 from kronmodel.target import from_texts

@@ -16,7 +16,7 @@ from kronmodel.data import Dataset
 from kronmodel.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 from tests.app.conftest import Serving, serving
-from tests.kronmodel.test_features import coloured
+from tests.kronmodel.nn.test_conv import coloured
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data import Dataset
-from kronmodel.features import image_of, parse_channels
+from kronmodel.nn.conv import image_of, parse_channels
 from kronmodel.recipes import RECIPES
 from kronmodel.train import TrainConfig
 from kronmodel.twin import plan, publish_members, train_member

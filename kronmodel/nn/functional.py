@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from kronmodel import columns
-from kronmodel.activations import Activation, in_place
+from kronmodel.nn import _fused_cpu
+from kronmodel.nn.activations import Activation, in_place
 from kronmodel.shapes import Order, Shape, axes, linear_macs
 
 __all__ = ["apply", "inner_shapes", "kron_dual", "kron_linear"]
@@ -103,7 +103,7 @@ def apply(
     inner = inner_biases or None
     fused = None if activation is None else in_place(activation)
     parameters = [*factors, *(inner or ()), *(() if bias is None else (bias,))]
-    if len(factors) != 2 or (activation is not None and fused is None) or not columns.pays(x, parameters):
+    if len(factors) != 2 or (activation is not None and fused is None) or not _fused_cpu.pays(x, parameters):
         return _composite(x, factors, activation, inner, bias=bias, order=order)
     left = order == "left"
     both = factors if left else factors[::-1]
@@ -112,8 +112,8 @@ def apply(
         factors = (first, second) if left else (second, first)
         return _composite(x, factors, activation, None if inner is None else [inner], bias=bias, order=order)
 
-    plan = columns.Plan(left, fused, composite)
-    y = columns.dual(plan, x.reshape(-1, x.shape[-1]), both, None if inner is None else inner[0], bias)
+    plan = _fused_cpu.Plan(left, fused, composite)
+    y = _fused_cpu.dual(plan, x.reshape(-1, x.shape[-1]), both, None if inner is None else inner[0], bias)
     return y if x.dim() == 2 else y.reshape(*x.shape[:-1], y.shape[1])
 
 

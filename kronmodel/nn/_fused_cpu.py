@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kronmodel.activations import InPlace
-from kronmodel.gemm import matmul
+from kronmodel.nn.activations import InPlace
+from kronmodel.nn.gemm import matmul
 
 __all__ = ["MIN_BATCH", "Plan", "dual", "pays"]
 

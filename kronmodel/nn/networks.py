@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kronmodel.activations import Init, activation_moments, check_init, get_activation
-from kronmodel.features import ConvConfig, ConvFeatures
-from kronmodel.layers import KroneckerDual
+from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.nn.conv import ConvConfig, ConvFeatures
+from kronmodel.nn.layers import KroneckerDual
 from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
 
 __all__ = ["DenseConfig", "KroneckerConfig", "Network", "build"]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from kronmodel import KroneckerDual, KroneckerLinear
-from kronmodel.activations import ACTIVATIONS
-from kronmodel.orthogonal import zero_sum_orthogonal
-from tests.kronmodel.test_functional import assert_same_values_and_gradients, dense_dual, dense_linear
+from kronmodel.nn.activations import ACTIVATIONS
+from kronmodel.nn.init import zero_sum_orthogonal
+from tests.kronmodel.nn.test_functional import assert_same_values_and_gradients, dense_dual, dense_linear
 
 SHAPES: list[Any] = [((3, 7), (2, 5)), ((2, 5, 3), (4, 3, 6))]
 KINDS = ["linear", "left", "right", "mixed"]

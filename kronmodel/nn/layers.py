@@ -1,4 +1,4 @@
-"""Modules that hold the parameters of the functions in :mod:`kronmodel.functional`."""
+"""Modules that hold the parameters of the functions in :mod:`kronmodel.nn.functional`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.activations import Init, activation_moments, check_init, get_activation
-from kronmodel.functional import apply, inner_shapes, kron_linear
-from kronmodel.orthogonal import zero_sum_orthogonal
+from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.nn.functional import apply, inner_shapes, kron_linear
+from kronmodel.nn.init import zero_sum_orthogonal
 from kronmodel.shapes import (
     Order,
     Shape,

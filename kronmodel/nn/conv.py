@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
 
 __all__ = ["ConvConfig", "ConvFeatures", "image_of", "parse_channels"]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kronmodel import gemm
+from kronmodel.nn import gemm
 
 
 @pytest.mark.parametrize("library", ["the fastest", "torch's own"])

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import KroneckerDual, KroneckerLinear
-from kronmodel.activations import ACTIVATIONS, activation_moments
-from tests.kronmodel.test_functional import dense_dual, dense_linear
+from kronmodel.nn.activations import ACTIVATIONS, activation_moments
+from tests.kronmodel.nn.test_functional import dense_dual, dense_linear
 
 N1, N2, M1, M2 = 3, 7, 2, 5
 IN = N1 * N2

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kronmodel import kron_dual, kron_linear
-from kronmodel.functional import inner_shapes
+from kronmodel.nn.functional import inner_shapes
 from kronmodel.shapes import axes
 
 # Two to four factors, in and out, no two sizes of a pair the same: a swapped factor shows.

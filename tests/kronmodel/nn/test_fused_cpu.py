@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from kronmodel import KroneckerDual, KroneckerLinear, kron_dual, kron_linear
-from kronmodel.activations import ACTIVATIONS
-from kronmodel.columns import MIN_BATCH
-from kronmodel.functional import inner_shapes
-from tests.kronmodel.test_functional import (
+from kronmodel.nn._fused_cpu import MIN_BATCH
+from kronmodel.nn.activations import ACTIVATIONS
+from kronmodel.nn.functional import inner_shapes
+from tests.kronmodel.nn.test_functional import (
     Sizes,
     assert_same_values_and_gradients,
     dense_dual,
