@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from kronmodel.data import load
+from kronmodel.data.registry import load
 from kronmodel.display import training_progress
 from kronmodel.nn.networks import build
 from kronmodel.recipes import RECIPES

@@ -33,7 +33,7 @@ from torch import nn
 
 from benchmarks.peers import low_rank, macs, narrow, tensor_train
 from kronmodel.batches import hold_out
-from kronmodel.data import Dataset, load
+from kronmodel.data.registry import Dataset, load
 from kronmodel.display import training_progress
 from kronmodel.malloc import keep_freed_memory
 from kronmodel.nn.networks import KroneckerConfig, Network, build

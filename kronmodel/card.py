@@ -14,7 +14,7 @@ import onnx
 from kronmodel.errors import KronmodelError
 
 if TYPE_CHECKING:  # reading a card needs no torch
-    from kronmodel.dataset import Dataset
+    from kronmodel.data.dataset import Dataset
     from kronmodel.nn.networks import Network
     from kronmodel.train import TrainConfig, TrainResult
 

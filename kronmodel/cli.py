@@ -162,7 +162,7 @@ def _train(args: argparse.Namespace) -> int:
 def _train_together(args: argparse.Namespace, group: Group) -> int:
     """Train in one process, or in each of those that torchrun started; the leader exports."""
     from kronmodel.checkpoint import Checkpoint
-    from kronmodel.data import load
+    from kronmodel.data.registry import load
     from kronmodel.device import use_device
     from kronmodel.history import EpochLog
     from kronmodel.recipes import RECIPES, recommended
@@ -255,7 +255,7 @@ def _both(one: Callable[[T], None], other: Callable[[T], None]) -> Callable[[T],
 
 
 def _data(args: argparse.Namespace) -> int:
-    from kronmodel.data import catalogue, load, whereabouts
+    from kronmodel.data.registry import catalogue, load, whereabouts
 
     if args.name is None:
         _print({"datasets": catalogue() if args.json else whereabouts()}, as_json=args.json)

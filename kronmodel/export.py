@@ -16,9 +16,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from kronmodel.card import CARD_KEY
+from kronmodel.data.scaling import Scaling
 from kronmodel.errors import ExportError
 from kronmodel.nn.networks import Network
-from kronmodel.scaling import Scaling
 from kronmodel.simplify import simplify
 
 __all__ = ["PARITY_BATCHES", "check_parity", "to_onnx"]

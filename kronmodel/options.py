@@ -10,15 +10,15 @@ from kronmodel.errors import KronmodelError
 from kronmodel.shapes import parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from kronmodel.data.user_file import FileOptions
     from kronmodel.recipes import Recipe
-    from kronmodel.user_file import FileOptions
 
 __all__ = ["file_options", "training_options", "with_network_options"]
 
 
 def file_options(args: argparse.Namespace) -> FileOptions:
     """How to read the user's own file."""
-    from kronmodel.user_file import FileOptions
+    from kronmodel.data.user_file import FileOptions
 
     seed = args.seed or 0
     if seed < 0:

@@ -14,7 +14,7 @@ from kronmodel.errors import KronmodelError, TrainingError
 from kronmodel.history import Epoch
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from kronmodel.dataset import Dataset
+    from kronmodel.data.dataset import Dataset
     from kronmodel.train import Progress
     from kronmodel.twin import Member
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kronmodel.dataset import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.shapes import Order, Shape
 from kronmodel.train_config import TrainConfig
 

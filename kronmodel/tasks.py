@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.dataset import Dataset, TaskName
+from kronmodel.data.dataset import Dataset, TaskName
 
 __all__ = ["Classification", "Regression", "Task", "task_of"]
 

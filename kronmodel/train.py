@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kronmodel.augmenter import Augmenter
 from kronmodel.batches import batches, hold_out, mean_loss
 from kronmodel.checkpoint import Checkpoint
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.distributed import ALONE, Group
 from kronmodel.divergence import check_weights, finite
 from kronmodel.history import Epoch
@@ -87,7 +87,7 @@ def train(
 
     Args:
         network: gives logits ``(batch, classes)`` or values ``(batch, k)`` for features ``(batch, width)``.
-        data: as :func:`kronmodel.dataset.prepared` gives it.
+        data: as :func:`kronmodel.data.dataset.prepared` gives it.
         config: how to train.
         report: called after each epoch, and about ten times a second in between.
         log: called after each epoch; when resuming, first for each of the earlier epochs.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kronmodel.card import Role, make_card
 from kronmodel.checkpoint import Checkpoint
-from kronmodel.dataset import Dataset, prepared
+from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.distributed import ALONE, Group
 from kronmodel.errors import TrainingError
 from kronmodel.export import to_onnx

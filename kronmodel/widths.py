@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kronmodel.dataset import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.shapes import Shape, proposed_shape
 
 __all__ = ["input_shape", "output_shape"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from kronmodel import idx
-from kronmodel.mnist import MNIST
+from kronmodel.data import idx
+from kronmodel.data.mnist import MNIST
 from tests.neighbours import Floor, locked
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and they would hand that on to the processes

@@ -12,7 +12,7 @@ import torch
 
 from app import cli as kronserve
 from kronmodel import Network, cli
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 from tests.app.conftest import Serving, serving

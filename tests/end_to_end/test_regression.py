@@ -13,7 +13,7 @@ from sklearn.metrics import mean_squared_error, r2_score
 
 from app import cli as kronserve
 from kronmodel import cli
-from kronmodel.data import FileOptions, load
+from kronmodel.data.registry import FileOptions, load
 from tests.app.conftest import serving
 
 

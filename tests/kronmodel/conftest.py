@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kronmodel.data import Dataset, load
+from kronmodel.data.registry import Dataset, load
 
 
 @pytest.fixture(autouse=True)

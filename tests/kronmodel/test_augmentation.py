@@ -15,7 +15,7 @@ from kronmodel import KroneckerConfig, build, cli
 from kronmodel.augmentation import Augmentation
 from kronmodel.augmenter import Augmenter
 from kronmodel.checkpoint import Checkpoint
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.train import Progress, TrainConfig, TrainResult, train
 
 SHAPE = (3, 7, 11)  # channels, height, width

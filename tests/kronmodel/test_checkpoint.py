@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kronmodel import DenseConfig, KroneckerConfig, build
 from kronmodel.checkpoint import Checkpoint
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.errors import CheckpointError, TrainingError
 from kronmodel.train import Progress, TrainConfig, TrainResult, train
 from kronmodel.twin import Member, setting, train_member

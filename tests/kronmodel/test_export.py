@@ -15,7 +15,7 @@ from torch import nn
 
 from kronmodel import KroneckerConfig, build
 from kronmodel.card import make_card, read_card
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.errors import ExportError, KronmodelError
 from kronmodel.export import check_parity, to_onnx
 from kronmodel.recipes import RECIPES

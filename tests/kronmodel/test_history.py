@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kronmodel import KroneckerConfig, Network, build
 from kronmodel.batches import batches, hold_out, mean_loss
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.errors import TrainingError
 from kronmodel.history import Epoch, EpochLog, History
 from kronmodel.tasks import Classification

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kronmodel import cli
-from kronmodel.data import DATASETS, catalogue, load
+from kronmodel.data.registry import DATASETS, catalogue, load
 from kronmodel.history import Epoch
 from kronmodel.progress import Messages
 from kronmodel.recipes import RECIPES

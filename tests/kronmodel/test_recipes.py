@@ -10,11 +10,11 @@ import pytest
 from sklearn.datasets import load_diabetes
 
 from kronmodel import DenseConfig, build, cli
-from kronmodel.data import Dataset, load
+from kronmodel.data.registry import Dataset, load
+from kronmodel.data.user_file import FileOptions
 from kronmodel.options import with_network_options
 from kronmodel.recipes import RECIPES, recommended
 from kronmodel.twin import plan
-from kronmodel.user_file import FileOptions
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
 from torch import nn
 
-from kronmodel.data import load
+from kronmodel.data.registry import load
 from kronmodel.tasks import Classification, Regression, task_of
 
 RNG = np.random.default_rng(4)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kronmodel import DenseConfig, KroneckerConfig, Network, build
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.errors import TrainingError
 from kronmodel.recipes import RECIPES
 from kronmodel.tasks import Classification

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kronmodel.dataset import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.widths import input_shape, output_shape
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
-from kronmodel.data import Dataset
+from kronmodel.data.registry import Dataset
 from kronmodel.nn.conv import image_of, parse_channels
 from kronmodel.recipes import RECIPES
 from kronmodel.train import TrainConfig

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.dataset import Note
+from kronmodel.data.dataset import Note
+from kronmodel.data.idx import Arrays, user_cache
+from kronmodel.data.safe_pickle import read_plain
 from kronmodel.errors import DataError
-from kronmodel.idx import Arrays, user_cache
-from kronmodel.safe_pickle import read_plain
 
 __all__ = ["ARCHIVE", "FOLDER", "LABELS", "folders", "locate", "read"]
 

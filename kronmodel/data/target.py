@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.csv_file import number
-from kronmodel.dataset import TaskName
+from kronmodel.data.dataset import TaskName
+from kronmodel.data.table import number
 from kronmodel.errors import DataError
 
 __all__ = ["Target", "classes_of", "from_array", "from_texts", "infer"]

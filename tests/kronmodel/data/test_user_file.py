@@ -9,8 +9,8 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
 
-from kronmodel.data import FileOptions, load, prepared
-from kronmodel.dataset import Dataset
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import FileOptions, load, prepared
 from kronmodel.errors import DataError
 from tests.app.archives import HOSTILE_HEADERS, packed_files
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.csv_file import BadRow, read_csv, usable_rows
-from kronmodel.dataset import Dataset, Note, TaskName
+from kronmodel.data.arrays import SPLIT, read_npz
+from kronmodel.data.dataset import Dataset, Note, TaskName
+from kronmodel.data.scaling import Scaling
+from kronmodel.data.split import split
+from kronmodel.data.table import BadRow, read_csv, usable_rows
+from kronmodel.data.target import Target, from_array, from_texts
 from kronmodel.errors import DataError
-from kronmodel.npz_file import SPLIT, read_npz
-from kronmodel.scaling import Scaling
-from kronmodel.split import split
-from kronmodel.target import Target, from_array, from_texts
 
 __all__ = ["SUFFIXES", "TEST_SHARE", "FileOptions", "load_file"]
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel import cifar, fashion_mnist, idx, mnist
-from kronmodel.dataset import Dataset, Note, prepared
+from kronmodel.data import cifar10, fashion_mnist, idx, mnist
+from kronmodel.data.dataset import Dataset, Note, prepared
+from kronmodel.data.split import split
+from kronmodel.data.user_file import SUFFIXES, FileOptions, load_file
 from kronmodel.errors import DataError
-from kronmodel.split import split
-from kronmodel.user_file import SUFFIXES, FileOptions, load_file
 
 __all__ = ["DATASETS", "Dataset", "FileOptions", "Known", "catalogue", "load", "prepared", "whereabouts"]
 
@@ -94,11 +94,11 @@ def _fashion_mnist(note: Note) -> Dataset:
 
 
 def _cifar10(note: Note) -> Dataset:
-    place = cifar.locate()
+    place = cifar10.locate()
     if place is None:
         raise DataError(_no_cifar())
-    arrays = cifar.read(place, note)
-    return _images("cifar10", arrays, cifar.LABELS, CIFAR_PREPROCESSING, origin=str(place))
+    arrays = cifar10.read(place, note)
+    return _images("cifar10", arrays, cifar10.LABELS, CIFAR_PREPROCESSING, origin=str(place))
 
 
 def _digits(note: Note) -> Dataset:
@@ -160,14 +160,14 @@ def _no_idx(source: idx.Source, then: str) -> str:
 
 
 def _found_cifar() -> str | None:
-    place = cifar.locate()
+    place = cifar10.locate()
     return str(place) if place else None
 
 
 def _no_cifar() -> str:
     return (
-        f"CIFAR-10 is not on this machine: expected {cifar.ARCHIVE} or {cifar.FOLDER} in "
-        f"{' or '.join(str(folder) for folder in cifar.folders())}; its makers offer it at "
+        f"CIFAR-10 is not on this machine: expected {cifar10.ARCHIVE} or {cifar10.FOLDER} in "
+        f"{' or '.join(str(folder) for folder in cifar10.folders())}; its makers offer it at "
         "https://www.cs.toronto.edu/~kriz/cifar.html"
     )
 
@@ -249,7 +249,7 @@ DATASETS = {
         found=_found_cifar,
         otherwise=_no_cifar,
         train_samples=50_000,
-        image_shape=cifar.IMAGE,
+        image_shape=cifar10.IMAGE,
     ),
     "digits": Known(
         title="1,797 handwritten digits of 8x8 pixels",

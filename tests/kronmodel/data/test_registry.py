@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kronmodel import fashion_mnist, idx, mnist
-from kronmodel.data import DATASETS, Dataset, load
+from kronmodel.data import fashion_mnist, idx, mnist
+from kronmodel.data.registry import DATASETS, Dataset, load
 from kronmodel.errors import DataError
 
 

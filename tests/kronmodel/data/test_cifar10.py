@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kronmodel import cifar, cli
-from kronmodel.data import load
+from kronmodel import cli
+from kronmodel.data import cifar10
+from kronmodel.data.registry import load
+from kronmodel.data.safe_pickle import read_plain
 from kronmodel.errors import DataError
-from kronmodel.safe_pickle import read_plain
-from tests.kronmodel.cifar_archive import BATCHES, FOLDER, batch, batches, python_2_pickle, write_archive
+from tests.kronmodel.data.cifar_archive import BATCHES, FOLDER, batch, batches, python_2_pickle, write_archive
 
 
 @pytest.mark.parametrize("form", ["archive", "folder", "bare files"])
@@ -56,7 +57,7 @@ def test_a_network_trained_on_it_says_that_it_takes_colour_pictures(
     assert cli.main(["info", path, "--json"]) == 0
     card = json.loads(capsys.readouterr().out)["card"]
     assert card["input"] == {"kind": "image", "shape": [3, 32, 32], "range": [0.0, 1.0]}
-    assert card["labels"] == list(cifar.LABELS)
+    assert card["labels"] == list(cifar10.LABELS)
     assert card["layers"][0]["in_shape"] == [48, 64]
 
 
@@ -90,7 +91,7 @@ def test_archives_that_mean_no_good(extra: tarfile.TarInfo, message: str, tmp_pa
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
         archive.addfile(extra, Zeros() if extra.name == "zeros" else None)
     with pytest.raises(DataError, match=message):
-        cifar.read(path, lambda line: None)
+        cifar10.read(path, lambda line: None)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -109,7 +110,7 @@ def test_a_name_that_climbs_out_is_only_a_name(tmp_path: Path) -> None:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
             archive.addfile(member(f"../../{FOLDER}/{name}", size=len(content)), io.BytesIO(content))
-    _, y_train, _, _ = cifar.read(path, lambda line: None)
+    _, y_train, _, _ = cifar10.read(path, lambda line: None)
     assert y_train.tolist() == [label for name in BATCHES[:5] for label in truth[name][1]]
     assert sorted(tmp_path.rglob("*")) == [path.parent, path]
 
@@ -131,7 +132,7 @@ def test_batches_of_another_form(content: bytes, message: str, tmp_path: Path) -
     files, _ = batches(1)
     path = write_archive(tmp_path / "cifar-10-python.tar.gz", {**files, "data_batch_3": content})
     with pytest.raises(DataError, match=f"data_batch_3.*({message})"):
-        cifar.read(path, lambda line: None)
+        cifar10.read(path, lambda line: None)
 
 
 def test_missing_and_broken(tmp_path: Path) -> None:
@@ -139,10 +140,10 @@ def test_missing_and_broken(tmp_path: Path) -> None:
     del files["data_batch_2"]
     path = write_archive(tmp_path / "cifar-10-python.tar.gz", files)
     with pytest.raises(DataError, match="has no data_batch_2; expected data_batch_1, "):
-        cifar.read(path, lambda line: None)
+        cifar10.read(path, lambda line: None)
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(DataError, match="can't be read"):
-        cifar.read(path, lambda line: None)
+        cifar10.read(path, lambda line: None)
 
 
 class Evil:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kronmodel.idx import File, Source
+from kronmodel.data.idx import File, Source
 
 __all__ = ["FASHION_MNIST", "LABELS"]
 

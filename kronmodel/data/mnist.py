@@ -7,8 +7,8 @@ import importlib.resources
 
 import numpy as np
 
+from kronmodel.data.idx import Arrays, File, Source
 from kronmodel.errors import DataError
-from kronmodel.idx import Arrays, File, Source
 
 __all__ = ["MNIST", "read_5k"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.dataset import Note
+from kronmodel.data.dataset import Note
 from kronmodel.errors import DataError
 
 __all__ = ["Arrays", "File", "Source", "find", "locate", "places", "read", "user_cache"]

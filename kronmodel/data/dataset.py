@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.scaling import Scaling
+from kronmodel.data.scaling import Scaling
 
 __all__ = ["Dataset", "Note", "TaskName", "prepared"]
 
