@@ -15,7 +15,7 @@ from rich.console import Console
 from kronmodel.data.registry import load
 from kronmodel.display import training_progress
 from kronmodel.nn.networks import build
-from kronmodel.recipes import RECIPES
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import Member, plan, train_member
 
 

@@ -32,14 +32,14 @@ from rich.console import Console
 from torch import nn
 
 from benchmarks.peers import low_rank, macs, narrow, tensor_train
-from kronmodel.batches import hold_out
 from kronmodel.data.registry import Dataset, load
 from kronmodel.display import training_progress
-from kronmodel.malloc import keep_freed_memory
 from kronmodel.nn.networks import KroneckerConfig, Network, build
-from kronmodel.recipes import RECIPES, Recipe
-from kronmodel.tasks import task_of
-from kronmodel.train import TrainConfig, train
+from kronmodel.training.batches import hold_out
+from kronmodel.training.loop import TrainConfig, train
+from kronmodel.training.malloc import keep_freed_memory
+from kronmodel.training.recipes import RECIPES, Recipe
+from kronmodel.training.tasks import task_of
 from kronmodel.twin import plan
 
 # The recipes that were chosen on each data set.

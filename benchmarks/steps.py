@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.adamw import AdamW
+from kronmodel.training.adamw import AdamW
 
 __all__ = ["BLOCKS", "data", "measure", "ratio", "stepper"]
 

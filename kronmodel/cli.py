@@ -28,8 +28,8 @@ from kronmodel.progress import Messages
 from kronmodel.publish import check_writable
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from kronmodel.checkpoint import Checkpoint
-    from kronmodel.distributed import Group
+    from kronmodel.training.checkpoint import Checkpoint
+    from kronmodel.training.distributed import Group
 
 __all__ = ["main", "parser"]
 
@@ -151,8 +151,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
-    from kronmodel.distributed import joined
-    from kronmodel.malloc import keep_freed_memory
+    from kronmodel.training.distributed import joined
+    from kronmodel.training.malloc import keep_freed_memory
 
     keep_freed_memory()
     with joined(args.device or "cpu") as group:
@@ -161,12 +161,12 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_together(args: argparse.Namespace, group: Group) -> int:
     """Train in one process, or in each of those that torchrun started; the leader exports."""
-    from kronmodel.checkpoint import Checkpoint
     from kronmodel.data.registry import load
-    from kronmodel.device import use_device
-    from kronmodel.history import EpochLog
-    from kronmodel.recipes import RECIPES, recommended
     from kronmodel.report import check_report, write_report
+    from kronmodel.training.checkpoint import Checkpoint
+    from kronmodel.training.device import use_device
+    from kronmodel.training.history import EpochLog
+    from kronmodel.training.recipes import RECIPES, recommended
     from kronmodel.twin import plan, publish_members, setting, train_member
 
     if args.recipe not in (None, *RECIPES):
@@ -265,7 +265,7 @@ def _data(args: argparse.Namespace) -> int:
 
 
 def _recipes(args: argparse.Namespace) -> int:
-    from kronmodel.recipes import RECIPES
+    from kronmodel.training.recipes import RECIPES
 
     if args.json:
         print(json.dumps({"recipes": [{"name": name, **asdict(recipe)} for name, recipe in RECIPES.items()]}))

@@ -14,7 +14,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kronmodel import train
+    from kronmodel.training import loop
 
 __all__ = ["METRICS", "TWIN_ROWS", "print_fields", "print_twin", "score_text", "training_progress", "twin_rows"]
 
@@ -22,7 +22,7 @@ METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "r2": "R²"}
 
 
 @contextmanager
-def training_progress(console: Console, name: str, epochs: int) -> Iterator[Callable[[train.Progress], None]]:
+def training_progress(console: Console, name: str, epochs: int) -> Iterator[Callable[[loop.Progress], None]]:
     """Show a training as a bar that moves with the steps; where there is no terminal, as one line an epoch."""
     if not console.is_terminal:
         yield lambda now: _print_epoch(console, name, epochs, now)
@@ -39,7 +39,7 @@ def training_progress(console: Console, name: str, epochs: int) -> Iterator[Call
         bar = bars.add_task(name, total=None, news="")
         score = ""
 
-        def show(now: train.Progress) -> None:
+        def show(now: loop.Progress) -> None:
             nonlocal score
             if now.test_score is not None:
                 score = f"  test {score_text(now.metric, now.test_score)}"
@@ -49,7 +49,7 @@ def training_progress(console: Console, name: str, epochs: int) -> Iterator[Call
         yield show
 
 
-def _print_epoch(console: Console, name: str, epochs: int, now: train.Progress) -> None:
+def _print_epoch(console: Console, name: str, epochs: int, now: loop.Progress) -> None:
     if now.test_score is not None:
         score = score_text(now.metric, now.test_score)
         news = f"{name}: epoch {now.epoch}/{epochs}  loss {now.loss:.4f}  test {score}"

@@ -11,7 +11,7 @@ from kronmodel.shapes import parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.data.user_file import FileOptions
-    from kronmodel.recipes import Recipe
+    from kronmodel.training.recipes import Recipe
 
 __all__ = ["file_options", "training_options", "with_network_options"]
 

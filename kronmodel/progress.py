@@ -11,11 +11,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kronmodel.errors import KronmodelError, TrainingError
-from kronmodel.history import Epoch
+from kronmodel.training.history import Epoch
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.data.dataset import Dataset
-    from kronmodel.train import Progress
+    from kronmodel.training.loop import Progress
     from kronmodel.twin import Member
 
 __all__ = ["Messages"]
@@ -27,8 +27,8 @@ class Messages:
     - ``plan``, once, before the first step: ``members``, each with ``role``, ``name``, ``epochs``, ``parameters``,
       ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, as ``kronmodel data NAME`` has it.
     - ``step``, about ten times a second: ``role``, ``name``, ``step`` of ``steps``, ``epoch``, ``loss``.
-    - ``epoch``, after each one: ``role``, ``name`` and the fields of :class:`~kronmodel.history.Epoch`. A training that
-      is resumed first tells the epochs that it had before.
+    - ``epoch``, after each one: ``role``, ``name`` and the fields of :class:`~kronmodel.training.history.Epoch`. A
+      training that is resumed first tells the epochs that it had before.
     - ``exporting``, once all are trained. What was published is what ``--json`` prints.
 
     A number that is not finite is null.
@@ -50,7 +50,7 @@ class Messages:
         if self._descriptor is None:
             return
         from kronmodel.nn.networks import build
-        from kronmodel.tasks import task_of
+        from kronmodel.training.tasks import task_of
 
         networks = [(member, build(member.config)) for member in members]
         self._tell(

@@ -12,7 +12,7 @@ from typing import Any
 
 from kronmodel.display import twin_rows
 from kronmodel.errors import ExportError
-from kronmodel.history import Epoch
+from kronmodel.training.history import Epoch
 
 __all__ = ["check_report", "write_report"]
 

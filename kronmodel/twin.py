@@ -12,19 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from kronmodel.card import Role, make_card
-from kronmodel.checkpoint import Checkpoint
 from kronmodel.data.dataset import Dataset, prepared
-from kronmodel.distributed import ALONE, Group
 from kronmodel.errors import TrainingError
 from kronmodel.export import to_onnx
-from kronmodel.history import Epoch
 from kronmodel.nn.conv import ConvConfig, image_of
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.publish import Publication, check_name, publish
-from kronmodel.recipes import Recipe
 from kronmodel.shapes import proposed_shape
-from kronmodel.tasks import task_of
-from kronmodel.train import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.distributed import ALONE, Group
+from kronmodel.training.history import Epoch
+from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.recipes import Recipe
+from kronmodel.training.tasks import task_of
 from kronmodel.widths import input_shape, output_shape
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]

@@ -18,8 +18,8 @@ from kronmodel.data.table import read_csv
 from kronmodel.data.target import from_texts
 from kronmodel.errors import DataError
 from kronmodel.nn.networks import KroneckerConfig, build
-from kronmodel.recipes import RECIPES
 from kronmodel.shapes import max_rank
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan
 from tests.browser import tables
 from tests.browser.service import Service

@@ -13,7 +13,7 @@ import torch
 from app import cli as kronserve
 from kronmodel import Network, cli
 from kronmodel.data.registry import Dataset
-from kronmodel.recipes import RECIPES
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 from tests.app.conftest import Serving, serving
 from tests.kronmodel.nn.test_conv import coloured

@@ -18,8 +18,8 @@ from kronmodel.card import make_card, read_card
 from kronmodel.data.registry import Dataset
 from kronmodel.errors import ExportError, KronmodelError
 from kronmodel.export import check_parity, to_onnx
-from kronmodel.recipes import RECIPES
-from kronmodel.train import TrainConfig, train
+from kronmodel.training.loop import TrainConfig, train
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 
 CONFIG = KroneckerConfig(

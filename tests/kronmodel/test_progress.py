@@ -10,10 +10,10 @@ import pytest
 
 from kronmodel import cli
 from kronmodel.data.registry import DATASETS, catalogue, load
-from kronmodel.history import Epoch
 from kronmodel.progress import Messages
-from kronmodel.recipes import RECIPES
-from kronmodel.train_config import TrainConfig
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.history import Epoch
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import Member, plan
 
 FAST = ["--data", "digits", "--hidden", "8x8", "--rank", "1", "--batch-size", "500"]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kronmodel.errors import ExportError
-from kronmodel.history import Epoch
 from kronmodel.report import check_report, write_report
+from kronmodel.training.history import Epoch
 
 SUMMARY: dict[str, Any] = {
     "version": "1",

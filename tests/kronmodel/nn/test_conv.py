@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data.registry import Dataset
 from kronmodel.nn.conv import image_of, parse_channels
-from kronmodel.recipes import RECIPES
-from kronmodel.train import TrainConfig
+from kronmodel.training.loop import TrainConfig
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 
 Doubles = NDArray[np.float64]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kronmodel.adamw import AdamW
+from kronmodel.training.adamw import AdamW
 
 
 def network() -> nn.Sequential:

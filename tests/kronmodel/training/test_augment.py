@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kronmodel import KroneckerConfig, build, cli
-from kronmodel.augmentation import Augmentation
-from kronmodel.augmenter import Augmenter
-from kronmodel.checkpoint import Checkpoint
 from kronmodel.data.registry import Dataset
-from kronmodel.train import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.augment import Augmenter
+from kronmodel.training.augmentation import Augmentation
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
 
 SHAPE = (3, 7, 11)  # channels, height, width
 ALL = Augmentation(shift=1.5, rotate=20, zoom=0.2, flip=True)

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_sco
 from torch import nn
 
 from kronmodel.data.registry import load
-from kronmodel.tasks import Classification, Regression, task_of
+from kronmodel.training.tasks import Classification, Regression, task_of
 
 RNG = np.random.default_rng(4)
 

@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronmodel.augmenter import Augmenter
-from kronmodel.batches import batches, hold_out, mean_loss
-from kronmodel.checkpoint import Checkpoint
 from kronmodel.data.registry import Dataset
-from kronmodel.distributed import ALONE, Group
-from kronmodel.divergence import check_weights, finite
-from kronmodel.history import Epoch
-from kronmodel.optimizers import make_optimizer
-from kronmodel.resume import Resumable
-from kronmodel.tasks import Task, task_of
-from kronmodel.train_config import TrainConfig
+from kronmodel.training.augment import Augmenter
+from kronmodel.training.batches import batches, hold_out, mean_loss
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.distributed import ALONE, Group
+from kronmodel.training.divergence import check_weights, finite
+from kronmodel.training.history import Epoch
+from kronmodel.training.optimizers import make_optimizer
+from kronmodel.training.resume import Resumable
+from kronmodel.training.tasks import Task, task_of
 
 __all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
 

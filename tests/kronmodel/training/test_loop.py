@@ -11,9 +11,9 @@ from torch import nn
 from kronmodel import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data.registry import Dataset
 from kronmodel.errors import TrainingError
-from kronmodel.recipes import RECIPES
-from kronmodel.tasks import Classification
-from kronmodel.train import Progress, TrainConfig, train
+from kronmodel.training.loop import Progress, TrainConfig, train
+from kronmodel.training.recipes import RECIPES
+from kronmodel.training.tasks import Classification
 
 KRONECKER = KroneckerConfig(in_shape=(28, 28), hidden=((16, 12),), out_shape=(2, 5), rank=2)
 SHORT = TrainConfig(epochs=2, batch_size=100, learning_rate=1e-2)

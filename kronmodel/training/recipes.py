@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kronmodel.data.dataset import Dataset
 from kronmodel.shapes import Order, Shape
-from kronmodel.train_config import TrainConfig
+from kronmodel.training.config import TrainConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.nn.activations import Init

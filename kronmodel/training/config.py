@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from kronmodel.augmentation import Augmentation
+from kronmodel.training.augmentation import Augmentation
 
 __all__ = ["TrainConfig"]
 

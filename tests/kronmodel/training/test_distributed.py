@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from kronmodel import cli
-from kronmodel.distributed import ALONE, Group, joined
 from kronmodel.errors import KronmodelError
+from kronmodel.training.distributed import ALONE, Group, joined
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 # 4,000 samples in batches of 129: shares of 65 and 64, and a last batch of one sample, of which one process has none.
@@ -31,7 +31,7 @@ LEAVE = """
 import contextlib, time
 import torch
 from pathlib import Path
-from kronmodel.distributed import joined
+from kronmodel.training.distributed import joined
 
 def gloo():
     found = []
@@ -151,7 +151,7 @@ def test_no_thread_outlives_the_run(tmp_path: Path) -> None:
 
 SPEAK = """
 import os, signal, sys
-from kronmodel.distributed import Group
+from kronmodel.training.distributed import Group
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:

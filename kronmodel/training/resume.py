@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from kronmodel.checkpoint import Checkpoint
-from kronmodel.distributed import Group
-from kronmodel.history import History
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.distributed import Group
+from kronmodel.training.history import History
 
 __all__ = ["Resumable"]
 

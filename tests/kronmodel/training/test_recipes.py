@@ -13,7 +13,7 @@ from kronmodel import DenseConfig, build, cli
 from kronmodel.data.registry import Dataset, load
 from kronmodel.data.user_file import FileOptions
 from kronmodel.options import with_network_options
-from kronmodel.recipes import RECIPES, recommended
+from kronmodel.training.recipes import RECIPES, recommended
 from kronmodel.twin import plan
 
 

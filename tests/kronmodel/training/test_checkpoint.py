@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from kronmodel import DenseConfig, KroneckerConfig, build
-from kronmodel.checkpoint import Checkpoint
 from kronmodel.data.registry import Dataset
 from kronmodel.errors import CheckpointError, TrainingError
-from kronmodel.train import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
 from kronmodel.twin import Member, setting, train_member
 
 FORKS = get_context("forkserver")
@@ -156,7 +156,7 @@ def test_it_counts_once_it_is_in_its_place(tmp_path: Path, monkeypatch: pytest.M
         raise SystemExit(143)
 
     with Checkpoint(tmp_path / "toy", {"a": 1}) as checkpoint:
-        monkeypatch.setattr("kronmodel.checkpoint.sync_folder", stopped)
+        monkeypatch.setattr("kronmodel.training.checkpoint.sync_folder", stopped)
         with pytest.raises(SystemExit):
             checkpoint.save(3, lambda: {"weights": torch.ones(2)})
         assert checkpoint.path.exists()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from kronmodel.adamw import AdamW
+from kronmodel.training.adamw import AdamW
 
 if TYPE_CHECKING:
-    from kronmodel.train_config import TrainConfig
+    from kronmodel.training.config import TrainConfig
 
 __all__ = ["make_optimizer"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kronmodel.augmentation import Augmentation
 from kronmodel.nn.conv import image_of
+from kronmodel.training.augmentation import Augmentation
 
 __all__ = ["Augmenter"]
 
