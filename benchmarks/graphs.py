@@ -29,7 +29,7 @@ from onnx import TensorProto, helper
 
 from app.session import open_session
 from benchmarks.steps import Step, Times, measure, ratio
-from kronmodel.export import to_onnx
+from kronmodel.export.exporter import to_onnx
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, build
 
 SIDES, RANKS, BATCHES, ACTIVATIONS = (28, 64), (1, 2, 4), (1, 32, 512), ("gelu", "relu")

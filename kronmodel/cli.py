@@ -23,9 +23,9 @@ from rich.markup import escape
 from kronmodel import __version__
 from kronmodel.display import print_fields, print_twin, training_progress
 from kronmodel.errors import KronmodelError
+from kronmodel.export.repository import check_writable
 from kronmodel.options import file_options, training_options, with_network_options
 from kronmodel.progress import Messages
-from kronmodel.publish import check_writable
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.training.checkpoint import Checkpoint
@@ -275,7 +275,7 @@ def _recipes(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from kronmodel.info import describe
+    from kronmodel.export.inspect import describe
 
     _print(describe(args.model), as_json=args.json)
     return 0

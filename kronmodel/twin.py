@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kronmodel.card import Role, make_card
 from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.errors import TrainingError
-from kronmodel.export import to_onnx
+from kronmodel.export.card import Role, make_card
+from kronmodel.export.exporter import to_onnx
+from kronmodel.export.repository import Publication, check_name, publish
 from kronmodel.nn.conv import ConvConfig, image_of
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
-from kronmodel.publish import Publication, check_name, publish
 from kronmodel.shapes import proposed_shape
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.distributed import ALONE, Group

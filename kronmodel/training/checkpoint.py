@@ -16,7 +16,7 @@ from typing import Any, Self
 import torch
 
 from kronmodel.errors import CheckpointError
-from kronmodel.publish import sync_folder
+from kronmodel.export.repository import sync_folder
 
 __all__ = ["Checkpoint"]
 

@@ -14,10 +14,10 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from kronmodel import KroneckerConfig, build
-from kronmodel.card import make_card, read_card
 from kronmodel.data.registry import Dataset
 from kronmodel.errors import ExportError, KronmodelError
-from kronmodel.export import check_parity, to_onnx
+from kronmodel.export.card import make_card, read_card
+from kronmodel.export.exporter import check_parity, to_onnx
 from kronmodel.training.loop import TrainConfig, train
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member

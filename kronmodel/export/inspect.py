@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from kronmodel.card import read_card
 from kronmodel.errors import KronmodelError
+from kronmodel.export.card import read_card
 
 __all__ = ["describe"]
 

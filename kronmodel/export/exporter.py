@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from kronmodel.card import CARD_KEY
 from kronmodel.data.scaling import Scaling
 from kronmodel.errors import ExportError
+from kronmodel.export.card import CARD_KEY
+from kronmodel.export.passes import simplify
 from kronmodel.nn.networks import Network
-from kronmodel.simplify import simplify
 
 __all__ = ["PARITY_BATCHES", "check_parity", "to_onnx"]
 
@@ -89,7 +89,7 @@ def to_onnx(
 
     Args:
         network: on any device; it is moved to the CPU.
-        card: from :func:`kronmodel.card.make_card`.
+        card: from :func:`kronmodel.export.card.make_card`.
         samples: real inputs ``(n, features)``, or ``(n, channels, height, width)`` with convolutions, to compare on. If
             they are fewer features than the network takes, the graph fills them up with zeros.
         scaling: of the features; becomes the first step of the graph.

@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kronmodel import KroneckerConfig, build
-from kronmodel.export import to_onnx
-from kronmodel.simplify import flatten_last, level_products, merge_reshapes, shift_relus, simplify
+from kronmodel.export.exporter import to_onnx
+from kronmodel.export.passes import flatten_last, level_products, merge_reshapes, shift_relus, simplify
 
 
 def graph(*, fold: tuple[int, ...] = (-1, 3, 4), activation: str = "Gelu", keep_flat: bool = False) -> onnx.ModelProto:

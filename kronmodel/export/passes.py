@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx
 
-from kronmodel.graph import Array, Graph
+from kronmodel.export.graph import Array, Graph
 
 __all__ = ["flatten_last", "level_products", "merge_reshapes", "shift_relus", "simplify"]
 

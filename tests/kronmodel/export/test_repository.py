@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from kronmodel.errors import ExportError
-from kronmodel.publish import Publication, check_name, check_writable, publish
+from kronmodel.export.repository import Publication, check_name, check_writable, publish
 
 
 def publication(name: str = "toy-dense", value: float = 1.0) -> Publication:
