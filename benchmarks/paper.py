@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
+from kronmodel.cli.console import training_progress
 from kronmodel.data.registry import load
-from kronmodel.display import training_progress
 from kronmodel.nn.networks import build
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import Member, plan, train_member

@@ -32,8 +32,8 @@ from rich.console import Console
 from torch import nn
 
 from benchmarks.peers import low_rank, macs, narrow, tensor_train
+from kronmodel.cli.console import training_progress
 from kronmodel.data.registry import Dataset, load
-from kronmodel.display import training_progress
 from kronmodel.nn.networks import KroneckerConfig, Network, build
 from kronmodel.training.batches import hold_out
 from kronmodel.training.loop import TrainConfig, train

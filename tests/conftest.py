@@ -63,7 +63,7 @@ def trained_twin(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path | 
     with locked(folder / "lock"):  # one of the processes trains, for all of them
         if not told.exists():
             data, epochs = ("mnist", 1) if mnist_folder else ("mnist-5k", 20)
-            command = [sys.executable, "-m", "kronmodel.cli", "train", "--data", data, "--name", "mnist"]
+            command = [sys.executable, "-m", "kronmodel", "train", "--data", data, "--name", "mnist"]
             command += ["--epochs", str(epochs), "--out", str(repository), "--json"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
             if done.returncode != 0:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from app import cli as kronserve
-from kronmodel import Network, cli
+from kronmodel import Network
+from kronmodel.cli import main as cli
 from kronmodel.data.registry import Dataset
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member

@@ -12,7 +12,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.metrics import mean_squared_error, r2_score
 
 from app import cli as kronserve
-from kronmodel import cli
+from kronmodel.cli import main as cli
 from kronmodel.data.registry import FileOptions, load
 from tests.app.conftest import serving
 

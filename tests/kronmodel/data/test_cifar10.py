@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kronmodel import cli
+from kronmodel.cli import main as cli
 from kronmodel.data import cifar10
 from kronmodel.data.registry import load
 from kronmodel.data.safe_pickle import read_plain

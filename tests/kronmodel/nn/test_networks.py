@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from kronmodel import KroneckerConfig, build, cli
+from kronmodel import KroneckerConfig, build
+from kronmodel.cli import main as cli
 
 SHAPES: dict[str, Any] = {"in_shape": (4, 6), "hidden": ((5, 3), (7, 2)), "out_shape": (2, 5)}
 

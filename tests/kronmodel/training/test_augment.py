@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kronmodel import KroneckerConfig, build, cli
+from kronmodel import KroneckerConfig, build
+from kronmodel.cli import main as cli
 from kronmodel.data.registry import Dataset
 from kronmodel.training.augment import Augmenter
 from kronmodel.training.augmentation import Augmentation

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from kronmodel import cli
+from kronmodel.cli import main as cli
 from kronmodel.errors import KronmodelError
 from kronmodel.training.distributed import ALONE, Group, joined
 

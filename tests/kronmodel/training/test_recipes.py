@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-from kronmodel import DenseConfig, build, cli
+from kronmodel import DenseConfig, build
+from kronmodel.cli import main as cli
+from kronmodel.cli.options import with_network_options
 from kronmodel.data.registry import Dataset, load
 from kronmodel.data.user_file import FileOptions
-from kronmodel.options import with_network_options
 from kronmodel.training.recipes import RECIPES, recommended
 from kronmodel.twin import plan
 

@@ -15,14 +15,14 @@ import onnx
 import pytest
 from sklearn.datasets import load_wine
 
-from kronmodel import cli
+from kronmodel.cli import main as cli
 from tests.conftest import Twin
 
 FAST = ["--data", "mnist-5k", "--hidden", "8x8", "--rank", "1", "--epochs", "1", "--batch-size", "1000"]
 
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "kronmodel.cli", *arguments]
+    command = [sys.executable, "-m", "kronmodel", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, **options)
 
 
@@ -285,18 +285,8 @@ def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
     number: int, code: int, tmp_path: Path
 ) -> None:
     out = tmp_path / "models"
-    command = [
-        sys.executable,
-        "-m",
-        "kronmodel.cli",
-        "train",
-        "--data",
-        "mnist-5k",
-        "--epochs",
-        "500",
-        "--out",
-        str(out),
-    ]
+    options = ["--data", "mnist-5k", "--epochs", "500", "--out", str(out)]
+    command = [sys.executable, "-m", "kronmodel", "train", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines = [process.stderr.readline()]
@@ -319,7 +309,7 @@ def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
 def test_help_and_version_do_without_torch(tmp_path: Path) -> None:
     nowhere = {key: value for key, value in os.environ.items() if key != "KRONMODEL_DATA"} | {"HOME": str(tmp_path)}
     without = "import sys; sys.modules |= {'torch': None, 'pooch': None}; "
-    blocked = without + "from kronmodel import cli; sys.exit(cli.main(sys.argv[1:]))"
+    blocked = without + "from kronmodel.cli.main import main; sys.exit(main(sys.argv[1:]))"
     for arguments, code, text in (
         (["--help"], 0, "train a Kronecker network and its dense twin"),
         (["--version"], 0, "kronmodel 0."),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from kronmodel import cli
+from kronmodel.cli import main as cli
+from kronmodel.cli.jsonl import Messages
 from kronmodel.data.registry import DATASETS, catalogue, load
-from kronmodel.progress import Messages
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.history import Epoch
 from kronmodel.training.recipes import RECIPES

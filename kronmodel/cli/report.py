@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kronmodel.display import twin_rows
+from kronmodel.cli.console import twin_rows
 from kronmodel.errors import ExportError
 from kronmodel.training.history import Epoch
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from kronmodel import __version__
-from kronmodel.display import print_fields, print_twin, training_progress
+from kronmodel.cli.console import print_fields, print_twin, training_progress
+from kronmodel.cli.jsonl import Messages
+from kronmodel.cli.options import file_options, training_options, with_network_options
 from kronmodel.errors import KronmodelError
 from kronmodel.export.repository import check_writable
-from kronmodel.options import file_options, training_options, with_network_options
-from kronmodel.progress import Messages
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.training.checkpoint import Checkpoint
@@ -161,8 +161,8 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_together(args: argparse.Namespace, group: Group) -> int:
     """Train in one process, or in each of those that torchrun started; the leader exports."""
+    from kronmodel.cli.report import check_report, write_report
     from kronmodel.data.registry import load
-    from kronmodel.report import check_report, write_report
     from kronmodel.training.checkpoint import Checkpoint
     from kronmodel.training.device import use_device
     from kronmodel.training.history import EpochLog
@@ -295,7 +295,3 @@ def _print(described: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(described))
     else:
         print_fields(Console(), described)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

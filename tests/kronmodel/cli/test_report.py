@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from kronmodel.cli.report import check_report, write_report
 from kronmodel.errors import ExportError
-from kronmodel.report import check_report, write_report
 from kronmodel.training.history import Epoch
 
 SUMMARY: dict[str, Any] = {
