@@ -1,4 +1,4 @@
-"""The way by columns: values, gradients and their gradients against dense matrices, and where it is not taken."""
+"""The fused CPU path: values, gradients and their gradients against dense matrices, where it applies, its products."""
 
 import math
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from kronmodel import KroneckerDual, KroneckerLinear, kron_dual, kron_linear
+from kronmodel.nn import _fused_cpu
 from kronmodel.nn._fused_cpu import MIN_BATCH
 from kronmodel.nn.activations import ACTIVATIONS
 from kronmodel.nn.functional import inner_shapes
@@ -168,3 +169,21 @@ def test_forward_mode_differentiation() -> None:
         y = kron_linear(forward_ad.make_dual(x, torch.ones_like(x)), factors)
         tangent = forward_ad.unpack_dual(y).tangent
     torch.testing.assert_close(tangent, dense_linear(torch.ones_like(x), factors))
+
+
+@pytest.mark.parametrize("library", ["the fastest", "torch's own"])
+@pytest.mark.parametrize("sizes", [(3, 5, 2), (24, 30, 2048)], ids=["small", "large"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matrix_products_equal_numpys(
+    library: str, sizes: tuple[int, int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "torch's own":
+        monkeypatch.setattr(_fused_cpu, "_LINEAR", None)
+    n, k, m = sizes
+    a, b = torch.randn(n, k, dtype=torch.float64), torch.randn(k, m, dtype=torch.float64)
+    want = torch.from_numpy(a.numpy() @ b.numpy())
+    for left in (a, a.t().contiguous().t()):
+        for right in (b, b.t().contiguous().t()):
+            got = _fused_cpu.matmul(left.to(dtype), right.to(dtype))
+            assert got.dtype == dtype
+            torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
