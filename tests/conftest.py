@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from kronmodel.data import idx
-from kronmodel.data.mnist import MNIST
 from tests.neighbours import Floor, locked
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and they would hand that on to the processes
@@ -50,7 +49,7 @@ class Twin:
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path | None:
     """The full MNIST, if it is on this machine; the tests never download it."""
-    return idx.find(MNIST, lambda line: None, mirrors=())
+    return idx.find(idx.MNIST, lambda line: None, mirrors=())
 
 
 @pytest.fixture(scope="session")

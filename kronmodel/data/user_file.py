@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.data.arrays import SPLIT, read_npz
-from kronmodel.data.dataset import Dataset, Note, TaskName
-from kronmodel.data.scaling import Scaling
+from kronmodel.data.dataset import Dataset, Note, Scaling, TaskName
 from kronmodel.data.split import split
-from kronmodel.data.table import BadRow, read_csv, usable_rows
-from kronmodel.data.target import Target, from_array, from_texts
+from kronmodel.data.table import BadRow, Target, from_array, from_texts, read_csv, usable_rows
 from kronmodel.errors import DataError
 
 __all__ = ["SUFFIXES", "TEST_SHARE", "FileOptions", "load_file"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from kronmodel.data.scaling import Scaling
+from kronmodel.data.dataset import Scaling
 from kronmodel.errors import ExportError
 from kronmodel.export.card import CARD_KEY
 from kronmodel.export.passes import simplify

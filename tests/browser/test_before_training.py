@@ -14,8 +14,7 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from kronmodel.data.dataset import Dataset
-from kronmodel.data.table import read_csv
-from kronmodel.data.target import from_texts
+from kronmodel.data.table import from_texts, read_csv
 from kronmodel.errors import DataError
 from kronmodel.nn.networks import KroneckerConfig, build
 from kronmodel.shapes import max_rank

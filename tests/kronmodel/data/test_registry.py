@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from kronmodel.data import fashion_mnist, idx, mnist
+from kronmodel.data import idx
 from kronmodel.data.registry import DATASETS, Dataset, load
 from kronmodel.errors import DataError
 
@@ -22,16 +22,16 @@ from kronmodel.errors import DataError
 @pytest.fixture(scope="module")
 def small() -> tuple[idx.Arrays, idx.Source, dict[str, bytes]]:
     """A data set in MNIST's format, cut from the 5,000 digits, with its table of checksums and its packed files."""
-    x_train, y_train, x_test, y_test = mnist.read_5k()
+    x_train, y_train, x_test, y_test = idx.read_mnist_5k()
     arrays = (x_train[:60], y_train[:60], x_test[:20], y_test[:20])
     files, packed = [], {}
-    for like, array in zip(mnist.MNIST.files, arrays, strict=True):
+    for like, array in zip(idx.MNIST.files, arrays, strict=True):
         magic = bytes([0, 0, 8, array.ndim])
         content = magic + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
         packed[like.name] = gzip.compress(content, mtime=0)
         digests = (hashlib.sha256(each).hexdigest() for each in (content, packed[like.name]))
         files.append(idx.File(like.name, array.shape, *digests))
-    return arrays, replace(mnist.MNIST, files=tuple(files)), packed
+    return arrays, replace(idx.MNIST, files=tuple(files)), packed
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def test_a_download_with_another_checksum_is_refused_and_not_kept(small, tmp_pat
 def test_nowhere_and_unreachable(tmp_path: Path) -> None:
     notes: list[str] = []
     home = str(tmp_path / "none")
-    assert idx.find(mnist.MNIST, notes.append, data_home=home, cache=tmp_path / "cache", mirrors=()) is None
+    assert idx.find(idx.MNIST, notes.append, data_home=home, cache=tmp_path / "cache", mirrors=()) is None
     assert notes == [
         f"no MNIST in {home}/mnist (expected train-images-idx3-ubyte[.gz] and 3 more); looking elsewhere",
     ]
@@ -164,7 +164,7 @@ def test_the_full_set_is_the_published_one(mnist_folder: Path | None) -> None:
 
 
 def test_fashion_mnist_is_read_from_where_debian_puts_it() -> None:
-    source = fashion_mnist.FASHION_MNIST
+    source = idx.FASHION_MNIST
     folder = idx.locate(source)
     if folder is None:
         pytest.skip("Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist")
