@@ -35,9 +35,8 @@ from benchmarks.peers import low_rank, macs, narrow, tensor_train
 from kronmodel.cli.console import training_progress
 from kronmodel.data.registry import Dataset, load
 from kronmodel.nn.networks import KroneckerConfig, Network, build
-from kronmodel.training.batches import hold_out
-from kronmodel.training.loop import TrainConfig, train
-from kronmodel.training.malloc import keep_freed_memory
+from kronmodel.training.device import keep_freed_memory
+from kronmodel.training.loop import TrainConfig, hold_out, train
 from kronmodel.training.recipes import RECIPES, Recipe
 from kronmodel.training.tasks import task_of
 from kronmodel.twin import plan

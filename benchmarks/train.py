@@ -28,7 +28,7 @@ from benchmarks.one_dnn import one_dnn
 from benchmarks.peers import low_rank
 from benchmarks.steps import Step, data, measure, ratio, stepper
 from kronmodel.nn.networks import KroneckerConfig, build
-from kronmodel.training.malloc import keep_freed_memory
+from kronmodel.training.device import keep_freed_memory
 
 SLOPE_SIDES = (16, 32, 64, 128)  # widths 256 to 16,384
 RANKS = {28: (1, 2, 4), 64: (1, 4)}

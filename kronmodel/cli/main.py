@@ -151,8 +151,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
+    from kronmodel.training.device import keep_freed_memory
     from kronmodel.training.distributed import joined
-    from kronmodel.training.malloc import keep_freed_memory
 
     keep_freed_memory()
     with joined(args.device or "cpu") as group:

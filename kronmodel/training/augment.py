@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kronmodel.nn.conv import image_of
-from kronmodel.training.augmentation import Augmentation
+from kronmodel.training.config import Augmentation
 
 __all__ = ["Augmenter"]
 

@@ -1,4 +1,4 @@
-"""One training loop for every network."""
+"""The training loop: batches, steps, evaluation after each epoch, checks for divergence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from kronmodel.data.registry import Dataset
+from kronmodel.errors import TrainingError
 from kronmodel.training.augment import Augmenter
-from kronmodel.training.batches import batches, hold_out, mean_loss
-from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.checkpoint import Checkpoint, Resumable
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.distributed import ALONE, Group
-from kronmodel.training.divergence import check_weights, finite
 from kronmodel.training.history import Epoch
 from kronmodel.training.optimizers import make_optimizer
-from kronmodel.training.resume import Resumable
 from kronmodel.training.tasks import Task, task_of
 
-__all__ = ["Progress", "TrainConfig", "TrainResult", "train"]
+__all__ = [
+    "Progress",
+    "TrainConfig",
+    "TrainResult",
+    "batches",
+    "check_weights",
+    "finite",
+    "hold_out",
+    "mean_loss",
+    "train",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,3 +248,49 @@ def _synchronize(device: torch.device) -> None:
     """Wait until the device has done its work, so that the clock measures it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def batches(count: int, size: int, order: torch.Generator, device: torch.device) -> Iterator[Tensor]:
+    """Indices ``(size,)`` of each batch of one epoch, in a new random order. Drawn on the CPU: the same anywhere."""
+    yield from torch.randperm(count, generator=order).to(device).split(size)
+
+
+def hold_out(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training samples and targets, then those of the validation split, which the seed draws.
+
+    Raises:
+        ValueError: the share of the samples is none or all of them.
+    """
+    if not share:
+        return x, y, x[:0], y[:0]
+    count = round(len(x) * share)
+    if not 0 < count < len(x):
+        raise ValueError(
+            f"validation_share {share} of {len(x)} samples is {count}, expected at least 1 and fewer than all"
+        )
+    # Not the generator of the batches: without validation their order stays what it was.
+    drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    held, rest = drawn[:count], drawn[count:].sort().values
+    return x[rest], y[rest], x[held], y[held]
+
+
+def mean_loss(losses: list[Tensor], samples: int, batch_size: int) -> Tensor:
+    """Mean over the samples of an epoch, from the batches' mean losses: the last batch may be a smaller one."""
+    sizes = torch.full((len(losses),), float(batch_size), dtype=torch.float64, device=losses[0].device)
+    sizes[-1] = samples - batch_size * (len(losses) - 1)
+    return (torch.stack(losses).double() * sizes).sum() / samples
+
+
+def finite(loss: float, epoch: int) -> float:
+    """Return the loss, or raise a ``TrainingError`` if it is not a finite number."""
+    if not math.isfinite(loss):
+        raise TrainingError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
+    return loss
+
+
+def check_weights(network: nn.Module, epoch: int) -> None:
+    """Raise a ``TrainingError`` if a weight is not finite. A step may ruin them after a finite loss."""
+    if not torch.stack([parameter.detach().isfinite().all() for parameter in network.parameters()]).all():
+        raise TrainingError(
+            f"training diverged in epoch {epoch}: the weights are no longer finite; try a lower learning rate"
+        )

@@ -15,8 +15,8 @@ from kronmodel import KroneckerConfig, build
 from kronmodel.cli import main as cli
 from kronmodel.data.registry import Dataset
 from kronmodel.training.augment import Augmenter
-from kronmodel.training.augmentation import Augmentation
 from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.config import Augmentation
 from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
 
 SHAPE = (3, 7, 11)  # channels, height, width

@@ -6,7 +6,7 @@ import sys
 SCRIPT = """
 import resource, sys
 import torch
-from kronmodel.training.malloc import keep_freed_memory
+from kronmodel.training.device import keep_freed_memory
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
