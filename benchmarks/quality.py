@@ -33,10 +33,12 @@ from torch import nn
 
 from benchmarks.peers import low_rank, macs, narrow, tensor_train
 from kronmodel.cli.console import training_progress
-from kronmodel.data.registry import Dataset, load
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import load
 from kronmodel.nn.networks import KroneckerConfig, Network, build
+from kronmodel.training.config import TrainConfig
 from kronmodel.training.device import keep_freed_memory
-from kronmodel.training.loop import TrainConfig, hold_out, train
+from kronmodel.training.loop import hold_out, train
 from kronmodel.training.recipes import RECIPES, Recipe
 from kronmodel.training.tasks import task_of
 from kronmodel.twin import plan

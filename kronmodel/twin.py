@@ -20,9 +20,10 @@ from kronmodel.nn.conv import ConvConfig, image_of
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.shapes import proposed_shape
 from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.config import TrainConfig
 from kronmodel.training.distributed import ALONE, Group
 from kronmodel.training.history import Epoch
-from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.loop import Progress, TrainResult, train
 from kronmodel.training.recipes import Recipe
 from kronmodel.training.tasks import task_of
 from kronmodel.widths import input_shape, output_shape

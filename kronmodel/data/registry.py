@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.data import cifar10, idx
-from kronmodel.data.dataset import Dataset, Note, prepared
+from kronmodel.data.dataset import Dataset, Note
 from kronmodel.data.split import split
 from kronmodel.data.user_file import SUFFIXES, FileOptions, load_file
 from kronmodel.errors import DataError
 
-__all__ = ["DATASETS", "Dataset", "FileOptions", "Known", "catalogue", "load", "prepared", "whereabouts"]
+__all__ = ["DATASETS", "Known", "catalogue", "load", "whereabouts"]
 
 MNIST_PREPROCESSING = (
     "grey levels divided by 255, white ink on black; the digit is fitted into 20x20 pixels keeping its aspect ratio "

@@ -16,7 +16,8 @@ from kronmodel.errors import KronmodelError
 if TYPE_CHECKING:  # reading a card needs no torch
     from kronmodel.data.dataset import Dataset
     from kronmodel.nn.networks import Network
-    from kronmodel.training.loop import TrainConfig, TrainResult
+    from kronmodel.training.config import TrainConfig
+    from kronmodel.training.loop import TrainResult
 
 __all__ = ["CARD_KEY", "Role", "make_card", "read_card"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.errors import TrainingError
 from kronmodel.training.augment import Augmenter
 from kronmodel.training.checkpoint import Checkpoint, Resumable
@@ -26,7 +26,6 @@ from kronmodel.training.tasks import Task, task_of
 
 __all__ = [
     "Progress",
-    "TrainConfig",
     "TrainResult",
     "batches",
     "check_weights",

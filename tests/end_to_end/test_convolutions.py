@@ -13,7 +13,7 @@ import torch
 from app import cli as kronserve
 from kronmodel import Network
 from kronmodel.cli import main as cli
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 from tests.app.conftest import Serving, serving

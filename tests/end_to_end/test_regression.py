@@ -13,7 +13,8 @@ from sklearn.metrics import mean_squared_error, r2_score
 
 from app import cli as kronserve
 from kronmodel.cli import main as cli
-from kronmodel.data.registry import FileOptions, load
+from kronmodel.data.registry import load
+from kronmodel.data.user_file import FileOptions
 from tests.app.conftest import serving
 
 

@@ -15,7 +15,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from kronmodel.data import idx
-from kronmodel.data.registry import DATASETS, Dataset, load
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import DATASETS, load
 from kronmodel.errors import DataError
 
 

@@ -9,8 +9,9 @@ import pytest
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
 
-from kronmodel.data.dataset import Dataset
-from kronmodel.data.registry import FileOptions, load, prepared
+from kronmodel.data.dataset import Dataset, prepared
+from kronmodel.data.registry import load
+from kronmodel.data.user_file import FileOptions
 from kronmodel.errors import DataError
 from tests.app.archives import HOSTILE_HEADERS, packed_files
 

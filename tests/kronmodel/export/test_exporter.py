@@ -14,11 +14,12 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from kronmodel import KroneckerConfig, build
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.errors import ExportError, KronmodelError
 from kronmodel.export.card import make_card, read_card
 from kronmodel.export.exporter import check_parity, to_onnx
-from kronmodel.training.loop import TrainConfig, train
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.loop import train
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 

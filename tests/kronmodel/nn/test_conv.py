@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.nn.conv import image_of, parse_channels
-from kronmodel.training.loop import TrainConfig
+from kronmodel.training.config import TrainConfig
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 

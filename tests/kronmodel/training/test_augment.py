@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kronmodel import KroneckerConfig, build
 from kronmodel.cli import main as cli
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.training.augment import Augmenter
 from kronmodel.training.checkpoint import Checkpoint
-from kronmodel.training.config import Augmentation
-from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.config import Augmentation, TrainConfig
+from kronmodel.training.loop import Progress, TrainResult, train
 
 SHAPE = (3, 7, 11)  # channels, height, width
 ALL = Augmentation(shift=1.5, rotate=20, zoom=0.2, flip=True)

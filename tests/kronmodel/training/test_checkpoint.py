@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from kronmodel import DenseConfig, KroneckerConfig, build
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.errors import CheckpointError, TrainingError
 from kronmodel.training.checkpoint import Checkpoint
-from kronmodel.training.loop import Progress, TrainConfig, TrainResult, train
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.loop import Progress, TrainResult, train
 from kronmodel.twin import Member, setting, train_member
 
 FORKS = get_context("forkserver")

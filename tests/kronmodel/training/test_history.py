@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from kronmodel import KroneckerConfig, Network, build
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.errors import TrainingError
+from kronmodel.training.config import TrainConfig
 from kronmodel.training.history import Epoch, EpochLog, History
-from kronmodel.training.loop import TrainConfig, TrainResult, batches, hold_out, mean_loss, train
+from kronmodel.training.loop import TrainResult, batches, hold_out, mean_loss, train
 from kronmodel.training.tasks import Classification
 
 KRONECKER = KroneckerConfig(in_shape=(28, 28), hidden=((16, 12),), out_shape=(2, 5), rank=2)

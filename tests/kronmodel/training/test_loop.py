@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from kronmodel import DenseConfig, KroneckerConfig, Network, build
-from kronmodel.data.registry import Dataset
+from kronmodel.data.dataset import Dataset
 from kronmodel.errors import TrainingError
-from kronmodel.training.loop import Progress, TrainConfig, train
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.loop import Progress, train
 from kronmodel.training.recipes import RECIPES
 from kronmodel.training.tasks import Classification
 

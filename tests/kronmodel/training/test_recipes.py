@@ -12,7 +12,8 @@ from sklearn.datasets import load_diabetes
 from kronmodel import DenseConfig, build
 from kronmodel.cli import main as cli
 from kronmodel.cli.options import with_network_options
-from kronmodel.data.registry import Dataset, load
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import load
 from kronmodel.data.user_file import FileOptions
 from kronmodel.training.recipes import RECIPES, recommended
 from kronmodel.twin import plan
