@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from kronmodel.training.adamw import AdamW
-
 if TYPE_CHECKING:
     from kronmodel.training.config import TrainConfig
 
@@ -26,7 +24,7 @@ def make_optimizer(
     elif config.optimizer == "adam":
         optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
     else:
-        optimizer = AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
     if config.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
     # One step more than is taken: the scheduler is stepped after the last step too.
