@@ -25,7 +25,6 @@ from kronmodel.cli.console import print_fields, print_twin, training_progress
 from kronmodel.cli.jsonl import Messages
 from kronmodel.cli.options import file_options, training_options, with_network_options
 from kronmodel.errors import KronmodelError
-from kronmodel.export.repository import check_writable
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.training.checkpoint import Checkpoint
@@ -163,6 +162,7 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     """Train in one process, or in each of those that torchrun started; the leader exports."""
     from kronmodel.cli.report import check_report, write_report
     from kronmodel.data.registry import load
+    from kronmodel.export.repository import check_writable
     from kronmodel.training.checkpoint import Checkpoint
     from kronmodel.training.device import use_device
     from kronmodel.training.history import EpochLog

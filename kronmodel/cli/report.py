@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kronmodel.cli.console import twin_rows
 from kronmodel.errors import ExportError
+from kronmodel.files import is_writable_file, sync_folder, write_atomically
 from kronmodel.training.history import Epoch
 
 __all__ = ["check_report", "write_report"]
@@ -38,10 +37,7 @@ def check_report(path: Path | None) -> None:
     Raises:
         ExportError: it can't.
     """
-    if path is None:
-        return
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if path is not None and not is_writable_file(path):
         raise ExportError(f"can't write the report {path}: expected a file name in a writable folder")
 
 
@@ -65,16 +61,9 @@ def write_report(
         ExportError: the file can't be written.
     """
     page = _page(name, models, histories, cards).encode()
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        try:
-            with beside.open("wb") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_atomically(path, page)
+        sync_folder(path.absolute().parent)
     except OSError as error:
         raise ExportError(f"can't write the report {path}: {error.strerror or error}") from error
 

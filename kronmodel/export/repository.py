@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -14,8 +15,9 @@ import onnx
 from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
+from kronmodel.files import is_writable_folder, sync_folder, write_synced
 
-__all__ = ["Publication", "check_name", "check_writable", "publish", "sync_folder"]
+__all__ = ["Publication", "check_name", "check_writable", "publish"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as another user reads these
@@ -48,7 +50,7 @@ def check_writable(repository: Path) -> None:
         ExportError: it can't.
     """
     existing = next(path for path in (repository, *repository.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    if not is_writable_folder(existing):
         raise ExportError(f"can't write to the model repository {repository}: {existing} is not a writable folder")
 
 
@@ -81,12 +83,10 @@ def publish(publications: Sequence[Publication], repository: Path) -> list[Path]
 def _write(publication: Publication, folder: Path) -> Path:
     folder.mkdir()
     folder.chmod(READABLE_FOLDER)
-    with (folder / "model.onnx").open("wb") as file:
-        file.write(publication.model.SerializeToString())
-        os.fsync(file.fileno())
-    with (folder / "samples.npz").open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
-        os.fsync(file.fileno())
+    write_synced(folder / "model.onnx", publication.model.SerializeToString())
+    samples = io.BytesIO()
+    np.savez_compressed(samples, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
+    write_synced(folder / "samples.npz", samples.getbuffer())
     sync_folder(folder)
     return folder
 
@@ -107,12 +107,3 @@ def _rename(folder: Path, model: Path) -> Path:
         else:
             sync_folder(model)
             return target
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder as lasting as the files that they name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from kronmodel.errors import CheckpointError
-from kronmodel.export.repository import sync_folder
+from kronmodel.files import sync_folder, write_atomically
 from kronmodel.training.distributed import Group
 from kronmodel.training.history import History
 
@@ -136,13 +136,8 @@ class Checkpoint:
             saved = {"format": FORMAT, "setting": json.dumps(self._setting), "epoch": epoch, "state": state()}
             content = io.BytesIO()  # torch would turn a full disk into an error of its own
             torch.save(saved, content)
-            beside = self.folder / "last.pt.new"
             try:
-                with beside.open("wb") as file:
-                    file.write(content.getbuffer())
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.replace(self.path)
+                write_atomically(self.path, content.getbuffer(), beside=self.folder / "last.pt.new")
                 self.epoch = epoch  # `hint` speaks of what is there, whatever comes next
                 sync_folder(self.folder)
             except OSError as error:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from kronmodel.errors import TrainingError
+from kronmodel.files import is_writable_file
 
 if TYPE_CHECKING:  # reading a history needs no torch
     from torch import Tensor, nn
@@ -96,7 +97,7 @@ class EpochLog:
     COLUMNS = ("model", *(each.name for each in fields(Epoch)))
 
     def __init__(self, path: Path | None) -> None:
-        if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK | os.X_OK)):
+        if path is not None and not is_writable_file(path):
             raise TrainingError(f"can't write the log {path}: expected a file name in a writable folder")
         self._path = path
         self._file: TextIO | None = None
