@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kronmodel.nn.functional import kron_dual, kron_linear
     from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
     from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
+    from kronmodel.shapes import balanced_shape
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "KroneckerDual",
     "KroneckerLinear",
     "Network",
+    "balanced_shape",
     "build",
     "kron_dual",
     "kron_linear",
@@ -37,6 +39,7 @@ _MODULES = {
     "KroneckerDual": "nn.layers",
     "KroneckerLinear": "nn.layers",
     "Network": "nn.networks",
+    "balanced_shape": "shapes",
     "build": "nn.networks",
     "kron_dual": "nn.functional",
     "kron_linear": "nn.functional",

@@ -16,9 +16,9 @@ from kronmodel.errors import TrainingError
 from kronmodel.export.card import Role, make_card
 from kronmodel.export.exporter import to_onnx
 from kronmodel.export.repository import Publication, check_name, publish
-from kronmodel.nn.conv import ConvConfig, image_of
+from kronmodel.nn.conv import ConvConfig
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
-from kronmodel.shapes import proposed_shape
+from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.distributed import ALONE, Group
@@ -26,7 +26,6 @@ from kronmodel.training.history import Epoch
 from kronmodel.training.loop import Progress, TrainResult, train
 from kronmodel.training.recipes import Recipe
 from kronmodel.training.tasks import task_of
-from kronmodel.widths import input_shape, output_shape
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
 
@@ -95,7 +94,11 @@ def plan(
         image = image_of(data.image_shape)
         features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
     config = KroneckerConfig(
-        in_shape=input_shape(data, pad=pad) if features is None else proposed_shape(features.out_features),
+        in_shape=(
+            input_shape(data.features, data.image_shape, pad=pad)
+            if features is None
+            else balanced_shape(features.out_features)
+        ),
         hidden=recipe.hidden,
         out_shape=output_shape(data.outputs),
         rank=recipe.rank,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,30 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.shapes import Image, image_of
 
-__all__ = ["ConvConfig", "ConvFeatures", "image_of", "parse_channels"]
+__all__ = ["ConvConfig", "ConvFeatures", "parse_channels"]
 
 KERNEL = 3
 POOL = 2
 MAX_CHANNELS = 1 << 16  # a typing error should not ask for the memory of a data centre
-
-Image = tuple[int, int, int]
-
-
-def image_of(shape: Sequence[int] | None) -> Image:
-    """Channels, height and width of an image whose shape is ``(height, width)`` or ``(channels, height, width)``.
-
-    Raises:
-        ValueError: it is neither, or None: the data are no images.
-    """
-    given = () if shape is None else tuple(shape)
-    sizes = (1, *given) if len(given) == 2 else given
-    if len(sizes) != 3 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        raise ValueError(
-            "convolutional features need images of shape (height, width) or (channels, height, width), "
-            f"got {given or 'data that are no images'}"
-        )
-    return (sizes[0], sizes[1], sizes[2])
 
 
 def parse_channels(text: str) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kronmodel.nn.conv import image_of
+from kronmodel.shapes import image_of
 from kronmodel.training.config import Augmentation
 
 __all__ = ["Augmenter"]

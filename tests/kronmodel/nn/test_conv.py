@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data.dataset import Dataset
-from kronmodel.nn.conv import image_of, parse_channels
+from kronmodel.nn.conv import parse_channels
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
@@ -293,13 +293,7 @@ def test_a_head_that_does_not_fit_its_features() -> None:
         ConvFeatures(SMALL, "softplus")
 
 
-def test_images_and_channels_in_words() -> None:
-    assert image_of((28, 26)) == (1, 28, 26)
-    assert image_of([3, 32, 32]) == (3, 32, 32)
-    with pytest.raises(ValueError, match=r"images of shape \(height, width\) .*, got \(13,\)"):
-        image_of((13,))
-    with pytest.raises(ValueError, match="got data that are no images"):
-        image_of(None)
+def test_channels_are_parsed() -> None:
     assert parse_channels("16, 64,256") == (16, 64, 256)
     for text in ("", "16,", "16x64", "-1", "1.5", "9999999999"):
         with pytest.raises(ValueError, match="expected channels such as 16,64,256, got"):
