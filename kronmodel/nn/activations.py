@@ -1,4 +1,4 @@
-"""Activations by name, and how weights are first drawn so that they suit them."""
+"""Activations by name, their moments, and their forms outside of autograd."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,15 +16,12 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "InPlace",
-    "Init",
     "activation_moments",
-    "check_init",
     "get_activation",
     "in_place",
 ]
 
 Activation = Callable[[Tensor], Tensor]
-Init = Literal["level", "glorot"]
 
 ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
 
@@ -74,9 +70,3 @@ def activation_moments(name: str) -> tuple[float, float]:
     values = get_activation(name)(torch.from_numpy(nodes)).numpy()
     mean = float(np.average(values, weights=weights))
     return mean, math.sqrt(float(np.average((values - mean) ** 2, weights=weights)))
-
-
-def check_init(init: str) -> None:
-    """Raise a ``ValueError`` if there is no such initialisation."""
-    if init not in get_args(Init):
-        raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {init!r}")

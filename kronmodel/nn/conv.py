@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.nn.activations import activation_moments, get_activation
+from kronmodel.nn.init import Init, check_init
 from kronmodel.shapes import Image, image_of
 
 __all__ = ["ConvConfig", "ConvFeatures", "parse_channels"]

@@ -1,13 +1,22 @@
-"""Random orthogonal matrices that don't see the mean, with which the factors of a layer are first filled."""
+"""Weight initialisation: the schemes by name, and zero-mean orthogonal matrices."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["zero_sum_orthogonal"]
+__all__ = ["Init", "check_init", "zero_sum_orthogonal"]
+
+Init = Literal["level", "glorot"]
+
+
+def check_init(init: str) -> None:
+    """Raise a ``ValueError`` if there is no such initialisation."""
+    if init not in get_args(Init):
+        raise ValueError(f"init must be one of {', '.join(get_args(Init))}, got {init!r}")
 
 
 def zero_sum_orthogonal(rows: int, columns: int, gain: float) -> Tensor:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.nn.activations import activation_moments, get_activation
 from kronmodel.nn.functional import apply, inner_shapes, kron_linear
-from kronmodel.nn.init import zero_sum_orthogonal
+from kronmodel.nn.init import Init, check_init, zero_sum_orthogonal
 from kronmodel.shapes import (
     Order,
     Shape,

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kronmodel.nn.activations import Init, activation_moments, check_init, get_activation
+from kronmodel.nn.activations import activation_moments, get_activation
 from kronmodel.nn.conv import ConvConfig, ConvFeatures
+from kronmodel.nn.init import Init, check_init
 from kronmodel.nn.layers import KroneckerDual
 from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
 

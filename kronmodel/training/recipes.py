@@ -14,7 +14,7 @@ from kronmodel.shapes import Order, Shape
 from kronmodel.training.config import TrainConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from kronmodel.nn.activations import Init
+    from kronmodel.nn.init import Init
 
 __all__ = ["RECIPES", "Recipe", "recommended"]
 
