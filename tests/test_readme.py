@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings, option
-from kronmodel import cli as kronmodel
+from kronmodel.cli import main as kronmodel
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

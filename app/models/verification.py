@@ -1,7 +1,7 @@
 """Model files are read, loaded and run in processes of their own before the service has anything to do with them.
 
-The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file crashes,
-hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
+The child (`python -m app.models.verification`) forks one process for each file, several at a time: a hostile file that
+crashes, hangs or exhausts memory ends that process alone. The service does not load `onnx` or hold a parsed model.
 """
 
 import json
