@@ -15,7 +15,7 @@ import kronmodel
 from app.cli.main import COMMANDS, _parser
 from app.main import create_app
 from app.settings import Settings, option
-from kronmodel.cli import parser
+from kronmodel.cli.main import parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

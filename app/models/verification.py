@@ -1,7 +1,7 @@
 """Model files are read, loaded and run in processes of their own before the service has anything to do with them.
 
-The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file crashes,
-hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
+The child (`python -m app.models.verification`) forks one process for each file, several at a time: a hostile file that
+crashes, hangs or exhausts memory ends that process alone. The service does not load `onnx` or hold a parsed model.
 """
 
 import json
@@ -126,8 +126,8 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     from app.errors import ModelError, OutOfMemory
     from app.inference.engine import Engine
     from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
-    from app.system.process_memory import anonymous_bytes
     from app.system.heap import trim_heap
+    from app.system.process_memory import anonymous_bytes
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
     trim_heap([])  # what the inspection has left would be used again, and be missing in the sum

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from kronmodel.data import load
+from kronmodel.data.registry import load
 from tests.app.conftest import Serving, environment, serving
 from tests.conftest import Twin
 
