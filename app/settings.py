@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.errors import StartupError
 from app.parsing import explain
-from app.system.cpus import available_cpus, threads_each
+from app.system.cpus import available_cpus, threads_per_run
 from app.system.net import read_network
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -160,7 +160,7 @@ class Settings(BaseModel):
     @property
     def threads_used(self) -> int:
         """Threads of one run."""
-        return self.threads or threads_each(self.workers * self.instances_used)
+        return self.threads or threads_per_run(self.workers * self.instances_used)
 
     def device_of(self, name: str) -> str:
         """Where that model is to run."""

@@ -1,4 +1,4 @@
-"""Work that is not left half-way: whoever has waited for it finds nothing of it going on."""
+"""Awaiting work that must not be left half-done when its caller is cancelled."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,16 +10,23 @@ T = TypeVar("T")
 
 
 async def run_to_completion(work: Coroutine[Any, Any, T]) -> T:
-    """What it gives; if this is cancelled meanwhile, however often, it is over all the same when this ends."""
+    """Await a coroutine until it has ended, however often the caller is cancelled meanwhile.
+
+    Returns:
+        The coroutine's result.
+
+    Raises:
+        asyncio.CancelledError: the caller was cancelled; raised only after the coroutine has ended.
+    """
     working = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(working)
     finally:
         while not working.done():
-            with suppress(asyncio.CancelledError):  # again; the first one goes on from here
+            with suppress(asyncio.CancelledError):  # further cancellations; the first one is already propagating
                 await asyncio.wait([working])
 
 
 async def run_in_thread_to_completion(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call it in a thread, and be cancelled as `run_to_completion` is."""
+    """Call a blocking function in a thread and await its end, as `run_to_completion` does."""
     return await run_to_completion(asyncio.to_thread(function, *args, **kwargs))

@@ -145,9 +145,7 @@ class Metrics:
     def text(self) -> bytes:
         """In Prometheus' text format."""
         if (folder := self._folder) is not None:  # nobody waits in a process that has died
-            self._counters.clear_others(
-                lambda key: key[0] == _PENDING, lambda pid: not state_file(folder, pid).exists()
-            )
+            self._counters.clear_ended(lambda key: key[0] == _PENDING, lambda pid: not state_file(folder, pid).exists())
         return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
 
     def _block(self, name: str, version: str) -> "memoryview[float]":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access.hosts import MOST_KEPT, AllowedHosts
+from app.access.hosts import MAX_KNOWN_HOSTS, AllowedHosts
 from app.errors import Forbidden
 from app.settings import Settings
 from tests.app.conftest import Serving, serving
@@ -35,9 +35,9 @@ FOREIGN = [
 @pytest.mark.parametrize("host", OURS)
 def test_localhost_and_addresses_are_ours(host: str) -> None:
     hosts = AllowedHosts(Settings())
-    assert not hosts.knows(host.encode())
+    assert not hosts.is_known(host.encode())
     hosts.check(host.encode())
-    assert hosts.knows(host.encode())
+    assert hosts.is_known(host.encode())
 
 
 @pytest.mark.parametrize("host", FOREIGN)
@@ -46,7 +46,7 @@ def test_other_names_are_not(host: str) -> None:
     for _ in range(2):
         with pytest.raises(Forbidden, match=r"^Host: got '.*', expected localhost or an address: "):
             hosts.check(host.encode())
-    assert not hosts.knows(host.encode())
+    assert not hosts.is_known(host.encode())
 
 
 def test_what_the_settings_name_is_ours() -> None:
@@ -71,9 +71,9 @@ def test_with_keys_or_open_to_all_any_name_will_do(settings: Settings) -> None:
 
 def test_few_of_the_headers_that_came_are_kept() -> None:
     hosts = AllowedHosts(Settings())
-    for number in range(2 * MOST_KEPT):
+    for number in range(2 * MAX_KNOWN_HOSTS):
         hosts.check(b"127.0.0.1:%d" % number)
-    assert sum(hosts.knows(b"127.0.0.1:%d" % number) for number in range(2 * MOST_KEPT)) < MOST_KEPT
+    assert sum(hosts.is_known(b"127.0.0.1:%d" % number) for number in range(2 * MAX_KNOWN_HOSTS)) < MAX_KNOWN_HOSTS
 
 
 @pytest.fixture(scope="module")

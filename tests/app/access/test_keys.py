@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access.keys import Key, Role, find_key, make_key, needed_role, read_keys
+from app.access.keys import Key, Role, find_key, make_key, read_keys, required_role
 from app.cli.main import main
 from app.errors import StartupError
 from app.main import create_app
@@ -34,8 +34,8 @@ def test_keys_are_found_by_what_they_hash_to(tmp_path: Path) -> None:
         (f"a read sha256:{DIGEST}\nb root sha256:{DIGEST}", "line 2: expected `name role sha256:<64 hex digits>`"),
         ("a read secret", "line 1: expected"),
         (f"a read sha256:{DIGEST[:-1]}", "line 1: expected"),
-        (f"a read sha256:{DIGEST}\na admin sha256:{DIGEST}", "line 2: a is there twice"),
-        ("x" * 300_000, "is longer than 262144 bytes"),
+        (f"a read sha256:{DIGEST}\na admin sha256:{DIGEST}", "line 2: got the name 'a' again, expected"),
+        ("x" * 300_000, "is larger than 262144 bytes"),
     ],
 )
 def test_a_bad_file_is_one_line_that_does_not_repeat_it(tmp_path: Path, text: str, message: str) -> None:
@@ -52,7 +52,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="cannot be read: No such file"):
         read_keys(tmp_path / "none")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(StartupError, match="cannot be read: it is not text"):
+    with pytest.raises(StartupError, match="cannot be read: it is not UTF-8 text"):
         read_keys(tmp_path / "binary")
 
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_request_needs(method: str, path: str, role: Role | None) -> None:
-    assert needed_role(method, path) == role
+    assert required_role(method, path) == role
 
 
 def test_the_command_prints_the_line_and_apart_from_it_the_key(

@@ -84,7 +84,7 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         ),
         (
             ["--port", "0", "--host", "0.0.0.0"],
-            "kronserve: --host (KRON_HOST): 0.0.0.0 can be reached from elsewhere, and",
+            "kronserve: --host (KRON_HOST): other machines can reach 0.0.0.0, and",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
         for arguments in (["check-port"], ["--models", str(tmp_path / "none")]):
             done = run(*arguments, "--port", port)
             assert done.returncode == 2
-            expected = f"kronserve: port {port} on 127.0.0.1 is taken; choose another one with --port (KRON_PORT)"
+            expected = f"kronserve: port {port} on 127.0.0.1 is in use; choose another one with --port (KRON_PORT)"
             assert one_line(done.stderr) == expected
     assert run("check-port", "--port", port, "--host", "127.0.0.1").returncode == 0
 

@@ -14,9 +14,9 @@ from app.processes.parent import MAX_MESSAGE_BYTES, ChildError, run_child
     ("said", "message"),
     [
         ("'{}'", ""),
-        (f"'[' + '1,' * {MAX_MESSAGE_BYTES} + '1]'", "it said what cannot be read: "),
-        ("'hello'", "it said what cannot be read: "),
-        ("'\\xff'", "it said what cannot be read: "),
+        (f"'[' + '1,' * {MAX_MESSAGE_BYTES} + '1]'", "it sent a message that cannot be read: "),
+        ("'hello'", "it sent a message that cannot be read: "),
+        ("'\\xff'", "it sent a message that cannot be read: "),
     ],
 )
 def test_what_is_no_message_is_an_error_of_the_child(

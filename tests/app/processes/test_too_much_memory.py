@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from app.processes.parent import ChildError, TooMuchMemory, run_child
+from app.processes.parent import ChildError, MemoryLimitExceeded, run_child
 
 RUNS = 20  # whether the guard or its process is seen to end first differs from one to the next
 
@@ -22,7 +22,7 @@ def test_a_process_that_outgrows_its_memory_is_said_to_have_done_so_on_every_loo
 
     async def scenario() -> None:
         for _ in range(RUNS):
-            with pytest.raises(TooMuchMemory, match=r"^it took more than 1000 bytes of memory$"):
+            with pytest.raises(MemoryLimitExceeded, match=r"^it used more than 1000 bytes of memory$"):
                 await run_child("sleeper", {}, print, max_memory_bytes=1000)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -34,4 +34,4 @@ def test_a_process_that_keeps_within_its_memory_is_not(tmp_path: Path, monkeypat
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ChildError, match=r"^no reason$") as caught:
         asyncio.run(run_child("failer", {}, print, max_memory_bytes=2**40))
-    assert not isinstance(caught.value, TooMuchMemory)
+    assert not isinstance(caught.value, MemoryLimitExceeded)

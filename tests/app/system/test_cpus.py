@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from app.system.cpus import affinity, available_cpus
+from app.system.cpus import affinity_cpus, available_cpus
 
-HERE = affinity()
+HERE = affinity_cpus()
 
 
 def write(root: Path, files: dict[str, str]) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
-from app.telemetry.counters import BLOCK, BLOCKS, Counters
+from app.telemetry.counters import BLOCK_SIZE, MAX_BLOCKS, Counters
 from tests.app.conftest import environment
 
 CHILD = """
@@ -26,13 +26,13 @@ def test_several_processes_add_up_and_what_the_dead_ones_counted_stays(tmp_path:
         subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), name], check=True, env=environment(), timeout=60)
     totals = own.totals()
     assert totals["model", "a", "1"][3] == 4001
-    assert totals["model", "b", "1"] == totals["model", "c", "1"] == [5.0] + [0.0] * (BLOCK - 1)
+    assert totals["model", "b", "1"] == totals["model", "c", "1"] == [5.0] + [0.0] * (BLOCK_SIZE - 1)
 
 
 def test_alone_it_needs_no_folder_and_keeps_its_keys_apart() -> None:
     counters = Counters()
     first, second = counters.block(("a",)), counters.block(("b", "c"))
-    first[BLOCK - 1] += 1.5
+    first[BLOCK_SIZE - 1] += 1.5
     second[0] -= 2
     assert counters.block(("a",)) is first
     totals = counters.totals()
@@ -42,9 +42,9 @@ def test_alone_it_needs_no_folder_and_keeps_its_keys_apart() -> None:
 
 def test_too_many_keys_are_counted_nowhere() -> None:
     counters = Counters()
-    for number in range(BLOCKS + 5):
+    for number in range(MAX_BLOCKS + 5):
         counters.block((f"key {number}",))[0] += 1
-    assert len(counters.totals()) == BLOCKS
+    assert len(counters.totals()) == MAX_BLOCKS
     counters = Counters()
     for number in range(10):
         counters.block(("x" * 200_000, str(number)))[0] += 1

@@ -12,14 +12,14 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from app.telemetry.prometheus import Metrics
-from app.system.pidfiles import notice
+from app.system.pidfiles import state_file
 
 class Engine:
     pass
 
 folder = Path(sys.argv[1])
 metrics, engine = Metrics(folder), Engine()
-notice(folder, os.getpid()).write_text("[]")
+state_file(folder, os.getpid()).write_text("[]")
 metrics.add_model(engine, "a", "3", provider="CPUExecutionProvider", threads=1)
 metrics.queued(engine, 5)
 metrics.queued(engine, -2)
