@@ -94,7 +94,7 @@ def test_the_command_prints_the_line_and_apart_from_it_the_key(
     assert found is not None
     assert (found.name, found.role) == ("grafana", Role.read)
     assert main(["key", "two words"]) == 2
-    assert capsys.readouterr().err.startswith("kronserve: got the name 'two words', expected")
+    assert capsys.readouterr().err.startswith("kronserve: NAME: got 'two words', expected")
 
 
 def test_the_documentation_says_which_key_is_needed_where_there_are_keys(tmp_path: Path) -> None:

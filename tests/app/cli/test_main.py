@@ -185,5 +185,5 @@ def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[
         main(["serve", "--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "--max-body-bytes BYTES longest request body (default: 16777216)" in text
+    assert "--max-body-bytes BYTES largest request body (default: 16777216)" in text
     assert "--host HOST address to listen on (default: 127.0.0.1)" in text
