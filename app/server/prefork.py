@@ -37,7 +37,7 @@ def serve_by_workers(settings: Settings, listening: socket.socket, address: str)
 
     Raises:
         StartupError: a worker could not start.
-        WorkersDied: too many of them died.
+        WorkerCrashLoop: too many of them died.
         KeyboardInterrupt: Ctrl-C, after all have ended.
     """
     if not hasattr(os, "fork"):
