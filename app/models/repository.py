@@ -15,7 +15,7 @@ from app.models.statistics import Statistics, StatisticsRegistry
 from app.models.twin import default_names
 from app.models.worker_state import Status, UnloadedModels, WorkerState
 from app.settings import Settings
-from app.system.heap import Held, free
+from app.system.heap import HeldObject, free_when_unreferenced
 
 DRAIN_SECONDS = 30.0  # longest that an unload waits for running requests
 MAX_WAITING = 16  # loads and unloads that wait for the exclusive slot
@@ -304,15 +304,15 @@ class Repository:
             if model.version not in versions:
                 self._status[name, model.version] = Status("UNLOADING")
                 self._statistics.clear(name, model.version)
-        sessions = [Held(model.engine.session) for model in old]
+        sessions = [HeldObject(model.engine.session) for model in old]
         task = asyncio.create_task(self._drain(sessions, [(name, model.version) for model in old]))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
         return task
 
-    async def _drain(self, sessions: list[Held], keys: Sequence[tuple[str, str]]) -> None:
+    async def _drain(self, sessions: list[HeldObject], keys: Sequence[tuple[str, str]]) -> None:
         """Wait until no request uses the sessions of the old versions any more, and free their memory."""
-        await free(sessions)
+        await free_when_unreferenced(sessions)
         for key in keys:
             if self._status.get(key) == Status("UNLOADING"):
                 self._status[key] = UNLOADED

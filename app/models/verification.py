@@ -144,7 +144,7 @@ def _smoke_test(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, An
     from app.system.process_memory import anonymous_bytes
 
     empty_session = open_session(EMPTY_MODEL, device="cpu", threads=1)  # the cost of any session is not this model's
-    trim_heap([])  # the model would use pages that the inspection freed, and they would be missing in the difference
+    trim_heap()  # the model would use pages that the inspection freed, and they would be missing in the difference
     before = anonymous_bytes()
     try:
         engine = Engine(Path(path), device="cpu", threads=1)
@@ -153,7 +153,7 @@ def _smoke_test(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, An
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
         return {} if not cpu_only and why_no_cuda() is None else {"error": str(error)}
-    trim_heap([])
+    trim_heap()
     after = anonymous_bytes()
     del empty_session
     return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from app.system.files import locked
 from app.system.pidfiles import state_file
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -122,10 +123,7 @@ class UnloadedModels:
         if self._path is None:
             self._names = change(self._names)
             return
-        import fcntl  # missing on Windows, where a service has one worker
-
-        with self._path.with_suffix(".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # held by another worker for as long as it writes the file
+        with locked(self._path.with_suffix(".lock")):
             temporary = self._path.with_suffix(f".{os.getpid()}")
             temporary.write_text(json.dumps(sorted(change(self.names))))
             temporary.replace(self._path)

@@ -67,7 +67,7 @@ class FastPath:
         given = dict(headers)
         if b"origin" in given:  # what a browser may do is for the layers around `RequestMiddleware` to say
             return False
-        caller = Caller.of(given)
+        caller = Caller.from_headers(given)
         try:
             self._service.admission.check(method, path, address, caller)
             begun = endpoint.begin(self._service, path, given, body)
