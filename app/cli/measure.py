@@ -136,16 +136,13 @@ def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
 async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
     """The report; progress goes to standard error."""
     from app.cli.tables import progress_bar
-    from app.errors import TimedOut
-    from app.measure.sweep import check, sweep, too_long
+    from app.jobs.job import time_limit
+    from app.measure.sweep import LIMIT_NAME, check, sweep
 
     check(request, settings)
     with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.sweep_seconds):
-                return await sweep(request, settings, progress, lambda cells: None)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None
+        async with time_limit("sweep", settings.sweep_seconds, LIMIT_NAME):
+            return await sweep(request, settings, progress, lambda cells: None)
 
 
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
@@ -220,8 +217,8 @@ async def _measure(
 ) -> "Report":
     """The report; progress goes to standard error."""
     from app.cli.tables import progress_bar
-    from app.errors import TimedOut
-    from app.measure.comparison import check, compare, too_long
+    from app.jobs.job import time_limit
+    from app.measure.comparison import LIMIT_NAME, check, compare
     from app.models.scan import read_folder
     from app.models.twin import default_names
 
@@ -239,11 +236,8 @@ async def _measure(
     artifacts = [shelf.artifacts[name] for name in chosen]
     check(artifacts, request, settings)
     with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.compare_seconds):
-                return await compare(artifacts, request, settings, progress, inputs=inputs)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None
+        async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
+            return await compare(artifacts, request, settings, progress, inputs=inputs)
 
 
 def _own_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":

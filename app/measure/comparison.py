@@ -44,6 +44,7 @@ SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
 SERVICE_SHARE = 0.5  # of that, for the depths of the service
 SHARE_OF_LIMIT = 0.8  # of the time limit that may be asked for
+LIMIT_NAME = "KRON_COMPARE_SECONDS"
 PREFIX = "kronserve-comparison-"  # of temporary folders
 
 OnProgress = Callable[[str, int, int], None]
@@ -67,7 +68,7 @@ def check(artifacts: Sequence[Artifact], request: CompareRequest, settings: Sett
         check_threads(request.threads)
     longest = SHARE_OF_LIMIT * settings.compare_seconds
     if request.seconds is not None and request.seconds > longest:
-        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_COMPARE_SECONDS")
+        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of {LIMIT_NAME}")
     check_device(request.device)
 
 
@@ -274,11 +275,6 @@ def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, set
 def service_depths(request: CompareRequest) -> list[Depth]:
     """The depths that take a service to measure."""
     return [depth for depth in ("queue", "http") if depth in request.depths]
-
-
-def too_long(settings: Settings) -> str:
-    """What to say of a comparison that took longer than it may."""
-    return f"the comparison took longer than {settings.compare_seconds:g} s (KRON_COMPARE_SECONDS)"
 
 
 def _compared(

@@ -256,7 +256,7 @@ class ComparisonList(ResponseModel):
     comparisons: list[JobSummary]
 
 
-class Comparison(JobSummary):
+class ComparisonJob(JobSummary):
     """One comparison."""
 
     report: Report | None = Field(default=None, description="once it is done")

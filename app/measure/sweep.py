@@ -19,6 +19,7 @@ from app.measure.timing import SERIES
 from app.processes.parent import measured
 from app.settings import Settings
 
+LIMIT_NAME = "KRON_SWEEP_SECONDS"
 MAX_CELLS = 1000
 MAX_DENSE_BYTES = 256 * 2**20
 MAX_SECONDS_PER_CELL = 1.0
@@ -54,7 +55,7 @@ def check(request: SweepRequest, settings: Settings) -> None:
         raise BadRequest(f"got {cells} combinations, expected at most {MAX_CELLS}")
     longest = SHARE_OF_LIMIT * settings.sweep_seconds
     if request.seconds > longest:
-        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_SWEEP_SECONDS")
+        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of {LIMIT_NAME}")
     check_device(request.device)
 
 
@@ -121,11 +122,6 @@ async def sweep(
         cells=cells,
         crossovers=crossovers(cells),
     )
-
-
-def too_long(settings: Settings) -> str:
-    """What to say of a sweep that took longer than it may."""
-    return f"the sweep took longer than {settings.sweep_seconds:g} s (KRON_SWEEP_SECONDS)"
 
 
 def crossovers(cells: Sequence[Cell]) -> list[Crossover]:

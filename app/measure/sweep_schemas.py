@@ -113,7 +113,7 @@ class SweepList(ResponseModel):
     sweeps: list[JobSummary]
 
 
-class Sweep(JobSummary):
+class SweepJob(JobSummary):
     """One sweep."""
 
     report: SweepReport | None = Field(default=None, description="once it is done")

@@ -19,6 +19,7 @@ from app.system.files import PrivateFolder
 from app.training import child
 from app.training.schemas import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
 
+LIMIT_NAME = "KRON_TRAIN_SECONDS"
 SUFFIXES = (".csv", ".npz")
 ERROR_PREFIX = "kronmodel: error: "
 
@@ -92,11 +93,6 @@ def title(request: TrainRequest, own: UploadedData | None) -> str:
     """What people call it."""
     data = request.data if own is None else own.file_name
     return f"{request.name} on {data}" if request.name else str(data)
-
-
-def too_long(settings: Settings) -> str:
-    """What to say of a training that took longer than it may."""
-    return f"the training took longer than {settings.train_seconds:g} s (KRON_TRAIN_SECONDS)"
 
 
 async def train(

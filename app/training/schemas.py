@@ -211,7 +211,7 @@ class TrainingList(ResponseModel):
     trainings: list[JobSummary]
 
 
-class Training(JobSummary):
+class TrainingJob(JobSummary):
     """One training."""
 
     report: TrainingReport | None = Field(default=None, description="once it is done")

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from app.errors import Conflict
-from app.jobs.job import Event, Job, error_event
+from app.jobs.job import Event, Job, JobSpec, error_event
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
+
+TOO_LONG = "the comparison took longer than 0.01 s (KRON_COMPARE_SECONDS)"
 
 
 class Held(JobStore):
@@ -39,8 +41,14 @@ def report() -> Any:
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
 
 
+def spec(work: Any, seconds: float = 30) -> JobSpec:
+    return JobSpec(
+        kind="comparison", title="title", request={}, seconds=seconds, limit_name="KRON_COMPARE_SECONDS", work=work
+    )
+
+
 async def start(jobs: JobRunner, work: Any, *, seconds: float = 30) -> Job:
-    return await jobs.start("comparison", "title", {}, work, seconds=seconds, too_long="too long")
+    return await jobs.start(spec(work, seconds))
 
 
 async def happened(event: threading.Event) -> None:
@@ -54,7 +62,7 @@ async def rest(following: AsyncIterator[Event | None]) -> list[Event | None]:
 @pytest.mark.parametrize("read", [1, 2, 3])
 def test_a_follower_that_pauses_anywhere_sees_each_event_once(read: int) -> None:
     async def scenario() -> list[Event | None]:
-        job = Job("comparison", "title", {})
+        job = Job(spec(None))
         job.publish("cells", 0)
         job.publish("cells", 1)
         following = job.follow()
@@ -82,7 +90,7 @@ def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, mon
             return report()
 
         job = await start(jobs, work)
-        await job.task
+        await job.result()
         assert archive.events(job.id, after=0) == [("cells", b"%d" % number) for number in range(3)]
         archive.let.set()
         await happened(archive.ended)
@@ -123,7 +131,7 @@ def test_what_a_beat_could_not_keep_the_next_one_keeps(
             return report()
 
         job = await start(jobs, work)
-        await job.task
+        await job.result()
         assert archive.events(job.id, after=0) == [("cells", f'"{large}"'.encode())]
         await jobs.close()
 
@@ -160,11 +168,41 @@ def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path
             assert total == 0
             assert last == error_event("the comparison was cancelled")
         else:
-            expected = {"well": ("done", None), "badly": ("failed", "no reason"), "late": ("failed", "too long")}[ended]
+            expected = {"well": ("done", None), "badly": ("failed", "no reason"), "late": ("failed", TOO_LONG)}[ended]
             assert [(job.status, job.error) for job in kept] == [expected]
             assert last == (("report", b'{"n":1}') if ended == "well" else error_event(str(expected[1])))
         with archive.exclusive_slot():
             pass
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ended", ["ok", "Conflict", "ZeroDivisionError", "TimedOut", "cancelled"])
+def test_the_slot_is_free_and_the_job_is_counted_before_a_follower_sees_the_end(ended: str) -> None:
+    async def scenario() -> None:
+        store = JobStore(":memory:", keep=5)
+        jobs = JobRunner(store)
+        outcomes: list[str] = []
+
+        async def work(job: Job) -> Any:
+            if ended == "Conflict":
+                raise Conflict("no reason")
+            if ended == "ZeroDivisionError":
+                raise ZeroDivisionError
+            if ended in {"TimedOut", "cancelled"}:
+                await asyncio.Event().wait()
+            return report()
+
+        job = await jobs.start(spec(work, seconds=0.01 if ended == "TimedOut" else 30), outcomes.append)
+        if ended == "cancelled":
+            job.cancelled = True  # as `cancel` and the heartbeat do, without waiting for the end
+            job.task.cancel()
+        async for event in job.follow():
+            if event is not None and event[0] in {"report", "error"}:
+                assert outcomes == [ended]
+                with store.exclusive_slot():
+                    pass
         await jobs.close()
 
     asyncio.run(scenario())
@@ -212,7 +250,7 @@ def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeyp
                 starting = asyncio.create_task(start(jobs, work))
                 await asyncio.wait([starting], timeout=0.1)
             job = await starting
-            assert (await job.task).seconds == 1.0
+            assert await job.result() == b'{"n":1}'
             monkeypatch.setattr("app.jobs.runner.SLOT_SECONDS", 0.05)
             with archive.exclusive_slot(), pytest.raises(Conflict):
                 await start(jobs, work)
@@ -242,7 +280,7 @@ def test_a_job_elsewhere_that_ends_before_it_hears_of_its_cancellation_is_delete
         cancelling = asyncio.create_task(elsewhere.cancel("comparison", job.id))
         await happened(archive.begun)
         goes_on.set()
-        await job.task
+        await job.result()
         archive.let.set()
         await cancelling
         assert (await here.list("comparison", limit=9, offset=0))[0] == 0

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.errors import Overloaded, ReportsError
-from app.jobs.job import Job
+from app.jobs.job import Job, JobSpec
 from app.jobs.runner import JobRunner
 from app.jobs.store import INTERRUPTED, JobStore
 from tests.app.conftest import Serving, is_alive, serving, wait_until
@@ -232,8 +232,14 @@ def report() -> Any:
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
 
 
+def spec(work: Any) -> JobSpec:
+    return JobSpec(
+        kind="comparison", title="title", request={}, seconds=30, limit_name="KRON_COMPARE_SECONDS", work=work
+    )
+
+
 async def start(jobs: JobRunner, work: Any) -> Job:
-    return await jobs.start("comparison", "title", {}, work, seconds=30, too_long="too long")
+    return await jobs.start(spec(work))
 
 
 def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +316,7 @@ def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
 
 def test_a_follower_that_does_not_read_is_spared_progress_but_nothing_else() -> None:
     async def scenario() -> list[Any]:
-        job = Job("comparison", "title", {})
+        job = Job(spec(None))
         following = job.follow()
         assert await anext(following) is not None
         for number in range(1000):
@@ -337,7 +343,7 @@ def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCap
 
         for _ in range(2):  # and the turn is given back
             job = await start(jobs, work)
-            assert (await job.task).seconds == 1.0
+            assert await job.result() == b'{"n":1}'
 
     asyncio.run(scenario())
     assert "the reports cannot be read or kept: Cannot operate on a closed database" in caplog.text
@@ -355,7 +361,7 @@ def test_a_service_that_ends_starts_no_job_any_more() -> None:
         await asyncio.sleep(0)  # it has the turn, and a thread writes it down
         await jobs.stop()
         job = await starting
-        assert job.task.cancelled()
+        assert job.outcome == "cancelled"
         kept = await jobs.get("comparison", job.id)
         assert (kept.status, kept.error) == ("failed", "the comparison was stopped: the service is shutting down")
         with pytest.raises(Overloaded, match=r"^the service is shutting down$"):
@@ -379,7 +385,7 @@ def test_a_mistake_in_the_work_is_logged_and_not_told(caplog: pytest.LogCaptureF
         events = [event async for event in job.follow()]
         assert events[-1] == ("error", b'{"error":"internal error; the service\'s log says more"}')
         with pytest.raises(ZeroDivisionError):
-            await job.task
+            await job.result()
         assert (await jobs.get("comparison", job.id)).status == "failed"
 
     asyncio.run(scenario())
