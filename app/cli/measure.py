@@ -103,7 +103,7 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
     if not 1 <= parsed.runs <= 1000:
         raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
     request = _request({"seconds": parsed.seconds, "depths": parsed.depths.split(",")}, CompareRequest)
-    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=request.seconds, tell=_tell, depths=request.depths))
+    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=request.seconds, on_step=_tell, depths=request.depths))
     passed = all(check.passed for check in checks)
     if parsed.json:
         _print_json({"passed": passed, "checks": [check.as_dict() for check in checks]})
@@ -147,7 +147,7 @@ async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
 
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     """Measure what a report says again; what came out worse has to do so twice to count."""
-    from app.measure.comparison import SERVICE_SHARE
+    from app.measure.comparison import SERVICE_FRACTION
     from app.measure.comparison_schemas import CompareRequest
     from app.measure.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
 
@@ -166,7 +166,7 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
               "device": None if told.device == "auto" else told.device}  # fmt: skip
     if told.seconds_per_cell is not None:
         cells = len(before.models) * len(told.batch_sizes)
-        fields["seconds"] = told.seconds_per_cell * cells * (1 + SERVICE_SHARE * (len(told.depths) > 1))
+        fields["seconds"] = told.seconds_per_cell * cells * (1 + SERVICE_FRACTION * (len(told.depths) > 1))
     names, request = [model.model for model in before.models], _request(fields, CompareRequest)
     worse: set[str] | None = None
     for _ in range(2):

@@ -77,24 +77,24 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     `started` holds its id, and `DELETE` cancels it. A client that disconnects while it waits for the report cancels it.
     """
     if is_form(request):
-        wanted, inputs = await _read_uploads(request)
+        parsed, inputs = await _read_uploads(request)
     else:
-        wanted, inputs = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
+        parsed, inputs = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
     settings = service.settings
-    models = service.repository.choose(wanted.models)
+    models = service.repository.choose(parsed.models)
     for model in models:
         model.rows  # noqa: B018 - raises BadRequest for a model that takes no rows of floats
     artifacts = [model.artifact for model in models]
-    check(artifacts, wanted, settings)
+    check(artifacts, parsed, settings)
     names = [artifact.name for artifact in artifacts]
 
     async def work(job: Job) -> Report:
-        return await compare(artifacts, wanted, settings, job.progress, inputs=inputs, report_id=job.id)
+        return await compare(artifacts, parsed, settings, job.progress, inputs=inputs, report_id=job.id)
 
     spec = JobSpec(
         kind="comparison",
         title=", ".join(names),
-        request=wanted.model_dump(mode="json") | {"models": names},
+        request=parsed.model_dump(mode="json") | {"models": names},
         seconds=settings.compare_seconds,
         limit_name=LIMIT_NAME,
         work=work,
@@ -105,7 +105,7 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
 async def _read_uploads(request: Request) -> tuple[CompareRequest, UploadedInputs]:
     """Read the parts `request`, `inputs` and `labels` of a form."""
     text, files = await read_form(request, ("inputs", "labels"), _FILES)
-    wanted = validated(CompareRequest, parse_object(text, _KEYS))
+    parsed = validated(CompareRequest, parse_object(text, _KEYS))
     if "inputs" not in files:
         raise BadRequest(f"inputs: missing, expected a file {_FILES}")
-    return wanted, await asyncio.to_thread(UploadedInputs.read, files["inputs"], files.get("labels"))
+    return parsed, await asyncio.to_thread(UploadedInputs.read, files["inputs"], files.get("labels"))

@@ -52,13 +52,13 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
 
     One measurement runs at a time. It goes on without followers until `DELETE /api/sweeps/{id}` cancels it.
     """
-    wanted = validated(SweepRequest, parse_object(await request.body(), _KEYS))
+    parsed = validated(SweepRequest, parse_object(await request.body(), _KEYS))
     settings = service.settings
-    check(wanted, settings)
+    check(parsed, settings)
 
     async def work(job: Job) -> SweepReport:
         return await sweep(
-            wanted,
+            parsed,
             settings,
             job.progress,
             lambda cells: job.publish("cells", {"cells": [cell.model_dump(mode="json") for cell in cells]}),
@@ -67,8 +67,8 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
 
     spec = JobSpec(
         kind="sweep",
-        title=f"Widths {', '.join(map(str, sorted(wanted.widths)))}",
-        request=wanted.model_dump(mode="json"),
+        title=f"Widths {', '.join(map(str, sorted(parsed.widths)))}",
+        request=parsed.model_dump(mode="json"),
         seconds=settings.sweep_seconds,
         limit_name=LIMIT_NAME,
         work=work,

@@ -111,18 +111,18 @@ async def post_training(service: ServiceDep, request: Request) -> Response:
         uploaded = UploadedData(*files["data"]) if "data" in files else None
     else:
         text, uploaded = await request.body(), None
-    wanted = validated(TrainRequest, parse_object(text, _KEYS))
-    check(wanted, uploaded)
-    await service.trainer.check(data=wanted.data, recipe=wanted.recipe)
+    parsed = validated(TrainRequest, parse_object(text, _KEYS))
+    check(parsed, uploaded)
+    await service.trainer.check(data=parsed.data, recipe=parsed.recipe)
     settings, repository = service.settings, service.repository
 
     async def work(job: Job) -> TrainingReport:
-        return await train(wanted, uploaded, settings, repository, job)
+        return await train(parsed, uploaded, settings, repository, job)
 
     spec = JobSpec(
         kind="training",
-        title=title(wanted, uploaded),
-        request=wanted.model_dump(mode="json") | ({} if uploaded is None else {"file": uploaded.file_name}),
+        title=title(parsed, uploaded),
+        request=parsed.model_dump(mode="json") | ({} if uploaded is None else {"file": uploaded.file_name}),
         seconds=settings.train_seconds,
         limit_name=LIMIT_NAME,
         work=work,

@@ -1,4 +1,4 @@
-"""Jobs whose start, beat, end and followers come at the worst moment."""
+"""Races between the start, the heartbeat, the end and the followers of a job."""
 
 import asyncio
 import threading
@@ -17,27 +17,27 @@ from app.jobs.store import JobStore
 TOO_LONG = "the comparison took longer than 0.01 s (KRON_COMPARE_SECONDS)"
 
 
-class Held(JobStore):
-    """An archive of which one method begins only when it is let."""
+class BlockingStore(JobStore):
+    """A store one method of which blocks until the test releases it."""
 
     def __init__(self, path: str, method: str) -> None:
         super().__init__(path, keep=5)
-        self.begun, self.let, self.ended = threading.Event(), threading.Event(), threading.Event()
-        kept = getattr(self, method)
+        self.entered, self.release, self.returned = threading.Event(), threading.Event(), threading.Event()
+        original = getattr(self, method)
 
-        def held(*args: Any, **kwargs: Any) -> Any:
-            self.begun.set()
-            self.let.wait(60)
+        def blocking(*args: Any, **kwargs: Any) -> Any:
+            self.entered.set()
+            self.release.wait(60)
             try:
-                return kept(*args, **kwargs)
+                return original(*args, **kwargs)
             finally:
-                self.ended.set()
+                self.returned.set()
 
-        setattr(self, method, held)
+        setattr(self, method, blocking)
 
 
 def report() -> Any:
-    """Something that a job may end with."""
+    """A result that the work of a job may return."""
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
 
 
@@ -51,11 +51,11 @@ async def start(jobs: JobRunner, work: Any, *, seconds: float = 30) -> Job:
     return await jobs.start(spec(work, seconds))
 
 
-async def happened(event: threading.Event) -> None:
+async def wait_for(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, 60)
 
 
-async def rest(following: AsyncIterator[Event | None]) -> list[Event | None]:
+async def collect(following: AsyncIterator[Event | None]) -> list[Event | None]:
     return [event async for event in following]
 
 
@@ -66,51 +66,51 @@ def test_a_follower_that_pauses_anywhere_sees_each_event_once(read: int) -> None
         job.publish("cells", 0)
         job.publish("cells", 1)
         following = job.follow()
-        told = [await anext(following) for _ in range(read)]
+        seen = [await anext(following) for _ in range(read)]
         job.publish("cells", 2)
         job.end(("report", b"{}"))
-        return told + await rest(following)
+        return seen + await collect(following)
 
-    told = asyncio.run(scenario())
-    assert told[1:] == [("cells", b"0"), ("cells", b"1"), ("cells", b"2"), ("report", b"{}")]
+    seen = asyncio.run(scenario())
+    assert seen[1:] == [("cells", b"0"), ("cells", b"1"), ("cells", b"2"), ("report", b"{}")]
 
 
-def test_a_late_beat_takes_nothing_from_a_job_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_heartbeat_does_not_change_a_job_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.01)
 
     async def scenario() -> None:
-        archive = Held(str(tmp_path / "a.sqlite3"), "progress")
-        jobs = JobRunner(archive)
+        store = BlockingStore(str(tmp_path / "a.sqlite3"), "progress")
+        jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:
             for number in range(3):
                 job.publish("cells", number)
             job.progress("stage", 1, 2)
-            await happened(archive.begun)
+            await wait_for(store.entered)
             return report()
 
         job = await start(jobs, work)
         await job.result()
-        assert archive.events(job.id, after=0) == [("cells", b"%d" % number) for number in range(3)]
-        archive.let.set()
-        await happened(archive.ended)
+        assert store.events(job.id, after=0) == [("cells", b"%d" % number) for number in range(3)]
+        store.release.set()
+        await wait_for(store.returned)
         kept = await jobs.get("comparison", job.id)
         assert (kept.status, kept.progress) == ("done", None)
-        assert len(archive.events(job.id, after=0)) == 3
+        assert len(store.events(job.id, after=0)) == 3
         await jobs.close()
 
     asyncio.run(scenario())
 
 
-def test_what_a_beat_could_not_keep_the_next_one_keeps(
+def test_events_that_a_heartbeat_could_not_write_are_written_by_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.01)
     large = "x" * 100_000
 
-    def let_it_have(archive: JobStore, pages: int) -> None:
-        with archive._lock:
-            archive._db.execute(f"PRAGMA max_page_count={pages}")
+    def limit_pages(store: JobStore, pages: int) -> None:
+        with store._lock:
+            store._db.execute(f"PRAGMA max_page_count={pages}")
 
     async def until(condition: Callable[[], object]) -> None:
         async with asyncio.timeout(60):
@@ -118,34 +118,34 @@ def test_what_a_beat_could_not_keep_the_next_one_keeps(
                 await asyncio.sleep(0.01)
 
     async def scenario() -> None:
-        archive = JobStore(str(tmp_path / "a.sqlite3"), keep=5)
-        jobs = JobRunner(archive)
+        store = JobStore(str(tmp_path / "a.sqlite3"), keep=5)
+        jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:
-            let_it_have(archive, 1)  # as where the disk is full: no more than it has
+            limit_pages(store, 1)  # as on a full disk: the file cannot grow
             job.publish("cells", large)
             await until(lambda: "the reports cannot be read or kept: database or disk is full" in caplog.text)
-            assert not archive.events(job.id, after=0)
-            let_it_have(archive, 10_000)
-            await until(lambda: archive.events(job.id, after=0))
+            assert not store.events(job.id, after=0)
+            limit_pages(store, 10_000)
+            await until(lambda: store.events(job.id, after=0))
             return report()
 
         job = await start(jobs, work)
         await job.result()
-        assert archive.events(job.id, after=0) == [("cells", f'"{large}"'.encode())]
+        assert store.events(job.id, after=0) == [("cells", f'"{large}"'.encode())]
         await jobs.close()
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("ended", ["well", "badly", "late"])
-@pytest.mark.parametrize("asked", [True, False])
-def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path, ended: str, *, asked: bool) -> None:
-    """A cancellation deletes it, the end of the service does not change how it ended."""
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_ending_a_job_waits_until_its_end_is_written(tmp_path: Path, ended: str, *, cancelled: bool) -> None:
+    """A cancellation deletes the job; a shutdown of the service does not change how it ended."""
 
     async def scenario() -> None:
-        archive = Held(str(tmp_path / "a.sqlite3"), "done" if ended == "well" else "failed")
-        jobs = JobRunner(archive)
+        store = BlockingStore(str(tmp_path / "a.sqlite3"), "done" if ended == "well" else "failed")
+        jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:
             if ended == "badly":
@@ -157,21 +157,23 @@ def test_who_ends_a_job_that_is_being_written_down_waits_for_that(tmp_path: Path
         job = await start(jobs, work, seconds=0.01)
         following = job.follow()
         await anext(following)
-        await happened(archive.begun)
-        ending = [asyncio.create_task(jobs.cancel("comparison", job.id) if asked else jobs.stop()) for _ in range(2)]
+        await wait_for(store.entered)
+        ending = [
+            asyncio.create_task(jobs.cancel("comparison", job.id) if cancelled else jobs.stop()) for _ in range(2)
+        ]
         await asyncio.wait(ending, timeout=0.1)
-        archive.let.set()
+        store.release.set()
         await asyncio.gather(*ending)
-        last = (await rest(following))[-1]
+        last = (await collect(following))[-1]
         total, kept = await jobs.list("comparison", limit=9, offset=0)
-        if asked:
+        if cancelled:
             assert total == 0
             assert last == error_event("the comparison was cancelled")
         else:
             expected = {"well": ("done", None), "badly": ("failed", "no reason"), "late": ("failed", TOO_LONG)}[ended]
             assert [(job.status, job.error) for job in kept] == [expected]
             assert last == (("report", b'{"n":1}') if ended == "well" else error_event(str(expected[1])))
-        with archive.exclusive_slot():
+        with store.exclusive_slot():
             pass
         await jobs.close()
 
@@ -210,57 +212,57 @@ def test_the_slot_is_free_and_the_job_is_counted_before_a_follower_sees_the_end(
 
 def test_a_start_that_is_cancelled_half_way_leaves_no_job(tmp_path: Path) -> None:
     async def scenario() -> None:
-        archive = Held(str(tmp_path / "a.sqlite3"), "add")
-        jobs = JobRunner(archive)
+        store = BlockingStore(str(tmp_path / "a.sqlite3"), "add")
+        jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:
-            raise AssertionError("it was cancelled before")
+            raise AssertionError("the start was cancelled")
 
         starting = asyncio.create_task(start(jobs, work))
-        await happened(archive.begun)
+        await wait_for(store.entered)
         for _ in range(2):
             starting.cancel()
             await asyncio.wait([starting], timeout=0.1)
-        with pytest.raises(Conflict), archive.exclusive_slot():
-            pass  # a thread still writes
-        archive.let.set()
+        with pytest.raises(Conflict), store.exclusive_slot():
+            pass  # held, because a thread is still writing
+        store.release.set()
         await asyncio.wait([starting])
         assert starting.cancelled()
-        with archive.exclusive_slot():  # so that the list finds nothing to mend
+        with store.exclusive_slot():  # held, so that the list does not mark abandoned jobs as failed
             assert (await jobs.list("comparison", limit=9, offset=0))[0] == 0
         await jobs.close()
 
     asyncio.run(scenario())
 
 
-def test_a_start_waits_for_who_has_the_turn_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As those have it who look for jobs whose process was killed."""
+def test_a_start_waits_for_a_slot_that_is_held_briefly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes hold it briefly to mark abandoned jobs as failed."""
 
     async def scenario() -> None:
         path = str(tmp_path / "a.sqlite3")
-        here, elsewhere = JobStore(path, keep=5), JobStore(path, keep=5)
-        jobs = JobRunner(here)
+        local, remote = JobStore(path, keep=5), JobStore(path, keep=5)
+        jobs = JobRunner(local)
 
         async def work(job: Job) -> Any:
             return report()
 
-        for archive in (here, elsewhere):
+        for store in (local, remote):
             monkeypatch.setattr("app.jobs.runner.SLOT_SECONDS", 60)
-            with archive.exclusive_slot():
+            with store.exclusive_slot():
                 starting = asyncio.create_task(start(jobs, work))
                 await asyncio.wait([starting], timeout=0.1)
             job = await starting
             assert await job.result() == b'{"n":1}'
             monkeypatch.setattr("app.jobs.runner.SLOT_SECONDS", 0.05)
-            with archive.exclusive_slot(), pytest.raises(Conflict):
+            with store.exclusive_slot(), pytest.raises(Conflict):
                 await start(jobs, work)
         await jobs.close()
-        elsewhere.close()
+        remote.close()
 
     asyncio.run(scenario())
 
 
-def test_a_job_elsewhere_that_ends_before_it_hears_of_its_cancellation_is_deleted(
+def test_a_remote_job_that_ends_before_it_is_cancelled_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.jobs.runner.POLL_SECONDS", 0.01)
@@ -268,23 +270,23 @@ def test_a_job_elsewhere_that_ends_before_it_hears_of_its_cancellation_is_delete
 
     async def scenario() -> None:
         path = str(tmp_path / "a.sqlite3")
-        archive = Held(path, "ask_to_cancel")
-        here, elsewhere = JobRunner(JobStore(path, keep=5)), JobRunner(archive)
+        store = BlockingStore(path, "ask_to_cancel")
+        local, remote = JobRunner(JobStore(path, keep=5)), JobRunner(store)
         goes_on = asyncio.Event()
 
         async def work(job: Job) -> Any:
             await goes_on.wait()
             return report()
 
-        job = await start(here, work)
-        cancelling = asyncio.create_task(elsewhere.cancel("comparison", job.id))
-        await happened(archive.begun)
+        job = await start(local, work)
+        cancelling = asyncio.create_task(remote.cancel("comparison", job.id))
+        await wait_for(store.entered)
         goes_on.set()
         await job.result()
-        archive.let.set()
+        store.release.set()
         await cancelling
-        assert (await here.list("comparison", limit=9, offset=0))[0] == 0
-        for jobs in (here, elsewhere):
+        assert (await local.list("comparison", limit=9, offset=0))[0] == 0
+        for jobs in (local, remote):
             await jobs.close()
 
     asyncio.run(scenario())
