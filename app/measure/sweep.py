@@ -99,7 +99,8 @@ async def sweep(
         def begin_part(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
             progress(message["progress"], next(done), len(parts) * steps)
 
-        result = await measured(sweep_child.__name__, job | {"width": width, "threads": threads}, begin_part)
+        part_job = job | {"width": width, "threads": threads}
+        result = await measured(sweep_child.__name__, part_job, begin_part)
         measured_cells = [Cell.model_validate(cell) for cell in result["cells"]]
         cells += measured_cells
         provider = result["provider"]
