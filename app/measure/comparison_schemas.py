@@ -10,6 +10,7 @@ from pydantic import Field
 
 from app.inference.session import ARENA
 from app.jobs.schemas import JobSummary
+from app.measure.bootstrap import Verdict
 from app.models.card import TestMetric
 from app.schemas import ModelName, RequestModel, ResponseModel
 from app.system.cpus import available_cpus
@@ -196,7 +197,7 @@ class Pair(ResponseModel):
     ratio: float = Field(description="median of b / median of a: above 1, a is faster")
     low: float
     high: float
-    verdict: Literal["faster", "slower", "not distinguishable"] = Field(description="whether a is faster")
+    verdict: Verdict = Field(description="whether a is faster")
     sentence: str
 
 

@@ -83,7 +83,7 @@ def add_job_routes(
 async def start_job(service: Service, request: Request, spec: JobSpec, *, wait: bool = False) -> Response:
     """Start a job and respond with its events where the client accepts them.
 
-    To other clients: 202 with the place of the job, or with `wait` the report once it is there.
+    Other clients get 202 with the URL of the job or, with `wait`, the report once the job has ended.
 
     Raises:
         Conflict: another job is running.

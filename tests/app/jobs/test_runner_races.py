@@ -235,6 +235,28 @@ def test_a_start_that_is_cancelled_half_way_leaves_no_job(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
+def test_a_job_that_is_stopped_before_its_first_step_is_recorded_as_stopped() -> None:
+    async def scenario() -> None:
+        store = JobStore(":memory:", keep=5)
+        jobs = JobRunner(store)
+
+        async def work(job: Job) -> Any:
+            await asyncio.Event().wait()
+
+        starting = asyncio.create_task(start(jobs, work))
+        await asyncio.sleep(0)  # it holds the slot, and a thread inserts the job
+        while not starting.done():  # at every step of the event loop
+            await jobs.stop()
+            await asyncio.sleep(0)
+        kept = await jobs.get("comparison", (await starting).id)
+        assert (kept.status, kept.error) == ("failed", "the comparison was stopped: the service is shutting down")
+        with store.exclusive_slot():
+            pass
+        await jobs.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_start_waits_for_a_slot_that_is_held_briefly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes hold it briefly to mark abandoned jobs as failed."""
 
