@@ -1,19 +1,19 @@
 /** Starts the page. */
 
-import { Catalog } from "./catalog.js";
-import { Connection } from "./connection.js";
-import { credentials } from "./credentials.js";
-import { byId } from "./dom.js";
-import { Router } from "./router.js";
+import { Catalog } from "./model/catalog.js";
+import { Connection } from "./shell/connection.js";
+import { credentials } from "./api/credentials.js";
+import { byId } from "./ui/dom.js";
+import { Router } from "./shell/router.js";
 
 const app = { connection: new Connection(byId("gone", HTMLElement)), catalog: new Catalog() };
 const router = new Router(app, byId("main", HTMLElement), byId("navigation", HTMLElement), {
-  try: () => import("./views/try.js"),
-  compare: () => import("./views/compare.js"),
-  sweep: () => import("./views/sweep.js"),
-  train: () => import("./views/train.js"),
-  models: () => import("./views/models.js"),
-  live: () => import("./views/live.js"),
+  try: () => import("./views/try/index.js"),
+  compare: () => import("./views/compare/index.js"),
+  sweep: () => import("./views/sweep/index.js"),
+  train: () => import("./views/train/index.js"),
+  models: () => import("./views/models/index.js"),
+  live: () => import("./views/live/index.js"),
 });
 
 byId("skip", HTMLAnchorElement).addEventListener("click", (event) => {
@@ -22,7 +22,7 @@ byId("skip", HTMLAnchorElement).addEventListener("click", (event) => {
 });
 
 /** Most visitors need no key. */
-const showKey = () => app.connection.fetched(async () => (await import("./keybutton.js")).showKeyButton(app.connection));
+const showKey = () => app.connection.fetched(async () => (await import("./shell/key-button.js")).showKeyButton(app.connection));
 
 credentials.addEventListener("change", () => void showKey());
 if (credentials.key !== null) void showKey();

@@ -26,11 +26,11 @@ from tests.browser.service import Service
 from tests.browser.visit import DESKTOP, new_context
 
 COUNT = """async (networks) => {
-    const { maxCommonRank, twinSize } = await import("/static/js/networksize.js");
+    const { maxCommonRank, twinSize } = await import("/static/js/views/train/network-size.js");
     return networks.map((network) => ({ ...twinSize(network), most: maxCommonRank(network) }));
 }"""
 LOOK = """async ([text, columns]) => {
-    const { CsvHead } = await import("/static/js/csvhead.js");
+    const { CsvHead } = await import("/static/js/views/train/csv-head.js");
     const head = await CsvHead.read(new File([text], "mine.csv"));
     return { columns: head.columns, rows: head.total, targets: columns.map((column) => head.target(column)) };
 }"""

@@ -111,7 +111,7 @@ def test_the_text_is_read_as_the_client_library_reads_it(page: Page) -> None:
     ]
     read = page.evaluate(
         """async (text) => {
-            const { parseMetrics } = await import("/static/js/metrics.js");
+            const { parseMetrics } = await import("/static/js/views/live/metrics.js");
             return parseMetrics(text).map(({ name, labels, value }) => [name, Object.entries(labels).sort(), value]);
         }""",
         text,
@@ -131,7 +131,7 @@ def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
     for share in (0.5, 0.95, 0.99):
         got = page.evaluate(
             """async ([before, after, share]) => {
-                const { percentile } = await import("/static/js/metrics.js");
+                const { percentile } = await import("/static/js/views/live/metrics.js");
                 return percentile(new Map(before), new Map(after), share);
             }""",
             [before, after, share],
@@ -141,7 +141,7 @@ def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
         assert exact / step <= got <= exact * step
     nothing = page.evaluate(
         """async (before) => {
-            const { percentile } = await import("/static/js/metrics.js");
+            const { percentile } = await import("/static/js/views/live/metrics.js");
             return percentile(new Map(before), new Map(before), 0.5);
         }""",
         before,

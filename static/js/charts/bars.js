@@ -1,6 +1,6 @@
 /** Bars of parts, as plain elements: their text wraps and is read like any other. */
 
-import { h } from "../dom.js";
+import { h } from "../ui/dom.js";
 
 /**
  * @typedef {object} Bar

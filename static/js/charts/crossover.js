@@ -1,7 +1,7 @@
 /** How a ratio moves with the width of a network: a line for each rank, its interval as a band, and where they break even. */
 
-import { s } from "../dom.js";
-import { count } from "../format.js";
+import { s } from "../ui/dom.js";
+import { count } from "../ui/format.js";
 import { Plot, apart, canvas, mark } from "./plot.js";
 import { logTicks, logarithmic } from "./scale.js";
 

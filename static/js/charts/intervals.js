@@ -1,6 +1,6 @@
 /** Rows with a mark and a whisker on one axis: latencies, accuracies, ratios. The figure stands at the end of its row. */
 
-import { s } from "../dom.js";
+import { s } from "../ui/dom.js";
 import { Plot, canvas, fit, mark } from "./plot.js";
 import { linear, linearTicks, logTicks, logarithmic } from "./scale.js";
 

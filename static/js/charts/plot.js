@@ -1,6 +1,6 @@
 /** An SVG as wide as its place, drawn anew when the place changes. Colours come from the style sheet. */
 
-import { s } from "../dom.js";
+import { s } from "../ui/dom.js";
 
 /** Labels at the end of a line keep this distance. */
 const LABEL = 15;
@@ -29,7 +29,7 @@ export class Plot {
  * @param {number} width
  * @param {number} height
  * @param {string} alternative what the chart shows, in words
- * @param {...import("../dom.js").Child} children
+ * @param {...import("../ui/dom.js").Child} children
  */
 export function canvas(width, height, alternative, ...children) {
   return s("svg", { class: "plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": alternative }, ...children);

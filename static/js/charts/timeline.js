@@ -1,11 +1,11 @@
 /** A quantity over the last minutes: a line for each series, or all as layers on each other; broken where nothing is known. */
 
-import { s } from "../dom.js";
-import { unitFor } from "../format.js";
+import { s } from "../ui/dom.js";
+import { unitFor } from "../ui/format.js";
 import { Plot, canvas } from "./plot.js";
 import { linear, linearTicks } from "./scale.js";
 
-/** @import { Unit } from "../format.js" */
+/** @import { Unit } from "../ui/format.js" */
 
 /**
  * @typedef {object} Line

@@ -1,0 +1,195 @@
+/** One comparison, sweep or the like: followed while it runs, shown when it is over, kept or deleted. */
+
+import { NOT_REACHED, Refused, Unreachable } from "../../api/client.js";
+import { h } from "../../ui/dom.js";
+import { sendKey } from "./download.js";
+import { count } from "../../ui/format.js";
+import * as api from "../../api/jobs.js";
+import { href } from "../../shell/router.js";
+
+/**
+ * @import { Kind, Presentation } from "./job-view.js"
+ * @import { App } from "../../shell/router.js"
+ * @import { Progress } from "../../api/types.js"
+ */
+
+export class JobPage {
+  /**
+   * @param {App} app
+   * @param {Kind} kind
+   */
+  constructor({ connection }, kind) {
+    this.connection = connection;
+    this.kind = kind;
+    /** @type {string | null} the one that is shown */
+    this.id = null;
+    /** @type {AbortController | null} */
+    this.following = null;
+    /** @type {Presentation | null} */
+    this.presentation = null;
+    this.heading = h("h1", {});
+    this.stage = h("label", { for: `progress-${kind.view}`, class: "stage" });
+    this.progress = h("progress", { id: `progress-${kind.view}` });
+    this.cancel = h("button", { type: "button", class: "button" }, "Cancel");
+    this.running = h("div", { class: "running", hidden: true }, this.stage, this.progress, this.cancel);
+    this.message = h("p", { class: "message", role: "status" });
+    this.place = h("div", { class: "presented" });
+    this.download = h("a", { class: "button", download: true }, "Download JSON");
+    this.delete = h("button", { type: "button", class: "button" }, "Delete");
+    this.actions = h("p", { class: "actions", hidden: true }, this.download, this.delete);
+    this.element = h(
+      "div",
+      { class: "job-page" },
+      h("p", { class: "crumb" }, h("a", { href: href(kind.view) }, `New ${kind.word}`)),
+      this.heading,
+      this.message,
+      this.running,
+      this.place,
+      this.actions,
+    );
+    sendKey(this.download, (error) => this.#explain(error, "No download"));
+    this.cancel.addEventListener("click", () => void this.#remove("Cancelling …"));
+    this.delete.addEventListener("click", () => void this.#remove("Deleting …"));
+  }
+
+  /** What it is called, as far as that is known. */
+  get title() {
+    return this.heading.textContent || "one report";
+  }
+
+  /** Stops following: nobody looks. The service goes on with it. */
+  leave() {
+    this.following?.abort();
+  }
+
+  /** @param {string} id */
+  async open(id) {
+    this.leave();
+    const following = (this.following = new AbortController());
+    this.id = id;
+    this.#clear();
+    try {
+      this.presentation = await this.kind.present();
+      if (following.signal.aborted) return;
+      await api.follow(this.kind.kind, id, (event, data) => this.#event(event, data), following.signal);
+    } catch (error) {
+      if (following.signal.aborted) return;
+      this.#end();
+      if (error instanceof Refused && error.status === 404) {
+        this.heading.textContent = `No such ${this.kind.word}`;
+        this.#say("There is none under this address. It may have been deleted.", true);
+        return;
+      }
+      this.#explain(error instanceof TypeError ? new Unreachable(NOT_REACHED) : error, `No ${this.kind.word}`);
+    }
+  }
+
+  /**
+   * @param {unknown} error
+   * @param {string} what
+   */
+  #explain(error, what) {
+    this.#say(`${what}: ${this.connection.explain(error)}`, true);
+  }
+
+  #clear() {
+    this.heading.textContent = `One ${this.kind.word}`;
+    this.#say("");
+    this.running.hidden = true;
+    this.actions.hidden = true;
+    this.presentation = null;
+    this.place.replaceChildren();
+  }
+
+  /**
+   * @param {string} event
+   * @param {any} data
+   */
+  #event(event, data) {
+    if (event === "started") {
+      this.heading.textContent = data.title;
+      document.title = `${this.kind.title}: ${this.title} · kronmodel`;
+      this.running.hidden = data.status !== "running";
+      this.#step(data.progress ?? { stage: "starting", done: 0, total: 0 });
+    } else if (event === "progress") {
+      this.#step(data);
+    } else if (event === "error") {
+      this.#end();
+      this.#offer(false);
+      this.#say(`No report: ${data.error}.`.replace(/\.\.$/, "."), true);
+    } else {
+      this.#present(event, data);
+    }
+  }
+
+  /**
+   * @param {string} event
+   * @param {any} data
+   */
+  #present(event, data) {
+    const { presentation, id } = this;
+    if (presentation === null || id === null) return;
+    if (presentation.element.parentElement !== this.place) this.place.replaceChildren(presentation.element);
+    if (event === "report") {
+      this.#end();
+      this.download.href = api.downloadAddress(this.kind.kind, id);
+      this.#offer(true);
+      presentation.show(data);
+    } else {
+      presentation.grow?.(event, data);
+    }
+  }
+
+  /** @param {boolean} report there is one to download; what failed can only be deleted */
+  #offer(report) {
+    this.download.hidden = !report;
+    this.actions.hidden = false;
+  }
+
+  #end() {
+    const focused = document.activeElement === this.cancel;
+    this.running.hidden = true;
+    this.presentation?.stop?.();
+    if (focused) this.heading.focus({ preventScroll: true });
+  }
+
+  /** @param {string} wait */
+  async #remove(wait) {
+    const { id } = this;
+    if (id === null) return;
+    this.cancel.disabled = this.delete.disabled = true;
+    this.#say(wait);
+    try {
+      this.leave();
+      await api.remove(this.kind.kind, id);
+      location.hash = href(this.kind.view);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 404) location.hash = href(this.kind.view);
+      else this.#explain(error, "It is still there");
+    } finally {
+      this.cancel.disabled = this.delete.disabled = false;
+    }
+  }
+
+  /**
+   * @param {string} text
+   * @param {boolean} [failed]
+   */
+  #say(text, failed = false) {
+    this.message.textContent = text;
+    this.message.classList.toggle("failed", failed);
+  }
+
+  /** @param {Progress} progress */
+  #step({ stage, done, total }) {
+    const told = this.presentation?.step?.({ stage, done, total });
+    this.progress.hidden = told !== undefined;
+    if (total > 0) {
+      this.progress.max = total;
+      this.progress.value = done;
+    } else {
+      this.progress.removeAttribute("value");
+    }
+    this.stage.textContent = told ?? (total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`);
+  }
+}
