@@ -1,4 +1,4 @@
-"""What the page works out before a training, beside what kronmodel makes of it: sizes of networks, a file's columns."""
+"""Sizes of networks and columns of files as the Train form computes them, compared with kronmodel."""
 
 import csv
 import random

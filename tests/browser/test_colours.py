@@ -118,4 +118,4 @@ def test_an_upload_keeps_its_colours_and_its_middle(painted: Service, visitor: V
     np.testing.assert_allclose(picture[:, 17:31], np.broadcast_to(np.array(RGB["blue"]) / 255, (32, 14, 3)), atol=0.02)
     page.reload()
     expect(page.locator('[data-model="planes"] .label')).not_to_have_text("–")
-    expect(page.get_by_role("group", name="Pen")).to_be_visible()
+    expect(page.get_by_role("group", name="Pen colour")).to_be_visible()

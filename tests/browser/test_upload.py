@@ -75,12 +75,12 @@ def test_an_uploaded_digit_is_read_by_both(visitor: Visitor, name: str) -> None:
     assert 18 <= len(inked) <= 20  # as high as MNIST's, so nothing of the paper was taken for ink
 
 
-def test_what_is_no_picture_is_said_where_it_happens(visitor: Visitor) -> None:
+def test_an_unusable_picture_is_reported(visitor: Visitor) -> None:
     page = visitor().open()
     upload(page, {"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"})
-    expect(page.locator("#file-message")).to_have_text("notes.png is not a picture that this browser can read.")
+    expect(page.locator("#file-message")).to_have_text("notes.png is not a picture that this browser can decode.")
     upload(page, payload(Image.new("RGB", (50, 50), "white"), "PNG"))
-    expect(page.locator("#file-message")).to_have_text("seven.png shows nothing: it has one colour only.")
+    expect(page.locator("#file-message")).to_have_text("seven.png cannot be used: it has a single colour.")
     upload(page, payload(drawn((64, 64), "black", "white"), "PNG"))
     expect(page.locator("#file-message")).to_be_empty()
     expect(page.locator("#verdict")).to_have_text(re.compile("read 7"))

@@ -1,4 +1,4 @@
-/** The service, as functions. Everything that can go wrong becomes one of two errors with a sentence for people. */
+/** HTTP client of the service: requests with the API key; each failure is one of two errors with a message for readers. */
 
 import { credentials } from "./credentials.js";
 
@@ -8,53 +8,53 @@ import { credentials } from "./credentials.js";
 
 /** @typedef {Omit<RequestInit, "headers"> & { headers?: Record<string, string> }} Init */
 
-/** The service answered, and said no. */
-export class Refused extends Error {
+/** The service answered with an error status. */
+export class ApiError extends Error {
   /**
    * @param {string} message
    * @param {number} status
    */
   constructor(message, status) {
     super(message);
-    this.name = "Refused";
+    this.name = "ApiError";
     this.status = status;
   }
 }
 
-/** The service cannot be reached, or does not answer in time. */
-export class Unreachable extends Error {
+/** The service cannot be reached or does not answer in time. */
+export class NetworkError extends Error {
   /** @param {string} message */
   constructor(message) {
     super(message);
-    this.name = "Unreachable";
+    this.name = "NetworkError";
   }
 }
 
-export const WAIT_MS = 15_000;
-export const NOT_REACHED = "The service cannot be reached.";
-export const CUT = "The connection to the service was cut.";
+export const TIMEOUT_MS = 15_000;
+export const UNREACHABLE = "The service cannot be reached.";
+export const DISCONNECTED = "The connection to the service was lost.";
 
 /**
  * @param {Response} response
  * @returns {Promise<Error>}
  */
-async function refusal(response) {
+async function errorOf(response) {
   const text = await response.text().catch(() => "");
   try {
     const body = JSON.parse(text);
-    if (typeof body?.error === "string") return new Refused(body.error, response.status);
+    if (typeof body?.error === "string") return new ApiError(body.error, response.status);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  // Without our error body it was something in between that answered, such as a proxy whose service is gone.
-  if (response.status >= 502 && response.status <= 504) return new Unreachable(`The service is not there (${response.status}).`);
-  return new Refused(`The service answered ${response.status} ${response.statusText}`.trim() + ".", response.status);
+  // Without the service's error body, a reverse proxy has answered instead of it.
+  if (response.status >= 502 && response.status <= 504) return new NetworkError(`The service is not available (${response.status}).`);
+  return new ApiError(`The service answered ${response.status} ${response.statusText}`.trim() + ".", response.status);
 }
 
 /**
  * @param {string} path
  * @param {Init} init
- * @returns {Promise<Response>} whatever its status
+ * @returns {Promise<Response>} with any status
  */
 async function attempt(path, init) {
   try {
@@ -62,33 +62,32 @@ async function attempt(path, init) {
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     if (error instanceof DOMException && error.name === "TimeoutError") {
-      throw new Unreachable(`The service did not answer within ${WAIT_MS / 1000} seconds.`);
+      throw new NetworkError(`The service did not answer within ${TIMEOUT_MS / 1000} seconds.`);
     }
-    throw new Unreachable(NOT_REACHED);
+    throw new NetworkError(UNREACHABLE);
   }
 }
 
 /**
- * Sends a request with the API key, if there is one. Where it takes another key, the reader is asked for it first.
+ * Sends a request with the API key, if there is one. If the service requires another key, asks the reader and tries again.
  * @param {string} path
  * @param {Init} [init]
- * @param {number} [wait] milliseconds for the whole answer
+ * @param {number} [timeout] milliseconds for the whole answer
  * @returns {Promise<Response>}
  */
-export async function send(path, init = {}, wait) {
+export async function send(path, init = {}, timeout) {
   for (;;) {
     const sent = credentials.key;
-    const signals = [init.signal, wait === undefined ? null : AbortSignal.timeout(wait)].filter((signal) => signal != null);
+    const signals = [init.signal, timeout === undefined ? null : AbortSignal.timeout(timeout)].filter((signal) => signal != null);
     const response = await attempt(path, { ...init, signal: AbortSignal.any(signals) });
     if (response.ok) return response;
-    const error = await refusal(response);
-    const keyed = error instanceof Refused && (error.status === 401 || (error.status === 403 && sent !== null));
-    if (!keyed) throw error;
+    const error = await errorOf(response);
+    const denied = error instanceof ApiError && (error.status === 401 || (error.status === 403 && sent !== null));
+    if (!denied) throw error;
     try {
-      const { anotherKey } = await import("../shell/key-dialog.js");
-      await anotherKey(sent, error);
+      await credentials.renew(sent, error);
     } catch (problem) {
-      throw problem instanceof TypeError ? new Unreachable(NOT_REACHED) : problem; // it cannot be fetched
+      throw problem instanceof TypeError ? new NetworkError(UNREACHABLE) : problem; // the dialog's module cannot be fetched
     }
   }
 }
@@ -107,12 +106,12 @@ export function post(body) {
  * @returns {Promise<any>}
  */
 export async function json(path, init) {
-  const response = await send(path, init, WAIT_MS);
+  const response = await send(path, init, TIMEOUT_MS);
   try {
     return await response.json();
   } catch (error) {
-    if (error instanceof SyntaxError) throw new Refused("The service answered with something other than JSON.", response.status);
-    throw new Unreachable(CUT);
+    if (error instanceof SyntaxError) throw new ApiError("The service's answer is not JSON.", response.status);
+    throw new NetworkError(DISCONNECTED);
   }
 }
 
@@ -135,14 +134,14 @@ export const samples = (model, offset, limit) =>
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
 
-/** Whether the service is there and has loaded its models. */
+/** Checks whether the service can be reached and has loaded its models. */
 export async function ready() {
   try {
     await models();
     return true;
   } catch (error) {
-    if (error instanceof Unreachable) return false;
-    if (error instanceof Refused) return error.status !== 503;
+    if (error instanceof NetworkError) return false;
+    if (error instanceof ApiError) return error.status !== 503;
     throw error;
   }
 }

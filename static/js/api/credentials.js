@@ -1,40 +1,43 @@
-/**
- * The API key of this tab, where the service asks for one. Kept in the tab's session storage and sent as a header; never
- * part of an address.
- */
+/** The API key, kept in the tab's session storage and sent as a header; never part of an address. */
 
 import { recall, remember } from "../ui/store.js";
 
-const KEPT_AS = "key";
-/** What may stand in a header after "Bearer". */
+/** @import { ApiError } from "./client.js" */
+
+const STORED_AS = "key";
+/** Characters allowed after "Bearer" in a header. */
 export const KEY_PATTERN = /^[\x21-\x7e]{1,500}$/;
 
 class Credentials extends EventTarget {
-  /** Dispatches "change" when there is another key, or when one is wanted. */
+  /** Dispatches "change" when the key changes or is requested in vain. */
   constructor() {
     super();
-    const kept = recall(KEPT_AS);
+    const stored = recall(STORED_AS);
     /** @type {string | null} */
-    this.key = typeof kept === "string" && KEY_PATTERN.test(kept) ? kept : null;
-    /** Whether the service has asked for a key in vain. */
-    this.wanted = false;
+    this.key = typeof stored === "string" && KEY_PATTERN.test(stored) ? stored : null;
+    /** Whether the reader has declined to enter a key. */
+    this.declined = false;
+    /**
+     * Asks the reader for another key after a request was denied; throws if there is none. main.js sets it.
+     * @type {(sent: string | null, error: ApiError) => Promise<void>}
+     */
+    this.renew = (_, error) => Promise.reject(error);
   }
 
-  /** @returns {Record<string, string>} that every request has */
+  /** @returns {Record<string, string>} for every request */
   get headers() {
     return this.key === null ? {} : { Authorization: `Bearer ${this.key}` };
   }
 
-  /** @param {string | null} key null: none from now on */
+  /** @param {string | null} key null removes it */
   use(key) {
     this.key = key;
-    remember(KEPT_AS, key ?? undefined);
+    remember(STORED_AS, key ?? undefined);
     this.dispatchEvent(new Event("change"));
   }
 
-  /** The reader has none, or not the right one. */
   decline() {
-    this.wanted = true;
+    this.declined = true;
     this.dispatchEvent(new Event("change"));
   }
 }

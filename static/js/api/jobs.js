@@ -1,6 +1,6 @@
-/** Comparisons, sweeps and trainings of the service, as functions. Errors are those of `api.js`. */
+/** Client of the service's jobs: comparisons, sweeps and trainings. Errors are those of client.js. */
 
-import { CUT, Refused, Unreachable, WAIT_MS, json, post, send } from "./client.js";
+import { ApiError, DISCONNECTED, NetworkError, TIMEOUT_MS, json, post, send } from "./client.js";
 import { serverSentEvents } from "./server-sent-events.js";
 
 /**
@@ -9,7 +9,7 @@ import { serverSentEvents } from "./server-sent-events.js";
 
 /** @typedef {"comparisons" | "sweeps" | "trainings"} JobKind */
 
-/** @type {Record<JobKind, string>} where each kind is started */
+/** @type {Record<JobKind, string>} the address that starts each kind */
 const STARTED_AT = { comparisons: "/api/compare", sweeps: "/api/sweeps", trainings: "/api/trainings" };
 
 /**
@@ -17,29 +17,29 @@ const STARTED_AT = { comparisons: "/api/compare", sweeps: "/api/sweeps", trainin
  * @returns {AsyncGenerator<{ event: string, data: any }>}
  */
 async function* events(body) {
-  if (body === null) throw new Unreachable(CUT);
+  if (body === null) throw new NetworkError(DISCONNECTED);
   try {
     for await (const { event, data } of serverSentEvents(body)) yield { event, data: JSON.parse(data) };
   } catch (error) {
-    if (error instanceof TypeError) throw new Unreachable(CUT); // what fetch streams throw when the other side goes
-    if (error instanceof SyntaxError || error instanceof RangeError) throw new Refused("The service answered with something that cannot be read.", 200);
+    if (error instanceof TypeError) throw new NetworkError(DISCONNECTED); // a stream of fetch throws it when the connection is lost
+    if (error instanceof SyntaxError || error instanceof RangeError) throw new ApiError("The service's events cannot be parsed.", 200);
     throw error;
   }
 }
 
 /**
- * Starts one, which then runs whether anybody follows it or not.
+ * Starts a job. It runs on the service whether or not it is followed.
  * @param {JobKind} kind
  * @param {object} request
- * @param {Record<string, File | undefined>} [files] own inputs or data, by the name of their field
+ * @param {Record<string, File | undefined>} [files] uploaded files by the name of their form field
  * @returns {Promise<JobSummary>}
  */
 export async function start(kind, request, files = {}) {
   const init = post(request);
-  const own = Object.entries(files).filter(([, file]) => file !== undefined);
-  if (own.length > 0) {
+  const uploads = Object.entries(files).filter(([, file]) => file !== undefined);
+  if (uploads.length > 0) {
     const form = new FormData();
-    for (const [name, file] of own) form.set(name, /** @type {File} */ (file));
+    for (const [name, file] of uploads) form.set(name, /** @type {File} */ (file));
     form.set("request", JSON.stringify(request));
     init.body = form;
     init.headers = {};
@@ -47,17 +47,17 @@ export async function start(kind, request, files = {}) {
   const response = await send(STARTED_AT[kind], { ...init, headers: { ...init.headers, Accept: "text/event-stream" } });
   for await (const { event, data } of events(response.body)) {
     if (event === "started") return data;
-    if (event === "error") throw new Refused(data.error, response.status);
+    if (event === "error") throw new ApiError(data.error, response.status);
   }
-  throw new Unreachable(CUT);
+  throw new NetworkError(DISCONNECTED);
 }
 
 /**
- * Follows one from its beginning, or from its result if it is over.
+ * Receives a job's events from its first on; of a finished one its result alone.
  * @param {JobKind} kind
  * @param {string} id
- * @param {(event: string, data: any) => void} onEvent `started`, `progress`, what a kind has beside (`cells`, `plan`, `epoch`), and at
- *   the end `report` or `error`
+ * @param {(event: string, data: any) => void} onEvent receives `started`, `progress`, the events of a kind (`cells`, `plan`,
+ *   `epoch`), and finally `report` or `error`
  * @param {AbortSignal} signal
  */
 export async function follow(kind, id, onEvent, signal) {
@@ -66,7 +66,7 @@ export async function follow(kind, id, onEvent, signal) {
     onEvent(event, data);
     if (event === "report" || event === "error") return;
   }
-  throw new Unreachable(CUT);
+  throw new NetworkError(DISCONNECTED);
 }
 
 /**
@@ -81,7 +81,7 @@ export async function jobs(kind, offset, limit) {
 }
 
 /**
- * The one that runs, of whatever kind: there is one at a time.
+ * Returns the running job of any kind; there is at most one.
  * @returns {Promise<{ kind: JobKind, job: JobSummary } | null>}
  */
 export async function running() {
@@ -91,12 +91,12 @@ export async function running() {
 }
 
 /**
- * Ends a running one, deletes a finished one.
+ * Cancels a running job, deletes a finished one.
  * @param {JobKind} kind
  * @param {string} id
  */
 export async function remove(kind, id) {
-  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE" }, WAIT_MS);
+  await send(`/api/${kind}/${encodeURIComponent(id)}`, { method: "DELETE" }, TIMEOUT_MS);
 }
 
 /**

@@ -1,6 +1,6 @@
-/** Server-sent events out of a fetch body: EventSource cannot POST. */
+/** Parser of server-sent events in a fetch body: EventSource can neither POST nor send an API key. */
 
-/** No event of ours comes near this; a body without an end must not fill the memory. */
+/** Far above the service's largest event; an endless one must not fill the memory. */
 const MAX_EVENT_CHARS = 4_000_000;
 
 /**
@@ -32,9 +32,9 @@ export async function* serverSentEvents(body) {
   try {
     for (;;) {
       const { done, value } = await reader.read();
-      // A carriage return at the end may be half of a line end: it waits for the next piece.
+      // A carriage return at the end may be half of a line end: it is parsed with the next chunk.
       buffer = (buffer + (done ? decoder.decode() : decoder.decode(value, { stream: true }))).replace(/\r\n|\r(?!$)/g, "\n");
-      if (buffer.length > MAX_EVENT_CHARS) throw new RangeError("an event of the stream is too long");
+      if (buffer.length > MAX_EVENT_CHARS) throw new RangeError(`an event of the stream has more than ${MAX_EVENT_CHARS} characters`);
       const blocks = buffer.split("\n\n");
       buffer = blocks.pop() ?? "";
       for (const block of blocks) {
@@ -44,6 +44,6 @@ export async function* serverSentEvents(body) {
       if (done) return;
     }
   } finally {
-    await reader.cancel().catch(() => {}); // the stream may have failed or been aborted already
+    await reader.cancel().catch(() => {}); // the stream may have failed or been aborted
   }
 }

@@ -1,12 +1,12 @@
 /**
- * What the service answers, as far as the page reads it. Fields of a card are all optional: a card comes out of a model
- * file, and a model may have none.
+ * Types of the service's answers: the fields that the page reads. All fields of a card are optional: it comes from a model
+ * file.
  *
  * @typedef {object} Layer
  * @property {string} [kind]
  * @property {number[]} [in_shape]
  * @property {number[]} [out_shape]
- * @property {number[]} [kernel] height and width of a convolution's; its shapes are channels, height and width
+ * @property {number[]} [kernel] height and width of a convolution's kernel; its shapes are channels, height and width
  * @property {number} [rank]
  * @property {number} [parameters]
  * @property {number} [macs_per_sample]
@@ -65,13 +65,13 @@
  *
  * @typedef {"cpu" | "cuda"} Device
  *
- * @typedef {Pick<ModelInfo, "name" | "parameters" | "card">} Drawn what of it is drawn, or of one that is planned
+ * @typedef {Pick<ModelInfo, "name" | "parameters" | "card">} Drawn the fields that a drawing of a served or planned model needs
  *
  * @typedef {object} ModelList
  * @property {ModelInfo[]} models
  * @property {string[]} default
- * @property {Device[]} devices on which models can be measured
- * @property {number} cpus the most threads of a measurement
+ * @property {Device[]} devices that can measure models
+ * @property {number} cpus maximum of threads in a measurement
  *
  * @typedef {object} Samples
  * @property {number} total
@@ -79,7 +79,7 @@
  * @property {any[]} inputs
  * @property {(string | number)[]} labels
  *
- * @typedef {object} Answer of a classifier label and probabilities, otherwise a value
+ * @typedef {object} Answer label and probabilities of a classifier, or a value
  * @property {string | null} [label]
  * @property {number[] | null} [probabilities]
  * @property {number | number[] | null} [value]
@@ -112,7 +112,7 @@
  * @property {number | null} loaded_rss_bytes
  * @property {number | null} peak_rss_bytes
  * @property {number | null} [device_bytes]
- * @property {number | null} [session_bytes] loading added
+ * @property {number | null} [session_bytes] added by loading
  * @property {number | null} [arena_bytes] kept after running
  *
  * @typedef {object} Measured
@@ -140,7 +140,7 @@
  * @property {string} verdict
  * @property {string} sentence
  *
- * @typedef {object} Expectation what the numbers of a pair promise, beside what was measured
+ * @typedef {object} Expectation ratios of a pair predicted from its sizes, and the measured ones
  * @property {string} a
  * @property {string} b
  * @property {number | null} macs_ratio
@@ -200,7 +200,7 @@
  * @property {number} threads
  * @property {number} dense_p50_us
  * @property {number} kronecker_p50_us
- * @property {number} ratio dense / Kronecker: above 1, Kronecker pays
+ * @property {number} ratio time of dense / time of Kronecker: above 1, Kronecker is faster
  * @property {number} low
  * @property {number} high
  * @property {boolean} unstable
@@ -215,10 +215,10 @@
  * @property {Cell[]} cells
  * @property {{ rank: number, batch_size: number, threads: number, width: number | null, sentence: string }[]} crossovers
  *
- * @typedef {object} Shadow a model that is asked what another one has answered
- * @property {string | null} primary null: none is
+ * @typedef {object} Shadow a second model that scores the requests of the first off the request path
+ * @property {string | null} primary null without a shadow
  * @property {string | null} shadow
- * @property {number} share of the requests
+ * @property {number} share fraction of the requests
  * @property {number} requests
  * @property {number} rows
  * @property {number} dropped
@@ -235,7 +235,7 @@
  * @property {number} done
  * @property {number} total
  *
- * @typedef {object} JobSummary a comparison, a sweep or a training, running or over
+ * @typedef {object} JobSummary a comparison, a sweep or a training
  * @property {string} id
  * @property {"running" | "done" | "failed"} status
  * @property {string} created

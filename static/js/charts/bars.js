@@ -1,4 +1,4 @@
-/** Bars of parts, as plain elements: their text wraps and is read like any other. */
+/** Stacked bars as HTML elements, whose text wraps and is accessible. */
 
 import { h } from "../ui/dom.js";
 
@@ -7,10 +7,10 @@ import { h } from "../ui/dom.js";
  * @property {string} name
  * @property {string} tone classes
  * @property {{ value: number, kind: "base" | "own" | "more" }[]} parts
- * @property {string} text the figure at its end
+ * @property {string} text of the figure
  *
  * @param {Bar[]} bars
- * @param {string} label of the list
+ * @param {string} label accessible name
  */
 export function barList(bars, label) {
   const most = Math.max(...bars.map(({ parts }) => parts.reduce((sum, { value }) => sum + value, 0)), 1e-9);

@@ -1,12 +1,11 @@
 /**
- * What each network stores, drawn to scale: a weight matrix is as wide as the layer's outputs and as high as its inputs,
- * a Kronecker layer's two factors likewise, a convolution's kernels are as wide as its outputs have channels and as high as
- * what each of them sees, and a layer's biases are one square of the same area as they are many.
+ * Draws a network's weights to scale: a matrix, or a Kronecker factor, is as wide as its outputs and as high as its inputs;
+ * kernels are as wide as their output channels and as high as their inputs; biases are a square of the same area.
  */
 
+import { roles, shortName, tone, weights } from "../model/display.js";
 import { h, s } from "../ui/dom.js";
 import { count, times } from "../ui/format.js";
-import { roles, shortName, tone, weights } from "../model/display.js";
 
 /**
  * @import { Layer, Drawn } from "../api/types.js"
@@ -15,7 +14,7 @@ import { roles, shortName, tone, weights } from "../model/display.js";
 /** @typedef {{ x: number, y: number, width: number, height: number, bias: boolean }} Part */
 /** @typedef {{ parts: Part[], width: number, height: number, name: string }} Block */
 
-/** A network with more is drawn up to here, and the text says so. */
+/** Layers and branches drawn at most. */
 const MAX_LAYERS = 12;
 const MAX_BRANCHES = 32;
 
@@ -25,7 +24,7 @@ const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
 /**
  * @param {Layer} layer
  * @param {number} gap
- * @returns {Block | null} null for a layer whose shape the card does not tell
+ * @returns {Block | null} null if the card lacks the layer's shape
  */
 export function block(layer, gap) {
   const { in_shape: from, out_shape: to, kernel, rank } = layer;
@@ -79,10 +78,10 @@ function extent(found, gap) {
 }
 
 const LAYER_GAP = 36;
-/** Networks that are narrower than this, in weights, are not blown up to the whole width. */
-const SMALLEST = 160;
-/** High and narrow ones become this share of the width high. */
-const HIGHEST = 0.9;
+/** Minimum width of the scale, in weights, so that small networks are drawn small. */
+const MIN_SCALE = 160;
+/** Maximum ratio of height to width. */
+const MAX_HEIGHT = 0.9;
 
 /**
  * @param {Drawn[]} models
@@ -95,7 +94,7 @@ export function showStructure(models, words, figures) {
   if (drawn.length === 0) return false;
   const named = models.map(({ name, card }) => ({ model: name, role: card?.role }));
   const extents = drawn.map(({ found }) => extent(found, LAYER_GAP));
-  const scale = Math.max(SMALLEST, ...extents.map(({ width, height }) => Math.max(width, height / HIGHEST)));
+  const scale = Math.max(MIN_SCALE, ...extents.map(({ width, height }) => Math.max(width, height / MAX_HEIGHT)));
   figures.replaceChildren(
     ...drawn.map(({ model, index, found }) => {
       const { height } = extent(found, LAYER_GAP);
@@ -133,7 +132,7 @@ export function showStructure(models, words, figures) {
   if (small > 0 && large > 0 && small !== large) {
     words.append(
       h("p", { class: `figure-number tone-${small <= large ? "kronecker" : "dense"}` }, times(Math.max(large / small, small / large))),
-      h("p", {}, small <= large ? "fewer weights in the Kronecker network." : "more weights in the Kronecker network: at these sizes it saves none."),
+      h("p", {}, small <= large ? "fewer weights in the Kronecker network." : "more weights in the Kronecker network at these sizes."),
     );
   }
   return true;

@@ -1,4 +1,4 @@
-/** The models that the service has, asked for once and again whenever a view is entered. */
+/** The list of the service's models, loaded again when a view is entered. */
 
 import * as api from "../api/client.js";
 
@@ -9,14 +9,14 @@ import * as api from "../api/client.js";
 export class Catalog {
   /** @type {ModelInfo[]} */
   models = []; // twins side by side, the Kronecker network first
-  /** @type {string[]} names of those that answer unless others are asked for */
+  /** @type {string[]} names of the default models */
   defaults = [];
-  /** @type {Device[]} on which models can be measured */
+  /** @type {Device[]} that can measure models */
   devices = [];
-  /** The most threads of a measurement. */
+  /** The maximum of threads in a measurement. */
   cpus = 1;
 
-  /** Fetches the list; throws what the API throws. */
+  /** Fetches the list. Errors are those of the client. */
   async load() {
     const list = await api.models();
     const key = (/** @type {ModelInfo} */ { name, card }) => `${card?.twin ?? name} ${card?.role === "kronecker" ? 0 : 1} ${name}`;
@@ -33,7 +33,7 @@ export class Catalog {
 
   /**
    * @param {string[]} names
-   * @returns {ModelInfo[]} in the order of the names; those that are not served are left out
+   * @returns {ModelInfo[]} in the order of the names, without those that are not served
    */
   pick(names) {
     return names.map((name) => this.find(name)).filter((model) => model !== undefined);

@@ -1,4 +1,4 @@
-/** What a card says about a model, asked in the page's words. */
+/** How a model is presented: its name, its colour, its number of weights. */
 
 /**
  * @import { Drawn } from "../api/types.js"
@@ -7,7 +7,7 @@
 /** @typedef {{ role?: string | null }} WithRole */
 
 /**
- * The classes that colour a model: its role decides the colour, everywhere; a second model of the same role is paler.
+ * Returns the CSS classes of a model's colour: one colour a role, paler for further models of the same role.
  * @param {WithRole[]} models
  * @param {number} index
  */
@@ -28,20 +28,15 @@ export function roleName(role) {
 }
 
 /**
- * The role where roles tell the models apart, the name otherwise.
+ * Returns the model's role if all roles differ, else its name.
  * @param {{ model: string, role?: string | null }[]} models
  * @param {number} index
  */
 export function shortName(models, index) {
   const { model, role } = models[index];
-  const telling = models.every((each) => each.role) && new Set(models.map((each) => each.role)).size === models.length;
-  return telling ? roleName(role) : model;
+  const distinct = models.every((each) => each.role) && new Set(models.map((each) => each.role)).size === models.length;
+  return distinct ? roleName(role) : model;
 }
 
 /** @param {Drawn} model */
 export const weights = (model) => model.parameters ?? model.card?.parameters ?? null;
-
-/** @param {string[]} names */
-export function listed(names) {
-  return names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
-}

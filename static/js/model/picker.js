@@ -1,4 +1,4 @@
-/** Choosing models: check boxes in groups. Only models that answer the same question may be chosen together. */
+/** Check boxes to choose models, grouped by task: only models of one task can be chosen together. */
 
 import { h } from "../ui/dom.js";
 import { metric, short } from "../ui/format.js";
@@ -29,9 +29,10 @@ function facts(model) {
 }
 
 export class ModelPicker extends EventTarget {
-  /** Dispatches "change" when the reader chooses otherwise.
+  /**
+   * Dispatches "change" when the choice changes.
    * @param {string} legend
-   * @param {number} most that may be chosen
+   * @param {number} most maximum of chosen models
    */
   constructor(legend, most) {
     super();

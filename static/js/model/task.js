@@ -1,30 +1,11 @@
-/** What a model is to be asked: an image to draw, or a row of numbers to fill in. From its card and its graph. */
+/** The kind of input that a model takes, from its card and graph: an image to draw or a row of numbers to enter. */
 
 /**
- * @import { Layout } from "../views/try/image.js"
  * @import { ModelInfo } from "../api/types.js"
+ * @import { ImageTask, Task } from "./types.js"
  */
 
-/**
- * @typedef {object} ImageQuestion
- * @property {"image"} kind
- * @property {boolean} framed whether its images leave a margin around what they show, as MNIST's digits do
- * @property {string[] | null} labels null where it predicts a number
- * @property {string} preprocessing
- *
- * @typedef {ImageQuestion & Layout} ImageTask
- *
- * @typedef {object} RowTask
- * @property {"row"} kind
- * @property {number} width how many numbers it takes
- * @property {string[]} names one for each
- * @property {string[] | null} labels
- * @property {string} preprocessing
- *
- * @typedef {ImageTask | RowTask} Task
- */
-
-/** More rows or columns than this are no drawing any more; the card is not to be trusted with the browser's memory. */
+/** A card is untrusted: larger images could exhaust the browser's memory. */
 const MAX_SIDE = 512;
 const MAX_WIDTH = 1_000_000;
 const NUMERIC = /^(FP|INT|UINT)\d+$/;
@@ -37,13 +18,13 @@ const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
 
 /**
  * @param {ModelInfo} model
- * @returns {Task | string} or the reason why this page cannot ask it
+ * @returns {Task | string} or why the page cannot provide the input
  */
 export function taskOf(model) {
   const { card, inputs, name } = model;
-  if (inputs.length !== 1) return `${name} takes ${inputs.length} inputs; this page fills in only one. The API takes them all.`;
+  if (inputs.length !== 1) return `${name} takes ${inputs.length} inputs; this page supports one. Use the API instead.`;
   const [{ datatype, shape }] = inputs;
-  if (!NUMERIC.test(datatype)) return `${name} takes ${datatype}; this page fills in numbers only.`;
+  if (!NUMERIC.test(datatype)) return `${name} takes ${datatype} input; this page supports numbers only.`;
   const labels = card?.task === "regression" ? null : (card?.labels ?? null);
   const preprocessing = card?.preprocessing ?? "";
   const sizes = shape.slice(1);
@@ -55,13 +36,13 @@ export function taskOf(model) {
   }
   const given = card?.input?.names;
   const width = known(sizes) ? product(sizes) : (given?.length ?? 0);
-  if (width < 1 || width > MAX_WIDTH) return `${name} does not say how many numbers it takes, so this page cannot ask for them.`;
+  if (width < 1 || width > MAX_WIDTH) return `${name} does not declare its number of features, so this page cannot ask for them.`;
   const names = given?.length === width ? given : Array.from({ length: width }, (_, i) => `feature ${i + 1}`);
   return { kind: "row", width, names, labels, preprocessing };
 }
 
 /**
- * How an image of this shape is laid out; null for what nobody can draw.
+ * Returns the layout of images of this shape; null if they cannot be drawn.
  * @param {number[]} shape rows and columns, with the channels before or after them
  * @returns {Pick<ImageTask, "rows" | "columns" | "channels" | "last"> | null}
  */
@@ -75,7 +56,7 @@ function imageShape(shape) {
 }
 
 /**
- * Models with the same key answer the same question, so they may stand side by side.
+ * Returns a key that is equal for models that take the same input and predict the same labels.
  * @param {ModelInfo} model
  */
 export function taskKey(model) {

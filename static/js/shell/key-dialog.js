@@ -1,44 +1,59 @@
-/** Asks for an API key when the service does, in a dialog: the requests that were refused wait for it. */
+/** The API key: the dialog that asks for it, for which denied requests wait, and the button that changes it. */
 
-import { Refused } from "../api/client.js";
+import { ApiError } from "../api/client.js";
 import { KEY_PATTERN, credentials } from "../api/credentials.js";
-import { h } from "../ui/dom.js";
-import { stylesheet } from "../ui/stylesheet.js";
+import { byId, h } from "../ui/dom.js";
+import { stylesheets } from "../ui/stylesheet.js";
 
-export const ASKS = "This service asks for an API key.";
-/** What was asked for in vain: it is not asked for again until there is another key. @type {Set<string>} */
+/** @import { Connection } from "./connection.js" */
+
+const REQUIRED = "This service requires an API key.";
+/** Reasons for which the reader has closed the dialog: it does not open again for them until the key changes. @type {Set<string>} */
 const declined = new Set();
 
 /** @type {Promise<boolean> | null} */
-let asking = null;
+let open = null;
 
 /**
- * A request was refused for its key, or for want of one; throws that in words for the page, unless there is another key now.
- * @param {string | null} sent the key that it had
- * @param {Refused} refusal
+ * Asks for another key after a request was denied. Throws an error with the reason if there is none.
+ * @param {string | null} sent the key of the request
+ * @param {ApiError} error the service's answer
  */
-export async function anotherKey(sent, { status, message }) {
-  const unknown = sent === null ? ASKS : "The service does not know this API key.";
+export async function renewKey(sent, { status, message }) {
+  const unknown = sent === null ? REQUIRED : "The service does not know this API key.";
   const why = status === 401 ? unknown : `The API key does not allow this: ${message}.`;
-  if (asking === null && sent !== credentials.key) return;
-  if (asking === null && declined.has(why)) throw new Refused(why, status);
-  if (!(await askForKey(why))) throw new Refused(why, status);
+  if (open === null && sent !== credentials.key) return;
+  if (open === null && declined.has(why)) throw new ApiError(why, status);
+  if (!(await askForKey(why))) throw new ApiError(why, status);
 }
 
 /**
- * @param {string} why in a sentence
- * @returns {Promise<boolean>} whether there is another key now
+ * Shows the button that changes the key, if there is a key or the service requires one.
+ * @param {Connection} connection dispatches "back" once there is another key
  */
-export function askForKey(why) {
-  asking ??= ask(why).finally(() => {
-    asking = null;
+export function showKeyButton(connection) {
+  const button = byId("key", HTMLButtonElement);
+  button.hidden = credentials.key === null && !credentials.declined;
+  button.textContent = credentials.key === null ? "Enter API key" : "API key";
+  button.onclick = async () => {
+    if (await askForKey(credentials.key === null ? REQUIRED : "This tab uses an API key.")) connection.dispatchEvent(new Event("back"));
+  };
+}
+
+/**
+ * @param {string} why a sentence
+ * @returns {Promise<boolean>} whether the reader entered a key
+ */
+function askForKey(why) {
+  open ??= ask(why).finally(() => {
+    open = null;
   });
-  return asking;
+  return open;
 }
 
 /** @param {string} why */
 async function ask(why) {
-  await stylesheet("forms");
+  await stylesheets("ui/forms", "shell/key-dialog");
   const key = await answer(why);
   if (key === null) {
     declined.add(why);
@@ -52,7 +67,7 @@ async function ask(why) {
 
 /**
  * @param {string} why
- * @returns {Promise<string | null>} a key, or null where the reader has none
+ * @returns {Promise<string | null>} the key, or null if the dialog was closed without one
  */
 function answer(why) {
   const known = credentials.key !== null;
@@ -67,7 +82,7 @@ function answer(why) {
     h("p", { id: "key-why" }, why),
     h("label", { class: "field", for: "key-input" }, h("span", {}, known ? "Another key" : "Key"), input),
     message,
-    h("p", { class: "muted" }, "It stays in this tab until you forget it or close the tab, and goes to this service only, never into an address."),
+    h("p", { class: "muted" }, "The key is kept in this tab until you forget it or close the tab. It is sent to this service only, and never as part of an address."),
     h("p", { class: "actions" }, h("button", { type: "submit", class: "button primary" }, "Use this key"), forget, cancel),
   );
   const dialog = h("dialog", { class: "dialog", "aria-labelledby": "key-title" }, form);
@@ -80,17 +95,17 @@ function answer(why) {
         dialog.close();
         return;
       }
-      message.textContent = key === "" ? "Enter a key, or cancel." : "That is no key: expected one word of letters, digits and signs, as “kronserve key” prints it.";
+      message.textContent = key === "" ? "Enter a key, or cancel." : "Not a valid key: expected one word of letters, digits and symbols, as “kronserve key” prints it.";
       input.setAttribute("aria-invalid", "true");
       input.focus();
     });
     forget.addEventListener("click", () => {
       credentials.use(null);
-      location.reload(); // what was fetched with it is forgotten, too
+      location.reload(); // discards what was fetched with the key
     });
     cancel.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => {
-      resolve(null); // by the Escape key, too; after an answer this changes nothing
+      resolve(null); // also after the Escape key; no effect after a key was entered
       dialog.remove();
     });
     document.body.append(dialog);

@@ -1,35 +1,13 @@
 /**
- * Views behind `#/name/argument?key=value`. A view's module is fetched when it is first asked for; leaving a view keeps
- * its element, so that coming back finds it as it was.
+ * Hash router: `#/view/argument?key=value`. A view's module and styles are fetched on its first visit; its element is kept
+ * with its state when another view is shown.
  */
 
-import { NOT_REACHED } from "../api/client.js";
+import { UNREACHABLE } from "../api/client.js";
 import { h } from "../ui/dom.js";
-import { stylesheet } from "../ui/stylesheet.js";
+import { stylesheets } from "../ui/stylesheet.js";
 
-/**
- * @import { Connection } from "./connection.js"
- * @import { Catalog } from "../model/catalog.js"
- */
-
-/**
- * @typedef {object} App what every view may use
- * @property {Connection} connection
- * @property {Catalog} catalog
- *
- * @typedef {object} Route
- * @property {string} view
- * @property {string | null} argument
- * @property {URLSearchParams} query
- *
- * @typedef {object} View
- * @property {HTMLElement} element with one h1
- * @property {(route: Route) => string} title
- * @property {(route: Route) => void} show the view is on the page, or its argument has changed
- * @property {() => void} hide
- *
- * @typedef {(app: App) => View} MakeView
- */
+/** @import { App, Route, View, ViewSource } from "./types.js" */
 
 const HOME = "try";
 
@@ -43,7 +21,7 @@ export function parseRoute(hash) {
   return { view: view || HOME, argument: argument ? decode(argument) : null, query: new URLSearchParams(query) };
 }
 
-/** @param {string} text from an address that anybody may have written */
+/** @param {string} text untrusted */
 function decode(text) {
   try {
     return decodeURIComponent(text);
@@ -68,13 +46,13 @@ export class Router {
    * @param {App} app
    * @param {HTMLElement} main
    * @param {HTMLElement} navigation
-   * @param {Record<string, () => Promise<{ makeView: MakeView }>>} modules
+   * @param {Record<string, ViewSource>} sources
    */
-  constructor(app, main, navigation, modules) {
+  constructor(app, main, navigation, sources) {
     this.app = app;
     this.main = main;
     this.links = [...navigation.querySelectorAll("a")];
-    this.modules = modules;
+    this.sources = sources;
     /** @type {Map<string, View>} */
     this.made = new Map();
     /** @type {View | null} */
@@ -87,11 +65,11 @@ export class Router {
     });
   }
 
-  /** Shows what the address says. */
+  /** Shows the view that the address names. */
   async go() {
     const route = parseRoute(location.hash);
-    const load = Object.hasOwn(this.modules, route.view) ? this.modules[route.view] : undefined;
-    if (load === undefined) {
+    const source = Object.hasOwn(this.sources, route.view) ? this.sources[route.view] : undefined;
+    if (source === undefined) {
       location.replace(href(HOME));
       return;
     }
@@ -103,11 +81,11 @@ export class Router {
     let view = this.made.get(route.view);
     if (view === undefined) {
       try {
-        const [{ makeView }] = await Promise.all([load(), ...(route.view === HOME ? [] : [stylesheet("forms"), stylesheet("views")])]);
+        const [{ makeView }] = await Promise.all([source.load(), stylesheets(...source.styles)]);
         view = this.made.get(route.view) ?? makeView(this.app);
         this.made.set(route.view, view);
       } catch (error) {
-        if (!(error instanceof TypeError)) throw error; // what a module that cannot be fetched throws
+        if (!(error instanceof TypeError)) throw error; // a module or style sheet cannot be fetched
         if (hash === location.hash) this.#fail();
         return;
       }
@@ -117,9 +95,9 @@ export class Router {
 
   #fail() {
     this.#leave();
-    this.failure.textContent = `This view is not here yet: ${NOT_REACHED}`;
+    this.failure.textContent = `This view cannot be shown: ${UNREACHABLE}`;
     this.failure.hidden = false;
-    this.app.connection.lost(NOT_REACHED);
+    this.app.connection.lost(UNREACHABLE);
   }
 
   #leave() {
@@ -149,12 +127,12 @@ export class Router {
     }
   }
 
-  /** The title may depend on what a view has fetched meanwhile. */
+  /** Sets the document's title from the current view. */
   retitle() {
     document.title = `${this.current?.title(parseRoute(location.hash)) ?? ""} · kronmodel`;
   }
 
-  /** Puts the reading position on the view's heading. */
+  /** Moves the focus to the view's heading. */
   focus() {
     const heading = this.current?.element.querySelector("h1");
     if (!heading) return;

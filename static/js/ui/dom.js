@@ -1,11 +1,11 @@
-/** The few lines that a framework would otherwise be loaded for. Text is only ever set as text, never as markup. */
+/** Creates elements with attributes and children. Text is set as text, never as markup. */
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
 /**
  * @template {Element} E
  * @param {E} element
- * @param {Record<string, string | number | boolean | null | undefined>} attributes null, undefined and false leave one out
+ * @param {Record<string, string | number | boolean | null | undefined>} attributes null, undefined and false are omitted
  * @param {Child[]} children
  * @returns {E}
  */
@@ -43,13 +43,13 @@ export function s(tag, attributes = {}, ...children) {
 }
 
 /**
- * The element with this id, which the page is known to have.
- * @template {HTMLElement} E
+ * Returns the element with this id; throws if index.html has none of this type.
+ * @template {HTMLElement} [E=HTMLElement]
  * @param {string} id
- * @param {new () => E} type
+ * @param {new () => E} [type]
  * @returns {E}
  */
-export function byId(id, type) {
+export function byId(id, type = /** @type {any} */ (HTMLElement)) {
   const element = document.getElementById(id);
   if (!(element instanceof type)) throw new TypeError(`#${id}: expected ${type.name}, got ${element?.tagName ?? "nothing"}`);
   return element;

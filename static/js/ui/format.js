@@ -1,4 +1,4 @@
-/** Numbers as people read them: three significant digits, a unit, a thin space between. */
+/** Formats numbers: three significant digits, a thin space, a unit. */
 
 const THIN = "\u202f";
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -7,14 +7,14 @@ const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, minimum
 /** @typedef {{ name: string, size: number }} Unit */
 
 /** @type {Unit[]} */
-export const TIME = [{ name: "µs", size: 1 }, { name: "ms", size: 1e3 }, { name: "s", size: 1e6 }];
+export const TIME_UNITS = [{ name: "µs", size: 1 }, { name: "ms", size: 1e3 }, { name: "s", size: 1e6 }];
 /** @type {Unit[]} */
-export const BYTES = [{ name: "B", size: 1 }, { name: "kB", size: 1e3 }, { name: "MB", size: 1e6 }, { name: "GB", size: 1e9 }];
+export const BYTE_UNITS = [{ name: "B", size: 1 }, { name: "kB", size: 1e3 }, { name: "MB", size: 1e6 }, { name: "GB", size: 1e9 }];
 /** @type {Unit[]} */
-const COUNT = [{ name: "", size: 1 }, { name: "k", size: 1e3 }, { name: "M", size: 1e6 }, { name: "G", size: 1e9 }];
+const COUNT_UNITS = [{ name: "", size: 1 }, { name: "k", size: 1e3 }, { name: "M", size: 1e6 }, { name: "G", size: 1e9 }];
 
 /**
- * Three significant digits, but never fewer than the whole number has.
+ * Formats with three significant digits, or all digits of a larger whole number.
  * @param {number} value
  */
 export function digits(value) {
@@ -27,7 +27,7 @@ export function count(value) {
 }
 
 /**
- * The largest unit in which the value is at least 1.
+ * Returns the largest unit in which the value is at least 1.
  * @param {number} value
  * @param {Unit[]} units
  */
@@ -45,34 +45,34 @@ export function withUnit(value, units) {
 }
 
 /** @param {number} microseconds */
-export const duration = (microseconds) => withUnit(microseconds, TIME);
+export const duration = (microseconds) => withUnit(microseconds, TIME_UNITS);
 
 /** @param {number} bytes */
-export const bytes = (bytes) => withUnit(bytes, BYTES);
+export const bytes = (bytes) => withUnit(bytes, BYTE_UNITS);
 
 /** @param {number} value */
-export const short = (value) => (value < 1e4 ? count(value) : withUnit(value, COUNT));
+export const short = (value) => (value < 1e4 ? count(value) : withUnit(value, COUNT_UNITS));
 
 /**
- * A probability. A softmax is never quite sure, though rounding may make it look so.
- * @param {number} share
+ * Formats a probability. Rounding must not show 0 % or 100 %, which a softmax never reaches.
+ * @param {number} fraction
  */
-export function probability(share) {
-  if (share > 0.999) return `>99.9${THIN}%`;
-  if (share < 0.001) return `<0.1${THIN}%`;
-  return `${(100 * share).toFixed(1)}${THIN}%`;
+export function probability(fraction) {
+  if (fraction > 0.999) return `>99.9${THIN}%`;
+  if (fraction < 0.001) return `<0.1${THIN}%`;
+  return `${(100 * fraction).toFixed(1)}${THIN}%`;
 }
 
 /**
- * @param {number} share
+ * @param {number} fraction
  * @param {number} [decimals]
  */
-export function percent(share, decimals = 2) {
-  return `${(100 * share).toFixed(decimals)}${THIN}%`;
+export function percent(fraction, decimals = 2) {
+  return `${(100 * fraction).toFixed(decimals)}${THIN}%`;
 }
 
 /**
- * A factor of at least 1: 1.04×, 9.8×, 58×.
+ * Formats a ratio of at least 1: 1.04×, 9.8×, 58×.
  * @param {number} ratio
  */
 export function times(ratio) {
@@ -86,10 +86,18 @@ export function ratioDigits(ratio) {
 }
 
 /**
- * A test metric: accuracy as a share, anything else as it is.
+ * Formats a test metric: accuracy in percent, others as numbers.
  * @param {{ name: string, value: number } | null | undefined} metric
  */
 export function metric(metric) {
   if (!metric) return "–";
   return metric.name === "accuracy" ? percent(metric.value) : digits(metric.value);
+}
+
+/**
+ * Joins names: "a, b and c".
+ * @param {string[]} names
+ */
+export function listed(names) {
+  return names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
 }

@@ -1,20 +1,20 @@
-/** What to compare, and how. It remembers itself across a reload. */
+/** The form of a comparison: models, batch sizes, depths, uploaded inputs. Its values survive a reload. */
 
-import { h } from "../../ui/dom.js";
-import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers } from "../jobs/fields.js";
 import { ModelPicker } from "../../model/picker.js";
-import { recall, remember } from "../../ui/store.js";
 import { taskKey } from "../../model/task.js";
+import { h } from "../../ui/dom.js";
+import { recall, remember } from "../../ui/store.js";
+import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers } from "../jobs/fields.js";
 
 /**
  * @import { Catalog } from "../../model/catalog.js"
- * @import { Form } from "../jobs/job-view.js"
+ * @import { Form } from "../jobs/types.js"
  */
 
 const MOST = 6;
 /** @type {[string, string][]} */
 const DEPTHS = [["queue", "through the queue"], ["http", "over HTTP"]];
-const KEPT_AS = "compare.form";
+const STORED_AS = "compare.form";
 
 /** @implements {Form} */
 export class CompareForm {
@@ -44,14 +44,14 @@ export class CompareForm {
       h(
         "fieldset",
         { class: "choices" },
-        h("legend", {}, "Latency of the session alone, and"),
+        h("legend", {}, "Measure latency of the session alone, and"),
         ...this.depths.map(({ name, input }) => h("label", { class: "choice" }, input, h("span", {}, name))),
       ),
       h(
         "details",
         {},
-        h("summary", {}, "Own inputs"),
-        h("div", { class: "fields wide" }, field("Rows (.npy, .npz or .csv)", this.inputs), field("Labels (.npy or .csv), if the rows have none", this.labels)),
+        h("summary", {}, "Uploaded inputs"),
+        h("div", { class: "fields wide" }, field("Rows (.npy, .npz or .csv)", this.inputs), field("Labels (.npy or .csv), if not in the rows’ file", this.labels)),
       ),
     );
     this.element.addEventListener("change", () => this.#keep());
@@ -60,7 +60,7 @@ export class CompareForm {
   }
 
   #keep() {
-    remember(KEPT_AS, {
+    remember(STORED_AS, {
       models: this.picker.chosen,
       texts: [this.batches, this.threads, this.seconds].map(({ value }) => value),
       device: this.device.value,
@@ -70,27 +70,27 @@ export class CompareForm {
 
   #recall() {
     /** @type {string[]} */
-    this.wanted = [];
-    this.wantedDevice = "";
-    const kept = recall(KEPT_AS);
-    if (typeof kept !== "object" || kept === null) return;
-    const { models, texts, depths, device } = /** @type {Record<string, unknown>} */ (kept);
-    if (Array.isArray(models)) this.wanted = models.filter((name) => typeof name === "string");
+    this.storedModels = [];
+    this.storedDevice = "";
+    const stored = recall(STORED_AS);
+    if (typeof stored !== "object" || stored === null) return;
+    const { models, texts, depths, device } = /** @type {Record<string, unknown>} */ (stored);
+    if (Array.isArray(models)) this.storedModels = models.filter((name) => typeof name === "string");
     if (Array.isArray(texts)) {
       [this.batches, this.threads, this.seconds].forEach((input, i) => {
         if (typeof texts[i] === "string") input.value = texts[i];
       });
     }
-    if (typeof device === "string") this.wantedDevice = device;
+    if (typeof device === "string") this.storedDevice = device;
     if (Array.isArray(depths)) for (const { value, input } of this.depths) input.checked = depths.includes(value);
   }
 
   /** @param {URLSearchParams} query */
   open(query) {
     this.device.offer(this.catalog.devices);
-    this.device.choose(this.device.value ?? this.wantedDevice ?? "");
+    this.device.choose(this.device.value ?? this.storedDevice ?? "");
     const asked = query.get("models")?.split(",") ?? [];
-    const known = [asked, this.picker.chosen, this.wanted ?? [], this.catalog.defaults].map((names) => this.catalog.pick(names));
+    const known = [asked, this.picker.chosen, this.storedModels ?? [], this.catalog.defaults].map((names) => this.catalog.pick(names));
     const [first, ...rest] = known.find((models) => models.length > 0) ?? [];
     const together = first === undefined ? [] : [first, ...rest.filter((model) => taskKey(model) === taskKey(first))];
     this.picker.set(this.catalog.models, together.slice(0, MOST).map(({ name }) => name));
@@ -100,12 +100,12 @@ export class CompareForm {
     const models = this.picker.chosen;
     if (models.length < 2) {
       return this.catalog.models.length < 2
-        ? "A comparison takes two models, and the service does not have that many."
-        : `Choose two to six models; ${models.length === 0 ? "none is" : "one is"} chosen.`;
+        ? "A comparison needs two models; the service has fewer."
+        : `Models: got ${models.length}, expected two to six.`;
     }
     const [inputs] = this.inputs.files ?? [];
     const [labels] = this.labels.files ?? [];
-    if (labels && !inputs) return "Labels without rows: choose a file of rows, too.";
+    if (labels && !inputs) return "Labels: got no rows; choose a file of rows too.";
     try {
       return {
         request: {
@@ -125,7 +125,7 @@ export class CompareForm {
   }
 
   /**
-   * A Kronecker network comes first: what is said of a pair is said of its first.
+   * Sorts Kronecker networks first: the report compares the first model to the others.
    * @param {string} name
    */
   #rank(name) {

@@ -1,9 +1,9 @@
-/** Comparisons: two to six models, measured side by side. */
+/** The Compare view: measures two to six models side by side. */
 
-import { CompareForm } from "./form.js";
 import { JobView } from "../jobs/job-view.js";
+import { CompareForm } from "./form.js";
 
-/** @import { App } from "../../shell/router.js" */
+/** @import { App } from "../../shell/types.js" */
 
 /** @param {App} app */
 export const makeView = (app) =>
@@ -12,8 +12,8 @@ export const makeView = (app) =>
     view: "compare",
     word: "comparison",
     title: "Compare",
-    lead: "Measures models here, now: memory each in a fresh process, latency in alternating blocks on the same inputs. The service goes on answering meanwhile.",
-    button: "Run the comparison",
+    lead: "Measures models on the service’s machine: memory of each in a fresh process, latency in alternating blocks on the same inputs. The service keeps answering requests meanwhile.",
+    button: "Run comparison",
     form: new CompareForm(app.catalog),
-    present: async () => new (await import("./report.js")).ComparisonPage(),
+    present: async () => new (await import("./report.js")).ComparisonPresentation(),
   });

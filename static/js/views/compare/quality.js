@@ -1,16 +1,17 @@
-/** How well the compared models answered: accuracy with its interval, agreement, and who takes what for what. */
+/** Prediction quality of compared models: accuracy with its interval, differences, confusion matrices. */
 
 import { showIntervals } from "../../charts/intervals.js";
+import { shortName, tone } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
 import { count, digits, percent } from "../../ui/format.js";
-import { shortName, tone } from "../../model/display.js";
-import { unbroken } from "../../ui/sentence.js";
+import { keepUnits } from "../../ui/text.js";
+import { closedPanel, panel } from "../jobs/panels.js";
 
 /**
  * @import { Measured, ModelQuality, Quality } from "../../api/types.js"
  */
 
-/** A larger table of classes nobody reads on a page; the report has it. */
+/** Larger matrices are unreadable on the page; they are in the report's JSON. */
 const MAX_CLASSES = 20;
 
 /**
@@ -18,7 +19,7 @@ const MAX_CLASSES = 20;
  * @param {string[]} labels
  * @param {string} colour
  */
-function confusionTable({ model, confusion }, labels, colour) {
+function confusionMatrix({ model, confusion }, labels, colour) {
   if (!confusion || confusion.length > MAX_CLASSES || confusion.length !== labels.length) return null;
   const most = Math.max(1, ...confusion.flatMap((row, i) => row.filter((_, j) => j !== i)));
   return h(
@@ -36,7 +37,7 @@ function confusionTable({ model, confusion }, labels, colour) {
           h("th", { scope: "row" }, labels[i]),
           ...row.map((value, j) => {
             const cell = h("td", { class: i === j ? "right" : value > 0 ? "wrong" : "none" }, value === 0 ? "·" : count(value));
-            if (i !== j) cell.style.setProperty("--share", String(value / most));
+            if (i !== j) cell.style.setProperty("--fraction", String(value / most));
             return cell;
           }),
         ),
@@ -81,11 +82,9 @@ export function qualityPanel(quality, models) {
     ...(drift === null ? [] : [`The probabilities of ${a} and ${b} differ by up to ${digits(drift)}.`]),
     ...(difference === null ? [] : [`The values of ${a} and ${b} differ by up to ${digits(difference)}.`]),
   ]);
-  return h(
-    "section",
-    { class: "panel" },
-    h("h2", {}, "Quality"),
-    h("p", { class: "muted" }, unbroken(quality.sentence)),
+  return panel(
+    "Quality",
+    keepUnits(quality.sentence),
     accurate.length > 0 && place,
     values.length > 0 && h("p", {}, values.map(({ model, rmse }) => `${model}: RMSE ${digits(rmse ?? 0)}`).join("; ")),
     ...sentences.slice(0, 15).map((sentence) => h("p", {}, sentence)),
@@ -95,20 +94,18 @@ export function qualityPanel(quality, models) {
 /**
  * @param {Quality} quality
  * @param {Measured[]} models
- * @returns {HTMLElement | null} null without labels, or with too many of them
+ * @returns {HTMLElement | null} null without labels, or with too many
  */
 export function confusionPanel(quality, models) {
   const tables = quality.models
     .map((each) => ({ each, index: models.findIndex(({ model }) => model === each.model) }))
     .filter(({ index }) => index >= 0)
-    .map(({ each, index }) => confusionTable(each, quality.labels ?? [], tone(models, index)))
+    .map(({ each, index }) => confusionMatrix(each, quality.labels ?? [], tone(models, index)))
     .filter((table) => table !== null);
   if (tables.length === 0) return null;
-  return h(
-    "details",
-    { class: "panel" },
-    h("summary", {}, h("h2", {}, "What is taken for what")),
-    h("p", { class: "muted" }, "Rows: true label. Columns: answer. Tinted: wrong."),
-    h("div", { class: "confusions", tabindex: 0, role: "region", "aria-label": "Confusion tables" }, ...tables),
+  return closedPanel(
+    "Confusion matrix",
+    h("p", { class: "muted" }, "Rows: true label. Columns: predicted label. Tinted: wrong predictions."),
+    h("div", { class: "confusions", tabindex: 0, role: "region", "aria-label": "Confusion matrices" }, ...tables),
   );
 }

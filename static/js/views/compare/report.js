@@ -1,78 +1,69 @@
-/** The page of one comparison's report: the verdict in words first, then pictures, then every figure. */
+/** The report of a comparison: the conclusion in words, then charts, then tables of all figures. */
 
 import { barList } from "../../charts/bars.js";
 import { showIntervals } from "../../charts/intervals.js";
-import { h } from "../../ui/dom.js";
-import { TIME, bytes, count, digits, duration, times, unitFor } from "../../ui/format.js";
-import { MEMORY, memory } from "../../ui/memory.js";
 import { shortName, tone } from "../../model/display.js";
+import { h } from "../../ui/dom.js";
+import { bytes, count, digits, times, unitFor } from "../../ui/format.js";
+import { MEMORY_UNITS, keepUnits, memorySize } from "../../ui/text.js";
+import { closedPanel, environmentPanel, panel, tableRegion } from "../jobs/panels.js";
+import { batchName, latencyPanel, plainDigits } from "./latency.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
-import { DEPTH_NAMES, batchName, batchSizes, depths, findings, headline, latencyAt, ranOn } from "./figures.js";
-import { pairTable, reportTable } from "./tables.js";
-import { unbroken } from "../../ui/sentence.js";
+import { figuresTable, pairsTable } from "./tables.js";
 
 /**
- * @import { Child } from "../../ui/dom.js"
- * @import { Presentation } from "../jobs/job-view.js"
- * @import { Depth, Measured, Report } from "../../api/types.js"
+ * @import { Measured, Pair, Report } from "../../api/types.js"
+ * @import { Presentation } from "../jobs/types.js"
  */
 
-/**
- * @param {string} title
- * @param {string} note
- * @param {...Child} children
- */
-const panel = (title, note, ...children) => h("section", { class: "panel" }, h("h2", {}, title), note && h("p", { class: "muted" }, note), ...children);
+/** Further pairs are in the table. */
+const MAX_FINDINGS = 8;
 
 /**
- * A long table, folded away: the pictures tell its main part.
- * @param {string} title
- * @param {HTMLElement} table
+ * Formats the interval of a pair's ratio, inverted like the ratio if it is below 1.
+ * @param {Pair} pair
  */
-const folded = (title, table) => h("details", { class: "panel" }, h("summary", {}, h("h2", {}, title)), h("div", { class: "table", tabindex: 0, role: "region", "aria-label": title }, table));
-
-/**
- * @param {Measured[]} models
- * @param {Depth} depth
- * @returns {HTMLElement}
- */
-function latencyChart(models, depth) {
-  const place = h("div", { class: "chart" });
-  const sizes = batchSizes(models, depth);
-  const all = sizes.flatMap((size) => models.map((model) => latencyAt(model, depth, size))).filter((l) => l !== undefined);
-  const unit = unitFor(Math.min(...all.map(({ p50_us }) => p50_us)), TIME);
-  const groups = sizes.map((size) => ({
-    title: batchName(size),
-    rows: models.flatMap((model, i) => {
-      const l = latencyAt(model, depth, size);
-      if (l === undefined) return [];
-      return [{ name: shortName(models, i), tone: tone(models, i), value: l.p50_us, low: l.p50_us, high: l.p95_us, far: l.p99_us ?? undefined, text: `${duration(l.p50_us)}${l.unstable ? " ?" : ""}` }];
-    }),
-  }));
-  const spread = all.flatMap(({ p50_us, p95_us }) => [p50_us, p95_us]);
-  showIntervals(place, {
-    groups,
-    axis: `time of one call, ${unit.name}`,
-    format: (value) => digitsPlain(value / unit.size),
-    log: Math.max(...spread) / Math.min(...spread) > 6,
-    alternative: `Latency of ${DEPTH_NAMES[depth]}. ${groups.map(({ title, rows }) => `${title}: ${rows.map(({ name, text, high }) => `${name} median ${text}, 95th percentile ${duration(high)}`).join("; ")}`).join(". ")}.`,
-  });
-  return h("figure", {}, h("figcaption", {}, DEPTH_NAMES[depth].replace(/^./, (first) => first.toUpperCase())), place);
+function interval({ ratio, low, high }) {
+  const [from, to] = ratio >= 1 ? [low, high] : [1 / high, 1 / low];
+  const decimals = from < 2 ? 2 : to < 100 ? 1 : 0;
+  return `${from.toFixed(decimals)} to ${to.toFixed(decimals)}`;
 }
 
-/** @param {Measured} model */
-const unstable = ({ latency, service_latency = [] }) => [...latency, ...service_latency].some((each) => each.unstable);
-
-/** @param {number} value */
-const digitsPlain = (value) => (value >= 1 ? count(value) : String(Number(value.toPrecision(1))));
+/**
+ * Makes one finding per pair and batch size; of more than two models, only pairs with the first.
+ * @param {Report} report
+ */
+function findings({ models, pairs }) {
+  const ofFirst = pairs.filter(({ depth, a }) => depth === "session" && a === models[0].model);
+  return ofFirst.slice(0, MAX_FINDINGS).map((pair) => {
+    const winner = Math.max(0, models.findIndex(({ model }) => model === (pair.ratio >= 1 ? pair.a : pair.b)));
+    const loser = Math.max(0, models.findIndex(({ model }) => model === (pair.ratio >= 1 ? pair.b : pair.a)));
+    const open = pair.verdict === "not distinguishable";
+    const than = models.length > 2 ? ` than ${shortName(models, loser)}` : "";
+    const between = models.length > 2 ? `, ${shortName(models, winner)} and ${shortName(models, loser)}` : "";
+    return h(
+      "div",
+      { class: `finding ${open ? "" : tone(models, winner)}` },
+      h("p", { class: "figure-number" }, open ? "≈" : times(Math.max(pair.ratio, 1 / pair.ratio))),
+      h(
+        "p",
+        {},
+        h("strong", {}, open ? `No clear difference${between}` : `${shortName(models, winner)} is faster${than}`),
+        h("br"),
+        `${batchName(pair.batch_size)} `,
+        h("span", { class: "muted" }, `(95 % interval ${interval(pair)})`),
+      ),
+    );
+  });
+}
 
 /** @param {Report} report */
-function expectationPanel({ models, predictions = [] }) {
+function predictionPanel({ models, predictions = [] }) {
   const ofFirst = predictions.filter(({ a }) => a === models[0].model).slice(0, 5);
   if (ofFirst.length === 0) return null;
   const short = new Map(models.map(({ model }, i) => [model, shortName(models, i)]));
   const colour = tone(models, 0);
-  const groups = ofFirst.map(({ a, b, time, memory: kept }) => ({
+  const groups = ofFirst.map(({ a, b, time, memory }) => ({
     title: `${short.get(b)} ÷ ${short.get(a)}`,
     rows: [
       ...time.map(({ batch_size, predicted_ratio, measured_ratio }) => ({
@@ -82,33 +73,33 @@ function expectationPanel({ models, predictions = [] }) {
         other: predicted_ratio ?? undefined,
         text: `${times(measured_ratio)}${predicted_ratio ? ` of ${times(predicted_ratio)}` : ""}`,
       })),
-      ...(kept.measured_ratio && kept.measured_ratio > 0
-        ? [{ name: "Memory", tone: colour, value: kept.measured_ratio, other: kept.predicted_ratio ?? undefined, text: `${times(kept.measured_ratio)}${kept.predicted_ratio ? ` of ${times(kept.predicted_ratio)}` : ""}` }]
+      ...(memory.measured_ratio && memory.measured_ratio > 0
+        ? [{ name: "Memory", tone: colour, value: memory.measured_ratio, other: memory.predicted_ratio ?? undefined, text: `${times(memory.measured_ratio)}${memory.predicted_ratio ? ` of ${times(memory.predicted_ratio)}` : ""}` }]
         : []),
     ],
   }));
   const place = h("div", { class: "chart" });
   showIntervals(place, {
     groups,
-    axis: `above 1, ${short.get(models[0].model)} is better`,
-    format: (value) => `${digitsPlain(value)}×`,
+    axis: `ratio; above 1, ${short.get(models[0].model)} is better`,
+    format: (value) => `${plainDigits(value)}×`,
     log: true,
     reference: 1,
-    alternative: `Measured ratios beside those that multiply-adds and bytes of weights promise. ${groups.map(({ title, rows }) => `${title}: ${rows.map(({ name, text }) => `${name} ${text}`).join("; ")}`).join(". ")}.`,
+    alternative: `Measured ratios beside those predicted from multiply-adds and bytes of weights. ${groups.map(({ title, rows }) => `${title}: ${rows.map(({ name, text }) => `${name} ${text}`).join("; ")}`).join(". ")}.`,
   });
   const sentences = ofFirst.flatMap((each) => each.sentences);
   return panel(
-    "Promised and measured",
-    "Time of a call of so many samples, and memory that loading adds. Hollow: what multiply-adds and bytes of weights promise. Filled: what was measured. Left of the line, the first model loses.",
+    "Predicted and measured",
+    "Ratios of the time per call, by batch size, and of the memory that loading adds. Hollow: predicted from multiply-adds and bytes of weights. Filled: measured. Left of the dashed line, the first model is worse.",
     place,
-    ...sentences.slice(0, 8).map((sentence) => h("p", {}, unbroken(sentence))),
+    ...sentences.slice(0, 8).map((sentence) => h("p", {}, keepUnits(sentence))),
   );
 }
 
 /** @param {Report} report */
 function memoryPanel({ models, memory_sentence }) {
-  if (models.some(({ memory: m }) => m.baseline_rss_bytes === null)) return null;
-  const unit = unitFor(Math.max(...models.map(({ memory: m }) => m.loaded_rss_bytes ?? 0)), MEMORY);
+  if (models.some(({ memory }) => memory.baseline_rss_bytes === null)) return null;
+  const unit = unitFor(Math.max(...models.map(({ memory }) => memory.loaded_rss_bytes ?? 0)), MEMORY_UNITS);
   const bars = models.map((model, i) => {
     const { baseline_rss_bytes: base, session_bytes: session, arena_bytes: arena } = model.memory;
     const [low, own, more] = [base ?? 0, Math.max(0, session ?? 0), Math.max(0, arena ?? 0)];
@@ -116,48 +107,42 @@ function memoryPanel({ models, memory_sentence }) {
       name: shortName(models, i),
       tone: tone(models, i),
       parts: [{ value: low, kind: /** @type {const} */ ("base") }, { value: own, kind: /** @type {const} */ ("own") }, { value: more, kind: /** @type {const} */ ("more") }],
-      text: `${digits((low + own + more) / unit.size)} ${unit.name}: ${memory(low)} runtime, ${memory(own)} model, ${memory(more)} kept after running`,
+      text: `${digits((low + own + more) / unit.size)} ${unit.name}: ${memorySize(low)} runtime, ${memorySize(own)} model, ${memorySize(more)} kept after running`,
     };
   });
-  return panel("Memory of a process", "Grey: Python, numpy and onnxruntime before loading. Colour: added by the model. Pale: kept after running.", barList(bars, "Memory of a process"), memory_sentence && h("p", {}, unbroken(memory_sentence)));
+  return panel("Process memory", "Grey: Python, numpy and onnxruntime before loading. Colour: added by loading the model. Pale: kept after running it.", barList(bars, "Process memory"), memory_sentence && h("p", {}, keepUnits(memory_sentence)));
 }
 
-/** @param {Report} report */
-function filePanel({ models }) {
+/** @param {Measured[]} models */
+function filePanel(models) {
   const bars = models.map((model, i) => ({
     name: shortName(models, i),
     tone: tone(models, i),
     parts: [{ value: model.file_bytes, kind: /** @type {const} */ ("own") }],
-    text: `${bytes(model.file_bytes)}, of it weights ${bytes(model.initializer_bytes)}`,
+    text: `${bytes(model.file_bytes)}, of which weights ${bytes(model.initializer_bytes)}`,
   }));
-  return panel("File", "", barList(bars, "Size of the files"));
+  return panel("File size", "", barList(bars, "File size"));
 }
 
 /** @implements {Presentation} */
-export class ComparisonPage {
+export class ComparisonPresentation {
   constructor() {
     this.element = h("div", { class: "report" });
   }
 
   /** @param {Report} report */
   show(report) {
-    const { models, quality } = report;
+    const { models, pairs, quality } = report;
     this.element.replaceChildren(
       ...[
-        h("p", { class: "headline", role: "status" }, headline(report)),
+        h("p", { class: "headline", role: "status" }, keepUnits(pairs[0]?.sentence ?? "Measured.")),
         h("div", { class: "findings" }, ...findings(report)),
-        h(
-          "section",
-          { class: "panel" },
-          h("h2", {}, "Latency"),
-          h("p", { class: "muted" }, `Mark: median. Whisker: up to the 95th percentile; thin: up to the 99th.${models.some(unstable) ? " Question mark: unstable, the times varied between series." : ""}`),
-          h("div", { class: "depths" }, ...depths(models).map((depth) => latencyChart(models, depth))),
-        ),
-        h("div", { class: "panels" }, expectationPanel(report), memoryPanel(report), filePanel(report), quality ? qualityPanel(quality, models) : null),
+        latencyPanel(models),
+        h("div", { class: "panels" }, predictionPanel(report), memoryPanel(report), filePanel(models), quality ? qualityPanel(quality, models) : null),
         quality ? confusionPanel(quality, models) : null,
-        folded("All figures", reportTable(report)),
-        models.length > 2 ? folded("All pairs", pairTable(report)) : null,
-        panel("What it ran on", "", ranOn(report)),
+        closedPanel("All figures", tableRegion("All figures", figuresTable(report))),
+        models.length > 2 ? closedPanel("All pairs", tableRegion("All pairs", pairsTable(report))) : null,
+        environmentPanel(report),
       ].filter((each) => each !== null),
     );
   }

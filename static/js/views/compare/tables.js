@@ -1,15 +1,15 @@
-/** Every figure of a comparison's report, as tables. Pure: report in, elements out. */
+/** Tables of all figures of a comparison's report. */
 
-import { h } from "../../ui/dom.js";
-import { BYTES, TIME, count, digits, metric, times } from "../../ui/format.js";
-import { MEMORY } from "../../ui/memory.js";
 import { shortName, tone } from "../../model/display.js";
-import { DEPTH_NAMES, batchName, batchSizes, depths, distinguishable, latencyAt } from "./figures.js";
-import { pointsApart, speed, tableRow } from "../jobs/table-row.js";
+import { h } from "../../ui/dom.js";
+import { BYTE_UNITS, TIME_UNITS, count, digits, metric, times } from "../../ui/format.js";
+import { MEMORY_UNITS } from "../../ui/text.js";
+import { pointsDifference, speedRatio, tableRow } from "../jobs/table-row.js";
+import { DEPTH_NAMES, batchName, batchSizes, depths, latencyAt } from "./latency.js";
 
 /**
- * @import { Row } from "../jobs/table-row.js"
  * @import { Depth, Latency, Measured, Pair, Report } from "../../api/types.js"
+ * @import { Row } from "../jobs/table-row.js"
  */
 
 /**
@@ -31,41 +31,41 @@ function groups({ models, pairs, service_pairs = [] }) {
           name: `Test ${quality?.name ?? "metric"}${quality?.samples ? `, ${count(quality.samples)} samples` : ""}`,
           values: of((m) => m.test_metric?.value),
           format: (value) => metric({ name: quality?.name ?? "", value }),
-          ratio: pointsApart(models.map(({ test_metric }) => test_metric)),
+          ratio: pointsDifference(models.map(({ test_metric }) => test_metric)),
         },
         { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
-        { name: "Multiply-adds a sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
-        { name: "File", values: of((m) => m.file_bytes), units: BYTES, words: smaller },
+        { name: "Multiply-adds per sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
+        { name: "File", values: of((m) => m.file_bytes), units: BYTE_UNITS, words: smaller },
       ],
     },
   ];
   for (const depth of depths(models)) {
-    for (const size of batchSizes(models, depth)) found.push(timing(models, [...pairs, ...service_pairs], depth, size));
+    for (const size of batchSizes(models, depth)) found.push(latencyGroup(models, [...pairs, ...service_pairs], depth, size));
   }
   found.push(
     {
-      title: "Memory of a process",
+      title: "Process memory",
       rows: [
-        { name: "Before loading", values: of((m) => m.memory.baseline_rss_bytes), units: MEMORY },
-        { name: "Added by loading", values: of((m) => positive(m.memory.session_bytes)), units: MEMORY, words: smaller },
-        { name: "Kept after running", values: of((m) => positive(m.memory.arena_bytes)), units: MEMORY, words: smaller },
-        { name: "Loaded", values: of((m) => m.memory.loaded_rss_bytes), units: MEMORY, words: smaller },
-        { name: "Peak", values: of((m) => m.memory.peak_rss_bytes), units: MEMORY, words: smaller },
-        { name: "On the device", values: of((m) => m.memory.device_bytes), units: MEMORY, words: smaller },
+        { name: "Before loading", values: of((m) => m.memory.baseline_rss_bytes), units: MEMORY_UNITS },
+        { name: "Added by loading", values: of((m) => positive(m.memory.session_bytes)), units: MEMORY_UNITS, words: smaller },
+        { name: "Kept after running", values: of((m) => positive(m.memory.arena_bytes)), units: MEMORY_UNITS, words: smaller },
+        { name: "Loaded", values: of((m) => m.memory.loaded_rss_bytes), units: MEMORY_UNITS, words: smaller },
+        { name: "Peak", values: of((m) => m.memory.peak_rss_bytes), units: MEMORY_UNITS, words: smaller },
+        { name: "On the device", values: of((m) => m.memory.device_bytes), units: MEMORY_UNITS, words: smaller },
       ],
     },
     {
-      title: "Start, measured once", // so there is no ratio worth telling
+      title: "Start, measured once", // too few measurements for a ratio
       rows: [
-        { name: "Loading", values: of((m) => m.load_ms * 1000), units: TIME },
-        { name: "First run", values: of((m) => m.first_run_ms * 1000), units: TIME },
+        { name: "Loading", values: of((m) => m.load_ms * 1000), units: TIME_UNITS },
+        { name: "First run", values: of((m) => m.first_run_ms * 1000), units: TIME_UNITS },
       ],
     },
   );
   return found;
 }
 
-/** @param {number | null | undefined} value a difference of two measurements may come out below 0 */
+/** @param {number | null | undefined} value a difference of two measurements, which noise may make negative */
 const positive = (value) => (value == null ? value : Math.max(0, value));
 
 /**
@@ -74,29 +74,29 @@ const positive = (value) => (value == null ? value : Math.max(0, value));
  * @param {Depth} depth
  * @param {number} size
  */
-function timing(models, pairs, depth, size) {
+function latencyGroup(models, pairs, depth, size) {
   const at = models.map((model) => latencyAt(model, depth, size));
   const two = models.length === 2;
   const pair = two ? pairs.find((p) => p.depth === depth && p.batch_size === size && p.a === models[0].model && p.b === models[1].model) : undefined;
   /** @param {(latency: Latency) => number | null | undefined} get */
   const of = (get) => at.map((latency) => latency && get(latency));
   /** @param {(latency: Latency) => number | null | undefined} get */
-  const timed = (get) => ({ values: of(get), units: TIME, ratio: two ? speed(of(get)) : "" });
+  const time = (get) => ({ values: of(get), units: TIME_UNITS, ratio: two ? speedRatio(of(get)) : "" });
   return {
     title: `${batchName(size)}, ${DEPTH_NAMES[depth]}${at.some((latency) => latency?.unstable) ? " (unstable: times varied between series)" : ""}`,
     rows: [
-      { name: "p50", ...timed((l) => l.p50_us), ...(pair && { ratio: distinguishable(pair) ? `${times(pair.ratio)} as fast` : "no clear difference" }) },
-      { name: "p90", ...timed((l) => l.p90_us) },
-      { name: "p95", ...timed((l) => l.p95_us) },
-      { name: "p99", ...timed((l) => l.p99_us) },
-      { name: "Samples a second", values: of((l) => l.samples_per_s), format: digits, words: /** @type {[string, string]} */ (["fewer", "more"]) },
+      { name: "p50", ...time((l) => l.p50_us), ...(pair && { ratio: pair.verdict !== "not distinguishable" ? `${times(pair.ratio)} as fast` : "no clear difference" }) },
+      { name: "p90", ...time((l) => l.p90_us) },
+      { name: "p95", ...time((l) => l.p95_us) },
+      { name: "p99", ...time((l) => l.p99_us) },
+      { name: "Samples per second", values: of((l) => l.samples_per_s), format: digits, words: /** @type {[string, string]} */ (["fewer", "more"]) },
       { name: "Runs measured", values: of((l) => l.n), format: count },
     ],
   };
 }
 
 /** @param {Report} report */
-export function reportTable(report) {
+export function figuresTable(report) {
   const { models } = report;
   const withRatio = models.length === 2;
   const columns = 1 + models.length + Number(withRatio);
@@ -127,15 +127,15 @@ export function reportTable(report) {
 }
 
 /**
- * Every pair at every depth, where there are more than two models.
+ * Lists every pair at every depth and batch size.
  * @param {Report} report
  */
-export function pairTable({ pairs, service_pairs = [] }) {
+export function pairsTable({ pairs, service_pairs = [] }) {
   return h(
     "table",
     {},
     h("caption", { class: "sr-only" }, "All pairs"),
-    h("thead", {}, h("tr", {}, ...["", "with", "depth", "batch", "is … as fast", "95 % interval", "verdict"].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
+    h("thead", {}, h("tr", {}, ...["", "with", "depth", "batch", "speed ratio", "95 % interval", "verdict"].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
     h(
       "tbody",
       {},

@@ -1,11 +1,11 @@
-/** Downloads with the API key: a link's own request would have none. */
+/** Download links that send the API key, which a plain link's request would not. */
 
-import { WAIT_MS, send } from "../../api/client.js";
+import { TIMEOUT_MS, send } from "../../api/client.js";
 import { credentials } from "../../api/credentials.js";
 import { h } from "../../ui/dom.js";
 
 /**
- * Has a link send the key, where there is one.
+ * Makes a link send the key, if there is one.
  * @param {HTMLAnchorElement} link
  * @param {(error: unknown) => void} onError
  */
@@ -19,9 +19,9 @@ export function sendKey(link, onError) {
 
 /** @param {string} address */
 async function save(address) {
-  const response = await send(address, {}, WAIT_MS);
+  const response = await send(address, {}, TIMEOUT_MS);
   const name = /filename="([^"/\\]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
   const url = URL.createObjectURL(await response.blob());
   h("a", { href: url, download: name ?? "" }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser may still be writing
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // the browser may still be writing the file
 }

@@ -1,4 +1,4 @@
-/** Fields of a form, and what stands in them, read with words for what is wrong. */
+/** Form fields, and parsers of their values that explain what is wrong. */
 
 import { h } from "../../ui/dom.js";
 
@@ -22,7 +22,7 @@ export const textInput = (value, placeholder) => h("input", { type: "text", inpu
 /** @type {Record<Device, string>} */
 const DEVICE_NAMES = { cpu: "CPU", cuda: "GPU (CUDA)" };
 
-/** On which device to measure: only asked where there are several. */
+/** Choice of the device to measure on; shown only if there are several. */
 export class DeviceField {
   constructor() {
     this.input = h("select", {}, h("option", { value: "" }, "as served"));
@@ -30,7 +30,7 @@ export class DeviceField {
     this.element.hidden = true;
   }
 
-  /** @param {Device[]} devices that there are */
+  /** @param {Device[]} devices available ones */
   offer(devices) {
     const chosen = this.input.value;
     this.input.replaceChildren(h("option", { value: "" }, "as served"), ...devices.map((device) => h("option", { value: device }, DEVICE_NAMES[device])));
@@ -38,7 +38,7 @@ export class DeviceField {
     this.element.hidden = devices.length < 2;
   }
 
-  /** @param {string} device one that is not there is none */
+  /** @param {string} device an unavailable one selects "as served" */
   choose(device) {
     this.input.value = [...this.input.options].some(({ value }) => value === device) ? device : "";
   }
@@ -49,15 +49,15 @@ export class DeviceField {
   }
 }
 
-/** A field that cannot be read; the message is for people. */
+/** An invalid value of a field; the message is shown to the reader. */
 export class FieldError extends Error {}
 
 /**
- * Whole numbers, separated by commas or blanks.
+ * Parses whole numbers separated by commas, semicolons or blanks.
  * @param {string} name
  * @param {string} text
  * @param {{ low: number, high: number, most: number }} bounds
- * @returns {number[]} sorted, each once
+ * @returns {number[]} sorted, without duplicates
  */
 export function wholeNumbers(name, text, { low, high, most }) {
   const parts = text.split(/[\s,;]+/).filter((part) => part !== "");
@@ -70,7 +70,7 @@ export function wholeNumbers(name, text, { low, high, most }) {
 }
 
 /**
- * A number, or nothing.
+ * Parses a number; an empty field is undefined.
  * @param {string} name
  * @param {string} text
  * @param {{ low: number, high: number, whole?: boolean }} bounds

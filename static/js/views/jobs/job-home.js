@@ -1,22 +1,21 @@
-/** The form that starts a comparison, a sweep or the like, and the list of the earlier ones. */
+/** The form that starts a job, and the list of earlier jobs of its kind. */
 
-import { Refused, Unreachable } from "../../api/client.js";
-import { h } from "../../ui/dom.js";
-import { sendKey } from "./download.js";
+import { ApiError, NetworkError } from "../../api/client.js";
 import * as api from "../../api/jobs.js";
 import { href } from "../../shell/router.js";
-import { when } from "../../ui/when.js";
-import { unbroken } from "../../ui/sentence.js";
+import { h } from "../../ui/dom.js";
+import { dateTime, keepUnits } from "../../ui/text.js";
+import { sendKey } from "./download.js";
 
 /**
  * @import { JobKind } from "../../api/jobs.js"
- * @import { Kind } from "./job-view.js"
- * @import { App } from "../../shell/router.js"
  * @import { JobSummary } from "../../api/types.js"
+ * @import { App } from "../../shell/types.js"
+ * @import { Kind } from "./types.js"
  */
 
 const LISTED = 20;
-/** @type {Record<JobKind, string>} the view of each kind */
+/** @type {Record<JobKind, string>} the view that shows each kind */
 const VIEWS = { comparisons: "compare", sweeps: "sweep", trainings: "train" };
 
 export class JobHome {
@@ -60,7 +59,7 @@ export class JobHome {
   /** @param {URLSearchParams} query */
   async open(query) {
     this.message.textContent = "";
-    this.run.disabled = true; // the form does not know yet what there is to choose
+    this.run.disabled = true; // until the form knows what can be chosen
     try {
       await this.catalog.load();
       await this.kind.form.open(query);
@@ -77,10 +76,10 @@ export class JobHome {
   /**
    * @param {unknown} error
    * @param {HTMLElement} place
-   * @param {string} what
+   * @param {string} failure
    */
-  #explain(error, place, what) {
-    place.textContent = `${what}: ${this.connection.explain(error)}`;
+  #explain(error, place, failure) {
+    place.textContent = `${failure}: ${this.connection.explain(error)}`;
     place.classList.add("failed");
   }
 
@@ -91,7 +90,7 @@ export class JobHome {
       const items = jobs.map((job) => this.#item(job));
       if (offset === 0) this.list.replaceChildren(...items);
       else this.list.append(...items);
-      if (total === 0) this.list.replaceChildren(h("li", { class: "muted none" }, `None yet. Each ${this.kind.word} is kept here, under an address of its own.`));
+      if (total === 0) this.list.replaceChildren(h("li", { class: "muted none" }, `None yet. Each ${this.kind.word} is kept here and has its own address.`));
       this.more.hidden = this.list.childElementCount >= total;
     } catch (error) {
       const place = h("li", {});
@@ -102,28 +101,28 @@ export class JobHome {
 
   /** @param {JobSummary} job */
   #item({ id, status, created, title, headline, error, progress }) {
-    const share = progress && progress.total > 0 ? `${progress.done} of ${progress.total}` : "";
-    const date = when(created) ?? created;
-    const told = status === "running" ? `running ${share}` : (error ?? headline ?? "");
+    const done = progress && progress.total > 0 ? `${progress.done} of ${progress.total}` : "";
+    const date = dateTime(created) ?? created;
+    const summary = status === "running" ? `running ${done}` : (error ?? headline ?? "");
     return h(
       "li",
       { class: status },
       h("a", { href: href(this.kind.view, id) }, title),
       h("span", { class: "muted" }, date),
-      told && h("p", {}, unbroken(told)),
+      summary && h("p", {}, keepUnits(summary)),
       status === "done" && this.#download(id, `JSON of ${title}, ${date}`),
     );
   }
 
-  /** Leads to what runs instead. */
-  async #link() {
-    void this.#list(0); // it may be in it
+  /** Adds a link to the running job, which keeps another one from starting. */
+  async #linkRunning() {
+    void this.#list(0); // the running job may be of this kind
     try {
       const found = await api.running();
       if (found === null) return;
-      this.message.append(" ", h("a", { href: href(VIEWS[found.kind], found.job.id) }, `See what runs: ${found.job.title}`));
+      this.message.append(" ", h("a", { href: href(VIEWS[found.kind], found.job.id) }, `Running: ${found.job.title}`));
     } catch (error) {
-      if (!(error instanceof Refused || error instanceof Unreachable)) throw error; // then there is no link
+      if (!(error instanceof ApiError || error instanceof NetworkError)) throw error; // without a link
     }
   }
 
@@ -138,17 +137,17 @@ export class JobHome {
   }
 
   async #start() {
-    const wanted = this.kind.form.read();
-    this.message.classList.toggle("failed", typeof wanted === "string");
-    this.message.textContent = typeof wanted === "string" ? wanted : "";
-    if (typeof wanted === "string") return;
+    const read = this.kind.form.read();
+    this.message.classList.toggle("failed", typeof read === "string");
+    this.message.textContent = typeof read === "string" ? read : "";
+    if (typeof read === "string") return;
     this.run.disabled = true;
     try {
-      const { id } = await api.start(this.kind.kind, wanted.request, wanted.files);
+      const { id } = await api.start(this.kind.kind, read.request, read.files);
       location.hash = href(this.kind.view, id);
     } catch (error) {
       this.#explain(error, this.message, `No ${this.kind.word}`);
-      if (error instanceof Refused && error.status === 409) await this.#link();
+      if (error instanceof ApiError && error.status === 409) await this.#linkRunning();
     } finally {
       this.run.disabled = false;
     }

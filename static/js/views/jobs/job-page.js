@@ -1,16 +1,17 @@
-/** One comparison, sweep or the like: followed while it runs, shown when it is over, kept or deleted. */
+/** The page of one job: shows its progress while it runs, then its report; cancels or deletes it. */
 
-import { NOT_REACHED, Refused, Unreachable } from "../../api/client.js";
-import { h } from "../../ui/dom.js";
-import { sendKey } from "./download.js";
-import { count } from "../../ui/format.js";
+import { ApiError, NetworkError, UNREACHABLE } from "../../api/client.js";
 import * as api from "../../api/jobs.js";
 import { href } from "../../shell/router.js";
+import { h } from "../../ui/dom.js";
+import { count } from "../../ui/format.js";
+import { capitalized, sentence } from "../../ui/text.js";
+import { sendKey } from "./download.js";
 
 /**
- * @import { Kind, Presentation } from "./job-view.js"
- * @import { App } from "../../shell/router.js"
  * @import { Progress } from "../../api/types.js"
+ * @import { App } from "../../shell/types.js"
+ * @import { Kind, Presentation } from "./types.js"
  */
 
 export class JobPage {
@@ -21,7 +22,7 @@ export class JobPage {
   constructor({ connection }, kind) {
     this.connection = connection;
     this.kind = kind;
-    /** @type {string | null} the one that is shown */
+    /** @type {string | null} id of the job shown */
     this.id = null;
     /** @type {AbortController | null} */
     this.following = null;
@@ -52,12 +53,12 @@ export class JobPage {
     this.delete.addEventListener("click", () => void this.#remove("Deleting …"));
   }
 
-  /** What it is called, as far as that is known. */
+  /** The job's title, once it is known. */
   get title() {
-    return this.heading.textContent || "one report";
+    return this.heading.textContent || this.kind.word;
   }
 
-  /** Stops following: nobody looks. The service goes on with it. */
+  /** Stops following the job, which goes on at the service. */
   leave() {
     this.following?.abort();
   }
@@ -75,25 +76,25 @@ export class JobPage {
     } catch (error) {
       if (following.signal.aborted) return;
       this.#end();
-      if (error instanceof Refused && error.status === 404) {
+      if (error instanceof ApiError && error.status === 404) {
         this.heading.textContent = `No such ${this.kind.word}`;
-        this.#say("There is none under this address. It may have been deleted.", true);
+        this.#say("No job has this address. It may have been deleted.", true);
         return;
       }
-      this.#explain(error instanceof TypeError ? new Unreachable(NOT_REACHED) : error, `No ${this.kind.word}`);
+      this.#explain(error instanceof TypeError ? new NetworkError(UNREACHABLE) : error, `No ${this.kind.word}`);
     }
   }
 
   /**
    * @param {unknown} error
-   * @param {string} what
+   * @param {string} failure
    */
-  #explain(error, what) {
-    this.#say(`${what}: ${this.connection.explain(error)}`, true);
+  #explain(error, failure) {
+    this.#say(`${failure}: ${this.connection.explain(error)}`, true);
   }
 
   #clear() {
-    this.heading.textContent = `One ${this.kind.word}`;
+    this.heading.textContent = capitalized(this.kind.word);
     this.#say("");
     this.running.hidden = true;
     this.actions.hidden = true;
@@ -116,7 +117,7 @@ export class JobPage {
     } else if (event === "error") {
       this.#end();
       this.#offer(false);
-      this.#say(`No report: ${data.error}.`.replace(/\.\.$/, "."), true);
+      this.#say(`No report: ${sentence(data.error)}`, true);
     } else {
       this.#present(event, data);
     }
@@ -136,11 +137,11 @@ export class JobPage {
       this.#offer(true);
       presentation.show(data);
     } else {
-      presentation.grow?.(event, data);
+      presentation.update?.(event, data);
     }
   }
 
-  /** @param {boolean} report there is one to download; what failed can only be deleted */
+  /** @param {boolean} report whether there is one to download; a failed job can only be deleted */
   #offer(report) {
     this.download.hidden = !report;
     this.actions.hidden = false;
@@ -153,19 +154,19 @@ export class JobPage {
     if (focused) this.heading.focus({ preventScroll: true });
   }
 
-  /** @param {string} wait */
-  async #remove(wait) {
+  /** @param {string} message shown meanwhile */
+  async #remove(message) {
     const { id } = this;
     if (id === null) return;
     this.cancel.disabled = this.delete.disabled = true;
-    this.#say(wait);
+    this.#say(message);
     try {
       this.leave();
       await api.remove(this.kind.kind, id);
       location.hash = href(this.kind.view);
     } catch (error) {
-      if (error instanceof Refused && error.status === 404) location.hash = href(this.kind.view);
-      else this.#explain(error, "It is still there");
+      if (error instanceof ApiError && error.status === 404) location.hash = href(this.kind.view);
+      else this.#explain(error, "Not deleted");
     } finally {
       this.cancel.disabled = this.delete.disabled = false;
     }
@@ -182,14 +183,14 @@ export class JobPage {
 
   /** @param {Progress} progress */
   #step({ stage, done, total }) {
-    const told = this.presentation?.step?.({ stage, done, total });
-    this.progress.hidden = told !== undefined;
+    const name = this.presentation?.step?.({ stage, done, total });
+    this.progress.hidden = name !== undefined;
     if (total > 0) {
       this.progress.max = total;
       this.progress.value = done;
     } else {
       this.progress.removeAttribute("value");
     }
-    this.stage.textContent = told ?? (total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`);
+    this.stage.textContent = name ?? (total > 0 ? `${stage} (${count(done)} of ${count(total)})` : `${stage} …`);
   }
 }

@@ -1,27 +1,27 @@
-/** A row of figures, one for each model, and in words how the first stands to the second. */
+/** Table rows of figures: one per model, and the ratio of the first to the second in words. */
 
 import { h } from "../../ui/dom.js";
 import { digits, ratioDigits, times, unitFor } from "../../ui/format.js";
 
 /**
- * @import { Unit } from "../../ui/format.js"
  * @import { Metric } from "../../api/types.js"
+ * @import { Unit } from "../../ui/format.js"
  */
 
 /**
  * @typedef {object} Row
  * @property {string} name
  * @property {(number | null | undefined)[]} values one per model
- * @property {Unit[]} [units] of which one is chosen for the whole row, so that the figures can be compared
- * @property {[string, string]} [words] for a first value below the second, and above: "smaller", "larger"
- * @property {string} [ratio] instead of the computed one
+ * @property {Unit[]} [units] one of them is chosen for the whole row, so that its figures are comparable
+ * @property {[string, string]} [words] for a first value below and above the second, such as "smaller", "larger"
+ * @property {string} [ratio] text instead of the computed ratio
  * @property {(value: number) => string} [format]
  */
 
 const NOTHING = "–";
 
 /**
- * "58× fewer": how the first value stands to the second.
+ * Formats the ratio of the first value to the second: "58× fewer".
  * @param {Pick<Row, "values" | "words" | "ratio">} row
  */
 export function ratioText({ values, words, ratio }) {
@@ -33,20 +33,20 @@ export function ratioText({ values, words, ratio }) {
 }
 
 /**
- * "0.42 points higher": how the first of two accuracies stands to the second.
+ * Formats the difference of two accuracies: "0.42 points higher".
  * @param {(Metric | null | undefined)[]} metrics
  */
-export function pointsApart([a, b, ...more]) {
+export function pointsDifference([a, b, ...more]) {
   if (a?.name !== "accuracy" || b?.name !== "accuracy" || more.length > 0) return "";
   const points = 100 * (a.value - b.value);
   return Math.abs(points) < 0.005 ? "the same" : `${Math.abs(points).toFixed(2)} points ${points < 0 ? "lower" : "higher"}`;
 }
 
 /**
- * How the times of two models stand to each other, in the words that the service's sentences use: 2.0× as fast.
- * @param {(number | null | undefined)[]} measured
+ * Formats the speed of the first model relative to the second: "2.0× as fast".
+ * @param {(number | null | undefined)[]} times
  */
-export const speed = ([time, other]) => (time && other ? `${times(other / time)} as fast` : "");
+export const speedRatio = ([time, other]) => (time && other ? `${times(other / time)} as fast` : "");
 
 /**
  * @param {Row} row

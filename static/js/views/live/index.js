@@ -1,39 +1,37 @@
-/** What the service does right now: its metrics, read each second while somebody looks. */
+/** The Live view: the service's metrics, fetched each second while the page is visible. */
 
-import { Refused } from "../../api/client.js";
+import { ApiError } from "../../api/client.js";
 import { Timeline } from "../../charts/timeline.js";
-import { h } from "../../ui/dom.js";
-import { TIME, count, digits, duration } from "../../ui/format.js";
-import { metrics, shadow as askShadow } from "../../api/live.js";
-import { MEMORY as BYTES, memory as mebibytes } from "../../ui/memory.js";
-import { ANSWERED, COMPUTE, CPU, FAILURES, MEMORY, QUEUE, REQUEST, STARTED } from "./metric-names.js";
-import { Snapshot, parseMetrics, percentile, rate } from "./metrics.js";
 import { tone } from "../../model/display.js";
-import { shadowPanel } from "./shadow.js";
-import { when } from "../../ui/when.js";
+import { h } from "../../ui/dom.js";
+import { TIME_UNITS, count, digits, duration } from "../../ui/format.js";
+import { MEMORY_UNITS, dateTime, memorySize } from "../../ui/text.js";
+import { METRICS, Snapshot, fetchMetrics, parseMetrics, percentile, rate } from "./metrics.js";
+import { fetchShadow, shadowPanel } from "./shadow.js";
 
 /**
- * @import { App, View } from "../../shell/router.js"
+ * @import { App, View } from "../../shell/types.js"
  */
 
-const EVERY_MS = 1000;
-const KEPT = 121;
-/** Latencies are told over this many seconds: of a single one there are too few. */
+const INTERVAL_MS = 1000;
+/** Snapshots kept: two minutes. */
+const HISTORY = 121;
+/** Latencies are computed over this many seconds: one second has too few. */
 const WINDOW = 10;
 const NOTHING = "–";
-/** Columns that a phone has no room for. */
-const SPARE = new Set(["a second", "p99"]);
+/** Columns hidden on narrow screens. */
+const OPTIONAL = new Set(["per second", "p99"]);
 
 /** @param {number | null} seconds */
 const microseconds = (seconds) => (seconds === null ? null : seconds * 1e6);
 /** @param {number | null} value microseconds */
 const time = (value) => (value === null ? NOTHING : duration(value));
-/** A share of one core. @type {import("../../ui/format.js").Unit[]} */
+/** Fractions of one core. @type {import("../../ui/format.js").Unit[]} */
 const CORES = [{ name: "%", size: 0.01 }];
 /** @type {import("../../ui/format.js").Unit[]} */
-const PLAIN = [{ name: "", size: 1 }];
-/** @param {number} share */
-const cores = (share) => `${Math.round(1000 * share) / 10}\u202f%`;
+const NO_UNITS = [{ name: "", size: 1 }];
+/** @param {number} value */
+const cores = (value) => `${Math.round(1000 * value) / 10}\u202f%`;
 /** @param {number | null} value */
 const number = (value) => (value === null ? NOTHING : digits(value));
 
@@ -50,14 +48,14 @@ class Tile {
     this.value = h("p", { class: "figure-number" }, NOTHING);
     this.place = h("div", { class: "timeline" });
     this.element = h("section", { class: "panel tile" }, h("h2", {}, title), this.value, this.place, h("p", { class: "muted" }, note));
-    this.timeline = new Timeline(this.place, KEPT, units, layered);
+    this.timeline = new Timeline(this.place, HISTORY, units, layered);
     this.format = format;
   }
 
   /**
    * @param {string} text
    * @param {import("../../charts/timeline.js").Line[]} lines
-   * @param {(number | null)[]} [values] that the words tell of
+   * @param {(number | null)[]} [values] whose maximum the text alternative states
    */
   show(text, lines, values = lines[0]?.values ?? []) {
     this.value.textContent = text;
@@ -73,21 +71,21 @@ class LiveView {
   constructor({ connection, catalog }) {
     this.connection = connection;
     this.catalog = catalog;
-    /** @type {(Snapshot | null)[]} null where the service was away */
+    /** @type {(Snapshot | null)[]} null while the service was unreachable */
     this.history = [];
     this.timer = 0;
-    this.looking = false;
-    this.asking = false;
+    this.visible = false;
+    this.fetching = false;
     this.locked = false;
-    this.rate = new Tile("Predictions a second", "A request that two models answer counts twice.", digits, PLAIN, true);
-    this.latency = new Tile("Time to answer", `From the parsed request to its answer: median and 95th percentile of the last ${WINDOW} seconds, to within a bucket of the histogram.`, duration, TIME);
-    this.memory = new Tile("Memory", "Resident memory of the service.", mebibytes, BYTES);
-    this.cpu = new Tile("Processor", "100 % is one core, busy all the time.", cores, CORES);
-    this.state = h("p", { class: "message", role: "status" }, "Asking the service …");
+    this.rate = new Tile("Predictions per second", "A request to two models counts twice.", digits, NO_UNITS, true);
+    this.latency = new Tile("Latency", `From the parsed request to its answer: median and 95th percentile of the last ${WINDOW} seconds, interpolated within buckets of the histogram.`, duration, TIME_UNITS);
+    this.memory = new Tile("Memory", "Resident memory of the service.", memorySize, MEMORY_UNITS);
+    this.cpu = new Tile("Processor", "100 % is one fully used core.", cores, CORES);
+    this.state = h("p", { class: "message", role: "status" }, "Loading …");
     this.table = h("div", { class: "table" });
     this.failures = h("div", { class: "table" });
     this.shadow = h("section", { class: "panel", hidden: true });
-    this.shadowed = true;
+    this.hasShadow = true;
     this.element = h(
       "section",
       { class: "view live-view" },
@@ -110,63 +108,64 @@ class LiveView {
   }
 
   show() {
-    this.looking = this.shadowed = true;
+    this.visible = this.hasShadow = true;
     this.locked = false;
     for (const tile of [this.rate, this.latency, this.memory, this.cpu]) tile.show(NOTHING, []);
     this.#run();
   }
 
   hide() {
-    this.looking = false;
+    this.visible = false;
     clearTimeout(this.timer);
   }
 
-  /** Goes on while somebody looks and the service is there. */
+  /** Fetches while the view is visible and the service can be reached. */
   #run() {
     clearTimeout(this.timer);
-    if (this.looking && document.visibilityState === "visible" && !this.asking && !this.locked && !this.connection.gone) void this.#ask();
+    if (this.visible && document.visibilityState === "visible" && !this.fetching && !this.locked && !this.connection.gone) void this.#fetch();
   }
 
-  async #ask() {
-    this.asking = true;
+  async #fetch() {
+    this.fetching = true;
     const began = performance.now();
     try {
       if (this.catalog.models.length === 0) await this.catalog.load();
-      const snapshot = new Snapshot(parseMetrics(await metrics()), performance.now() / 1000);
-      if (this.shadowed) await this.#askShadow();
+      const snapshot = new Snapshot(parseMetrics(await fetchMetrics()), performance.now() / 1000);
+      if (this.hasShadow) await this.#fetchShadow();
       const last = this.history.findLast((each) => each !== null);
-      // Nobody looked for a while: the line has a gap there.
+      // The page was hidden meanwhile: the line has a gap.
       if (last && snapshot.at - last.at > 3) this.#keep(null);
       this.#keep(snapshot);
       this.#show();
     } catch (error) {
-      this.state.textContent = `No news: ${this.connection.explain(error)}`;
-      // Without a key there is nothing to be had until somebody enters one.
-      this.locked = error instanceof Refused && (error.status === 401 || error.status === 403);
+      this.state.textContent = `No metrics: ${this.connection.explain(error)}`;
+      // Wait until the reader enters a key.
+      this.locked = error instanceof ApiError && (error.status === 401 || error.status === 403);
       this.state.classList.add("failed");
       this.#keep(null);
     } finally {
-      this.asking = false;
+      this.fetching = false;
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.#run(), Math.max(0, EVERY_MS - (performance.now() - began)));
+      this.timer = setTimeout(() => this.#run(), Math.max(0, INTERVAL_MS - (performance.now() - began)));
     }
   }
 
-  /** A service without a shadow is not asked again: it takes a restart to have one. */
-  async #askShadow() {
-    const shadow = await askShadow();
-    this.shadowed = shadow.primary !== null;
-    this.shadow.hidden = !this.shadowed;
+  /** Without a shadow, it is not fetched again: one can only be added by a restart of the service. */
+  async #fetchShadow() {
+    const shadow = await fetchShadow();
+    this.hasShadow = shadow.primary !== null;
+    this.shadow.hidden = !this.hasShadow;
     this.shadow.replaceChildren(...shadowPanel(shadow));
   }
 
   /** @param {Snapshot | null} snapshot */
   #keep(snapshot) {
     this.history.push(snapshot);
-    if (this.history.length > KEPT) this.history.shift();
+    if (this.history.length > HISTORY) this.history.shift();
   }
 
   /**
+   * Compares each snapshot with an earlier one.
    * @template T
    * @param {(before: Snapshot, after: Snapshot, seconds: number) => T} compare
    * @param {number} [back] snapshots
@@ -183,27 +182,27 @@ class LiveView {
     const now = this.history[this.history.length - 1];
     if (!now) return;
     const order = (/** @type {string} */ name) => this.catalog.models.findIndex((model) => model.name === name);
-    const models = now.values(ANSWERED, "model").sort((a, b) => order(a) - order(b));
+    const models = now.values(METRICS.success, "model").sort((a, b) => order(a) - order(b));
     const tones = this.#tones(models);
-    const rates = models.map((model) => this.#changes((a, b, s) => rate(a.sum(ANSWERED, { model }), b.sum(ANSWERED, { model }), s)));
-    const all = this.#changes((a, b, s) => rate(a.sum(ANSWERED), b.sum(ANSWERED), s));
+    const rates = models.map((model) => this.#changes((a, b, s) => rate(a.sum(METRICS.success, { model }), b.sum(METRICS.success, { model }), s)));
+    const all = this.#changes((a, b, s) => rate(a.sum(METRICS.success), b.sum(METRICS.success), s));
     /** @param {(number | null)[]} values */
     const last = (values) => values[values.length - 1] ?? null;
     this.rate.show(number(last(all)), rates.map((values, i) => ({ tone: tones[i], values })), all);
 
-    /** @param {number} share */
-    const times = (share) => this.#changes((a, b) => microseconds(percentile(a.buckets(REQUEST), b.buckets(REQUEST), share)), WINDOW);
+    /** @param {number} fraction */
+    const times = (fraction) => this.#changes((a, b) => microseconds(percentile(a.buckets(METRICS.request), b.buckets(METRICS.request), fraction)), WINDOW);
     const [p50, p95] = [times(0.5), times(0.95)];
     this.latency.show(last(p50) === null ? NOTHING : `${time(last(p50))} / ${time(last(p95))}`, [{ tone: "neutral", values: p50 }, { tone: "neutral pale", values: p95 }]);
-    // Of several processes none tells for all.
-    this.memory.element.hidden = now.sum(MEMORY) === null;
-    this.cpu.element.hidden = now.sum(CPU) === null;
-    const memory = this.history.map((each) => each?.sum(MEMORY) ?? null);
-    this.memory.show(last(memory) === null ? NOTHING : mebibytes(last(memory) ?? 0), [{ tone: "neutral", values: memory }]);
-    const cpu = this.#changes((a, b, s) => rate(a.sum(CPU), b.sum(CPU), s));
+    // With several worker processes, these metrics are not available.
+    this.memory.element.hidden = now.sum(METRICS.memory) === null;
+    this.cpu.element.hidden = now.sum(METRICS.cpu) === null;
+    const memory = this.history.map((each) => each?.sum(METRICS.memory) ?? null);
+    this.memory.show(last(memory) === null ? NOTHING : memorySize(last(memory) ?? 0), [{ tone: "neutral", values: memory }]);
+    const cpu = this.#changes((a, b, s) => rate(a.sum(METRICS.cpu), b.sum(METRICS.cpu), s));
     this.cpu.show(last(cpu) === null ? NOTHING : cores(last(cpu) ?? 0), [{ tone: "neutral", values: cpu }]);
 
-    this.#words(now);
+    this.#summary(now);
     this.#tables(now, models, tones, rates.map(last));
   }
 
@@ -214,14 +213,14 @@ class LiveView {
   }
 
   /** @param {Snapshot} now */
-  #words(now) {
-    const started = now.sum(STARTED);
-    const answered = now.sum(ANSWERED) ?? 0;
-    const failed = now.sum(FAILURES) ?? 0;
-    const since = started === null ? "" : ` since ${when(started * 1000)}`;
+  #summary(now) {
+    const started = now.sum(METRICS.start);
+    const answered = now.sum(METRICS.success) ?? 0;
+    const failed = now.sum(METRICS.failures) ?? 0;
+    const since = started === null ? "" : ` since ${dateTime(started * 1000)}`;
     const text = `${count(answered)} predictions and ${count(failed)} failures${since}.`;
     this.state.classList.remove("failed");
-    this.state.removeAttribute("role"); // it changes each second: nobody wants to hear that
+    this.state.removeAttribute("role"); // it changes each second, which screen readers should not announce
     this.state.textContent = text;
   }
 
@@ -233,15 +232,15 @@ class LiveView {
    */
   #tables(now, models, tones, rates) {
     const before = this.history.slice(-1 - WINDOW).find((each) => each !== null) ?? now;
-    /** @type {(name: string, where: Record<string, string> | undefined, share: number) => string} */
-    const at = (name, where, share) => time(microseconds(percentile(before.buckets(name, where), now.buckets(name, where), share)));
-    const shares = [0.5, 0.95, 0.99];
+    /** @type {(name: string, where: Record<string, string> | undefined, fraction: number) => string} */
+    const at = (name, where, fraction) => time(microseconds(percentile(before.buckets(name, where), now.buckets(name, where), fraction)));
+    const fractions = [0.5, 0.95, 0.99];
     this.table.replaceChildren(
       h(
         "table",
         {},
-        h("caption", {}, "By model ", h("span", { class: "muted" }, `compute times of the last ${WINDOW} seconds`)),
-        h("thead", {}, h("tr", {}, ...["Model", "Predictions", "a second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col", class: SPARE.has(name) && "spare" }, name)))),
+        h("caption", {}, "Models ", h("span", { class: "muted" }, `compute times of the last ${WINDOW} seconds`)),
+        h("thead", {}, h("tr", {}, ...["Model", "Predictions", "per second", "p50", "p95", "p99"].map((name) => h("th", { scope: "col", class: OPTIONAL.has(name) && "optional" }, name)))),
         h(
           "tbody",
           {},
@@ -250,18 +249,18 @@ class LiveView {
               "tr",
               { class: tones[i] },
               h("th", { scope: "row" }, h("span", { class: "swatch" }), model),
-              h("td", {}, count(now.sum(ANSWERED, { model }) ?? 0)),
-              h("td", { class: "spare" }, number(rates[i])),
-              ...shares.map((share) => h("td", { class: share === 0.99 && "spare" }, at(COMPUTE, { model }, share))),
+              h("td", {}, count(now.sum(METRICS.success, { model }) ?? 0)),
+              h("td", { class: "optional" }, number(rates[i])),
+              ...fractions.map((fraction) => h("td", { class: fraction === 0.99 && "optional" }, at(METRICS.compute, { model }, fraction))),
             ),
           ),
-          ...[["waiting for a thread", QUEUE], ["from request to answer", REQUEST]].map(([words, name]) =>
-            h("tr", {}, h("th", { scope: "row" }, words), h("td", {}), h("td", { class: "spare" }), ...shares.map((share) => h("td", { class: share === 0.99 && "spare" }, at(name, undefined, share)))),
+          ...[["waiting for a thread", METRICS.queue], ["from request to answer", METRICS.request]].map(([title, name]) =>
+            h("tr", {}, h("th", { scope: "row" }, title), h("td", {}), h("td", { class: "optional" }), ...fractions.map((fraction) => h("td", { class: fraction === 0.99 && "optional" }, at(name, undefined, fraction)))),
           ),
         ),
       ),
     );
-    const reasons = now.of(FAILURES).filter(({ value }) => value > 0).sort((a, b) => b.value - a.value);
+    const reasons = now.of(METRICS.failures).filter(({ value }) => value > 0).sort((a, b) => b.value - a.value);
     this.failures.hidden = reasons.length === 0;
     this.failures.replaceChildren(
       h(

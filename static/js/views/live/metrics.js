@@ -1,8 +1,31 @@
-/** Prometheus' text format, read in the browser. Pure. */
+/** The service's metrics: fetches and parses Prometheus' text format, and computes rates and percentiles. */
+
+import { DISCONNECTED, NetworkError, TIMEOUT_MS, send } from "../../api/client.js";
 
 /** @typedef {{ name: string, labels: Record<string, string>, value: number }} Reading */
 
-/** More series than any service of ours has; a page must not choke on the metrics of another. */
+/** Names of metrics: Triton's where they mean the same, otherwise the service's own. Times are in seconds. */
+export const METRICS = {
+  /** Successful predictions, a counter by model. */
+  success: "nv_inference_request_success",
+  /** Rejected and failed requests, a counter by reason; absent before the first one. */
+  failures: "kron_failures_total",
+  /** From the parsed request to its answer, a histogram by model. */
+  request: "kron_request_seconds",
+  /** Waiting for a thread, a histogram by model. */
+  queue: "kron_queue_seconds",
+  /** Running a model, a histogram by model. */
+  compute: "kron_compute_seconds",
+  /** Resident memory in bytes. */
+  memory: "process_resident_memory_bytes",
+  /** Processor time, a counter. */
+  cpu: "process_cpu_seconds_total",
+  /** Start of the process, since 1970. */
+  start: "process_start_time_seconds",
+};
+
+/** Limits far above the service's metrics: those of another server must not fill the memory. */
+const MAX_CHARS = 8_000_000;
 const MAX_READINGS = 20_000;
 const LINE = /^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)/;
 const LABEL = /([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"/g;
@@ -10,6 +33,17 @@ const LABEL = /([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"/g;
 const ESCAPED = { "\\n": "\n", '\\"': '"', "\\\\": "\\" };
 /** @type {Record<string, number>} */
 const SPECIAL = { "+Inf": Infinity, "-Inf": -Infinity, NaN: Number.NaN };
+
+/** @returns {Promise<string>} in Prometheus' text format */
+export async function fetchMetrics() {
+  const response = await send("/metrics", {}, TIMEOUT_MS);
+  try {
+    return (await response.text()).slice(0, MAX_CHARS);
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof DOMException) throw new NetworkError(DISCONNECTED);
+    throw error;
+  }
+}
 
 /**
  * @param {string} text
@@ -31,10 +65,11 @@ export function parseMetrics(text) {
   return found;
 }
 
+/** All readings of one moment. */
 export class Snapshot {
   /**
    * @param {Reading[]} readings
-   * @param {number} at seconds, from a clock that only goes forward
+   * @param {number} at seconds of a monotonic clock
    */
   constructor(readings, at) {
     this.at = at;
@@ -49,7 +84,7 @@ export class Snapshot {
 
   /**
    * @param {string} name
-   * @param {Record<string, string>} [where] labels that it has to have
+   * @param {Record<string, string>} [where] required labels
    * @returns {Reading[]}
    */
   of(name, where = {}) {
@@ -60,7 +95,7 @@ export class Snapshot {
   /**
    * @param {string} name
    * @param {Record<string, string>} [where]
-   * @returns {number | null} null where the service has none of these
+   * @returns {number | null} null if there are none
    */
   sum(name, where) {
     const found = this.of(name, where);
@@ -77,8 +112,8 @@ export class Snapshot {
   }
 
   /**
-   * Cumulative counts by upper bound.
-   * @param {string} name of a histogram
+   * Returns a histogram's cumulative counts by upper bound.
+   * @param {string} name
    * @param {Record<string, string>} [where]
    * @returns {Map<number, number>}
    */
@@ -94,7 +129,7 @@ export class Snapshot {
 }
 
 /**
- * How fast a counter grew; a service that was started anew counts from 0.
+ * Returns a counter's increase per second. A restarted service counts from 0.
  * @param {number | null} before
  * @param {number | null} after
  * @param {number} seconds
@@ -105,18 +140,18 @@ export function rate(before, after, seconds) {
 }
 
 /**
- * A percentile of what came between two states of a histogram, interpolated within its bucket.
+ * Returns a percentile of the values between two states of a histogram, interpolated within its bucket.
  * @param {Map<number, number>} before
  * @param {Map<number, number>} after
- * @param {number} share
- * @returns {number | null} null where nothing came
+ * @param {number} fraction
+ * @returns {number | null} null without values
  */
-export function percentile(before, after, share) {
+export function percentile(before, after, fraction) {
   const bounds = [...after.keys()].sort((a, b) => a - b);
   const counts = bounds.map((bound) => (after.get(bound) ?? 0) - (before.get(bound) ?? 0));
   const total = counts[counts.length - 1] ?? 0;
   if (total <= 0 || counts.some((count) => count < 0)) return null;
-  const rank = share * total;
+  const rank = fraction * total;
   const k = counts.findIndex((count) => count >= rank);
   const [low, below] = k > 0 ? [bounds[k - 1], counts[k - 1]] : [0, 0];
   if (!Number.isFinite(bounds[k])) return low;

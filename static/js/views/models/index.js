@@ -1,52 +1,53 @@
-/** The models that the service has, as cards; and one of them with all that is known of it. */
+/** The Models view: all models as cards, and one model with its layers, training and interface. */
 
+import { roleName, weights } from "../../model/display.js";
+import { taskOf } from "../../model/task.js";
+import { href } from "../../shell/router.js";
 import { h } from "../../ui/dom.js";
 import { bytes, count, digits, metric, short } from "../../ui/format.js";
+import { dateTime } from "../../ui/text.js";
 import { layerFigures, thumbnails } from "./layers.js";
-import { roleName, weights } from "../../model/display.js";
-import { href } from "../../shell/router.js";
-import { taskOf } from "../../model/task.js";
-import { when } from "../../ui/when.js";
 
 /**
- * @import { Child } from "../../ui/dom.js"
- * @import { App, Route, View } from "../../shell/router.js"
  * @import { ModelInfo, Tensor } from "../../api/types.js"
+ * @import { App, Route, View } from "../../shell/types.js"
+ * @import { Child } from "../../ui/dom.js"
  */
 
-const HEAD = 12;
+/** Features and labels listed by name. */
+const LISTED = 12;
 
 /** @param {ModelInfo} model */
 const colour = ({ card }) => `tone-${card?.role ?? "other-0"}`;
 
 /**
- * @param {[string, Child][]} facts those without a value are left out
+ * @param {[string, Child][]} facts those without a value are omitted
  * @param {string} [kind]
  */
 function list(facts, kind = "facts") {
-  const told = facts.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
-  return h("dl", { class: kind }, ...told.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
+  return h("dl", { class: kind }, ...known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
 /** @param {Tensor} tensor */
 const tensor = ({ name, datatype, shape }) => `${name}: ${datatype} [${shape.map((size) => (size < 0 ? "batch" : size)).join(", ")}]`;
 
 /** @param {ModelInfo} model */
-function card(model) {
-  const { card: told } = model;
+function modelCard(model) {
+  const { card } = model;
   const stored = weights(model);
   return h(
     "li",
     { class: `card model ${colour(model)}`, "data-model": model.name },
-    h("header", {}, h("h2", {}, h("a", { href: href("models", model.name) }, model.name)), h("span", { class: "muted" }, `${roleName(told?.role)}, version ${model.version}`)),
-    thumbnails(model) ?? h("p", { class: "thumbnails muted" }, "Its file does not say how it is built."),
+    h("header", {}, h("h2", {}, h("a", { href: href("models", model.name) }, model.name)), h("span", { class: "muted" }, `${roleName(card?.role)}, version ${model.version}`)),
+    thumbnails(model) ?? h("p", { class: "thumbnails muted" }, "The file does not describe its layers."),
     list([
       ["weights", stored === null ? null : count(stored)],
-      ["multiply-adds", told?.macs_per_sample ? short(told.macs_per_sample) : null],
+      ["multiply-adds", card?.macs_per_sample ? short(card.macs_per_sample) : null],
       ["file", bytes(model.file_bytes)],
-      [`test ${told?.test_metric?.name}`, told?.test_metric ? metric(told.test_metric) : null],
+      [`test ${card?.test_metric?.name}`, card?.test_metric ? metric(card.test_metric) : null],
     ]),
-    h("p", { class: "muted" }, told?.data?.name ? `Trained on ${told.data.name}${told.training?.recipe ? `, recipe “${told.training.recipe}”` : ""}.` : told ? "Its card does not name its data." : "No card: where it came from is not known."),
+    h("p", { class: "muted" }, card?.data?.name ? `Trained on ${card.data.name}${card.training?.recipe ? `, recipe “${card.training.recipe}”` : ""}.` : card ? "The model card names no data." : "The file has no model card."),
   );
 }
 
@@ -96,7 +97,7 @@ class ModelsView {
     this.element.querySelector(".message")?.replaceChildren(text);
   }
 
-  /** Shows what is known by now; what has the focus keeps it. */
+  /** Shows the loaded models. A heading or link that has the focus passes it to the new heading. */
   list() {
     const { name, catalog } = this;
     const state = JSON.stringify([name, catalog.models]);
@@ -116,9 +117,9 @@ class ModelsView {
     const { models } = this.catalog;
     this.element.replaceChildren(
       h("h1", {}, "Models"),
-      h("p", { class: "lead muted" }, "Dashed: what a dense layer of these widths would store. Filled: what this network stores. To scale within each network."),
+      h("p", { class: "lead muted" }, "Filled: the weights of each layer. Dashed: the weights of a dense layer of the same widths. To scale within each model."),
       h("p", { class: "message failed", role: "status" }),
-      h("ul", { class: "cards" }, ...models.map(card)),
+      h("ul", { class: "cards" }, ...models.map(modelCard)),
     );
   }
 
@@ -134,29 +135,29 @@ class ModelsView {
 
   /** @param {ModelInfo} model */
   #one(model) {
-    const { card: told } = model;
-    const { data, training, test_metric: quality, versions, labels } = told ?? {};
+    const { card } = model;
+    const { data, training, test_metric: quality, versions, labels } = card ?? {};
     const stored = weights(model);
     const layers = layerFigures(model);
-    const partners = this.catalog.models.filter((other) => other.name !== model.name && told?.twin && other.card?.twin === told.twin);
+    const partners = this.catalog.models.filter((other) => other.name !== model.name && card?.twin && other.card?.twin === card.twin);
     const both = [model, ...partners].map(({ name }) => name).slice(0, 6).join(",");
-    const names = told?.input?.names;
+    const names = card?.input?.names;
     /** @type {(title: string, ...children: Child[]) => HTMLElement} */
     const part = (title, ...children) => h("section", { class: "panel" }, h("h2", {}, title), ...children);
     this.element.replaceChildren(
       h("p", { class: "crumb" }, h("a", { href: href("models") }, "All models")),
       h("h1", { class: colour(model) }, h("span", { class: "swatch" }), model.name),
-      h("p", { class: "lead muted" }, `${roleName(told?.role)}, version ${model.version}, on ${model.provider} with ${model.threads} ${model.threads === 1 ? "thread" : "threads"}`),
+      h("p", { class: "lead muted" }, `${roleName(card?.role)}, version ${model.version}, on ${model.provider} with ${model.threads} ${model.threads === 1 ? "thread" : "threads"}`),
       h("p", { class: "message failed", role: "status" }),
       h(
         "p",
         { class: "actions" },
-        typeof taskOf(model) !== "string" && h("a", { class: "button", href: href("try", null, { models: both }) }, "Try it"),
+        typeof taskOf(model) !== "string" && h("a", { class: "button", href: href("try", null, { models: both }) }, "Try this model"),
         partners.length > 0 && h("a", { class: "button", href: href("compare", null, { models: both }) }, `Compare with ${partners.map(({ name }) => name).slice(0, 5).join(", ")}`),
       ),
       list([
         ["weights", stored === null ? null : count(stored)],
-        ["multiply-adds a sample", told?.macs_per_sample ? count(told.macs_per_sample) : null],
+        ["multiply-adds per sample", card?.macs_per_sample ? count(card.macs_per_sample) : null],
         ["file", bytes(model.file_bytes)],
         [`test ${quality?.name}${quality?.samples ? `, ${count(quality.samples)} samples` : ""}`, quality ? metric(quality) : null],
       ], "facts large"),
@@ -166,39 +167,39 @@ class ModelsView {
           "section",
           { class: `panel ${colour(model)}` },
           h("h2", {}, "Layers"),
-          h("p", { class: "muted" }, "To one scale: as wide as the layer’s outputs, as high as its inputs. Dashed: a dense layer’s weights. Filled: what is stored. Pale squares: biases."),
+          h("p", { class: "muted" }, "To scale: as wide as the layer’s outputs, as high as its inputs. Filled: weights of this model. Dashed: weights of a dense layer. Pale squares: biases."),
           h("ol", { class: "layers" }, ...layers),
         ),
       h(
         "div",
         { class: "panels" },
         part(
-          "Where it came from",
+          "Data and training",
           list([
             ["Data", data?.name],
-            ["Samples", data?.train_samples ? `${count(data.train_samples)} to train, ${count(data.test_samples ?? 0)} to test` : null],
+            ["Samples", data?.train_samples ? `${count(data.train_samples)} for training, ${count(data.test_samples ?? 0)} for testing` : null],
             ["Recipe", training?.recipe],
-            ["Training", training?.seconds ? `${training.epochs ? `${training.epochs} epochs in ` : ""}${digits(training.seconds)} s${training.ms_per_step ? `, ${digits(training.ms_per_step)} ms a step` : ""}` : null],
-            ["Optimiser", [training?.optimizer, training?.learning_rate && `learning rate ${training.learning_rate}`, training?.schedule, training?.batch_size && `batches of ${training.batch_size}`].filter(Boolean).join(", ")],
+            ["Duration", training?.seconds ? `${training.epochs ? `${training.epochs} epochs in ` : ""}${digits(training.seconds)} s${training.ms_per_step ? `, ${digits(training.ms_per_step)} ms per step` : ""}` : null],
+            ["Optimizer", [training?.optimizer, training?.learning_rate && `learning rate ${training.learning_rate}`, training?.schedule, training?.batch_size && `batch size ${training.batch_size}`].filter(Boolean).join(", ")],
             ["Seed", training?.seed ?? null],
-            ["Trained on", training?.device ? `${training.device}${training.threads ? `, ${training.threads} ${training.threads === 1 ? "thread" : "threads"}` : ""}` : null],
-            ["Finished", when(told?.created)],
-            ["Made with", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
-            ["Data’s SHA-256", data?.sha256 ? h("code", {}, data.sha256) : null],
+            ["Device", training?.device ? `${training.device}${training.threads ? `, ${training.threads} ${training.threads === 1 ? "thread" : "threads"}` : ""}` : null],
+            ["Finished", dateTime(card?.created)],
+            ["Versions", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
+            ["SHA-256 of the data", data?.sha256 ? h("code", {}, data.sha256) : null],
           ], "details"),
-          !data && !training && h("p", { class: "muted" }, told ? "Its card does not say." : "Its file has no model card."),
+          !data && !training && h("p", { class: "muted" }, card ? "The model card does not describe the training." : "The file has no model card."),
         ),
         part(
           "File and interface",
           list([
             ["File", bytes(model.file_bytes)],
-            ["of it weights", bytes(model.initializer_bytes)],
+            ["of which weights", bytes(model.initializer_bytes)],
             ["Inputs", h("span", {}, ...model.inputs.map((each) => h("code", {}, tensor(each))))],
             ["Outputs", h("span", {}, ...model.outputs.map((each) => h("code", {}, tensor(each))))],
-            ["Features", names ? `${names.slice(0, HEAD).join(", ")}${names.length > HEAD ? ` and ${count(names.length - HEAD)} more` : ""}` : null],
-            ["Labels", labels ? `${labels.slice(0, HEAD).join(", ")}${labels.length > HEAD ? ` and ${count(labels.length - HEAD)} more` : ""}` : null],
-            ["Preparation", told?.preprocessing],
-            ["Test samples", model.samples ? `${count(model.samples)} beside the model` : "none"],
+            ["Features", names ? `${names.slice(0, LISTED).join(", ")}${names.length > LISTED ? ` and ${count(names.length - LISTED)} more` : ""}` : null],
+            ["Labels", labels ? `${labels.slice(0, LISTED).join(", ")}${labels.length > LISTED ? ` and ${count(labels.length - LISTED)} more` : ""}` : null],
+            ["Preprocessing", card?.preprocessing],
+            ["Test samples", model.samples ? `${count(model.samples)} stored with the model` : "none"],
           ], "details"),
         ),
       ),

@@ -1,15 +1,15 @@
-/** Which synthetic networks to measure. It remembers itself across a reload. */
+/** The form of a sweep: widths, ranks, batch sizes and threads. Its values survive a reload. */
 
 import { h } from "../../ui/dom.js";
-import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers } from "../jobs/fields.js";
 import { recall, remember } from "../../ui/store.js";
+import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers } from "../jobs/fields.js";
 
 /**
  * @import { Catalog } from "../../model/catalog.js"
- * @import { Form } from "../jobs/job-view.js"
+ * @import { Form } from "../jobs/types.js"
  */
 
-const KEPT_AS = "sweep.form";
+const STORED_AS = "sweep.form";
 
 /** @implements {Form} */
 export class SweepForm {
@@ -26,16 +26,16 @@ export class SweepForm {
     this.element = h(
       "div",
       { class: "form" },
-      field("Widths: squares, from 16 to 8,100", this.widths),
+      field("Widths: square numbers from 16 to 8,100", this.widths),
       h("div", { class: "fields four" }, field("Ranks", this.ranks), field("Batch sizes", this.batches), field("Threads", this.threads), field("Seconds", this.seconds), this.device.element),
     );
-    const kept = recall(KEPT_AS);
-    if (Array.isArray(kept)) {
+    const stored = recall(STORED_AS);
+    if (Array.isArray(stored)) {
       this.texts.forEach((input, i) => {
-        if (typeof kept[i] === "string") input.value = kept[i];
+        if (typeof stored[i] === "string") input.value = stored[i];
       });
     }
-    this.element.addEventListener("change", () => remember(KEPT_AS, this.texts.map(({ value }) => value)));
+    this.element.addEventListener("change", () => remember(STORED_AS, this.texts.map(({ value }) => value)));
   }
 
   open() {
@@ -45,8 +45,8 @@ export class SweepForm {
   read() {
     try {
       const widths = wholeNumbers("Widths", this.widths.value, { low: 16, high: 8100, most: 12 });
-      const odd = widths.find((width) => !Number.isInteger(Math.sqrt(width)));
-      if (odd !== undefined) return `Widths: got ${odd}, expected squares: their roots are the sizes of the factors. ${Math.round(Math.sqrt(odd)) ** 2} is near.`;
+      const other = widths.find((width) => !Number.isInteger(Math.sqrt(width)));
+      if (other !== undefined) return `Widths: got ${other}, expected square numbers, whose roots are the factor sizes, such as ${Math.round(Math.sqrt(other)) ** 2}.`;
       return {
         request: {
           widths,

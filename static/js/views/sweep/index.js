@@ -1,9 +1,9 @@
-/** Sweeps: from which width on a Kronecker network pays, on this machine. */
+/** The Sweep view: from which width on Kronecker networks are faster than dense ones. */
 
 import { JobView } from "../jobs/job-view.js";
 import { SweepForm } from "./form.js";
 
-/** @import { App } from "../../shell/router.js" */
+/** @import { App } from "../../shell/types.js" */
 
 /** @param {App} app */
 export const makeView = (app) =>
@@ -12,8 +12,8 @@ export const makeView = (app) =>
     view: "sweep",
     word: "sweep",
     title: "Sweep",
-    lead: "From which width on does a Kronecker network pay, on this machine? Measures synthetic networks of many widths and ranks beside their dense counterparts.",
-    button: "Run the sweep",
+    lead: "From which width on is a Kronecker network faster than a dense one, on the service’s machine? Measures synthetic networks of several widths and ranks beside their dense counterparts.",
+    button: "Run sweep",
     form: new SweepForm(app.catalog),
-    present: async () => new (await import("./report.js")).SweepPage(),
+    present: async () => new (await import("./report.js")).SweepPresentation(),
   });

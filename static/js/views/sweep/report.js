@@ -1,24 +1,24 @@
-/** The page of one sweep: from which width on Kronecker pays, in words, as curves that grow while it runs, as a table. */
+/** The report of a sweep: the crossover widths in words, charts that grow while it runs, a table of all figures. */
 
 import { showCrossover } from "../../charts/crossover.js";
 import { h } from "../../ui/dom.js";
 import { count, duration, times } from "../../ui/format.js";
-import { ranOn } from "../compare/figures.js";
+import { closedPanel, environmentPanel, tableRegion } from "../jobs/panels.js";
 
 /**
- * @import { Presentation } from "../jobs/job-view.js"
  * @import { Cell, SweepReport } from "../../api/types.js"
+ * @import { Presentation } from "../jobs/types.js"
  */
 
 /** @param {number[]} values */
-const each = (values) => [...new Set(values)].sort((a, b) => a - b);
+const distinct = (values) => [...new Set(values)].sort((a, b) => a - b);
 
 /**
  * @param {Cell[]} cells
  * @param {number} rank
  */
 function tone(cells, rank) {
-  const shade = each(cells.map((cell) => cell.rank)).indexOf(rank);
+  const shade = distinct(cells.map((cell) => cell.rank)).indexOf(rank);
   return `tone-kronecker${shade > 0 ? ` shade-${Math.min(shade, 3)}` : ""}`;
 }
 
@@ -26,16 +26,16 @@ function tone(cells, rank) {
  * @param {number} batch
  * @param {number} threads
  */
-const setting = (batch, threads) => `${batch === 1 ? "1 sample" : `${count(batch)} samples`} at a time, ${threads === 1 ? "1 thread" : `${threads} threads`}`;
+const configuration = (batch, threads) => `${batch === 1 ? "1 sample" : `${count(batch)} samples`} at a time, ${threads === 1 ? "1 thread" : `${threads} threads`}`;
 
 /**
- * @param {Cell[]} cells of all charts
+ * @param {Cell[]} cells all cells, so that the charts share their scales
  * @param {number} batch
  * @param {number} threads
  */
 function chart(cells, batch, threads) {
   const shown = cells.filter((cell) => cell.batch_size === batch && cell.threads === threads);
-  const curves = each(shown.map(({ rank }) => rank)).map((rank) => ({
+  const curves = distinct(shown.map(({ rank }) => rank)).map((rank) => ({
     name: `rank ${rank}`,
     tone: tone(cells, rank),
     points: shown
@@ -46,21 +46,21 @@ function chart(cells, batch, threads) {
   const place = h("div", { class: "chart" });
   showCrossover(place, {
     curves,
-    widths: each(cells.map(({ width }) => width)),
+    widths: distinct(cells.map(({ width }) => width)),
     range: [Math.min(0.5, ...cells.map(({ low }) => low)), Math.max(2, ...cells.map(({ high }) => high))],
-    alternative: `Time of dense over time of Kronecker by width, ${setting(batch, threads)}. ${curves.map(({ name, points }) => `${name}: ${points.map(({ x, y }) => `${count(x)} wide ${times(y)}`).join(", ")}`).join(". ")}.`,
+    alternative: `Time of dense over time of Kronecker by width; ${configuration(batch, threads)}. ${curves.map(({ name, points }) => `${name}: ${points.map(({ x, y }) => `${count(x)} wide ${times(y)}`).join(", ")}`).join(". ")}.`,
   });
-  return h("figure", {}, h("figcaption", {}, setting(batch, threads)), place);
+  return h("figure", {}, h("figcaption", {}, configuration(batch, threads)), place);
 }
 
 /** @param {Cell[]} cells */
 function table(cells) {
-  const heads = ["Width", "Rank", "Batch", "Threads", "Dense p50", "Kronecker p50", "Dense ÷ Kronecker", "95 % interval", "Multiply-adds ÷", "Kronecker is"];
+  const columns = ["Width", "Rank", "Batch", "Threads", "Dense p50", "Kronecker p50", "Speed ratio", "95 % interval", "Multiply-adds ratio", "Kronecker is"];
   return h(
     "table",
     {},
     h("caption", { class: "sr-only" }, "All figures"),
-    h("thead", {}, h("tr", {}, ...heads.map((name) => h("th", { scope: "col" }, name)))),
+    h("thead", {}, h("tr", {}, ...columns.map((name) => h("th", { scope: "col" }, name)))),
     h(
       "tbody",
       {},
@@ -79,17 +79,17 @@ function table(cells) {
 }
 
 /** @implements {Presentation} */
-export class SweepPage {
+export class SweepPresentation {
   constructor() {
     /** @type {Cell[]} */
     this.cells = [];
     this.words = h("ul", { class: "crossovers", "aria-live": "polite" });
-    this.charts = h("div", { class: "depths" });
+    this.charts = h("div", { class: "chart-grid" });
     this.panel = h(
       "section",
       { class: "panel" },
-      h("h2", {}, "Dense ÷ Kronecker"),
-      h("p", { class: "muted" }, "Above the dashed line a Kronecker network is the faster one. Band: 95 % interval. Hollow: not distinguishable."),
+      h("h2", {}, "Speed ratio by width"),
+      h("p", { class: "muted" }, "Median time of the dense network over that of the Kronecker network. Above the dashed line, the Kronecker network is faster. Band: 95 % interval. Hollow: not distinguishable."),
       this.charts,
     );
     this.rest = h("div", { class: "report" });
@@ -100,7 +100,7 @@ export class SweepPage {
    * @param {string} event
    * @param {{ cells: Cell[] }} data
    */
-  grow(event, { cells }) {
+  update(event, { cells }) {
     if (event !== "cells") return;
     const key = (/** @type {Cell} */ cell) => [cell.width, cell.rank, cell.batch_size, cell.threads].join();
     const known = new Set(this.cells.map(key));
@@ -114,14 +114,14 @@ export class SweepPage {
     this.words.replaceChildren(...report.crossovers.map(({ sentence }) => h("li", {}, sentence)));
     this.#draw();
     this.rest.replaceChildren(
-      h("details", { class: "panel" }, h("summary", {}, h("h2", {}, "All figures")), h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "All figures" }, table(report.cells))),
-      h("section", { class: "panel" }, h("h2", {}, "What it ran on"), ranOn(report)),
+      closedPanel("All figures", tableRegion("All figures", table(report.cells))),
+      environmentPanel(report),
     );
   }
 
   #draw() {
     const { cells } = this;
-    const settings = each(cells.map(({ threads }) => threads)).flatMap((threads) => each(cells.map(({ batch_size }) => batch_size)).map((batch) => ({ batch, threads })));
-    this.charts.replaceChildren(...settings.map(({ batch, threads }) => chart(cells, batch, threads)));
+    const configurations = distinct(cells.map(({ threads }) => threads)).flatMap((threads) => distinct(cells.map(({ batch_size }) => batch_size)).map((batch) => ({ batch, threads })));
+    this.charts.replaceChildren(...configurations.map(({ batch, threads }) => chart(cells, batch, threads)));
   }
 }

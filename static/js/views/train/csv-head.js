@@ -1,22 +1,22 @@
 /**
- * A first look at a .csv file of the reader's, for a form: its columns, and what predicting one of them would mean. Only a
- * beginning is read; what the file really holds the service says.
+ * Reads the beginning of a .csv file to show its columns and the task of predicting one of them. The service reads the
+ * whole file.
  */
 
-/** As much is looked at. */
+/** Bytes read from the file's beginning. */
 const MAX_BYTES = 4 << 20;
-/** Whole numbers with more distinct values are taken for amounts, not for classes: as in training. */
-const FEW = 20;
+/** Whole numbers with more distinct values are a regression target, as in training. */
+const MAX_CLASSES = 20;
 
 /** @typedef {{ task: "classification" | "regression", outputs: number }} Guess */
 
-/** As Python reads a number. */
+/** The numbers that Python's float() accepts. */
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 
 /**
  * @param {string} text
  * @param {string} delimiter
- * @param {boolean} whole its end is the file's
+ * @param {boolean} whole whether the text is the whole file
  * @returns {string[][]} lines of cells
  */
 function cells(text, delimiter, whole) {
@@ -67,9 +67,9 @@ export class CsvHead {
 
   /**
    * @param {string[]} columns names in the header
-   * @param {string[][]} rows that were looked at
-   * @param {number} total of rows, about
-   * @param {boolean} whole all of them were
+   * @param {string[][]} rows that were read
+   * @param {number} total estimated number of rows in the file
+   * @param {boolean} whole whether all rows were read
    */
   constructor(columns, rows, total, whole) {
     this.columns = columns;
@@ -81,9 +81,9 @@ export class CsvHead {
   }
 
   /**
-   * What predicting a column means, as training infers it.
+   * Infers the task of predicting a column, as training does.
    * @param {string} column
-   * @returns {Guess | null} null where training will refuse it
+   * @returns {Guess | null} null if training will reject it
    */
   target(column) {
     const known = this.guesses.get(column);
@@ -104,16 +104,17 @@ export class CsvHead {
     const numbers = values.filter((value) => NUMBER.test(value)).map(Number);
     const wrong = values.length - numbers.length;
     if (wrong > 0) return wrong < values.length / 2 ? null : classes(values);
-    if (numbers.some((value) => !Number.isInteger(value)) || new Set(numbers).size > FEW) return { task: "regression", outputs: 1 };
+    if (numbers.some((value) => !Number.isInteger(value)) || new Set(numbers).size > MAX_CLASSES) return { task: "regression", outputs: 1 };
     return classes(numbers);
   }
 }
 
 /**
- * @param {(string | number)[]} values of which one that is all alone tells nothing
+ * @param {(string | number)[]} values
  * @returns {Guess | null}
  */
 function classes(values) {
   const { size } = new Set(values);
+  // One class, or a class per row, cannot be learned.
   return size < 2 || size === values.length ? null : { task: "classification", outputs: size };
 }

@@ -1,43 +1,43 @@
-/** The data to train on, as a part of a form: a set that is found at the service, or a file of the reader's. */
+/** Form part for the training data: a data set of the service or an uploaded file. */
 
-import { CsvHead } from "./csv-head.js";
 import { h } from "../../ui/dom.js";
-import { field } from "../jobs/fields.js";
 import { bytes, count } from "../../ui/format.js";
+import { field } from "../jobs/fields.js";
+import { CsvHead } from "./csv-head.js";
 import { inputShape, product } from "./network-size.js";
 
 /**
  * @import { TrainingData, TrainingOptions } from "./types.js"
  *
- * @typedef {object} Shown as far as it is known before the service has read it
+ * @typedef {object} Shown the facts known before the service has read the data
  * @property {number | null} features
  * @property {number[] | null} image
  * @property {number | null} outputs
- * @property {boolean} pad whether the service fills rows up with zeros to a width with balanced factors: those of a file
- * @property {string} recipe that is recommended
- * @property {string} name of a twin trained on it
+ * @property {boolean} pad whether the service pads rows with zeros to a width with balanced factors, as it does for files
+ * @property {string} recipe the recommended one
+ * @property {string} name default name of the twin
  */
 
-const OWN = "";
-/** Of fewer samples to train on, epochs of the default recipe are too few steps. */
+const UPLOAD = "";
+/** With fewer training samples, the default recipe's epochs have too few steps. */
 const SMALL_TABLE = 5_000;
-const TRAINED_ON = 0.8;
+const TRAINING_FRACTION = 0.8;
 
 export class DataChooser extends EventTarget {
-  /** Dispatches "change" when there are other data, or more is known of them. */
+  /** Dispatches "change" when the data or the known facts about them change. */
   constructor() {
     super();
     this.set = h("select", {});
     this.file = h("input", { type: "file", accept: ".csv,.npz" });
     this.target = h("select", {});
-    this.words = h("p", { class: "muted data-words", role: "status" });
-    this.own = h(
+    this.description = h("p", { class: "muted data-description", role: "status" });
+    this.upload = h(
       "div",
       { class: "fields wide", hidden: true },
       field("File (.csv with a header line, or .npz with x and y)", this.file),
     );
     this.column = field("Column to predict", this.target);
-    this.element = h("div", { class: "form tight" }, field("Data", this.set), this.own, this.words);
+    this.element = h("div", { class: "form tight" }, field("Data", this.set), this.upload, this.description);
     /** @type {TrainingData[]} */
     this.known = [];
     this.most = Infinity;
@@ -45,28 +45,28 @@ export class DataChooser extends EventTarget {
     this.head = null;
     this.set.addEventListener("change", () => this.#changed());
     this.target.addEventListener("change", () => this.#changed());
-    this.file.addEventListener("change", () => void this.#look());
+    this.file.addEventListener("change", () => void this.#readHead());
   }
 
   /**
    * @param {TrainingOptions} options
-   * @param {string | null} wanted name of a set
+   * @param {string | null} stored name of a data set
    */
-  offer({ data, limits }, wanted) {
+  offer({ data, limits }, stored) {
     this.known = data;
     this.most = limits.upload_bytes;
-    const chosen = this.set.options.length > 0 ? this.set.value : wanted;
+    const chosen = this.set.options.length > 0 ? this.set.value : stored;
     this.set.replaceChildren(
-      ...data.map(({ name, title, found }) => h("option", { value: name }, found ? title : `${title} (not here yet)`)),
-      h("option", { value: OWN }, "A file of your own …"),
+      ...data.map(({ name, title, found }) => h("option", { value: name }, found ? title : `${title} (not downloaded)`)),
+      h("option", { value: UPLOAD }, "Upload a file …"),
     );
-    this.set.value = data.some(({ name }) => name === chosen) || chosen === OWN ? String(chosen) : (data.find(({ found }) => found)?.name ?? OWN);
+    this.set.value = data.some(({ name }) => name === chosen) || chosen === UPLOAD ? String(chosen) : (data.find(({ found }) => found)?.name ?? UPLOAD);
     this.#changed();
   }
 
-  /** @returns {{ data: string | null, target: string | null, file: File | undefined } | string} for the service, or what is missing */
+  /** @returns {{ data: string | null, target: string | null, file: File | undefined } | string} for the request, or what is missing */
   read() {
-    if (this.set.value !== OWN) return { data: this.set.value, target: null, file: undefined };
+    if (this.set.value !== UPLOAD) return { data: this.set.value, target: null, file: undefined };
     const [file] = this.file.files ?? [];
     if (file === undefined) return "Data: choose a .csv or .npz file, or one of the data sets.";
     if (file.size > this.most) return `Data: ${file.name} has ${bytes(file.size)}, expected at most ${bytes(this.most)}.`;
@@ -87,7 +87,7 @@ export class DataChooser extends EventTarget {
       image: null,
       outputs: this.head.target(this.target.value)?.outputs ?? null,
       pad: true,
-      recipe: total * TRAINED_ON < SMALL_TABLE ? "small-table" : "default",
+      recipe: total * TRAINING_FRACTION < SMALL_TABLE ? "small-table" : "default",
       name,
     };
   }
@@ -97,59 +97,59 @@ export class DataChooser extends EventTarget {
     return /\.csv$/i.test(file.name);
   }
 
-  async #look() {
+  async #readHead() {
     const [file] = this.file.files ?? [];
     this.head = null;
     if (file && this.#csv(file) && file.size <= this.most) {
       try {
         this.head = await CsvHead.read(file);
       } catch (error) {
-        if (!(error instanceof DOMException)) throw error; // it has gone or may not be read: the service will not get it either
+        if (!(error instanceof DOMException)) throw error; // the file is gone or not readable; its upload will fail with a message
       }
-      if (file !== this.file.files?.[0]) return; // another one by now
+      if (file !== this.file.files?.[0]) return; // another file was chosen meanwhile
     }
     if (this.head !== null && this.head.columns.length < 2) this.head = null;
     this.target.replaceChildren(...(this.head?.columns ?? []).map((name) => h("option", { value: name }, name)));
     this.target.value = this.head?.columns.at(-1) ?? "";
     if (this.head === null) this.column.remove();
-    else this.own.append(this.column);
+    else this.upload.append(this.column);
     this.#changed();
   }
 
   #changed() {
-    const own = this.set.value === OWN;
-    this.own.hidden = !own;
-    this.words.textContent = own ? this.#ofFile() : this.#ofSet();
+    const upload = this.set.value === UPLOAD;
+    this.upload.hidden = !upload;
+    this.description.textContent = upload ? this.#describeFile() : this.#describeSet();
     this.dispatchEvent(new Event("change"));
   }
 
-  #ofSet() {
+  #describeSet() {
     const set = this.known.find(({ name }) => name === this.set.value);
     if (set === undefined) return "";
-    const what = set.image ? `images of ${set.image.join("×")}` : `${count(set.features)} columns`;
-    const predicts = set.task === "regression" ? "a number to predict" : `${count(set.outputs)} classes`;
-    return `${count(set.samples)} ${what} to train on, ${predicts}.${set.found ? "" : ` ${set.note ?? "It is not on the service’s machine."}`}`;
+    const samples = set.image ? `images of ${set.image.join("×")}` : `${count(set.features)} columns`;
+    const target = set.task === "regression" ? "a number to predict" : `${count(set.outputs)} classes`;
+    return `${count(set.samples)} ${samples} to train on, ${target}.${set.found ? "" : ` ${set.note ?? "The service has not downloaded it."}`}`;
   }
 
-  #ofFile() {
+  #describeFile() {
     const [file] = this.file.files ?? [];
-    if (file === undefined) return "A column of the file is predicted from all the others; a fifth of the rows is kept for the test.";
+    if (file === undefined) return "One column is predicted from all others. A fifth of the rows is held out for testing.";
     if (this.head === null) {
       return this.#csv(file)
-        ? "No columns were found in this file: expected a header line with names, separated by commas, semicolons or tabs."
-        : "How wide its samples are and what they are is known once the service has read the file.";
+        ? "This file has no columns: expected a header line of names, separated by commas, semicolons or tabs."
+        : "The shape of its samples is known once the service has read the file.";
     }
     const { columns, total, whole } = this.head;
     const width = columns.length - 1;
     const guess = this.head.target(this.target.value);
-    const what =
+    const target =
       guess === null
-        ? "which training is not likely to take: it holds one value only, or values that are all different, or numbers with words among them"
+        ? "a column that training will probably reject: it has a single value, only distinct values, or numbers mixed with text"
         : guess.task === "regression"
           ? "a number"
           : `one of ${count(guess.outputs)} classes`;
     const shape = inputShape({ features: width, image: null, pad: true });
-    const filled = product(shape) === width ? "" : ` For the Kronecker network each row is filled up with zeros to ${shape.join("×")}.`;
-    return `${whole ? "" : "About "}${count(total)} rows of ${count(width)} columns; predicts ${what}.${filled}`;
+    const padding = product(shape) === width ? "" : ` For the Kronecker network, rows are padded with zeros to ${shape.join("×")}.`;
+    return `${whole ? "" : "About "}${count(total)} rows of ${count(width)} columns; predicts ${target}.${padding}`;
   }
 }

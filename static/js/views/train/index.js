@@ -1,9 +1,9 @@
-/** Trainings: a Kronecker network and its dense twin, trained here and served at once. */
+/** The Train view: trains a Kronecker network and its dense twin, and serves both. */
 
 import { JobView } from "../jobs/job-view.js";
 import { TrainForm } from "./form.js";
 
-/** @import { App } from "../../shell/router.js" */
+/** @import { App } from "../../shell/types.js" */
 
 /** @param {App} app */
 export const makeView = (app) =>
@@ -12,8 +12,8 @@ export const makeView = (app) =>
     view: "train",
     word: "training",
     title: "Train",
-    lead: "Trains a Kronecker network and a dense one of the same widths on the same data, on the service’s machine, and serves both as soon as they are done.",
+    lead: "Trains a Kronecker network and a dense one of the same widths on the same data, on the service’s machine, and serves both when training is done.",
     button: "Train both",
     form: new TrainForm(),
-    present: async () => new (await import("./report.js")).TrainingPage(),
+    present: async () => new (await import("./report.js")).TrainingPresentation(),
   });

@@ -1,16 +1,16 @@
-/** The hidden layers of a Kronecker network as a part of a form: two factor sizes each, more layers and fewer. */
+/** Form part for the hidden layers of a Kronecker network: two factor sizes each, layers can be added and removed. */
 
 import { h } from "../../ui/dom.js";
-import { FieldError, optionalNumber } from "../jobs/fields.js";
 import { count } from "../../ui/format.js";
+import { FieldError, optionalNumber } from "../jobs/fields.js";
 
-/** @import { Shape } from "./network-size.js" */
+/** @import { Shape } from "./types.js" */
 
 const SMALL = 8;
 const STEPS = { small: [1, 1.5, 2], wide: [Math.SQRT1_2, 1, Math.SQRT2] };
 
 /**
- * Half as wide as the input, as wide, twice as wide; of a few columns not narrower, for such layers learn little.
+ * Suggests layers half as wide as the input, as wide, and twice as wide; for few columns none narrower, which learn little.
  * @param {Shape} input
  * @param {number} widest
  * @returns {Shape[]}
@@ -25,17 +25,17 @@ export function suggestions(input, widest) {
 const name = (/** @type {Shape} */ [a, b]) => `${a}×${b}`;
 
 export class LayerShapes extends EventTarget {
-  /** Dispatches "change" whenever a size or the number of layers is another one. */
+  /** Dispatches "change" when a size or the number of layers changes. */
   constructor() {
     super();
     this.widest = 4096;
     this.most = 4;
-    /** The sizes that are suggested by now. */
+    /** The sizes suggested at present. */
     this.names = "";
     this.rows = h("ol", { class: "shape-rows" });
     this.add = h("button", { type: "button", class: "button small" }, "Add a layer");
     this.suggested = h("div", { class: "suggested", role: "group", "aria-label": "Suggested sizes for all hidden layers" });
-    this.element = h("fieldset", { class: "shapes" }, h("legend", {}, "Hidden layers, each as two factors"), this.rows, h("div", { class: "shape-actions" }, this.add, this.suggested));
+    this.element = h("fieldset", { class: "shapes" }, h("legend", {}, "Hidden layers, as two factors each"), this.rows, h("div", { class: "shape-actions" }, this.add, this.suggested));
     this.add.addEventListener("click", () => {
       const last = this.inputs.at(-1);
       this.#row(last?.map(({ value }) => value) ?? ["16", "16"]);
@@ -50,7 +50,7 @@ export class LayerShapes extends EventTarget {
     return [...this.rows.children].map((row) => [...row.querySelectorAll("input")]);
   }
 
-  /** @returns {string[][]} what stands in the fields, to be kept */
+  /** @returns {string[][]} the fields' texts, to be stored */
   get texts() {
     return this.inputs.map((row) => row.map(({ value }) => value));
   }
@@ -66,7 +66,7 @@ export class LayerShapes extends EventTarget {
 
   /**
    * @param {{ most: number, widest: number }} limits
-   * @param {Shape | null} input shape of the data, if it is known
+   * @param {Shape | null} input shape of the data; null if unknown
    */
   limit({ most, widest }, input) {
     this.most = most;

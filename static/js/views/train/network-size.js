@@ -1,26 +1,24 @@
 /**
- * What a twin will store and compute, counted from shapes alone and layer by layer, before anything is trained: the same
- * numbers that its model cards will say. Pure, and a test compares it with the networks themselves.
+ * Counts the weights and multiply-adds of a twin from its layer shapes, as its model cards will state them. A test compares
+ * the counts with kronmodel's.
  */
 
 /**
  * @import { Layer } from "../../api/types.js"
+ * @import { Order, Shape } from "./types.js"
  */
 
-/** @typedef {[number, number]} Shape factor sizes of a width */
-/** @typedef {"left" | "right"} Order which factor of a branch comes first */
-
 /**
- * @typedef {object} Network what a twin is built from
+ * @typedef {object} Network configuration of a twin
  * @property {number} features of a sample
- * @property {number[] | null} image its shape, where a sample is an image
+ * @property {number[] | null} image shape of a sample; null if it is not an image
  * @property {number} outputs classes, or values to predict
  * @property {Shape[]} hidden
- * @property {number[] | null} [denseHidden] widths of the dense twin's hidden layers, where they are others
+ * @property {number[] | null} [denseHidden] widths of the dense twin's hidden layers, if they differ
  * @property {number | number[]} rank of every layer, or one for each
  * @property {Order | Order[]} [order] of every branch, or one for each
- * @property {number[]} [channels] of the convolutions in front
- * @property {boolean} [pad] rather a larger width than unbalanced factors, filled up with zeros
+ * @property {number[]} [channels] of the convolutions before the dense or Kronecker layers
+ * @property {boolean} [pad] whether to pad the input with zeros to a width with balanced factors
  *
  * @typedef {object} Size
  * @property {Layer[]} layers
@@ -30,14 +28,14 @@
 
 const KERNEL = 3;
 const POOL = 2;
-/** The largest ratio of two factors that padding is content with. */
-const BALANCED = 2;
+/** Padding stops at factors whose ratio is at most this. */
+const MAX_RATIO = 2;
 
 /** @param {number[]} sizes */
 export const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
 
 /**
- * Whether there are factors worth the name, or the width is so small that it does not matter.
+ * Checks whether a width has factors other than 1 and itself, or is too small to matter.
  * @param {number} width
  */
 const hasFactors = (width) => width <= 3 || mostBalanced(width)[0] > 1;
@@ -53,20 +51,20 @@ function mostBalanced(width) {
 }
 
 /**
- * The most balanced factors of a width, the smaller one first: 784 gives 28×28.
+ * Returns the most balanced factors of a width, the smaller one first: 28×28 for 784.
  * @param {number} width
- * @param {boolean} [pad] rather those of a larger width than unbalanced ones
+ * @param {boolean} [pad] take a larger width rather than unbalanced factors
  * @returns {Shape}
  */
 export function proposedShape(width, pad = false) {
   let shape = mostBalanced(width);
-  while (pad && shape[1] > BALANCED * shape[0]) shape = mostBalanced(++width);
+  while (pad && shape[1] > MAX_RATIO * shape[0]) shape = mostBalanced(++width);
   return shape;
 }
 
 /**
  * @param {Pick<Network, "features" | "image" | "channels" | "pad">} network
- * @returns {Shape} of the first Kronecker layer's input
+ * @returns {Shape} factors of the first Kronecker layer's input
  */
 export function inputShape({ features, image, channels = [], pad = false }) {
   if (channels.length > 0) return proposedShape(product(convolved(image, channels).at(-1) ?? []));
@@ -75,21 +73,21 @@ export function inputShape({ features, image, channels = [], pad = false }) {
 }
 
 /**
- * Factors of so few outputs are no mistake where there are none but 1 and the number itself.
+ * Returns the factors of the output's width. A prime number of outputs is not padded.
  * @param {number} width
  * @returns {Shape}
  */
 export const outputShape = (width) => (hasFactors(width) ? proposedShape(width) : [1, width]);
 
 /**
- * A rank that reaches every matrix: more is of no use.
+ * Returns the rank at which a sum of Kronecker products reaches every matrix.
  * @param {Shape} from
  * @param {Shape} to
  */
 export const maxRank = (from, to) => Math.min(from[0] * to[0], from[1] * to[1]);
 
 /**
- * The largest rank that every layer can have.
+ * Returns the largest rank that all layers can have.
  * @param {Network} network
  */
 export function maxCommonRank(network) {
@@ -101,7 +99,7 @@ export function maxCommonRank(network) {
 const kroneckerShapes = (network) => [inputShape(network), ...network.hidden, outputShape(network.outputs)];
 
 /**
- * Channels, height and width of the image and of what each convolution gives, pooled.
+ * Returns channels, height and width of the image and of each convolution's pooled output.
  * @param {number[] | null} image
  * @param {number[]} channels
  */
@@ -124,7 +122,7 @@ function convolutions({ image, channels = [] }) {
 }
 
 /**
- * A branch has two factors, a bias between them and its share of a sum, which has the bias of the output.
+ * Counts a dual layer: each branch has two factors and a bias between them; their sum has the output's bias.
  * @param {Shape} from
  * @param {Shape} to
  * @param {number} rank

@@ -1,77 +1,79 @@
-/** The page of one training: both twins racing while they are trained, and then what came out. */
+/** The report of a training: progress and learning curves of both networks while they are trained, then the result. */
 
-import { Race } from "../../charts/learning-curves.js";
+import { LearningCurves } from "../../charts/learning-curves.js";
+import { href } from "../../shell/router.js";
 import { h } from "../../ui/dom.js";
 import { digits, percent } from "../../ui/format.js";
-import { Lane } from "./lane.js";
-import { href } from "../../shell/router.js";
-import { lossWord, metricWord, score } from "./score.js";
 import { recall, remember } from "../../ui/store.js";
-import { epochTable, sideBySide } from "./tables.js";
+import { capitalized, sentence } from "../../ui/text.js";
+import { closedPanel, tableRegion } from "../jobs/panels.js";
+import { lossText, metricName, metricValue } from "./format.js";
+import { MemberProgress } from "./member-progress.js";
+import { epochTable, resultTable } from "./tables.js";
 
 /**
- * @import { Presentation } from "../jobs/job-view.js"
- * @import { EpochResult, Plan, Role, TrainingReport } from "./types.js"
  * @import { Progress } from "../../api/types.js"
+ * @import { Presentation } from "../jobs/types.js"
+ * @import { EpochResult, Plan, Role, TrainingReport } from "./types.js"
  */
 
-const KEPT_AS = "train.axis";
+const STORED_AS = "train.axis";
 /** @type {Role[]} */
 const ROLES = ["kronecker", "dense"];
-const AXES = /** @type {const} */ ({ seconds: "seconds of training", epoch: "epoch" });
+const AXES = /** @type {const} */ ({ seconds: "training time in seconds", epoch: "epoch" });
 
 /** @implements {Presentation} */
-export class TrainingPage {
+export class TrainingPresentation {
   constructor() {
     this.metric = "accuracy";
     this.epochs = 0;
-    this.lanes = ROLES.map((role) => new Lane(role));
+    this.members = ROLES.map((role) => new MemberProgress(role));
     /** @type {keyof typeof AXES} */
-    this.axis = recall(KEPT_AS) === "epoch" ? "epoch" : "seconds";
-    this.told = h("p", { class: "sr-only", "aria-live": "polite" });
+    this.axis = recall(STORED_AS) === "epoch" ? "epoch" : "seconds";
+    this.announcement = h("p", { class: "sr-only", "aria-live": "polite" });
     this.result = h("div", { class: "report", hidden: true });
-    this.track = h("ul", { class: "lanes" }, ...this.lanes.map(({ element }) => element));
-    this.scoreName = h("figcaption", {});
-    const [score, loss] = [h("div", { class: "chart" }), h("div", { class: "chart" })];
-    this.table = h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "All epochs" });
+    this.list = h("ul", { class: "members" }, ...this.members.map(({ element }) => element));
+    this.metricCaption = h("figcaption", {});
+    const [metricPlace, lossPlace] = [h("div", { class: "chart" }), h("div", { class: "chart" })];
+    this.table = tableRegion("All epochs");
     this.element = h(
       "div",
       { class: "report training" },
-      this.told,
+      this.announcement,
       this.result,
       h(
         "section",
         { class: "panel" },
-        h("div", { class: "panel-head" }, h("h2", {}, "The race"), this.#choice()),
-        this.track,
-        h("div", { class: "depths" }, h("figure", {}, this.scoreName, score), h("figure", {}, h("figcaption", {}, "Training loss"), loss)),
+        h("div", { class: "panel-head" }, h("h2", {}, "Progress"), this.#choice()),
+        this.list,
+        h("div", { class: "chart-grid" }, h("figure", {}, this.metricCaption, metricPlace), h("figure", {}, h("figcaption", {}, "Training loss"), lossPlace)),
       ),
-      h("details", { class: "panel" }, h("summary", {}, h("h2", {}, "All epochs")), this.table),
+      closedPanel("All epochs", this.table),
     );
-    this.score = new Race(score);
-    this.loss = new Race(loss);
+    this.metricChart = new LearningCurves(metricPlace);
+    this.lossChart = new LearningCurves(lossPlace);
     this.drawing = 0;
     this.#draw();
   }
 
   #choice() {
     const options = /** @type {(keyof typeof AXES)[]} */ (Object.keys(AXES)).map((axis) => {
-      const input = h("input", { type: "radio", name: "race-axis", value: axis, checked: axis === this.axis });
+      const input = h("input", { type: "radio", name: "training-axis", value: axis, checked: axis === this.axis });
       input.addEventListener("change", () => {
         this.axis = axis;
-        remember(KEPT_AS, axis);
+        remember(STORED_AS, axis);
         this.#draw();
       });
-      return h("label", { class: "choice" }, input, h("span", {}, axis === "epoch" ? "by epoch" : "by seconds"));
+      return h("label", { class: "choice" }, input, h("span", {}, axis === "epoch" ? "by epoch" : "by time"));
     });
-    return h("fieldset", { class: "choices" }, h("legend", { class: "sr-only" }, "What goes to the right in the charts"), ...options);
+    return h("fieldset", { class: "choices" }, h("legend", { class: "sr-only" }, "Horizontal axis of the charts"), ...options);
   }
 
   /**
    * @param {string} event
    * @param {any} data
    */
-  grow(event, data) {
+  update(event, data) {
     if (event === "plan") this.#plan(data);
     if (event === "epoch") this.#epoch(data);
   }
@@ -80,73 +82,73 @@ export class TrainingPage {
   #plan({ members, epochs, metric }) {
     this.metric = metric;
     this.epochs = epochs;
-    this.#members(members.map(({ role }) => role));
-    for (const member of members) this.#lane(member.role)?.plan(member, epochs, metric);
-    this.#later();
+    this.#keepRoles(members.map(({ role }) => role));
+    for (const member of members) this.#member(member.role)?.plan(member, epochs, metric);
+    this.#scheduleDraw();
   }
 
   /** @param {EpochResult & { role: Role }} epoch */
   #epoch(epoch) {
-    const lane = this.#lane(epoch.role);
-    if (lane === undefined) return;
-    lane.add(epoch);
-    if (lane.done) this.told.textContent = `The ${lane.name} network is trained: ${lane.words.textContent}`;
-    this.#later();
+    const member = this.#member(epoch.role);
+    if (member === undefined) return;
+    member.add(epoch);
+    if (member.done) this.announcement.textContent = `The ${member.name} network is trained: ${member.status.textContent}`;
+    this.#scheduleDraw();
   }
 
-  /** @param {Role[]} roles of those that are trained: one of the twins may be alone */
-  #members(roles) {
-    this.lanes = this.lanes.filter(({ role }) => roles.includes(role));
-    this.track.replaceChildren(...this.lanes.map(({ element }) => element));
+  /** @param {Role[]} roles of the networks that are trained */
+  #keepRoles(roles) {
+    this.members = this.members.filter(({ role }) => roles.includes(role));
+    this.list.replaceChildren(...this.members.map(({ element }) => element));
   }
 
   /** @param {string} role */
-  #lane(role) {
-    return this.lanes.find((lane) => lane.role === role);
+  #member(role) {
+    return this.members.find((member) => member.role === role);
   }
 
   /** @param {Progress} progress */
   step(progress) {
-    const lane = this.#lane(progress.stage);
-    if (lane === undefined) return progress.stage === "exporting" ? "Exporting to ONNX and comparing with what was trained …" : `${progress.stage.replace(/^./, (first) => first.toUpperCase())} …`;
-    lane.step(progress);
-    return `Training the ${lane.name} network …`;
+    const member = this.#member(progress.stage);
+    if (member === undefined) return progress.stage === "exporting" ? "Exporting to ONNX and checking the exported models …" : `${capitalized(progress.stage)} …`;
+    member.step(progress);
+    return `Training the ${member.name} network …`;
   }
 
   stop() {
-    for (const lane of this.lanes) lane.stop();
+    for (const member of this.members) member.stop();
   }
 
   /** @param {TrainingReport} report */
   show({ members, headline, metric, seconds, not_served }) {
     this.metric = metric;
-    this.#members(members.map(({ role }) => role));
+    this.#keepRoles(members.map(({ role }) => role));
     this.epochs = Math.max(...members.map(({ epochs }) => epochs.length));
     for (const member of members) {
-      this.#lane(member.role)?.plan(member, member.epochs.length, metric);
-      this.#lane(member.role)?.finish(member.epochs);
+      this.#member(member.role)?.plan(member, member.epochs.length, metric);
+      this.#member(member.role)?.finish(member.epochs);
     }
-    this.told.textContent = "";
+    this.announcement.textContent = "";
     const names = members.map(({ name }) => name).join(",");
     this.result.replaceChildren(
       h("p", { class: "headline", role: "status" }, headline),
-      not_served ? h("p", { class: "failed" }, `They are not served yet: ${not_served}.`.replace(/\.\.$/, ".")) : "",
+      not_served ? h("p", { class: "failed" }, `The models are not served yet: ${sentence(not_served)}`) : "",
       h(
         "p",
         { class: "actions" },
-        h("a", { class: "button primary", href: href("try", null, { models: names }) }, members.length > 1 ? "Try them" : "Try it"),
-        members.length > 1 && h("a", { class: "button", href: href("compare", null, { models: names }) }, "Compare them"),
+        h("a", { class: "button primary", href: href("try", null, { models: names }) }, members.length > 1 ? "Try both models" : "Try the model"),
+        members.length > 1 && h("a", { class: "button", href: href("compare", null, { models: names }) }, "Compare both models"),
         ...members.map(({ name, version }) => h("a", { class: "button", href: href("models", name) }, `${name}, version ${version}`)),
       ),
-      h("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Both networks side by side" }, sideBySide(members)),
-      h("p", { class: "muted" }, `All in ${digits(seconds)} s, the export and its checks included. The times are of training on the service’s machine, which served meanwhile.`),
+      tableRegion("Both networks side by side", resultTable(members)),
+      h("p", { class: "muted" }, `${digits(seconds)} s in total, including export and checks. Measured on the service’s machine while it was serving.`),
     );
     this.result.hidden = false;
-    this.#later();
+    this.#scheduleDraw();
   }
 
-  /** Many epochs may be told at once, to whoever comes late. */
-  #later() {
+  /** Draws once for many events: a page that is opened late receives all epochs at once. */
+  #scheduleDraw() {
     if (this.drawing !== 0) return;
     this.drawing = setTimeout(() => {
       this.drawing = 0;
@@ -155,29 +157,29 @@ export class TrainingPage {
   }
 
   #draw() {
-    const { axis, metric: name, lanes } = this;
-    const word = metricWord(name);
-    this.scoreName.textContent = `Test ${word}${name === "accuracy" ? "" : ", less is better"}`;
-    const far = axis === "epoch" ? this.epochs : 0;
+    const { axis, metric: name, members } = this;
+    const title = metricName(name);
+    this.metricCaption.textContent = `Test ${title}${name === "accuracy" ? "" : ", lower is better"}`;
+    const minEnd = axis === "epoch" ? this.epochs : 0;
     /** @param {"test" | "loss"} value */
-    const runners = (value) => lanes.map(({ tone, epochs }) => ({ tone, points: epochs.flatMap(({ [axis]: x, [value]: y }) => (y === null ? [] : [{ x, y }])) }));
+    const curves = (value) => members.map(({ tone, epochs }) => ({ tone, points: epochs.flatMap(({ [axis]: x, [value]: y }) => (y === null ? [] : [{ x, y }])) }));
     /**
-     * @param {string} what
+     * @param {string} quantity
      * @param {(epoch: EpochResult) => string} value
      */
-    const words = (what, value) =>
-      `${what} by ${AXES[axis]}. ${lanes.map(({ name: network, epochs }) => {
+    const alternative = (quantity, value) =>
+      `${quantity} by ${AXES[axis]}. ${members.map(({ name: network, epochs }) => {
         const last = epochs.at(-1);
         return `${network}: ${last === undefined ? "no epoch yet" : `${value(last)} after ${last.epoch} ${last.epoch === 1 ? "epoch" : "epochs"}, ${digits(last.seconds)} s`}`;
       }).join(". ")}.`;
     const short = (/** @type {number} */ value) => String(Number(value.toPrecision(2)));
-    this.score.show(runners("test"), {
+    this.metricChart.show(curves("test"), {
       axis: AXES[axis],
-      far,
-      alternative: words(`Test ${word}`, ({ test }) => score(name, test)),
+      minEnd,
+      alternative: alternative(`Test ${title}`, ({ test }) => metricValue(name, test)),
       ...(name === "accuracy" ? { best: 1, format: (value) => percent(value, 1), tick: (value) => percent(value, 0) } : { format: digits, tick: short }),
     });
-    this.loss.show(runners("loss"), { axis: AXES[axis], far, format: short, tick: short, alternative: words("Training loss", ({ loss }) => lossWord(loss)) });
-    this.table.replaceChildren(epochTable(lanes, name));
+    this.lossChart.show(curves("loss"), { axis: AXES[axis], minEnd, format: short, tick: short, alternative: alternative("Training loss", ({ loss }) => lossText(loss)) });
+    this.table.replaceChildren(epochTable(members, name));
   }
 }

@@ -1,19 +1,19 @@
-/** What a training gave, as tables: both networks side by side, and every epoch. */
+/** Tables of a training: the trained networks side by side, and all epochs. */
 
-import { h } from "../../ui/dom.js";
-import { TIME, count, digits, metric } from "../../ui/format.js";
 import { roleName } from "../../model/display.js";
-import { lossWord, metricWord, score } from "./score.js";
-import { pointsApart, speed, tableRow } from "../jobs/table-row.js";
+import { h } from "../../ui/dom.js";
+import { TIME_UNITS, count, digits, metric } from "../../ui/format.js";
+import { pointsDifference, speedRatio, tableRow } from "../jobs/table-row.js";
+import { lossText, metricName, metricValue } from "./format.js";
 
 /**
- * @import { Lane } from "./lane.js"
  * @import { Row } from "../jobs/table-row.js"
+ * @import { MemberProgress } from "./member-progress.js"
  * @import { EpochResult, TrainedMember } from "./types.js"
  */
 
 /** @param {TrainedMember[]} members */
-export function sideBySide(members) {
+export function resultTable(members) {
   const two = members.length === 2;
   const [{ test_metric: quality }] = members;
   /** @param {(member: TrainedMember) => number | null} get */
@@ -21,15 +21,15 @@ export function sideBySide(members) {
   /** @type {Row[]} */
   const rows = [
     { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
-    { name: "Multiply-adds a sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
+    { name: "Multiply-adds per sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
     {
-      name: `Test ${metricWord(quality.name)}${quality.samples ? `, ${count(quality.samples)} samples` : ""}`,
+      name: `Test ${metricName(quality.name)}${quality.samples ? `, ${count(quality.samples)} samples` : ""}`,
       values: of((m) => m.test_metric.value),
       format: (value) => metric({ name: quality.name, value }),
-      ...(quality.name === "accuracy" ? { ratio: pointsApart(members.map((m) => m.test_metric)) } : { words: ["smaller", "larger"] }),
+      ...(quality.name === "accuracy" ? { ratio: pointsDifference(members.map((m) => m.test_metric)) } : { words: ["smaller", "larger"] }),
     },
-    { name: "Training", values: of((m) => m.training_seconds * 1e6), units: TIME, ratio: speed(members.map((m) => m.training_seconds)) },
-    { name: "A step", values: of((m) => m.ms_per_step * 1e3), units: TIME, ratio: speed(members.map((m) => m.ms_per_step)) },
+    { name: "Training time", values: of((m) => m.training_seconds * 1e6), units: TIME_UNITS, ratio: speedRatio(members.map((m) => m.training_seconds)) },
+    { name: "Time per step", values: of((m) => m.ms_per_step * 1e3), units: TIME_UNITS, ratio: speedRatio(members.map((m) => m.ms_per_step)) },
   ];
   return h(
     "table",
@@ -41,14 +41,13 @@ export function sideBySide(members) {
 }
 
 /**
- * Every point of the charts.
- * @param {Lane[]} lanes
+ * @param {MemberProgress[]} members
  * @param {string} name of the metric
  */
-export function epochTable(lanes, name) {
-  const most = Math.max(0, ...lanes.map(({ epochs }) => epochs.length));
+export function epochTable(members, name) {
+  const most = Math.max(0, ...members.map(({ epochs }) => epochs.length));
   /** @param {EpochResult | undefined} epoch */
-  const cells = (epoch) => (epoch === undefined ? ["", "", ""] : [digits(epoch.seconds), lossWord(epoch.loss), score(name, epoch.test)]);
+  const cells = (epoch) => (epoch === undefined ? ["", "", ""] : [digits(epoch.seconds), lossText(epoch.loss), metricValue(name, epoch.test)]);
   return h(
     "table",
     {},
@@ -56,9 +55,9 @@ export function epochTable(lanes, name) {
     h(
       "thead",
       {},
-      h("tr", {}, h("td", {}), ...lanes.map((lane) => h("th", { scope: "colgroup", colspan: 3, class: lane.tone }, h("span", { class: "swatch" }), lane.name))),
-      h("tr", {}, h("th", { scope: "col" }, "Epoch"), ...lanes.flatMap(() => ["seconds", "loss", metricWord(name)].map((head) => h("th", { scope: "col" }, head)))),
+      h("tr", {}, h("td", {}), ...members.map((member) => h("th", { scope: "colgroup", colspan: 3, class: member.tone }, h("span", { class: "swatch" }), member.name))),
+      h("tr", {}, h("th", { scope: "col" }, "Epoch"), ...members.flatMap(() => ["seconds", "loss", metricName(name)].map((head) => h("th", { scope: "col" }, head)))),
     ),
-    h("tbody", {}, ...Array.from({ length: most }, (_, i) => h("tr", {}, h("th", { scope: "row" }, i + 1), ...lanes.flatMap(({ epochs }) => cells(epochs[i])).map((text) => h("td", {}, text))))),
+    h("tbody", {}, ...Array.from({ length: most }, (_, i) => h("tr", {}, h("th", { scope: "row" }, i + 1), ...members.flatMap(({ epochs }) => cells(epochs[i])).map((text) => h("td", {}, text))))),
   );
 }

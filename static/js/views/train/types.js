@@ -1,12 +1,14 @@
 /**
- * What the service says of trainings, as far as the page reads it.
+ * Types of the service's training API: the fields that the page reads.
  *
- * @import { Order, Shape } from "./network-size.js"
  * @import { Layer, Metric } from "../../api/types.js"
  */
 
+/** @typedef {[number, number]} Shape factor sizes of a width */
+/** @typedef {"left" | "right"} Order the factor of a branch that is applied first */
+
 /**
- * @typedef {object} TrainingData a data set that comes with the service's machine
+ * @typedef {object} TrainingData a data set that the service knows by name
  * @property {string} name
  * @property {string} title
  * @property {number} features
@@ -14,7 +16,7 @@
  * @property {number} outputs
  * @property {"classification" | "regression"} task
  * @property {number} samples to train on
- * @property {boolean} found
+ * @property {boolean} found whether it is on the service's machine
  * @property {string | null} [note]
  *
  * @typedef {object} Recipe
@@ -41,15 +43,15 @@
  *
  * @typedef {"kronecker" | "dense"} Role
  *
- * @typedef {object} Planned
+ * @typedef {object} PlannedMember
  * @property {Role} role
  * @property {string} name
  * @property {number} parameters
  * @property {number} macs_per_sample
  * @property {Layer[]} layers
  *
- * @typedef {object} Plan of a training that has read its data
- * @property {Planned[]} members
+ * @typedef {object} Plan of a training, once its data is read
+ * @property {PlannedMember[]} members
  * @property {number} epochs
  * @property {string} metric
  * @property {{ name?: string, features?: number, outputs?: number, task?: string, train_samples?: number, test_samples?: number }} data
@@ -58,7 +60,7 @@
  * @property {number} epoch
  * @property {number} seconds
  * @property {number} ms_per_step
- * @property {number | null} loss null: no finite number
+ * @property {number | null} loss null if it was not finite
  * @property {number | null} validation
  * @property {number | null} test
  *
@@ -77,7 +79,7 @@
  * @property {number} seconds
  * @property {string} headline
  * @property {string} metric
- * @property {string | null} [not_served] why what was published is not served
+ * @property {string | null} [not_served] why the published models are not served
  * @property {TrainedMember[]} members
  */
 

@@ -1,15 +1,15 @@
-/** One model's card on the page: what it says, how sure it is, how long it took, and what it costs. */
+/** A model's card: its answer, probabilities and time, and its size. */
 
+import { roleName, weights } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
 import { bytes, count, digits, duration, metric, probability, short } from "../../ui/format.js";
-import { roleName, weights } from "../../model/display.js";
 
 /**
  * @import { Answer, ModelInfo, Result } from "../../api/types.js"
  */
 
 const NOTHING = "–";
-/** Bars that fit a card; of more labels the likeliest are shown. */
+/** Of more labels, the likeliest are shown. */
 const MAX_BARS = 12;
 
 /**
@@ -22,10 +22,10 @@ function fact(name, value, title) {
 }
 
 /**
- * What a model says, short enough to stand in a sentence.
+ * Returns an answer as text short enough for a sentence.
  * @param {Answer} answer
  */
-export function said({ label, value }) {
+export function answerText({ label, value }) {
   if (label != null) return label;
   const values = [value ?? []].flat();
   return `${values.slice(0, 3).map(digits).join(", ")}${values.length > 3 ? " …" : ""}` || NOTHING;
@@ -34,15 +34,15 @@ export function said({ label, value }) {
 export class AnswerCard {
   /**
    * @param {ModelInfo} model
-   * @param {string[]} labels none where it predicts a number
-   * @param {string} colour its tone's classes
+   * @param {string[]} labels empty for regression
+   * @param {string} tone CSS classes of the colour
    */
-  constructor(model, labels, colour) {
+  constructor(model, labels, tone) {
     const { card } = model;
     this.name = model.name;
     this.labels = labels;
     this.label = h("output", { class: "label" }, NOTHING);
-    this.sure = h("span", { class: "sure" }, NOTHING);
+    this.certainty = h("span", {}, NOTHING);
     this.time = h("span", { class: "time" }, NOTHING);
     this.truth = h("span", { class: "truth" });
     this.rows = Array.from({ length: Math.min(labels.length, MAX_BARS) }, (_, i) => {
@@ -57,7 +57,7 @@ export class AnswerCard {
     const quality = card?.test_metric;
     this.element = h(
       "article",
-      { class: `card ${colour}${labels.length === 0 ? " value" : ""}`, "aria-label": model.name, "data-model": model.name },
+      { class: `card ${tone}${labels.length === 0 ? " value" : ""}`, "aria-label": model.name, "data-model": model.name },
       h(
         "header",
         {},
@@ -71,9 +71,9 @@ export class AnswerCard {
         h(
           "dl",
           {},
-          labels.length > 0 && h("div", {}, h("dt", {}, "sure"), h("dd", {}, this.sure)),
-          h("div", {}, h("dt", {}, "took"), h("dd", {}, this.time)),
-          h("div", { class: "judged" }, h("dt", {}, "that is"), h("dd", {}, this.truth)),
+          labels.length > 0 && h("div", {}, h("dt", {}, "confidence"), h("dd", {}, this.certainty)),
+          h("div", {}, h("dt", {}, "time"), h("dd", {}, this.time)),
+          h("div", { class: "judged" }, h("dt", {}, "result"), h("dd", {}, this.truth)),
         ),
       ),
       labels.length > 0 && h("ul", { class: "bars", "aria-label": "Probability of each label" }, ...this.rows.map(({ row }) => row)),
@@ -93,7 +93,7 @@ export class AnswerCard {
     this.element.classList.add("empty");
     this.element.classList.remove("stale");
     this.label.textContent = NOTHING;
-    this.sure.textContent = this.time.textContent = NOTHING;
+    this.certainty.textContent = this.time.textContent = NOTHING;
     this.truth.textContent = "";
     for (const { row, fill, value } of this.rows) {
       row.classList.remove("top");
@@ -102,19 +102,19 @@ export class AnswerCard {
     }
   }
 
-  /** What stands here no longer answers what is on the pad. */
+  /** Marks the answer as outdated. */
   setStale() {
     this.element.classList.add("stale");
   }
 
   /**
    * @param {Result} result for one sample
-   * @param {string | null} truth the sample's label, where it is known
+   * @param {string | null} truth the sample's label, if it is known
    */
   show(result, truth) {
     const [answer] = result.outputs;
     const { probabilities } = answer;
-    const label = said(answer);
+    const label = answerText(answer);
     this.element.classList.remove("empty", "stale");
     this.label.textContent = label;
     this.label.classList.toggle("long", label.length > 2);
@@ -122,7 +122,7 @@ export class AnswerCard {
     this.truth.textContent = truth === null ? "" : this.#judge(answer, truth);
     this.truth.classList.toggle("wrong", answer.label != null && truth !== null && truth !== label);
     if (!probabilities) return;
-    this.sure.textContent = probability(Math.max(...probabilities));
+    this.certainty.textContent = probability(Math.max(...probabilities));
     const order = probabilities.map((_, i) => i);
     if (order.length > MAX_BARS) order.sort((a, b) => probabilities[b] - probabilities[a]);
     this.rows.forEach(({ row, name, fill, value }, k) => {

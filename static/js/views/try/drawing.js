@@ -1,37 +1,37 @@
-/** A picture as the question: drawn on the pad, uploaded, or a test sample that is shown there; and what the networks see of it. */
+/** Image input: drawn on the pad, uploaded, or a test sample; shows the preprocessed image that the networks get. */
 
 import { byId } from "../../ui/dom.js";
+import { stylesheets } from "../../ui/stylesheet.js";
 import { paint, toRow } from "./image.js";
 import { CHALK, Pad } from "./pad.js";
-import { stylesheet } from "../../ui/stylesheet.js";
 
 /**
+ * @import { ImageTask } from "../../model/types.js"
  * @import { Connection } from "../../shell/connection.js"
- * @import { ImageTask } from "../../model/task.js"
  */
 
 export class Drawing extends EventTarget {
   /**
-   * Dispatches "start" when the reader begins a new picture, and "change" whenever that is another one.
+   * Dispatches "start" when a new drawing begins, and "change" when the image has changed.
    * @param {Connection} connection
    */
   constructor(connection) {
     super();
     this.connection = connection;
-    this.pad = new Pad(byId("pad", HTMLCanvasElement), byId("pad-cursor", HTMLElement));
+    this.pad = new Pad(byId("pad", HTMLCanvasElement), byId("pad-cursor"));
     this.seen = byId("seen", HTMLCanvasElement);
-    this.hint = byId("pad-hint", HTMLElement);
-    this.box = byId("pad-box", HTMLElement);
-    this.message = byId("file-message", HTMLElement);
-    /** Fetched with the first network that sees colours. @type {import("./palette.js").Palette | null} */
+    this.hint = byId("pad-hint");
+    this.box = byId("pad-box");
+    this.message = byId("file-message");
+    /** Fetched for the first network with colour input. @type {import("./palette.js").Palette | null} */
     this.palette = null;
-    /** Fetched with the first stroke; from then on nothing has to be waited for. @type {typeof import("./preprocessing.js").prepared | null} */
-    this.prepared = null;
+    /** Fetched with the first stroke. @type {typeof import("./preprocessing.js").preprocess | null} */
+    this.preprocess = null;
     /** @type {ImageTask | null} */
     this.task = null;
-    /** How often the picture has changed: what prepares the first one is fetched meanwhile. */
+    /** Number of changes, to detect one while the preprocessing is being fetched. */
     this.changes = 0;
-    /** As the network takes it; null where nothing is drawn. @type {number[] | null} */
+    /** The network's input; null if nothing is drawn. @type {number[] | null} */
     this.values = null;
     this.pad.addEventListener("start", () => this.dispatchEvent(new Event("start")));
     this.pad.addEventListener("change", () => void this.#drawn());
@@ -46,10 +46,10 @@ export class Drawing extends EventTarget {
     file.addEventListener("change", () => {
       const [chosen] = file.files ?? [];
       if (chosen) void this.#upload(chosen);
-      file.value = ""; // so that the same file may be chosen again
+      file.value = ""; // so that the same file can be chosen again
     });
     const { box } = this;
-    // Who comes near the pad is about to draw.
+    // Fetch the preprocessing before the first stroke.
     for (const near of ["pointerenter", "focusin"]) box.addEventListener(near, () => void import("./preprocessing.js").catch(() => {}), { once: true });
     box.addEventListener("dragover", (event) => {
       event.preventDefault();
@@ -66,32 +66,32 @@ export class Drawing extends EventTarget {
 
   /**
    * @param {ImageTask} task
-   * @param {string} invitation
+   * @param {string} prompt
    */
-  async open(task, invitation) {
+  async open(task, prompt) {
     const size = `${task.columns}×${task.rows}`;
-    byId("seen-size", HTMLElement).textContent = size;
-    this.seen.setAttribute("aria-label", `The ${size} image that the networks see`);
-    this.hint.textContent = invitation;
-    const another = JSON.stringify(task) !== JSON.stringify(this.task);
+    byId("seen-size").textContent = size;
+    this.seen.setAttribute("aria-label", `The ${size} image that the networks get`);
+    this.hint.textContent = prompt;
+    const changed = JSON.stringify(task) !== JSON.stringify(this.task);
     this.task = task;
-    const coloured = task.channels === 3;
-    if (coloured) await this.#offerColours();
-    byId("palette", HTMLElement).hidden = !coloured;
-    this.box.classList.toggle("white", coloured);
-    if (!another) return;
+    const colour = task.channels === 3;
+    if (colour) await this.#showPalette();
+    byId("palette").hidden = !colour;
+    this.box.classList.toggle("white", colour);
+    if (!changed) return;
     const ratio = Math.max(0.5, Math.min(2, task.columns / task.rows));
     this.box.style.aspectRatio = String(ratio);
-    this.pad.take(this.palette !== null && coloured ? { ratio, paper: "#fff", ink: this.palette.colour, pen: 1 / 14 } : { ...CHALK, ratio });
+    this.pad.setMaterial(this.palette !== null && colour ? { ratio, paper: "#fff", ink: this.palette.colour, pen: 1 / 14 } : { ...CHALK, ratio });
     this.values = null;
     paint(this.seen, null, task);
   }
 
-  async #offerColours() {
+  async #showPalette() {
     if (this.palette !== null) return;
-    const [{ Palette }] = await Promise.all([import("./palette.js"), stylesheet("forms")]);
+    const [{ Palette }] = await Promise.all([import("./palette.js"), stylesheets("views/try/palette")]);
     this.palette = new Palette(this.pad);
-    byId("palette", HTMLElement).replaceChildren(this.palette.element);
+    byId("palette").replaceChildren(this.palette.element);
   }
 
   clear() {
@@ -100,7 +100,7 @@ export class Drawing extends EventTarget {
   }
 
   /**
-   * Shows a test sample; no "change" follows.
+   * Shows a test sample without dispatching "change".
    * @param {number[]} values
    * @param {HTMLCanvasElement | null} image
    */
@@ -114,14 +114,14 @@ export class Drawing extends EventTarget {
     paint(this.seen, values, this.task);
   }
 
-  /** @param {string} address what `toAddress` gave */
-  restore(address) {
-    void this.pad.restore(address);
+  /** @param {string} url from `toDataUrl` */
+  restore(url) {
+    void this.pad.restore(url);
   }
 
   /** @returns {string} the drawing, for `restore` */
-  toAddress() {
-    return this.pad.toAddress();
+  toDataUrl() {
+    return this.pad.toDataUrl();
   }
 
   async #drawn() {
@@ -129,11 +129,11 @@ export class Drawing extends EventTarget {
     const change = ++this.changes;
     if (task === null) return;
     const fetch = async () => {
-      this.prepared = (await import("./preprocessing.js")).prepared;
+      this.preprocess = (await import("./preprocessing.js")).preprocess;
     };
-    if (!pad.blank && !this.prepared && !(await connection.fetched(fetch))) return;
-    if (change !== this.changes) return; // another picture has taken its place
-    const planes = pad.blank || !this.prepared ? null : this.prepared(pad.channels(task.channels), task);
+    if (!pad.blank && !this.preprocess && !(await connection.fetched(fetch))) return;
+    if (change !== this.changes) return; // the image has changed again
+    const planes = pad.blank || !this.preprocess ? null : this.preprocess(pad.channels(task.channels), task);
     this.values = planes && toRow(planes, task);
     this.hint.hidden = planes !== null;
     paint(this.seen, this.values, task);

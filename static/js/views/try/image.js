@@ -1,23 +1,9 @@
-/**
- * Images as networks take them, which is a row of numbers, from what is drawn and to what is painted. Pure but for the
- * painting.
- */
+/** Converts images to a network's row of numbers, and paints such rows on a canvas. */
+
+/** @import { Layout } from "../../model/types.js" */
 
 /**
- * @import { Grey } from "./preprocessing.js"
- */
-
-/**
- * @typedef {object} Layout
- * @property {number} rows
- * @property {number} columns
- * @property {1 | 3} channels grey, or red, green and blue
- * @property {boolean} last whether a pixel's channels stand together; else one channel follows the other
- * @property {[number, number]} range of the numbers: no light, and full light
- */
-
-/**
- * Where in the row a pixel's channel stands.
+ * Returns the index of a pixel's channel in the row.
  * @param {Layout} layout
  * @param {number} pixel
  * @param {number} channel
@@ -27,7 +13,7 @@ function place({ rows, columns, channels, last }, pixel, channel) {
 }
 
 /**
- * @param {ArrayLike<number>[]} planes one for each channel, 0..1, pixel by pixel
+ * @param {ArrayLike<number>[]} planes one per channel, values from 0 to 1
  * @param {Layout} layout
  * @returns {number[]}
  */
@@ -42,9 +28,9 @@ export function toRow(planes, layout) {
 }
 
 /**
- * One canvas pixel for each pixel; CSS enlarges them.
+ * Paints one canvas pixel per image pixel; CSS scales the canvas.
  * @param {HTMLCanvasElement} canvas
- * @param {ArrayLike<number> | null} row null paints all paper
+ * @param {ArrayLike<number> | null} row null paints the background
  * @param {Layout} layout
  */
 export function paint(canvas, row, layout) {
@@ -58,7 +44,7 @@ export function paint(canvas, row, layout) {
   for (let i = 0; i < rows * columns; i++) {
     for (let k = 0; k < 3; k++) {
       const value = row === null ? paper(layout) : (row[place(layout, i, channels === 3 ? k : 0)] - low) / (high - low);
-      image.data[4 * i + k] = Math.round(255 * value); // the array itself keeps to 0..255
+      image.data[4 * i + k] = Math.round(255 * value); // the array clamps to 0..255
     }
     image.data[4 * i + 3] = 255;
   }
@@ -66,13 +52,7 @@ export function paint(canvas, row, layout) {
 }
 
 /**
- * What is drawn on: black as MNIST's background, white where there are colours.
+ * Returns the background: black like MNIST's, white for colour images.
  * @param {Layout} layout
  */
-export const paper = ({ channels }) => (channels === 3 ? 1 : 0);
-
-/**
- * @param {Grey} grey
- * @returns {Layout}
- */
-export const greyLayout = ({ width, height }) => ({ rows: height, columns: width, channels: 1, last: false, range: [0, 1] });
+const paper = ({ channels }) => (channels === 3 ? 1 : 0);

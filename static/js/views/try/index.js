@@ -1,35 +1,35 @@
-/** Draw, upload, pick or fill in, and the chosen models answer. */
+/** The Try view: the chosen models answer a drawing, a picture, a test sample or a row. */
 
 import * as api from "../../api/client.js";
-import { Announcement } from "./announcement.js";
-import { AnswerCard, said } from "./answer-card.js";
-import { byId } from "../../ui/dom.js";
-import { Drawing } from "./drawing.js";
-import { wordsFor } from "./invitation.js";
-import { keepQuestion, keptQuestion } from "./kept-question.js";
-import { latest } from "./throttle.js";
-import { listed, roles, shortName, tone } from "../../model/display.js";
-import { SampleStrip } from "./sample-strip.js";
-import { recallNames, remember } from "../../ui/store.js";
-import { stylesheet } from "../../ui/stylesheet.js";
+import { roles, shortName, tone } from "../../model/display.js";
 import { taskKey, taskOf } from "../../model/task.js";
-import { verdict } from "./verdict.js";
+import { byId, h } from "../../ui/dom.js";
+import { listed } from "../../ui/format.js";
+import { LiveRegion } from "../../ui/live-region.js";
+import { recallNames, remember } from "../../ui/store.js";
+import { stylesheets } from "../../ui/stylesheet.js";
+import { AnswerCard, answerText } from "./answer-card.js";
+import { Drawing } from "./drawing.js";
+import { storeInput, storedInput } from "./kept-question.js";
+import { SampleStrip } from "./sample-strip.js";
+import { textsFor, verdict } from "./texts.js";
+import { throttle } from "./throttle.js";
 
 /**
- * @import { App, Route, View } from "../../shell/router.js"
- * @import { Sample } from "./sample-strip.js"
- * @import { Task } from "../../model/task.js"
  * @import { ModelInfo, Prediction } from "../../api/types.js"
+ * @import { RowTask, Task } from "../../model/types.js"
+ * @import { App, Route, View } from "../../shell/types.js"
+ * @import { Sample } from "./sample-strip.js"
  */
 
-/** @typedef {{ values: number[], truth: string | null }} Question */
+/** @typedef {{ values: number[], truth: string | null }} Input */
 
-/** Answers are asked for at most this often; more the eye does not follow. */
+/** Minimum time between predictions. */
 const GAP_MS = 70;
-/** A reload finds a drawing once the hand has rested this long. */
-const REST_MS = 700;
-const MOST = 6;
-const NO_MODEL = "The service has no model yet. Train a twin with “kronmodel train”; it appears here once served.";
+/** A drawing is stored for a reload once it has not changed for this time. */
+const STORE_DELAY_MS = 700;
+const MAX_MODELS = 6;
+const NO_MODEL = "The service has no models yet. Train a twin with “kronmodel train” or in the Train view.";
 
 /** @implements {View} */
 class TryView {
@@ -37,13 +37,14 @@ class TryView {
   constructor({ connection, catalog }) {
     this.connection = connection;
     this.catalog = catalog;
-    this.element = byId("view-try", HTMLElement);
+    this.element = byId("view-try");
     this.drawing = new Drawing(connection);
-    this.verdict = new Announcement(byId("verdict", HTMLElement), byId("spoken", HTMLElement));
-    /** Fetched with the first row to fill in. @type {import("./row-form.js").RowForm | null} */
+    this.verdict = byId("verdict");
+    this.spoken = new LiveRegion(byId("spoken"));
+    /** Fetched for the first model that takes rows. @type {import("./row-form.js").RowForm | null} */
     this.form = null;
-    this.strip = new SampleStrip(byId("samples", HTMLElement), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
-    /** Fetched once there is something to choose. @type {import("../../model/picker.js").ModelPicker | null} */
+    this.strip = new SampleStrip(byId("samples"), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
+    /** Fetched if there is a choice of models. @type {import("../../model/picker.js").ModelPicker | null} */
     this.picker = null;
     /** @type {AnswerCard[]} */
     this.cards = [];
@@ -51,20 +52,20 @@ class TryView {
     this.models = [];
     /** @type {Task | null} */
     this.task = null;
-    /** What the answers on the page are to answer; null when nothing is asked. @type {Question | null} */
-    this.question = null;
-    /** The number of the test sample that was picked. @type {number | undefined} */
+    /** The input that the models shall answer; null without one. @type {Input | null} */
+    this.input = null;
+    /** Number of the picked test sample. @type {number | undefined} */
     this.sampled = undefined;
-    this.invitation = "";
+    this.prompt = "";
     this.saving = 0;
     this.signature = "";
-    this.ask = latest(() => this.#predict(), GAP_MS);
+    this.ask = throttle(() => this.#predict(), GAP_MS);
     this.#listen();
   }
 
   #listen() {
     this.drawing.addEventListener("start", () => this.strip.clearChoice());
-    this.drawing.addEventListener("change", () => this.#pose(this.drawing.values && { values: this.drawing.values, truth: null }));
+    this.drawing.addEventListener("change", () => this.#setInput(this.drawing.values && { values: this.drawing.values, truth: null }));
     for (const clear of [byId("clear", HTMLButtonElement), byId("clear-row", HTMLButtonElement)]) {
       clear.addEventListener("click", () => {
         this.strip.clearChoice();
@@ -72,7 +73,7 @@ class TryView {
         else this.drawing.clear();
       });
     }
-    this.connection.addEventListener("back", () => this.#again());
+    this.connection.addEventListener("back", () => this.#resume());
     addEventListener("pagehide", () => this.#save());
   }
 
@@ -92,35 +93,35 @@ class TryView {
   }
 
   async #open() {
-    const answers = byId("answers", HTMLElement);
+    const answers = byId("answers");
     try {
       await this.catalog.load();
     } catch (error) {
-      this.verdict.say(`No models: ${this.connection.explain(error)}`, "failed");
-      if (error instanceof api.Refused && error.status === 503) this.connection.lost("The service is not ready yet.");
+      this.#say(`No models: ${this.connection.explain(error)}`, "failed");
+      if (error instanceof api.ApiError && error.status === 503) this.connection.lost("The service is not ready yet.");
       return;
     } finally {
       answers.removeAttribute("aria-busy");
     }
     const names = recallNames("try.models");
-    const wanted = this.catalog.pick(names.length > 0 ? names : this.catalog.defaults).slice(0, MOST);
+    const wanted = this.catalog.pick(names.length > 0 ? names : this.catalog.defaults).slice(0, MAX_MODELS);
     const models = wanted.length > 0 ? wanted : this.catalog.pick(this.catalog.defaults);
     const key = models.length > 0 ? taskKey(models[0]) : "";
     const together = models.filter((model) => taskKey(model) === key);
     const choice = this.catalog.models.length > together.length;
-    byId("chooser", HTMLElement).hidden = !choice;
+    byId("chooser").hidden = !choice;
     await this.#fetched(async () => {
-      if (choice) await this.#offer(together.map(({ name }) => name));
+      if (choice) await this.#showPicker(together.map(({ name }) => name));
       await this.#use(together);
     });
   }
 
-  /** @param {string[]} names that are chosen by now */
-  async #offer(names) {
+  /** @param {string[]} names of the chosen models */
+  async #showPicker(names) {
     if (this.picker === null) {
-      const [{ ModelPicker }] = await Promise.all([import("../../model/picker.js"), stylesheet("forms")]);
-      const picker = (this.picker = new ModelPicker("Which models shall answer? Those of one group go together.", MOST));
-      byId("chooser-models", HTMLElement).replaceChildren(picker.element);
+      const [{ ModelPicker }] = await Promise.all([import("../../model/picker.js"), stylesheets("ui/forms", "model/picker", "views/try/chooser")]);
+      const picker = (this.picker = new ModelPicker("Choose models of one group", MAX_MODELS));
+      byId("chooser-models").replaceChildren(picker.element);
       picker.addEventListener("change", () => {
         if (picker.chosen.length > 0) void this.#fetched(() => this.#use(this.catalog.pick(picker.chosen)));
       });
@@ -128,16 +129,16 @@ class TryView {
     this.picker.set(this.catalog.models, names);
   }
 
-  /** @param {() => Promise<void>} work that fetches modules */
+  /** @param {() => Promise<void>} work that imports modules */
   async #fetched(work) {
     if (await this.connection.fetched(work)) return;
     this.signature = "";
-    this.verdict.say(`No answer: ${api.NOT_REACHED}`, "failed");
+    this.#say(`No answer: ${api.UNREACHABLE}`, "failed");
   }
 
-  /** @param {ModelInfo[]} models that answer, side by side */
+  /** @param {ModelInfo[]} models to show side by side */
   async #use(models) {
-    byId("chooser-names", HTMLElement).textContent = listed(models.map(({ name }) => name));
+    byId("chooser-names").textContent = listed(models.map(({ name }) => name));
     const signature = JSON.stringify(models.map(({ name, version }) => [name, version]));
     if (signature === this.signature) return;
     if (this.signature !== "") remember("try.models", models.map(({ name }) => name));
@@ -147,81 +148,81 @@ class TryView {
     this.models = models;
     this.task = typeof task === "string" ? null : task;
     this.cards = models.map((model, i) => new AnswerCard(model, this.task?.labels ?? [], tone(roles(models), i)));
-    byId("answers", HTMLElement).replaceChildren(...this.cards.map((card) => card.element));
-    void this.#fetched(() => this.#draw(models));
-    this.element.classList.toggle("no-question", this.task === null);
-    this.element.classList.toggle("row-question", this.task?.kind === "row");
+    byId("answers").replaceChildren(...this.cards.map((card) => card.element));
+    void this.#fetched(() => this.#drawStructure(models));
+    this.element.classList.toggle("no-input", this.task === null);
+    this.element.classList.toggle("row-input", this.task?.kind === "row");
     if (typeof task === "string") {
-      byId("lead", HTMLElement).textContent = "What this service runs, and what it costs.";
-      this.verdict.say(task, "");
+      byId("lead").textContent = "The service’s models, and what they cost.";
+      this.#say(task, "");
       return;
     }
-    byId("preparation", HTMLElement).textContent = task.preprocessing && `Prepared as: ${task.preprocessing}.`;
+    byId("preparation").textContent = task.preprocessing && `Preprocessing: ${task.preprocessing}.`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
-    const words = wordsFor(task, models);
-    byId("lead", HTMLElement).textContent = words.lead;
-    byId("strip-legend", HTMLElement).textContent = words.legend;
-    this.invitation = words.invitation;
-    if (task.kind === "image") await this.drawing.open(task, words.invitation);
+    const texts = textsFor(task, models);
+    byId("lead").textContent = texts.lead;
+    byId("strip-legend").textContent = texts.legend;
+    this.prompt = texts.prompt;
+    if (task.kind === "image") await this.drawing.open(task, texts.prompt);
     else await this.#openRow(task, same);
     if (same) {
-      this.#again();
+      this.#resume();
       return;
     }
-    this.question = null;
+    this.input = null;
     this.#empty();
-    const sampled = (models.find((model) => model.samples) ?? models[0]).name;
-    await this.strip.open(sampled, task, this.#restore(task));
+    const source = (models.find((model) => model.samples) ?? models[0]).name;
+    await this.strip.open(source, task, this.#restore(task));
   }
 
   /** @param {ModelInfo[]} models */
-  async #draw(models) {
+  async #drawStructure(models) {
     const { showStructure } = await import("../../charts/structure.js");
-    byId("structure", HTMLElement).hidden = !showStructure(models, byId("structure-words", HTMLElement), byId("structure-figures", HTMLElement));
+    byId("structure").hidden = !showStructure(models, byId("structure-words"), byId("structure-figures"));
   }
 
   /**
-   * @param {import("../../model/task.js").RowTask} task
-   * @param {boolean} same as before
+   * @param {RowTask} task
+   * @param {boolean} same whether the previous models took the same input
    */
   async #openRow(task, same) {
     if (this.form === null) {
-      const [{ RowForm }] = await Promise.all([import("./row-form.js"), stylesheet("forms")]);
-      this.form = new RowForm(byId("row-form", HTMLElement));
-      this.form.addEventListener("change", () => this.#filled());
+      const [{ RowForm }] = await Promise.all([import("./row-form.js"), stylesheets("ui/forms", "views/try/row-form")]);
+      this.form = new RowForm(byId("row-form"));
+      this.form.addEventListener("change", () => this.#rowChanged());
     }
     if (!same) this.form.open(task);
   }
 
   /**
-   * What was asked before the reload, if it was of this task.
+   * Restores the input from before a reload, if it fits the task.
    * @param {Task} task
-   * @returns {number} of the sample to pick, counted from 1
+   * @returns {number} the sample to pick, counted from 1; 0 for none
    */
   #restore(task) {
-    const { sample = 0, drawing, row } = keptQuestion(this.models[0], task);
+    const { sample = 0, drawing, row } = storedInput(this.models[0], task);
     if (drawing !== undefined) this.drawing.restore(drawing);
     else if (task.kind === "image" && sample === 0) this.drawing.clear();
     if (row !== undefined) {
       this.form?.show(row);
-      this.#filled();
+      this.#rowChanged();
     }
     return sample;
   }
 
-  /** Keeps what is asked, so that a reload finds it again. */
+  /** Stores the input for a reload. */
   #save() {
     clearTimeout(this.saving);
     const [model] = this.models;
     if (model === undefined || this.task === null || this.sampled !== undefined) return;
-    if (this.question === null) keepQuestion(model, null);
-    else keepQuestion(model, this.task.kind === "row" ? { row: this.question.values } : { drawing: this.drawing.toAddress() });
+    if (this.input === null) storeInput(model, null);
+    else storeInput(model, this.task.kind === "row" ? { row: this.input.values } : { drawing: this.drawing.toDataUrl() });
   }
 
-  #filled() {
+  #rowChanged() {
     const values = this.form?.values ?? null;
     this.strip.clearChoice();
-    this.#pose(values && { values, truth: null });
+    this.#setInput(values && { values, truth: null });
   }
 
   /** @param {Sample} sample */
@@ -230,54 +231,64 @@ class TryView {
     if (task === null) return;
     if (task.kind === "image") this.drawing.show(sample.values, sample.image);
     else this.form?.show(sample.values);
-    this.#pose({ values: sample.values, truth: sample.label }, sample.number);
+    this.#setInput({ values: sample.values, truth: sample.label }, sample.number);
   }
 
   /**
-   * @param {Question | null} question null: nothing is asked
-   * @param {number} [sample] its number, where it is a test sample
+   * @param {Input | null} input null: none
+   * @param {number} [sample] number of the test sample
    */
-  #pose(question, sample) {
-    this.question = question;
+  #setInput(input, sample) {
+    this.input = input;
     this.sampled = sample;
-    if (question === null) this.#empty();
-    else this.ask(undefined);
+    if (input === null) this.#empty();
+    else this.ask();
     clearTimeout(this.saving);
-    if (sample === undefined) this.saving = setTimeout(() => this.#save(), REST_MS);
-    else keepQuestion(this.models[0], { sample });
+    if (sample === undefined) this.saving = setTimeout(() => this.#save(), STORE_DELAY_MS);
+    else storeInput(this.models[0], { sample });
   }
 
   async #predict() {
-    const { question, models } = this;
-    if (question === null || models.length === 0) return;
+    const { input, models } = this;
+    if (input === null || models.length === 0) return;
     try {
-      const prediction = await api.predict(models.map(({ name }) => name), [question.values]);
-      // All may have been cleared meanwhile; a stroke that went on is answered by the next request.
-      if (this.question !== null && models === this.models) this.#show(prediction, question);
+      const prediction = await api.predict(models.map(({ name }) => name), [input.values]);
+      // The input may have been cleared meanwhile; a changed one is answered by the next request.
+      if (this.input !== null && models === this.models) this.#show(prediction, input);
     } catch (error) {
       const why = this.connection.explain(error);
       for (const card of this.cards) card.setStale();
-      this.verdict.say(`No answer: ${why}`, "failed");
+      this.#say(`No answer: ${why}`, "failed");
     }
   }
 
-  /** The service is back: what is asked still waits for its answer. */
-  #again() {
+  /** Continues after a lost connection. */
+  #resume() {
     if (this.element.hidden) return;
     if (this.models.length === 0) void this.#open();
     else if (this.signature === "") void this.#open();
-    else if (this.question !== null) this.ask(undefined);
+    else if (this.input !== null) this.ask();
     else if (this.task !== null) this.#empty();
+  }
+
+  /**
+   * @param {string} text
+   * @param {"" | "agree" | "differ" | "failed"} kind
+   */
+  #say(text, kind) {
+    this.verdict.replaceChildren(h("span", {}, text));
+    this.verdict.className = `verdict ${kind}`;
+    this.spoken.say(text);
   }
 
   #empty() {
     for (const card of this.cards) card.clear();
-    this.verdict.say(`${this.invitation}, or pick a test sample.`, "");
+    this.#say(`${this.prompt}, or pick a test sample.`, "");
   }
 
   /**
    * @param {Prediction} prediction
-   * @param {Question} question
+   * @param {Input} input
    */
   #show(prediction, { truth }) {
     const named = this.models.map(({ name, card }) => ({ model: name, role: card?.role }));
@@ -286,11 +297,11 @@ class TryView {
       const result = prediction.results.find(({ model }) => model === card.name);
       if (result === undefined) continue;
       card.show(result, truth);
-      answers.push({ who: shortName(named, i), text: said(result.outputs[0]), label: result.outputs[0].label });
+      answers.push({ name: shortName(named, i), text: answerText(result.outputs[0]), label: result.outputs[0].label });
     }
     if (answers.length === 0) return;
     const { text, kind } = verdict(answers, truth);
-    this.verdict.say(text, kind);
+    this.#say(text, kind);
   }
 }
 

@@ -1,34 +1,34 @@
-/** The question that a reload of the tab finds again, if the models that answer still take such questions. */
+/** Stores the input of the Try view for a reload of the tab. */
 
-import { recall, remember } from "../../ui/store.js";
 import { taskKey } from "../../model/task.js";
+import { recall, remember } from "../../ui/store.js";
 
 /**
- * @import { Task } from "../../model/task.js"
  * @import { ModelInfo } from "../../api/types.js"
+ * @import { Task } from "../../model/types.js"
  */
 
-/** @typedef {{ sample?: number, drawing?: string, row?: number[] }} Kept a test sample's number, a drawing's address, or a row */
+/** @typedef {{ sample?: number, drawing?: string, row?: number[] }} Stored a test sample's number, a drawing's data URL, or a row */
 
-const KEPT_AS = "try.question";
+const STORED_AS = "try.question";
 
 /**
  * @param {ModelInfo} model
- * @param {Kept | null} question null: none
+ * @param {Stored | null} input null removes it
  */
-export function keepQuestion(model, question) {
-  remember(KEPT_AS, question === null ? undefined : { key: taskKey(model), ...question });
+export function storeInput(model, input) {
+  remember(STORED_AS, input === null ? undefined : { key: taskKey(model), ...input });
 }
 
 /**
  * @param {ModelInfo} model
- * @param {Task} task its own
- * @returns {Kept} empty where there is none
+ * @param {Task} task of the model
+ * @returns {Stored} empty if there is none for this task
  */
-export function keptQuestion(model, task) {
-  const kept = recall(KEPT_AS);
-  if (typeof kept !== "object" || kept === null) return {};
-  const { key, sample, drawing, row } = /** @type {Record<string, unknown>} */ (kept);
+export function storedInput(model, task) {
+  const stored = recall(STORED_AS);
+  if (typeof stored !== "object" || stored === null) return {};
+  const { key, sample, drawing, row } = /** @type {Record<string, unknown>} */ (stored);
   if (key !== taskKey(model)) return {};
   if (typeof sample === "number") return { sample };
   if (task.kind === "image") return typeof drawing === "string" && drawing.startsWith("data:image/png;") ? { drawing } : {};

@@ -1,13 +1,12 @@
 /**
- * The drawing pad: ink on paper, by mouse, touch, pen, or arrow keys. It also shows a ready-made image; drawing over one
- * starts afresh.
+ * The drawing pad, for mouse, touch, pen and arrow keys. It also shows a test sample; drawing on one starts a new drawing.
  */
 
 /** @import { Grey } from "./preprocessing.js" */
 
-/** Pixels along the longer side of the drawing, whatever its size on the screen. */
+/** Pixels along the longer side of the canvas, independent of its size on the screen. */
 const SIDE = 448;
-/** One press of an arrow key. */
+/** Distance of one press of an arrow key. */
 const STEP = SIDE / 28;
 
 /** @type {Record<string, [number, number]>} */
@@ -16,31 +15,31 @@ const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STE
 /**
  * @typedef {object} Material
  * @property {number} ratio width over height
- * @property {string} paper a colour
- * @property {string} ink
- * @property {number} pen width, as a share of the longer side
+ * @property {string} paper colour
+ * @property {string} ink colour
+ * @property {number} pen width as a fraction of the longer side
  */
 
-/** White on black, as MNIST; the pen is about as wide as MNIST's, once the drawing is fitted into 20 × 20. @type {Material} */
+/** White on black like MNIST, with a pen as wide as MNIST's after preprocessing. @type {Material} */
 export const CHALK = { ratio: 1, paper: "#000", ink: "#fff", pen: 1 / 12 };
 
 /** @typedef {{ x: number, y: number }} Point */
 
 export class Pad extends EventTarget {
   /**
-   * Dispatches "change" whenever the ink changes and "start" when the first stroke of a new drawing begins.
+   * Dispatches "start" when a new drawing begins, and "change" when the ink changes.
    * @param {HTMLCanvasElement} canvas
-   * @param {HTMLElement} cursor shows where the keyboard's pen is
+   * @param {HTMLElement} cursor position of the keyboard's pen
    */
   constructor(canvas, cursor) {
     super();
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    if (context === null) throw new Error("this browser has no 2-d canvas");
+    if (context === null) throw new Error("this browser does not support a 2-d canvas");
     this.canvas = canvas;
     this.cursor = cursor;
     this.context = context;
     this.material = CHALK;
-    /** Whether the ink is the reader's own, not a sample's. */
+    /** Whether the reader has drawn the ink; else it is a sample's. */
     this.drawn = false;
     this.blank = true;
     /** @type {Point | null} */
@@ -50,15 +49,15 @@ export class Pad extends EventTarget {
     /** @type {Point} */
     this.pen = { x: 0, y: 0 };
     this.penDown = false;
-    this.take(CHALK);
+    this.setMaterial(CHALK);
     this.#listen();
   }
 
   /**
-   * Takes other paper, ink and pen; what was drawn is gone. No "change" follows.
+   * Changes paper, ink and pen, and clears the pad without dispatching "change".
    * @param {Material} material
    */
-  take(material) {
+  setMaterial(material) {
     const { canvas, context } = this;
     this.material = material;
     [canvas.width, canvas.height] = material.ratio < 1 ? [Math.round(SIDE * material.ratio), SIDE] : [SIDE, Math.round(SIDE / material.ratio)];
@@ -93,7 +92,7 @@ export class Pad extends EventTarget {
   }
 
   /**
-   * Shows an image instead of a drawing. No "change" follows: whoever shows it knows what it is.
+   * Shows an image instead of a drawing, without dispatching "change".
    * @param {HTMLCanvasElement} image
    */
   show(image) {
@@ -106,7 +105,7 @@ export class Pad extends EventTarget {
   }
 
   /**
-   * Takes a picture from elsewhere as a drawing, which goes on from there.
+   * Replaces the drawing by a picture, on which the reader can draw.
    * @param {(context: CanvasRenderingContext2D) => void} paint
    */
   replace(paint) {
@@ -121,31 +120,30 @@ export class Pad extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** @returns {string} the drawing as an address, for `restore` */
-  toAddress() {
+  /** @returns {string} the drawing as a data URL, for `restore` */
+  toDataUrl() {
     return this.canvas.toDataURL("image/png");
   }
 
   /**
-   * @param {string} address of an earlier drawing
-   * @returns {Promise<void>} once it is on the pad, or turned out to be none
+   * @param {string} url of an earlier drawing; an invalid one is ignored
    */
-  async restore(address) {
+  async restore(url) {
     const image = new Image();
-    image.src = address;
+    image.src = url;
     try {
       await image.decode();
     } catch (error) {
       if (error instanceof DOMException) return;
       throw error;
     }
-    if (this.drawn) return; // the hand was faster
+    if (this.drawn) return; // the reader has begun to draw meanwhile
     this.replace((context) => context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height));
   }
 
   /**
-   * @param {number} count of channels: 1 where all ink is grey, or 3
-   * @returns {Grey[]} 0..1
+   * @param {number} count of channels: 1 for grey, 3 for colours
+   * @returns {Grey[]} values from 0 to 1
    */
   channels(count) {
     const { width, height } = this.canvas;
@@ -249,7 +247,7 @@ export class Pad extends EventTarget {
   }
 
   /**
-   * Curves through the midpoints of the moves, so that a fast hand does not draw corners.
+   * Draws a curve through the midpoints of the moves, so that fast strokes have no corners.
    * @param {Point} point
    */
   #lineTo(point) {

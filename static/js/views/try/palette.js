@@ -1,10 +1,10 @@
-/** The colours of the pen, as radio buttons: one stop for the keyboard, whose arrow keys walk through them. */
+/** The colours of the pen, as radio buttons: the Tab key stops once, arrow keys change the colour. */
 
 import { h } from "../../ui/dom.js";
 
 /** @import { Pad } from "./pad.js" */
 
-/** What the world is painted in, rather than what looks good together. @type {[string, string][]} */
+/** Common colours of objects in photographs. @type {[string, string][]} */
 const COLOURS = [
   ["black", "#16181b"],
   ["white", "#ffffff"],
@@ -20,7 +20,7 @@ const COLOURS = [
 const [[, FIRST]] = COLOURS;
 
 export class Palette {
-  /** @param {Pad} pad whose ink it chooses */
+  /** @param {Pad} pad */
   constructor(pad) {
     this.pad = pad;
     this.colour = FIRST;
@@ -29,7 +29,7 @@ export class Palette {
     this.element = h(
       "fieldset",
       { class: "palette" },
-      h("legend", { class: "sr-only" }, "Pen"),
+      h("legend", { class: "sr-only" }, "Pen colour"),
       ...COLOURS.map(([name, colour]) => this.#choice(name, colour)),
       fill,
     );
@@ -52,8 +52,8 @@ export class Palette {
       this.colour = colour;
       this.pad.ink = colour;
     });
-    const dab = h("span", { class: "dab" });
-    dab.style.background = colour;
-    return h("label", { class: "colour", title: name }, input, dab);
+    const dot = h("span", { class: "dot" });
+    dot.style.background = colour;
+    return h("label", { class: "colour", title: name }, input, dot);
   }
 }

@@ -1,29 +1,26 @@
-/**
- * A picture file for the drawing pad: as it is, or as ink, whatever its background. The decoding is the browser's; telling
- * ink from paper is pure, arrays in and arrays out.
- */
+/** Reads a picture file for the drawing pad: in colours, or as grey ink separated from its background. */
 
-import { greyLayout, paint } from "./image.js";
+import { paint } from "./image.js";
 import { boundingBox } from "./preprocessing.js";
 
 /** @import { Grey } from "./preprocessing.js" */
 
-/** @typedef {(context: CanvasRenderingContext2D) => void} Painter of a whole pad */
+/** @typedef {(context: CanvasRenderingContext2D) => void} Painter paints the whole pad */
 
-/** Decoding takes memory by the pixel; a photograph of this size still passes. */
+/** Enough for a photograph; decoding needs memory per pixel. */
 const MAX_FILE_BYTES = 25_000_000;
-/** Larger pictures are shrunk on reading; more detail than this no network here can use. */
+/** Larger pictures are scaled down: networks use fewer pixels. */
 const MAX_SIDE = 1024;
 
-/** A file that is no picture to be used; the message is for people. */
+/** An unusable picture file; the message is shown to the reader. */
 export class PictureError extends Error {}
 
-/** The share of the pad that uploaded ink fills. */
-const INK_SHARE = 0.72;
+/** Fraction of the pad's side that uploaded ink fills. */
+const INK_FRACTION = 0.72;
 
 /**
  * @param {File} file
- * @returns {Promise<Painter>} of the picture's middle, as large as the pad
+ * @returns {Promise<Painter>} of the picture's centre, cropped to the pad's shape
  * @throws {PictureError}
  */
 export async function readPicture(file) {
@@ -38,7 +35,7 @@ export async function readPicture(file) {
 
 /**
  * @param {File} file
- * @returns {Promise<Painter>} of its ink, white on black, in the middle of the pad
+ * @returns {Promise<Painter>} of the ink, white on black, centred on the pad
  * @throws {PictureError}
  */
 export async function readInk(file) {
@@ -46,12 +43,12 @@ export async function readInk(file) {
   const { width, height } = canvas;
   const grey = inkOf(read.getImageData(0, 0, width, height).data, width, height);
   const box = grey && boundingBox(grey);
-  if (grey === null || box === null) throw new PictureError(`${file.name} shows nothing: it has one colour only.`);
+  if (grey === null || box === null) throw new PictureError(`${file.name} cannot be used: it has a single colour.`);
   const small = document.createElement("canvas");
-  paint(small, grey.values, greyLayout(grey));
+  paint(small, grey.values, { rows: height, columns: width, channels: 1, last: false, range: [0, 1] });
   return (context) => {
     const side = context.canvas;
-    const scale = (INK_SHARE * Math.min(side.width, side.height)) / Math.max(box.width, box.height);
+    const scale = (INK_FRACTION * Math.min(side.width, side.height)) / Math.max(box.width, box.height);
     const [w, h] = [box.width * scale, box.height * scale];
     context.drawImage(small, box.left, box.top, box.width, box.height, (side.width - w) / 2, (side.height - h) / 2, w, h);
   };
@@ -59,30 +56,30 @@ export async function readInk(file) {
 
 /** @param {File} file */
 async function decode(file) {
-  if (file.size > MAX_FILE_BYTES) throw new PictureError(`${file.name} is larger than ${MAX_FILE_BYTES / 1e6} MB.`);
+  if (file.size > MAX_FILE_BYTES) throw new PictureError(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB, expected at most ${MAX_FILE_BYTES / 1e6} MB.`);
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
-    throw new PictureError(`${file.name} is not a picture that this browser can read.`);
+    throw new PictureError(`${file.name} is not a picture that this browser can decode.`);
   }
   const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
-  if (context === null) throw new PictureError("This browser has no 2-d canvas.");
+  if (context === null) throw new PictureError("This browser does not support a 2-d canvas.");
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
   return { canvas, context };
 }
 
 /**
- * What stands out from the paper, light on dark or dark on light. The paper is what most of the border shows.
+ * Separates ink from paper, light on dark or dark on light. The paper's brightness is the median of the border.
  * @param {ArrayLike<number>} rgba
  * @param {number} width
  * @param {number} height
- * @returns {Grey | null} null where nothing stands out
+ * @returns {Grey | null} null without ink
  */
 export function inkOf(rgba, width, height) {
   const light = luminance(rgba, width * height);
@@ -90,7 +87,7 @@ export function inkOf(rgba, width, height) {
   const difference = Float32Array.from(light, (value) => Math.abs(value - paper));
   const strongest = percentile(difference, 0.999);
   if (strongest < 0.06) return null;
-  // Shading and noise of the paper go; the soft edge of the ink stays.
+  // Removes shading and noise of the paper, keeps the soft edge of the ink.
   const floor = 0.5 * threshold(difference, strongest);
   const values = difference.map((value) => Math.max(0, Math.min(1, (value - floor) / (strongest - floor))));
   return { values, width, height };
@@ -99,7 +96,7 @@ export function inkOf(rgba, width, height) {
 /**
  * @param {ArrayLike<number>} rgba
  * @param {number} count
- * @returns {Float32Array} 0..1; what is transparent lies on the side opposite to the ink
+ * @returns {Float32Array} values from 0 to 1; transparent pixels get the brightness opposite to the ink
  */
 function luminance(rgba, count) {
   const light = new Float32Array(count);
@@ -131,18 +128,18 @@ function border(values, width, height) {
 
 /**
  * @param {Float32Array} values
- * @param {number} share
+ * @param {number} fraction
  */
-function percentile(values, share) {
+function percentile(values, fraction) {
   const sorted = values.slice().sort();
-  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)];
+  return sorted[Math.min(sorted.length - 1, Math.ceil(fraction * sorted.length) - 1)];
 }
 
 /** @param {Float32Array} values */
 const median = (values) => percentile(values, 0.5);
 
 /**
- * Otsu's threshold: the level that parts the values into two groups as far from each other as can be.
+ * Returns Otsu's threshold, which maximizes the variance between the values below and above it.
  * @param {Float32Array} values
  * @param {number} top
  */

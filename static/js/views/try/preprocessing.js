@@ -1,12 +1,11 @@
 /**
- * Prepares a drawing as MNIST's digits were: the ink's bounding box is fitted into 20 × 20 of 28 × 28 pixels with its
- * aspect ratio kept, as area-averaged grey levels, and moved by whole pixels so that its centre of mass lies in the
- * middle. Pure: arrays in, array out; nothing of the page.
+ * Preprocesses a drawing like MNIST's digits: scales the ink's bounding box into 20 × 20 of 28 × 28 pixels by area averaging
+ * with its aspect ratio kept, then moves its centre of mass to the centre by whole pixels.
  *
- * "The middle" is pixel 14, counted from 0: in MNIST the mean centre of mass is 14.0 ± 0.3 in both directions, not 13.5.
+ * The centre is pixel 14, counted from 0: in MNIST the mean centre of mass is 14.0 ± 0.3 in both directions, not 13.5.
  */
 
-/** @import { ImageTask } from "../../model/task.js" */
+/** @import { ImageTask } from "../../model/types.js" */
 
 /**
  * @typedef {object} Grey
@@ -16,18 +15,18 @@
  */
 
 /**
- * @typedef {object} Box first column and row, and how many of them
+ * @typedef {object} Box in pixels
  * @property {number} left
  * @property {number} top
  * @property {number} width
  * @property {number} height
  */
 
-/** MNIST leaves 4 of 28 pixels free on every side. */
-const INNER_SHARE = 20 / 28;
+/** MNIST has a margin of 4 of 28 pixels on every side. */
+const INNER_FRACTION = 20 / 28;
 
 /**
- * The smallest box that holds all ink; null when there is none.
+ * Returns the smallest box around all ink; null if there is none.
  * @param {Grey} grey
  * @returns {Box | null}
  */
@@ -47,11 +46,11 @@ export function boundingBox({ values, width, height }) {
 }
 
 /**
- * Averages `count` equal stretches of a line of `length` values. Where a stretch begins or ends inside a value, that
- * value counts with the share that lies inside.
+ * Returns the weights that average a line of `length` values over `count` equal stretches. A value at the end of a stretch
+ * is weighted by the part that lies inside.
  * @param {number} length
  * @param {number} count
- * @returns {{ start: number, shares: number[] }[]} for each stretch its first index and the weights from there on
+ * @returns {{ start: number, weights: number[] }[]} per stretch the first index and the weights from there
  */
 function stretches(length, count) {
   const step = length / count;
@@ -60,16 +59,16 @@ function stretches(length, count) {
     const to = from + step;
     const start = Math.floor(from);
     const end = Math.min(length, Math.ceil(to - 1e-9));
-    const shares = [];
+    const weights = [];
     for (let i = start; i < end; i++) {
-      shares.push((Math.min(i + 1, to) - Math.max(i, from)) / step);
+      weights.push((Math.min(i + 1, to) - Math.max(i, from)) / step);
     }
-    return { start, shares };
+    return { start, weights };
   });
 }
 
 /**
- * A part of an image at another size, each new pixel the mean of the area that it covers.
+ * Resizes a part of an image by area averaging.
  * @param {Grey} grey
  * @param {Box} box
  * @param {number} width
@@ -81,17 +80,17 @@ export function areaAverage(grey, box, width, height) {
   const narrow = new Float64Array(box.height * width);
   for (let y = 0; y < box.height; y++) {
     const row = (box.top + y) * grey.width + box.left;
-    columns.forEach(({ start, shares }, x) => {
+    columns.forEach(({ start, weights }, x) => {
       let sum = 0;
-      for (let i = 0; i < shares.length; i++) sum += shares[i] * grey.values[row + start + i];
+      for (let i = 0; i < weights.length; i++) sum += weights[i] * grey.values[row + start + i];
       narrow[y * width + x] = sum;
     });
   }
   const small = new Float32Array(height * width);
-  stretches(box.height, height).forEach(({ start, shares }, y) => {
+  stretches(box.height, height).forEach(({ start, weights }, y) => {
     for (let x = 0; x < width; x++) {
       let sum = 0;
-      for (let i = 0; i < shares.length; i++) sum += shares[i] * narrow[(start + i) * width + x];
+      for (let i = 0; i < weights.length; i++) sum += weights[i] * narrow[(start + i) * width + x];
       small[y * width + x] = sum;
     }
   });
@@ -99,27 +98,27 @@ export function areaAverage(grey, box, width, height) {
 }
 
 /**
- * Where along one axis the image has to begin for its centre of mass to lie on the middle pixel.
- * @param {number} centre of mass, in pixels counted from the image's own first one
+ * Returns the first pixel of the image along one axis that puts its centre of mass on the middle pixel.
+ * @param {number} middle centre of mass, in pixels from the image's first one
  * @param {number} length of the image
- * @param {number} room pixels there are
+ * @param {number} room available pixels
  */
-function offset(centre, length, room) {
-  // Halves go down, and just as well where rounding errors blur them: an even image keeps equal margins.
-  return Math.max(0, Math.min(room - length, Math.ceil(room / 2 - centre - 0.5 - 1e-6)));
+function offset(middle, length, room) {
+  // Rounds halves down despite rounding errors, so that a symmetric image keeps equal margins.
+  return Math.max(0, Math.min(room - length, Math.ceil(room / 2 - middle - 0.5 - 1e-6)));
 }
 
 /**
- * @param {Grey} grey a drawing, any size, ink above 0
- * @param {number} rows of the image that the network takes
+ * @param {Grey} grey drawing of any size, ink above 0
+ * @param {number} rows of the network's input
  * @param {number} columns
- * @param {boolean} framed whether to leave MNIST's margin; else the ink reaches the edges
- * @returns {Float32Array | null} `rows * columns` values between 0 and the drawing's greatest; null when nothing is drawn
+ * @param {boolean} framed whether to add MNIST's margin
+ * @returns {Float32Array | null} `rows * columns` values from 0 to the drawing's maximum; null if nothing is drawn
  */
-export function prepare(grey, rows = 28, columns = 28, framed = true) {
+export function centre(grey, rows = 28, columns = 28, framed = true) {
   const box = boundingBox(grey);
   if (box === null) return null;
-  const inner = (framed ? INNER_SHARE : 1) * Math.min(rows, columns);
+  const inner = (framed ? INNER_FRACTION : 1) * Math.min(rows, columns);
   const scale = inner / Math.max(box.width, box.height);
   const width = Math.max(1, Math.round(box.width * scale));
   const height = Math.max(1, Math.round(box.height * scale));
@@ -144,15 +143,15 @@ export function prepare(grey, rows = 28, columns = 28, framed = true) {
 }
 
 /**
- * A drawing at the size that the network takes: in grey it is fitted as above, in colours it stays as it stands.
+ * Resizes a drawing to the network's input: grey drawings are centred as above, colours only resized.
  * @param {Grey[]} channels
  * @param {ImageTask} task
- * @returns {ArrayLike<number>[] | null} null when nothing is drawn
+ * @returns {ArrayLike<number>[] | null} null if nothing is drawn
  */
-export function prepared(channels, { rows, columns, framed }) {
+export function preprocess(channels, { rows, columns, framed }) {
   if (channels.length > 1) {
     return channels.map((plane) => areaAverage(plane, { left: 0, top: 0, width: plane.width, height: plane.height }, columns, rows));
   }
-  const image = prepare(channels[0], rows, columns, framed);
+  const image = centre(channels[0], rows, columns, framed);
   return image && [image];
 }

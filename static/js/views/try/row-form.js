@@ -1,16 +1,16 @@
-/** A row of numbers to fill in, one field for each feature, or to paste as a line of CSV. */
+/** Row input: one field per feature, or a pasted line of CSV. */
 
 import { h } from "../../ui/dom.js";
 
 /**
- * @import { RowTask } from "../../model/task.js"
+ * @import { RowTask } from "../../model/types.js"
  */
 
-/** With more features there are no fields: such a row is pasted. */
+/** Rows with more features can only be pasted. */
 const MAX_FIELDS = 64;
 
 /**
- * @param {string} text separated by commas, or by semicolons, tabs or blanks, where numbers may have a decimal comma
+ * @param {string} text separated by commas or blanks; or by semicolons or tabs, then numbers may have a decimal comma
  * @returns {string[]}
  */
 export function splitRow(text) {
@@ -28,11 +28,12 @@ function numberOf(text) {
   return Number.isFinite(value) ? value : null;
 }
 
-/** Significant digits of a float32; more would only look exact. */
+/** Formats the significant digits of a float32. */
 const shown = (/** @type {number} */ value) => String(Number(value.toPrecision(7)));
 
 export class RowForm extends EventTarget {
-  /** Dispatches "change" whenever what is in it changes.
+  /**
+   * Dispatches "change" when the row changes.
    * @param {HTMLElement} place
    */
   constructor(place) {
@@ -60,7 +61,10 @@ export class RowForm extends EventTarget {
     this.#say("");
   }
 
-  /** @param {number[]} values shown as they are; no "change" follows */
+  /**
+   * Shows a row without dispatching "change".
+   * @param {number[]} values
+   */
   show(values) {
     this.inputs.forEach((input, i) => {
       input.value = shown(values[i]);
@@ -91,7 +95,7 @@ export class RowForm extends EventTarget {
     const wrong = task.names.findIndex((_, i) => values[i] === null && this.inputs[i].value.trim() !== "");
     if (wrong >= 0) this.#say(`${task.names[wrong]}: got “${this.inputs[wrong].value.slice(0, 40)}”, expected a number.`, true);
     else if (missing.length === task.width) this.#say("");
-    else if (missing.length > 0) this.#say(`Still missing: ${missing.slice(0, 4).join(", ")}${missing.length > 4 ? ` and ${missing.length - 4} more` : ""}.`);
+    else if (missing.length > 0) this.#say(`Missing: ${missing.slice(0, 4).join(", ")}${missing.length > 4 ? ` and ${missing.length - 4} more` : ""}.`);
     else this.#say("");
     this.values = values.every((value) => value !== null) ? values : null;
     this.dispatchEvent(new Event("change"));

@@ -1,4 +1,4 @@
-/** The strip of real test samples: radio buttons, so that the arrow keys walk through them. */
+/** Strip of test samples as radio buttons, so that arrow keys move through them. */
 
 import * as api from "../../api/client.js";
 import { h } from "../../ui/dom.js";
@@ -6,7 +6,7 @@ import { digits } from "../../ui/format.js";
 import { paint } from "./image.js";
 
 /**
- * @import { Task } from "../../model/task.js"
+ * @import { Task } from "../../model/types.js"
  */
 
 /** @typedef {{ values: number[], label: string, number: number, image: HTMLCanvasElement | null }} Sample */
@@ -26,13 +26,13 @@ export class SampleStrip {
     this.offset = 0;
     this.total = 0;
     this.message = h("p", { class: "muted strip-message" });
-    more.addEventListener("click", () => void this.#turn());
+    more.addEventListener("click", () => void this.#nextPage());
   }
 
   /**
    * @param {string} model
    * @param {Task} task
-   * @param {number} [number] of the sample to pick at once, counted from 1
+   * @param {number} [number] of the sample to pick, counted from 1
    */
   async open(model, task, number = 0) {
     this.model = model;
@@ -48,7 +48,7 @@ export class SampleStrip {
     for (const input of this.list.querySelectorAll("input")) input.checked = false;
   }
 
-  async #turn() {
+  async #nextPage() {
     this.offset = this.offset + SHOWN >= this.total ? 0 : this.offset + SHOWN;
     await this.#load();
   }
@@ -59,21 +59,21 @@ export class SampleStrip {
     this.more.disabled = true;
     try {
       const answer = await api.samples(model, this.offset, SHOWN);
-      if (task !== this.task) return; // other models were chosen meanwhile
+      if (task !== this.task) return; // the models have changed meanwhile
       this.total = answer.total;
       if (answer.inputs.length === 0) {
-        this.#say("This model was published without test samples.");
+        this.#say("This model has no test samples.");
         return;
       }
       this.list.replaceChildren(
         ...answer.inputs.map((input, i) => {
-          const values = /** @type {number[]} */ ([input].flat(4)); // a graph with convolutions takes channels of rows
+          const values = /** @type {number[]} */ ([input].flat(4)); // networks with convolutions take nested arrays
           const image = task.kind === "image" ? h("canvas", { "aria-hidden": "true" }) : null;
           return this.#choice(task, { values, label: String(answer.labels[i]), number: answer.offset + i + 1, image });
         }),
       );
     } catch (error) {
-      if (!(error instanceof api.Refused || error instanceof api.Unreachable)) throw error;
+      if (!(error instanceof api.ApiError || error instanceof api.NetworkError)) throw error;
       this.#say(`No samples: ${error.message}`);
     } finally {
       this.more.disabled = this.total <= SHOWN;

@@ -1,34 +1,27 @@
 /**
- * Runs an asynchronous task for the latest of many values: one at a time, never more often than every `gap`
- * milliseconds, and what was overtaken while waiting is never run.
- */
-
-/**
- * @template T
- * @param {(value: T) => Promise<void>} task shall not throw: it has nobody to tell
+ * Limits how often an asynchronous task runs: one at a time, and at intervals of at least `gap` milliseconds. Calls
+ * meanwhile are merged into one.
+ * @param {() => Promise<void>} task must not throw
  * @param {number} gap
- * @returns {(value: T) => void}
  */
-export function latest(task, gap) {
-  /** @type {{ value: T } | null} */
-  let waiting = null;
+export function throttle(task, gap) {
+  let waiting = false;
   let running = false;
 
   async function run() {
     running = true;
     try {
-      while (waiting !== null) {
-        const { value } = waiting;
-        waiting = null;
-        await Promise.all([task(value), new Promise((resolve) => setTimeout(resolve, gap))]);
+      while (waiting) {
+        waiting = false;
+        await Promise.all([task(), new Promise((resolve) => setTimeout(resolve, gap))]);
       }
     } finally {
       running = false;
     }
   }
 
-  return (value) => {
-    waiting = { value };
+  return () => {
+    waiting = true;
     if (!running) void run();
   };
 }

@@ -1,4 +1,4 @@
-"""static/js/views/try/preprocessing.js, run in the browser, against the same thing said in numpy."""
+"""Preprocessing of drawings in the browser, compared with numpy."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,8 @@ from tests.browser.conftest import Visitor
 Image = npt.NDArray[np.float64]
 
 PREPARE = """async ([values, width, height, rows, columns]) => {
-    const { prepare } = await import("/static/js/views/try/preprocessing.js");
-    const image = prepare({ values: Float32Array.from(values), width, height }, rows, columns);
+    const { centre } = await import("/static/js/views/try/preprocessing.js");
+    const image = centre({ values: Float32Array.from(values), width, height }, rows, columns);
     return image && Array.from(image);
 }"""
 
