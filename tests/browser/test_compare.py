@@ -98,7 +98,7 @@ def test_a_comparison_is_run_shown_and_stored(visitor: Visitor) -> None:
     visit = visitor()
     visit.page.goto(address)
     expect(visit.page.get_by_role("heading", level=1)).to_have_text("No such comparison")
-    visit.forgive("404")
+    visit.allow_problems("404")
 
 
 def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visitor) -> None:
@@ -118,7 +118,7 @@ def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visito
             has_text="No comparison: another comparison, sweep or training is running"
         )
     ).to_be_visible()
-    second.forgive("409")
+    second.allow_problems("409")
 
     page.get_by_role("button", name="Cancel").click()
     expect(page).to_have_url(re.compile("#/compare$"))
@@ -229,7 +229,7 @@ def test_the_device_can_be_chosen_if_there_are_several(houses: Service, visitor:
     expect(page.locator("form .message")).to_have_text(
         re.compile(r"^No comparison: device: got 'cuda', expected one of: cpu \(")
     )
-    visit.forgive("400")
+    visit.allow_problems("400")
     page.reload()
     expect(page.get_by_label("Device")).to_have_value("cuda")
     page.get_by_label("Device").select_option("CPU")

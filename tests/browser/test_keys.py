@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from app.keys import Role, make_key
 from tests.browser import tables
 from tests.browser.conftest import Visitor
-from tests.browser.looks import findings
+from tests.browser.looks import axe_violations
 from tests.browser.service import Service
 
 KEYS, LINES = zip(*(make_key(role.name, role) for role in Role), strict=True)
@@ -47,7 +47,7 @@ def test_the_page_asks_for_a_key_with_the_required_role(locked: Service, visitor
     page = visit.page
     page.goto(locked.url)
     asked(page, "This service requires an API key.")
-    assert findings(page) == []
+    assert axe_violations(page) == []
     page.screenshot(path=screenshots / "key-dialog.png")
     enter(page, "two words")
     expect(page.locator("#key-message")).to_contain_text("Not a valid key")
@@ -88,7 +88,7 @@ def test_the_page_asks_for_a_key_with_the_required_role(locked: Service, visitor
         assert not any(key in request.url for key in KEYS)
     assert not any(key in page.url for key in KEYS)
     assert page.evaluate("localStorage.length + document.cookie.length") == 0
-    visit.forgive("401", "403")
+    visit.allow_problems("401", "403")
 
 
 def test_a_key_belongs_to_its_tab_and_can_be_forgotten(locked: Service, visitor: Visitor) -> None:
@@ -120,4 +120,4 @@ def test_a_key_belongs_to_its_tab_and_can_be_forgotten(locked: Service, visitor:
     page.get_by_role("button", name="Enter API key").click()
     enter(page, KEY["read"])
     expect(page.locator(".live-view > .message")).to_contain_text("predictions and")
-    visit.forgive("401")
+    visit.allow_problems("401")

@@ -74,7 +74,7 @@ def test_it_continues_after_a_restart_of_the_service(visitor: Visitor, twin_repo
         predict(page)
         expect(page.locator(".live-view > .message")).to_have_text(re.compile("^2 predictions"))
         page.close()  # it would keep sending requests while the service stops
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
 def test_the_shadows_statistics_are_shown(visitor: Visitor, twin_repository: Path) -> None:
@@ -117,7 +117,7 @@ def test_the_text_is_parsed_like_the_client_library(page: Page) -> None:
     assert sorted(read) == sorted(expected)
 
 
-def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
+def test_percentiles_are_exact_to_a_bucket(page: Page) -> None:
     rng = np.random.default_rng(1)
     bounds = np.geomspace(1e-5, 1, 26)
     early, late = rng.lognormal(-8, 1, 500), rng.lognormal(-6, 0.5, 2000)

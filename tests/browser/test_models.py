@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Visitor
 
 
-def test_every_model_has_a_card_with_its_numbers(visitor: Visitor) -> None:
+def test_every_model_has_a_card_with_its_facts(visitor: Visitor) -> None:
     page = visitor().at("models")
     cards = page.locator(".card.model")
     expect(cards).to_have_count(2)

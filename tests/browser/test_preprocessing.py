@@ -9,7 +9,7 @@ from tests.browser.conftest import Visitor
 
 Image = npt.NDArray[np.float64]
 
-PREPARE = """async ([values, width, height, rows, columns]) => {
+CENTRE = """async ([values, width, height, rows, columns]) => {
     const { centre } = await import("/static/js/views/try/preprocessing.js");
     const image = centre({ values: Float32Array.from(values), width, height }, rows, columns);
     return image && Array.from(image);
@@ -23,7 +23,7 @@ def page(visitor: Visitor) -> Page:
 
 def in_browser(page: Page, drawing: Image, rows: int = 28, columns: int = 28) -> Image | None:
     height, width = drawing.shape
-    values = page.evaluate(PREPARE, [drawing.ravel().tolist(), width, height, rows, columns])
+    values = page.evaluate(CENTRE, [drawing.ravel().tolist(), width, height, rows, columns])
     return None if values is None else np.array(values).reshape(rows, columns)
 
 
@@ -33,7 +33,7 @@ def crop(image: Image) -> Image:
 
 
 def area_average(image: Image, rows: int, columns: int) -> Image:
-    """Every pixel repeated until it divides evenly, then the mean of each block."""
+    """Repeat each pixel until the sizes divide evenly, then average each block."""
     height, width = image.shape
     fine = np.repeat(np.repeat(image, rows, axis=0), columns, axis=1)
     mean: Image = fine.reshape(rows, height, columns, width).mean(axis=(1, 3))
@@ -46,7 +46,7 @@ def centre(image: Image) -> tuple[float, float]:
 
 
 def stroke(height: int, width: int, side: int = 150) -> Image:
-    """A filled slanted shape with soft edges, somewhere on a canvas."""
+    """Draw a filled slanted shape with soft edges, off the centre."""
     rows, columns = np.indices((height, width))
     shape = np.clip(1.2 - np.abs(columns / max(width - 1, 1) - (rows / max(height - 1, 1)) ** 2), 0, 1)
     canvas = np.zeros((side, side))
@@ -55,7 +55,7 @@ def stroke(height: int, width: int, side: int = 150) -> Image:
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 60), (40, 120), (97, 13), (20, 20), (7, 5), (1, 1), (113, 3)])
-def test_it_is_fitted_averaged_and_centred(page: Page, height: int, width: int) -> None:
+def test_a_drawing_is_scaled_and_centred(page: Page, height: int, width: int) -> None:
     drawing = stroke(height, width)
     image = in_browser(page, drawing)
     assert image is not None
@@ -71,7 +71,7 @@ def test_it_is_fitted_averaged_and_centred(page: Page, height: int, width: int) 
     np.testing.assert_allclose(centre(image), (14, 14), atol=0.5 + 1e-5)
 
 
-def test_ink_keeps_its_share_of_the_box(page: Page) -> None:
+def test_scaling_keeps_the_mean(page: Page) -> None:
     drawing = np.random.default_rng(0).uniform(0, 1, (61, 43))
     drawing[0, 0] = drawing[-1, -1] = 1  # so that the box is the whole drawing
     image = in_browser(page, np.pad(drawing, 9))
@@ -80,17 +80,17 @@ def test_ink_keeps_its_share_of_the_box(page: Page) -> None:
     assert crop(image).mean() == pytest.approx(drawing.mean(), abs=1e-6)
 
 
-def test_a_lopsided_drawing_stays_inside(page: Page) -> None:
+def test_an_asymmetric_drawing_is_not_cut_off(page: Page) -> None:
     drawing = np.zeros((100, 100))
     drawing[:, :4] = 0.01
     drawing[:, 95:] = 1
     image = in_browser(page, drawing)
     assert image is not None
     assert crop(image).shape == (20, 20)
-    assert np.flatnonzero(image.any(axis=0))[0] == 0  # as far left as it can go, and nothing is cut off
+    assert np.flatnonzero(image.any(axis=0))[0] == 0  # moved to the left edge, and not cut off
 
 
-def test_an_empty_drawing_is_nothing(page: Page) -> None:
+def test_an_empty_drawing_is_null(page: Page) -> None:
     assert in_browser(page, np.zeros((30, 40))) is None
 
 

@@ -96,7 +96,7 @@ def test_features_of_a_model_without_a_card_are_numbered(page: Page) -> None:
     expect(page.locator("#samples")).to_have_text("This model has no test samples.")
 
 
-def test_it_fits_a_phone(houses: Service, visitor: Visitor, screenshots: Path) -> None:
+def test_no_overflow_on_a_phone(houses: Service, visitor: Visitor, screenshots: Path) -> None:
     page = visitor({"width": 390, "height": 844}, url=houses.url).open()
     page.locator(".sample").first.click()
     expect(page.locator(".truth").first).to_contain_text("off by")

@@ -13,7 +13,7 @@ from tests.browser.strokes import draw
 
 
 def write_plain_model(folder: Path) -> None:
-    """A model without a card: three features in, one number out."""
+    """Save a model without a card, with three features and one output."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["input", "weight"], ["prediction"])],
         "plain",
@@ -47,7 +47,7 @@ def test_the_page_resumes_after_a_restart_of_the_service(
         service.start()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")  # the drawing made meanwhile
         expect(page.locator("#gone")).to_be_hidden()
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
 def test_the_page_reconnects_without_a_click(visitor: Visitor, twin_repository: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_page_reconnects_without_a_click(visitor: Visitor, twin_repository: 
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
 def test_a_view_that_cannot_be_fetched_is_shown_after_reconnecting(visitor: Visitor, twin_repository: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_view_that_cannot_be_fetched_is_shown_after_reconnecting(visitor: Visi
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator(".card.model")).to_have_count(2)
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
 def test_the_service_stops_during_a_comparison(visitor: Visitor, twin_repository: Path) -> None:
@@ -94,10 +94,10 @@ def test_the_service_stops_during_a_comparison(visitor: Visitor, twin_repository
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator(".job-list li").first).to_contain_text("mnist-kronecker, mnist-dense")
-        visit.forgive("net::ERR_", "503")
+        visit.allow_problems("net::ERR_", "503")
 
 
-def test_models_without_pictures_or_cards_get_a_form(visitor: Visitor, tmp_path: Path, screenshots: Path) -> None:
+def test_a_model_without_a_card_gets_a_form(visitor: Visitor, tmp_path: Path, screenshots: Path) -> None:
     write_plain_model(tmp_path / "plain" / "1")
     with Service(tmp_path) as service:
         page = visitor(url=service.url).load()

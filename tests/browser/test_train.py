@@ -10,7 +10,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser import tables
 from tests.browser.conftest import Visitor
-from tests.browser.looks import findings, look
+from tests.browser.looks import axe_violations, check_appearance
 from tests.browser.service import Service
 
 RUN = "Train both"
@@ -138,7 +138,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     page.get_by_label("Name").fill("petals")
     page.get_by_text("More options").click()
     page.get_by_label("Batch size").fill("4")  # many steps, long enough to be observed
-    look(page, "train", screenshots)
+    check_appearance(page, "train", screenshots)
     page.set_viewport_size({"width": 1280, "height": 800})
 
     page.get_by_role("button", name=RUN).click()
@@ -152,7 +152,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     page.reload()
     expect(page.locator(".stage")).to_have_text(re.compile("^Training the (Kronecker|Dense) network …$"))
     page.screenshot(path=screenshots / "train-running.png", full_page=True)
-    assert findings(page) == []
+    assert axe_violations(page) == []
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_role("progressbar", name="Training of the Dense network")).to_be_visible()
     page.get_by_label("by epoch").check()
@@ -172,13 +172,13 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     page.get_by_text("All epochs").first.click()
     expect(page.get_by_role("region", name="All epochs").locator("tbody tr")).to_have_count(EPOCHS)
     page.get_by_text("All epochs").first.click()
-    look(page, "trained", screenshots)
+    check_appearance(page, "trained", screenshots)
     page.set_viewport_size({"width": 1280, "height": 800})
 
     follow_links(page)
 
 
-def test_one_runs_at_a_time_and_is_cancelled(trainer: Service, visitor: Visitor) -> None:
+def test_a_single_training_runs_and_can_be_cancelled(trainer: Service, visitor: Visitor) -> None:
     visits = [visitor(url=trainer.url) for _ in range(2)]
     first, second = (opened(visit.at("train")) for visit in visits)
     for page in (first, second):
@@ -199,7 +199,7 @@ def test_one_runs_at_a_time_and_is_cancelled(trainer: Service, visitor: Visitor)
     expect(first.locator(".job-page .message")).to_have_text("No report: the training was cancelled.")
     expect(first.locator(".running")).to_be_hidden()
     expect(second.locator(".job-list li").filter(has_text="running")).to_have_count(0)
-    visits[1].forgive("409")
+    visits[1].allow_problems("409")
 
 
 def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> None:
@@ -240,7 +240,7 @@ def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> N
     page.get_by_role("button", name="Delete").click()
     expect(page).to_have_url(re.compile("#/train$"))
     expect(page.locator(".job-list li.failed")).to_have_count(0)
-    visit.forgive("400")
+    visit.allow_problems("400")
 
 
 def test_a_service_that_cannot_train_says_why(visitor: Visitor, tmp_path: Path) -> None:

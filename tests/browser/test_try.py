@@ -46,7 +46,7 @@ def test_the_preprocessed_drawing_is_shown(visitor: Visitor) -> None:
     expect(page.locator("#pad-hint")).to_be_hidden()  # once it has been preprocessed
     rows = page.evaluate(
         """() => {
-            const { data } = document.getElementById("seen").getContext("2d").getImageData(0, 0, 28, 28);
+            const { data } = document.getElementById("input-image").getContext("2d").getImageData(0, 0, 28, 28);
             const level = (y) => (_, x) => data[4 * (28 * y + x)];
             return Array.from({ length: 28 }, (_, y) => Math.max(...Array.from({ length: 28 }, level(y))));
         }"""
@@ -74,16 +74,16 @@ def test_cards_show_the_models_facts(visitor: Visitor) -> None:
 
 def test_answers_to_a_sample_are_compared_with_its_label(visitor: Visitor) -> None:
     page = visitor().open()
-    judged = 0
+    right = 0
     for index in range(4):
         page.locator(".sample").nth(index).click()
         truth = page.locator(".sample span").nth(index).inner_text()
-        said = [page.locator(f'[data-model="{model}"] .truth') for model in MODELS]
-        for truths in said:
+        results = [page.locator(f'[data-model="{model}"] .truth') for model in MODELS]
+        for truths in results:
             expect(truths).to_have_text(re.compile("^(right|wrong)$"))
         expect(page.locator("#verdict")).to_have_text(re.compile(rf"is right\.$|the true label is {truth}\.$"))
-        judged += sum(truths.inner_text() == "right" for truths in said)
-    assert judged >= 5  # of 8: these are real digits, and both models have learned theirs
+        right += sum(truths.inner_text() == "right" for truths in results)
+    assert right >= 5  # of 8 real digits
     with page.expect_response("**/samples?offset=10&limit=10"):
         page.get_by_role("button", name="Other samples").click()
     expect(page.locator(".sample")).to_have_count(10)

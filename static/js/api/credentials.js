@@ -9,7 +9,7 @@ const STORED_AS = "key";
 export const KEY_PATTERN = /^[\x21-\x7e]{1,500}$/;
 
 class Credentials extends EventTarget {
-  /** Dispatches "change" when the key changes or is requested in vain. */
+  /** Dispatches "change" when the key changes or the reader declines to enter one. */
   constructor() {
     super();
     const stored = recall(STORED_AS);

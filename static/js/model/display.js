@@ -7,7 +7,7 @@
 /** @typedef {{ role?: string | null }} WithRole */
 
 /**
- * Returns the CSS classes of a model's colour: one colour a role, paler for further models of the same role.
+ * Returns the CSS classes of a model's colour: one colour per role, paler for further models of the same role.
  * @param {WithRole[]} models
  * @param {number} index
  */

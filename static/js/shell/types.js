@@ -1,5 +1,5 @@
 /**
- * Types of views and of what they share.
+ * Types of views, routes and the state that views share.
  *
  * @import { Catalog } from "../model/catalog.js"
  * @import { Connection } from "./connection.js"

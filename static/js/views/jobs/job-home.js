@@ -11,7 +11,7 @@ import { sendKey } from "./download.js";
  * @import { JobKind } from "../../api/jobs.js"
  * @import { JobSummary } from "../../api/types.js"
  * @import { App } from "../../shell/types.js"
- * @import { Kind } from "./types.js"
+ * @import { JobViewOptions } from "./types.js"
  */
 
 const LISTED = 20;
@@ -21,22 +21,22 @@ const VIEWS = { comparisons: "compare", sweeps: "sweep", trainings: "train" };
 export class JobHome {
   /**
    * @param {App} app
-   * @param {Kind} kind
+   * @param {JobViewOptions} options
    */
-  constructor({ connection, catalog }, kind) {
+  constructor({ connection, catalog }, options) {
     this.connection = connection;
     this.catalog = catalog;
-    this.kind = kind;
-    this.run = h("button", { type: "submit", class: "button primary" }, kind.button);
+    this.options = options;
+    this.run = h("button", { type: "submit", class: "button primary" }, options.button);
     this.message = h("p", { class: "message", role: "alert" });
     this.list = h("ul", { class: "job-list" });
     this.more = h("button", { type: "button", class: "button quiet", hidden: true }, "Show more");
-    const form = h("form", { class: "control", novalidate: true }, kind.form.element, this.message, this.run);
+    const form = h("form", { class: "control", novalidate: true }, options.form.element, this.message, this.run);
     this.element = h(
       "div",
       { class: "job-home" },
-      h("h1", {}, kind.title),
-      h("p", { class: "lead muted" }, kind.lead),
+      h("h1", {}, options.title),
+      h("p", { class: "lead muted" }, options.lead),
       h(
         "div",
         { class: "band" },
@@ -44,8 +44,8 @@ export class JobHome {
         h(
           "div",
           { class: "beside" },
-          kind.form.aside,
-          h("section", { class: "earlier", "aria-labelledby": `earlier-${kind.view}` }, h("h2", { id: `earlier-${kind.view}` }, `Earlier ${kind.word}s`), this.list, this.more),
+          options.form.aside,
+          h("section", { class: "earlier", "aria-labelledby": `earlier-${options.view}` }, h("h2", { id: `earlier-${options.view}` }, `Earlier ${options.word}s`), this.list, this.more),
         ),
       ),
     );
@@ -62,8 +62,8 @@ export class JobHome {
     this.run.disabled = true; // until the form knows what can be chosen
     try {
       await this.catalog.load();
-      await this.kind.form.open(query);
-      this.run.hidden = this.kind.form.blocked ?? false;
+      await this.options.form.open(query);
+      this.run.hidden = this.options.form.blocked ?? false;
     } catch (error) {
       this.#explain(error, this.message, "No models");
       return;
@@ -86,15 +86,15 @@ export class JobHome {
   /** @param {number} offset */
   async #list(offset) {
     try {
-      const { total, jobs } = await api.jobs(this.kind.kind, offset, LISTED);
+      const { total, jobs } = await api.jobs(this.options.kind, offset, LISTED);
       const items = jobs.map((job) => this.#item(job));
       if (offset === 0) this.list.replaceChildren(...items);
       else this.list.append(...items);
-      if (total === 0) this.list.replaceChildren(h("li", { class: "muted none" }, `None yet. Each ${this.kind.word} is kept here and has its own address.`));
+      if (total === 0) this.list.replaceChildren(h("li", { class: "muted none" }, `None yet. Each ${this.options.word} is kept here and has its own address.`));
       this.more.hidden = this.list.childElementCount >= total;
     } catch (error) {
       const place = h("li", {});
-      this.#explain(error, place, `No earlier ${this.kind.word}s`);
+      this.#explain(error, place, `No earlier ${this.options.word}s`);
       this.list.replaceChildren(place);
     }
   }
@@ -107,7 +107,7 @@ export class JobHome {
     return h(
       "li",
       { class: status },
-      h("a", { href: href(this.kind.view, id) }, title),
+      h("a", { href: href(this.options.view, id) }, title),
       h("span", { class: "muted" }, date),
       summary && h("p", {}, keepUnits(summary)),
       status === "done" && this.#download(id, `JSON of ${title}, ${date}`),
@@ -131,22 +131,22 @@ export class JobHome {
    * @param {string} label
    */
   #download(id, label) {
-    const link = h("a", { class: "muted", href: api.downloadAddress(this.kind.kind, id), download: true, "aria-label": label }, "JSON");
+    const link = h("a", { class: "muted", href: api.downloadAddress(this.options.kind, id), download: true, "aria-label": label }, "JSON");
     sendKey(link, (error) => this.#explain(error, this.message, "No download"));
     return link;
   }
 
   async #start() {
-    const read = this.kind.form.read();
+    const read = this.options.form.read();
     this.message.classList.toggle("failed", typeof read === "string");
     this.message.textContent = typeof read === "string" ? read : "";
     if (typeof read === "string") return;
     this.run.disabled = true;
     try {
-      const { id } = await api.start(this.kind.kind, read.request, read.files);
-      location.hash = href(this.kind.view, id);
+      const { id } = await api.start(this.options.kind, read.request, read.files);
+      location.hash = href(this.options.view, id);
     } catch (error) {
-      this.#explain(error, this.message, `No ${this.kind.word}`);
+      this.#explain(error, this.message, `No ${this.options.word}`);
       if (error instanceof ApiError && error.status === 409) await this.#linkRunning();
     } finally {
       this.run.disabled = false;

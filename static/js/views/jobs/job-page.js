@@ -11,17 +11,17 @@ import { sendKey } from "./download.js";
 /**
  * @import { Progress } from "../../api/types.js"
  * @import { App } from "../../shell/types.js"
- * @import { Kind, Presentation } from "./types.js"
+ * @import { JobViewOptions, Presentation } from "./types.js"
  */
 
 export class JobPage {
   /**
    * @param {App} app
-   * @param {Kind} kind
+   * @param {JobViewOptions} options
    */
-  constructor({ connection }, kind) {
+  constructor({ connection }, options) {
     this.connection = connection;
-    this.kind = kind;
+    this.options = options;
     /** @type {string | null} id of the job shown */
     this.id = null;
     /** @type {AbortController | null} */
@@ -29,8 +29,8 @@ export class JobPage {
     /** @type {Presentation | null} */
     this.presentation = null;
     this.heading = h("h1", {});
-    this.stage = h("label", { for: `progress-${kind.view}`, class: "stage" });
-    this.progress = h("progress", { id: `progress-${kind.view}` });
+    this.stage = h("label", { for: `progress-${options.view}`, class: "stage" });
+    this.progress = h("progress", { id: `progress-${options.view}` });
     this.cancel = h("button", { type: "button", class: "button" }, "Cancel");
     this.running = h("div", { class: "running", hidden: true }, this.stage, this.progress, this.cancel);
     this.message = h("p", { class: "message", role: "status" });
@@ -41,7 +41,7 @@ export class JobPage {
     this.element = h(
       "div",
       { class: "job-page" },
-      h("p", { class: "crumb" }, h("a", { href: href(kind.view) }, `New ${kind.word}`)),
+      h("p", { class: "crumb" }, h("a", { href: href(options.view) }, `New ${options.word}`)),
       this.heading,
       this.message,
       this.running,
@@ -55,7 +55,7 @@ export class JobPage {
 
   /** The job's title, once it is known. */
   get title() {
-    return this.heading.textContent || this.kind.word;
+    return this.heading.textContent || this.options.word;
   }
 
   /** Stops following the job, which goes on at the service. */
@@ -70,18 +70,18 @@ export class JobPage {
     this.id = id;
     this.#clear();
     try {
-      this.presentation = await this.kind.present();
+      this.presentation = await this.options.present();
       if (following.signal.aborted) return;
-      await api.follow(this.kind.kind, id, (event, data) => this.#event(event, data), following.signal);
+      await api.follow(this.options.kind, id, (event, data) => this.#event(event, data), following.signal);
     } catch (error) {
       if (following.signal.aborted) return;
       this.#end();
       if (error instanceof ApiError && error.status === 404) {
-        this.heading.textContent = `No such ${this.kind.word}`;
+        this.heading.textContent = `No such ${this.options.word}`;
         this.#say("No job has this address. It may have been deleted.", true);
         return;
       }
-      this.#explain(error instanceof TypeError ? new NetworkError(UNREACHABLE) : error, `No ${this.kind.word}`);
+      this.#explain(error instanceof TypeError ? new NetworkError(UNREACHABLE) : error, `No ${this.options.word}`);
     }
   }
 
@@ -94,7 +94,7 @@ export class JobPage {
   }
 
   #clear() {
-    this.heading.textContent = capitalized(this.kind.word);
+    this.heading.textContent = capitalized(this.options.word);
     this.#say("");
     this.running.hidden = true;
     this.actions.hidden = true;
@@ -109,7 +109,7 @@ export class JobPage {
   #event(event, data) {
     if (event === "started") {
       this.heading.textContent = data.title;
-      document.title = `${this.kind.title}: ${this.title} · kronmodel`;
+      document.title = `${this.options.title}: ${this.title} · kronmodel`;
       this.running.hidden = data.status !== "running";
       this.#step(data.progress ?? { stage: "starting", done: 0, total: 0 });
     } else if (event === "progress") {
@@ -133,7 +133,7 @@ export class JobPage {
     if (presentation.element.parentElement !== this.place) this.place.replaceChildren(presentation.element);
     if (event === "report") {
       this.#end();
-      this.download.href = api.downloadAddress(this.kind.kind, id);
+      this.download.href = api.downloadAddress(this.options.kind, id);
       this.#offer(true);
       presentation.show(data);
     } else {
@@ -162,10 +162,10 @@ export class JobPage {
     this.#say(message);
     try {
       this.leave();
-      await api.remove(this.kind.kind, id);
-      location.hash = href(this.kind.view);
+      await api.remove(this.options.kind, id);
+      location.hash = href(this.options.view);
     } catch (error) {
-      if (error instanceof ApiError && error.status === 404) location.hash = href(this.kind.view);
+      if (error instanceof ApiError && error.status === 404) location.hash = href(this.options.view);
       else this.#explain(error, "Not deleted");
     } finally {
       this.cancel.disabled = this.delete.disabled = false;

@@ -9,20 +9,20 @@ import { JobPage } from "./job-page.js";
 
 /**
  * @import { App, Route, View } from "../../shell/types.js"
- * @import { Kind } from "./types.js"
+ * @import { JobViewOptions } from "./types.js"
  */
 
 /** @implements {View} */
 export class JobView {
   /**
    * @param {App} app
-   * @param {Kind} kind
+   * @param {JobViewOptions} options
    */
-  constructor(app, kind) {
-    this.kind = kind;
-    this.home = new JobHome(app, kind);
-    this.page = new JobPage(app, kind);
-    this.element = h("section", { class: `view ${kind.view}-view` });
+  constructor(app, options) {
+    this.options = options;
+    this.home = new JobHome(app, options);
+    this.page = new JobPage(app, options);
+    this.element = h("section", { class: `view ${options.view}-view` });
     /** @type {string | null} id of the job shown; null for the form */
     this.id = null;
     this.query = new URLSearchParams();
@@ -33,7 +33,7 @@ export class JobView {
 
   /** @param {Route} route */
   title({ argument }) {
-    return argument === null ? this.kind.title : `${this.kind.title}: ${this.page.title}`;
+    return argument === null ? this.options.title : `${this.options.title}: ${this.page.title}`;
   }
 
   /** @param {Route} route */

@@ -20,7 +20,7 @@
  * @property {(progress: Progress) => string} [step] shows the progress itself and returns the name of the stage
  * @property {() => void} [stop] called when the job has ended
  *
- * @typedef {object} Kind
+ * @typedef {object} JobViewOptions
  * @property {JobKind} kind
  * @property {string} view name in addresses
  * @property {string} word such as "comparison"

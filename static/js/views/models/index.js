@@ -185,7 +185,7 @@ class ModelsView {
             ["Device", training?.device ? `${training.device}${training.threads ? `, ${training.threads} ${training.threads === 1 ? "thread" : "threads"}` : ""}` : null],
             ["Finished", dateTime(card?.created)],
             ["Versions", versions ? Object.entries(versions).slice(0, 20).map(([name, version]) => `${name} ${version}`).join(", ") : null],
-            ["SHA-256 of the data", data?.sha256 ? h("code", {}, data.sha256) : null],
+            ["Data SHA-256", data?.sha256 ? h("code", {}, data.sha256) : null],
           ], "details"),
           !data && !training && h("p", { class: "muted" }, card ? "The model card does not describe the training." : "The file has no model card."),
         ),

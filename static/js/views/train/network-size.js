@@ -23,7 +23,7 @@
  * @typedef {object} Size
  * @property {Layer[]} layers
  * @property {number} parameters
- * @property {number} macs multiply-adds a sample
+ * @property {number} macs multiply-adds per sample
  */
 
 const KERNEL = 3;

@@ -66,14 +66,14 @@ export class AnswerCard {
       ),
       h(
         "div",
-        { class: "said" },
+        { class: "prediction" },
         this.label,
         h(
           "dl",
           {},
           labels.length > 0 && h("div", {}, h("dt", {}, "confidence"), h("dd", {}, this.certainty)),
           h("div", {}, h("dt", {}, "time"), h("dd", {}, this.time)),
-          h("div", { class: "judged" }, h("dt", {}, "result"), h("dd", {}, this.truth)),
+          h("div", { class: "result" }, h("dt", {}, "result"), h("dd", {}, this.truth)),
         ),
       ),
       labels.length > 0 && h("ul", { class: "bars", "aria-label": "Probability of each label" }, ...this.rows.map(({ row }) => row)),

@@ -19,7 +19,7 @@ export class Drawing extends EventTarget {
     super();
     this.connection = connection;
     this.pad = new Pad(byId("pad", HTMLCanvasElement), byId("pad-cursor"));
-    this.seen = byId("seen", HTMLCanvasElement);
+    this.inputImage = byId("input-image", HTMLCanvasElement);
     this.hint = byId("pad-hint");
     this.box = byId("pad-box");
     this.message = byId("file-message");
@@ -70,8 +70,8 @@ export class Drawing extends EventTarget {
    */
   async open(task, prompt) {
     const size = `${task.columns}×${task.rows}`;
-    byId("seen-size").textContent = size;
-    this.seen.setAttribute("aria-label", `The ${size} image that the networks get`);
+    byId("input-size").textContent = size;
+    this.inputImage.setAttribute("aria-label", `The ${size} image that the networks get`);
     this.hint.textContent = prompt;
     const changed = JSON.stringify(task) !== JSON.stringify(this.task);
     this.task = task;
@@ -84,7 +84,7 @@ export class Drawing extends EventTarget {
     this.box.style.aspectRatio = String(ratio);
     this.pad.setMaterial(this.palette !== null && colour ? { ratio, paper: "#fff", ink: this.palette.colour, pen: 1 / 14 } : { ...CHALK, ratio });
     this.values = null;
-    paint(this.seen, null, task);
+    paint(this.inputImage, null, task);
   }
 
   async #showPalette() {
@@ -111,7 +111,7 @@ export class Drawing extends EventTarget {
     this.message.textContent = "";
     this.values = values;
     if (image) this.pad.show(image);
-    paint(this.seen, values, this.task);
+    paint(this.inputImage, values, this.task);
   }
 
   /** @param {string} url from `toDataUrl` */
@@ -136,7 +136,7 @@ export class Drawing extends EventTarget {
     const planes = pad.blank || !this.preprocess ? null : this.preprocess(pad.channels(task.channels), task);
     this.values = planes && toRow(planes, task);
     this.hint.hidden = planes !== null;
-    paint(this.seen, this.values, task);
+    paint(this.inputImage, this.values, task);
     this.dispatchEvent(new Event("change"));
   }
 

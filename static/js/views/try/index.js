@@ -10,8 +10,8 @@ import { recallNames, remember } from "../../ui/store.js";
 import { stylesheets } from "../../ui/stylesheet.js";
 import { AnswerCard, answerText } from "./answer-card.js";
 import { Drawing } from "./drawing.js";
-import { storeInput, storedInput } from "./kept-question.js";
 import { SampleStrip } from "./sample-strip.js";
+import { storeInput, storedInput } from "./stored-input.js";
 import { textsFor, verdict } from "./texts.js";
 import { throttle } from "./throttle.js";
 
@@ -19,10 +19,8 @@ import { throttle } from "./throttle.js";
  * @import { ModelInfo, Prediction } from "../../api/types.js"
  * @import { RowTask, Task } from "../../model/types.js"
  * @import { App, Route, View } from "../../shell/types.js"
- * @import { Sample } from "./sample-strip.js"
+ * @import { Input, Sample } from "./types.js"
  */
-
-/** @typedef {{ values: number[], truth: string | null }} Input */
 
 /** Minimum time between predictions. */
 const GAP_MS = 70;
@@ -52,14 +50,14 @@ class TryView {
     this.models = [];
     /** @type {Task | null} */
     this.task = null;
-    /** The input that the models shall answer; null without one. @type {Input | null} */
+    /** The models' current input; null without one. @type {Input | null} */
     this.input = null;
     /** Number of the picked test sample. @type {number | undefined} */
     this.sampled = undefined;
     this.prompt = "";
     this.saving = 0;
     this.signature = "";
-    this.ask = throttle(() => this.#predict(), GAP_MS);
+    this.requestPrediction = throttle(() => this.#predict(), GAP_MS);
     this.#listen();
   }
 
@@ -157,7 +155,7 @@ class TryView {
       this.#say(task, "");
       return;
     }
-    byId("preparation").textContent = task.preprocessing && `Preprocessing: ${task.preprocessing}.`;
+    byId("preprocessing").textContent = task.preprocessing && `Preprocessing: ${task.preprocessing}.`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
     const texts = textsFor(task, models);
     byId("lead").textContent = texts.lead;
@@ -242,7 +240,7 @@ class TryView {
     this.input = input;
     this.sampled = sample;
     if (input === null) this.#empty();
-    else this.ask();
+    else this.requestPrediction();
     clearTimeout(this.saving);
     if (sample === undefined) this.saving = setTimeout(() => this.#save(), STORE_DELAY_MS);
     else storeInput(this.models[0], { sample });
@@ -267,7 +265,7 @@ class TryView {
     if (this.element.hidden) return;
     if (this.models.length === 0) void this.#open();
     else if (this.signature === "") void this.#open();
-    else if (this.input !== null) this.ask();
+    else if (this.input !== null) this.requestPrediction();
     else if (this.task !== null) this.#empty();
   }
 

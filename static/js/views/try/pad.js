@@ -2,7 +2,7 @@
  * The drawing pad, for mouse, touch, pen and arrow keys. It also shows a test sample; drawing on one starts a new drawing.
  */
 
-/** @import { Grey } from "./preprocessing.js" */
+/** @import { Grey, Material, Point } from "./types.js" */
 
 /** Pixels along the longer side of the canvas, independent of its size on the screen. */
 const SIDE = 448;
@@ -12,18 +12,8 @@ const STEP = SIDE / 28;
 /** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
 
-/**
- * @typedef {object} Material
- * @property {number} ratio width over height
- * @property {string} paper colour
- * @property {string} ink colour
- * @property {number} pen width as a fraction of the longer side
- */
-
 /** White on black like MNIST, with a pen as wide as MNIST's after preprocessing. @type {Material} */
 export const CHALK = { ratio: 1, paper: "#000", ink: "#fff", pen: 1 / 12 };
-
-/** @typedef {{ x: number, y: number }} Point */
 
 export class Pad extends EventTarget {
   /**

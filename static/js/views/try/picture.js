@@ -3,7 +3,7 @@
 import { paint } from "./image.js";
 import { boundingBox } from "./preprocessing.js";
 
-/** @import { Grey } from "./preprocessing.js" */
+/** @import { Grey } from "./types.js" */
 
 /** @typedef {(context: CanvasRenderingContext2D) => void} Painter paints the whole pad */
 

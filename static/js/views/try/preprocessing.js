@@ -5,13 +5,9 @@
  * The centre is pixel 14, counted from 0: in MNIST the mean centre of mass is 14.0 ± 0.3 in both directions, not 13.5.
  */
 
-/** @import { ImageTask } from "../../model/types.js" */
-
 /**
- * @typedef {object} Grey
- * @property {ArrayLike<number>} values row by row, 0 is background
- * @property {number} width
- * @property {number} height
+ * @import { ImageTask } from "../../model/types.js"
+ * @import { Grey } from "./types.js"
  */
 
 /**

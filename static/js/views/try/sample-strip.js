@@ -7,9 +7,8 @@ import { paint } from "./image.js";
 
 /**
  * @import { Task } from "../../model/types.js"
+ * @import { Sample } from "./types.js"
  */
-
-/** @typedef {{ values: number[], label: string, number: number, image: HTMLCanvasElement | null }} Sample */
 
 const SHOWN = 10;
 

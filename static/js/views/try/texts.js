@@ -5,15 +5,7 @@ import { digits } from "../../ui/format.js";
 /**
  * @import { ModelInfo } from "../../api/types.js"
  * @import { ImageTask, RowTask, Task } from "../../model/types.js"
- *
- * @typedef {{ lead: string, legend: string, prompt: string }} Texts
- *
- * @typedef {object} Answered
- * @property {string} name of the model
- * @property {string} text its answer
- * @property {string | null | undefined} label null for regression
- *
- * @typedef {{ text: string, kind: "agree" | "differ" }} Verdict
+ * @import { Answered, Texts, Verdict } from "./types.js"
  */
 
 /**

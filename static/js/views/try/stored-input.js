@@ -6,9 +6,8 @@ import { recall, remember } from "../../ui/store.js";
 /**
  * @import { ModelInfo } from "../../api/types.js"
  * @import { Task } from "../../model/types.js"
+ * @import { Stored } from "./types.js"
  */
-
-/** @typedef {{ sample?: number, drawing?: string, row?: number[] }} Stored a test sample's number, a drawing's data URL, or a row */
 
 const STORED_AS = "try.question";
 
