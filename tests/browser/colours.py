@@ -1,4 +1,4 @@
-"""Two networks that tell red, green and blue pictures: one takes a channel after the other, one pixel after pixel."""
+"""Two networks that classify red, green and blue pictures, one with channels first, one with channels last."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ from tests.app.graphs import model, publish
 
 SIDE = 32
 LABELS = ["red", "green", "blue"]
-SAMPLE = np.array([0.2, 0.8, 0.4], np.float32)  # of one colour, greenish
+SAMPLE = np.array([0.2, 0.8, 0.4], np.float32)  # a greenish colour
 
 
 def write(repository: Path) -> Path:
-    """The models `planes`, values 0 to 1, and `pixels`, values -1 to 1 in one flat row."""
+    """Publish the models `planes`, with values 0 to 1, and `pixels`, with values -1 to 1 in a flat row."""
     planes = np.broadcast_to(SAMPLE[:, None, None], (3, SIDE, SIDE))
     pixels = np.broadcast_to(2 * SAMPLE - 1, (SIDE, SIDE, 3)).reshape(-1)
     _publish(repository, "planes", [3, SIDE, SIDE], [3, SIDE, SIDE], [0.0, 1.0], [2, 3], planes)

@@ -1,4 +1,4 @@
-"""A real Chromium, the real service with real models, and pages under watch."""
+"""Fixtures of the browser tests: Chromium, the service with trained models, pages."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ CHROMIUM_ARGS = [
 expect.set_options(timeout=60_000)
 
 
-# Ends with the browser tests: while it runs, this process has a running event loop that others would stumble over.
+# Ends with the browser tests: meanwhile this process has a running event loop, with which other tests would fail.
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as driver:
@@ -34,12 +34,12 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="package")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    """A Chromium on the PATH, else Playwright's own, else the browser tests are skipped; in CI that is a failure."""
+    """Launch Chromium from the PATH or Playwright's own. Without one the browser tests are skipped; in CI they fail."""
     path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     try:
         found = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
     except Error as error:
-        reason = f"no Chromium on the PATH and none of Playwright's: {error.message.splitlines()[0]}"
+        reason = f"no Chromium on the PATH, and Playwright has none: {error.message.splitlines()[0]}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -58,7 +58,7 @@ Visitor = Callable[..., Visit]
 
 @pytest.fixture
 def visitor(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visitor]:
-    """Makes visits, to the service if to no other, and at the end finds fault with them."""
+    """Return a function that opens a page, by default of the shared service; problems of all pages fail the test."""
     visits: list[Visit] = []
 
     def visit(
@@ -77,7 +77,7 @@ def visitor(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Visito
 
 @pytest.fixture(scope="session")
 def screenshots() -> Path:
-    """Where pictures of the page are kept; git ignores it."""
+    """Return the folder of screenshots, which git ignores."""
     folder = Path(__file__).parents[2] / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""A page in every size and light: nothing sticks out, axe finds nothing, and pictures to be looked at."""
+"""Checks of a page at several sizes and colour schemes: no overflow, no accessibility violations; saves screenshots."""
 
 from pathlib import Path
 
@@ -9,23 +9,23 @@ SIZES = [(390, 844), (1024, 768), (1600, 1000)]
 SCHEMES = ["light", "dark"]
 
 
-def look(page: Page, name: str, screenshots: Path) -> None:
-    """Take the pictures and find fault with the page as it is."""
+def check_appearance(page: Page, name: str, screenshots: Path) -> None:
+    """Save screenshots, and check for overflow and accessibility violations."""
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})
         for scheme in SCHEMES:
             page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
             page.evaluate("scrollTo(0, 0)")
-            page.wait_for_timeout(100)  # charts are drawn anew for the width
+            page.wait_for_timeout(100)  # charts are redrawn for the new width
             assert page.evaluate("document.documentElement.scrollWidth") == width
             page.screenshot(path=screenshots / f"{name}-{width}-{scheme}.png", full_page=True)
-    # Dark by now: there only the colours can be another matter.
-    assert findings(page, runOnly=["color-contrast"]) == []
+    # The dark scheme, in which only colours can differ.
+    assert axe_violations(page, runOnly=["color-contrast"]) == []
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
-    assert findings(page) == []
+    assert axe_violations(page) == []
 
 
-def findings(page: Page, **options: object) -> list[tuple[str, str, list[str]]]:
-    """What axe finds fault with: impact, rule, elements."""
+def axe_violations(page: Page, **options: object) -> list[tuple[str, str, list[str]]]:
+    """Return axe's violations: impact, rule, elements."""
     found = Axe().run(page, options=options).response["violations"]
     return [(each["impact"], each["id"], [node["html"][:200] for node in each["nodes"][:5]]) for each in found]

@@ -1,4 +1,4 @@
-"""The pictures of docs/, taken of the models in models/: `make pictures`."""
+"""Take the screenshots in docs/ with the models in models/: `make pictures`."""
 
 import shutil
 import sys
@@ -21,7 +21,7 @@ LOAD_SECONDS = 25
 
 
 def main() -> None:
-    """Start the service on a copy of the two models, measure, and overwrite the pictures."""
+    """Serve a copy of the two models, run a comparison and a sweep, and overwrite the screenshots."""
     if missing := [name for name in MODELS if not (ROOT / "models" / name).is_dir()]:
         sys.exit(f"pictures: no {' and no '.join(missing)} in models/; `make train` makes them")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measured(ask: APIRequestContext, page: Page, url: str) -> tuple[str, str]:
-    """Ids of a comparison at all depths and a sweep, both as long as they are by default."""
+    """Return the ids of a comparison at all depths and of a sweep, with default durations."""
     wanted = {"models": list(MODELS), "depths": ["session", "queue", "http"]}
     report = ask.post(f"{url}/api/compare", data=wanted)
     if not report.ok:
@@ -60,7 +60,7 @@ def measured(ask: APIRequestContext, page: Page, url: str) -> tuple[str, str]:
 
 
 def a_drawing(page: Page) -> None:
-    """A 3 that both networks have read."""
+    """Draw a 3 and wait for the answers."""
     expect(page.locator(".sample").first).to_be_visible()
     draw(page, "3")
     expect(page.locator("#verdict")).to_have_text("Both read 3.")
@@ -69,7 +69,7 @@ def a_drawing(page: Page) -> None:
 
 
 def some_load(page: Page) -> None:
-    """Test samples, answered by both, for a while; now more of them, now fewer."""
+    """Send test samples for a while at a varying rate."""
     url = page.url.split("#", maxsplit=1)[0]
     rows = page.request.get(f"{url}api/models/{MODELS[0]}/samples?limit=100").json()["inputs"]
     for second in range(LOAD_SECONDS):
@@ -82,8 +82,8 @@ def some_load(page: Page) -> None:
 
 
 def take(page: Page, address: str, ready: Callable[[Page], object], file: Path) -> None:
-    """One picture, of few enough colours to be small."""
-    page.goto("about:blank")  # so that views start afresh
+    """Save a screenshot with few colours, so that the file is small."""
+    page.goto("about:blank")  # so that the page is loaded anew
     page.goto(address)
     ready(page)
     page.wait_for_timeout(300)

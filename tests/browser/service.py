@@ -1,4 +1,4 @@
-"""The real service in a process of its own, which a test may also stop and start again."""
+"""The service in its own process, which a test can stop and restart."""
 
 import socket
 import subprocess
@@ -11,12 +11,12 @@ from types import TracebackType
 
 STARTS_WITHIN_S = 60.0
 STOPS_WITHIN_S = 15.0
-# Others may need the cores; and when it stops, nobody has to be told first.
+# Long limits, as the machine may be busy; no time for load balancers to notice a shutdown.
 PATIENT = ["--host", "127.0.0.1", "--compare-seconds", "250", "--predict-seconds", "120", "--drain-seconds", "0"]
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """Return an unused port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 class Service:
-    """`kronserve` on one port, for as long as the context lasts."""
+    """Runs `kronserve` on a port while the context lasts."""
 
     def __init__(self, models: Path, *options: str) -> None:
         self.models = models
@@ -43,7 +43,7 @@ class Service:
         self.stop()
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Start the service and wait until it answers."""
         command = [sys.executable, "-m", "app", "--models", str(self.models), "--port", str(self.port), *PATIENT]
         self._process = subprocess.Popen([*command, *self.options])
         end = time.monotonic() + STARTS_WITHIN_S
@@ -55,7 +55,7 @@ class Service:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """Return once it is gone."""
+        """Stop the service and wait until its process has ended."""
         if self._process is None:
             return
         self._process.terminate()
@@ -67,7 +67,7 @@ class Service:
         self._process = None
 
     def _answers(self) -> bool:
-        """Past loading: a repository without models is never ready. Health needs no key and counts no failure."""
+        """Check that loading has ended; a repository without models is never ready. The path needs no key."""
         try:
             with urllib.request.urlopen(f"{self.url}/v2/health/ready", timeout=5):
                 return True

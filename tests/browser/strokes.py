@@ -1,4 +1,4 @@
-"""Digits as a hand draws them: strokes of points, in shares of the pad's side."""
+"""Handwritten digits as strokes: points in fractions of the pad's side."""
 
 from math import cos, pi, sin
 
@@ -9,7 +9,7 @@ Stroke = list[Point]
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> Stroke:
-    """Part of an ellipse around a centre; angles in turns, from the right, clockwise."""
+    """Return points on a part of an ellipse; angles in turns, clockwise from the right."""
     count = 24
     turns = [start + (end - start) * i / count for i in range(count + 1)]
     return [(x + width / 2 * cos(2 * pi * t), y + height / 2 * sin(2 * pi * t)) for t in turns]
@@ -26,14 +26,14 @@ DIGITS: dict[str, list[Stroke]] = {
 
 
 def on_screen(page: Page, stroke: Stroke) -> Stroke:
-    """The stroke in the window's coordinates."""
+    """Convert a stroke to the window's coordinates."""
     box = page.locator("#pad").bounding_box()
     assert box is not None
     return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
 
 
 def move_mouse(page: Page, stroke: Stroke, *, lift: bool = True) -> None:
-    """One stroke with the mouse, in many small moves."""
+    """Draw one stroke with the mouse, in many small moves."""
     first, *rest = on_screen(page, stroke)
     page.mouse.move(*first)
     page.mouse.down()
@@ -44,7 +44,7 @@ def move_mouse(page: Page, stroke: Stroke, *, lift: bool = True) -> None:
 
 
 def draw(page: Page, digit: str) -> None:
-    """A whole digit with the mouse."""
+    """Draw a whole digit with the mouse."""
     page.locator("#pad").scroll_into_view_if_needed()
     for stroke in DIGITS[digit]:
         move_mouse(page, stroke)

@@ -19,7 +19,7 @@ PRICES = (ROWS @ WEIGHTS["dense"] + 3)[:, 0]
 
 
 def write(repository: Path) -> Path:
-    """The twin `houses` and the model `plain`."""
+    """Publish the twin `houses` and the model `plain`."""
     for role, weights in WEIGHTS.items():
         card = {
             "card_version": 1,
@@ -41,7 +41,7 @@ def write(repository: Path) -> Path:
 
 
 def linear(weights: NDArray[np.float32], card: dict[str, Any] | None) -> Any:
-    """One matrix product."""
+    """Make a graph of one matrix product."""
     return model(
         [helper.make_node("MatMul", ["input", "weight"], ["prediction"])],
         helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", len(weights)]),

@@ -1,4 +1,4 @@
-"""What the page works out before a training, beside what kronmodel makes of it: sizes of networks, a file's columns."""
+"""Sizes of networks and columns of files as the Train form computes them, compared with kronmodel."""
 
 import csv
 import random
@@ -25,11 +25,11 @@ from tests.browser.service import Service
 from tests.browser.visit import DESKTOP, new_context
 
 COUNT = """async (networks) => {
-    const { maxCommonRank, twinSize } = await import("/static/js/networksize.js");
+    const { maxCommonRank, twinSize } = await import("/static/js/views/train/network-size.js");
     return networks.map((network) => ({ ...twinSize(network), most: maxCommonRank(network) }));
 }"""
-LOOK = """async ([text, columns]) => {
-    const { CsvHead } = await import("/static/js/csvhead.js");
+READ_HEAD = """async ([text, columns]) => {
+    const { CsvHead } = await import("/static/js/views/train/csv-head.js");
     const head = await CsvHead.read(new File([text], "mine.csv"));
     return { columns: head.columns, rows: head.total, targets: columns.map((column) => head.target(column)) };
 }"""
@@ -38,12 +38,12 @@ RANDOM = 60
 
 
 def network(features: int, outputs: int, hidden: Sequence[tuple[int, ...]], **more: Any) -> dict[str, Any]:
-    """A network as the page describes it."""
+    """Make a network in the format of the page."""
     return {"features": features, "image": None, "outputs": outputs, "hidden": list(hidden), "rank": 1, **more}
 
 
 def networks() -> list[dict[str, Any]]:
-    """The recipes, the corners, and many at random."""
+    """Make the networks of all recipes, edge cases, and random networks."""
     found = []
     for recipe in RECIPES.values():
         image = [3, 32, 32] if recipe.features else [28, 28]
@@ -83,7 +83,7 @@ def networks() -> list[dict[str, Any]]:
 
 
 def built(wanted: dict[str, Any]) -> dict[str, Any]:
-    """What kronmodel makes of it."""
+    """Return the sizes that kronmodel computes for a network."""
     classes, features = wanted["outputs"], wanted["features"]
     data = Dataset(
         name="any",
@@ -111,7 +111,7 @@ def built(wanted: dict[str, Any]) -> dict[str, Any]:
     shapes = (config.in_shape, *config.hidden, config.out_shape)
     result: dict[str, Any] = {"most": min(max_rank(*pair) for pair in pairwise(shapes))}
     for role, member in members.items():
-        with torch.device("meta"):  # only sizes matter
+        with torch.device("meta"):  # sizes without values
             made = build(member.config)
         cards = [{name: card[name] for name in FIELDS if name in card} for card in made.layer_cards()]
         result[role] = {"layers": cards, "parameters": made.parameter_count, "macs": made.macs_per_sample}
@@ -140,12 +140,12 @@ COLUMNS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_file_is_looked_at_as_training_reads_it(page: Page, tmp_path: Path, delimiter: str) -> None:
+def test_columns_of_a_file_are_inferred_like_in_training(page: Page, tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "mine.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL)
         writer.writerows([list(COLUMNS), *zip(*COLUMNS.values(), strict=True)])
-    seen = page.evaluate(LOOK, [path.read_bytes().decode(), list(COLUMNS)])
+    seen = page.evaluate(READ_HEAD, [path.read_bytes().decode(), list(COLUMNS)])
     table = read_csv(path, "always")
     assert (seen["columns"], seen["rows"]) == ([*table.names, "always"], len(table.lines) + len(table.bad))
     for name, guess in zip(COLUMNS, seen["targets"], strict=True):
@@ -159,7 +159,7 @@ def test_a_file_is_looked_at_as_training_reads_it(page: Page, tmp_path: Path, de
             assert guess == {"task": target.task, "outputs": len(target.labels) or target.y.shape[1]}, name
 
 
-def test_the_page_counts_as_the_networks_do(page: Page) -> None:
+def test_sizes_equal_those_of_the_networks(page: Page) -> None:
     wanted = networks()
     counted = page.evaluate(COUNT, wanted)
     for one, got in zip(wanted, counted, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures in colours: drawn, filled, uploaded and picked, in the order and the range that the card names."""
+"""Colour images: drawn, filled, uploaded and picked, in the channel order and value range of the card."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from tests.browser import colours
 from tests.browser.conftest import Visitor
-from tests.browser.looks import findings
+from tests.browser.looks import axe_violations
 from tests.browser.service import Service
 from tests.browser.strokes import move_mouse
 
@@ -31,10 +31,10 @@ def opened(painted: Service, visitor: Visitor, name: str) -> Page:
     return page
 
 
-def asked(page: Page, name: str, pixels: dict[tuple[int, int], str]) -> NDArray[np.float64]:
-    """The last picture that the model was asked about: rows, columns and colours, 0 to 1.
+def requested_image(page: Page, name: str, pixels: dict[tuple[int, int], str]) -> NDArray[np.float64]:
+    """Wait for a request whose image has these pixels in these colours: rows, columns and channels, 0 to 1.
 
-    Others come before it while a hand still moves; it is the one in which these pixels have these colours.
+    Requests with earlier states of the drawing may come before it.
     """
     side = colours.SIDE
     for _ in range(200):
@@ -50,7 +50,7 @@ def asked(page: Page, name: str, pixels: dict[tuple[int, int], str]) -> NDArray[
         ):
             return picture
         page.wait_for_timeout(100)
-    pytest.fail(f"no picture came with {pixels}, but one with { {at: picture[at].tolist() for at in pixels} }")
+    pytest.fail(f"no request has {pixels}; the last one has { {at: picture[at].tolist() for at in pixels} }")
 
 
 def listen(page: Page) -> None:
@@ -67,7 +67,7 @@ def listen(page: Page) -> None:
 
 
 @pytest.mark.parametrize("name", ["planes", "pixels"])
-def test_colours_come_in_the_cards_order_and_range(painted: Service, visitor: Visitor, name: str) -> None:
+def test_inputs_have_the_cards_channel_order_and_range(painted: Service, visitor: Visitor, name: str) -> None:
     page = opened(painted, visitor, name)
     listen(page)
     label = page.locator(f'[data-model="{name}"] .label')
@@ -75,10 +75,10 @@ def test_colours_come_in_the_cards_order_and_range(painted: Service, visitor: Vi
     page.get_by_role("radio", name="red").check()
     page.get_by_role("button", name="Fill").click()
     expect(label).to_have_text("red")
-    picture = asked(page, name, {(0, 0): "red"})
+    picture = requested_image(page, name, {(0, 0): "red"})
     np.testing.assert_allclose(picture, np.broadcast_to(np.array(RGB["red"]) / 255, (32, 32, 3)), atol=1e-6)
 
-    # By keyboard: the palette is one stop, its arrow keys walk; then a stroke from the middle to the left edge.
+    # By keyboard: arrow keys choose the colour; then a stroke from the middle to the left edge.
     page.get_by_role("radio", name="red").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
@@ -88,24 +88,24 @@ def test_colours_come_in_the_cards_order_and_range(painted: Service, visitor: Vi
     for _ in range(14):
         page.keyboard.press("ArrowLeft")
     page.keyboard.press("Space")
-    asked(page, name, {(16, 8): "blue", (16, 24): "red", (4, 8): "red"})
+    requested_image(page, name, {(16, 8): "blue", (16, 24): "red", (4, 8): "red"})
 
     page.get_by_role("button", name="Clear").click()
     move_mouse(page, [(0.5, 0.05), (0.5, 0.95)])
-    asked(page, name, {(16, 2): "white", (16, 16): "blue"})  # as drawn, not moved or fitted
-    assert findings(page) == []
+    requested_image(page, name, {(16, 2): "white", (16, 16): "blue"})  # not centred or scaled
+    assert axe_violations(page) == []
 
     page.locator(".sample").first.click()
     expect(label).to_have_text("green")
     expect(page.locator(f'[data-model="{name}"] .truth')).to_have_text("right")
-    shown = page.locator("#seen").evaluate("seen => [...seen.getContext('2d').getImageData(9, 9, 1, 1).data]")
+    shown = page.locator("#input-image").evaluate("image => [...image.getContext('2d').getImageData(9, 9, 1, 1).data]")
     assert shown == [51, 204, 102, 255]
 
 
-def test_an_upload_keeps_its_colours_and_its_middle(painted: Service, visitor: Visitor) -> None:
+def test_an_upload_is_cropped_and_keeps_its_colours(painted: Service, visitor: Visitor) -> None:
     page = opened(painted, visitor, "planes")
     listen(page)
-    image = Image.new("RGB", (400, 200), RGB["white"])  # twice as wide as high: the middle is taken
+    image = Image.new("RGB", (400, 200), RGB["white"])  # twice as wide as high: cropped to the middle
     image.paste(RGB["red"], (100, 0, 200, 200))
     image.paste(RGB["blue"], (200, 0, 300, 200))
     data = io.BytesIO()
@@ -113,9 +113,9 @@ def test_an_upload_keeps_its_colours_and_its_middle(painted: Service, visitor: V
     file: FilePayload = {"name": "flag.png", "mimeType": "image/png", "buffer": data.getvalue()}
     page.get_by_label("Upload a picture").set_input_files(file)
     expect(page.locator('[data-model="planes"] .label')).not_to_have_text("–")
-    picture = asked(page, "planes", {})
+    picture = requested_image(page, "planes", {})
     np.testing.assert_allclose(picture[:, 1:15], np.broadcast_to(np.array(RGB["red"]) / 255, (32, 14, 3)), atol=0.02)
     np.testing.assert_allclose(picture[:, 17:31], np.broadcast_to(np.array(RGB["blue"]) / 255, (32, 14, 3)), atol=0.02)
     page.reload()
     expect(page.locator('[data-model="planes"] .label')).not_to_have_text("–")
-    expect(page.get_by_role("group", name="Pen")).to_be_visible()
+    expect(page.get_by_role("group", name="Pen colour")).to_be_visible()

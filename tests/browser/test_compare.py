@@ -1,4 +1,4 @@
-"""Comparisons: chosen, run, followed, cancelled, kept under an address of their own."""
+"""The Compare view: comparisons are started, followed, cancelled, stored and deleted."""
 
 import io
 import json
@@ -16,11 +16,11 @@ from tests.browser import tables
 from tests.browser.conftest import Visitor
 from tests.browser.service import Service
 
-RUN = "Run the comparison"
+RUN = "Run comparison"
 
 
 def start(page: Page, batches: str = "1, 8", seconds: str = "0.3", *, service_depths: bool = True) -> None:
-    """Small settings: what is measured does not matter here."""
+    """Start a short comparison."""
     expect(page.get_by_role("checkbox", checked=True).first).to_be_visible()
     page.get_by_label("Batch sizes").fill(batches)
     page.get_by_label("Seconds").fill(seconds)
@@ -41,7 +41,7 @@ def row(page: Page, group: str, name: str) -> Locator:
     return body.locator("tr").filter(has=page.get_by_role("rowheader", name=re.compile(f"^{name}"))).last
 
 
-def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
+def test_a_comparison_is_run_shown_and_stored(visitor: Visitor) -> None:
     page = visitor().at("compare")
     start(page)
     report = run_to_completion(page)
@@ -58,7 +58,7 @@ def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
         expect(chart).to_have_attribute("aria-label", re.compile(r"Kronecker median .*\d.*; Dense median .*\d"))
         expect(chart.locator("circle.mark")).to_have_count(2)
         expect(chart.locator("rect.mark")).to_have_count(2)
-    for title in ("Promised and measured", "Memory of a process", "File", "Quality", "What it ran on"):
+    for title in ("Predicted and measured", "Process memory", "File size", "Quality", "Environment"):
         expect(report.get_by_role("heading", name=title)).to_be_visible()
 
     report.get_by_text("All figures").first.click()
@@ -68,10 +68,10 @@ def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
     expect(row(page, "Network", "Weights")).to_contain_text("fewer")
     expect(row(page, "Network", "File")).to_contain_text("smaller")
     for group in ("One sample at a time, the session", "8 samples at a time, over HTTP"):
-        for name in ("p50", "p95", "Samples a second", "Runs measured"):
+        for name in ("p50", "p95", "Samples per second", "Runs measured"):
             expect(row(page, group, name).locator("td").first).to_have_text(re.compile(r"^[\d.,]+$"))
     for name in ("Before loading", "Loaded", "Peak"):
-        expect(row(page, "Memory", name)).to_contain_text("MiB")
+        expect(row(page, "Process memory", name)).to_contain_text("MiB")
 
     with page.expect_download() as downloading:
         page.get_by_role("link", name="Download JSON").click()
@@ -83,10 +83,10 @@ def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
     if shown != "≈":
         assert float(shown.rstrip("×")) == pytest.approx(ratio, rel=0.06)
 
-    address, told = page.url, page.locator(".headline").inner_text()
+    address, headline = page.url, page.locator(".headline").inner_text()
     page.get_by_role("link", name="New comparison").click()
     item = page.locator(".job-list li").first
-    expect(item).to_contain_text(told)
+    expect(item).to_contain_text(headline)
     expect(item.get_by_role("link", name=re.compile("^JSON of"))).to_have_attribute("href", re.compile("download=1$"))
     other = visitor().page
     other.goto(address)
@@ -98,7 +98,7 @@ def test_a_comparison_is_run_shown_and_kept(visitor: Visitor) -> None:
     visit = visitor()
     visit.page.goto(address)
     expect(visit.page.get_by_role("heading", level=1)).to_have_text("No such comparison")
-    visit.forgive("404")
+    visit.allow_problems("404")
 
 
 def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visitor) -> None:
@@ -118,7 +118,7 @@ def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visito
             has_text="No comparison: another comparison, sweep or training is running"
         )
     ).to_be_visible()
-    second.forgive("409")
+    second.allow_problems("409")
 
     page.get_by_role("button", name="Cancel").click()
     expect(page).to_have_url(re.compile("#/compare$"))
@@ -128,16 +128,16 @@ def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visito
     expect(page.locator("figcaption")).to_have_text(["The session alone"])
 
 
-def test_what_is_wrong_with_the_form_is_said(visitor: Visitor) -> None:
+def test_invalid_fields_are_explained(visitor: Visitor) -> None:
     page = visitor().at("compare")
     message = page.locator("form .message")
     run = page.get_by_role("button", name=RUN)
     expect(page.get_by_role("checkbox", name=re.compile("^mnist-dense"))).to_be_checked()
     page.get_by_role("checkbox", name=re.compile("^mnist-dense")).uncheck()
     run.click()
-    expect(message).to_have_text("Choose two to six models; one is chosen.")
+    expect(message).to_have_text("Models: got 1, expected two to six.")
     page.get_by_role("checkbox", name=re.compile("^mnist-dense")).check()
-    for label, text, told in [
+    for label, text, error in [
         ("Batch sizes", "1, many", "Batch sizes: got “many”, expected whole numbers from 1 to 1024."),
         ("Batch sizes", "", "Batch sizes: got 0 numbers, expected 1 to 8."),
         ("Threads", "1.5", f"Threads: got “1.5”, expected a whole number from 1 to {available_cpus()}."),
@@ -145,7 +145,7 @@ def test_what_is_wrong_with_the_form_is_said(visitor: Visitor) -> None:
     ]:
         page.get_by_label(label).fill(text)
         run.click()
-        expect(message).to_have_text(told)
+        expect(message).to_have_text(error)
         page.get_by_label(label).fill("1" if label == "Batch sizes" else "")
 
 
@@ -166,14 +166,14 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-def test_own_inputs_are_part_of_it(houses: Service, visitor: Visitor) -> None:
+def test_uploaded_inputs_are_measured(houses: Service, visitor: Visitor) -> None:
     page = visitor(url=houses.url).at("compare")
     lines = [",".join([*tables.NAMES, "label"])]
     lines += [
         ",".join(map(str, [*values, price]))
         for values, price in zip(tables.ROWS.tolist(), tables.PRICES.tolist(), strict=True)
     ]
-    page.get_by_text("Own inputs").click()
+    page.get_by_text("Uploaded inputs").click()
     page.get_by_label("Rows (.npy, .npz or .csv)").set_input_files(
         {"name": "mine.csv", "mimeType": "text/csv", "buffer": "\n".join(lines).encode()}
     )
@@ -185,10 +185,10 @@ def test_own_inputs_are_part_of_it(houses: Service, visitor: Visitor) -> None:
     expect(quality).to_contain_text("houses-dense: RMSE 3.00")
 
 
-def test_it_can_be_started_once_it_is_known_what_there_is(visitor: Visitor) -> None:
+def test_the_button_is_enabled_once_the_models_are_loaded(visitor: Visitor) -> None:
     visit = visitor()
     held: list[Route] = []
-    visit.page.route("**/api/models", lambda route: held.append(route))  # noqa: PLW0108  # it marks what it is given
+    visit.page.route("**/api/models", lambda route: held.append(route))  # noqa: PLW0108  # the route handler's return value is used
     page = visit.at("compare")
     button = page.get_by_role("button", name=RUN)
     while not held:
@@ -199,11 +199,11 @@ def test_it_can_be_started_once_it_is_known_what_there_is(visitor: Visitor) -> N
     expect(page.get_by_role("checkbox", name="mnist-kronecker")).to_be_checked()
 
 
-def test_inputs_that_do_not_fit_are_refused_in_words(houses: Service, visitor: Visitor) -> None:
+def test_uploaded_inputs_of_another_width_are_rejected(houses: Service, visitor: Visitor) -> None:
     page = visitor(url=houses.url).at("compare")
     data = io.BytesIO()
     np.save(data, np.zeros((4, 9), np.float32))
-    page.get_by_text("Own inputs").click()
+    page.get_by_text("Uploaded inputs").click()
     page.get_by_label("Rows (.npy, .npz or .csv)").set_input_files(
         {"name": "wide.npy", "mimeType": "application/octet-stream", "buffer": data.getvalue()}
     )
@@ -212,7 +212,7 @@ def test_inputs_that_do_not_fit_are_refused_in_words(houses: Service, visitor: V
     expect(page.locator(".job-page .message")).to_have_text("No report: inputs: got rows of 9 values, expected 5.")
 
 
-def test_the_device_is_asked_for_where_there_are_several(houses: Service, visitor: Visitor) -> None:
+def test_the_device_can_be_chosen_if_there_are_several(houses: Service, visitor: Visitor) -> None:
     visit = visitor(url=houses.url)
     page = visit.at("compare")
     expect(page.get_by_role("checkbox", checked=True).first).to_be_visible()
@@ -229,7 +229,7 @@ def test_the_device_is_asked_for_where_there_are_several(houses: Service, visito
     expect(page.locator("form .message")).to_have_text(
         re.compile(r"^No comparison: device: got 'cuda', expected one of: cpu \(")
     )
-    visit.forgive("400")
+    visit.allow_problems("400")
     page.reload()
     expect(page.get_by_label("Device")).to_have_value("cuda")
     page.get_by_label("Device").select_option("CPU")

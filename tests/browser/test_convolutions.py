@@ -1,4 +1,4 @@
-"""The page with networks whose graphs take images as channels of rows."""
+"""Networks with convolutions, whose inputs are channels, rows and columns."""
 
 import re
 from collections.abc import Iterator

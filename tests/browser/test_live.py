@@ -1,4 +1,4 @@
-"""The metrics, live; and the reader of Prometheus' text, against the client library's own."""
+"""The Live view, and its parser of Prometheus' text format compared with the client library's."""
 
 import re
 from pathlib import Path
@@ -40,14 +40,14 @@ def test_predictions_are_counted_as_they_come(visitor: Visitor) -> None:
     expect(tiles.nth(1).locator(".figure-number")).to_have_text(re.compile(r"^[\d.,]+\s(µs|ms) / [\d.,]+\s(µs|ms)$"))
     expect(tiles.nth(2).locator(".figure-number")).to_have_text(re.compile(r"^\d+\sMiB$"))
     expect(tiles.nth(0).locator("svg")).to_have_attribute(
-        "aria-label", re.compile("Predictions a second: now .*highest")
+        "aria-label", re.compile("Predictions per second: now .*highest")
     )
     for model in ("mnist-kronecker", "mnist-dense"):
         row = page.get_by_role("row", name=model)
         expect(row.get_by_role("cell").nth(2)).to_have_text(re.compile("(µs|ms)$"))
 
 
-def test_it_rests_while_nobody_looks(visitor: Visitor) -> None:
+def test_no_requests_while_another_view_is_shown(visitor: Visitor) -> None:
     visit = visitor()
     page = visit.at("live")
     expect(page.locator(".live-view > .message")).to_contain_text("predictions")
@@ -60,7 +60,7 @@ def test_it_rests_while_nobody_looks(visitor: Visitor) -> None:
         page.go_back()
 
 
-def test_it_goes_on_when_the_service_comes_back(visitor: Visitor, twin_repository: Path) -> None:
+def test_it_continues_after_a_restart_of_the_service(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
         page = visit.at("live")
@@ -68,27 +68,25 @@ def test_it_goes_on_when_the_service_comes_back(visitor: Visitor, twin_repositor
         expect(page.locator(".live-view > .message")).to_have_text(re.compile("^6 predictions"))
         service.stop()
         expect(page.locator("#gone")).to_be_visible()
-        expect(page.locator(".live-view > .message")).to_have_text("No news: The service cannot be reached.")
+        expect(page.locator(".live-view > .message")).to_have_text("No metrics: The service cannot be reached.")
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         predict(page)
         expect(page.locator(".live-view > .message")).to_have_text(re.compile("^2 predictions"))
-        page.close()  # it would go on asking while the service stops
-        visit.forgive("ERR_CONNECTION", "503")
+        page.close()  # it would keep sending requests while the service stops
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
-def test_a_shadow_tells_how_it_would_have_answered(visitor: Visitor, twin_repository: Path) -> None:
+def test_the_shadows_statistics_are_shown(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository, "--shadow", "mnist-kronecker=mnist-dense", "--shadow-share", "1") as service:
         page = visitor(url=service.url).at("live")
         predict(page, 3)
         panel = page.locator(".panel").filter(has=page.get_by_role("heading", name="Shadow"))
-        expect(panel).to_contain_text(
-            "mnist-kronecker answers; of 100\u202f% of its requests mnist-dense is asked, too"
-        )
+        expect(panel).to_contain_text("mnist-kronecker answers. mnist-dense also scores 100\u202f% of its requests")
         expect(panel).to_contain_text("3 (3 rows)")
-        expect(panel).to_contain_text(re.compile(r"answered otherwise(0.00|\d+\.\d\d)\s%"))
+        expect(panel).to_contain_text(re.compile(r"disagreement rate(0.00|\d+\.\d\d)\s%"))
         expect(panel).to_contain_text(re.compile(r"median time of mnist-dense[\d.]+\s(µs|ms)"))
-        page.close()  # it would go on asking while the service stops
+        page.close()  # it would keep sending requests while the service stops
 
 
 @pytest.fixture
@@ -96,7 +94,7 @@ def page(visitor: Visitor) -> Page:
     return visitor().at("live")
 
 
-def test_the_text_is_read_as_the_client_library_reads_it(page: Page) -> None:
+def test_the_text_is_parsed_like_the_client_library(page: Page) -> None:
     registry = CollectorRegistry()
     odd = 'a "quoted" back\\slash\nand, a {comma} = sign'
     Counter("requests", "Requests.", ["model"], registry=registry).labels(odd).inc(3)
@@ -111,7 +109,7 @@ def test_the_text_is_read_as_the_client_library_reads_it(page: Page) -> None:
     ]
     read = page.evaluate(
         """async (text) => {
-            const { parseMetrics } = await import("/static/js/metrics.js");
+            const { parseMetrics } = await import("/static/js/views/live/metrics.js");
             return parseMetrics(text).map(({ name, labels, value }) => [name, Object.entries(labels).sort(), value]);
         }""",
         text,
@@ -119,7 +117,7 @@ def test_the_text_is_read_as_the_client_library_reads_it(page: Page) -> None:
     assert sorted(read) == sorted(expected)
 
 
-def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
+def test_percentiles_are_exact_to_a_bucket(page: Page) -> None:
     rng = np.random.default_rng(1)
     bounds = np.geomspace(1e-5, 1, 26)
     early, late = rng.lognormal(-8, 1, 500), rng.lognormal(-6, 0.5, 2000)
@@ -131,7 +129,7 @@ def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
     for share in (0.5, 0.95, 0.99):
         got = page.evaluate(
             """async ([before, after, share]) => {
-                const { percentile } = await import("/static/js/metrics.js");
+                const { percentile } = await import("/static/js/views/live/metrics.js");
                 return percentile(new Map(before), new Map(after), share);
             }""",
             [before, after, share],
@@ -141,7 +139,7 @@ def test_percentiles_are_right_to_within_a_bucket(page: Page) -> None:
         assert exact / step <= got <= exact * step
     nothing = page.evaluate(
         """async (before) => {
-            const { percentile } = await import("/static/js/metrics.js");
+            const { percentile } = await import("/static/js/views/live/metrics.js");
             return percentile(new Map(before), new Map(before), 0.5);
         }""",
         before,

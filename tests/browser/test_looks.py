@@ -1,4 +1,4 @@
-"""Every view in every size and light: nothing sticks out, axe finds nothing serious, and pictures to be looked at."""
+"""All views at several sizes and colour schemes: no overflow, no accessibility violations; saves screenshots."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Visitor
-from tests.browser.looks import SCHEMES, look
+from tests.browser.looks import SCHEMES, check_appearance
 from tests.browser.service import Service
 from tests.browser.strokes import draw
 from tests.browser.visit import DESKTOP, Visit, new_context
@@ -47,7 +47,7 @@ VIEWS: dict[str, tuple[str, Callable[[Page], object]]] = {
 
 @pytest.fixture(scope="module")
 def kept(browser: Browser, service: Service) -> Iterator[dict[str, str]]:
-    """Ids of a comparison and a sweep, small ones."""
+    """Return the ids of a short comparison and a short sweep."""
     with new_context(browser, DESKTOP) as context:
         ask = context.request
         settings = {
@@ -77,13 +77,13 @@ def shown(visit: Visit, name: str, kept: dict[str, str]) -> Page:
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_nothing_sticks_out_and_axe_finds_no_fault(
+def test_no_overflow_and_no_accessibility_violations(
     visitor: Visitor, kept: dict[str, str], screenshots: Path, name: str
 ) -> None:
-    look(shown(visitor(), name, kept), name, screenshots)
+    check_appearance(shown(visitor(), name, kept), name, screenshots)
 
 
-def test_charts_follow_the_scheme(visitor: Visitor, kept: dict[str, str]) -> None:
+def test_charts_follow_the_colour_scheme(visitor: Visitor, kept: dict[str, str]) -> None:
     page = shown(visitor(), "report", kept)
     colours = []
     for scheme in SCHEMES:

@@ -1,4 +1,4 @@
-"""Views by address: links, the back button, titles, focus, and what survives a reload."""
+"""Addresses of views: links, the back button, titles, focus, and state after a reload."""
 
 import re
 
@@ -37,16 +37,16 @@ def test_links_the_back_button_and_the_focus(visitor: Visitor) -> None:
     expect(page.locator("#answers .card[data-model]")).to_have_count(2)
 
 
-def test_an_address_without_a_view_leads_home(visitor: Visitor) -> None:
+def test_an_unknown_address_shows_the_first_view(visitor: Visitor) -> None:
     page = visitor().at("nothing/of%E0the%20kind")
     expect(page).to_have_title("Try · kronmodel")
     expect(page).to_have_url(re.compile("#/try$"))
 
 
-def test_the_skip_link_jumps_over_the_navigation(visitor: Visitor) -> None:
+def test_the_skip_link_skips_the_navigation(visitor: Visitor) -> None:
     page = visitor().open()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#lead")).to_be_focused()
     assert "#main" not in page.url
@@ -54,7 +54,7 @@ def test_the_skip_link_jumps_over_the_navigation(visitor: Visitor) -> None:
     expect(page.locator("#pad")).to_be_focused()
 
 
-def test_a_drawing_survives_a_reload_and_a_look_at_other_views(visitor: Visitor) -> None:
+def test_a_drawing_survives_a_reload_and_other_views(visitor: Visitor) -> None:
     page = visitor().open()
     draw(page, "7")
     expect(page.locator("#verdict")).to_have_text("Both read 7.")
@@ -78,7 +78,7 @@ def test_a_sample_and_the_chosen_models_survive_a_reload(visitor: Visitor) -> No
     expect(page.get_by_label(re.compile("^Test sample 13,"))).to_be_checked()
 
 
-def test_storage_that_holds_nonsense_does_no_harm(visitor: Visitor) -> None:
+def test_invalid_stored_values_are_ignored(visitor: Visitor) -> None:
     page = visitor().open()
     page.evaluate(
         """() => {

@@ -1,4 +1,4 @@
-"""Models of tables: a form from their card, a row of CSV, and numbers for answers."""
+"""Models that take rows: fields named by the card, pasted CSV, predicted numbers."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def price(role: str, row: list[float]) -> float:
 
 
 def expect_prices(page: Page, row: list[float]) -> None:
-    """Three significant digits, but all of a whole number."""
+    """Expect three significant digits, or all digits of a larger whole number."""
     for role in ("kronecker", "dense"):
         expected = price(role, row)
         shown = (
@@ -39,15 +39,15 @@ def expect_prices(page: Page, row: list[float]) -> None:
         expect(page.locator(f'[data-model="houses-{role}"] .label')).to_have_text(re.compile(f"^{shown}$"))
 
 
-def test_the_form_has_the_cards_names_and_is_answered_by_numbers(page: Page) -> None:
+def test_the_fields_have_the_cards_names_and_answers_are_numbers(page: Page) -> None:
     expect(page.locator("#pad")).to_be_hidden()
     row = [4.0, 10.0, 2.0, 1.0, 6.0]
     for name, value in zip(tables.NAMES, row, strict=True):
         page.get_by_label(name, exact=True).fill(str(value))
         if name == "distance":
-            expect(page.locator("#row-message")).to_have_text("Still missing: garden, floor.")
+            expect(page.locator("#row-message")).to_have_text("Missing: garden, floor.")
     expect_prices(page, row)
-    expect(page.locator("#verdict")).to_have_text(re.compile(r"^Kronecker says [\d.]+, Dense says [\d.]+\.$"))
+    expect(page.locator("#verdict")).to_have_text(re.compile(r"^Kronecker predicts [\d.]+, Dense predicts [\d.]+\.$"))
     page.get_by_label("age", exact=True).fill("old")
     expect(page.locator("#row-message")).to_have_text("age: got “old”, expected a number.")
     expect(page.locator(".label").first).to_have_text("–")
@@ -60,7 +60,7 @@ def test_a_row_of_csv_is_pasted(page: Page, text: str) -> None:
     expect_prices(page, [4, 10, 2.25, 1, 6])
 
 
-def test_what_is_wrong_with_a_pasted_row_is_said(page: Page) -> None:
+def test_errors_in_a_pasted_row_are_explained(page: Page) -> None:
     paste = page.get_by_label("Or paste a row of CSV")
     paste.fill("1,2,3")
     expect(page.locator("#row-message")).to_have_text("Got 3 values, expected 5.")
@@ -69,13 +69,13 @@ def test_what_is_wrong_with_a_pasted_row_is_said(page: Page) -> None:
     expect(page.locator(".label").first).to_have_text("–")
 
 
-def test_a_test_row_is_filled_in_and_its_error_told(page: Page) -> None:
+def test_a_test_row_is_entered_and_its_error_shown(page: Page) -> None:
     page.locator(".sample").nth(2).click()
     row = tables.ROWS[2].tolist()
     expect(page.get_by_label("rooms", exact=True)).to_have_value(re.compile(r"^-?\d"))
     expect_prices(page, row)
     expect(page.locator('[data-model="houses-dense"] .truth')).to_have_text("off by 3.00")
-    expect(page.locator("#verdict")).to_contain_text("; it is ")
+    expect(page.locator("#verdict")).to_contain_text("; the true value is ")
 
 
 def test_a_row_survives_a_reload(page: Page) -> None:
@@ -86,17 +86,17 @@ def test_a_row_survives_a_reload(page: Page) -> None:
     expect_prices(page, [4, 10, 2.25, 1, 6])
 
 
-def test_a_model_without_a_card_is_asked_for_features_by_number(page: Page) -> None:
+def test_features_of_a_model_without_a_card_are_numbered(page: Page) -> None:
     page.locator("#chooser summary").click()
     page.get_by_role("checkbox", name=re.compile("^plain")).check()
     expect(page.get_by_role("checkbox", name=re.compile("^houses-dense"))).not_to_be_checked()
     for k, value in enumerate(("1.5", "2", "-4"), start=1):
         page.get_by_label(f"feature {k}").fill(value)
     expect(page.locator('[data-model="plain"] .label')).to_have_text("-0.500")
-    expect(page.locator("#samples")).to_have_text("This model was published without test samples.")
+    expect(page.locator("#samples")).to_have_text("This model has no test samples.")
 
 
-def test_it_fits_a_phone(houses: Service, visitor: Visitor, screenshots: Path) -> None:
+def test_no_overflow_on_a_phone(houses: Service, visitor: Visitor, screenshots: Path) -> None:
     page = visitor({"width": 390, "height": 844}, url=houses.url).open()
     page.locator(".sample").first.click()
     expect(page.locator(".truth").first).to_contain_text("off by")

@@ -1,4 +1,4 @@
-"""The page when things are not as they should be."""
+"""The page with an unreachable service, missing models and models without cards."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.browser.strokes import draw
 
 
 def write_plain_model(folder: Path) -> None:
-    """A model without a card: three features in, one number out."""
+    """Save a model without a card, with three features and one output."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["input", "weight"], ["prediction"])],
         "plain",
@@ -26,7 +26,9 @@ def write_plain_model(folder: Path) -> None:
     onnx.save(model, folder / "model.onnx")
 
 
-def test_the_service_goes_and_comes_back(visitor: Visitor, twin_repository: Path, screenshots: Path) -> None:
+def test_the_page_resumes_after_a_restart_of_the_service(
+    visitor: Visitor, twin_repository: Path, screenshots: Path
+) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
         page = visit.open()
@@ -41,14 +43,14 @@ def test_the_service_goes_and_comes_back(visitor: Visitor, twin_repository: Path
         page.screenshot(path=screenshots / "service-gone.png")
 
         page.get_by_role("button", name="Try now").click()
-        expect(page.locator("#gone .countdown")).to_have_text(re.compile("^Next try in"))  # still away
+        expect(page.locator("#gone .countdown")).to_have_text(re.compile("^Next try in"))  # still unreachable
         service.start()
-        expect(page.locator("#verdict")).to_have_text("Both read 7.")  # what was drawn meanwhile
+        expect(page.locator("#verdict")).to_have_text("Both read 7.")  # the drawing made meanwhile
         expect(page.locator("#gone")).to_be_hidden()
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
-def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_repository: Path) -> None:
+def test_the_page_reconnects_without_a_click(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
         page = visit.open()
@@ -58,30 +60,30 @@ def test_it_notices_by_itself_that_the_service_is_back(visitor: Visitor, twin_re
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator("#verdict")).to_have_text("Both read 7.")
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
-def test_a_view_that_cannot_be_fetched_says_so_and_comes_later(visitor: Visitor, twin_repository: Path) -> None:
+def test_a_view_that_cannot_be_fetched_is_shown_after_reconnecting(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
         page = visit.open()
         service.stop()
         page.get_by_role("link", name="Models").click()
-        expect(page.locator("main > .failed")).to_have_text("This view is not here yet: The service cannot be reached.")
+        expect(page.locator("main > .failed")).to_have_text("This view cannot be shown: The service cannot be reached.")
         expect(page.locator("#view-try")).to_be_hidden()
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator(".card.model")).to_have_count(2)
-        visit.forgive("ERR_CONNECTION", "503")
+        visit.allow_problems("ERR_CONNECTION", "503")
 
 
-def test_the_service_goes_while_it_measures(visitor: Visitor, twin_repository: Path) -> None:
+def test_the_service_stops_during_a_comparison(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
         page = visit.at("compare")
         expect(page.get_by_role("checkbox", checked=True).first).to_be_visible()
         page.get_by_label("Seconds").fill("30")
-        page.get_by_role("button", name="Run the comparison").click()
+        page.get_by_role("button", name="Run comparison").click()
         expect(page.locator(".stage")).to_have_text(re.compile(r"\(\d+ of \d+\)$"))
         service.stop()
         expect(page.locator(".job-page .message")).to_have_text(re.compile("^No (report|comparison): .+"))
@@ -92,10 +94,10 @@ def test_the_service_goes_while_it_measures(visitor: Visitor, twin_repository: P
         service.start()
         expect(page.locator("#gone")).to_be_hidden()
         expect(page.locator(".job-list li").first).to_contain_text("mnist-kronecker, mnist-dense")
-        visit.forgive("net::ERR_", "503")
+        visit.allow_problems("net::ERR_", "503")
 
 
-def test_models_without_pictures_or_cards_get_a_form(visitor: Visitor, tmp_path: Path, screenshots: Path) -> None:
+def test_a_model_without_a_card_gets_a_form(visitor: Visitor, tmp_path: Path, screenshots: Path) -> None:
     write_plain_model(tmp_path / "plain" / "1")
     with Service(tmp_path) as service:
         page = visitor(url=service.url).load()
@@ -105,7 +107,5 @@ def test_models_without_pictures_or_cards_get_a_form(visitor: Visitor, tmp_path:
         expect(page.locator("#structure")).to_be_hidden()
         page.screenshot(path=screenshots / "no-card.png")
         page.get_by_role("link", name="Compare").click()
-        page.get_by_role("button", name="Run the comparison").click()
-        expect(page.locator("form .message")).to_have_text(
-            "A comparison takes two models, and the service does not have that many."
-        )
+        page.get_by_role("button", name="Run comparison").click()
+        expect(page.locator("form .message")).to_have_text("A comparison needs two models; the service has fewer.")

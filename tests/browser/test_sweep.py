@@ -1,4 +1,4 @@
-"""Sweeps: a chart that grows, and the answer in words."""
+"""The Sweep view: charts that grow while a sweep runs, and crossover widths in words."""
 
 import re
 
@@ -11,7 +11,7 @@ def test_a_sweep_is_run_and_shown(visitor: Visitor) -> None:
     visit = visitor()
     page = visit.at("sweep")
     page.get_by_label(re.compile("^Widths")).fill("16, 64, 100")
-    page.get_by_role("button", name="Run the sweep").click()
+    page.get_by_role("button", name="Run sweep").click()
     expect(page.locator("form .message")).to_be_hidden()
     page.get_by_role("button", name="Cancel").click()
     expect(page).to_have_url(re.compile("#/sweep$"))
@@ -19,7 +19,7 @@ def test_a_sweep_is_run_and_shown(visitor: Visitor) -> None:
 
     page.get_by_label("Batch sizes").fill("1, 4")
     page.get_by_label("Seconds").fill("1")
-    page.get_by_role("button", name="Run the sweep").click()
+    page.get_by_role("button", name="Run sweep").click()
     expect(page.locator(".crossovers li")).to_have_count(4)
     expect(page.locator(".crossovers li").first).to_contain_text("Rank 1, batch size 1, 1 thread")
     charts = page.get_by_role("img")
@@ -37,10 +37,10 @@ def test_a_sweep_is_run_and_shown(visitor: Visitor) -> None:
     expect(page.locator(".job-list li").first.get_by_role("link").first).to_be_visible()
 
 
-def test_what_is_no_square_is_said(visitor: Visitor) -> None:
+def test_a_width_that_is_not_a_square_is_rejected(visitor: Visitor) -> None:
     page = visitor().at("sweep")
     page.get_by_label(re.compile("^Widths")).fill("64, 800")
-    page.get_by_role("button", name="Run the sweep").click()
+    page.get_by_role("button", name="Run sweep").click()
     expect(page.locator("form .message")).to_have_text(
-        "Widths: got 800, expected squares: their roots are the sizes of the factors. 784 is near."
+        "Widths: got 800, expected square numbers, whose roots are the factor sizes, such as 784."
     )

@@ -1,4 +1,4 @@
-"""Trainings: counted before they start, raced while they run, served when they are over."""
+"""The Train view: sizes are counted in the form, progress is shown, the trained models are served."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from tests.browser import tables
 from tests.browser.conftest import Visitor
-from tests.browser.looks import findings, look
+from tests.browser.looks import axe_violations, check_appearance
 from tests.browser.service import Service
 
 RUN = "Train both"
@@ -20,7 +20,7 @@ MAX_UPLOAD = 100_000
 
 
 def csv_file(rows: int = 600, *, name: str = "petals of mine.csv", spoilt: bool = False) -> FilePayload:
-    """Seven columns, and which of three kinds a row is of."""
+    """Make a table of seven columns and one of three classes."""
     draw = np.random.default_rng(3)
     kinds = np.arange(rows) % 3
     values = draw.normal(0, 1, (rows, 7)) + 1.2 * draw.normal(0, 1, (3, 7))[kinds]
@@ -33,7 +33,7 @@ def csv_file(rows: int = 600, *, name: str = "petals of mine.csv", spoilt: bool 
 
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with models of its own, as the trainings add to them."""
+    """Serve a repository of its own, to which the trainings add models."""
     with Service(tables.write(tmp_path_factory.mktemp("trained")), "--max-body-bytes", str(MAX_UPLOAD)) as running:
         yield running
 
@@ -48,19 +48,19 @@ def data(page: Page) -> Locator:
 
 
 def choose_file(page: Page, file: FilePayload) -> None:
-    data(page).select_option("A file of your own …")
+    data(page).select_option("Upload a file …")
     page.get_by_label(re.compile("^File")).set_input_files(file)
 
 
 def sizes(page: Page, column: str) -> list[str]:
-    """Of both networks, as the form counts them, and their ratio."""
+    """Return the sizes of both networks in the form, and their ratio."""
     index = ["Weights", "Multiply-adds"].index(column)
     rows = page.locator(".sizes tbody tr").all()
     return [row.get_by_role("cell").nth(index).inner_text() for row in rows]
 
 
-def lane(page: Page, name: str) -> Locator:
-    return page.locator(".lane").filter(has_text=re.compile(f"^{name}"))
+def member(page: Page, name: str) -> Locator:
+    return page.locator(".member").filter(has_text=re.compile(f"^{name}"))
 
 
 def test_weights_are_counted_as_the_form_changes(trainer: Service, visitor: Visitor) -> None:
@@ -69,7 +69,7 @@ def test_weights_are_counted_as_the_form_changes(trainer: Service, visitor: Visi
     assert sizes(page, "Weights") == ["11,490", "1,238,730", "108× fewer"]
     assert sizes(page, "Multiply-adds") == ["179,312", "1,237,152", "6.9× fewer"]
     expect(page.get_by_role("img", name="kronecker, layer by layer: 2 × (28×28 ⊗ 28×28)")).to_be_visible()
-    slider = page.get_by_label("Rank, as a slider")
+    slider = page.get_by_label("Rank slider")
     slider.focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_label("Rank", exact=True)).to_have_value("3")
@@ -87,22 +87,22 @@ def test_weights_are_counted_as_the_form_changes(trainer: Service, visitor: Visi
         "Hidden layer 2: got 20 × 900 = 18,000, expected a width of at most 4,096."
     )
     page.get_by_role("combobox", name="Recipe").select_option("accurate")
-    expect(page.locator("#rank-words")).to_have_text("Layer by layer 2, 2, 8, as in the recipe.")
-    expect(page.get_by_text("The dense network’s hidden layers are 784 and 784 wide")).to_be_visible()
+    expect(page.locator("#rank-words")).to_have_text("The recipe’s ranks by layer: 2, 2, 8.")
+    expect(page.get_by_text("Hidden layers of the dense network, from the recipe: 784 and 784 wide")).to_be_visible()
     page.reload()
     expect(page.get_by_role("combobox", name="Recipe")).to_have_value("accurate")
     expect(page.get_by_label("Hidden layer 2, second factor")).to_have_value("40")
 
 
-def lead_on(page: Page) -> None:
-    """Follow the links of a training that is over: its models are served, in every view."""
-    page.get_by_role("link", name="Try them").click()
+def follow_links(page: Page) -> None:
+    """Follow the links of a finished training to its models in every view."""
+    page.get_by_role("link", name="Try both models").click()
     expect(page.locator("#answers .card[data-model]")).to_have_count(2)
     page.get_by_label("Or paste a row of CSV").fill("1, 2, 3, 4, 5, 6, 7")
     expect(page.locator('[data-model="petals-dense"] .label')).to_have_text(re.compile("^[abc]$"))
     page.go_back()
     expect(page.locator(".headline")).to_contain_text("petals-kronecker")
-    page.get_by_role("link", name="Compare them").click()
+    page.get_by_role("link", name="Compare both models").click()
     expect(page.get_by_role("checkbox", name=re.compile("^petals-dense"))).to_be_checked()
     page.go_back()
     page.get_by_role("link", name="petals-kronecker, version 1").click()
@@ -111,7 +111,7 @@ def lead_on(page: Page) -> None:
     expect(page.locator(".job-list li").first).to_contain_text("petals-dense version 1: accuracy")
 
 
-def test_nothing_moves_when_the_form_is_filled(trainer: Service, visitor: Visitor) -> None:
+def test_the_layout_does_not_shift_when_the_form_is_loaded(trainer: Service, visitor: Visitor) -> None:
     page = visitor(url=trainer.url).page
     page.add_init_script(
         """window.shifted = 0;
@@ -128,35 +128,35 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     page = opened(visitor(url=trainer.url).at("train"))
     choose_file(page, csv_file())
     expect(page.get_by_role("combobox", name="Column to predict")).to_have_value("kind")
-    expect(page.locator(".data-words")).to_have_text(
+    expect(page.locator(".data-description")).to_have_text(
         "600 rows of 7 columns; predicts one of 3 classes. "
-        "For the Kronecker network each row is filled up with zeros to 2×4."
+        "For the Kronecker network, rows are padded with zeros to 2×4."
     )
     expect(page.get_by_role("combobox", name="Recipe")).to_have_value("small-table")
     counted = [sizes(page, name) for name in ("Weights", "Multiply-adds")]
     page.get_by_label("Epochs").fill(str(EPOCHS))
     page.get_by_label("Name").fill("petals")
-    page.get_by_text("More settings").click()
-    page.get_by_label("Batch size").fill("4")  # many steps: long enough to look on
-    look(page, "train", screenshots)
+    page.get_by_text("More options").click()
+    page.get_by_label("Batch size").fill("4")  # many steps, long enough to be observed
+    check_appearance(page, "train", screenshots)
     page.set_viewport_size({"width": 1280, "height": 800})
 
     page.get_by_role("button", name=RUN).click()
     expect(page).to_have_url(ADDRESS)
     expect(page.get_by_role("heading", level=1)).to_have_text("petals on petals-of-mine.csv")
-    expect(lane(page, "Kronecker")).to_contain_text(f"{counted[0][0]} weights")
-    expect(lane(page, "Kronecker")).to_contain_text(re.compile(rf"epoch \d+ of {EPOCHS} · [\d.]+\s% accuracy .*left"))
-    score = page.get_by_role("img", name=re.compile("^Test accuracy by seconds of training"))
+    expect(member(page, "Kronecker")).to_contain_text(f"{counted[0][0]} weights")
+    expect(member(page, "Kronecker")).to_contain_text(re.compile(rf"epoch \d+ of {EPOCHS} · [\d.]+\s% accuracy .*left"))
+    score = page.get_by_role("img", name=re.compile("^Test accuracy by training time in seconds"))
     expect(score).to_have_attribute("aria-label", re.compile(r"Kronecker: .* after (\d+) epochs.*Dense: no epoch yet"))
 
     page.reload()
     expect(page.locator(".stage")).to_have_text(re.compile("^Training the (Kronecker|Dense) network …$"))
     page.screenshot(path=screenshots / "train-running.png", full_page=True)
-    assert findings(page) == []
+    assert axe_violations(page) == []
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.get_by_role("progressbar", name="Training of the Dense network")).to_be_visible()
     page.get_by_label("by epoch").check()
-    expect(lane(page, "Kronecker")).to_contain_text(f"epoch {EPOCHS} of {EPOCHS}", timeout=120_000)
+    expect(member(page, "Kronecker")).to_contain_text(f"epoch {EPOCHS} of {EPOCHS}", timeout=120_000)
 
     ended = re.compile("petals-kronecker version 1: accuracy .*petals-dense")
     expect(page.locator(".headline")).to_contain_text(ended, timeout=120_000)
@@ -165,20 +165,20 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
         page.get_by_role("img", name=re.compile(f"^Test accuracy by epoch.*Dense: .* after {EPOCHS} epochs"))
     ).to_be_visible()
     both = page.get_by_role("region", name="Both networks side by side")
-    for (kronecker, dense, _), name in zip(counted, ("Weights", "Multiply-adds a sample"), strict=True):
+    for (kronecker, dense, _), name in zip(counted, ("Weights", "Multiply-adds per sample"), strict=True):
         expect(both.get_by_role("row", name=name).get_by_role("cell").nth(0)).to_have_text(kronecker)
         expect(both.get_by_role("row", name=name).get_by_role("cell").nth(1)).to_have_text(dense)
-    expect(both.get_by_role("row", name="A step")).to_contain_text("as fast")
+    expect(both.get_by_role("row", name="Time per step")).to_contain_text("as fast")
     page.get_by_text("All epochs").first.click()
     expect(page.get_by_role("region", name="All epochs").locator("tbody tr")).to_have_count(EPOCHS)
     page.get_by_text("All epochs").first.click()
-    look(page, "trained", screenshots)
+    check_appearance(page, "trained", screenshots)
     page.set_viewport_size({"width": 1280, "height": 800})
 
-    lead_on(page)
+    follow_links(page)
 
 
-def test_one_runs_at_a_time_and_is_cancelled(trainer: Service, visitor: Visitor) -> None:
+def test_a_single_training_runs_and_can_be_cancelled(trainer: Service, visitor: Visitor) -> None:
     visits = [visitor(url=trainer.url) for _ in range(2)]
     first, second = (opened(visit.at("train")) for visit in visits)
     for page in (first, second):
@@ -190,7 +190,7 @@ def test_one_runs_at_a_time_and_is_cancelled(trainer: Service, visitor: Visitor)
     refusal = second.locator("form > .message")
     expect(refusal).to_contain_text("No training: another")
     expect(second.locator(".job-list li").first).to_contain_text("running")
-    refusal.get_by_role("link", name="See what runs: digits").click()
+    refusal.get_by_role("link", name="Running: digits").click()
     expect(second).to_have_url(first.url)
     for page in (first, second):
         expect(page.locator(".running")).to_be_visible()
@@ -199,15 +199,15 @@ def test_one_runs_at_a_time_and_is_cancelled(trainer: Service, visitor: Visitor)
     expect(first.locator(".job-page .message")).to_have_text("No report: the training was cancelled.")
     expect(first.locator(".running")).to_be_hidden()
     expect(second.locator(".job-list li").filter(has_text="running")).to_have_count(0)
-    visits[1].forgive("409")
+    visits[1].allow_problems("409")
 
 
-def test_what_cannot_be_trained_is_said(trainer: Service, visitor: Visitor) -> None:
+def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> None:
     visit = visitor(url=trainer.url)
     page = opened(visit.at("train"))
     message = page.locator("form > .message")
     run = page.get_by_role("button", name=RUN)
-    data(page).select_option("A file of your own …")
+    data(page).select_option("Upload a file …")
     run.click()
     expect(message).to_have_text("Data: choose a .csv or .npz file, or one of the data sets.")
     page.get_by_label(re.compile("^File")).set_input_files(csv_file(3_000))
@@ -216,7 +216,7 @@ def test_what_cannot_be_trained_is_said(trainer: Service, visitor: Visitor) -> N
     page.get_by_label(re.compile("^File")).set_input_files(
         {"name": "mine.npz", "mimeType": "application/zip", "buffer": b"no archive"}
     )
-    expect(page.locator(".sizes .message")).to_contain_text("Counted once the service has read the data")
+    expect(page.locator(".sizes .message")).to_contain_text("known once the service has read the data")
     page.get_by_label("Epochs").fill("1000")
     run.click()
     expect(message).to_have_text("Epochs: got “1000”, expected a whole number from 1 to 100.")
@@ -240,12 +240,12 @@ def test_what_cannot_be_trained_is_said(trainer: Service, visitor: Visitor) -> N
     page.get_by_role("button", name="Delete").click()
     expect(page).to_have_url(re.compile("#/train$"))
     expect(page.locator(".job-list li.failed")).to_have_count(0)
-    visit.forgive("400")
+    visit.allow_problems("400")
 
 
-def test_where_nothing_can_be_trained_the_reason_stands_instead(visitor: Visitor, tmp_path: Path) -> None:
+def test_a_service_that_cannot_train_says_why(visitor: Visitor, tmp_path: Path) -> None:
     with Service(tables.write(tmp_path), "--host", "0.0.0.0", "--insecure-no-keys") as service:
         page = visitor(url=service.url).at("train")
-        expect(page.locator(".refused")).to_have_text(re.compile("^Training is not possible here: .*needs --keys"))
+        expect(page.locator(".unavailable")).to_have_text(re.compile("^Training is not available: .*needs --keys"))
         expect(page.get_by_role("button", name=RUN)).to_be_hidden()
         expect(page.get_by_role("heading", name="Earlier trainings")).to_be_visible()

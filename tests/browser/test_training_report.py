@@ -1,4 +1,4 @@
-"""The page that `kronmodel train --report` writes, in a real browser without a network."""
+"""The HTML report of `kronmodel train --report` in a browser without a network."""
 
 from pathlib import Path
 

@@ -1,5 +1,8 @@
+"""The Try view: drawings and test samples are answered by the models, with mouse, touch and keyboard."""
+
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -17,7 +20,7 @@ def expect_label(page: Page, label: str | re.Pattern[str]) -> None:
 
 
 @pytest.mark.parametrize("digit", DIGITS)
-def test_a_drawn_digit_is_read_by_both(visitor: Visitor, digit: str) -> None:
+def test_both_models_classify_a_drawn_digit(visitor: Visitor, digit: str) -> None:
     visit = visitor()
     page = visit.open()
     draw(page, digit)
@@ -27,7 +30,7 @@ def test_a_drawn_digit_is_read_by_both(visitor: Visitor, digit: str) -> None:
         card = page.locator(f'[data-model="{model}"]')
         expect(card.locator(".top .bar-name")).to_have_text(digit)
         expect(card.locator(".time")).to_have_text(re.compile(r"^[\d.,]+\s(µs|ms)$"))
-    expect(page.locator("#spoken")).to_have_text(f"Both read {digit}.")  # once the hand rests
+    expect(page.locator("#spoken")).to_have_text(f"Both read {digit}.")  # announced once it has not changed for a while
 
 
 def test_answers_come_while_the_pen_is_down(visitor: Visitor) -> None:
@@ -37,13 +40,13 @@ def test_answers_come_while_the_pen_is_down(visitor: Visitor) -> None:
     page.mouse.up()
 
 
-def test_a_drawing_is_centred_and_shown_as_the_networks_see_it(visitor: Visitor) -> None:
+def test_the_preprocessed_drawing_is_shown(visitor: Visitor) -> None:
     page = visitor().open()
     move_mouse(page, [(0.1, 0.1), (0.1, 0.3)])  # small, in a corner
-    expect(page.locator("#pad-hint")).to_be_hidden()  # once it has been prepared
+    expect(page.locator("#pad-hint")).to_be_hidden()  # once it has been preprocessed
     rows = page.evaluate(
         """() => {
-            const { data } = document.getElementById("seen").getContext("2d").getImageData(0, 0, 28, 28);
+            const { data } = document.getElementById("input-image").getContext("2d").getImageData(0, 0, 28, 28);
             const level = (y) => (_, x) => data[4 * (28 * y + x)];
             return Array.from({ length: 28 }, (_, y) => Math.max(...Array.from({ length: 28 }, level(y))));
         }"""
@@ -53,7 +56,7 @@ def test_a_drawing_is_centred_and_shown_as_the_networks_see_it(visitor: Visitor)
     assert max(rows) == 255
 
 
-def test_models_are_told_by_their_cards(visitor: Visitor) -> None:
+def test_cards_show_the_models_facts(visitor: Visitor) -> None:
     page = visitor().open()
     cards = page.locator(".card")
     expect(cards).to_have_count(2)
@@ -69,24 +72,24 @@ def test_models_are_told_by_their_cards(visitor: Visitor) -> None:
     expect(page.locator("#structure-figures svg")).to_have_count(2)
 
 
-def test_a_sample_is_answered_and_judged_by_its_label(visitor: Visitor) -> None:
+def test_answers_to_a_sample_are_compared_with_its_label(visitor: Visitor) -> None:
     page = visitor().open()
-    judged = 0
+    right = 0
     for index in range(4):
         page.locator(".sample").nth(index).click()
         truth = page.locator(".sample span").nth(index).inner_text()
-        said = [page.locator(f'[data-model="{model}"] .truth') for model in MODELS]
-        for truths in said:
+        results = [page.locator(f'[data-model="{model}"] .truth') for model in MODELS]
+        for truths in results:
             expect(truths).to_have_text(re.compile("^(right|wrong)$"))
-        expect(page.locator("#verdict")).to_have_text(re.compile(rf"is right\.$|it is labelled {truth}\.$"))
-        judged += sum(truths.inner_text() == "right" for truths in said)
-    assert judged >= 5  # of 8: these are real digits, and both models have learned theirs
+        expect(page.locator("#verdict")).to_have_text(re.compile(rf"is right\.$|the true label is {truth}\.$"))
+        right += sum(truths.inner_text() == "right" for truths in results)
+    assert right >= 5  # of 8 real digits
     with page.expect_response("**/samples?offset=10&limit=10"):
         page.get_by_role("button", name="Other samples").click()
     expect(page.locator(".sample")).to_have_count(10)
 
 
-def test_drawing_over_a_sample_starts_afresh(visitor: Visitor) -> None:
+def test_drawing_on_a_sample_starts_a_new_drawing(visitor: Visitor) -> None:
     page = visitor().open()
     page.locator(".sample").nth(3).click()
     expect(page.locator(".truth").first).not_to_be_empty()
@@ -96,7 +99,7 @@ def test_drawing_over_a_sample_starts_afresh(visitor: Visitor) -> None:
     expect(page.locator(".sample input:checked")).to_have_count(0)
 
 
-def test_clear_takes_drawing_and_answers_away(visitor: Visitor) -> None:
+def test_clear_removes_drawing_and_answers(visitor: Visitor) -> None:
     page = visitor().open()
     draw(page, "0")
     expect_label(page, "0")
@@ -120,11 +123,11 @@ def test_a_finger_draws_on_a_phone_without_scrolling_it(visitor: Visitor, screen
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     label = page.locator(".label").first.bounding_box()
     assert label is not None
-    assert label["y"] + label["height"] < PHONE["height"]  # the answer is seen while drawing
+    assert label["y"] + label["height"] < PHONE["height"]  # the answer is visible while drawing
     page.screenshot(path=screenshots / "phone-touch.png")
 
 
-def test_everything_is_reached_and_drawn_by_keyboard(visitor: Visitor) -> None:
+def test_all_controls_and_the_pad_work_by_keyboard(visitor: Visitor) -> None:
     page = visitor().open()
     reached = []
     for _ in range(14):
@@ -151,7 +154,7 @@ def test_everything_is_reached_and_drawn_by_keyboard(visitor: Visitor) -> None:
     expect_label(page, re.compile(r"^\d$"))
 
 
-def test_nothing_moves_when_models_and_answers_arrive(visitor: Visitor) -> None:
+def test_the_layout_does_not_shift_when_models_and_answers_arrive(visitor: Visitor) -> None:
     visit = visitor()
     visit.page.add_init_script(
         """window.shifted = 0;
@@ -169,7 +172,7 @@ def test_nothing_moves_when_models_and_answers_arrive(visitor: Visitor) -> None:
 def test_the_first_view_is_small(visitor: Visitor) -> None:
     visit = visitor()
     visit.open()
-    files = [request for request in visit.requests if "/api/" not in request.url]
+    files = [request for request in visit.requests if not urlsplit(request.url).path.startswith("/api/")]
     sizes = {}
     for request in files:
         response = request.response()

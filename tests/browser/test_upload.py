@@ -1,4 +1,4 @@
-"""Pictures from a file: found on their background, fitted as MNIST's digits are, and read."""
+"""Uploaded pictures: the ink is separated from its background, preprocessed and classified."""
 
 import io
 import re
@@ -18,7 +18,7 @@ MODELS = ["mnist-kronecker", "mnist-dense"]
 def drawn(
     size: tuple[int, int], paper: Colour, ink: Colour, mode: str = "RGB", place: tuple[float, float] = (0.5, 0.5)
 ) -> Image.Image:
-    """A seven, not in the middle unless told so."""
+    """Draw a seven at a place in fractions of the image."""
     image = Image.new(mode, size, paper)
     side = 0.6 * min(size)
     left, top = place[0] * size[0] - side / 2, place[1] * size[1] - side / 2
@@ -29,7 +29,7 @@ def drawn(
 
 
 def photograph() -> Image.Image:
-    """Grey pen on unevenly lit paper, with noise, as JPEG makes it."""
+    """Draw in grey on unevenly lit paper with noise, like a photograph."""
     image = drawn((900, 640), (214, 208, 196), (60, 62, 80), place=(0.35, 0.6)).filter(ImageFilter.GaussianBlur(1.5))
     shade = Image.linear_gradient("L").resize(image.size).point(lambda v: 225 + v // 9)
     noise = Image.effect_noise(image.size, 12).convert("L")
@@ -58,7 +58,7 @@ def upload(page: Page, file: FilePayload) -> None:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_an_uploaded_digit_is_read_by_both(visitor: Visitor, name: str) -> None:
+def test_both_models_classify_an_uploaded_digit(visitor: Visitor, name: str) -> None:
     make, kind = PICTURES[name]
     page = visitor().open()
     upload(page, payload(make(), kind))
@@ -66,21 +66,21 @@ def test_an_uploaded_digit_is_read_by_both(visitor: Visitor, name: str) -> None:
         expect(page.locator(f'[data-model="{model}"] .label')).to_have_text("7")
     rows = page.evaluate(
         """() => {
-            const { data } = document.getElementById("seen").getContext("2d").getImageData(0, 0, 28, 28);
+            const { data } = document.getElementById("input-image").getContext("2d").getImageData(0, 0, 28, 28);
             const level = (y) => (_, x) => data[4 * (28 * y + x)];
             return Array.from({ length: 28 }, (_, y) => Math.max(...Array.from({ length: 28 }, level(y))));
         }"""
     )
     inked = [y for y, level in enumerate(rows) if level > 40]
-    assert 18 <= len(inked) <= 20  # as high as MNIST's, so nothing of the paper was taken for ink
+    assert 18 <= len(inked) <= 20  # as high as MNIST's: no paper was mistaken for ink
 
 
-def test_what_is_no_picture_is_said_where_it_happens(visitor: Visitor) -> None:
+def test_an_unusable_picture_is_reported(visitor: Visitor) -> None:
     page = visitor().open()
     upload(page, {"name": "notes.png", "mimeType": "image/png", "buffer": b"not a picture"})
-    expect(page.locator("#file-message")).to_have_text("notes.png is not a picture that this browser can read.")
+    expect(page.locator("#file-message")).to_have_text("notes.png is not a picture that this browser can decode.")
     upload(page, payload(Image.new("RGB", (50, 50), "white"), "PNG"))
-    expect(page.locator("#file-message")).to_have_text("seven.png shows nothing: it has one colour only.")
+    expect(page.locator("#file-message")).to_have_text("seven.png cannot be used: it has a single colour.")
     upload(page, payload(drawn((64, 64), "black", "white"), "PNG"))
     expect(page.locator("#file-message")).to_be_empty()
     expect(page.locator("#verdict")).to_have_text(re.compile("read 7"))

@@ -1,4 +1,4 @@
-"""A page under watch: whatever a visitor's browser would complain about fails the test."""
+"""A page whose console errors, exceptions and requests to other hosts fail the test."""
 
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -11,12 +11,12 @@ PHONE: ViewportSize = {"width": 390, "height": 844}
 
 @dataclass
 class Visit:
-    """One browser page at one address."""
+    """A browser page of a service."""
 
     page: Page
     url: str
     problems: list[str] = field(default_factory=list)
-    """Errors on the console (content policy and missing files among them), uncaught ones, requests to elsewhere."""
+    """Console errors such as policy violations and missing files, uncaught exceptions, requests to other origins."""
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -32,19 +32,19 @@ class Visit:
         return self.page
 
     def load(self) -> Page:
-        """Load the page, whatever its models."""
+        """Load the page and wait for the list of models, which may be empty."""
         self.page.goto(self.url)
         expect(self.page.locator("#answers")).not_to_have_attribute("aria-busy", "true")
         return self.page
 
     def at(self, address: str) -> Page:
-        """Load a view by its address: what comes after the #."""
+        """Load a view by its address, which follows the #."""
         self.page.goto(f"{self.url}/#/{address}")
         expect(self.page.locator("main h1:visible")).to_have_count(1)
         return self.page
 
-    def forgive(self, *words: str) -> None:
-        """Chromium itself logs refused and broken requests; those with these words were to be expected."""
+    def allow_problems(self, *words: str) -> None:
+        """Ignore expected problems: those with these words, such as requests that the service rejects."""
         self.problems = [problem for problem in self.problems if not any(word in problem for word in words)]
 
     def _console(self, message: ConsoleMessage) -> None:
@@ -60,7 +60,7 @@ class Visit:
 
 
 def new_context(browser: Browser, viewport: ViewportSize, *, touch: bool = False, dark: bool = False) -> BrowserContext:
-    """A fresh profile; patient, as the machine may be busy."""
+    """Open a fresh profile with long timeouts, as the machine may be busy."""
     context = browser.new_context(
         viewport=viewport,
         has_touch=touch,

@@ -1,16 +1,16 @@
-/** Bars of parts, as plain elements: their text wraps and is read like any other. */
+/** Stacked bars as HTML elements, whose text wraps and is accessible. */
 
-import { h } from "../dom.js";
+import { h } from "../ui/dom.js";
 
 /**
  * @typedef {object} Bar
  * @property {string} name
  * @property {string} tone classes
  * @property {{ value: number, kind: "base" | "own" | "more" }[]} parts
- * @property {string} text the figure at its end
+ * @property {string} text of the figure
  *
  * @param {Bar[]} bars
- * @param {string} label of the list
+ * @param {string} label accessible name
  */
 export function barList(bars, label) {
   const most = Math.max(...bars.map(({ parts }) => parts.reduce((sum, { value }) => sum + value, 0)), 1e-9);

@@ -1,7 +1,7 @@
-/** How a ratio moves with the width of a network: a line for each rank, its interval as a band, and where they break even. */
+/** Chart of a ratio by the width of a network: a line per rank, its interval as a band, a dashed line at 1. */
 
-import { s } from "../dom.js";
-import { count } from "../format.js";
+import { s } from "../ui/dom.js";
+import { count } from "../ui/format.js";
 import { Plot, apart, canvas, mark } from "./plot.js";
 import { logTicks, logarithmic } from "./scale.js";
 
@@ -14,7 +14,7 @@ import { logTicks, logarithmic } from "./scale.js";
  * @typedef {object} Crossover
  * @property {Curve[]} curves
  * @property {number[]} widths
- * @property {[number, number]} range of the ratios, the same for charts side by side
+ * @property {[number, number]} range of the ratios, equal for charts side by side
  * @property {string} alternative
  */
 
@@ -48,7 +48,7 @@ function paint({ curves, widths, range, alternative }, width) {
       return s("text", { class: "tick", x: x(size), y: bottom + 18, "text-anchor": "middle" }, count(size));
     }),
     s("line", { class: "reference", x1: MARGIN.left, x2: right, y1: y(1), y2: y(1) }),
-    s("text", { class: "axis", x: (MARGIN.left + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "width of the layers"),
+    s("text", { class: "axis", x: (MARGIN.left + right) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "layer width"),
     ...drawn.map(({ name, tone, points }, i) =>
       s(
         "g",

@@ -1,6 +1,6 @@
-/** Rows with a mark and a whisker on one axis: latencies, accuracies, ratios. The figure stands at the end of its row. */
+/** Interval chart: rows with a mark and a whisker on a common axis, and the figure at the end of the row. */
 
-import { s } from "../dom.js";
+import { s } from "../ui/dom.js";
 import { Plot, canvas, fit, mark } from "./plot.js";
 import { linear, linearTicks, logTicks, logarithmic } from "./scale.js";
 
@@ -9,11 +9,11 @@ import { linear, linearTicks, logTicks, logarithmic } from "./scale.js";
  * @property {string} name
  * @property {string} tone classes
  * @property {number} value
- * @property {number} [low] the whisker
+ * @property {number} [low] start of the whisker
  * @property {number} [high]
- * @property {number} [far] a thinner whisker goes on to here
- * @property {number} [other] another value, hollow: what was expected
- * @property {string} text the figure in words
+ * @property {number} [far] end of a thinner whisker
+ * @property {number} [other] a second value with a hollow mark
+ * @property {string} text of the figure
  *
  * @typedef {object} Group
  * @property {string} title
@@ -22,11 +22,11 @@ import { linear, linearTicks, logTicks, logarithmic } from "./scale.js";
  * @typedef {object} Chart
  * @property {Group[]} groups
  * @property {string} alternative
- * @property {string} axis what is measured, and its unit
+ * @property {string} axis quantity and unit
  * @property {(value: number) => string} format of a tick
  * @property {boolean} [log]
- * @property {[number, number]} [range] instead of the rows' own
- * @property {number} [reference] a line to compare with
+ * @property {[number, number]} [range] instead of the rows' range
+ * @property {number} [reference] value of a dashed line
  */
 
 const ROW = 26;

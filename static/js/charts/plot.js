@@ -1,9 +1,9 @@
-/** An SVG as wide as its place, drawn anew when the place changes. Colours come from the style sheet. */
+/** SVG plots that are redrawn when the width of their container changes. Colours come from charts/plot.css. */
 
-import { s } from "../dom.js";
+import { s } from "../ui/dom.js";
 
-/** Labels at the end of a line keep this distance. */
-const LABEL = 15;
+/** Minimum distance of labels at the ends of lines, in pixels. */
+const LABEL_DISTANCE = 15;
 
 export class Plot {
   /**
@@ -28,15 +28,15 @@ export class Plot {
 /**
  * @param {number} width
  * @param {number} height
- * @param {string} alternative what the chart shows, in words
- * @param {...import("../dom.js").Child} children
+ * @param {string} alternative text for screen readers
+ * @param {...import("../ui/dom.js").Child} children
  */
 export function canvas(width, height, alternative, ...children) {
   return s("svg", { class: "plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": alternative }, ...children);
 }
 
 /**
- * A mark whose form tells a role as its colour does: a disc, a square, a diamond.
+ * Draws a mark whose shape shows the role as its colour does: disc, square or diamond.
  * @param {number} x
  * @param {number} y
  * @param {string} tone
@@ -48,7 +48,7 @@ export function mark(x, y, tone) {
 }
 
 /**
- * As much of a text as fits, its beginning and its end: names often differ there. The whole is told by a title.
+ * Shortens a text in the middle: names often differ at their beginning or end. A title has the whole text.
  * @param {string} text
  * @param {number} width pixels
  */
@@ -58,11 +58,11 @@ export function fit(text, width) {
 }
 
 /**
- * Moves labels apart that would lie on each other.
- * @param {number[]} places sorted downwards
+ * Moves labels apart that would overlap.
+ * @param {number[]} places vertical positions in ascending order
  */
 export function apart(places) {
   const found = [...places];
-  for (let i = 1; i < found.length; i++) found[i] = Math.max(found[i], found[i - 1] + LABEL);
+  for (let i = 1; i < found.length; i++) found[i] = Math.max(found[i], found[i - 1] + LABEL_DISTANCE);
   return found;
 }

@@ -1,4 +1,4 @@
-/** From values to pixels, and where the ticks stand. */
+/** Scales from values to pixels, and their ticks. */
 
 /** @typedef {(value: number) => number} Scale */
 
@@ -23,9 +23,9 @@ export function logarithmic([low, high], to) {
 }
 
 /**
- * Round steps from at most the lowest value, 0 if none is given, up to at least the highest.
+ * Returns ticks at round values that cover a range.
  * @param {number} high
- * @param {number} [count] of steps, about
+ * @param {number} [count] approximate number of steps
  * @param {number} [low]
  */
 export function linearTicks(high, count = 4, low = 0) {
@@ -38,7 +38,7 @@ export function linearTicks(high, count = 4, low = 0) {
 }
 
 /**
- * 1, 3, 10, 30 ... around a range: a logarithmic axis that can be read.
+ * Returns ticks 1, 3, 10, 30 ... that cover a range.
  * @param {number} low above 0
  * @param {number} high
  */

@@ -1,16 +1,16 @@
-/** A quantity over the last minutes: a line for each series, or all as layers on each other; broken where nothing is known. */
+/** Time series chart of the last minutes: lines, or stacked areas; with gaps for missing values. */
 
-import { s } from "../dom.js";
-import { unitFor } from "../format.js";
+import { s } from "../ui/dom.js";
+import { unitFor } from "../ui/format.js";
 import { Plot, canvas } from "./plot.js";
 import { linear, linearTicks } from "./scale.js";
 
-/** @import { Unit } from "../format.js" */
+/** @import { Unit } from "../ui/format.js" */
 
 /**
  * @typedef {object} Line
  * @property {string} tone classes
- * @property {(number | null)[]} values one for each point in time, the latest last
+ * @property {(number | null)[]} values one per point in time, the latest last
  */
 
 const HEIGHT = 132;
@@ -32,7 +32,7 @@ function path(values, x, y) {
 }
 
 /**
- * Each series on top of those before it.
+ * Stacks each series on those before it.
  * @param {Line[]} lines
  * @returns {(Line & { under: (number | null)[] })[]}
  */
@@ -47,7 +47,7 @@ function layers(lines) {
 }
 
 /**
- * The area between a layer and what is under it, stretch by stretch.
+ * Returns the path of the area between a layer and the one under it, with gaps for missing values.
  * @param {{ values: (number | null)[], under: (number | null)[] }} layer
  * @param {(index: number) => number} x
  * @param {(value: number) => number} y
@@ -69,9 +69,9 @@ function area({ values, under }, x, y) {
 export class Timeline {
   /**
    * @param {HTMLElement} place
-   * @param {number} points kept
-   * @param {Unit[]} units of which one is chosen for the axis
-   * @param {boolean} [layered] what the series add up to is of interest, too
+   * @param {number} points on the time axis
+   * @param {Unit[]} units one is chosen for the axis
+   * @param {boolean} [layered] whether to stack the series
    */
   constructor(place, points, units, layered = false) {
     this.points = points;
@@ -99,7 +99,7 @@ export class Timeline {
     const stacked = this.layered ? layers(this.lines) : [];
     const lines = this.layered ? stacked : this.lines; // values in the smallest unit
     const highest = Math.max(0, ...lines.flatMap(({ values }) => values.map((value) => value ?? 0)));
-    const top = linearTicks(highest, 2).at(-1) ?? highest; // in a larger unit the axis may end at 1
+    const top = linearTicks(highest, 2).at(-1) ?? highest; // the axis may end at 1 of a larger unit
     const unit = unitFor(highest > 0 ? top : 0, this.units);
     const ticks = linearTicks(highest / unit.size, 2);
     const right = width - MARGIN.right;
@@ -120,7 +120,7 @@ export class Timeline {
       s("text", { x: MARGIN.left, y: HEIGHT - 5 }, `${Math.round((points - 1) / 60)} min ago`),
       s("text", { x: right, y: HEIGHT - 5, "text-anchor": "end" }, "now"),
       ...stacked.map((layer) => s("path", { class: `area ${layer.tone}`, d: area(layer, (i) => x(points - layer.values.length + i), y) })),
-      // A layer of nothing would hide the line under it.
+      // A layer of zeros would hide the line under it.
       ...lines.filter((_, i) => !this.layered || this.lines[i].values.some((value) => value)).map(({ tone, values }) => s("path", { class: `line ${tone}`, d: path(values, (i) => x(points - values.length + i), y) })),
     );
   }

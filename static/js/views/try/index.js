@@ -1,0 +1,307 @@
+/** The Try view: the chosen models answer a drawing, a picture, a test sample or a row. */
+
+import * as api from "../../api/client.js";
+import { roles, shortName, tone } from "../../model/display.js";
+import { taskKey, taskOf } from "../../model/task.js";
+import { byId, h } from "../../ui/dom.js";
+import { listed } from "../../ui/format.js";
+import { LiveRegion } from "../../ui/live-region.js";
+import { recallNames, remember } from "../../ui/store.js";
+import { stylesheets } from "../../ui/stylesheet.js";
+import { AnswerCard, answerText } from "./answer-card.js";
+import { Drawing } from "./drawing.js";
+import { SampleStrip } from "./sample-strip.js";
+import { storeInput, storedInput } from "./stored-input.js";
+import { textsFor, verdict } from "./texts.js";
+import { throttle } from "./throttle.js";
+
+/**
+ * @import { ModelInfo, Prediction } from "../../api/types.js"
+ * @import { RowTask, Task } from "../../model/types.js"
+ * @import { App, Route, View } from "../../shell/types.js"
+ * @import { Input, Sample } from "./types.js"
+ */
+
+/** Minimum time between predictions. */
+const GAP_MS = 70;
+/** A drawing is stored for a reload once it has not changed for this time. */
+const STORE_DELAY_MS = 700;
+const MAX_MODELS = 6;
+const NO_MODEL = "The service has no models yet. Train a twin with “kronmodel train” or in the Train view.";
+
+/** @implements {View} */
+class TryView {
+  /** @param {App} app */
+  constructor({ connection, catalog }) {
+    this.connection = connection;
+    this.catalog = catalog;
+    this.element = byId("view-try");
+    this.drawing = new Drawing(connection);
+    this.verdict = byId("verdict");
+    this.spoken = new LiveRegion(byId("spoken"));
+    /** Fetched for the first model that takes rows. @type {import("./row-form.js").RowForm | null} */
+    this.form = null;
+    this.strip = new SampleStrip(byId("samples"), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
+    /** Fetched if there is a choice of models. @type {import("../../model/picker.js").ModelPicker | null} */
+    this.picker = null;
+    /** @type {AnswerCard[]} */
+    this.cards = [];
+    /** @type {ModelInfo[]} */
+    this.models = [];
+    /** @type {Task | null} */
+    this.task = null;
+    /** The models' current input; null without one. @type {Input | null} */
+    this.input = null;
+    /** Number of the picked test sample. @type {number | undefined} */
+    this.sampled = undefined;
+    this.prompt = "";
+    this.saving = 0;
+    this.signature = "";
+    this.requestPrediction = throttle(() => this.#predict(), GAP_MS);
+    this.#listen();
+  }
+
+  #listen() {
+    this.drawing.addEventListener("start", () => this.strip.clearChoice());
+    this.drawing.addEventListener("change", () => this.#setInput(this.drawing.values && { values: this.drawing.values, truth: null }));
+    for (const clear of [byId("clear", HTMLButtonElement), byId("clear-row", HTMLButtonElement)]) {
+      clear.addEventListener("click", () => {
+        this.strip.clearChoice();
+        if (this.task?.kind === "row") this.form?.clear();
+        else this.drawing.clear();
+      });
+    }
+    this.connection.addEventListener("back", () => this.#resume());
+    addEventListener("pagehide", () => this.#save());
+  }
+
+  title() {
+    return "Try";
+  }
+
+  /** @param {Route} route */
+  show({ query }) {
+    const asked = query.get("models");
+    if (asked) remember("try.models", asked.split(","));
+    void this.#open();
+  }
+
+  hide() {
+    this.#save();
+  }
+
+  async #open() {
+    const answers = byId("answers");
+    try {
+      await this.catalog.load();
+    } catch (error) {
+      this.#say(`No models: ${this.connection.explain(error)}`, "failed");
+      if (error instanceof api.ApiError && error.status === 503) this.connection.lost("The service is not ready yet.");
+      return;
+    } finally {
+      answers.removeAttribute("aria-busy");
+    }
+    const names = recallNames("try.models");
+    const wanted = this.catalog.pick(names.length > 0 ? names : this.catalog.defaults).slice(0, MAX_MODELS);
+    const models = wanted.length > 0 ? wanted : this.catalog.pick(this.catalog.defaults);
+    const key = models.length > 0 ? taskKey(models[0]) : "";
+    const together = models.filter((model) => taskKey(model) === key);
+    const choice = this.catalog.models.length > together.length;
+    byId("chooser").hidden = !choice;
+    await this.#fetched(async () => {
+      if (choice) await this.#showPicker(together.map(({ name }) => name));
+      await this.#use(together);
+    });
+  }
+
+  /** @param {string[]} names of the chosen models */
+  async #showPicker(names) {
+    if (this.picker === null) {
+      const [{ ModelPicker }] = await Promise.all([import("../../model/picker.js"), stylesheets("ui/forms", "model/picker", "views/try/chooser")]);
+      const picker = (this.picker = new ModelPicker("Choose models of one group", MAX_MODELS));
+      byId("chooser-models").replaceChildren(picker.element);
+      picker.addEventListener("change", () => {
+        if (picker.chosen.length > 0) void this.#fetched(() => this.#use(this.catalog.pick(picker.chosen)));
+      });
+    }
+    this.picker.set(this.catalog.models, names);
+  }
+
+  /** @param {() => Promise<void>} work that imports modules */
+  async #fetched(work) {
+    if (await this.connection.fetched(work)) return;
+    this.signature = "";
+    this.#say(`No answer: ${api.UNREACHABLE}`, "failed");
+  }
+
+  /** @param {ModelInfo[]} models to show side by side */
+  async #use(models) {
+    byId("chooser-names").textContent = listed(models.map(({ name }) => name));
+    const signature = JSON.stringify(models.map(({ name, version }) => [name, version]));
+    if (signature === this.signature) return;
+    if (this.signature !== "") remember("try.models", models.map(({ name }) => name));
+    this.signature = signature;
+    const before = this.task;
+    const task = models.length > 0 ? taskOf(models[0]) : NO_MODEL;
+    this.models = models;
+    this.task = typeof task === "string" ? null : task;
+    this.cards = models.map((model, i) => new AnswerCard(model, this.task?.labels ?? [], tone(roles(models), i)));
+    byId("answers").replaceChildren(...this.cards.map((card) => card.element));
+    void this.#fetched(() => this.#drawStructure(models));
+    this.element.classList.toggle("no-input", this.task === null);
+    this.element.classList.toggle("row-input", this.task?.kind === "row");
+    if (typeof task === "string") {
+      byId("lead").textContent = "The service’s models, and what they cost.";
+      this.#say(task, "");
+      return;
+    }
+    byId("preprocessing").textContent = task.preprocessing && `Preprocessing: ${task.preprocessing}.`;
+    const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
+    const texts = textsFor(task, models);
+    byId("lead").textContent = texts.lead;
+    byId("strip-legend").textContent = texts.legend;
+    this.prompt = texts.prompt;
+    if (task.kind === "image") await this.drawing.open(task, texts.prompt);
+    else await this.#openRow(task, same);
+    if (same) {
+      this.#resume();
+      return;
+    }
+    this.input = null;
+    this.#empty();
+    const source = (models.find((model) => model.samples) ?? models[0]).name;
+    await this.strip.open(source, task, this.#restore(task));
+  }
+
+  /** @param {ModelInfo[]} models */
+  async #drawStructure(models) {
+    const { showStructure } = await import("../../charts/structure.js");
+    byId("structure").hidden = !showStructure(models, byId("structure-words"), byId("structure-figures"));
+  }
+
+  /**
+   * @param {RowTask} task
+   * @param {boolean} same whether the previous models took the same input
+   */
+  async #openRow(task, same) {
+    if (this.form === null) {
+      const [{ RowForm }] = await Promise.all([import("./row-form.js"), stylesheets("ui/forms", "views/try/row-form")]);
+      this.form = new RowForm(byId("row-form"));
+      this.form.addEventListener("change", () => this.#rowChanged());
+    }
+    if (!same) this.form.open(task);
+  }
+
+  /**
+   * Restores the input from before a reload, if it fits the task.
+   * @param {Task} task
+   * @returns {number} the sample to pick, counted from 1; 0 for none
+   */
+  #restore(task) {
+    const { sample = 0, drawing, row } = storedInput(this.models[0], task);
+    if (drawing !== undefined) this.drawing.restore(drawing);
+    else if (task.kind === "image" && sample === 0) this.drawing.clear();
+    if (row !== undefined) {
+      this.form?.show(row);
+      this.#rowChanged();
+    }
+    return sample;
+  }
+
+  /** Stores the input for a reload. */
+  #save() {
+    clearTimeout(this.saving);
+    const [model] = this.models;
+    if (model === undefined || this.task === null || this.sampled !== undefined) return;
+    if (this.input === null) storeInput(model, null);
+    else storeInput(model, this.task.kind === "row" ? { row: this.input.values } : { drawing: this.drawing.toDataUrl() });
+  }
+
+  #rowChanged() {
+    const values = this.form?.values ?? null;
+    this.strip.clearChoice();
+    this.#setInput(values && { values, truth: null });
+  }
+
+  /** @param {Sample} sample */
+  #pick(sample) {
+    const { task } = this;
+    if (task === null) return;
+    if (task.kind === "image") this.drawing.show(sample.values, sample.image);
+    else this.form?.show(sample.values);
+    this.#setInput({ values: sample.values, truth: sample.label }, sample.number);
+  }
+
+  /**
+   * @param {Input | null} input null: none
+   * @param {number} [sample] number of the test sample
+   */
+  #setInput(input, sample) {
+    this.input = input;
+    this.sampled = sample;
+    if (input === null) this.#empty();
+    else this.requestPrediction();
+    clearTimeout(this.saving);
+    if (sample === undefined) this.saving = setTimeout(() => this.#save(), STORE_DELAY_MS);
+    else storeInput(this.models[0], { sample });
+  }
+
+  async #predict() {
+    const { input, models } = this;
+    if (input === null || models.length === 0) return;
+    try {
+      const prediction = await api.predict(models.map(({ name }) => name), [input.values]);
+      // The input may have been cleared meanwhile; a changed one is answered by the next request.
+      if (this.input !== null && models === this.models) this.#show(prediction, input);
+    } catch (error) {
+      const why = this.connection.explain(error);
+      for (const card of this.cards) card.setStale();
+      this.#say(`No answer: ${why}`, "failed");
+    }
+  }
+
+  /** Continues after a lost connection. */
+  #resume() {
+    if (this.element.hidden) return;
+    if (this.models.length === 0) void this.#open();
+    else if (this.signature === "") void this.#open();
+    else if (this.input !== null) this.requestPrediction();
+    else if (this.task !== null) this.#empty();
+  }
+
+  /**
+   * @param {string} text
+   * @param {"" | "agree" | "differ" | "failed"} kind
+   */
+  #say(text, kind) {
+    this.verdict.replaceChildren(h("span", {}, text));
+    this.verdict.className = `verdict ${kind}`;
+    this.spoken.say(text);
+  }
+
+  #empty() {
+    for (const card of this.cards) card.clear();
+    this.#say(`${this.prompt}, or pick a test sample.`, "");
+  }
+
+  /**
+   * @param {Prediction} prediction
+   * @param {Input} input
+   */
+  #show(prediction, { truth }) {
+    const named = this.models.map(({ name, card }) => ({ model: name, role: card?.role }));
+    const answers = [];
+    for (const [i, card] of this.cards.entries()) {
+      const result = prediction.results.find(({ model }) => model === card.name);
+      if (result === undefined) continue;
+      card.show(result, truth);
+      answers.push({ name: shortName(named, i), text: answerText(result.outputs[0]), label: result.outputs[0].label });
+    }
+    if (answers.length === 0) return;
+    const { text, kind } = verdict(answers, truth);
+    this.#say(text, kind);
+  }
+}
+
+/** @param {App} app */
+export const makeView = (app) => new TryView(app);
