@@ -22,7 +22,7 @@ from app.http.middleware import RequestMiddleware
 from app.http.openapi import document_keys
 from app.http.responses import error as error_response
 from app.http.responses import failure, internal_error
-from app.routes import comparisons, health, pages, predict, sweeps, trainings, v2
+from app.routes import comparisons, health, models, pages, predict, sweeps, trainings, v2
 from app.routes.infer import add_infer
 from app.service import Service
 from app.settings import Settings
@@ -101,7 +101,7 @@ def create_app(
     )
     app.state.service = service
     jobs = (comparisons.router, sweeps.router, trainings.router)
-    for router in (predict.router, *jobs, health.router, v2.router, v2.repository_router, pages.router):
+    for router in (models.router, predict.router, *jobs, health.router, v2.router, v2.repository_router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)

@@ -8,16 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from app.errors import BadRequest, ModelError
-from app.inference.datatypes import Tensor
 from app.inference.engine import Engine
 from app.inference.session import CUDA
 from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
 from app.models.samples import Samples, SamplesError, read_samples
 from app.models.scan import Artifact
-from app.models.schemas import ModelInfo
 from app.models.statistics import Statistics
-from app.oip.schemas import TensorInfo
 from app.oip.signature import Signature
 
 log = logging.getLogger(__name__)
@@ -118,23 +115,6 @@ class Model:
             shapes.append(tuple(card.input.shape))
         return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == features))
 
-    def info(self) -> ModelInfo:
-        """What the API says about it."""
-        return ModelInfo(
-            name=self.name,
-            version=self.artifact.version,
-            provider=self.engine.provider,
-            threads=self.engine.threads,
-            inputs=[_info(tensor) for tensor in self.engine.inputs],
-            outputs=[_info(tensor) for tensor in self.engine.outputs],
-            file_bytes=self.artifact.file_bytes,
-            initializer_bytes=self.artifact.initializer_bytes,
-            parameters=self.artifact.parameters,
-            unusable=self.unusable,
-            samples=len(self.samples) if self.samples else 0,
-            card=self.artifact.card,
-        )
-
     def label_of(self, label: Any) -> str | float:
         """A sample's label as the card names it; a regression target as it is."""
         labels = self.head.labels
@@ -142,10 +122,6 @@ class Model:
             return float(label)
         index = int(label)
         return labels[index] if 0 <= index < len(labels) else str(index)
-
-
-def _info(tensor: Tensor) -> TensorInfo:
-    return TensorInfo(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
 def _samples(artifact: Artifact, rows: RowInput) -> Samples | None:

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
+from app.http.compression import decode_body
 from app.http.responses import Json
 from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.parsing import parse_object
-from app.routes.dependencies import ERRORS, ServiceDep, served
-from app.routes.infer import decoded
+from app.routes.dependencies import ERRORS, ServiceDep
+from app.routes.infer import served_model
 from app.service import Service
 
 router = APIRouter(prefix="/v2", tags=["inference"], responses=ERRORS)
@@ -39,7 +40,7 @@ async def all_statistics(service: ServiceDep) -> Response:
 @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, summary="A version's inputs and outputs")
 async def metadata(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """Versions in service, inputs and outputs; -1 is a dimension of any size."""
-    model = served(service, name, version)
+    model = served_model(service, name, version)
     return Json(model_metadata(name, service.repository.versions(name), model.signature))
 
 
@@ -48,7 +49,7 @@ async def metadata(service: ServiceDep, name: str, version: str | None = None) -
 async def ready(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """200 where it is loaded, 400 where it is not, 404 where there is none."""
     try:
-        served(service, name, version)
+        served_model(service, name, version)
     except NotReady as error:
         raise BadRequest(str(error)) from None
     return Json({"name": name, "ready": True})
@@ -58,7 +59,7 @@ async def ready(service: ServiceDep, name: str, version: str | None = None) -> R
 @router.get("/models/{name}/versions/{version}/config", response_model=ModelConfig, summary="A version's configuration")
 async def config(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """As Triton would have it; `dims` are without the batch axis where `max_batch_size` is above 0."""
-    model = served(service, name, version)
+    model = served_model(service, name, version)
     return Json(model_config(name, service.repository.versions(name), model.signature))
 
 
@@ -69,7 +70,7 @@ async def config(service: ServiceDep, name: str, version: str | None = None) -> 
 async def statistics(service: ServiceDep, name: str, version: str | None = None) -> Response:
     """Cumulative counts and nanoseconds since each version came into service, and memory; of all workers together."""
     versions = service.repository.versions(name) if version is None else [version]
-    models = [served(service, name, each) for each in versions] or [served(service, name)]
+    models = [served_model(service, name, each) for each in versions] or [served_model(service, name)]
     return Json({"model_stats": [_statistics(service, model) for model in models]})
 
 
@@ -129,7 +130,7 @@ async def _parameters(request: Request, max_bytes: int) -> dict[str, Any]:
 async def _object(request: Request, max_bytes: int) -> dict[str, Any]:
     """The request's body, a JSON object; an empty one where there is none."""
     encoding = request.headers.get("content-encoding", "").encode("latin-1")
-    body = await decoded(await request.body(), encoding, max_bytes)
+    body = await decode_body(await request.body(), encoding, max_bytes=max_bytes)
     return parse_object(body) if body.strip() else {}
 
 

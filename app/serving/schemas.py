@@ -57,3 +57,28 @@ class PredictResponse(ResponseModel):
 
     results: list[Prediction]
     agreement: float | None = Field(description="share of rows to which all models give the same label")
+
+
+class ShadowReport(ResponseModel):
+    """Comparison of the shadow model with the model that answers, since the start; by one worker, if there are many."""
+
+    primary: str | None = Field(description="the model that answers; null where shadow mode is off")
+    shadow: str | None = Field(description="the model that is scored")
+    share: float = Field(description="fraction of the requests that are scored")
+    requests: int = Field(default=0, description="scored requests")
+    rows: int = Field(default=0, description="scored rows")
+    dropped: int = Field(default=0, description="sampled requests not scored because too many were waiting")
+    failed: int = Field(default=0, description="sampled requests on which the shadow model failed")
+    disagreements: int | None = Field(default=None, description="rows to which the models gave different labels")
+    disagreement_rate: float | None = Field(default=None, description="disagreements / rows")
+    largest_probability_drift: float | None = Field(
+        default=None, description="largest difference of one probability of one row, of classifiers"
+    )
+    largest_difference: float | None = Field(
+        default=None, description="largest difference of two values, in regression"
+    )
+    primary_p50_us: float | None = Field(default=None, description="median run of the last 1,000 scored requests")
+    shadow_p50_us: float | None = Field(
+        default=None, description="of the same requests, run in a thread of the shadow model's own"
+    )
+    difference_p50_us: float | None = Field(default=None, description="shadow - primary, median over those requests")

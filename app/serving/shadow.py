@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import BadRequest, ModelError, StartupError
 from app.models.model import Model
 from app.models.output_head import softmax
 from app.models.repository import Repository
+from app.serving.schemas import ShadowReport
 from app.settings import Settings
 from app.telemetry.prometheus import Metrics
 
@@ -28,29 +28,6 @@ WINDOW = 1000  # requests whose times are kept
 Array = NDArray[Any]
 
 log = logging.getLogger(__name__)
-
-
-class ShadowReport(BaseModel):
-    """How a model that does not answer compares with the one that does, since the start; of one worker, if many."""
-
-    model_config = ConfigDict(frozen=True)
-
-    primary: str | None = Field(description="the model that answers; null where shadow mode is off")
-    shadow: str | None = Field(description="the model that is scored")
-    share: float = Field(description="of the requests that are scored")
-    requests: int = Field(default=0, description="scored")
-    rows: int = Field(default=0, description="scored")
-    dropped: int = Field(default=0, description="sampled requests that were not scored, for too many were waiting")
-    failed: int = Field(default=0, description="requests that the shadow could not be run on")
-    disagreements: int | None = Field(default=None, description="rows that got another label")
-    disagreement_rate: float | None = None
-    largest_probability_drift: float | None = Field(
-        default=None, description="the most that one probability of one row differed"
-    )
-    largest_difference: float | None = Field(default=None, description="of two values, in a regression")
-    primary_p50_us: float | None = Field(default=None, description="computing, of the last 1,000 scored requests")
-    shadow_p50_us: float | None = Field(default=None, description="of the same requests, in a thread of its own")
-    difference_p50_us: float | None = Field(default=None, description="shadow - primary, median over those requests")
 
 
 @dataclass(frozen=True, slots=True)
