@@ -1,4 +1,4 @@
-"""Requests for predictions and their answers; the unit of a number is in its name."""
+"""Bodies of prediction requests and responses, and of the shadow report; the unit of a number is in its name."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from app.schemas import ModelName, RequestModel, ResponseModel
 
 
 class PredictRequest(RequestModel):
-    """Rows to predict."""
+    """A request for predictions."""
 
-    inputs: list[Any] = Field(description="rows, each flat or in the shape of the input (28 lists of 28 pixels)")
+    inputs: list[Any] = Field(description="rows, each flat or nested as the model's input (28 lists of 28 pixels)")
     models: list[ModelName] | None = Field(
         default=None,
         min_length=1,
@@ -18,22 +18,22 @@ class PredictRequest(RequestModel):
         description="default: the default twin",
         json_schema_extra={"uniqueItems": True},
     )
-    receipt: bool = Field(default=False, description="say where each answer comes from")
+    receipt: bool = Field(default=False, description="add the provenance of each model's answer")
 
 
 class Receipt(ResponseModel):
-    """Where an answer comes from."""
+    """Provenance of a model's answer."""
 
-    model_sha256: str = Field(description="of the file that was loaded")
+    model_sha256: str = Field(description="checksum of the model file")
     provider: str
     threads: int
     queue_us: float
     compute_us: float
-    batch_size: int = Field(description="rows of the run, other requests' included")
+    batch_size: int = Field(description="rows of the run, including those of other requests")
 
 
 class Answer(ResponseModel):
-    """The answer for one row: of a classifier, label and probabilities in the order of the card's labels."""
+    """The answer to one row: label and probabilities in the order of the card's labels, or the value in regression."""
 
     label: str | None = None
     probabilities: list[float] | None = None
@@ -47,16 +47,16 @@ class Prediction(ResponseModel):
     version: str
     provider: str
     outputs: list[Answer]
-    queue_us: float = Field(description="waiting for a thread; 0 for a run on the event loop")
-    compute_us: float = Field(description="the run, which may have been for rows of other requests too")
-    receipt: Receipt | None = Field(default=None, description="where it was asked for")
+    queue_us: float = Field(description="time of waiting for a thread, near 0 for a run on the event loop")
+    compute_us: float = Field(description="time of the run, which may include rows of other requests")
+    receipt: Receipt | None = Field(default=None, description="only if the request asked for it")
 
 
 class PredictResponse(ResponseModel):
     """The answers of all models."""
 
     results: list[Prediction]
-    agreement: float | None = Field(description="share of rows to which all models give the same label")
+    agreement: float | None = Field(description="fraction of rows to which all models give the same label")
 
 
 class ShadowReport(ResponseModel):

@@ -1,4 +1,4 @@
-"""Shadow mode: one model answers, another is scored on a sample of the same rows, off the request's path."""
+"""Shadow mode: score a second model on a sample of the requests that another one answers, outside of their path."""
 
 import contextlib
 import logging
@@ -22,8 +22,8 @@ from app.serving.schemas import ShadowReport
 from app.settings import Settings
 from app.telemetry.prometheus import Metrics
 
-MAX_WAITING = 8  # requests; beyond that a sample is dropped, for answering goes first
-WINDOW = 1000  # requests whose times are kept
+MAX_WAITING = 8  # sampled requests; further ones are dropped, since answering takes precedence
+WINDOW = 1000  # latest requests, for the medians of times
 
 Array = NDArray[Any]
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """A request that was answered."""
+    """An answered request to be scored."""
 
     primary: Model
     rows: Array
@@ -41,14 +41,14 @@ class _Sample:
 
 
 class Shadow:
-    """Scores one model on what another answers.
+    """Scores the shadow model on requests that the primary model answered, in a thread of its own.
 
     Args:
-        primary: the model that answers.
-        shadow: the model that is scored.
-        share: of the requests that are scored.
-        repository: the models that are served, whichever versions that are at the time.
-        metrics: where it is counted.
+        primary: name of the model that answers.
+        shadow: name of the model that is scored.
+        share: fraction of the requests that are scored, from 0 to 1.
+        repository: gives the served version of the shadow model at the time of each run.
+        metrics: count what is scored.
     """
 
     def __init__(self, primary: str, shadow: str, *, share: float, repository: Repository, metrics: Metrics) -> None:
@@ -67,17 +67,17 @@ class Shadow:
         self._thread.start()
 
     @classmethod
-    def wanted(cls, settings: Settings, repository: Repository, metrics: Metrics) -> "Shadow | None":
-        """The shadow that the settings ask for.
+    def from_settings(cls, settings: Settings, repository: Repository, metrics: Metrics) -> "Shadow | None":
+        """Create the shadow that the settings ask for; None where they ask for none.
 
         Raises:
-            StartupError: they name models that are not there, or that do not take the same rows.
+            StartupError: the settings name models that are not served, or that take different rows.
         """
         if settings.shadow is None:
             return None
         got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
         primary, _, shadow = settings.shadow.partition("=")
-        if {primary, shadow} & repository.unloaded:  # a worker that replaces another one, for which it was good
+        if {primary, shadow} & repository.unloaded:  # this worker replaces one that has checked the models
             return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
         models = {model.name: model for model in repository.models.values() if model.unusable is None}
         if primary == shadow or not {primary, shadow} <= models.keys():
@@ -92,13 +92,13 @@ class Shadow:
         return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
 
     def offer(self, model: Model, feeds: Mapping[str, Array], outputs: Mapping[str, Array], compute_ns: int) -> None:
-        """A model has answered; never waits.
+        """Sample an answered request for scoring; never waits.
 
         Args:
-            model: that answered.
-            feeds: what it was given.
-            outputs: what it gave; without the one that its head reads, there is nothing to compare.
-            compute_ns: how long its run took.
+            model: the one that answered.
+            feeds: its inputs by name.
+            outputs: its outputs by name; a request without the output that the model's head reads is not scored.
+            compute_ns: time of its run.
         """
         if model.name != self._primary or model.unusable is not None or random.random() >= self._share:
             return
@@ -113,7 +113,7 @@ class Shadow:
             self._metrics.shadow_skipped("dropped")
 
     def report(self) -> ShadowReport:
-        """What is known so far."""
+        """Summarise the requests scored so far."""
         with self._lock:
             times = np.array(self._times) if self._times else None
             return ShadowReport(
@@ -134,7 +134,7 @@ class Shadow:
             )
 
     def close(self) -> None:
-        """Score nothing more."""
+        """Stop the thread; requests that wait are not scored."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._waiting.get_nowait()
@@ -144,10 +144,10 @@ class Shadow:
     def _work(self) -> None:
         while (sample := self._waiting.get()) is not None:
             self._compare(sample)
-            del sample  # an idle thread must not keep alive what it ran
+            del sample  # an idle thread must not keep a model alive
 
     def _compare(self, sample: _Sample) -> None:
-        """Run the shadow on what the other model answered."""
+        """Run the shadow model on an answered request and score it."""
         try:
             shadow = self._repository.models.get(self._shadow)
             if shadow is None:
@@ -155,7 +155,7 @@ class Shadow:
             start = time.perf_counter_ns()
             output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except Exception as error:  # whatever it is, the thread goes on with the next sample
+        except Exception as error:  # of any kind: the thread goes on with the next request
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
                 log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")
@@ -163,7 +163,7 @@ class Shadow:
                 self._failed += 1
 
     def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_ns: int) -> None:
-        """Count one request."""
+        """Compare two outputs and count the request."""
         first, second = sample.primary.head.labels, shadow.head.labels
         if (first is None) != (second is None) or sample.output.shape != output.shape:
             raise ModelError(f"{shadow.name} does not answer as {sample.primary.name} does")
@@ -172,7 +172,7 @@ class Shadow:
         if not np.isfinite(largest):
             raise ModelError(f"{shadow.name} has no finite answer")
         different = 0 if first is None else int((a.argmax(axis=1) != b.argmax(axis=1)).sum())
-        self._metrics.shadowed(  # first: whoever sees the request in the report finds it here, too
+        self._metrics.shadowed(  # before the report, so that no request is in the report but not yet in the metrics
             shadow.name,
             rows=len(a),
             disagreements=different,
@@ -193,7 +193,7 @@ class Shadow:
 
 
 def _values(model: Model, output: Array) -> NDArray[np.float64]:
-    """Probabilities of a classifier, values of anything else."""
+    """Convert an output to what is compared: the probabilities of a classifier, else its values."""
     values = output.astype(np.float64)
     return np.asarray(softmax(values)) if model.head.labels is not None and model.head.softmax else values
 
