@@ -53,9 +53,7 @@ REQUEST_SCHEMA: dict[str, Any] = {
                 "properties": {
                     "name": {"type": "string"},
                     "parameters": _PARAMETERS
-                    | {
-                        "description": "`binary_data`: as binary data; `classification`: the largest n values with labels"
-                    },
+                    | {"description": "`binary_data`: as binary data; `classification`: the n largest with labels"},
                 },
             },
         },

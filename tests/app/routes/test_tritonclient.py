@@ -1,4 +1,4 @@
-"""Triton's own Python client, unchanged: every call that it has, by its blocking and its asyncio form."""
+"""Every call of Triton's Python client, unchanged, in its blocking and its asyncio form."""
 
 import asyncio
 import inspect
@@ -47,7 +47,7 @@ def test_the_client_has_no_other_calls() -> None:
 
 
 class Blocking:
-    """The asyncio client behind the blocking one's face, so that one test drives both."""
+    """The asyncio client with the interface of the blocking one, so that one test drives both."""
 
     def __init__(self, address: str) -> None:
         self._runner = asyncio.Runner()
