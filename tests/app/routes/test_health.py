@@ -3,7 +3,6 @@
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-
 ROW = [0.5] * 6
 
 
