@@ -18,6 +18,7 @@ from app.models.model import Model
 from app.models.repository import Repository
 from app.serving.shadow import Shadow
 from app.settings import Settings
+from app.system.aio import handle_signal
 from app.system.heap import share_one_heap, trim_heap_when_idle
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
@@ -69,6 +70,7 @@ class Service:
         self._load_ended = asyncio.Event()
         self._on_loaded = on_loaded
         self._tasks: set[asyncio.Task[None]] = set()
+        self._restore_signal: Callable[[], None] | None = None
 
     @property
     def repository(self) -> Repository:
@@ -96,7 +98,7 @@ class Service:
         self._start(trim_heap_when_idle())
         # Python handles signals in the main thread only; tests run the service in other threads.
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload()))
+            self._restore_signal = handle_signal(signal.SIGHUP, lambda: self._start(self._reload()))
 
     async def _load(self) -> None:
         repository = self._repository
@@ -167,6 +169,8 @@ class Service:
 
     async def stop(self) -> None:
         """Stop everything, child processes included."""
+        if self._restore_signal is not None:
+            self._restore_signal()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -39,11 +39,11 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        caller = Caller.of(headers)
+        caller = Caller.from_headers(headers)
         own_id = request_id.choose(caller.request_id)
         request_id.current.set(own_id.decode())
         body = Body(
-            receive, caller.length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
+            receive, caller.content_length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
         )
         response = _Response(send, own_id)
         traces = self._service.traces

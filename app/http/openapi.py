@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from app.access.keys import needed_role
+from app.access.keys import required_role
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -53,7 +53,7 @@ def _add_keys(document: dict[str, Any]) -> None:
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            role = needed_role(method.upper(), path)
+            role = required_role(method.upper(), path)
             if role is not None and "security" not in operation:
                 operation["security"] = [{name: []} for name in _SCHEMES]
                 operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name}.".strip()

@@ -15,7 +15,7 @@ import orjson
 from app.errors import Conflict, StartupError
 from app.jobs.schemas import JobSummary, Kind, Progress
 from app.settings import Settings
-from app.system.files import Lock
+from app.system.files import FileLock
 
 FILE_NAME = ".reports.sqlite3"  # in the folder of models; the dot keeps it out of every scan for models
 MEMORY = ":memory:"
@@ -258,7 +258,7 @@ class _ExclusiveSlot:
     def taken(self) -> Iterator[None]:
         if not self._mine.acquire(blocking=False):
             raise Conflict("another comparison, sweep or training is running; try again later")
-        lock = None if self._path is None or sys.platform == "win32" else Lock(self._path)
+        lock = None if self._path is None or sys.platform == "win32" else FileLock(self._path)
         try:
             if lock is not None and not lock.acquire():
                 raise Conflict("another process measures or trains on these models; try again later")

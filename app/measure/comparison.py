@@ -35,7 +35,7 @@ from app.measure.environment import NICENESS, environment
 from app.measure.timing import SERIES
 from app.measure.uploaded_inputs import UploadedInputs
 from app.models.scan import Artifact
-from app.processes.parent import measured
+from app.processes.parent import run_measuring_process
 from app.settings import Settings
 from app.system.aio import run_in_thread_to_completion
 from app.system.files import PrivateFolder
@@ -145,7 +145,7 @@ class _Comparison:
         """Every part, one after the other."""
         created, start = datetime.now(UTC), time.perf_counter()
         alone = [await self._memory(model) for model in self._job["models"]]
-        together = await measured(session.__name__, self._job | {"kind": "latency"}, self._step)
+        together = await run_measuring_process(session.__name__, self._job | {"kind": "latency"}, self._step)
         self._done = len(alone) + SERIES * len(self._request.batch_sizes)
         service = await self._service() if self._depths else {"depths": {}, "series": None}
         self._done = self._total - 1
@@ -201,7 +201,7 @@ class _Comparison:
 
     async def _memory(self, model: Mapping[str, Any]) -> dict[str, Any]:
         self._step({"progress": f"memory {model['name']}"})
-        return await measured(session.__name__, self._job | {"kind": "memory", "models": [model]})
+        return await run_measuring_process(session.__name__, self._job | {"kind": "memory", "models": [model]})
 
     async def _service(self) -> dict[str, Any]:
         """Through the queue and over HTTP, of a service that has these models only."""
@@ -220,12 +220,12 @@ class _Comparison:
             "KRON_LOG_LEVEL": "error",
         }
         job = self._job | {"environment": environment, "seconds_per_cell": SERVICE_SHARE * self._seconds}
-        return await measured(service_probe.__name__, job, self._step)
+        return await run_measuring_process(service_probe.__name__, job, self._step)
 
     async def _quality(self) -> Quality | None:
         """What the models say to the rows; None where there are none that all of them take."""
         self._step({"progress": "answers"})
-        result = await measured(quality_probe.__name__, self._job)
+        result = await run_measuring_process(quality_probe.__name__, self._job)
         return Quality.model_validate(result["quality"]) if result["quality"] else None
 
 

@@ -14,7 +14,7 @@ from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
 from app.measure.comparison_schemas import CompareRequest, Depth
 from app.measure.environment import NICENESS
 from app.models.scan import Artifact, read_folder
-from app.processes.parent import measured
+from app.processes.parent import run_measuring_process
 from app.settings import Settings
 
 WIDTH = 256
@@ -109,7 +109,7 @@ async def _delayed(one: Artifact, settings: Settings, delay_us: int) -> Iterator
         "path": str(one.path),
         "delay_us": delay_us,
     }
-    result = await measured(delayed.__name__, job)
+    result = await run_measuring_process(delayed.__name__, job)
     return (
         Check(
             f"{delay_us} µs added to {cell['p50_us']:.1f} µs, batch {cell['batch_size']}",

@@ -16,7 +16,7 @@ from app.measure.comparison import SEED, SHARE_OF_LIMIT, OnProgress
 from app.measure.environment import NICENESS, environment
 from app.measure.sweep_schemas import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
 from app.measure.timing import SERIES
-from app.processes.parent import measured
+from app.processes.parent import run_measuring_process
 from app.settings import Settings
 
 MAX_CELLS = 1000
@@ -95,7 +95,7 @@ async def sweep(
         def step(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
             progress(message["progress"], next(done), len(parts) * steps)
 
-        result = await measured(sweep_child.__name__, job | {"width": width, "threads": threads}, step)
+        result = await run_measuring_process(sweep_child.__name__, job | {"width": width, "threads": threads}, step)
         new = [Cell.model_validate(cell) for cell in result["cells"]]
         cells += new
         provider = result["provider"]

@@ -15,7 +15,7 @@ from app.models.statistics import Statistics, StatisticsBook
 from app.models.twin import default_names
 from app.models.worker_state import Status, UnloadedModels, WorkerState
 from app.settings import Settings
-from app.system.heap import Held, free
+from app.system.heap import HeldObject, free_when_unreferenced
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 MAX_WAITING = 16  # loads and unloads that may wait for their turn
@@ -291,15 +291,15 @@ class Repository:
             if model.version not in versions:
                 self._status[name, model.version] = Status("UNLOADING")
                 self._statistics.clear(name, model.version)
-        held = [Held(model.engine.session) for model in old]
+        held = [HeldObject(model.engine.session) for model in old]
         task = asyncio.create_task(self._drain(held, [(name, model.version) for model in old]))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
         return task
 
-    async def _drain(self, held: list[Held], keys: Sequence[tuple[str, str]]) -> None:
+    async def _drain(self, held: list[HeldObject], keys: Sequence[tuple[str, str]]) -> None:
         """Wait until the last request of the old versions has ended, and free them."""
-        await free(held)
+        await free_when_unreferenced(held)
         for key in keys:
             if self._status.get(key) == Status("UNLOADING"):
                 self._status[key] = UNLOADED

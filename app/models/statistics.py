@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.system.pidfiles import state_file
-from app.telemetry.counters import BLOCK, Counters
+from app.telemetry.counters import BLOCK_SIZE, Counters
 
 MAX_BATCH_SIZES = 1024
 
@@ -17,7 +17,7 @@ _STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "comput
 _SUCCESS, _FAIL, _QUEUE, _INPUT, _INFER, _OUTPUT = range(3, 3 + 2 * len(_STAGES), 2)
 # In the blocks of its batch sizes: rows of a run plus 1, since 0 marks what is unused; runs; ns of three stages.
 _SLOT = 5
-_SLOTS = BLOCK // _SLOT
+_SLOTS = BLOCK_SIZE // _SLOT
 _BATCH_STAGES = ("compute_input", "compute_infer", "compute_output")
 _SUMS = 3 + 2 * len(_STAGES)
 _PACK_SUMS = struct.Struct(f"={_SUMS}d").pack_into
@@ -100,9 +100,9 @@ class Statistics:
 
     def dump(self, memory_usage: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         """Of all workers, as the protocol says it."""
-        block = [0.0] * BLOCK
+        block = [0.0] * BLOCK_SIZE
         batches: dict[int, list[float]] = {}
-        for key, values in self._counters.each():
+        for key, values in self._counters.per_process():
             if key[1:3] != (self._name, self._version):
                 continue
             if key[0] == "version":
@@ -177,7 +177,7 @@ class StatisticsBook:
         """A version leaves service: in this worker, and as each of the others does the same, in all of them."""
         self.of(name, version).clear()
         if (folder := self._folder) is not None:
-            self._counters.clear_others(
+            self._counters.clear_ended(
                 lambda key: key[1:3] == (name, version), lambda pid: not state_file(folder, pid).exists()
             )
 

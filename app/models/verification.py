@@ -1,12 +1,11 @@
 """Model files are read, loaded and run in processes of their own before the service has anything to do with them.
 
-The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file crashes,
-hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
+The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file
+crashes, hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +129,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     from app.system.process_memory import anonymous_bytes
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
-    trim_heap([])  # what the inspection has left would be used again, and be missing in the sum
+    trim_heap()  # what the inspection has left would be used again, and be missing in the sum
     before = anonymous_bytes()
     try:
         engine = Engine(Path(path), device="cpu", threads=1)
@@ -139,7 +138,7 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
         return {} if not cpu_only and cuda_missing() is None else {"error": str(error)}
-    trim_heap([])
+    trim_heap()
     after = anonymous_bytes()
     del runtime
     return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}
@@ -162,10 +161,11 @@ def _limit(seconds: float, size: int) -> None:
         import signal
     except ImportError:
         return
+    from app.system.process_memory import virtual_bytes
+
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError):
-        size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    size += virtual_bytes() or 0
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from app.system.files import locked
 from app.system.pidfiles import state_file
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -120,10 +121,7 @@ class UnloadedModels:
         if self._path is None:
             self._names = change(self._names)
             return
-        import fcntl  # not on Windows, where there are no workers to share anything with
-
-        with self._path.with_suffix(".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it, for as long as it takes to write a line
+        with locked(self._path.with_suffix(".lock")):
             beside = self._path.with_suffix(f".{os.getpid()}")
             beside.write_text(json.dumps(sorted(change(self.names))))
             beside.replace(self._path)

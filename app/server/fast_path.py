@@ -71,7 +71,7 @@ class FastPath:
         given = dict(headers)
         if b"origin" in given:  # CORS is decided by the layers around `RequestMiddleware`
             return False
-        caller = Caller.of(given)
+        caller = Caller.from_headers(given)
         try:
             self._service.admission.check(method, path, address, caller)
             request = self._prepare(endpoint, path, given, body)

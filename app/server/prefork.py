@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
-from app.errors import KronError, StartupError, WorkersDied
+from app.errors import KronError, StartupError, WorkerCrashLoop
 from app.settings import Settings
 from app.system.pidfiles import state_file
 
@@ -168,7 +168,7 @@ class _Parent:
                 self._restarts.popleft()
             how = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
             if len(self._restarts) >= MAX_RESTARTS:
-                self._stop(WorkersDied(f"{how}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
+                self._stop(WorkerCrashLoop(f"{how}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
                 continue
             log.error("%s; starting another one", how)
             self._restarts.append(now)

@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
         if service.failure is not None:
             self.should_exit = True
             return
-        trim_heap([])  # what loading needed and serving does not
+        trim_heap()  # what loading needed and serving does not
         gc.freeze()  # what is there now stays: the collector need not look at it at every turn
         self._on_ready(service)
 

@@ -7,7 +7,7 @@ import re
 from typing import Any, get_args
 
 from app.errors import BadRequest, NotSupported, TrainingError
-from app.processes.parent import ChildError, answered
+from app.processes.parent import ChildError, run_child_for_result
 from app.settings import Settings
 from app.system.net import is_loopback
 from app.training import child
@@ -103,7 +103,7 @@ class TrainingCatalogue:
 
 
 async def _ask(command: str) -> dict[str, Any]:
-    return await answered(child.__name__, {"arguments": [command, "--json"]})
+    return await run_child_for_result(child.__name__, {"arguments": [command, "--json"]})
 
 
 def _data(known: dict[str, Any]) -> DataOption:

@@ -34,7 +34,7 @@ def main() -> None:
 
     job = child.receive(before_end=end)
     child.send(pid=os.getpid())
-    progress = ["--progress-fd", str(child.messages())] if job.get("progress") else []
+    progress = ["--progress-fd", str(child.message_fd())] if job.get("progress") else []
     for forcing in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # nobody sees it: plain text
         os.environ.pop(forcing, None)
     sys.argv = ["kronmodel", *job["arguments"], *progress]

@@ -11,7 +11,7 @@ from app.errors import BadRequest, KronError, TrainingError
 from app.jobs.job import Job
 from app.measure.environment import NICENESS
 from app.models.repository import Repository
-from app.processes.parent import ChildError, TooMuchMemory, answered
+from app.processes.parent import ChildError, MemoryLimitExceeded, run_child_for_result
 from app.settings import Settings
 from app.system.aio import run_in_thread_to_completion
 from app.system.cpus import available_cpus
@@ -186,8 +186,8 @@ async def _run(arguments: list[str], settings: Settings, folder: Path, told: _To
     child_job = {"arguments": arguments, "progress": True, "folder": str(folder), "niceness": NICENESS}
     most = settings.train_memory_bytes
     try:
-        return await answered(child.__name__, child_job, told, max_memory_bytes=most)
-    except TooMuchMemory:
+        return await run_child_for_result(child.__name__, child_job, told, max_memory_bytes=most)
+    except MemoryLimitExceeded:
         text = f"the training was killed: it took more than {most} bytes of memory (KRON_TRAIN_MEMORY_BYTES)"
         raise TrainingError(text) from None
     except ChildError as error:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.access.keys import Role, make_key
-from tests.app.conftest import ROWS, Serving, asking, serving, wait_until
+from tests.app.conftest import ROWS, Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 from tests.app.sockets import connect
 
@@ -104,7 +104,7 @@ def test_pages_of_other_origins_need_to_be_named_for_cors(locked: Serving, clien
 
 def test_too_many_requests_of_one_client_are_429(locked: Serving, keys: dict[str, tuple[str, str]]) -> None:
     own, other = {"X-API-Key": keys["admin"][0]}, {"X-API-Key": keys["predict"][0]}
-    with asking(locked, LONG, own) as codes:
+    with repeated_predictions(locked, LONG, own) as codes:
         refused = wait_until(
             lambda: (answer := locked.client.get("/api/models", headers=own)).status_code == 429 and answer
         )
@@ -117,7 +117,7 @@ def test_too_many_requests_of_one_client_are_429(locked: Serving, keys: dict[str
 
 def test_too_many_requests_are_503_and_health_still_answers(folder: Path) -> None:
     with serving(folder, max_requests=1) as server:
-        with asking(server, LONG):
+        with repeated_predictions(server, LONG):
             refused = wait_until(lambda: (answer := server.client.get("/api/models")).status_code == 503 and answer)
             assert refused.json() == {"error": "1 requests are running, the most that may (KRON_MAX_REQUESTS)"}
             assert refused.headers["retry-after"] == "1"

@@ -11,7 +11,7 @@ import pytest
 from app.errors import BadRequest, ComparisonError
 from app.measure.children import quality as quality_probe
 from app.measure.uploaded_inputs import UploadedInputs
-from app.processes.parent import measured
+from app.processes.parent import run_measuring_process
 from tests.app.conftest import KRONECKER, ROWS
 from tests.app.graphs import CARD, LABELS, Array, classifier, forward, heavy, publish
 
@@ -29,7 +29,7 @@ def quality(folder: Path, models: dict[str, Path], card: Any, rows: Array, label
         "own": {"name": own.name, "path": str(folder / "inputs.npz")},
         "models": [{"name": name, "path": str(path), "samples": "", "card": card} for name, path in models.items()],
     }
-    return asyncio.run(measured(quality_probe.__name__, job))["quality"]
+    return asyncio.run(run_measuring_process(quality_probe.__name__, job))["quality"]
 
 
 def classified(folder: Path, labels: Array) -> Any:
@@ -94,4 +94,4 @@ def test_a_result_that_is_not_finite_is_a_measurement_that_failed(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ComparisonError, match=r"^a measuring process failed: got a number that is not finite"):
-        asyncio.run(measured("forgetful_probe", {}))
+        asyncio.run(run_measuring_process("forgetful_probe", {}))

@@ -119,9 +119,9 @@ def test_check_passes_and_fails_by_exit_code(
         ("not json", [], "is not JSON: "),
         ("[]", [], "is not the report of a comparison: "),
         ("{}", [], "is not the report of a comparison: id: missing"),
-        ("{}", ["--tolerance", "-1"], "--tolerance: got -1, expected a share from 0 to 10"),
-        ("{}", ["small-dense"], "MODEL: not with --check, which takes it from the report"),
-        ("{}", ["--seconds", "1"], "--seconds: not with --check"),
+        ("{}", ["--tolerance", "-1"], "--tolerance: got -1, expected a fraction from 0 to 10"),
+        ("{}", ["small-dense"], "MODEL: cannot be combined with --check, which takes it from the report"),
+        ("{}", ["--seconds", "1"], "--seconds: cannot be combined with --check"),
     ],
 )
 def test_bad_input_is_exit_code_2(
@@ -143,4 +143,4 @@ def test_a_model_that_is_gone_is_exit_code_2(
     assert main(["compare", "--check", str(tmp_path / "none.json"), "--models", str(models)]) == 2
     assert "none.json cannot be read: No such file or directory" in capsys.readouterr().err
     assert main(["compare", *TWIN, "--absolute", "--models", str(models)]) == 2
-    assert "--absolute: goes with --check REPORT.json" in capsys.readouterr().err
+    assert "--absolute: needs --check REPORT" in capsys.readouterr().err

@@ -154,7 +154,7 @@ def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) 
     assert "width 484: series 1 of 8, batch size 2" in done.stderr
     assert main(["sweep", *arguments]) == 0
     out = capsys.readouterr().out
-    for text in ("Kronecker", "promised", "484", "Rank 3, batch size 2, 1 thread: Kronecker "):
+    for text in ("Kronecker", "predicted", "484", "Rank 3, batch size 2, 1 thread: Kronecker "):
         assert text in out
     for bad, message in (
         (["--widths", "a"], "--widths: got 'a', expected numbers such as 1,32"),

@@ -221,7 +221,7 @@ def test_the_command_line_takes_files(models: Path, tmp_path: Path, capsys: pyte
     assert main([*common, *inputs, "--labels", str(tmp_path / "y.csv")]) == 0
     assert "On the 40 rows of x.npy: small-kronecker is right in " in capsys.readouterr().out
     for arguments, message in (
-        (["--labels", str(tmp_path / "y.csv")], "--labels: goes with --inputs FILE"),
+        (["--labels", str(tmp_path / "y.csv")], "--labels: needs --inputs FILE"),
         (["--inputs", str(tmp_path / "none")], f"--inputs: {tmp_path / 'none'} cannot be read: No such file"),
         ([*inputs, "--labels", str(tmp_path / "x.npy")], "labels: got float32 (40, 6), expected 40 numbers or names"),
         (["--depths", "wire"], "--depths: got 'wire', expected 'session', 'queue' or 'http'"),
