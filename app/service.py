@@ -10,7 +10,7 @@ from pathlib import Path
 from app.access.admission import Admission
 from app.access.keys import read_keys
 from app.errors import KronError, Overloaded, StartupError
-from app.inference.devices import check_serving
+from app.inference.devices import check_serving_devices
 from app.inference.scheduler import Scheduler
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
@@ -103,7 +103,7 @@ class Service:
     async def _load(self) -> None:
         repository = self._repository
         try:
-            await asyncio.to_thread(check_serving, self.settings)
+            await asyncio.to_thread(check_serving_devices, self.settings)
             await repository.refresh()
             if not (repository.models or repository.unloaded):
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in repository.failures.items())

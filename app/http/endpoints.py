@@ -17,7 +17,7 @@ from starlette.responses import Response
 from app.errors import KronError
 from app.http import compression
 from app.http.security_headers import RawHeaders
-from app.inference.batching import Inference, InferenceTask
+from app.inference.batching import InferenceResult, InferenceTask
 from app.service import Service
 
 Headers: TypeAlias = Mapping[bytes, bytes]  # by name in lower case
@@ -77,7 +77,7 @@ class RawRequest(ABC):
         return False
 
     @abstractmethod
-    def finish(self, inferences: Sequence[Inference]) -> Answer:
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
         """Write the answer and count the request as answered.
 
         Args:
@@ -145,7 +145,7 @@ async def answer(endpoint: Endpoint, service: Service, path: str, headers: Heade
     return await _compressed(answered, compression.accepted(accepted.decode("latin-1")))
 
 
-async def _run(request: RawRequest) -> Sequence[Inference]:
+async def _run(request: RawRequest) -> Sequence[InferenceResult]:
     """Run the tasks one after the other, within the time that the request allows for all of them."""
     remaining = request.timeout_s
     end = None if remaining is None else time.monotonic() + remaining

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from app.inference.session import ARENA
+from app.inference.session import CPU_ARENA
 from app.measure.comparison_schemas import Environment
 from app.system.cpus import available_cpus
 
@@ -24,7 +24,7 @@ def environment(provider: str, threads: int) -> Environment:
         numpy=np.__version__,
         provider=provider,
         threads=threads,
-        arena=ARENA,
+        arena=CPU_ARENA,
         niceness=NICENESS,
     )
 

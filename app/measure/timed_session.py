@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.session import FLOAT_TYPES, ORT_ERRORS, DeviceUnavailable, open_session, why
+from app.inference.datatypes import NAME_BY_ONNX_TYPE, ROW_DTYPES
+from app.inference.session import ORT_ERRORS, DeviceUnavailable, error_summary, open_session
 
 Array = NDArray[np.float32]
 Feed = Mapping[str, NDArray[Any]]
@@ -27,15 +28,16 @@ class TimedSession:
         except DeviceUnavailable as error:
             raise Refused(f"device: got 'cuda': {error}") from None
         except ORT_ERRORS as error:
-            raise Refused(f"{name}: onnxruntime refuses it: {why(error)}") from None
+            raise Refused(f"{name}: onnxruntime refuses it: {error_summary(error)}") from None
         inputs = self._session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type not in FLOAT_TYPES or len(inputs[0].shape) < 2:
+        datatype = NAME_BY_ONNX_TYPE.get(inputs[0].type) if len(inputs) == 1 else None
+        if datatype is None or datatype not in ROW_DTYPES or len(inputs[0].shape) < 2:
             raise Refused(f"{name}: got {len(inputs)} inputs, expected one float tensor [batch, ...]")
         self._batch, *row_shape = inputs[0].shape
         if not all(isinstance(size, int) and size > 0 for size in row_shape):
             raise Refused(f"{name}: got input shape {inputs[0].shape}, expected rows of a fixed shape")
         self.row_shape: tuple[int, ...] = tuple(row_shape)
-        self._input, self._dtype = inputs[0].name, FLOAT_TYPES[inputs[0].type]
+        self._input, self._dtype = inputs[0].name, ROW_DTYPES[datatype]
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
 
@@ -58,7 +60,7 @@ class TimedSession:
         try:
             outputs: list[Any] = self._session.run(None, feed)
         except ORT_ERRORS as error:
-            raise Refused(f"{self.name}: onnxruntime failed: {why(error)}") from None
+            raise Refused(f"{self.name}: onnxruntime failed: {error_summary(error)}") from None
         return outputs
 
     def time(self, feed: Feed, runs: int) -> list[int]:

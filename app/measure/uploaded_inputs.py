@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.models.samples import UNREADABLE, SamplesError, read_array, read_member
+from app.models.samples import READ_ERRORS, SamplesError, read_array, read_member
 
-_UNREADABLE: tuple[type[Exception], ...] = (*UNREADABLE, SamplesError)
+_READ_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SamplesError)
 MAX_BYTES = 256 * 2**20  # of the rows in memory
 MAX_CSV_BYTES = 4 * 2**20  # text takes many times its length while it is read; .npy has no such limit
 MAX_ROWS = 100_000
@@ -61,7 +61,7 @@ def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
             return _npz(content, field)
         if content[:6] == b"\x93NUMPY":
             return {field: read_array(io.BytesIO(content), field, len(content), MAX_BYTES)}
-    except _UNREADABLE as error:
+    except _READ_ERRORS as error:
         raise BadRequest(f"{field}: {name[:100]} cannot be read: {error}") from None
     if name.lower().endswith((".npy", ".npz")):
         raise BadRequest(f"{field}: {name[:100]} is not a {name[-3:].lower()} file")

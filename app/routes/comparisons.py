@@ -103,7 +103,7 @@ async def _start(service: Service, wanted: CompareRequest, inputs: UploadedInput
     settings = service.settings
     models = service.repository.choose(wanted.models)
     for model in models:
-        model.rows  # noqa: B018 - where it takes no rows of floats, this says why it cannot be compared
+        model.row_input  # noqa: B018 - where it takes no rows of floats, this says why it cannot be compared
     artifacts = [model.artifact for model in models]
     check(artifacts, wanted, settings)
     names = [artifact.name for artifact in artifacts]

@@ -12,7 +12,7 @@ from app.errors import BadRequest, NotFound, UnknownModel
 from app.http import compression
 from app.http.endpoints import RAW_ROUTES, Answer, Headers, RawRequest, handler
 from app.http.openapi import amend_document
-from app.inference.batching import Inference, InferenceTask
+from app.inference.batching import InferenceResult, InferenceTask
 from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
@@ -62,7 +62,7 @@ class Infer(RawRequest):
 
     def may_run_inline(self) -> bool:
         """Whether the model runs on the event loop at all."""
-        return self.service.scheduler.inline_rows(self._model.engine) > 0
+        return self.service.scheduler.max_inline_rows(self._model.engine) > 0
 
     def prepare(self, body: bytes) -> None:
         """Parse and validate the body.
@@ -82,9 +82,9 @@ class Infer(RawRequest):
 
     def is_worth_compressing(self) -> bool:
         """Whether the answer may be long enough for compression."""
-        return not self._model.signature.answers_briefly(self._request.rows, compression.MIN_BYTES)
+        return not self._model.signature.response_fits(self._request.rows, compression.MIN_BYTES)
 
-    def finish(self, inferences: Sequence[Inference]) -> Answer:
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
         """Write the response and count the request as answered.
 
         Raises:
@@ -100,12 +100,12 @@ class Infer(RawRequest):
             version=model.version,
             labels=model.labels,
             batched=model.signature.batchable,
-            parameters=provenance(model, inference) if request.receipt else None,
+            parameters=provenance(model, inference) if request.provenance else None,
         )
         written_ns = _clock()
         if self.service.shadow is not None:
             self.service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
-        model.statistics.succeeded(
+        model.statistics.record_success(
             rows=request.rows,
             batch_size=inference.batch_size,
             queue_ns=inference.queue_ns,
@@ -128,7 +128,7 @@ class Infer(RawRequest):
     def failed(self, error: BaseException) -> None:
         """Count the request as failed for its model."""
         model = self._model
-        model.statistics.failed(_clock() - self.started_ns)
+        model.statistics.record_failure(_clock() - self.started_ns)
         self.service.metrics.not_predicted(model.name, model.version, type(error).__name__)
 
 

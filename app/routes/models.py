@@ -1,6 +1,5 @@
 """Served models, their test samples, and shadow mode."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -8,7 +7,7 @@ from starlette.responses import Response
 
 from app.http.responses import Json
 from app.inference.datatypes import Tensor
-from app.inference.devices import devices
+from app.inference.devices import available_devices
 from app.inference.placement import Placement
 from app.models.model import Model
 from app.models.schemas import ModelInfo, ModelList, SampleList
@@ -29,7 +28,7 @@ async def models(service: ServiceDep) -> Response:
         {
             "models": [_info(service, model) for model in repository.models.values()],
             "default": list(repository.default),
-            "devices": devices(),
+            "devices": available_devices(),
             "cpus": available_cpus(),
         }
     )
@@ -72,7 +71,7 @@ async def shadow(service: ServiceDep) -> Response:
 
 
 def _info(service: Service, model: Model) -> dict[str, Any]:
-    return model_info(model, service.scheduler.dispatch(model.engine))
+    return model_info(model, service.scheduler.placement(model.engine))
 
 
 def model_info(model: Model, placement: Placement | None) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def model_info(model: Model, placement: Placement | None) -> dict[str, Any]:
         samples=len(model.samples) if model.samples else 0,
         card=artifact.card,
     ).model_dump(mode="json", exclude_none=True)
-    return info | {"card": info.get("card"), "dispatch": None if placement is None else asdict(placement)}
+    return info | {"card": info.get("card"), "dispatch": None if placement is None else placement.to_dict()}
 
 
 def _tensor(tensor: Tensor) -> TensorInfo:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from app.errors import BadRequest
 from app.http.endpoints import Answer, Headers, RawRequest, add_raw_route
-from app.inference.batching import Inference
+from app.inference.batching import InferenceResult
 from app.models.model import Model
 from app.parsing import mentions_booleans, name_of, parse_object
 from app.routes.dependencies import ERRORS
@@ -39,8 +39,8 @@ class Predict(RawRequest):
 
     def may_run_inline(self) -> bool:
         """Whether any served model runs on the event loop."""
-        inline_rows = self.service.scheduler.inline_rows
-        return any(inline_rows(model.engine) for model in self.service.repository.served)
+        max_inline_rows = self.service.scheduler.max_inline_rows
+        return any(max_inline_rows(model.engine) for model in self.service.repository.served)
 
     def prepare(self, body: bytes) -> None:
         """Parse and validate the body.
@@ -63,7 +63,7 @@ class Predict(RawRequest):
         )
         self.tasks = self._prediction.tasks
 
-    def finish(self, inferences: Sequence[Inference]) -> Answer:
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
         """Write the response and count the request as answered by each model.
 
         Raises:
@@ -76,7 +76,7 @@ class Predict(RawRequest):
         """Count the request as failed for each of its models."""
         taken_ns = time.perf_counter_ns() - self.started_ns
         for model in self._models:
-            model.statistics.failed(taken_ns)
+            model.statistics.record_failure(taken_ns)
             self.service.metrics.not_predicted(model.name, model.version, type(error).__name__)
 
 

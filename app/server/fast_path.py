@@ -7,7 +7,7 @@ from typing import TypeAlias
 from app.access.admission import Caller
 from app.http.endpoints import RAW_ROUTES, Endpoint, Headers, RawRequest
 from app.http.security_headers import DATA_HEADERS, RawHeaders
-from app.inference.batching import Inference
+from app.inference.batching import InferenceResult
 from app.service import Service
 from app.telemetry import request_id
 
@@ -88,7 +88,9 @@ class FastPath:
     def finish(self) -> None:
         """Run and answer all prepared requests, in the order of their arrival."""
         prepared, self._prepared = self._prepared, []
-        results = iter(self._service.scheduler.run_now([task for request, _, _ in prepared for task in request.tasks]))
+        results = iter(
+            self._service.scheduler.run_inline([task for request, _, _ in prepared for task in request.tasks])
+        )
         for request, given_id, deliver in prepared:
             deliver(self._answer(request, [next(results) for _ in request.tasks], given_id))
 
@@ -102,14 +104,14 @@ class FastPath:
         request.prepare(body)
         if b"accept-encoding" in headers and request.is_worth_compressing():
             return None
-        inline_rows = self._service.scheduler.inline_rows
+        max_inline_rows = self._service.scheduler.max_inline_rows
         for task in request.tasks:
-            if task.rows > inline_rows(task.engine):
+            if task.rows > max_inline_rows(task.engine):
                 return None
         return request
 
     def _answer(
-        self, request: RawRequest, results: Sequence[Inference | Exception], given_id: bytes | None
+        self, request: RawRequest, results: Sequence[InferenceResult | Exception], given_id: bytes | None
     ) -> tuple[bytes, bytes] | None:
         inferences = [result for result in results if not isinstance(result, Exception)]
         if len(inferences) < len(results):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.inference.batching import Inference, InferenceTask
+from app.inference.batching import InferenceResult, InferenceTask
 from app.models.model import Model
 from app.serving.rows import to_array
 from app.serving.shadow import Shadow
@@ -25,7 +25,7 @@ class _Part:
     model: Model
     rows: int
     feeds: dict[str, Rows]
-    inference: Inference = field(init=False)
+    inference: InferenceResult = field(init=False)
 
 
 class Prediction:
@@ -57,13 +57,14 @@ class Prediction:
                 rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
                 arrays[model.row_shapes] = rows
             _check_fixed_batch(model, len(rows))
-            self._parts.append(_Part(model, len(rows), model.rows.feed(rows)))
+            self._parts.append(_Part(model, len(rows), model.row_input.feed(rows)))
         self._order = random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
         self.tasks: Sequence[InferenceTask] = [
-            InferenceTask.of(part.model.engine, part.feeds, (part.model.head.output,)) for part in self._order
+            InferenceTask.create(part.model.engine, part.feeds, (part.model.output_head.output,))
+            for part in self._order
         ]
 
-    def answer(self, inferences: Sequence[Inference], metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
+    def answer(self, inferences: Sequence[InferenceResult], metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
         """Compose the response, and count the request as answered by each model.
 
         Args:
@@ -94,13 +95,13 @@ class Prediction:
                 queue_ns=run.queue_ns,
                 compute_ns=run.compute_ns,
             )
-            model.statistics.succeeded(
+            model.statistics.record_success(
                 rows=part.rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
             )
         return answer
 
 
-def provenance(model: Model, inference: Inference) -> dict[str, Any]:
+def provenance(model: Model, inference: InferenceResult) -> dict[str, Any]:
     """Describe where an answer comes from: the file's checksum, provider, threads, times and batch size."""
     return {
         "model_sha256": model.artifact.sha256,
@@ -112,8 +113,8 @@ def provenance(model: Model, inference: Inference) -> dict[str, Any]:
     }
 
 
-def _result(model: Model, inference: Inference) -> dict[str, Any]:
-    output = inference.outputs[model.head.output]
+def _result(model: Model, inference: InferenceResult) -> dict[str, Any]:
+    output = inference.outputs[model.output_head.output]
     if not np.isfinite(output).all():
         finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
         raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
@@ -121,14 +122,14 @@ def _result(model: Model, inference: Inference) -> dict[str, Any]:
         "model": model.name,
         "version": model.version,
         "provider": model.engine.provider,
-        "outputs": model.head.answers(output),
+        "outputs": model.output_head.decode(output),
         "queue_us": inference.queue_ns / 1000,
         "compute_us": inference.compute_ns / 1000,
     }
 
 
 def _check_fixed_batch(model: Model, rows: int) -> None:
-    fixed = model.rows.fixed_batch
+    fixed = model.row_input.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
 

@@ -35,3 +35,8 @@ def test_a_measuring_process_loads_numpy_and_onnxruntime_only(module: str) -> No
     own = {"app", "numpy", "onnxruntime", "cython_runtime"}  # the last one is what numpy's extensions make
     rest = loaded_by(module) - loaded_by("sys") - set(sys.stdlib_module_names) - own
     assert not {name for name in rest if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("module", ["app.oip.request", "app.oip.response", "app.oip.signature", "app.oip.metadata"])
+def test_the_protocols_codec_loads_no_onnxruntime(module: str) -> None:
+    assert not loaded_by(module) & {"onnxruntime", "onnx", "fastapi", "uvicorn"}

@@ -48,7 +48,7 @@ def test_an_unexpected_error_while_loading_ends_the_start(
     def broken(settings: Settings) -> None:
         raise LookupError("unexpected")
 
-    monkeypatch.setattr("app.service.check_serving", broken)
+    monkeypatch.setattr("app.service.check_serving_devices", broken)
     loaded: list[Service] = []
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Loads, reloads and unloads of a real service under requests."""
+"""Loads, reloads and unloads of a running service while it answers requests."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def is_served(server: Serving, version: int) -> bool:
 
 
 def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
-    """Clients hammer, versions come by API, by signal, and bad ones not at all; each answer is of its version."""
+    """New versions are loaded by API and by signal, a bad one is refused; each answer is of the version it names."""
     put(tmp_path, 1)
     stop = threading.Event()
     wrong: list[str] = []
@@ -38,7 +38,7 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
 
     with serving(tmp_path) as server:
 
-        def hammer(mine: list[int]) -> None:
+        def send_requests(mine: list[int]) -> None:
             with httpx.Client(base_url=server.address, timeout=60) as client:
                 while not stop.is_set():
                     answer = infer(client)
@@ -54,7 +54,7 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
         threads = []
         for _ in range(3):
             seen.append([])
-            threads.append(threading.Thread(target=hammer, args=(seen[-1],)))
+            threads.append(threading.Thread(target=send_requests, args=(seen[-1],)))
             threads[-1].start()
         try:
             for version in range(2, 6):
@@ -64,7 +64,7 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
                     wait_until(partial(is_served, server, version))
                 else:
                     assert load(server.client).is_success
-            assert load(server.client).is_success  # the same again
+            assert load(server.client).is_success  # a reload of the same version
             publish(tmp_path, "m", b"nothing", version=99)
             assert load(server.client).status_code == 400
         finally:
@@ -74,20 +74,20 @@ def test_no_request_fails_while_versions_are_swapped(tmp_path: Path) -> None:
     assert wrong == []
     for versions in seen:
         assert len(versions) > 20
-        assert versions == sorted(versions)  # never back to an old one
+        assert versions == sorted(versions)  # never an older version after a newer one
         assert versions[-1] == 5
 
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[tuple[Serving, Path]]:
-    """A server with a model that takes its time."""
+    """A server with a slow model."""
     publish(tmp_path, "m", heavy(width=512, products=800))
     with serving(tmp_path, max_body_bytes=2**24) as server:
         yield server, tmp_path
 
 
-def answered(server: Serving, rows: int) -> tuple[threading.Thread, list[httpx.Response]]:
-    """A request on its way that will run for a while."""
+def start_slow_request(server: Serving, rows: int) -> tuple[threading.Thread, list[httpx.Response]]:
+    """Start a slow request in a thread; returns once it is running."""
     answers: list[httpx.Response] = []
 
     def ask() -> None:
@@ -103,14 +103,14 @@ def answered(server: Serving, rows: int) -> tuple[threading.Thread, list[httpx.R
 
 
 def cpu_seconds(server: Serving) -> float:
-    """Seconds of CPU that the server has used."""
+    """CPU time of the server process in seconds."""
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_request_ends_on_the_version_that_it_began_with(slow: tuple[Serving, Path]) -> None:
+def test_a_running_request_keeps_its_version(slow: tuple[Serving, Path]) -> None:
     server, folder = slow
-    thread, answers = answered(server, rows=1000)
+    thread, answers = start_slow_request(server, rows=1000)
     put(folder, 2)
     assert load(server.client).is_success
     assert not answers
@@ -120,9 +120,9 @@ def test_a_request_ends_on_the_version_that_it_began_with(slow: tuple[Serving, P
     assert set(answers[0].json()["outputs"][0]["data"]) == {1.0}
 
 
-def test_a_request_that_is_running_survives_the_unload(slow: tuple[Serving, Path]) -> None:
+def test_a_running_request_is_answered_after_the_unload(slow: tuple[Serving, Path]) -> None:
     server, _ = slow
-    thread, answers = answered(server, rows=1000)
+    thread, answers = start_slow_request(server, rows=1000)
     assert server.client.post("/v2/repository/models/m/unload").is_success
     thread.join()
     assert answers[0].is_success
@@ -136,8 +136,8 @@ def test_a_request_that_is_running_survives_the_unload(slow: tuple[Serving, Path
     assert infer(server.client, row=np.ones((1, 512), np.float32)).is_success
 
 
-def test_unload_gives_the_memory_back(tmp_path: Path) -> None:
-    """A padded model of 24 MB, loaded and unloaded again and again."""
+def test_an_unload_frees_the_memory(tmp_path: Path) -> None:
+    """A model of 24 MB is loaded and unloaded several times."""
     publish(tmp_path, "m", classifier(layers_of(1), padding_bytes=24 * 2**20, outputs=("logits",)))
     put(tmp_path, 1, name="other")
     with serving(tmp_path) as server:

@@ -1,20 +1,17 @@
-"""Files that are refused by name, beside good ones that are served."""
+"""Hostile files are refused with a reason, while good files of the same folder are served."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.errors import ModelError
 from tests.app.graphs import classifier, publish
 from tests.app.oip_models import graph, two
-from tests.app.versions import ROW, layers_of, put, repository_of
+from tests.app.versions import ROW, layers_of, repository_of
 
 
-def operator_of(domain: str) -> onnx.ModelProto:
+def model_with_operator(domain: str) -> onnx.ModelProto:
     made = graph(
         [helper.make_node("Gadget", ["x"], ["y"], domain=domain)],
         [("x", TensorProto.FLOAT, ["batch", 2])],
@@ -25,7 +22,7 @@ def operator_of(domain: str) -> onnx.ModelProto:
 
 
 def hidden_operator() -> onnx.ModelProto:
-    """The foreign operator is in the branch of an `If`."""
+    """A foreign operator in the branch of an `If`."""
     out = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
     branch = helper.make_graph([helper.make_node("Gadget", ["x"], ["z"], domain="evil.ops")], "branch", [], [out])
     nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
@@ -37,15 +34,15 @@ def hidden_operator() -> onnx.ModelProto:
     )
 
 
-def own_function() -> onnx.ModelProto:
-    """An operator that the file itself defines needs no library."""
-    made = operator_of("mine")
+def operator_as_function() -> onnx.ModelProto:
+    """An operator that the file itself defines, which needs no library."""
+    made = model_with_operator("mine")
     body = [helper.make_node("Neg", ["a"], ["b"])]
     made.functions.append(helper.make_function("mine", "Gadget", ["a"], ["b"], body, [helper.make_opsetid("", 20)]))
     return made
 
 
-def external_beside() -> onnx.ModelProto:
+def external_weights() -> onnx.ModelProto:
     made = two()
     values = numpy_helper.from_array(np.zeros(3, np.float32), "weights")
     values.ClearField("raw_data")
@@ -61,15 +58,15 @@ def short_tensor() -> onnx.ModelProto:
     return made
 
 
-def promising() -> onnx.ModelProto:
-    """An initializer that nothing uses, and that has none of the elements that it promises: onnxruntime takes it."""
+def unused_empty_initializer() -> onnx.ModelProto:
+    """An unused initializer without the elements of its shape, which onnxruntime accepts."""
     made = classifier(layers_of(1))
     made.graph.initializer.append(onnx.TensorProto(name="unused", data_type=TensorProto.FLOAT, dims=(2**31, 2**30)))
     return made
 
 
 def compiled() -> onnx.ModelProto:
-    made = operator_of("com.microsoft")
+    made = model_with_operator("com.microsoft")
     made.graph.node[0].op_type = "EPContext"
     return made
 
@@ -83,51 +80,30 @@ def sequence_input() -> onnx.ModelProto:
 
 
 HOSTILE: dict[str, tuple[onnx.ModelProto, str]] = {
-    "library": (operator_of("evil.ops"), "operator 'Gadget' is of the domain 'evil.ops', expected one of ai.onnx, "),
+    "library": (
+        model_with_operator("evil.ops"),
+        "operator 'Gadget' is of the domain 'evil.ops', expected one of ai.onnx, ",
+    ),
     "hidden": (hidden_operator(), "operator 'Gadget' is of the domain 'evil.ops'"),
-    "beside": (external_beside(), "tensor 'weights' is kept in another file, expected one self-contained file"),
+    "beside": (external_weights(), "tensor 'weights' is kept in another file, expected one self-contained file"),
     "short": (short_tensor(), "tensor 'w0' is truncated: got 68 bytes, expected 72"),
-    "promising": (promising(), "tensor 'unused' is truncated: got 22 bytes, expected 2305843009213693952 elements"),
-    "compiled": (compiled(), "operator 'EPContext' holds or names a program that was compiled elsewhere"),
+    "unused": (
+        unused_empty_initializer(),
+        "tensor 'unused' is truncated: got 22 bytes, expected 2305843009213693952 elements",
+    ),
+    "compiled": (compiled(), "operator 'EPContext' holds or names a compiled program"),
     "sequence": (sequence_input(), "input 'x': got seq(tensor(float)), expected one of: tensor(float), "),
 }
 
 
-def test_hostile_files_are_refused_by_name(tmp_path: Path) -> None:
+def test_hostile_files_are_refused_with_their_reasons(tmp_path: Path) -> None:
     for name, (made, _) in HOSTILE.items():
         publish(tmp_path, name, made)
     (tmp_path / "beside" / "1" / "weights.bin").write_bytes(bytes(12))
-    publish(tmp_path, "function", own_function())
+    publish(tmp_path, "function", operator_as_function())
     repository = repository_of(tmp_path)
     assert list(repository.models) == ["function"]
     np.testing.assert_array_equal(repository.get("function").engine.run({"x": ROW[:, :2]})["y"], -ROW[:, :2])
     assert repository.failures.keys() == HOSTILE.keys()
     for name, (_, message) in HOSTILE.items():
         assert message in repository.failures[name]
-
-
-def test_a_checksum_beside_the_model_is_held_to(tmp_path: Path) -> None:
-    for name in ("right", "wrong", "bad"):
-        put(tmp_path, 1, name=name)
-    digest = hashlib.sha256((tmp_path / "right" / "1" / "model.onnx").read_bytes()).hexdigest()
-    (tmp_path / "right" / "1" / "model.onnx.sha256").write_text(f"{digest.upper()}  model.onnx\n")
-    (tmp_path / "wrong" / "1" / "model.onnx.sha256").write_text("0" * 64)
-    (tmp_path / "bad" / "1" / "model.onnx.sha256").write_text("0" * 63)
-    repository = repository_of(tmp_path)
-    assert repository.get("right").artifact.sha256 == digest
-    assert repository.failures == {
-        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256)",
-        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits, as sha256sum writes them",
-    }
-
-
-def test_a_file_that_is_exchanged_between_inspection_and_loading(tmp_path: Path) -> None:
-    put(tmp_path, 1)
-    artifact = repository_of(tmp_path).get("m").artifact
-    artifact.check_unchanged()
-    artifact.path.write_bytes(artifact.path.read_bytes() + b"x")
-    with pytest.raises(ModelError, match=r"model\.onnx was changed while it was being loaded"):
-        artifact.check_unchanged()
-    artifact.path.unlink()
-    with pytest.raises(ModelError, match="was changed"):
-        artifact.check_unchanged()
