@@ -6,7 +6,7 @@ same, so only its data is decoded and checked.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeAlias
 
 import orjson
 
@@ -19,21 +19,15 @@ from app.parsing import mentions_booleans
 MAX_TEMPLATES = 64  # per model; all are dropped when one more would be added
 MAX_JSON_BYTES = 2048  # before and after the data
 
-
-class _TemplateInput(NamedTuple):
-    """An input's name, datatype, shape and size in bytes."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    size: int
+_Input: TypeAlias = tuple[str, str, tuple[int, ...], int]  # name, datatype, shape, and size in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """A request without its tensors' data."""
+    """A request without its tensors' data, which has `size` bytes in all where it is binary."""
 
-    inputs: Sequence[_TemplateInput]
+    inputs: Sequence[_Input]
+    size: int
     outputs: Sequence[RequestedOutput]
     rows: int
     timeout_s: float | None
@@ -65,7 +59,7 @@ class RequestTemplateCache:
             BadRequest: an input's data is not of its datatype.
         """
         template = self._templates.get((body[:header_length], b""))
-        if template is None or sum(size for _, _, _, size in template.inputs) != len(body) - header_length:
+        if template is None or template.size != len(body) - header_length:
             return None
         view = memoryview(body)
         feeds = {}
@@ -99,8 +93,8 @@ class RequestTemplateCache:
     def add_binary(self, body: bytes, header_length: int, request: InferRequest) -> None:
         """Keep a template of a request whose inputs are all binary data of fixed size."""
         inputs = self._template_inputs(request)
-        size = len(body) - header_length
-        if any(each.datatype == BYTES for each in inputs) or sum(each.size for each in inputs) != size:
+        total = len(body) - header_length
+        if any(datatype == BYTES for _, datatype, _, _ in inputs) or sum(size for _, _, _, size in inputs) != total:
             return
         self._add(body[:header_length], b"", inputs, request)
 
@@ -108,7 +102,7 @@ class RequestTemplateCache:
         """Keep a template of a request whose only input is a flat JSON list of numbers."""
         inputs = self._template_inputs(request)
         start, end = _find_data(body)
-        if len(inputs) != 1 or inputs[0].datatype in {BYTES, *BINARY_ONLY}:
+        if len(inputs) != 1 or inputs[0][1] in {BYTES, *BINARY_ONLY}:
             return
         if not 0 <= start <= MAX_JSON_BYTES or len(body) - end > MAX_JSON_BYTES:
             return
@@ -116,19 +110,18 @@ class RequestTemplateCache:
         if _surrounds_data(before, after):
             self._add(before, after, inputs, request)
 
-    def _template_inputs(self, request: InferRequest) -> list[_TemplateInput]:
-        return [
-            _TemplateInput(name, self._inputs[name].datatype, values.shape, values.nbytes)
-            for name, values in request.feeds.items()
-        ]
+    def _template_inputs(self, request: InferRequest) -> list[_Input]:
+        feeds = request.feeds.items()
+        return [(name, self._inputs[name].datatype, values.shape, values.nbytes) for name, values in feeds]
 
-    def _add(self, before: bytes, after: bytes, inputs: Sequence[_TemplateInput], request: InferRequest) -> None:
+    def _add(self, before: bytes, after: bytes, inputs: Sequence[_Input], request: InferRequest) -> None:
         if request.id is not None or len(before) > MAX_JSON_BYTES:  # every request has another id
             return
         if len(self._templates) >= MAX_TEMPLATES:
             self._templates.clear()
+        size = sum(size for _, _, _, size in inputs)
         self._templates[before, after] = _Template(
-            inputs, request.outputs, request.rows, request.timeout_s, request.provenance
+            inputs, size, request.outputs, request.rows, request.timeout_s, request.provenance
         )
 
 
