@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app.models.scan import Artifact
 from app.errors import BadRequest, ModelError
-from app.models.output_head import OutputHead
-from app.inference.engine import Engine
 from app.inference.datatypes import Tensor
+from app.inference.engine import Engine
 from app.inference.session import CUDA
-from app.oip.signature import Signature
+from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
 from app.models.samples import Samples, SamplesError, read_samples
+from app.models.scan import Artifact
 from app.models.schemas import ModelInfo
-from app.oip.schemas import TensorInfo
 from app.models.statistics import Statistics
+from app.oip.schemas import TensorInfo
+from app.oip.signature import Signature
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.models.card import Card
 from app.errors import ModelError
+from app.models.card import Card
 
 Array = NDArray[Any]
 Answer = dict[str, Any]

@@ -7,16 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from app.models.scan import Artifact, ScanResult, list_versions, read_folder, version_key
 from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, StartupError, UnknownModel
 from app.inference.session import CUDA
 from app.models.model import Model
-from app.settings import Settings
-from app.models.worker_state import WorkerState, Status
+from app.models.scan import Artifact, ScanResult, list_versions, read_folder, version_key
 from app.models.statistics import Statistics, StatisticsBook
-from app.system.heap import Held, free
 from app.models.twin import default_names
-from app.models.worker_state import UnloadedModels
+from app.models.worker_state import Status, UnloadedModels, WorkerState
+from app.settings import Settings
+from app.system.heap import Held, free
 
 DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
 MAX_WAITING = 16  # loads and unloads that may wait for their turn

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from app.errors import ModelError
-from app.inference.engine import Array, Engine
 from app.inference.datatypes import DATATYPES
+from app.inference.engine import Array, Engine
 from app.inference.session import FLOAT_TYPES
 
 _DTYPES = {DATATYPES[name]: np.dtype(dtype) for name, dtype in FLOAT_TYPES.items()}

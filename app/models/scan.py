@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.models.card import Card
 from app.errors import ModelError, StartupError
+from app.models.card import Card
 from app.models.verification import inspect
 from app.settings import NAME_PATTERN, Settings
 

@@ -126,8 +126,8 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     from app.errors import ModelError, OutOfMemory
     from app.inference.engine import Engine
     from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
-    from app.system.process_memory import anonymous_bytes
     from app.system.heap import trim_heap
+    from app.system.process_memory import anonymous_bytes
 
     runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
     trim_heap([])  # what the inspection has left would be used again, and be missing in the sum

@@ -78,8 +78,6 @@ class WorkerState(UserDict[Key, Status]):
             yield {(name, version): Status(**status) for name, version, status in entries}
 
 
-
-
 def _common(each: list[Status]) -> Status:
     worst = min(each, key=lambda status: _ORDER.index(status.state))
     share = sum(status == worst for status in each)

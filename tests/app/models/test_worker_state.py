@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from app.models.worker_state import WorkerState, Status
+from app.models.worker_state import Status, WorkerState
 from app.system.pidfiles import state_file
 
 ONE, TWO = ("m", "1"), ("m", "2")

@@ -1,0 +1,1 @@
+"""The model repository: scan, verify, load, swap and unload model versions."""
