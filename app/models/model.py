@@ -79,12 +79,12 @@ class Model:
             _output_head=output_head,
         )
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the model's folder."""
         return self.artifact.name
 
-    @property
+    @cached_property
     def version(self) -> str:
         """The name of the version's folder."""
         return self.artifact.version
@@ -95,7 +95,7 @@ class Model:
         measured = None if self.engine.provider == CUDA else self.artifact.memory_bytes
         return self.artifact.initializer_bytes if measured is None else measured
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[str] | None:
         """The names of the classes by the card."""
         card = self.artifact.card

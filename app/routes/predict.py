@@ -10,7 +10,8 @@ from app.errors import BadRequest
 from app.http.endpoints import Answer, Headers, RawRequest, add_raw_route
 from app.inference.batching import InferenceResult
 from app.models.model import Model
-from app.parsing import mentions_booleans, name_of, parse_object
+from app.oip.json_data import mentions_booleans
+from app.parsing import name_of, parse_object
 from app.routes.dependencies import ERRORS
 from app.service import Service
 from app.serving.prediction import Prediction
