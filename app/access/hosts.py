@@ -25,9 +25,7 @@ class AllowedHosts:
         self.any = settings.keys is not None or settings.insecure_no_keys
         named = (settings.host, *settings.allowed_hosts, *map(_host_of_origin, settings.cors_origins))
         self._names = frozenset(name.lower() for name in named)
-        self.accepted: set[bytes | None] = {
-            None
-        }  # headers; browsers always send the header: without it no page is involved
+        self.accepted: set[bytes | None] = {None}  # browsers always send the header: without it no page is involved
 
     def check(self, host: bytes | None) -> None:
         """Check a `Host` header; None if the request has none.
