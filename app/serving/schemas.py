@@ -21,7 +21,7 @@ class PredictRequest(RequestModel):
     receipt: bool = Field(default=False, description="add the provenance of each model's answer")
 
 
-class Receipt(ResponseModel):
+class Provenance(ResponseModel):
     """Provenance of a model's answer."""
 
     model_sha256: str = Field(description="checksum of the model file")
@@ -49,7 +49,7 @@ class Prediction(ResponseModel):
     outputs: list[Answer]
     queue_us: float = Field(description="time of waiting for a thread, near 0 for a run on the event loop")
     compute_us: float = Field(description="time of the run, which may include rows of other requests")
-    receipt: Receipt | None = Field(default=None, description="only if the request asked for it")
+    receipt: Provenance | None = Field(default=None, description="only if the request asked for it")
 
 
 class PredictResponse(ResponseModel):
