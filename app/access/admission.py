@@ -121,7 +121,9 @@ class Admission:
         if most is None:
             return None
         if self._running[client] >= most:
-            raise TooManyRequests(f"got a request while {most} of this client run, the most that may")
+            raise TooManyRequests(
+                f"{most} requests of this client are running, the most that may (KRON_CLIENT_REQUESTS)"
+            )
         return client
 
     def _check_origin(self, method: str, foreign_origin: bytes | None) -> None:
@@ -130,4 +132,4 @@ class Admission:
             return
         got = foreign_origin[:200].decode("latin-1")
         if got not in self._settings.cors_origins:
-            raise Forbidden(f"got a request from a page of {got}, expected this service's own (KRON_CORS_ORIGINS)")
+            raise Forbidden(f"Origin: got {got}, expected this service's own or one of KRON_CORS_ORIGINS")

@@ -40,7 +40,7 @@ class AllowedHosts:
         if not self._is_allowed(_host_name(got)):
             raise Forbidden(
                 f"Host: got {got!r}, expected localhost or an address: "
-                "without keys the service answers to no other name (KRON_ALLOWED_HOSTS)"
+                "without API keys, other names have to be in KRON_ALLOWED_HOSTS"
             )
         if len(self.accepted) < MAX_KNOWN_HOSTS:
             self.accepted.add(host)

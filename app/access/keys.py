@@ -42,8 +42,9 @@ def read_keys(path: Path) -> list[Key]:
             which may hold a key.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise StartupError(f"--keys (KRON_KEYS): {path} is larger than {MAX_FILE_BYTES} bytes")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise StartupError(f"--keys (KRON_KEYS): got {size} bytes in {path}, expected at most {MAX_FILE_BYTES}")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
@@ -79,7 +80,7 @@ def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
 
 
 def make_key(name: str, role: Role) -> tuple[str, str]:
-    """Make a new key; the key and its line for the key file. For 256 random bits a fast hash is safe."""
+    """Make a new key; returns it and its line for the key file. For 256 random bits a fast hash is safe."""
     key = secrets.token_urlsafe(32)
     return key, f"{name} {role.name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 

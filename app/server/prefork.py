@@ -42,7 +42,7 @@ def serve_by_workers(settings: Settings, listening: socket.socket, address: str)
 
     Raises:
         StartupError: a worker could not start.
-        WorkersDied: too many workers died within a short time.
+        WorkerCrashLoop: too many workers died within a short time.
         KeyboardInterrupt: Ctrl-C, after all workers have ended.
     """
     if not hasattr(os, "fork"):

@@ -13,7 +13,7 @@ current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def choose(from_client: bytes | None) -> bytes:
-    """The client's id if it has at most 128 characters, all of them harmless in a log; otherwise a new id."""
+    """Choose the id of a request: the client's if it is short and harmless in a log, otherwise a new one."""
     if from_client is not None and _ALLOWED.fullmatch(from_client):
         return from_client
     return f"{_PREFIX}-{next(_numbers)}".encode()

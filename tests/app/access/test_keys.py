@@ -35,7 +35,7 @@ def test_keys_are_found_by_their_hash(tmp_path: Path) -> None:
         ("a read secret", "line 1: expected"),
         (f"a read sha256:{DIGEST[:-1]}", "line 1: expected"),
         (f"a read sha256:{DIGEST}\na admin sha256:{DIGEST}", "line 2: got the name 'a' again, expected"),
-        ("x" * 300_000, "is larger than 262144 bytes"),
+        ("x" * 300_000, "expected at most 262144"),
     ],
 )
 def test_a_malformed_file_is_one_line_that_does_not_reveal_its_content(tmp_path: Path, text: str, message: str) -> None:
