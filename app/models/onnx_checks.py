@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 # The operator domains of onnxruntime itself.
 BUILTIN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-MAX_ELEMENTS_PER_BYTE = 8
+MAX_ELEMENTS_PER_BYTE = 8  # of a serialized tensor, since no element is smaller than a bit
 COMPILED_OPERATORS = frozenset({"EPContext"})  # hold or name a program for a device
 
 

@@ -258,7 +258,7 @@ def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
     """
     real = (folder / FILE_NAME).resolve(strict=True)
     if not real.is_relative_to(root):
-        raise ModelError(f"{FILE_NAME} is outside of the folder of models, by symbolic links")
+        raise ModelError(f"{FILE_NAME} resolves to a file that is outside of the folder of models")
     try:
         str(real).encode()
     except UnicodeEncodeError:

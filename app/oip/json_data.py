@@ -19,7 +19,7 @@ _TYPECODES: Mapping[str, str] = {
     "FP32": "f", "FP64": "d",
 }  # fmt: skip
 _FLOATS = ("FP32", "FP64")
-_FLOAT_TYPES: frozenset[type] = frozenset({int, float})
+_NUMBER_TYPES: frozenset[type] = frozenset({int, float})
 _INTEGER_TYPES: frozenset[type] = frozenset({int})
 _MAX_LETTERS = 64  # occurrences of one letter to look at before assuming that its word occurs
 
@@ -95,7 +95,7 @@ def _flatten(data: list[Any], name: str) -> list[Any]:
 
 
 def _decode_numbers(flat: list[Any], datatype: str, name: str, *, may_have_booleans: bool) -> Array:
-    types = _FLOAT_TYPES if datatype in _FLOATS else _INTEGER_TYPES
+    types = _NUMBER_TYPES if datatype in _FLOATS else _INTEGER_TYPES
     expected = "a number" if datatype in _FLOATS else "an integer"
     if may_have_booleans:  # booleans are integers in Python, but not in JSON
         _check_types(flat, types, expected, name)
@@ -106,7 +106,7 @@ def _decode_numbers(flat: list[Any], datatype: str, name: str, *, may_have_boole
         raise BadRequest(f"{_place(name)}: got a value out of the range of {datatype}") from None
     except OverflowError:  # a number too large for float32
         index = next(index for index, value in enumerate(flat) if not fits_float32(value))
-        got = _shown(flat[index])
+        got = _describe(flat[index])
         raise BadRequest(
             f"{_place(name)}: element {index}: got {got}, expected a finite number that fits in {datatype}"
         ) from None
@@ -121,12 +121,12 @@ def _packer(count: int, typecode: str) -> Callable[..., bytes]:
 def _check_types(values: list[Any], types: frozenset[type] | set[type], expected: str, name: str) -> None:
     if not types.issuperset(map(type, values)):
         index = next(index for index, value in enumerate(values) if type(value) not in types)
-        raise BadRequest(f"{_place(name)}: element {index}: got {_shown(values[index])}, expected {expected}")
+        raise BadRequest(f"{_place(name)}: element {index}: got {_describe(values[index])}, expected {expected}")
 
 
 def _place(name: str) -> str:
     return f"input {name!r}: data"
 
 
-def _shown(value: object) -> str:
-    return f"{value!r}"[:40] if type(value) in _FLOAT_TYPES else name_of(value)
+def _describe(value: object) -> str:
+    return f"{value!r}"[:40] if type(value) in _NUMBER_TYPES else name_of(value)
