@@ -35,7 +35,7 @@ def keys() -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def locked(
-    folder: Path, keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+    folder: Path, keys: dict[str, tuple[str, str]], http_mode: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serving]:
     """With keys, for one page elsewhere, one request of a client at a time, one thread, JSON logs."""
     file = tmp_path_factory.mktemp("keys") / "keys"
@@ -44,6 +44,7 @@ def locked(
         "cors_origins": "https://page.example, http://other.example:81",
         "client_requests": 1,
         "instances": 1,
+        "http": http_mode,
     }
     with serving(folder, keys=file, log_format="json", access_log=True, **options) as running:
         yield running
@@ -117,8 +118,8 @@ def test_a_client_that_has_too_many_running_is_told_to_come_back(
     assert locked.client.get("/api/models", headers=own).status_code == 200
 
 
-def test_a_service_that_has_too_many_running_says_so_and_is_still_alive(folder: Path) -> None:
-    with serving(folder, max_requests=1) as server:
+def test_a_service_that_has_too_many_running_says_so_and_is_still_alive(folder: Path, http_mode: str) -> None:
+    with serving(folder, max_requests=1, http=http_mode) as server:
         with asking(server, LONG):
             refused = wait_until(lambda: (answer := server.client.get("/api/models")).status_code == 503 and answer)
             assert refused.json() == {"error": "1 requests are running, the most that may (KRON_MAX_REQUESTS)"}
@@ -149,9 +150,9 @@ def test_answers_with_data_have_their_headers(client: httpx.Client) -> None:
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
-def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path) -> None:
+def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path, http_mode: str) -> None:
     publish(tmp_path, "heavy", heavy(width=512, products=300))
-    with serving(tmp_path, instances=1) as server:
+    with serving(tmp_path, instances=1, http=http_mode) as server:
         port = httpx.URL(server.address).port or 0
 
         def value(series: str) -> float:
@@ -183,11 +184,12 @@ def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path) -> None:
         assert value(pending) == 0
 
 
-def test_who_hangs_up_in_the_body_is_no_failure_of_ours(folder: Path) -> None:
+def test_who_hangs_up_in_the_body_is_no_failure_of_ours(folder: Path, http_mode: str) -> None:
     """On plain endpoints, on others, in JSON and in forms."""
     form = "Content-Type: multipart/form-data; boundary=x\r\n"
     requests = [("/api/predict", ""), ("/v2/repository/index", ""), ("/api/compare", ""), ("/api/compare", form)]
-    with serving(folder, log_format="json", access_log=True, drain_seconds=0, expected_code=0) as server:
+    options: dict[str, Any] = {"log_format": "json", "access_log": True, "drain_seconds": 0, "http": http_mode}
+    with serving(folder, expected_code=0, **options) as server:
         for path, header in requests:
             with connect(server) as connection:
                 connection.sendall(

@@ -212,9 +212,9 @@ def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
         wait_until(lambda: not any(is_alive(worker) for worker in workers))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int) -> None:
-    with serving(folder, workers=workers, drain_seconds=4, expected_code=0) as server:
+@pytest.mark.parametrize(("workers", "http"), [(1, "fast"), (2, "fast"), (2, "standard")])
+def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int, http: str) -> None:
+    with serving(folder, workers=workers, http=http, drain_seconds=4, expected_code=0) as server:
         answers: list[httpx.Response] = []
 
         def predict() -> None:

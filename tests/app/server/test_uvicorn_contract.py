@@ -1,7 +1,7 @@
 """What `app/server` relies on in uvicorn, whose protocol classes are not documented: each failure names the version.
 
-`pyproject.toml` allows the versions with which this file and the rest of `tests/app/server` pass. When it fails with a new
-version: read what has changed, mend `app/server/connection.py` or `server.py`, and then move the bounds.
+`pyproject.toml` allows the versions with which this file and the rest of `tests/app/server` pass. When it fails with a
+new version: read what has changed, mend `app/server/connection.py` or `server.py`, and then move the bounds.
 """
 
 import asyncio
