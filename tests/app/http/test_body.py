@@ -19,12 +19,13 @@ def chunks(total: int) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def strict(http_mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server with small limits: 10,000 bytes and two seconds for a body, one instance, and no queue."""
     folder = tmp_path_factory.mktemp("strict")
     publish(folder, "plain", classifier(weights([6, 3])))
     publish(folder, "slow", classifier(weights([64, 3000, 3000, 3])))
-    with serving(folder, max_body_bytes=10_000, body_seconds=2, instances=1, queue=0, max_batch=200) as running:
+    limits = {"max_body_bytes": 10_000, "body_seconds": 2, "instances": 1, "queue": 0, "max_batch": 200}
+    with serving(folder, http=http_mode, **limits) as running:
         yield running
 
 

@@ -35,7 +35,7 @@ def keys() -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def locked(
-    folder: Path, keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+    folder: Path, keys: dict[str, tuple[str, str]], http_mode: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serving]:
     """A server with keys, two CORS origins, one request at a time for each client, one thread and JSON logs."""
     file = tmp_path_factory.mktemp("keys") / "keys"
@@ -44,6 +44,7 @@ def locked(
         "cors_origins": "https://page.example, http://other.example:81",
         "client_requests": 1,
         "instances": 1,
+        "http": http_mode,
     }
     with serving(folder, keys=file, log_format="json", access_log=True, **options) as running:
         yield running
@@ -117,8 +118,8 @@ def test_too_many_requests_of_one_client_are_429(locked: Serving, keys: dict[str
     assert locked.client.get("/api/models", headers=own).status_code == 200
 
 
-def test_too_many_requests_are_503_and_health_still_answers(folder: Path) -> None:
-    with serving(folder, max_requests=1) as server:
+def test_too_many_requests_are_503_and_health_still_answers(folder: Path, http_mode: str) -> None:
+    with serving(folder, max_requests=1, http=http_mode) as server:
         with repeated_predictions(server, LONG):
             refused = wait_until(lambda: (answer := server.client.get("/api/models")).status_code == 503 and answer)
             assert refused.json() == {"error": "1 requests are running, the most that may (KRON_MAX_REQUESTS)"}
@@ -149,9 +150,9 @@ def test_data_has_its_security_headers(client: httpx.Client) -> None:
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
-def test_a_request_whose_client_disconnects_while_it_waits_is_not_run(tmp_path: Path) -> None:
+def test_a_request_whose_client_disconnects_while_it_waits_is_not_run(tmp_path: Path, http_mode: str) -> None:
     publish(tmp_path, "heavy", heavy(width=512, products=300))
-    with serving(tmp_path, instances=1) as server:
+    with serving(tmp_path, instances=1, http=http_mode) as server:
         port = httpx.URL(server.address).port or 0
 
         def value(series: str) -> float:
@@ -183,11 +184,12 @@ def test_a_request_whose_client_disconnects_while_it_waits_is_not_run(tmp_path: 
         assert value(pending) == 0
 
 
-def test_a_client_that_disconnects_in_its_body_is_no_internal_error(folder: Path) -> None:
+def test_a_client_that_disconnects_in_its_body_is_no_internal_error(folder: Path, http_mode: str) -> None:
     """At raw endpoints and at others, in JSON and in forms."""
     form = "Content-Type: multipart/form-data; boundary=x\r\n"
     requests = [("/api/predict", ""), ("/v2/repository/index", ""), ("/api/compare", ""), ("/api/compare", form)]
-    with serving(folder, log_format="json", access_log=True, drain_seconds=0, expected_code=0) as server:
+    options: dict[str, Any] = {"log_format": "json", "access_log": True, "drain_seconds": 0, "http": http_mode}
+    with serving(folder, expected_code=0, **options) as server:
         for path, header in requests:
             with connect(server) as connection:
                 connection.sendall(

@@ -179,12 +179,12 @@ def test_statistics_count_failures_as_well_as_successes(client: httpx.Client) ->
 
 
 @pytest.fixture(scope="module")
-def queueless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def queueless(http_mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A server that runs one request at a time and queues none."""
     folder = tmp_path_factory.mktemp("queueless")
     publish(folder, "plain", classifier(weights([6, 3])))
     publish(folder, "slow", classifier(weights([64, 3000, 3000, 3])))
-    with serving(folder, instances=1, queue=0, max_batch=200) as running:
+    with serving(folder, http=http_mode, instances=1, queue=0, max_batch=200) as running:
         yield running
 
 

@@ -33,10 +33,10 @@ UNSUPPORTED = {
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(http_mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("triton")
     publish_all(folder)
-    with serving(folder, version_policy="all") as running:
+    with serving(folder, version_policy="all", http=http_mode) as running:
         yield httpx.URL(running.address).netloc.decode()
 
 
