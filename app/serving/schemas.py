@@ -32,7 +32,7 @@ class Provenance(ResponseModel):
     batch_size: int = Field(description="rows of the run, including those of other requests")
 
 
-class Answer(ResponseModel):
+class RowPrediction(ResponseModel):
     """The answer to one row: label and probabilities in the order of the card's labels, or the value in regression."""
 
     label: str | None = None
@@ -40,13 +40,13 @@ class Answer(ResponseModel):
     value: float | list[float] | None = None
 
 
-class Prediction(ResponseModel):
+class ModelPrediction(ResponseModel):
     """The answers of one model."""
 
     model: str
     version: str
     provider: str
-    outputs: list[Answer]
+    outputs: list[RowPrediction]
     queue_us: float = Field(description="time of waiting for a thread, near 0 for a run on the event loop")
     compute_us: float = Field(description="time of the run, which may include rows of other requests")
     receipt: Provenance | None = Field(default=None, description="only if the request asked for it")
@@ -55,7 +55,7 @@ class Prediction(ResponseModel):
 class PredictResponse(ResponseModel):
     """The answers of all models."""
 
-    results: list[Prediction]
+    results: list[ModelPrediction]
     agreement: float | None = Field(description="fraction of rows to which all models give the same label")
 
 
