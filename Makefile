@@ -46,6 +46,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	@if $(TSC) --version >/dev/null 2>&1; then echo "$(TSC)"; $(TSC) --project jsconfig.json; \
 		else echo "the page's types are not checked: no npm here, or it cannot fetch typescript $(TYPESCRIPT)" >&2; fi
 
@@ -96,4 +97,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist models .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist models .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

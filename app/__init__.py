@@ -1,1 +1,1 @@
-"""The service: ONNX in, predictions out. Importing it loads neither torch nor kronmodel."""
+"""The service: ONNX models in, predictions out. Imports neither torch nor kronmodel."""

@@ -1,4 +1,4 @@
-"""`python -m app` is `kronserve`."""
+"""`python -m app`: the same as the command `kronserve`."""
 
 import sys
 

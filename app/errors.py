@@ -1,50 +1,53 @@
-"""What can go wrong, and the HTTP status that says so.
+"""Errors of the service, each with its HTTP status or its exit code.
 
-KronError
-├── StartupError         settings, folder, port or device: the process cannot serve (exit code 2)
-├── WorkersDied          they die again and again (exit code 1)
-├── ReportsError         reports cannot be read or kept; all else goes on (500)
-├── ModelError           one model cannot be served; the others are
-│   └── OutOfMemory      it wants more memory than there is
-└── RequestError         one request cannot be answered
-├── BadRequest       400
-│   └── InputsRefused     a ModelError, too: the model itself refuses them
-├── Unauthorized     401
-├── Forbidden        403
-├── NotFound         404
-├── RequestTimeout   408
-├── Conflict         409
-├── TooLarge         413
-├── UnsupportedEncoding 415
-├── TooManyRequests  429
-├── HungUp           499
-├── ComparisonError  500
-├── TrainingError    500
-├── NotSupported     501
-├── NotReady         503
-├── Overloaded       503
-└── TimedOut         504
+KronError                     exit code 2, if it ends a command
+├── StartupError              a wrong option, folder, port or device: the service cannot start
+├── WorkerCrashLoop           workers crash again and again (exit code 1)
+├── ReportsError              reports cannot be read or written; everything else still works (500)
+├── ModelError                one model cannot be served; the others can
+│   └── OutOfMemory           a run needs more memory than there is
+└── RequestError              one request cannot be answered
+    ├── BadRequest            400
+    │   └── InputsRefused     also a ModelError: the model refuses the inputs
+    ├── Unauthorized          401
+    ├── Forbidden             403
+    ├── NotFound              404
+    │   └── UnknownModel
+    ├── RequestTimeout        408
+    ├── Conflict              409
+    ├── TooLarge              413
+    ├── UnsupportedEncoding   415
+    ├── TooManyRequests       429
+    ├── ClientDisconnected    499
+    ├── ComparisonError       500 (exit code 1)
+    ├── TrainingError         500
+    ├── NotSupported          501
+    ├── NotReady              503
+    ├── Overloaded            503
+    └── TimedOut              504 (exit code 1)
+
+The names of those that a request can cause are labels of the metric `kron_failures_total`.
 """
 
 
 class KronError(Exception):
-    """Base of everything this service refuses or cannot do."""
+    """Base class of the service's errors. The message says what was got, what was expected, and the cure."""
 
-    exit_code = 2  # at the command line
+    exit_code = 2  # of a command that the error ends
 
 
 class StartupError(KronError):
     """The process cannot start serving."""
 
 
-class WorkersDied(KronError):  # noqa: N818
-    """Worker processes die faster than it makes sense to replace them."""
+class WorkerCrashLoop(KronError):  # noqa: N818
+    """Worker processes crash so often that starting new ones makes no sense."""
 
     exit_code = 1
 
 
 class ReportsError(KronError):
-    """Reports cannot be read or kept."""
+    """Reports cannot be read or written."""
 
 
 class ModelError(KronError):
@@ -52,56 +55,61 @@ class ModelError(KronError):
 
 
 class OutOfMemory(ModelError):  # noqa: N818
-    """A run wants more memory than there is."""
+    """A run needs more memory than there is."""
 
 
 class RequestError(KronError):
-    """A request cannot be answered; `retry_after` is in seconds."""
+    """A request cannot be answered.
+
+    Attributes:
+        status: of the HTTP response.
+        retry_after: seconds after which the client may try again; None if trying again does not help.
+    """
 
     status = 500
     retry_after: int | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        """The HTTP headers that go with the error."""
+        """HTTP headers of the error's response."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
-class BadRequest(RequestError):  # noqa: N818 - named as HTTP names them
-    """The request itself is wrong."""
+class BadRequest(RequestError):  # noqa: N818 - these classes are named as HTTP names its statuses
+    """The request is malformed, or one of its values is not allowed."""
 
     status = 400
 
 
 class InputsRefused(BadRequest, ModelError):  # noqa: N818
-    """The model refuses what fits its signature: an index that it has not, sizes that do not go together."""
+    """The model refuses inputs that fit its signature, such as an index out of range."""
 
 
 class Unauthorized(RequestError):  # noqa: N818
-    """No API key, or one that nobody has."""
+    """The API key is missing or unknown."""
 
     status = 401
 
     @property
     def headers(self) -> dict[str, str]:
-        """HTTP wants to be told how to do better."""
+        """HTTP headers of the response: the authentication scheme, which HTTP requires with this status."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(RequestError):  # noqa: N818
-    """The API key does not allow this."""
+    """The API key does not allow this request, or without keys, its origin or host name is not allowed."""
 
     status = 403
 
 
 class NotFound(RequestError):  # noqa: N818
-    """No such model, sample or path."""
+    """There is no such model, sample or path."""
 
     status = 404
 
 
 class UnknownModel(NotFound):
-    """No model of that name is served."""
+    """No model of this name is served."""
 
 
 class RequestTimeout(RequestError):  # noqa: N818
@@ -111,45 +119,45 @@ class RequestTimeout(RequestError):  # noqa: N818
 
 
 class Conflict(RequestError):  # noqa: N818
-    """Something else is running that excludes this."""
+    """Something else that excludes this request is running."""
 
     status = 409
     retry_after = 10
 
 
 class TooLarge(RequestError):  # noqa: N818
-    """The body is longer than this service reads."""
+    """The body is larger than this service accepts."""
 
     status = 413
 
 
 class UnsupportedEncoding(RequestError):  # noqa: N818
-    """The body is compressed in a way that this service does not read."""
+    """The body is compressed in a format that this service cannot decode."""
 
     status = 415
 
 
 class NotSupported(RequestError):  # noqa: N818
-    """A part of the protocol that this service does not have."""
+    """The request needs a part of the protocol that this service does not implement."""
 
     status = 501
 
 
 class NotReady(RequestError):  # noqa: N818
-    """The model is there, but not loaded."""
+    """The model is in the repository but not loaded."""
 
     status = 503
 
 
 class TooManyRequests(RequestError):  # noqa: N818
-    """One client has more requests running than it may."""
+    """The client has as many running requests as it may have."""
 
     status = 429
     retry_after = 1
 
 
 class ClientDisconnected(RequestError):  # noqa: N818
-    """Nobody waits for the answer any more."""
+    """The client closed the connection before the answer was ready."""
 
     status = 499
 
@@ -165,14 +173,14 @@ class TrainingError(RequestError):
 
 
 class Overloaded(RequestError):  # noqa: N818
-    """Too much is waiting, or the models are still loading."""
+    """Too many requests are waiting, or the models are still loading."""
 
     status = 503
     retry_after = 1
 
 
 class TimedOut(RequestError):  # noqa: N818
-    """It took longer than it may."""
+    """The request took longer than it may."""
 
     status = 504
     exit_code = 1

@@ -1,4 +1,4 @@
-"""A JSON object, read by orjson, with errors that say what was got."""
+"""JSON requests: parse them, validate them, and describe in errors what was got and what was expected."""
 
 import re
 import struct
@@ -11,19 +11,31 @@ from app.errors import BadRequest
 
 M = TypeVar("M", bound=BaseModel)
 _NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
-_MAX_LETTERS = 64  # a text with more of them than this is looked at value by value
+_MAX_LETTERS = 64  # occurrences of one letter to look at before assuming that its word occurs
+_JSON_NAMES = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    dict: "an object",
+    list: "a list",
+}
 
 
 def parse_object(body: bytes, keys: frozenset[str] | None = None) -> dict[str, Any]:
-    """A JSON object, with no other keys than `keys` if they are given.
+    """Parse a JSON object.
+
+    Args:
+        body: the JSON text.
+        keys: all keys that the object may have; None for any.
 
     Raises:
-        BadRequest: it is not; where the problem is a number that is not finite, it says so.
+        BadRequest: the text is not JSON, not an object, has an unknown key, or holds a number that is not finite.
     """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        # The position counts characters, which are bytes up to there unless the text is stranger than any we expect.
+        # The position counts characters; it is one in bytes only if the text before it is ASCII, as it usually is.
         token = _NOT_FINITE.match(body, problem.pos)
         if token or "infinity" in problem.msg:
             got = token.group().decode() if token else "a number beyond float64"
@@ -38,10 +50,10 @@ def parse_object(body: bytes, keys: frozenset[str] | None = None) -> dict[str, A
 
 
 def validated(model: type[M], value: object) -> M:
-    """A request as its model.
+    """Validate a parsed request with its pydantic model.
 
     Raises:
-        BadRequest: it is not; the message starts with the place, as `batch_sizes[1]`.
+        BadRequest: it is invalid; the message starts with the place, such as `batch_sizes[1]`.
     """
     try:
         return model.model_validate(value)
@@ -51,52 +63,8 @@ def validated(model: type[M], value: object) -> M:
         raise BadRequest(f"{place}: {explain(error)}") from None
 
 
-def mentions_booleans(body: bytes, end: int) -> bool:
-    """Whether a JSON text may hold `true` or `false` before `end`; False is certain.
-
-    Single letters are found ten times as fast as words, and these two are rare in requests.
-    """
-    return _mentions(body, b"true", 1, end) or _mentions(body, b"false", 2, end)
-
-
-def _mentions(body: bytes, word: bytes, letter: int, end: int) -> bool:
-    wanted = word[letter : letter + 1]
-    at = -1
-    for _ in range(_MAX_LETTERS):
-        at = body.find(wanted, at + 1, end)
-        if at < 0:
-            return False
-        if at >= letter and body.startswith(word, at - letter):
-            return True
-    return True
-
-
-_JSON_NAMES = {
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    dict: "an object",
-    list: "a list",
-}
-
-
-def fits_float32(value: float) -> bool:
-    """Whether a number is finite in float32."""
-    try:
-        struct.pack("<f", value)
-    except OverflowError:
-        return False
-    return True
-
-
-def name_of(value: object) -> str:
-    """What JSON calls a parsed value."""
-    return "null" if value is None else _JSON_NAMES[type(value)]
-
-
 def explain(error: ValidationError) -> str:
-    """The first problem of a failed validation as `got ..., expected ...`."""
+    """Describe the first problem of a failed validation as `got ..., expected ...`."""
     first = error.errors()[0]
     if first["type"] == "extra_forbidden":
         return "not a known field"
@@ -108,3 +76,38 @@ def explain(error: ValidationError) -> str:
     for prefix in ("Input should be ", "Value error, "):
         message = message.removeprefix(prefix)
     return f"got {got}, expected {message}"
+
+
+def name_of(value: object) -> str:
+    """Name of a parsed value's JSON type with its article, for error messages."""
+    return "null" if value is None else _JSON_NAMES[type(value)]
+
+
+def fits_float32(value: float) -> bool:
+    """Whether a number is finite in float32."""
+    try:
+        struct.pack("<f", value)
+    except OverflowError:
+        return False
+    return True
+
+
+def mentions_booleans(body: bytes, end: int) -> bool:
+    """Whether a JSON text may contain `true` or `false` before `end`; if False, it certainly does not.
+
+    Finding single letters is ten times as fast as finding words, and the letters r and l are rare in requests.
+    """
+    return _mentions(body, b"true", 1, end) or _mentions(body, b"false", 2, end)
+
+
+def _mentions(body: bytes, word: bytes, letter: int, end: int) -> bool:
+    """Whether a word may occur before `end`; found by the letter at an index of it."""
+    wanted = word[letter : letter + 1]
+    at = -1
+    for _ in range(_MAX_LETTERS):
+        at = body.find(wanted, at + 1, end)
+        if at < 0:
+            return False
+        if at >= letter and body.startswith(word, at - letter):
+            return True
+    return True

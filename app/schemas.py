@@ -1,4 +1,4 @@
-"""Base classes of request and response bodies, and the error body that every endpoint shares."""
+"""Base classes of request and response bodies, and the error body that all endpoints share."""
 
 from typing import Annotated
 
@@ -8,18 +8,18 @@ ModelName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class RequestModel(BaseModel):
-    """Base of request bodies: unknown fields are refused, and no value is converted to another type."""
+    """Base class of request bodies: unknown fields are refused, and values are not converted to other types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ResponseModel(BaseModel):
-    """Base of response bodies: immutable."""
+    """Base class of response bodies: immutable."""
 
     model_config = ConfigDict(frozen=True)
 
 
 class Error(ResponseModel):
-    """Every error of this service."""
+    """Body of every error response."""
 
     error: str = Field(examples=["inputs[0]: got 3 values, expected 784"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from app.access.admission import Admission
 from app.access.keys import read_keys
 from app.errors import KronError, Overloaded, StartupError
-from app.inference.devices import check_serving
+from app.inference.devices import check_serving_devices
 from app.inference.scheduler import Scheduler
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
@@ -18,6 +18,7 @@ from app.models.model import Model
 from app.models.repository import Repository
 from app.serving.shadow import Shadow
 from app.settings import Settings
+from app.system.aio import handle_signal
 from app.system.heap import share_one_heap, trim_heap_when_idle
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
@@ -66,6 +67,7 @@ class Service:
         self._load_ended = asyncio.Event()
         self._on_loaded = on_loaded
         self._tasks: set[asyncio.Task[None]] = set()
+        self._restore_signal: Callable[[], None] | None = None
 
     @property
     def repository(self) -> Repository:
@@ -93,12 +95,12 @@ class Service:
         self._start(trim_heap_when_idle())
         # Elsewhere Python has no signals, and tests run the service in threads of their own.
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: self._start(self._reload()))
+            self._restore_signal = handle_signal(signal.SIGHUP, lambda: self._start(self._reload()))
 
     async def _load(self) -> None:
         repository = self._repository
         try:
-            await asyncio.to_thread(check_serving, self.settings)
+            await asyncio.to_thread(check_serving_devices, self.settings)
             await repository.refresh()
             if not (repository.models or repository.unloaded):
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in repository.failures.items())
@@ -164,6 +166,8 @@ class Service:
 
     async def stop(self) -> None:
         """End what runs, child processes included."""
+        if self._restore_signal is not None:
+            self._restore_signal()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Every option of the service: one frozen object, read from the environment once, at the edge."""
+"""Settings of the service: one immutable object, read from options and environment once, when a command starts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from app.errors import StartupError
 from app.parsing import explain
-from app.system.cpus import available_cpus, threads_each
+from app.system.cpus import available_cpus, threads_per_run
 from app.system.net import read_network
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -18,165 +18,189 @@ HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,255}$")]
 Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")]
 
 
-def _known(device: str) -> str:
+def _check_device(device: str) -> str:
     if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", device) is None:
         raise ValueError("auto, cpu, cuda or cuda:N")
     return device
 
 
-Device = Annotated[str, AfterValidator(_known)]
+Device = Annotated[str, AfterValidator(_check_device)]
 ModelName = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
 class Settings(BaseModel):
-    """What the service is told; each field is also `KRON_<FIELD>` and, at the command line, `--<field>`.
-
-    Raises:
-        StartupError: from `read`, one line that names the option, what was got and what was expected.
-    """
+    """Settings of the service; each field is also the variable `KRON_<FIELD>` and the option `--<field>`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
-    models: Path = Field(default=Path("models"), description="folder of models, <name>/<version>/model.onnx")
+    models: Path = Field(
+        default=Path("models"), description="model repository: a folder with <name>/<version>/model.onnx"
+    )
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="address to listen on")
-    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0 takes a free port")
     device: Device = Field(
         default="auto",
-        description="auto, cpu, cuda or cuda:N; auto takes a GPU where onnxruntime has one, and else the CPU",
+        description="auto, cpu, cuda or cuda:N; auto takes a GPU if onnxruntime can use one, otherwise the CPU",
     )
     model_devices: Mapping[ModelName, Device] = Field(
-        default={}, max_length=1000, description="devices of single models, NAME=DEVICE, separated by commas"
+        default={}, max_length=1000, description="devices of individual models: NAME=DEVICE, separated by commas"
     )
-    workers: int = Field(default=1, ge=1, le=64, description="processes that share the port")
+    workers: int = Field(default=1, ge=1, le=64, description="worker processes, which share the port")
     threads: int | None = Field(
-        default=None, ge=1, le=256, description="threads of one run; default: CPUs / workers / instances, so 1"
+        default=None,
+        ge=1,
+        le=256,
+        description="threads of one run; default: CPUs / workers / instances, which is 1 unless --instances is set",
     )
     instances: int | None = Field(
         default=None,
         ge=1,
         le=64,
-        description="runs at the same time in one worker, of all models; default: CPUs / workers",
+        description="concurrent runs in one worker, of all models together; default: CPUs / workers",
     )
-    queue: int = Field(default=512, ge=0, le=10_000, description="requests that may wait for one model")
+    queue: int = Field(default=512, ge=0, le=10_000, description="most requests that wait for one model")
     predict_seconds: float = Field(
-        default=10, gt=0, le=600, description="longest prediction, waiting and running together"
+        default=10, gt=0, le=600, description="longest time of a prediction, waiting and running together"
     )
     max_requests: int = Field(
-        default=2048, ge=1, le=100_000, description="requests at the same time in one worker, of every kind"
+        default=2048, ge=1, le=100_000, description="most concurrent requests of all kinds in one worker"
     )
     client_requests: int | None = Field(
         default=None,
         ge=1,
         le=100_000,
-        description="requests of one client (key, or address) at the same time; default: any",
+        description="most concurrent requests of one client (API key or address); default: not limited",
     )
     keys: Path | None = Field(
-        default=None, description="file of API keys, lines of `name role sha256:<hex>`; without it there are none"
+        default=None, description="file of API keys, lines of `name role sha256:<hex>`; default: no keys are needed"
     )
     insecure_no_keys: bool = Field(
-        default=False, description="without API keys, listen on other addresses than the loopback all the same"
+        default=False, description="allow other addresses than the loopback without API keys"
     )
     allowed_hosts: tuple[HostName, ...] = Field(
         default=(),
         max_length=100,
-        description="names that a service without keys answers to besides localhost, separated by commas",
+        description="host names besides localhost that a service without API keys answers to, separated by commas",
     )
     cors_origins: tuple[Origin, ...] = Field(
-        default=(), max_length=100, description="origins whose pages may call this service, separated by commas"
+        default=(),
+        max_length=100,
+        description="origins of other sites' pages that may call this service, separated by commas",
     )
-    twin: str | None = Field(default=None, pattern=NAME_PATTERN, description="the twin that answers by default")
+    twin: str | None = Field(
+        default=None,
+        pattern=NAME_PATTERN,
+        description="twin that answers requests that name no model; default: mnist, or the first one by name",
+    )
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
-    max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="longest request body")
+    max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="largest request body")
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
     head_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for the headers of a request")
     max_head_bytes: int = Field(
-        default=32 * 1024, ge=1024, le=2**20, description="longest request line and headers together"
+        default=32 * 1024, ge=1024, le=2**20, description="largest request line and headers together"
     )
     keep_alive_seconds: float = Field(
-        default=5, gt=0, le=3600, description="longest wait for the next request of a connection"
+        default=5, gt=0, le=3600, description="longest wait for the next request on a connection"
     )
     send_seconds: float = Field(
-        default=30, gt=0, le=3600, description="longest wait for a client to read on in its answer"
+        default=30, gt=0, le=3600, description="longest wait for a client to read more of its answer"
     )
     http: Literal["fast", "standard"] = Field(
         default="fast",
         description="fast: with limits on connections; standard: plain uvicorn, for use behind a reverse proxy",
     )
     max_connections: int = Field(
-        default=2048, ge=1, le=100_000, description="connections at the same time in one worker"
+        default=2048, ge=1, le=100_000, description="most concurrent connections in one worker"
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(),
         max_length=100,
-        description="addresses and networks whose X-Forwarded-For is believed, separated by commas",
+        description="addresses and networks of proxies whose X-Forwarded-For is trusted, separated by commas",
     )
     version_policy: str = Field(
         default="latest:1",
         pattern=VERSIONS_PATTERN,
         description="versions of each model to serve: latest:N, specific:N,N,... or all",
     )
-    max_models: int = Field(default=64, ge=1, le=1000, description="most models in the folder")
+    max_models: int = Field(default=64, ge=1, le=1000, description="most models in the repository")
     max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
-    load_seconds: float = Field(default=120, gt=0, le=3600, description="longest reading of all model files together")
+    load_seconds: float = Field(
+        default=120, gt=0, le=3600, description="longest time to verify all model files together"
+    )
     trial_seconds: float = Field(
-        default=30, gt=0, le=3600, description="longest reading, loading and first run of one model file, on trial"
+        default=30,
+        gt=0,
+        le=3600,
+        description="longest smoke test of one model file in its sandbox: reading, loading and first run",
     )
     trial_bytes: int = Field(
-        default=4 * 2**30, ge=2**26, le=2**44, description="memory of that trial, besides 6 times the file's size"
+        default=4 * 2**30,
+        ge=2**26,
+        le=2**44,
+        description="most memory of that smoke test, in addition to 6 times the file's size",
     )
-    compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest comparison")
-    sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest sweep")
-    train_seconds: float = Field(default=3600, gt=0, le=604_800, description="longest training")
+    compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest time of a comparison")
+    sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest time of a sweep")
+    train_seconds: float = Field(default=3600, gt=0, le=604_800, description="longest time of a training")
     train_memory_bytes: int = Field(
-        default=4 * 2**30, ge=2**20, le=2**44, description="most memory of a training, resident; on Linux"
+        default=4 * 2**30, ge=2**20, le=2**44, description="most resident memory of a training; on Linux"
     )
     reports: str | None = Field(
         default=None,
         min_length=1,
         max_length=4096,
-        description="file that keeps reports, :memory: or off; default: .reports.sqlite3 in the folder of models",
+        description="file to keep reports in, or :memory:, or off; default: .reports.sqlite3 in the model repository",
     )
-    max_reports: int = Field(default=200, ge=1, le=10_000, description="most reports kept; the oldest go")
+    max_reports: int = Field(
+        default=200, ge=1, le=10_000, description="most reports that are kept; the oldest are deleted"
+    )
     shadow: str | None = Field(
         default=None,
         pattern=rf"{NAME_PATTERN[:-1]}={NAME_PATTERN[1:]}",
-        description="A=B: what model A answers is scored on model B too, off the request's path",
+        description="A=B: score requests that model A answers on model B, too, without delaying the answers",
     )
-    shadow_share: float = Field(default=0.1, gt=0, le=1, description="share of the requests scored on the shadow")
+    shadow_share: float = Field(
+        default=0.1, gt=0, le=1, description="fraction of the requests that are scored on the shadow model"
+    )
     drain_seconds: float = Field(
-        default=1, ge=0, le=600, description="from SIGTERM, which ends readiness, until connections are refused"
+        default=1,
+        ge=0,
+        le=600,
+        description="time from SIGTERM, which ends readiness, until new connections are refused",
     )
-    grace_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for accepted requests after that")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
-    log_format: Literal["text", "json"] = Field(
-        default="text", description="text for people, or one JSON object a line"
+    grace_seconds: float = Field(
+        default=30, gt=0, le=600, description="longest wait after that for accepted requests to end"
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="lowest level that is logged"
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="text, or one JSON object per line")
     traces: bool = Field(
         default=False, description="send OpenTelemetry traces to `$OTEL_EXPORTER_OTLP_ENDPOINT`; needs the extra `otel`"
     )
-    access_log: bool = Field(default=False, description="log every request")
+    access_log: bool = Field(default=False, description="log each request")
 
     @property
     def instances_used(self) -> int:
-        """Runs at the same time."""
+        """Concurrent runs of one worker: `instances`, or its default."""
         return self.instances or max(1, available_cpus() // self.workers)
 
     @property
     def threads_used(self) -> int:
-        """Threads of one run."""
-        return self.threads or threads_each(self.workers * self.instances_used)
+        """Threads of one run: `threads`, or its default."""
+        return self.threads or threads_per_run(self.workers * self.instances_used)
 
     def device_of(self, name: str) -> str:
-        """Where that model is to run."""
+        """Device to run a model on, by the model's name."""
         return self.model_devices.get(name, self.device)
 
     @property
     def devices(self) -> set[str]:
-        """Everywhere that models may run."""
+        """All devices that models may run on."""
         return {self.device, *self.model_devices.values()}
 
     def choose_versions(self, versions: Sequence[str]) -> list[str]:
-        """Those of `versions`, newest first, that `version_policy` chooses, in the same order."""
+        """Select the versions that `version_policy` serves, in the order given, which is newest first."""
         kind, _, which = self.version_policy.partition(":")
         if kind == "latest":
             return list(versions[: int(which)])
@@ -185,22 +209,22 @@ class Settings(BaseModel):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             try:
                 read_network(text)
             except ValueError as error:
-                raise ValueError(f"addresses or networks as 10.0.0.0/8: {error}") from None
+                raise ValueError(f"addresses or networks such as 10.0.0.0/8: {error}") from None
         return value
 
     @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
-    def _list(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("model_devices", mode="before")
     @classmethod
-    def _pairs(cls, value: object) -> object:
+    def _split_pairs(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = [part.partition("=")[::2] for part in value.split(",") if part.strip()]
@@ -208,12 +232,20 @@ class Settings(BaseModel):
 
     @field_validator("threads", "instances", "client_requests", "keys", "twin", "reports", "shadow", mode="before")
     @classmethod
-    def _empty_is_default(cls, value: object) -> object:
+    def _empty_means_default(cls, value: object) -> object:
         return None if value == "" else value
 
     @classmethod
     def read(cls, environ: Mapping[str, str], options: Mapping[str, str] | None = None) -> Self:
-        """Settings from `KRON_...` variables, overridden by command-line options (by field name)."""
+        """Read settings from `KRON_...` variables and from command-line options, which take precedence.
+
+        Args:
+            environ: the environment.
+            options: values by field name.
+
+        Raises:
+            StartupError: a value is invalid; the message names the option or variable that it came from.
+        """
         options = options or {}
         found = {
             field: environ[f"KRON_{field.upper()}"] for field in cls.model_fields if f"KRON_{field.upper()}" in environ
@@ -227,5 +259,5 @@ class Settings(BaseModel):
 
 
 def option(field: str) -> str:
-    """The command-line spelling of a field."""
+    """Command-line option of a field."""
     return "--" + field.replace("_", "-")

@@ -29,8 +29,8 @@ from onnx import TensorProto, helper
 
 from app.inference.session import open_session
 from benchmarks.steps import Step, Times, measure, ratio
-from kronmodel.export import to_onnx
-from kronmodel.models import DenseConfig, KroneckerConfig, build
+from kronmodel.export.exporter import to_onnx
+from kronmodel.nn.networks import DenseConfig, KroneckerConfig, build
 
 SIDES, RANKS, BATCHES, ACTIVATIONS = (28, 64), (1, 2, 4), (1, 32, 512), ("gelu", "relu")
 BLOCK_SECONDS = 0.02

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronmodel.gemm import matmul
+from kronmodel.nn._fused_cpu import matmul
 
 __all__ = ["one_dnn"]
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.steps import data, measure, ratio, stepper
-from kronmodel.malloc import keep_freed_memory
+from kronmodel.training.device import keep_freed_memory
 
 
 class FastKron(nn.Module):

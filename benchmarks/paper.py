@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from kronmodel.data import load
-from kronmodel.display import training_progress
-from kronmodel.models import build
-from kronmodel.recipes import RECIPES
+from kronmodel.cli.console import training_progress
+from kronmodel.data.registry import load
+from kronmodel.nn.networks import build
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import Member, plan, train_member
 
 

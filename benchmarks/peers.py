@@ -8,8 +8,8 @@ from itertools import accumulate, pairwise
 
 from torch import Tensor, nn
 
-from kronmodel.activations import activation_moments, get_activation
-from kronmodel.models import DenseConfig, KroneckerConfig
+from kronmodel.nn.activations import activation_moments, get_activation
+from kronmodel.nn.networks import DenseConfig, KroneckerConfig
 from kronmodel.shapes import Shape
 
 

@@ -32,14 +32,15 @@ from rich.console import Console
 from torch import nn
 
 from benchmarks.peers import low_rank, macs, narrow, tensor_train
-from kronmodel.batches import hold_out
-from kronmodel.data import Dataset, load
-from kronmodel.display import training_progress
-from kronmodel.malloc import keep_freed_memory
-from kronmodel.models import KroneckerConfig, Network, build
-from kronmodel.recipes import RECIPES, Recipe
-from kronmodel.tasks import task_of
-from kronmodel.train import TrainConfig, train
+from kronmodel.cli.console import training_progress
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import load
+from kronmodel.nn.networks import KroneckerConfig, Network, build
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.device import keep_freed_memory
+from kronmodel.training.loop import hold_out, train
+from kronmodel.training.recipes import RECIPES, Recipe
+from kronmodel.training.tasks import task_of
 from kronmodel.twin import plan
 
 # The recipes that were chosen on each data set.

@@ -27,8 +27,8 @@ from torch import nn
 from benchmarks.one_dnn import one_dnn
 from benchmarks.peers import low_rank
 from benchmarks.steps import Step, data, measure, ratio, stepper
-from kronmodel.malloc import keep_freed_memory
-from kronmodel.models import KroneckerConfig, build
+from kronmodel.nn.networks import KroneckerConfig, build
+from kronmodel.training.device import keep_freed_memory
 
 SLOPE_SIDES = (16, 32, 64, 128)  # widths 256 to 16,384
 RANKS = {28: (1, 2, 4), 64: (1, 4)}

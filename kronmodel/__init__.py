@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kronmodel.features import ConvConfig, ConvFeatures
-    from kronmodel.functional import kron_dual, kron_linear
-    from kronmodel.layers import KroneckerDual, KroneckerLinear
-    from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
+    from kronmodel.nn.conv import ConvConfig, ConvFeatures
+    from kronmodel.nn.functional import kron_dual, kron_linear
+    from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
+    from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
+    from kronmodel.shapes import balanced_shape
 
 __version__ = "0.1.0"
 
@@ -24,22 +25,24 @@ __all__ = [
     "KroneckerDual",
     "KroneckerLinear",
     "Network",
+    "balanced_shape",
     "build",
     "kron_dual",
     "kron_linear",
 ]
 
 _MODULES = {
-    "ConvConfig": "features",
-    "ConvFeatures": "features",
-    "DenseConfig": "models",
-    "KroneckerConfig": "models",
-    "KroneckerDual": "layers",
-    "KroneckerLinear": "layers",
-    "Network": "models",
-    "build": "models",
-    "kron_dual": "functional",
-    "kron_linear": "functional",
+    "ConvConfig": "nn.conv",
+    "ConvFeatures": "nn.conv",
+    "DenseConfig": "nn.networks",
+    "KroneckerConfig": "nn.networks",
+    "KroneckerDual": "nn.layers",
+    "KroneckerLinear": "nn.layers",
+    "Network": "nn.networks",
+    "balanced_shape": "shapes",
+    "build": "nn.networks",
+    "kron_dual": "nn.functional",
+    "kron_linear": "nn.functional",
 }
 
 

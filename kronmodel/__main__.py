@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from kronmodel.cli import main
+from kronmodel.cli.main import main
 
 __all__ = []
 

@@ -1,4 +1,4 @@
-"""Integers only: the factor sizes of a layer's width, proposed, checked, parsed and counted."""
+"""Factor sizes of layer widths and images: balanced proposals, checks, parsing, multiply-adds. Integers only."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from typing import Literal
 
 Shape = tuple[int, ...]
 Order = Literal["left", "right"]
+Image = tuple[int, int, int]
+"""Channels, height, width."""
 
 __all__ = [
+    "Image",
     "Order",
     "Shape",
     "axes",
+    "balanced_shape",
     "check_features",
     "check_orders",
     "check_rank",
     "check_shape",
     "check_shapes",
     "dual_macs",
+    "image_of",
+    "input_shape",
     "linear_macs",
     "max_rank",
+    "output_shape",
     "parse_shapes",
-    "proposed_shape",
 ]
 
 MAX_WIDTH = 1 << 24  # a typing error should not ask for the memory of a data centre
@@ -69,7 +75,7 @@ def check_features(name: str, features: int | None, shape: Shape, *, pad: bool) 
     return features
 
 
-def proposed_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
+def balanced_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
     """The most balanced factors of ``width``, smallest first: 784 gives (28, 28), 10 gives (2, 5).
 
     Args:
@@ -95,7 +101,7 @@ def proposed_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
     if width > 3 and shape[-1] == width:
         raise ValueError(
             f"a width of {width} is prime, so its only factors are 1 and {width}, which compress nothing; "
-            f"expected a width with balanced factors, or padding (pad=True) to {proposed_shape(width, pad=True)}"
+            f"expected a width with balanced factors, or padding (pad=True) to {balanced_shape(width, pad=True)}"
         )
     return shape
 
@@ -115,6 +121,57 @@ def _factorisations(width: int, factors: int, least: int) -> Iterator[Shape]:
         if width % size == 0:
             for rest in _factorisations(width // size, factors - 1, size):
                 yield (size, *rest)
+
+
+def input_shape(width: int, image_shape: Sequence[int] | None, *, pad: bool) -> Shape:
+    """Factor sizes for the features: an image's own, else the most balanced ones.
+
+    Args:
+        width: number of features.
+        image_shape: ``(height, width)`` or ``(channels, height, width)`` if the features are an image's.
+        pad: take the next width that has balanced factors; the row is filled up with zeros.
+
+    Raises:
+        ValueError: the width is prime, and padding was not asked for.
+    """
+    if image_shape is not None and len(image_shape) == 2:
+        return (image_shape[0], image_shape[1])
+    if pad or _has_factors(width):
+        return balanced_shape(width, pad=pad)
+    padded = "x".join(map(str, balanced_shape(width, pad=True)))
+    raise ValueError(
+        f"{width} features have no factors but 1 and {width}, which compress nothing; "
+        f"--pad fills each row up with zeros to {padded}"
+    )
+
+
+def output_shape(width: int) -> Shape:
+    """Factor sizes for the classes or values to predict: the most balanced ones, else ``(1, width)``.
+
+    Outputs are few and nothing can be padded among them; one output or a prime number of them is no mistake.
+    """
+    return balanced_shape(width) if _has_factors(width) else (1, width)
+
+
+def _has_factors(width: int) -> bool:
+    """Whether there are factors worth the name, or the width is so small that it doesn't matter."""
+    return width <= 3 or any(width % size == 0 for size in range(2, math.isqrt(width) + 1))
+
+
+def image_of(shape: Sequence[int] | None) -> Image:
+    """Channels, height and width of an image whose shape is ``(height, width)`` or ``(channels, height, width)``.
+
+    Raises:
+        ValueError: it is neither, or None: the data are no images.
+    """
+    given = () if shape is None else tuple(shape)
+    sizes = (1, *given) if len(given) == 2 else given
+    if len(sizes) != 3 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+        raise ValueError(
+            "convolutional features need images of shape (height, width) or (channels, height, width), "
+            f"got {given or 'data that are no images'}"
+        )
+    return (sizes[0], sizes[1], sizes[2])
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:

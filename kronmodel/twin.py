@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kronmodel.card import Role, make_card
-from kronmodel.checkpoint import Checkpoint
-from kronmodel.dataset import Dataset, prepared
-from kronmodel.distributed import ALONE, Group
+from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.errors import TrainingError
-from kronmodel.export import to_onnx
-from kronmodel.features import ConvConfig, image_of
-from kronmodel.history import Epoch
-from kronmodel.models import DenseConfig, KroneckerConfig, Network, build
-from kronmodel.publish import Publication, check_name, publish
-from kronmodel.recipes import Recipe
-from kronmodel.shapes import proposed_shape
-from kronmodel.tasks import task_of
-from kronmodel.train import Progress, TrainConfig, TrainResult, train
-from kronmodel.widths import input_shape, output_shape
+from kronmodel.export.card import Role, make_card
+from kronmodel.export.exporter import to_onnx
+from kronmodel.export.repository import Publication, check_name, publish
+from kronmodel.nn.conv import ConvConfig
+from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
+from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.distributed import ALONE, Group
+from kronmodel.training.history import Epoch
+from kronmodel.training.loop import Progress, TrainResult, train
+from kronmodel.training.recipes import Recipe
+from kronmodel.training.tasks import task_of
 
 __all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
 
@@ -94,7 +94,11 @@ def plan(
         image = image_of(data.image_shape)
         features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
     config = KroneckerConfig(
-        in_shape=input_shape(data, pad=pad) if features is None else proposed_shape(features.out_features),
+        in_shape=(
+            input_shape(data.features, data.image_shape, pad=pad)
+            if features is None
+            else balanced_shape(features.out_features)
+        ),
         hidden=recipe.hidden,
         out_shape=output_shape(data.outputs),
         rank=recipe.rank,

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from kronmodel import idx
-from kronmodel.mnist import MNIST
+from kronmodel.data import idx
 from tests.neighbours import Floor, locked
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and they would hand that on to the processes
@@ -50,7 +49,7 @@ class Twin:
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path | None:
     """The full MNIST, if it is on this machine; the tests never download it."""
-    return idx.find(MNIST, lambda line: None, mirrors=())
+    return idx.find(idx.MNIST, lambda line: None, mirrors=())
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +62,7 @@ def trained_twin(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path | 
     with locked(folder / "lock"):  # one of the processes trains, for all of them
         if not told.exists():
             data, epochs = ("mnist", 1) if mnist_folder else ("mnist-5k", 20)
-            command = [sys.executable, "-m", "kronmodel.cli", "train", "--data", data, "--name", "mnist"]
+            command = [sys.executable, "-m", "kronmodel", "train", "--data", data, "--name", "mnist"]
             command += ["--epochs", str(epochs), "--out", str(repository), "--json"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
             if done.returncode != 0:

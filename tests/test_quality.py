@@ -13,8 +13,9 @@ from torch import nn
 from benchmarks.peers import low_rank, macs, narrow, tensor_train
 from benchmarks.quality import CHOSEN, ROWS, Entry, Run, Runs, entries, held_out, line
 from kronmodel import KroneckerConfig, build
-from kronmodel.data import Dataset, load
-from kronmodel.train_config import TrainConfig
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import load
+from kronmodel.training.config import TrainConfig
 
 CONFIG = KroneckerConfig(in_shape=(28, 28), hidden=((28, 28), (20, 24)), out_shape=(2, 5), rank=2)
 NOWHERE = Console(quiet=True)

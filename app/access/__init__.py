@@ -1,1 +1,1 @@
-"""Who may call: API keys and roles, host names, admission of requests."""
+"""Access control: API keys and their roles, host names, and limits of running requests."""

@@ -1,53 +1,67 @@
-"""Who may come in: keys and their roles, pages of other sites, and how many requests run at the same time."""
+"""Admission control: API keys and roles, host names, cross-origin requests, and limits of running requests."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from app.access.hosts import AllowedHosts
-from app.access.keys import Key, find_key, needed_role
+from app.access.keys import Key, find_key, required_role
 from app.errors import Forbidden, Overloaded, TooManyRequests, Unauthorized
 from app.settings import Settings
 
 
 class Caller(NamedTuple):
-    """What a request says of itself before anything of it is read."""
+    """Headers that identify a request and its client, before anything else of the request is read.
+
+    Attributes:
+        request_id: the client's own id of the request.
+        api_key: from `X-API-Key`, or from `Authorization: Bearer`, which takes precedence.
+        content_length: as the client sent it; `0` without the header.
+        host: the header `Host`.
+        foreign_origin: origin of the web page that sent the request, if it is not this service's own page.
+    """
 
     request_id: bytes | None
-    key: bytes | None
-    length: bytes
+    api_key: bytes | None
+    content_length: bytes
     host: bytes | None
-    foreign: bytes | None  # the origin of the page that sent it, if that is another one than ours
+    foreign_origin: bytes | None
 
     @classmethod
-    def of(cls, given: Mapping[bytes, bytes]) -> "Caller":
-        """From headers by lower-case name."""
-        key = given.get(b"x-api-key")
-        authorization = given.get(b"authorization", b"")
+    def from_headers(cls, headers: Mapping[bytes, bytes]) -> "Caller":
+        """Read the headers; their names are in lower case."""
+        key = headers.get(b"x-api-key")
+        authorization = headers.get(b"authorization", b"")
         if authorization[:7].lower() == b"bearer ":
             key = authorization[7:].strip()
-        origin = given.get(b"origin")
-        host = given.get(b"host")
-        ours = origin is None or origin.partition(b"://")[2] == host
-        return cls(given.get(b"x-request-id"), key, given.get(b"content-length", b"0"), host, None if ours else origin)
+        origin = headers.get(b"origin")
+        host = headers.get(b"host")
+        own_page = origin is None or origin.partition(b"://")[2] == host
+        return cls(
+            headers.get(b"x-request-id"),
+            key,
+            headers.get(b"content-length", b"0"),
+            host,
+            None if own_page else origin,
+        )
 
 
 class Admission:
-    """Lets requests in, and counts those that run."""
+    """Decides which requests may run, and counts the running ones."""
 
     def __init__(self, settings: Settings, keys: Sequence[Key]) -> None:
         self._settings = settings
         self._keys = keys
         self._hosts = AllowedHosts(settings)
-        self._running: Counter[str] = Counter()  # by client
+        self._running: Counter[str] = Counter()  # requests by client
         self._total = 0
 
     def enter(self) -> None:
-        """A request is here, whether or not it is let in; `leave` ends it."""
+        """Count a request that has arrived, admitted or not; each one needs a call of `leave` at its end."""
         self._total += 1
 
     def leave(self, client: str | None) -> None:
-        """A request has ended that `admit` gave this client for."""
+        """Uncount a request that has ended; `client` is what `admit` returned for it, None if it was refused."""
         self._total -= 1
         if client is not None:
             self._running[client] -= 1
@@ -55,12 +69,23 @@ class Admission:
                 del self._running[client]
 
     def admit(self, method: str, path: str, address: str, caller: Caller) -> str | None:
-        """Let a request in; the client whose running requests it counts among, where these are limited.
+        """Admit a request.
+
+        Args:
+            method: of the request.
+            path: of the request.
+            address: IP address of the client.
+            caller: headers of the request.
+
+        Returns:
+            The client whose running requests it counts towards, for `leave`; None if these are not limited.
 
         Raises:
-            Unauthorized, Forbidden: its key does not allow it, or without keys another site's page sent it or may have.
-            TooManyRequests: the client has too many running.
-            Overloaded: the service has too many running.
+            Unauthorized: the API key is missing or unknown.
+            Forbidden: the key's role does not suffice; or, without keys, another site's page sent the request, or its
+                host name is not allowed.
+            TooManyRequests: the client has too many running requests.
+            Overloaded: the service has too many running requests.
         """
         client = self.check(method, path, address, caller)
         if client is not None:
@@ -68,12 +93,13 @@ class Admission:
         return client
 
     def check(self, method: str, path: str, address: str, caller: Caller) -> str | None:
-        """As `admit`, for a request that is answered before any other can come: nothing is counted."""
+        """Check a request as `admit` does, without counting it: for one that is answered before the next can arrive."""
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
-        if most is None and not self._keys and not full and caller.foreign is None and self._hosts.knows(caller.host):
+        unlimited = most is None and not self._keys and not full
+        if unlimited and caller.foreign_origin is None and self._hosts.is_known(caller.host):
             return None
-        role = needed_role(method, path)
+        role = required_role(method, path)
         if role is None:
             return None
         if full:
@@ -83,9 +109,9 @@ class Admission:
         client = address
         if not self._keys:
             self._hosts.check(caller.host)
-            self._refuse_foreign(method, caller.foreign)
+            self._check_origin(method, caller.foreign_origin)
         else:
-            key = None if caller.key is None else find_key(self._keys, caller.key)
+            key = None if caller.api_key is None else find_key(self._keys, caller.api_key)
             if key is None:
                 raise Unauthorized("an API key is needed: Authorization: Bearer KEY, or X-API-Key: KEY")
             if key.role < role:
@@ -94,13 +120,15 @@ class Admission:
         if most is None:
             return None
         if self._running[client] >= most:
-            raise TooManyRequests(f"got a request while {most} of this client run, the most that may")
+            raise TooManyRequests(
+                f"{most} requests of this client are running, the most that may (KRON_CLIENT_REQUESTS)"
+            )
         return client
 
-    def _refuse_foreign(self, method: str, origin: bytes | None) -> None:
-        """Whatever page a browser shows may send requests to this machine; it must not unload models here."""
-        if origin is None or method in {"GET", "HEAD", "OPTIONS"}:
+    def _check_origin(self, method: str, foreign_origin: bytes | None) -> None:
+        """Refuse changes by other sites' pages: any page in a browser can send requests to this machine."""
+        if foreign_origin is None or method in {"GET", "HEAD", "OPTIONS"}:
             return
-        got = origin[:200].decode("latin-1")
+        got = foreign_origin[:200].decode("latin-1")
         if got not in self._settings.cors_origins:
-            raise Forbidden(f"got a request from a page of {got}, expected this service's own (KRON_CORS_ORIGINS)")
+            raise Forbidden(f"Origin: got {got}, expected this service's own or one of KRON_CORS_ORIGINS")

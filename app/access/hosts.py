@@ -1,7 +1,7 @@
-"""The names that a service without keys answers to, so that no page on the internet can pass for its own.
+"""Host names that a service without API keys answers to: protection against DNS rebinding.
 
-A page may have its own name point to this machine once it is shown (DNS rebinding): to the browser the service is then
-of its site. What it cannot change is that name in the header `Host`.
+A web page can have its own host name resolve to this machine once a browser has loaded it; to the browser, page and
+service are then of the same site. The page cannot change that its name is in the `Host` header.
 """
 
 import ipaddress
@@ -9,41 +9,45 @@ import ipaddress
 from app.errors import Forbidden
 from app.settings import Settings
 
-MOST_KEPT = 100
+MAX_KNOWN_HOSTS = 100
 
 
 class AllowedHosts:
-    """`localhost`, any address, `--host`, and what the settings name; with keys, or open to all, any."""
+    """Host names that requests may use.
+
+    With API keys or `insecure_no_keys` any name is allowed; otherwise `localhost`, IP addresses, and the names in the
+    settings `host`, `allowed_hosts` and `cors_origins`.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._any = settings.keys is not None or settings.insecure_no_keys
-        named = (settings.host, *settings.allowed_hosts, *map(_name_of_origin, settings.cors_origins))
+        named = (settings.host, *settings.allowed_hosts, *map(_host_of_origin, settings.cors_origins))
         self._names = frozenset(name.lower() for name in named)
-        self._known: set[bytes | None] = {None}  # no browser leaves it out
+        self._known: set[bytes | None] = {None}  # browsers always send the header: without it no page is involved
 
-    def knows(self, host: bytes | None) -> bool:
-        """Whether this header has been looked at before, and was fine."""
+    def is_known(self, host: bytes | None) -> bool:
+        """Whether `check` has already accepted this header."""
         return self._any or host in self._known
 
     def check(self, host: bytes | None) -> None:
-        """Look at a header.
+        """Check a `Host` header; None if the request has none.
 
         Raises:
-            Forbidden: the service does not answer to that name.
+            Forbidden: the name is not allowed.
         """
-        if self.knows(host):
+        if self.is_known(host):
             return
         assert host is not None
         got = host[:200].decode("latin-1")
-        if not self._is_ours(_name(got)):
+        if not self._is_allowed(_host_name(got)):
             raise Forbidden(
                 f"Host: got {got!r}, expected localhost or an address: "
-                "without keys the service answers to no other name (KRON_ALLOWED_HOSTS)"
+                "without API keys, other names have to be in KRON_ALLOWED_HOSTS"
             )
-        if len(self._known) < MOST_KEPT:
+        if len(self._known) < MAX_KNOWN_HOSTS:
             self._known.add(host)
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_allowed(self, name: str) -> bool:
         if name in self._names or name == "localhost" or name.endswith(".localhost"):
             return True
         try:
@@ -53,12 +57,12 @@ class AllowedHosts:
         return True
 
 
-def _name_of_origin(origin: str) -> str:
-    return _name(origin.partition("://")[2])
+def _host_of_origin(origin: str) -> str:
+    return _host_name(origin.partition("://")[2])
 
 
-def _name(host: str) -> str:
-    """Without port, and without the brackets of an IPv6 address."""
+def _host_name(host: str) -> str:
+    """Host name or address without the port and without an IPv6 address's brackets."""
     host = host.strip().lower()
     if host.startswith("["):
         return host[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""API keys: who may do what. Only their hashes are kept."""
+"""API keys, their roles, and the file that holds their hashes."""
 
 import hashlib
 import hmac
@@ -13,12 +13,12 @@ from app.errors import StartupError
 
 MAX_KEYS = 1000
 MAX_FILE_BYTES = 256 * 1024
-_OPEN = frozenset({"/", "/docs", "/openapi.json", "/metrics", "/v2/health/live", "/v2/health/ready"})
+_WITHOUT_KEY = frozenset({"/", "/docs", "/openapi.json", "/metrics", "/v2/health/live", "/v2/health/ready"})
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+(?P<role>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
 class Role(IntEnum):
-    """What a key allows; each role allows what those before it do."""
+    """Permissions of a key; each role includes those before it."""
 
     read = 1
     predict = 2
@@ -27,7 +27,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One line of the file."""
+    """One line of the key file; `digest` is the SHA-256 of the key."""
 
     name: str
     role: Role
@@ -35,17 +35,19 @@ class Key:
 
 
 def read_keys(path: Path) -> list[Key]:
-    """The keys of a file: lines of `name role sha256:<hex>`; empty ones and those that start with # do not count.
+    """Read a key file: lines of `name role sha256:<hex>`; empty lines and those that start with # are ignored.
 
     Raises:
-        StartupError: it cannot be read, or a line is not of that form; the message has the line's number, not its text.
+        StartupError: the file cannot be read, or a line is malformed; the message has its number but not its text,
+            which may hold a key.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise StartupError(f"--keys (KRON_KEYS): {path} is longer than {MAX_FILE_BYTES} bytes")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise StartupError(f"--keys (KRON_KEYS): got {size} bytes in {path}, expected at most {MAX_FILE_BYTES}")
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StartupError(f"--keys (KRON_KEYS): {path} cannot be read: {reason}") from None
     keys: list[Key] = []
     for number, line in enumerate(lines, 1):
@@ -55,10 +57,12 @@ def read_keys(path: Path) -> list[Key]:
         if found is None or found["role"] not in Role.__members__:
             raise StartupError(
                 f"--keys (KRON_KEYS): {path} line {number}: expected `name role sha256:<64 hex digits>` with a role of "
-                f"{', '.join(Role.__members__)}; `kronserve key` makes one"
+                f"{', '.join(Role.__members__)}; `kronserve key` prints one"
             )
         if any(key.name == found["name"] for key in keys):
-            raise StartupError(f"--keys (KRON_KEYS): {path} line {number}: {found['name']} is there twice")
+            raise StartupError(
+                f"--keys (KRON_KEYS): {path} line {number}: got the name {found['name']!r} again, expected it once"
+            )
         keys.append(Key(found["name"], Role[found["role"]], bytes.fromhex(found["digest"])))
     if not 1 <= len(keys) <= MAX_KEYS:
         raise StartupError(f"--keys (KRON_KEYS): got {len(keys)} keys in {path}, expected 1 to {MAX_KEYS}")
@@ -66,7 +70,7 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
-    """The key that was presented. It takes as long whichever it is, and whether or not there is one."""
+    """Find the key that a client presented; None if it is unknown. Takes equally long in all cases."""
     digest = hashlib.sha256(presented).digest()
     found = None
     for key in keys:
@@ -76,15 +80,15 @@ def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
 
 
 def make_key(name: str, role: Role) -> tuple[str, str]:
-    """A new key, and its line for the file. 256 random bits need no slow hash."""
+    """Make a new key; returns it and its line for the key file. For 256 random bits a fast hash is safe."""
     key = secrets.token_urlsafe(32)
     return key, f"{name} {role.name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def needed_role(method: str, path: str) -> Role | None:
-    """The role that a request needs; None where nobody is asked: health, metrics, and files that hold no data."""
+def required_role(method: str, path: str) -> Role | None:
+    """Role that a request needs; None for health, metrics and static files, which need no key."""
     if method in {"GET", "HEAD"}:
-        return None if path in _OPEN or path.startswith("/static/") else Role.read
+        return None if path in _WITHOUT_KEY or path.startswith("/static/") else Role.read
     if path == "/v2/repository/index":
         return Role.read
     if path == "/api/predict" or (path.startswith("/v2/models/") and path.endswith("/infer")):

@@ -1,1 +1,1 @@
-"""The command `kronserve`."""
+"""Commands of `kronserve`."""

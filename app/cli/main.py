@@ -1,4 +1,7 @@
-"""`kronserve ...`: parsing and printing only. What takes long to import is imported when it is needed."""
+"""The command `kronserve`: parses options, runs a command, prints its result.
+
+Imports of heavy packages are inside functions, so that `--help` and errors in options are fast.
+"""
 
 import argparse
 import os
@@ -20,14 +23,21 @@ COMMANDS = ("serve", "compare", "sweep", "selftest", "key", "check-port")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Bad input is one line, not a page of usage."""
+    """Argument parser whose errors are one line, without a page of usage."""
 
     def error(self, message: str) -> NoReturn:
         raise StartupError(f"{message} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code: 0, 1 a measurement failed, 2 bad input, 130 Ctrl-C."""
+    """Run a command.
+
+    Args:
+        argv: arguments without the program's name; default: those of this process.
+
+    Returns:
+        The exit code: 0; 1 if a measurement failed or got worse; 2 for bad input; 130 for Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in {"-h", "--help"}):
         arguments.insert(0, "serve")
@@ -39,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
-        if not isinstance(error.__cause__, KeyboardInterrupt):  # what C++ makes of Ctrl-C while it is being loaded
+        if not isinstance(error.__cause__, KeyboardInterrupt):  # Ctrl-C while a C++ extension is being imported
             raise
         return 130
 
@@ -63,25 +73,31 @@ def _run(arguments: Sequence[str]) -> int:
 def _parser() -> _Parser:
     parser = _Parser(
         prog="kronserve",
-        description="Serve ONNX models and compare them. Without a command: serve.",
-        epilog="Every option may also be given in the environment: --max-batch is KRON_MAX_BATCH.",
+        description="Serve ONNX models, and compare them. Without a command: serve.",
+        epilog="Each option of the service is also an environment variable: --max-batch is KRON_MAX_BATCH.",
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    serve = commands.add_parser("serve", help="serve every model of a folder", description="Serve a folder of models.")
+    serve = commands.add_parser(
+        "serve", help="serve a model repository", description="Serve all models of a repository."
+    )
     _add_options(serve, list(Settings.model_fields))
     measure.add_compare(commands, _add_options)
     measure.add_sweep(commands, _add_options)
     measure.add_selftest(commands, _add_options)
-    key = commands.add_parser("key", help="make an API key", description="Make an API key, and its line for --keys.")
-    key.add_argument("name", metavar="NAME", help="who it is for; it stands in the log")
-    key.add_argument("--role", choices=[role.name for role in Role], default="predict", help="default: predict")
-    check = commands.add_parser("check-port", help="fail if a port is taken", description="Fail if a port is taken.")
+    key = commands.add_parser(
+        "key", help="make an API key", description="Make an API key, and its line for the file of --keys."
+    )
+    key.add_argument("name", metavar="NAME", help="name of the key, such as that of the client that uses it")
+    key.add_argument(
+        "--role", choices=[role.name for role in Role], default="predict", help="what the key allows (default: predict)"
+    )
+    check = commands.add_parser("check-port", help="fail if a port is in use", description="Fail if a port is in use.")
     _add_options(check, ["host", "port"])
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None:
-    """Options as `Settings` describes and validates them."""
+    """Add options for fields of `Settings`, which describes and validates them."""
     for name in fields:
         field = Settings.model_fields[name]
         default = "" if field.default in (None, (), {}) else f" (default: {field.default})"
@@ -98,9 +114,9 @@ def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
     from app.system.net import listen, url
 
-    # First of all: nobody wants to hear that the port is taken after the models have been loaded.
-    open_to_all = settings.keys is not None or settings.insecure_no_keys
-    listening = listen(settings.host, settings.port, loopback_only=not open_to_all)
+    # Before the models are loaded, which takes long: a port in use is reported at once.
+    may_leave_loopback = settings.keys is not None or settings.insecure_no_keys
+    listening = listen(settings.host, settings.port, loopback_only=not may_leave_loopback)
     address = url(settings.host, listening.getsockname()[1])
     with listening:
         if settings.workers > 1:
@@ -125,10 +141,12 @@ def _serve_alone(settings: Settings, listening: "socket.socket", address: str) -
 
 def _key(_: Settings, parsed: argparse.Namespace) -> int:
     if not re.fullmatch(NAME_PATTERN, parsed.name) or len(parsed.name) > 64:
-        raise StartupError(f"got the name {parsed.name[:80]!r}, expected up to 64 letters, digits, dots, dashes")
+        raise StartupError(
+            f"NAME: got {parsed.name[:80]!r}, expected up to 64 letters, digits, dots, dashes and underscores"
+        )
     key, line = make_key(parsed.name, Role[parsed.role])
     print(line)
-    print(f"The key, which is not kept anywhere: {key}\nThe line above goes into the file of --keys.", file=sys.stderr)
+    print(f"The key, which is not stored anywhere: {key}\nAdd the line above to the file of --keys.", file=sys.stderr)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The commands of `kronserve` that measure: parsing and printing only. What takes long to import is imported late."""
+"""The commands of `kronserve` that measure: compare, sweep and selftest; each parses options and prints a report."""
 
 import argparse
 import asyncio
@@ -24,71 +24,107 @@ _SETTINGS = ["models", "device", "threads", "twin", "max_batch", "max_models", "
              "compare_seconds", "log_level"]  # fmt: skip
 
 
-def add_compare(commands: Any, add_options: AddOptions) -> None:  # argparse does not name the type of its subparsers
-    """Add the command to a parser's subparsers."""
+def add_compare(commands: Any, add_options: AddOptions) -> None:
+    """Add the parser of `kronserve compare`.
+
+    Args:
+        commands: the subparsers of `kronserve`; argparse has no public type for them.
+        add_options: adds the options of settings by field name.
+    """
     parser = commands.add_parser(
-        "compare", help="latency and memory of 2 to 6 models", description="Measure models side by side."
+        "compare",
+        help="compare 2 to 6 models",
+        description="Measure latency, memory and accuracy of models side by side.",
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="MODEL", help="names in the folder; default: the default twin")
+    add(
+        "names",
+        nargs="*",
+        metavar="MODEL",
+        help="names of models in the repository (default: both models of the default twin)",
+    )
     add("--batch-sizes", metavar="N,N", help="batch sizes (default: 1,32)")
-    add("--depths", metavar="D,D", help="where latency is measured: session, queue, http (default: session)")
-    add("--seconds", type=float, metavar="S", help="at most about how long latencies are timed in all")
-    add("--inputs", type=Path, metavar="FILE", help="rows to measure on, .npy, .npz or .csv")
-    add("--labels", type=Path, metavar="FILE", help="their true labels, .npy, .npz or .csv")
+    add("--depths", metavar="D,D", help="layers to measure latency at: session, queue, http (default: session)")
+    add("--seconds", type=float, metavar="S", help="approximate limit of the total time of timed runs")
+    add("--inputs", type=Path, metavar="FILE", help="file of rows to measure on, .npy, .npz or .csv")
+    add("--labels", type=Path, metavar="FILE", help="file of their true labels, .npy, .npz or .csv")
     add("--json", action="store_true", help="print the report as one JSON object")
-    check = parser.add_argument_group("in CI", "Measure again what a report says; exit code 1 if it came out worse.")
-    check.add_argument("--check", type=Path, metavar="REPORT", help="an earlier report; its models and settings count")
-    check.add_argument("--tolerance", type=float, metavar="SHARE", help="how far a figure may move (default: 0.1)")
-    check.add_argument("--absolute", action="store_true", help="times too, not only ratios: on the same machine only")
+    check = parser.add_argument_group("in CI", "Repeat the measurement of a report; exit code 1 if a figure got worse.")
+    check.add_argument(
+        "--check", type=Path, metavar="REPORT", help="an earlier report; its models and configuration are used"
+    )
+    check.add_argument(
+        "--tolerance", type=float, metavar="FRACTION", help="largest accepted change of a figure (default: 0.1)"
+    )
+    check.add_argument(
+        "--absolute", action="store_true", help="check times, too, not only ratios; on the same machine only"
+    )
     add_options(parser, _SETTINGS)
 
 
 def add_selftest(commands: Any, add_options: AddOptions) -> None:
-    """Add the command to a parser's subparsers."""
+    """Add the parser of `kronserve selftest`; arguments as in `add_compare`."""
     parser = commands.add_parser(
         "selftest",
-        help="whether the comparison tells the truth here",
-        description="Compare models of which the truth is known; exit code 1 if something else comes out.",
+        help="check that comparisons are correct on this machine",
+        description="Compare models whose differences are known; exit code 1 if a comparison reports others.",
     )
     add = parser.add_argument
-    add("--runs", type=int, default=20, metavar="N", help="comparisons of a model with itself (default: 20)")
-    add("--seconds", type=float, metavar="S", help="of timed runs in each; default: as in any comparison")
-    add("--depths", default="session", metavar="D,D", help="of those comparisons: session, queue, http")
+    add("--runs", type=int, default=20, metavar="N", help="number of comparisons of a model with itself (default: 20)")
+    add(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="approximate time of timed runs in each (default: as in other comparisons)",
+    )
+    add(
+        "--depths",
+        default="session",
+        metavar="D,D",
+        help="layers to measure latency at: session, queue, http (default: session)",
+    )
     add("--json", action="store_true", help="print the checks as one JSON object")
     add_options(parser, ["device", "threads", "compare_seconds", "log_level"])
 
 
 def add_sweep(commands: Any, add_options: AddOptions) -> None:
-    """Add the command to a parser's subparsers."""
+    """Add the parser of `kronserve sweep`; arguments as in `add_compare`."""
     parser = commands.add_parser(
         "sweep",
-        help="from which width on Kronecker pays on this machine",
-        description="Measure synthetic Kronecker networks beside dense ones of the same width.",
+        help="find the width from which on Kronecker networks are faster on this machine",
+        description="Measure synthetic Kronecker and dense networks of the same widths side by side.",
     )
     add = parser.add_argument
-    add("--widths", metavar="N,N", help="features of the layers, square numbers (default: 64,256,784,1024,2304)")
+    add(
+        "--widths",
+        metavar="N,N",
+        help="numbers of features of the layers, square numbers (default: 64,256,784,1024,2304)",
+    )
     add("--ranks", metavar="N,N", help="Kronecker ranks (default: 1,2)")
     add("--batch-sizes", metavar="N,N", help="batch sizes (default: 1,32)")
-    add("--threads", dest="thread_counts", metavar="N,N", help="numbers of threads (default: 1)")
-    add("--layers", type=int, metavar="N", help="layers of each network (default: 2)")
-    add("--seconds", type=float, metavar="S", help="at most about how long networks are timed in all (default: 30)")
+    add("--threads", dest="thread_counts", metavar="N,N", help="numbers of threads of one run (default: 1)")
+    add("--layers", type=int, metavar="N", help="number of layers of each network (default: 2)")
+    add("--seconds", type=float, metavar="S", help="approximate limit of the total time of timed runs (default: 30)")
     add("--json", action="store_true", help="print the report as one JSON object")
     add_options(parser, ["device", "max_batch", "sweep_seconds", "log_level"])
 
 
 def compare(settings: Settings, parsed: argparse.Namespace) -> int:
-    """Run the command; the exit code."""
+    """Run `kronserve compare`.
+
+    Returns:
+        The exit code: 1 if `--check` found a regression, otherwise 0.
+    """
     from app.measure.comparison_schemas import CompareRequest
 
     if parsed.check is not None:
         return _check(settings, parsed)
     if parsed.tolerance is not None or parsed.absolute:
-        raise StartupError(f"{'--absolute' if parsed.absolute else '--tolerance'}: goes with --check REPORT.json")
+        raise StartupError(f"{'--absolute' if parsed.absolute else '--tolerance'}: needs --check REPORT")
     sizes, depths = _numbers("--batch-sizes", parsed.batch_sizes or "1,32"), (parsed.depths or "session").split(",")
     fields = {"batch_sizes": sizes, "depths": depths, "seconds": parsed.seconds, "threads": settings.threads}
     device = None if settings.device == "auto" else settings.device
-    inputs = _own_inputs(parsed.inputs, parsed.labels)
+    inputs = _read_inputs(parsed.inputs, parsed.labels)
     request = _request(fields | {"device": device}, CompareRequest)
     report = asyncio.run(_measure(settings, parsed.names, request, inputs))
     _print(report, parsed.json)
@@ -96,14 +132,20 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
 
 
 def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
-    """Run the command; the exit code."""
+    """Run `kronserve selftest`.
+
+    Returns:
+        The exit code: 1 if a check failed, otherwise 0.
+    """
     from app.measure.comparison_schemas import CompareRequest
     from app.measure.selftest import selftest as run
 
     if not 1 <= parsed.runs <= 1000:
         raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
     request = _request({"seconds": parsed.seconds, "depths": parsed.depths.split(",")}, CompareRequest)
-    checks = asyncio.run(run(settings, runs=parsed.runs, seconds=request.seconds, tell=_tell, depths=request.depths))
+    checks = asyncio.run(
+        run(settings, runs=parsed.runs, seconds=request.seconds, on_step=_print_progress, depths=request.depths)
+    )
     passed = all(check.passed for check in checks)
     if parsed.json:
         _print_json({"passed": passed, "checks": [check.as_dict() for check in checks]})
@@ -115,7 +157,7 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
 
 
 def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
-    """Run the command; the exit code."""
+    """Run `kronserve sweep`; returns the exit code 0."""
     from app.measure.sweep_schemas import SweepRequest
 
     lists = {"widths": parsed.widths, "ranks": parsed.ranks, "batch_sizes": parsed.batch_sizes,
@@ -134,42 +176,42 @@ def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
 
 
 async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
-    """The report; progress goes to standard error."""
+    """Run a sweep within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
-    from app.errors import TimedOut
-    from app.measure.sweep import check, sweep, too_long
+    from app.jobs.job import time_limit
+    from app.measure.sweep import LIMIT_NAME, check, sweep
 
     check(request, settings)
     with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.sweep_seconds):
-                return await sweep(request, settings, progress, lambda cells: None)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None
+        async with time_limit("sweep", settings.sweep_seconds, LIMIT_NAME):
+            return await sweep(request, settings, progress, lambda cells: None)
 
 
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
-    """Measure what a report says again; what came out worse has to do so twice to count."""
-    from app.measure.comparison import SERVICE_SHARE
+    """Repeat the measurement of a report; only figures that get worse in two repetitions are regressions."""
+    from app.measure.comparison import SERVICE_FRACTION
     from app.measure.comparison_schemas import CompareRequest
     from app.measure.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
 
     given = {"MODEL": parsed.names, "--batch-sizes": parsed.batch_sizes, "--depths": parsed.depths,
              "--seconds": parsed.seconds, "--inputs": parsed.inputs, "--labels": parsed.labels}  # fmt: skip
     if unwanted := next((name for name, value in given.items() if value), None):
-        raise StartupError(f"{unwanted}: not with --check, which takes it from the report")
+        raise StartupError(f"{unwanted}: cannot be combined with --check, which takes it from the report")
     tolerance = TOLERANCE if parsed.tolerance is None else parsed.tolerance
     if not 0 <= tolerance <= 10:
-        raise StartupError(f"--tolerance: got {tolerance:g}, expected a share from 0 to 10")
-    before = read_report(_content("--check", parsed.check, MAX_REPORT_BYTES), str(parsed.check))
+        raise StartupError(f"--tolerance: got {tolerance:g}, expected a fraction from 0 to 10")
+    before = read_report(_read_file("--check", parsed.check, MAX_REPORT_BYTES), str(parsed.check))
     if before.quality is not None and before.quality.source == "uploaded":
-        raise StartupError(f"--check: {parsed.check} was measured on inputs of its own ({before.quality.name})")
-    told = before.settings
-    fields = {"batch_sizes": told.batch_sizes, "threads": told.threads, "depths": list(told.depths),
-              "device": None if told.device == "auto" else told.device}  # fmt: skip
-    if told.seconds_per_cell is not None:
-        cells = len(before.models) * len(told.batch_sizes)
-        fields["seconds"] = told.seconds_per_cell * cells * (1 + SERVICE_SHARE * (len(told.depths) > 1))
+        raise StartupError(
+            f"--check: {parsed.check} was measured on uploaded inputs ({before.quality.name}), which a report does not "
+            "contain; expected a report without --inputs"
+        )
+    config = before.settings
+    fields = {"batch_sizes": config.batch_sizes, "threads": config.threads, "depths": list(config.depths),
+              "device": None if config.device == "auto" else config.device}  # fmt: skip
+    if config.seconds_per_cell is not None:
+        cells = len(before.models) * len(config.batch_sizes)
+        fields["seconds"] = config.seconds_per_cell * cells * (1 + SERVICE_FRACTION * (len(config.depths) > 1))
     names, request = [model.model for model in before.models], _request(fields, CompareRequest)
     worse: set[str] | None = None
     for _ in range(2):
@@ -191,7 +233,9 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
         )
     else:
         if before.environment != report.environment:
-            print("Measured on another machine or with other versions than the report: absolute times mean little.")
+            print(
+                "The report was measured on another machine or with other versions: absolute times are not comparable."
+            )
         for change in moved:
             if change in regressions or not change.worse:
                 print(f"{'WORSE' if change.worse else 'better'}: {change.sentence}")
@@ -199,8 +243,8 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     return 1 if regressions else 0
 
 
-def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+def _print_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
@@ -218,50 +262,45 @@ def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
 async def _measure(
     settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "UploadedInputs | None"
 ) -> "Report":
-    """The report; progress goes to standard error."""
+    """Run a comparison within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
-    from app.errors import TimedOut
-    from app.measure.comparison import check, compare, too_long
+    from app.jobs.job import time_limit
+    from app.measure.comparison import LIMIT_NAME, check, compare
     from app.models.scan import read_folder
     from app.models.twin import default_names
 
-    shelf = await read_folder(settings)
-    chosen = names or default_names(list(shelf.artifacts.values()), settings.twin)
-    for name in chosen:
-        if name not in shelf.artifacts:
-            reason = shelf.failures.get(name)
-            there = ", ".join(shelf.artifacts) or f"none; make some with `kronmodel train --out {settings.models}`"
-            raise StartupError(
-                f"{name} cannot be used: {reason}" if reason else f"model: got {name!r}, expected one of: {there}"
-            )
-    if not shelf.artifacts:
+    scanned = await read_folder(settings)
+    chosen = names or default_names(list(scanned.artifacts.values()), settings.twin)
+    missing = next((name for name in chosen if name not in scanned.artifacts), None)
+    if missing is not None and missing in scanned.failures:
+        raise StartupError(f"{missing} cannot be used: {scanned.failures[missing]}")
+    if not scanned.artifacts:
         raise StartupError(f"no models in {settings.models}; make some with `kronmodel train --out {settings.models}`")
-    artifacts = [shelf.artifacts[name] for name in chosen]
+    if missing is not None:
+        raise StartupError(f"model: got {missing!r}, expected one of: {', '.join(scanned.artifacts)}")
+    artifacts = [scanned.artifacts[name] for name in chosen]
     check(artifacts, request, settings)
     with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.compare_seconds):
-                return await compare(artifacts, request, settings, progress, inputs=inputs)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None
+        async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
+            return await compare(artifacts, request, settings, progress, inputs=inputs)
 
 
-def _own_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":
+def _read_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":
     from app.measure.uploaded_inputs import MAX_BYTES, UploadedInputs
 
     if inputs is None:
         if labels is not None:
-            raise StartupError("--labels: goes with --inputs FILE")
+            raise StartupError("--labels: needs --inputs FILE")
         return None
     files = [
-        None if path is None else (path.name, _content(name, path, MAX_BYTES))
+        None if path is None else (path.name, _read_file(name, path, MAX_BYTES))
         for name, path in (("--inputs", inputs), ("--labels", labels))
     ]
     assert files[0] is not None  # for the type checker: there are inputs
     return UploadedInputs.read(files[0], files[1])
 
 
-def _content(name: str, path: Path, max_bytes: int) -> bytes:
+def _read_file(name: str, path: Path, max_bytes: int) -> bytes:
     try:
         size = path.stat().st_size
         if size > max_bytes:

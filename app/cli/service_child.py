@@ -1,4 +1,4 @@
-"""A service that is measured (`python -m app.cli.service_child`): it lives only as long as whoever started it."""
+"""Child process that runs a service to be measured; it ends when its parent does."""
 
 import os
 
@@ -6,12 +6,12 @@ from app.processes import child
 
 
 def main() -> None:
-    """Serve with the settings of the job, and with none of this process's own."""
+    """Serve with the job's `KRON_...` variables instead of those in this process's environment."""
     job = child.receive()
     for name in [name for name in os.environ if name.startswith("KRON_")]:
         del os.environ[name]
     os.environ.update(job["environment"])
-    # Here, so that the end of the parent is noticed while this is still being imported.
+    # Not at the top: from `receive` on, this process ends with its parent, also during this long import.
     from app.cli.main import main as kronserve
 
     raise SystemExit(kronserve(["serve"]))

@@ -1,4 +1,4 @@
-"""A comparison for people, at the terminal."""
+"""Reports as tables and sentences, and progress, at the terminal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from app.models.card import TestMetric
 
 @contextmanager
 def progress_bar() -> Iterator[OnProgress]:
-    """Progress on standard error: a bar at a terminal, a line per stage elsewhere."""
+    """Show progress on standard error: a bar at a terminal, otherwise a line per stage."""
     console = Console(stderr=True)
     if not console.is_terminal:
         stages: list[str] = []
@@ -36,7 +36,7 @@ def progress_bar() -> Iterator[OnProgress]:
 
 
 def print_report(report: Report) -> None:
-    """The report as tables and sentences on standard output."""
+    """Print the report of a comparison to standard output."""
     console = Console()
     environment = report.environment
     threads = f"{environment.threads} thread{'s' if environment.threads > 1 else ''}"
@@ -52,7 +52,7 @@ def print_report(report: Report) -> None:
 
 
 def print_sweep(report: SweepReport) -> None:
-    """The cells as a table and the crossovers as sentences on standard output."""
+    """Print the report of a sweep to standard output: cells as a table, crossovers as sentences."""
     console = Console()
     if not console.is_terminal:
         console.width = 120
@@ -63,7 +63,7 @@ def print_sweep(report: SweepReport) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    names = ("width", "rank", "batch", "threads", "dense µs", "Kronecker µs", "ratio", "95 %", "promised")
+    names = ("width", "rank", "batch", "threads", "dense µs", "Kronecker µs", "ratio", "95 %", "predicted")
     table = Table(*(Column(name, justify="right") for name in names), box=SIMPLE_HEAD)
     for cell in report.cells:
         ratio, interval = f"{cell.ratio:.2f}{'?' * cell.unstable}", f"{cell.low:.2f}-{cell.high:.2f}"
@@ -79,7 +79,7 @@ def print_sweep(report: SweepReport) -> None:
 
 
 def print_checks(checks: Sequence[Check]) -> None:
-    """The self-test's checks as a table on standard output."""
+    """Print the checks of a self-test to standard output."""
     table = Table("check", "expected", "measured", "", box=SIMPLE_HEAD)
     for check in checks:
         table.add_row(check.name, check.expected, check.measured, "ok" if check.passed else "FAILED")
@@ -87,7 +87,7 @@ def print_checks(checks: Sequence[Check]) -> None:
 
 
 def _sentences(report: Report) -> Iterator[str]:
-    """What the figures mean."""
+    """Conclusions from the figures, and warnings about unstable ones."""
     yield from (pair.sentence for pair in (*report.pairs, *report.service_pairs))
     yield from (sentence for prediction in report.predictions for sentence in prediction.sentences)
     if report.memory_sentence is not None:
@@ -102,17 +102,17 @@ def _sentences(report: Report) -> Iterator[str]:
 
 
 def _sizes(models: Sequence[ComparedModel]) -> Table:
-    """A row per measure, a column per model."""
+    """Table of sizes, times of loading and memory: a row per measure, a column per model."""
     table = Table("", *(Column(model.model, justify="right") for model in models), box=SIMPLE_HEAD)
     rows: dict[str, Callable[[ComparedModel], str]] = {
         "test metric": lambda model: "" if model.test_metric is None else _metric(model.test_metric),
         "parameters": lambda model: f"{model.parameters:,}",
-        "multiply-adds a sample": lambda model: "" if model.macs_per_sample is None else f"{model.macs_per_sample:,}",
+        "multiply-adds per sample": lambda model: "" if model.macs_per_sample is None else f"{model.macs_per_sample:,}",
         "file": lambda model: _megabytes(model.file_bytes),
         "load": lambda model: f"{model.load_ms:,.1f} ms",
         "first run": lambda model: f"{model.first_run_ms:,.2f} ms",
-        "initialisers": lambda model: _megabytes(model.initializer_bytes),
-        "memory, runtime": lambda model: _known(model.memory.baseline_rss_bytes),
+        "initializers": lambda model: _megabytes(model.initializer_bytes),
+        "memory, runtime": lambda model: _megabytes_if_known(model.memory.baseline_rss_bytes),
         "memory, loaded": lambda model: _over_baseline(model.memory.loaded_rss_bytes, model.memory.baseline_rss_bytes),
         "memory, arena": lambda model: _over_baseline(model.memory.settled_rss_bytes, model.memory.loaded_rss_bytes),
         "memory, peak": lambda model: _over_baseline(model.memory.peak_rss_bytes, model.memory.baseline_rss_bytes),
@@ -123,8 +123,8 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
 
 
 def _times(models: Sequence[ComparedModel]) -> Table:
-    """A row per model and batch size, microseconds."""
-    names = ("depth", "batch", "runs", "p50 µs", "p90 µs", "p99 µs", "samples/s")
+    """Table of latencies and throughput: a row per model, layer and batch size."""
+    names = ("layer", "batch", "runs", "p50 µs", "p90 µs", "p99 µs", "samples/s")
     table = Table("model", *(Column(name, justify="right", no_wrap=True) for name in names), box=SIMPLE_HEAD)
     for model in models:
         for latency in (*model.latency, *model.service_latency):
@@ -142,11 +142,11 @@ def _metric(metric: TestMetric) -> str:
 
 
 def _over_baseline(size: int | None, baseline: int | None) -> str:
-    """What a model adds to a process that has onnxruntime loaded."""
+    """Memory in addition to a baseline; empty if either is unknown."""
     return "" if size is None or baseline is None else f"+{_megabytes(max(0, size - baseline))}"
 
 
-def _known(size: int | None) -> str:
+def _megabytes_if_known(size: int | None) -> str:
     return "" if size is None else _megabytes(size)
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.http.security_headers import RawHeaders
-from app.inference.batching import Inference, InferenceTask
+from app.inference.batching import InferenceResult, InferenceTask
 
 if TYPE_CHECKING:
     from app.service import Service
@@ -34,7 +34,7 @@ class PreparedRequest:
     """
 
     asks: Sequence[InferenceTask]
-    finish: Callable[[Sequence[Inference]], Answer]
+    finish: Callable[[Sequence[InferenceResult]], Answer]
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        caller = Caller.of(dict(scope["headers"]))
+        caller = Caller.from_headers(dict(scope["headers"]))
         own_id = request_id.choose(caller.request_id)
         request_id.current.set(own_id.decode())
         endpoint = plain.find(scope["method"], scope["path"])
@@ -54,7 +54,7 @@ class RequestMiddleware:
             await send(message)
 
         body = Body(
-            receive, caller.length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
+            receive, caller.content_length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
         )
         traces = self._service.traces
         span = None if traces is None else traces.begin(scope, own_id.decode())

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.access.keys import needed_role
+from app.access.keys import required_role
 
 
 def amend_document(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> None:
@@ -35,7 +35,7 @@ def _add_keys(document: dict[str, Any]) -> None:
     document.setdefault("components", {})["securitySchemes"] = _SCHEMES
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            role = needed_role(method.upper(), path)
+            role = required_role(method.upper(), path)
             if role is not None and "security" not in operation:
                 operation["security"] = [{name: []} for name in _SCHEMES]
                 operation["description"] = f"{operation.get('description', '')}\n\nRole: {role.name}.".strip()

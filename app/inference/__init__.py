@@ -1,1 +1,1 @@
-"""onnxruntime sessions: their devices, batching, scheduling and placement."""
+"""onnxruntime sessions: devices, batching, scheduling, and placement on the event loop or in threads."""

@@ -1,4 +1,4 @@
-"""Requests that become one run, and what each of them gets from it."""
+"""Inference tasks of several requests joined into one run, and their results split again."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,15 +8,23 @@ from typing import TypeAlias
 import numpy as np
 
 from app.errors import KronError
-from app.inference.engine import Array, Engine
+from app.inference.datatypes import Array
+from app.inference.engine import Engine
 
 Feeds: TypeAlias = Mapping[str, Array]
 Outputs: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Inference:
-    """What one request got from its run; `batch_size` counts the rows of the whole run, other requests' included."""
+class InferenceResult:
+    """The outputs and times of one inference task.
+
+    Args:
+        outputs: arrays by name, with the task's rows only.
+        queue_ns: from the arrival of the request to the start of the run.
+        compute_ns: duration of the run.
+        batch_size: rows of the run, those of other requests included.
+    """
 
     outputs: Outputs
     queue_ns: int
@@ -26,14 +34,14 @@ class Inference:
 
 @dataclass(slots=True, eq=False)
 class InferenceTask:
-    """What a request wants a model to be run on.
+    """The inputs of one request to one model, and the outputs that it wants.
 
     Args:
         engine: the model.
-        feeds: its inputs by name.
-        outputs: the names wanted.
-        rows: of its batch, 1 where the model has no batch axis.
-        arrived_ns: when it came.
+        feeds: arrays of all inputs by name.
+        outputs: names of the wanted outputs.
+        rows: size of the batch; 1 where the model has no batch axis.
+        arrived_ns: when the request arrived, by `time.perf_counter_ns`.
     """
 
     engine: Engine
@@ -43,18 +51,18 @@ class InferenceTask:
     arrived_ns: int
 
     @classmethod
-    def of(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "InferenceTask":
-        """With the rows that its inputs have, now."""
+    def create(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "InferenceTask":
+        """A task that arrives now, with the number of rows read from its inputs."""
         rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if engine.batchable else 1
         return cls(engine, feeds, outputs, rows, time.perf_counter_ns())
 
-    def kind(self) -> object:
-        """Requests of equal kind can be one run; None runs by itself."""
-        return kind_of(self.feeds, self.outputs) if self.engine.batchable else None
+    def batch_key(self) -> object:
+        """A key that is equal for tasks that can share a run; None for a task that must run alone."""
+        return batch_key(self.feeds, self.outputs) if self.engine.batchable else None
 
 
-def kind_of(feeds: Feeds, outputs: Sequence[str]) -> object:
-    """The outputs wanted, and of each input its type and the shape of a row; None if inputs differ in their rows."""
+def batch_key(feeds: Feeds, outputs: Sequence[str]) -> object:
+    """The wanted outputs and each input's dtype and row shape; None if the inputs differ in their number of rows."""
     if len({array.shape[:1] or None for array in feeds.values()}) != 1:
         return None
     return (tuple(outputs), *sorted((name, array.dtype.str, array.shape[1:]) for name, array in feeds.items()))
@@ -62,65 +70,70 @@ def kind_of(feeds: Feeds, outputs: Sequence[str]) -> object:
 
 @dataclass(slots=True)
 class BatchResult:
-    """What came of a batch: for each request its answer or its error, and of each run rows and nanoseconds."""
+    """The outcome of a batch.
 
-    answers: Sequence[Inference | Exception]
+    Args:
+        results: for each task its result or its error.
+        runs: rows and nanoseconds of each run of the model.
+    """
+
+    results: Sequence[InferenceResult | Exception]
     runs: Sequence[tuple[int, int]]
 
 
 def run_batch(batch: Sequence[InferenceTask], run: Callable[[Feeds, Sequence[str]], Outputs]) -> BatchResult:
-    """Run requests of one kind together; where that cannot be, or fails, each by itself.
+    """Run tasks of equal `batch_key` in one run, or one by one where that fails.
 
     Args:
-        batch: the requests.
-        run: the model.
+        batch: the tasks.
+        run: runs the model on arrays by name, for the named outputs.
     """
     runs: list[tuple[int, int]] = []
-    answers = _together(batch, run, runs) if len(batch) > 1 else None
-    if answers is None:  # one bad request must not cost the others their answers
-        answers = [_alone(ask, run, runs) for ask in batch]
-    return BatchResult(answers, runs)
+    results = _run_joined(batch, run, runs) if len(batch) > 1 else None
+    if results is None:  # one bad request must not fail the others
+        results = [_run_single(task, run, runs) for task in batch]
+    return BatchResult(results, runs)
 
 
-def _together(
+def _run_joined(
     batch: Sequence[InferenceTask], run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
-) -> Sequence[Inference | Exception] | None:
-    """Each request's rows of one run; None where the model failed or gives other than a row for a row."""
+) -> Sequence[InferenceResult | Exception] | None:
+    """Run the rows of all tasks at once; None if the model fails or has other than one output row per input row."""
     started = time.perf_counter_ns()
-    rows = sum(ask.rows for ask in batch)
+    rows = sum(task.rows for task in batch)
     try:
-        feeds = {name: np.concatenate([ask.feeds[name] for ask in batch]) for name in batch[0].feeds}
-        before = time.perf_counter_ns()
+        feeds = {name: np.concatenate([task.feeds[name] for task in batch]) for name in batch[0].feeds}
+        run_started = time.perf_counter_ns()
         values = run(feeds, batch[0].outputs)
-        compute_ns = time.perf_counter_ns() - before
+        compute_ns = time.perf_counter_ns() - run_started
         runs.append((rows, compute_ns))
-    except Exception:  # each by itself will tell
+    except Exception:  # the single runs find which task it is
         return None
     if any(getattr(value, "shape", ())[:1] != (rows,) for value in values.values()):
         return None
-    answers: list[Inference | Exception] = []
+    results: list[InferenceResult | Exception] = []
     first = 0
-    for ask in batch:
-        part = slice(first, first + ask.rows)
-        first += ask.rows
+    for task in batch:
+        part = slice(first, first + task.rows)
+        first += task.rows
         outputs = {name: value[part] for name, value in values.items()}
-        answers.append(Inference(outputs, started - ask.arrived_ns, compute_ns, rows))
-    return answers
+        results.append(InferenceResult(outputs, started - task.arrived_ns, compute_ns, rows))
+    return results
 
 
-def _alone(
-    ask: InferenceTask, run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
-) -> Inference | Exception:
+def _run_single(
+    task: InferenceTask, run: Callable[[Feeds, Sequence[str]], Outputs], runs: list[tuple[int, int]]
+) -> InferenceResult | Exception:
     started = time.perf_counter_ns()
     try:
-        values = run(ask.feeds, ask.outputs)
+        values = run(task.feeds, task.outputs)
     except KronError as error:
-        # It says all that there is to say; the frames that it came through would hold the model until the collector
-        # comes, for they hold it, too.
+        # The message says everything, and the frames of a traceback would keep the model in memory until the garbage
+        # collector runs.
         error.__context__ = None
         return error.with_traceback(None)
-    except Exception as error:  # whatever it is, it belongs to the request
+    except Exception as error:  # the request that caused it reports it
         return error
     compute_ns = time.perf_counter_ns() - started
-    runs.append((ask.rows, compute_ns))
-    return Inference(values, started - ask.arrived_ns, compute_ns, ask.rows)
+    runs.append((task.rows, compute_ns))
+    return InferenceResult(values, started - task.arrived_ns, compute_ns, task.rows)

@@ -1,74 +1,90 @@
-"""The protocol's datatypes."""
+"""The datatypes of tensors: one table of their names, sizes and numpy types.
+
+Imports numpy only, so that the protocol's codec does not load onnxruntime.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference import bfloat16
+Array: TypeAlias = NDArray[Any]
 
-Array = NDArray[Any]
 
-BYTES = "BYTES"  # elements of any length; numpy arrays of objects, here str
-BINARY_ONLY = frozenset({"FP16", "BF16"})  # have no JSON form
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """A datatype of tensors.
+
+    Args:
+        name: in the Open Inference Protocol.
+        onnx_type: onnxruntime's type string of such a tensor.
+        numpy_type: numpy's type string, little-endian as in binary data; `bfloat16` is known once ml_dtypes is loaded.
+        item_bytes: size of an element; 0 for strings, which have any.
+        has_json: the protocol has a JSON form of its values.
+        config_name: Triton's name in a model's configuration.
+    """
+
+    name: str
+    onnx_type: str
+    numpy_type: str
+    item_bytes: int
+    has_json: bool
+    config_name: str
+
+
 BOOL = "BOOL"
+BYTES = "BYTES"  # arrays of objects: str in requests, str or bytes in responses
+BF16 = "BF16"
+
+_TABLE = (
+    Datatype("FP32", "tensor(float)", "<f4", 4, True, "TYPE_FP32"),
+    Datatype("FP16", "tensor(float16)", "<f2", 2, False, "TYPE_FP16"),
+    Datatype("FP64", "tensor(double)", "<f8", 8, True, "TYPE_FP64"),
+    Datatype("INT8", "tensor(int8)", "i1", 1, True, "TYPE_INT8"),
+    Datatype("INT16", "tensor(int16)", "<i2", 2, True, "TYPE_INT16"),
+    Datatype("INT32", "tensor(int32)", "<i4", 4, True, "TYPE_INT32"),
+    Datatype("INT64", "tensor(int64)", "<i8", 8, True, "TYPE_INT64"),
+    Datatype("UINT8", "tensor(uint8)", "u1", 1, True, "TYPE_UINT8"),
+    Datatype("UINT16", "tensor(uint16)", "<u2", 2, True, "TYPE_UINT16"),
+    Datatype("UINT32", "tensor(uint32)", "<u4", 4, True, "TYPE_UINT32"),
+    Datatype("UINT64", "tensor(uint64)", "<u8", 8, True, "TYPE_UINT64"),
+    Datatype(BF16, "tensor(bfloat16)", "bfloat16", 2, False, "TYPE_BF16"),
+    Datatype(BOOL, "tensor(bool)", "?", 1, True, "TYPE_BOOL"),
+    Datatype(BYTES, "tensor(string)", "O", 0, True, "TYPE_STRING"),
+)
+DATATYPES: Mapping[str, Datatype] = {datatype.name: datatype for datatype in _TABLE}
+NAME_BY_ONNX_TYPE: Mapping[str, str] = {datatype.onnx_type: datatype.name for datatype in _TABLE}
+BINARY_ONLY = frozenset(datatype.name for datatype in _TABLE if not datatype.has_json)
 
 
 class _Dtypes(dict[str, np.dtype[Any]]):
-    """By name; bfloat16's comes when it is asked for, for numpy has none, and what brings it takes memory."""
+    """Numpy types by datatype; that of BF16 is added at its first use, since loading ml_dtypes takes memory."""
 
     def __missing__(self, name: str) -> np.dtype[Any]:
-        if name != "BF16":
+        if name != BF16:
             raise KeyError(name)
-        self[name] = bfloat16.dtype()
+        import ml_dtypes
+
+        self[name] = np.dtype(ml_dtypes.bfloat16)
         return self[name]
 
 
-# As they are on the wire: little-endian.
-DTYPES = _Dtypes(
-    {
-        BOOL: np.dtype("?"),
-        "UINT8": np.dtype("u1"),
-        "UINT16": np.dtype("<u2"),
-        "UINT32": np.dtype("<u4"),
-        "UINT64": np.dtype("<u8"),
-        "INT8": np.dtype("i1"),
-        "INT16": np.dtype("<i2"),
-        "INT32": np.dtype("<i4"),
-        "INT64": np.dtype("<i8"),
-        "FP16": np.dtype("<f2"),
-        "FP32": np.dtype("<f4"),
-        "FP64": np.dtype("<f8"),
-    }
-)
-
-# Triton's names of them in a model's configuration.
-CONFIG_NAMES: Mapping[str, str] = {name: f"TYPE_{name}" for name in (*DTYPES, "BF16")} | {BYTES: "TYPE_STRING"}
+# Without BYTES, whose elements have no fixed size.
+DTYPES = _Dtypes({name: np.dtype(each.numpy_type) for name, each in DATATYPES.items() if name not in {BF16, BYTES}})
+# The types of rows at `/api/predict` and in comparisons.
+ROW_DTYPES: Mapping[str, np.dtype[Any]] = {name: DTYPES[name] for name in ("FP32", "FP16", "FP64")}
 
 
-DATATYPES = {
-    "tensor(float)": "FP32",
-    "tensor(float16)": "FP16",
-    "tensor(double)": "FP64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    bfloat16.TYPE: "BF16",
-    "tensor(bool)": "BOOL",
-    "tensor(string)": "BYTES",
-}
+def is_bfloat16(array: Array) -> bool:
+    """Whether an array is of ml_dtypes' bfloat16, the only type in use here of numpy's kind V."""
+    return array.dtype.kind == "V"
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output of a graph; a dimension of any size is -1."""
+    """Name, datatype and shape of a graph's input or output; -1 in the shape is a dimension of any size."""
 
     name: str
     datatype: str

@@ -1,55 +1,62 @@
-"""What models can be measured on here: devices and threads."""
+"""The devices and thread counts that models can run on here, and the checks of those that users ask for."""
 
 from functools import cache
 from typing import Literal
 
 from app.errors import BadRequest, StartupError
-from app.inference.session import EMPTY_MODEL, ORT_ERRORS, DeviceUnavailable, cuda_missing, open_session, why
+from app.inference.session import (
+    EMPTY_MODEL,
+    ORT_ERRORS,
+    DeviceUnavailable,
+    error_summary,
+    open_session,
+    why_no_cuda,
+)
 from app.settings import Settings
 from app.system.cpus import available_cpus
 from app.system.gpu import device_count
 
 Device = Literal["cpu", "cuda"]
-_REFUSALS: tuple[type[Exception], ...] = (DeviceUnavailable, *ORT_ERRORS)
+_OPEN_ERRORS: tuple[type[Exception], ...] = (DeviceUnavailable, *ORT_ERRORS)
 
 
 @cache
-def devices() -> tuple[Device, ...]:
-    """Those that `device` may name: CUDA where onnxruntime and the driver are there, unless NVML knows of no GPU."""
-    cuda = cuda_missing() is None and device_count() != 0
+def available_devices() -> tuple[Device, ...]:
+    """The values that `device` may have: CUDA only with onnxruntime's provider, the driver, and a GPU known to NVML."""
+    cuda = why_no_cuda() is None and device_count() != 0
     return ("cpu", "cuda") if cuda else ("cpu",)
 
 
 def check_device(device: Device | None) -> None:
-    """Refuse a device that is not here.
+    """Refuse a device that this machine does not have; None is always accepted.
 
     Raises:
-        BadRequest: with what was got and what was expected.
+        BadRequest: with the device, the available ones and the reason.
     """
-    if device is not None and device not in devices():
-        why_not = cuda_missing() or "NVML knows of no GPU"
-        raise BadRequest(f"device: got {device!r}, expected one of: {', '.join(devices())} ({why_not})")
+    if device is not None and device not in available_devices():
+        reason = why_no_cuda() or "NVML knows of no GPU"
+        raise BadRequest(f"device: got {device!r}, expected one of: {', '.join(available_devices())} ({reason})")
 
 
-def check_serving(settings: Settings) -> None:
-    """Refuse to start where models are told to run on what cannot be had; blocking.
+def check_serving_devices(settings: Settings) -> None:
+    """Open an empty session on each GPU that the settings name, so that a missing one stops the start; blocking.
 
     Raises:
-        StartupError: with the device and what onnxruntime says of it.
+        StartupError: with the option, the device and onnxruntime's reason.
     """
     for device in sorted(settings.devices - {"auto", "cpu"}):
         try:
             open_session(EMPTY_MODEL, device=device, threads=1)
-        except _REFUSALS as error:
-            where = "--device (KRON_DEVICE)" if device == settings.device else "--model-devices (KRON_MODEL_DEVICES)"
-            raise StartupError(f"{where}: got {device}, but {why(error)}; use auto or cpu") from None
+        except _OPEN_ERRORS as error:
+            option = "--device (KRON_DEVICE)" if device == settings.device else "--model-devices (KRON_MODEL_DEVICES)"
+            raise StartupError(f"{option}: got {device}, but {error_summary(error)}; use auto or cpu") from None
 
 
 def check_threads(threads: int) -> None:
-    """Refuse more threads than there are CPUs: they would only wait for each other.
+    """Refuse more threads than CPUs, which would only slow each other down.
 
     Raises:
-        BadRequest: with what was got and what was expected.
+        BadRequest: with the number asked for and the number of CPUs.
     """
     if threads > available_cpus():
-        raise BadRequest(f"threads: got {threads}, expected at most {available_cpus()}, the CPUs to be had here")
+        raise BadRequest(f"threads: got {threads}, expected at most {available_cpus()}, the CPUs available here")

@@ -1,34 +1,32 @@
-"""Runs in buffers that stay where they are: what a run of a small model costs is mostly the making of its tensors."""
+"""Runs in preallocated buffers by I/O binding: a run of a small model spends most of its time allocating tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from app.inference.datatypes import Array
 from app.inference.session import ORT_ERRORS
 
-Array = NDArray[Any]
-
-MOST = 16  # kinds of runs that have buffers, of one model
-MAX_BYTES = {"cpu": 128 * 1024, "cuda": 4 * 2**20}  # of one set of them; beyond, copying costs more than is saved
+MAX_SHAPES = 16  # combinations of input shapes and outputs that have buffers, per model
+MAX_BYTES = {"cpu": 128 * 1024, "cuda": 4 * 2**20}  # of one set of buffers; above, copying costs more than it saves
 
 
 class _Buffers(Protocol):
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy in, run, copy out."""
+        """Copy the inputs into the buffers, run, and copy the outputs out."""
 
 
 class Bindings:
-    """The buffers of one session, by the outputs wanted and the shapes of the inputs.
+    """The buffers of one session by wanted outputs and input shapes.
 
-    Threads may run at the same time: each takes a set of buffers for itself, and lays it back.
+    Threads may run at the same time: each run takes a set of buffers out and puts it back afterwards.
 
     Args:
-        session: what is run.
-        device: `cpu` or `cuda`, where the session has its tensors.
-        device_id: which of several GPUs.
+        session: the session to run.
+        device: `cpu` or `cuda`, the device that holds the session's tensors.
+        device_id: index of the GPU.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: str = "cpu", device_id: int = 0) -> None:
@@ -41,27 +39,32 @@ class Bindings:
         return len(self._free)
 
     def run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array] | None:
-        """The outputs; None where there are no buffers for such a run, or all of them are in use."""
+        """Run in bound buffers; None where there are none for these shapes and outputs, or all are in use."""
         free = self._free.get(_key(feeds, names))
         if free is None:
             return None
         try:
-            buffers = free.pop()  # in one step: another thread may take the last ones
+            buffers = free.pop()  # atomic: another thread may take the last set first
         except IndexError:
             return None
         values = buffers.run(feeds)
-        free.append(buffers)  # not after a failure: who knows what is in them
+        free.append(buffers)  # not after an error, which may leave them in any state
         return values
 
     def add(self, feeds: Mapping[str, Array], values: Mapping[str, Array]) -> None:
-        """Make buffers for runs like one that gave these outputs, whose shapes follow from those of its inputs."""
+        """Allocate buffers for the shapes of a finished run; the input shapes must determine the output shapes.
+
+        Args:
+            feeds: the run's inputs by name.
+            values: its outputs by name.
+        """
         if sum(array.nbytes for array in (*feeds.values(), *values.values())) > self._max_bytes:
             return
         try:
             buffers = self._make(feeds, values)
-        except ORT_ERRORS:  # the device is full, say: runs cost more, but go on
+        except ORT_ERRORS:  # for example a full device: runs cost more without buffers, but work
             return
-        if len(self._free) >= MOST:
+        if len(self._free) >= MAX_SHAPES:
             self._free.clear()
         self._free.setdefault(_key(feeds, list(values)), []).append(buffers)
 
@@ -72,9 +75,9 @@ class Bindings:
 
 
 class HostBuffers:
-    """Arrays of numpy that the session reads and writes in place; for the CPU only.
+    """Numpy arrays that a CPU session reads and writes in place.
 
-    Elsewhere inputs that are bound so are copied once and for all.
+    Not for GPUs: there the session would copy a bound numpy array once, when it is bound.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class HostBuffers:
             self._binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy in, run, copy out."""
+        """Copy the inputs into the buffers, run, and copy the outputs out."""
         for name, buffer in self._inputs.items():
             np.copyto(buffer, feeds[name])
         self._session.run_with_iobinding(self._binding)
@@ -98,10 +101,7 @@ class HostBuffers:
 
 
 class DeviceBuffers:
-    """Tensors on the device of a session, which stay bound: a run is a copy there, the run, and a copy back.
-
-    An ordinary run makes all of its tensors anew, on both sides.
-    """
+    """Tensors on a session's device that stay bound, while an unbound run allocates its tensors on host and device."""
 
     def __init__(
         self,
@@ -125,16 +125,16 @@ class DeviceBuffers:
             self._binding.bind_ortvalue_output(name, tensor)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy there, run, copy back."""
+        """Copy the inputs to the device, run, and copy the outputs back."""
         for name, tensor in self._inputs.items():
             tensor.update_inplace(np.ascontiguousarray(feeds[name]))
         self._binding.synchronize_inputs()
         self._session.run_with_iobinding(self._binding)
         self._binding.synchronize_outputs()
-        # On a GPU that is a copy already; where device and host are the same it would be the buffer itself.
+        # On a GPU `numpy()` copies already; on the CPU it is a view of the buffer.
         return {name: tensor.numpy().copy() for name, tensor in self._outputs.items()}
 
 
 def _key(feeds: Mapping[str, Array], names: Sequence[str]) -> tuple[object, ...]:
-    # The type too: into a tensor that stays, onnxruntime copies as many bytes as it is given.
+    # With the dtype, since onnxruntime copies any bytes into a bound tensor, whatever their type.
     return (*names, *[(name, array.dtype, array.shape) for name, array in feeds.items()])

@@ -1,4 +1,4 @@
-"""Where a model runs, on the event loop or in a thread: decided by measuring both ways from end to end."""
+"""The choice between running a model on the event loop and in a thread, by measuring both end to end."""
 
 import asyncio
 import statistics
@@ -7,85 +7,87 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from app.errors import ModelError
-from app.inference.engine import Array, Engine
+from app.inference.datatypes import Array
+from app.inference.engine import Engine, zeros
 
 ROUNDS = 8
-AT_ONCE = 4  # requests at the same time: a little more than one, so that what threads gain by batching counts
-SIZES = (1, 2, 4, 8, 16, 32)
-LONGEST_RUN_NS = 500_000  # the event loop must not be away for longer, whatever is faster
-_NUMPY = {
-    "FP16": "float16", "BF16": "bfloat16", "FP32": "float32", "FP64": "float64", "BOOL": "bool", "BYTES": "object",
-}  # fmt: skip
+CONCURRENT_REQUESTS = 4  # more than one, so that the measurement includes what threads gain by batching
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+MAX_INLINE_RUN_NS = 500_000  # a longer run would block the event loop, even where it is faster than a thread
 
-# Runs feeds by way of a thread, as requests do; the ns of the run itself.
-Threaded: TypeAlias = Callable[[Mapping[str, Array], list[str]], Awaitable[int]]
+# Runs feeds in a thread, as requests do, for the named outputs; returns the nanoseconds of the run alone.
+RunInThread: TypeAlias = Callable[[Mapping[str, Array], list[str]], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What warm-up found for one row, in µs a request; and the most rows that run on the event loop, 0 for none.
+    """Where a model runs, as measured by its warm-up.
 
-    `threaded_us` is what a request takes through a thread, hand-over, waiting and batching included.
+    Args:
+        run_us: a request of one row that runs on the event loop.
+        threaded_us: a request of one row that runs in a thread, with hand-over, waiting and batching.
+        max_inline_rows: most rows of a request that runs on the event loop; 0 for none.
     """
 
     run_us: float
     threaded_us: float
-    inline_rows: int
+    max_inline_rows: int
+
+    def to_dict(self) -> dict[str, float]:
+        """The fields as the API names them."""
+        return {"run_us": self.run_us, "threaded_us": self.threaded_us, "inline_rows": self.max_inline_rows}
 
 
-async def measure(engine: Engine, threaded: Threaded) -> Placement:
-    """Take both ways in turns with more and more rows, until a run is slow or a thread is as fast.
+async def measure(engine: Engine, run_in_thread: RunInThread) -> Placement:
+    """Measure both ways with growing batches, until a run takes too long or a thread is as fast.
 
-    Sizes that were not measured are not guessed: no larger ones, and no free axes but the first.
+    Only measured sizes run on the event loop: no larger batches, and no models with free axes beside the batch.
     """
     names = [output.name for output in engine.outputs]
-    first: tuple[float, float] | None = None
-    inline_rows = 0
+    one_row: tuple[float, float] | None = None
+    max_inline_rows = 0
     bounded = all(size > 0 for tensor in engine.inputs for size in tensor.shape[engine.batchable :])
-    for rows in SIZES if engine.batchable else SIZES[:1]:
-        feeds = _zeros(engine, rows)
+    for rows in BATCH_SIZES if engine.batchable else BATCH_SIZES[:1]:
+        feeds = _zero_inputs(engine, rows)
         try:
-            run_ns, threaded_ns = await _both_ways(engine, feeds, names, threaded)
-        except ModelError:  # zeros are nothing that it takes
+            inline_ns, threaded_ns = await _measure_both(engine, feeds, names, run_in_thread)
+        except ModelError:  # the model does not accept zeros
             break
-        first = first or (run_ns, threaded_ns)
-        if not bounded or run_ns > min(threaded_ns, LONGEST_RUN_NS):
+        one_row = one_row or (inline_ns, threaded_ns)
+        if not bounded or inline_ns > min(threaded_ns, MAX_INLINE_RUN_NS):
             break
-        inline_rows = rows
-    run_ns, threaded_ns = first or (0, 0)
-    return Placement(round(run_ns / 1000, 1), round(threaded_ns / 1000, 1), inline_rows)
+        max_inline_rows = rows
+    inline_ns, threaded_ns = one_row or (0, 0)
+    return Placement(round(inline_ns / 1000, 1), round(threaded_ns / 1000, 1), max_inline_rows)
 
 
-async def _both_ways(
-    engine: Engine, feeds: Mapping[str, Array], names: list[str], threaded: Threaded
+async def _measure_both(
+    engine: Engine, feeds: Mapping[str, Array], names: list[str], run_in_thread: RunInThread
 ) -> tuple[float, float]:
-    """Medians of a run on the event loop, and of a request through a thread, in ns."""
+    """Median nanoseconds of a request on the event loop and of one in a thread."""
     inline: list[float] = []
-    through: list[float] = []
-    run_ns = min([await threaded(feeds, names) for _ in range(3)])
+    threaded: list[float] = []
+    run_ns = min([await run_in_thread(feeds, names) for _ in range(3)])
     for _ in range(ROUNDS):
         start = time.perf_counter_ns()
-        await asyncio.gather(*[threaded(feeds, names) for _ in range(AT_ONCE)])
-        through.append((time.perf_counter_ns() - start) / AT_ONCE)
-        if run_ns > LONGEST_RUN_NS:  # seen from a thread: it must not even be tried on the event loop
-            return run_ns, statistics.median(through)
+        await asyncio.gather(*[run_in_thread(feeds, names) for _ in range(CONCURRENT_REQUESTS)])
+        threaded.append((time.perf_counter_ns() - start) / CONCURRENT_REQUESTS)
+        if run_ns > MAX_INLINE_RUN_NS:  # too long to be tried on the event loop even once
+            return run_ns, statistics.median(threaded)
         start = time.perf_counter_ns()
-        for _ in range(AT_ONCE):
+        for _ in range(CONCURRENT_REQUESTS):
             engine.run(feeds, names)
-        inline.append((time.perf_counter_ns() - start) / AT_ONCE)
-    return statistics.median(inline), statistics.median(through)
+        inline.append((time.perf_counter_ns() - start) / CONCURRENT_REQUESTS)
+    return statistics.median(inline), statistics.median(threaded)
 
 
-def _zeros(engine: Engine, rows: int) -> Mapping[str, Array]:
-    """Inputs of that many rows; a free axis other than the first has size 1."""
+def _zero_inputs(engine: Engine, rows: int) -> Mapping[str, Array]:
+    """Zeros for all inputs of that many rows; other free axes have size 1."""
     feeds = {}
     for tensor in engine.inputs:
         shape = [max(1, size) for size in tensor.shape]
         if engine.batchable:
             shape[0] = rows
-        dtype = np.dtype(_NUMPY.get(tensor.datatype, tensor.datatype.lower()))
-        feeds[tensor.name] = np.full(shape, "", dtype) if dtype.kind == "O" else np.zeros(shape, dtype)
+        feeds[tensor.name] = zeros(tensor, shape)
     return feeds

@@ -1,7 +1,7 @@
-"""Who runs when: a bounded queue before each model, batches of what waits, and deadlines.
+"""The scheduler: a bounded queue for each model, batches of the requests in it, and deadlines.
 
-Everything but the runs happens on the event loop, so nothing here needs a lock. A request for which a thread is free
-starts at once; only what has to wait anyway is put together, so batching never delays a lone request.
+Only the runs happen in threads, everything else on the event loop, so no locks are needed. A request that finds a free
+thread starts at once. Only requests that have to wait are batched, so batching never delays a request.
 """
 
 import asyncio
@@ -9,47 +9,55 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from weakref import WeakKeyDictionary
 
 from app.errors import Overloaded, TimedOut
-from app.inference.batching import BatchResult, Feeds, Inference, InferenceTask, run_batch
+from app.inference.batching import BatchResult, Feeds, InferenceResult, InferenceTask, run_batch
 from app.inference.engine import Engine
 from app.inference.placement import Placement, measure
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
-    """A request that waits for a thread."""
+class _QueuedTask:
+    """An inference task that waits for a thread.
 
-    ask: InferenceTask
-    kind: object
-    future: asyncio.Future[Inference]
-    waits: bool = True
+    Args:
+        batch_key: equal for tasks that can share a run; None for a task that must run alone.
+        future: gets the result or the error.
+        is_waiting: it is in its model's queue.
+    """
+
+    task: InferenceTask
+    batch_key: object
+    future: asyncio.Future[InferenceResult]
+    is_waiting: bool = True
 
 
-class _Lane:
-    """What waits for one model."""
+@dataclass(slots=True, eq=False)
+class _ModelQueue:
+    """The placement of one model and the tasks that wait for it."""
 
-    def __init__(self) -> None:
-        self.dispatch: Placement | None = None
-        self.inline_rows = 0
-        self.waiting: deque[_Request] = deque()
-        self.in_turn = False
+    placement: Placement | None = None
+    max_inline_rows: int = 0
+    waiting: deque[_QueuedTask] = field(default_factory=deque)
+    is_scheduled: bool = False  # it is in the scheduler's round-robin
 
 
 class Scheduler:
-    """Runs models for many requests at once.
+    """Runs models for concurrent requests, on the event loop or in threads.
 
     Args:
-        instances: runs at the same time, of all models together.
-        queue: requests that may wait for one model.
-        max_batch: most rows of one run that is put together from several requests.
-        seconds: longest time of a request, waiting and running together.
-        on_queue: told of requests that begin to wait, and of those that no longer do: engine, number (negative then).
-        on_run: told after each run, once for all requests that it answered: engine, rows, nanoseconds.
-        on_answer: told about each request that was answered, in the task that asked.
+        instances: most concurrent runs, of all models together.
+        queue: most requests that wait for one model.
+        max_batch: most rows of a run that joins several requests.
+        seconds: most seconds of a request, waiting and running.
+        on_queue: called when requests enter a model's queue or leave it: engine, change of their number.
+        on_run: called after each run: engine, rows, nanoseconds.
+        on_answer: called for each answered request, in the asyncio task that awaits it: engine and, by keyword,
+            `batch_size`, `queue_ns` and `compute_ns`.
     """
 
     def __init__(
@@ -65,194 +73,196 @@ class Scheduler:
     ) -> None:
         self._threads = Threads(instances)
         self._idle = instances
-        self._queue = queue
+        self._max_waiting = queue
         self._max_batch = max_batch
         self._seconds = seconds
         self._on_queue = on_queue
         self._on_run = on_run
         self._on_answer = on_answer
-        self._lanes: WeakKeyDictionary[Engine, _Lane] = WeakKeyDictionary()
-        # The models for which something waits, each once; whoever was served goes to the end.
-        self._turns: deque[tuple[Engine, _Lane]] = deque()
+        self._queues: WeakKeyDictionary[Engine, _ModelQueue] = WeakKeyDictionary()
+        # The models with waiting tasks, each once; a model goes to the end after each of its runs.
+        self._round_robin: deque[tuple[Engine, _ModelQueue]] = deque()
         self._closed = False
 
     async def warm_up(self, engine: Engine) -> Placement:
-        """Measure whether this model is faster on the event loop than in a thread, and decide so from now on."""
-        lane = self._lane(engine)
-        lane.inline_rows = 0
+        """Measure whether a model is faster on the event loop or in a thread, and run it there from now on."""
+        queue = self._queue_of(engine)
+        queue.max_inline_rows = 0
 
-        async def threaded(feeds: Feeds, names: list[str]) -> int:
+        async def run_in_thread(feeds: Feeds, names: list[str]) -> int:
             return (await self.infer(engine, feeds, names)).compute_ns
 
         try:
-            lane.dispatch = await measure(engine, threaded)
+            queue.placement = await measure(engine, run_in_thread)
         except (Overloaded, TimedOut):
-            return Placement(0, 0, 0)  # there is no quiet moment: threads it is
-        lane.inline_rows = lane.dispatch.inline_rows
-        return lane.dispatch
+            return Placement(0, 0, 0)  # too busy to measure: it runs in threads
+        queue.max_inline_rows = queue.placement.max_inline_rows
+        return queue.placement
 
-    def dispatch(self, engine: Engine) -> Placement | None:
-        """What `warm_up` found; None without it, and then every run is in a thread."""
-        return self._lane(engine).dispatch
+    def placement(self, engine: Engine) -> Placement | None:
+        """The result of `warm_up`; None for a model that was not measured and runs in threads."""
+        return self._queue_of(engine).placement
 
     def waiting(self, engine: Engine) -> int:
-        """Requests that wait for this model now."""
-        return len(self._lane(engine).waiting)
+        """Number of requests that wait for a model now."""
+        return len(self._queue_of(engine).waiting)
 
     async def infer(
         self, engine: Engine, feeds: Feeds, outputs: Sequence[str], *, timeout: float | None = None
-    ) -> Inference:
-        """Run a model, by itself or together with other requests that wait; cancelling gives up the place.
+    ) -> InferenceResult:
+        """Run a model on the inputs of one request, alone or batched with waiting ones; cancelling leaves the queue.
 
         Args:
             engine: the model.
-            feeds: its inputs by name.
-            outputs: the names wanted.
-            timeout: most seconds that waiting and running may take; never more than the scheduler's own.
+            feeds: arrays of all inputs by name.
+            outputs: names of the wanted outputs.
+            timeout: most seconds for waiting and running, if less than the scheduler's own limit.
 
         Raises:
-            Overloaded: too many requests wait for this model.
-            TimedOut: there is no answer in time; a request whose time is over before it runs never does.
+            Overloaded: too many requests wait for this model, or the scheduler is closed.
+            TimedOut: the time is over; a request that is still waiting then does not run.
             ModelError: onnxruntime failed.
         """
         if self._closed:
             raise Overloaded("the service is shutting down")
-        lane = self._lane(engine)
-        ask = InferenceTask.of(engine, feeds, outputs)
-        if lane.inline_rows and ask.rows <= lane.inline_rows:
-            (answer,) = self.run_now([ask])
-            if isinstance(answer, Exception):
+        queue = self._queue_of(engine)
+        task = InferenceTask.create(engine, feeds, outputs)
+        if queue.max_inline_rows and task.rows <= queue.max_inline_rows:
+            (result,) = self.run_inline([task])
+            if isinstance(result, Exception):
                 try:
-                    raise answer
-                finally:  # it holds this frame, which must not hold it: only the collector would free the model
-                    del answer
-            return self._answered(engine, answer)
-        if not self._idle and len(lane.waiting) >= self._queue:
-            raise Overloaded(f"{self._queue} requests wait for this model already, no more may (KRON_QUEUE)")
+                    raise result
+                finally:  # its traceback refers to this frame: without the cycle the model is freed at once
+                    del result
+            return self._report_answer(engine, result)
+        if not self._idle and len(queue.waiting) >= self._max_waiting:
+            raise Overloaded(f"the queue of this model is full: {self._max_waiting} requests wait already (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
-        request = _Request(ask, ask.kind(), loop.create_future())
-        lane.waiting.append(request)
+        queued = _QueuedTask(task, task.batch_key(), loop.create_future())
+        queue.waiting.append(queued)
         self._on_queue(engine, 1)
-        self._enqueue(engine, lane)
+        self._schedule(engine, queue)
         self._start_runs()
         seconds = self._seconds if timeout is None else max(0.0, min(timeout, self._seconds))
-        timer = loop.call_later(seconds, _expire, request, seconds)
+        timer = loop.call_later(seconds, _expire, queued, seconds)
         try:
-            return self._answered(engine, await request.future)
+            return self._report_answer(engine, await queued.future)
         finally:
             timer.cancel()
-            if request.waits:  # cancelled or late: its place is free at once, and it will not run
-                lane.waiting.remove(request)
+            if queued.is_waiting:  # cancelled or timed out: it leaves the queue at once and does not run
+                queue.waiting.remove(queued)
                 self._on_queue(engine, -1)
-            del request  # as above, for it has the answer
+            del queued  # its future holds the error, whose traceback refers to this frame
 
-    def inline_rows(self, engine: Engine) -> int:
-        """Most rows of a request that `run_now` takes; 0 for none."""
-        return 0 if self._closed else self._lane(engine).inline_rows
+    def max_inline_rows(self, engine: Engine) -> int:
+        """Most rows of a request that may go to `run_inline`; 0 for none."""
+        return 0 if self._closed else self._queue_of(engine).max_inline_rows
 
-    def run_now(self, asks: Sequence[InferenceTask]) -> Sequence[Inference | Exception]:
-        """Run models here and now, each of the requests having no more rows than its model's `inline_rows`.
+    def run_inline(self, tasks: Sequence[InferenceTask]) -> Sequence[InferenceResult | Exception]:
+        """Run tasks on the event loop, which waits; tasks that can share a run are batched.
 
-        Those that came at the same time are run together, as far as they can be, and as many rows as was measured to be
-        good: what one run costs more than the rows in it is paid once.
+        Batches have at most the model's `max_inline_rows`, so that no run is longer than was measured.
+
+        Args:
+            tasks: each of at most its model's `max_inline_rows`.
+
+        Returns:
+            For each task its result or its error.
         """
-        if len(asks) == 1:
-            return self._run_here(asks)
-        found: dict[int, Inference | Exception] = {}
-        batches: dict[object, list[int]] = {}
-        for index, ask in enumerate(asks):
-            kind = ask.kind()
-            batches.setdefault(index if kind is None else (id(ask.engine), kind), []).append(index)
-        for indices in batches.values():
-            most = self._lane(asks[indices[0]].engine).inline_rows
-            part: list[int] = []
+        if len(tasks) == 1:
+            return self._run_batch(tasks)
+        results: dict[int, InferenceResult | Exception] = {}
+        groups: dict[object, list[int]] = {}
+        for index, task in enumerate(tasks):
+            key = task.batch_key()
+            groups.setdefault(index if key is None else (id(task.engine), key), []).append(index)
+        for indices in groups.values():
+            max_rows = self._queue_of(tasks[indices[0]].engine).max_inline_rows
+            batch: list[int] = []
             rows = 0
             for index in indices:
-                if part and rows + asks[index].rows > most:
-                    found |= zip(part, self._run_here([asks[i] for i in part]), strict=True)
-                    part, rows = [], 0
-                part.append(index)
-                rows += asks[index].rows
-            found |= zip(part, self._run_here([asks[i] for i in part]), strict=True)
-        return [found[index] for index in range(len(asks))]
+                if batch and rows + tasks[index].rows > max_rows:
+                    results |= zip(batch, self._run_batch([tasks[i] for i in batch]), strict=True)
+                    batch, rows = [], 0
+                batch.append(index)
+                rows += tasks[index].rows
+            results |= zip(batch, self._run_batch([tasks[i] for i in batch]), strict=True)
+        return [results[index] for index in range(len(tasks))]
 
-    def _run_here(self, batch: Sequence[InferenceTask]) -> Sequence[Inference | Exception]:
+    def _run_batch(self, batch: Sequence[InferenceTask]) -> Sequence[InferenceResult | Exception]:
         engine = batch[0].engine
         done = run_batch(batch, engine.run)
         for rows, run_ns in done.runs:
             self._on_run(engine, rows, run_ns)
-        return done.answers
+        return done.results
 
-    def _answered(self, engine: Engine, inference: Inference) -> Inference:
+    def _report_answer(self, engine: Engine, result: InferenceResult) -> InferenceResult:
         if self._on_answer is not None:
             self._on_answer(
-                engine,
-                batch_size=inference.batch_size,
-                queue_ns=inference.queue_ns,
-                compute_ns=inference.compute_ns,
+                engine, batch_size=result.batch_size, queue_ns=result.queue_ns, compute_ns=result.compute_ns
             )
-        return inference
+        return result
 
     def close(self) -> None:
-        """Refuse what comes and what waits; what runs ends by itself."""
+        """Refuse new and waiting requests; runs in progress finish."""
         self._closed = True
-        for _, lane in self._turns:
-            for request in lane.waiting:
-                if not request.future.done():
-                    request.future.set_exception(Overloaded("the service is shutting down"))
-        self._turns.clear()
+        for _, queue in self._round_robin:
+            for queued in queue.waiting:
+                if not queued.future.done():
+                    queued.future.set_exception(Overloaded("the service is shutting down"))
+        self._round_robin.clear()
         self._threads.close()
 
     def join(self, seconds: float) -> bool:
-        """After `close`: whether all runs ended within that time."""
+        """Wait after `close` for runs in progress; whether all of them finished within that time."""
         return self._threads.join(seconds)
 
-    def _lane(self, engine: Engine) -> _Lane:
-        lane = self._lanes.get(engine)
-        if lane is None:
-            lane = self._lanes[engine] = _Lane()
-        return lane
+    def _queue_of(self, engine: Engine) -> _ModelQueue:
+        queue = self._queues.get(engine)
+        if queue is None:
+            queue = self._queues[engine] = _ModelQueue()
+        return queue
 
-    def _enqueue(self, engine: Engine, lane: _Lane) -> None:
-        if not lane.in_turn:
-            lane.in_turn = True
-            self._turns.append((engine, lane))
+    def _schedule(self, engine: Engine, queue: _ModelQueue) -> None:
+        if not queue.is_scheduled:
+            queue.is_scheduled = True
+            self._round_robin.append((engine, queue))
 
     def _start_runs(self) -> None:
-        """Give every idle thread a run, the models in turns."""
-        while self._idle and self._turns:
-            engine, lane = self._turns.popleft()
-            lane.in_turn = False
-            waited = len(lane.waiting)
-            batch = self._take(lane)
-            self._on_queue(engine, len(lane.waiting) - waited)
-            if lane.waiting:
-                self._enqueue(engine, lane)
+        """Give every idle thread a batch, from one model after the other."""
+        while self._idle and self._round_robin:
+            engine, queue = self._round_robin.popleft()
+            queue.is_scheduled = False
+            waiting_before = len(queue.waiting)
+            batch = self._take_batch(queue)
+            self._on_queue(engine, len(queue.waiting) - waiting_before)
+            if queue.waiting:
+                self._schedule(engine, queue)
             if batch:
                 self._idle -= 1
-                self._threads.submit(_Run(engine, batch, asyncio.get_running_loop(), self._finished))
+                self._threads.submit(_BatchRun(engine, batch, asyncio.get_running_loop(), self._on_run_end))
 
-    def _take(self, lane: _Lane) -> list[_Request]:
-        """The first request that is still wanted, and what may run together with it, in the order of arrival."""
-        batch: list[_Request] = []
-        others: list[_Request] = []
+    def _take_batch(self, queue: _ModelQueue) -> list[_QueuedTask]:
+        """Take the oldest task and those that can share its run, in the order of arrival."""
+        batch: list[_QueuedTask] = []
+        others: list[_QueuedTask] = []
         rows = 0
-        while lane.waiting and rows < self._max_batch:
-            request = lane.waiting.popleft()
-            if request.future.done():  # late or cancelled in this very turn of the loop
-                request.waits = False
-            elif not batch or (request.kind == batch[0].kind and rows + request.ask.rows <= self._max_batch):
-                request.waits = False
-                batch.append(request)
-                rows += request.ask.rows
-                if request.kind is None:
+        while queue.waiting and rows < self._max_batch:
+            queued = queue.waiting.popleft()
+            if queued.future.done():  # timed out or cancelled in this iteration of the event loop
+                queued.is_waiting = False
+            elif not batch or (queued.batch_key == batch[0].batch_key and rows + queued.task.rows <= self._max_batch):
+                queued.is_waiting = False
+                batch.append(queued)
+                rows += queued.task.rows
+                if queued.batch_key is None:
                     break
             else:
-                others.append(request)
-        lane.waiting.extendleft(reversed(others))
+                others.append(queued)
+        queue.waiting.extendleft(reversed(others))
         return batch
 
-    def _finished(self, engine: Engine, runs: Sequence[tuple[int, int]]) -> None:
+    def _on_run_end(self, engine: Engine, runs: Sequence[tuple[int, int]]) -> None:
         for rows, run_ns in runs:
             self._on_run(engine, rows, run_ns)
         self._idle += 1
@@ -260,49 +270,56 @@ class Scheduler:
             self._start_runs()
 
 
-class _Run:
-    """The job of a thread: one run for all requests of a batch, and the answers back to the event loop."""
+class _BatchRun:
+    """A job for a thread: runs a batch and hands the results to the event loop.
+
+    Args:
+        batch: tasks of equal `batch_key`.
+        loop: the event loop of their futures.
+        on_end: called on the event loop with the engine, and rows and nanoseconds of each run.
+    """
 
     def __init__(
         self,
         engine: Engine,
-        batch: Sequence[_Request],
+        batch: Sequence[_QueuedTask],
         loop: asyncio.AbstractEventLoop,
-        run_to_completion: Callable[[Engine, Sequence[tuple[int, int]]], None],
+        on_end: Callable[[Engine, Sequence[tuple[int, int]]], None],
     ) -> None:
         self._engine = engine
         self._batch = batch
         self._loop = loop
-        self._finished = run_to_completion
+        self._on_end = on_end
 
     def __call__(self) -> None:
-        wanted = [request for request in self._batch if not request.future.done()]
-        done = run_batch([request.ask for request in wanted], self._engine.run)
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, wanted, done)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+        pending = [queued for queued in self._batch if not queued.future.done()]
+        done = run_batch([queued.task for queued in pending], self._engine.run)
+        with suppress(RuntimeError):  # the event loop is closed, so nothing awaits the results
+            self._loop.call_soon_threadsafe(self._deliver, pending, done)
 
-    def _deliver(self, batch: Sequence[_Request], done: BatchResult) -> None:
-        for request, answer in zip(batch, done.answers, strict=True):
-            if request.future.done():
+    def _deliver(self, batch: Sequence[_QueuedTask], done: BatchResult) -> None:
+        for queued, result in zip(batch, done.results, strict=True):
+            if queued.future.done():
                 continue
-            if isinstance(answer, Exception):
-                request.future.set_exception(answer)
+            if isinstance(result, Exception):
+                queued.future.set_exception(result)
             else:
-                request.future.set_result(answer)
-        self._finished(self._engine, done.runs)
+                queued.future.set_result(result)
+        self._on_end(self._engine, done.runs)
 
 
-def _expire(request: _Request, seconds: float) -> None:
-    if not request.future.done():
-        request.future.set_exception(TimedOut(f"no answer within {seconds:g} s (KRON_PREDICT_SECONDS)"))
+def _expire(queued: _QueuedTask, seconds: float) -> None:
+    if not queued.future.done():
+        queued.future.set_exception(TimedOut(f"no answer within {seconds:g} s (KRON_PREDICT_SECONDS)"))
 
 
 class Threads:
-    """Daemon threads that run jobs in the order given; a job must not raise.
+    """Daemon threads that run jobs in the order of their submission; a job must not raise.
 
-    Much cheaper than `concurrent.futures`, whose futures, locks and callbacks cost as much as a small model does.
+    Cheaper than `concurrent.futures`, whose futures, locks and callbacks cost as much as a run of a small model.
+
+    Args:
+        count: number of threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -312,16 +329,16 @@ class Threads:
             thread.start()
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Run the job in the next free thread."""
+        """Run a job in the next free thread."""
         self._jobs.put(job)
 
     def close(self) -> None:
-        """The threads end once they have run what was submitted; this call does not wait for them."""
+        """Let the threads end after the submitted jobs, without waiting for them."""
         for _ in self._threads:
             self._jobs.put(None)
 
     def join(self, seconds: float) -> bool:
-        """Whether all threads ended within that time; onnxruntime cannot be interrupted."""
+        """Wait for the threads to end; whether they did within that time, since onnxruntime cannot be interrupted."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -330,4 +347,4 @@ class Threads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            del job  # an idle thread must not keep alive what it ran
+            del job  # an idle thread must not keep the job's model in memory

@@ -1,14 +1,13 @@
-"""The model card: what the training wrote into the ONNX file's metadata. Untrusted here."""
+"""The model card: JSON that the training wrote into the metadata of an ONNX file. It is untrusted input."""
 
 import logging
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.models.verification import MAX_CARD_BYTES
 from app.parsing import explain
 
-CARD_KEY = "kronmodel"
+MAX_CARD_BYTES = 256 * 1024
 
 Text = Annotated[str, Field(max_length=2000)]
 Label = Annotated[str, Field(max_length=200)]
@@ -19,12 +18,12 @@ Shape = Annotated[list[Size], Field(min_length=1, max_length=8)]
 log = logging.getLogger(__name__)
 
 
-def _writable(seed: object) -> object:
-    """An integer of more than 64 bits as text: JSON is not written with such ones here, and seldom read elsewhere."""
+def _limit_to_64_bits(seed: object) -> object:
+    """Convert an integer of more than 64 bits to text, since orjson does not write larger ones."""
     return str(seed) if type(seed) is int and not -(2**63) <= seed < 2**64 else seed
 
 
-Seed = Annotated[int | Label, BeforeValidator(_writable)]
+Seed = Annotated[int | Label, BeforeValidator(_limit_to_64_bits)]
 
 
 class _Part(BaseModel):
@@ -32,7 +31,7 @@ class _Part(BaseModel):
 
 
 class Layer(_Part):
-    """One layer of the network, as the training described it."""
+    """A layer of the network."""
 
     kind: Text | None = None
     in_shape: Shape | None = None
@@ -45,7 +44,7 @@ class Layer(_Part):
 
 
 class Input(_Part):
-    """What one row of the input means."""
+    """The meaning of a row of the input: an image, or named features."""
 
     kind: Literal["image", "features"] | None = None
     shape: Shape | None = None
@@ -54,7 +53,7 @@ class Input(_Part):
 
 
 class Data(_Part):
-    """The data set it was trained on."""
+    """The data set of the training."""
 
     name: Text | None = None
     sha256: Text | None = None
@@ -63,9 +62,9 @@ class Data(_Part):
 
 
 class TestMetric(_Part):
-    """What the training measured on held-out data."""
+    """A metric that the training measured on held-out data."""
 
-    __test__ = False  # not a test class, whatever pytest makes of the name
+    __test__ = False  # not a test class, although pytest would collect it by its name
 
     name: Label
     value: float
@@ -73,7 +72,7 @@ class TestMetric(_Part):
 
 
 class Training(_Part):
-    """How it was trained."""
+    """The configuration and duration of the training."""
 
     recipe: Text | None = None
     epochs: Count | None = None
@@ -89,7 +88,7 @@ class Training(_Part):
 
 
 class Card(_Part):
-    """Everything optional, everything typed; unknown keys are dropped."""
+    """A model card. Every field is optional and typed; unknown keys are ignored."""
 
     card_version: Count | None = None
     name: Text | None = None
@@ -111,7 +110,12 @@ class Card(_Part):
 
     @classmethod
     def parse(cls, text: str, model: str) -> Self | None:
-        """The card in `text`, or None, with a warning that names `model`, where it is not a valid one."""
+        """Parse a card; None, with a warning in the log, if it is too long or not valid.
+
+        Args:
+            text: JSON, at least the first `MAX_CARD_BYTES` + 1 characters of it.
+            model: name of the model, for the log.
+        """
         size = len(text.encode())
         if size > MAX_CARD_BYTES:
             log.warning("%s: card ignored: got %d bytes or more, expected at most %d", model, size, MAX_CARD_BYTES)

@@ -1,4 +1,4 @@
-"""A model as it is served: the file, the engine that runs it, and how its output is read."""
+"""A served model: its file, its engine, and the decoding of its output."""
 
 import logging
 import math
@@ -25,9 +25,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One served version of a model.
+    """A served version of a model.
 
-    Not every model takes rows of floats and gives an answer for each: where `/api` cannot use it, `unusable` says why.
+    Args:
+        artifact: the verified file.
+        engine: the loaded model.
+        samples: test inputs and labels; None if there are none.
+        unusable: why `/api` cannot use it, which needs one input of rows of floats and an output row for each; or None.
+        statistics: counts and times of its requests.
+        signature: the inputs and outputs that `/v2` requests have to fit.
     """
 
     artifact: Artifact
@@ -36,15 +42,22 @@ class Model:
     unusable: str | None = None
     statistics: Statistics
     signature: Signature
-    _rows: RowInput | None = None
-    _head: OutputHead | None = None
+    _row_input: RowInput | None = None
+    _output_head: OutputHead | None = None
 
     @classmethod
     def load(cls, artifact: Artifact, statistics: Statistics, *, device: str, threads: int, max_batch: int) -> "Model":
-        """Load, verify and warm up; blocking.
+        """Load and warm up a model; blocking.
+
+        Args:
+            artifact: the verified file.
+            statistics: of this version.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            threads: intra-op threads.
+            max_batch: most rows of a batch.
 
         Raises:
-            ModelError: it cannot be served.
+            ModelError: it cannot be loaded or run.
         """
         engine = Engine(artifact.path, device=device, threads=threads)
         outputs = engine.warm_up(max_batch)
@@ -54,69 +67,74 @@ class Model:
             batchable=engine.batchable,
             max_batch=max_batch,
         )
-        made: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "artifact": artifact, "engine": engine, "signature": signature, "statistics": statistics,
         }  # fmt: skip
         try:
-            rows = RowInput.of(engine, outputs)
-            head = OutputHead.of(outputs, artifact.card)
+            row_input = RowInput.of(engine, outputs)
+            output_head = OutputHead.of(outputs, artifact.card)
         except ModelError as error:
-            return cls(**made, unusable=str(error))
-        return cls(**made, samples=_samples(artifact, rows), _rows=rows, _head=head)
+            return cls(**fields, unusable=str(error))
+        return cls(
+            **fields,
+            samples=_read_samples(artifact, row_input),
+            _row_input=row_input,
+            _output_head=output_head,
+        )
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """The name of the model's folder."""
         return self.artifact.name
 
     @property
     def version(self) -> str:
-        """The version folder's name."""
+        """The name of the version's folder."""
         return self.artifact.version
 
     @property
     def memory_bytes(self) -> int:
-        """What it takes on its device: measured on trial by the CPU; on a GPU, at least its weights."""
+        """Memory on its device: on the CPU as measured by the smoke test, on a GPU the size of its weights."""
         measured = None if self.engine.provider == CUDA else self.artifact.memory_bytes
         return self.artifact.initializer_bytes if measured is None else measured
 
     @property
     def labels(self) -> Sequence[str] | None:
-        """What the card calls the classes."""
+        """The names of the classes by the card."""
         card = self.artifact.card
         return None if card is None else card.labels
 
     @property
-    def rows(self) -> RowInput:
-        """The input that takes rows of floats.
+    def row_input(self) -> RowInput:
+        """The input of rows of floats.
 
         Raises:
-            BadRequest: it has none.
+            BadRequest: the model cannot be used at `/api`.
         """
-        if self._rows is None:
+        if self._row_input is None:
             raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
-        return self._rows
+        return self._row_input
 
     @property
-    def head(self) -> OutputHead:
-        """How the answers of rows are read.
+    def output_head(self) -> OutputHead:
+        """The output that answers rows, and its decoding.
 
         Raises:
-            BadRequest: it does not take rows.
+            BadRequest: the model cannot be used at `/api`.
         """
-        if self._head is None:
+        if self._output_head is None:
             raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
-        return self._head
+        return self._output_head
 
     @cached_property
     def row_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes in which a request may give one row: flat, as the graph takes it, as the card says."""
-        features = self.rows.features
-        shapes = [(features,), self.rows.shape]
+        """The shapes that a row of a request may have: flat, that of the graph's input, and that of the card."""
+        n_features = self.row_input.n_features
+        shapes = [(n_features,), self.row_input.shape]
         card = self.artifact.card
         if card is not None and card.input is not None and card.input.shape is not None:
             shapes.append(tuple(card.input.shape))
-        return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == features))
+        return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == n_features))
 
     def info(self) -> ModelInfo:
         """What the API says about it."""
@@ -136,8 +154,8 @@ class Model:
         )
 
     def label_of(self, label: Any) -> str | float:
-        """A sample's label as the card names it; a regression target as it is."""
-        labels = self.head.labels
+        """The name of a sample's class by the card, or its number; a regression target unchanged."""
+        labels = self.output_head.labels
         if labels is None:
             return float(label)
         index = int(label)
@@ -148,12 +166,12 @@ def _info(tensor: Tensor) -> TensorInfo:
     return TensorInfo(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
-def _samples(artifact: Artifact, rows: RowInput) -> Samples | None:
+def _read_samples(artifact: Artifact, row_input: RowInput) -> Samples | None:
     path = artifact.samples_path
     if not path.exists():
         return None
     try:
-        return read_samples(path, rows.shape)
+        return read_samples(path, row_input.shape)
     except SamplesError as error:
         log.warning("%s: %s ignored: %s", artifact.name, path.name, error)
         return None

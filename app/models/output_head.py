@@ -1,22 +1,27 @@
-"""How a model's output is read: as classes with probabilities, or as plain values."""
+"""The decoding of a model's output: classes with probabilities, or plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.errors import ModelError
+from app.inference.datatypes import Array
 from app.models.card import Card
 
-Array = NDArray[Any]
-Answer = dict[str, Any]
+RowResult = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class OutputHead:
-    """The output to ask for, and what it means; `labels` is None where it gives values."""
+    """The output of a model that answers a request, and its decoding.
+
+    Args:
+        output: name of the output.
+        labels: names of the classes; None if the output has plain values.
+        softmax: the output has logits, which `softmax` turns into probabilities.
+    """
 
     output: str
     labels: Sequence[str] | None = None
@@ -24,10 +29,14 @@ class OutputHead:
 
     @classmethod
     def of(cls, outputs: Mapping[str, Array], card: Card | None) -> "OutputHead":
-        """Choose by what the model gave when it was warmed up, and by what its card says.
+        """Choose the output: `probabilities` or `logits` of a classifier, else `prediction`, else the first number.
+
+        Args:
+            outputs: of the warm-up, by name.
+            card: the model's card, with its task and labels.
 
         Raises:
-            ModelError: none of the outputs is a numeric tensor.
+            ModelError: no output is a numeric tensor.
         """
         usable = {
             name: value
@@ -45,15 +54,15 @@ class OutputHead:
                 return cls(name, labels or [str(index) for index in range(classes)], softmax=name == "logits")
         return cls(next(iter(usable)))
 
-    def answers(self, values: Array) -> list[Answer]:
-        """One answer per row of the output, ready for JSON."""
+    def decode(self, values: Array) -> list[RowResult]:
+        """Decode an output to one JSON object per row: label and probabilities, or value."""
         if self.labels is None:
             rows = values.reshape(len(values), -1)
             if rows.shape[1] == 1:
                 return [{"value": value} for value in rows[:, 0].tolist()]
             return [{"value": row} for row in rows]
         probabilities = softmax(values) if self.softmax else values
-        if not probabilities.flags.c_contiguous:  # orjson wants them so
+        if not probabilities.flags.c_contiguous:  # orjson writes no other arrays
             probabilities = np.ascontiguousarray(probabilities)
         best = probabilities.argmax(axis=1).tolist()
         return [
@@ -62,7 +71,7 @@ class OutputHead:
 
 
 def softmax(logits: Array) -> Array:
-    """Softmax over the last axis, stable for large values."""
+    """Softmax over the last axis, without overflow for large logits."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: Array = powers / powers.sum(axis=-1, keepdims=True)
     return result

@@ -1,4 +1,4 @@
-"""The models that are served, by name and version: loaded beside those in service, swapped in, drained, unloaded."""
+"""The served models by name and version, which are loaded, swapped, drained and unloaded at run time."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ from app.errors import BadRequest, ModelError, NotFound, NotReady, Overloaded, S
 from app.inference.session import CUDA
 from app.models.model import Model
 from app.models.scan import Artifact, ScanResult, list_versions, read_folder, version_key
-from app.models.statistics import Statistics, StatisticsBook
+from app.models.statistics import Statistics, StatisticsRegistry
 from app.models.twin import default_names
 from app.models.worker_state import Status, UnloadedModels, WorkerState
 from app.settings import Settings
-from app.system.heap import Held, free
+from app.system.heap import HeldObject, free_when_unreferenced
 
-DRAIN_SECONDS = 30.0  # how long an unload waits for the requests that are still running
-MAX_WAITING = 16  # loads and unloads that may wait for their turn
+DRAIN_SECONDS = 30.0  # longest that an unload waits for running requests
+MAX_WAITING = 16  # loads and unloads that wait for the exclusive slot
 
 UNLOADED = Status("UNAVAILABLE", "unloaded")
 Versions = Mapping[str, Model]  # newest first
@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 class Repository:
-    """Loaded and warmed models, the names that answer by default, and why others are not served.
+    """The served models, the default models, and the reasons why other models of the folder are not served.
 
-    It belongs to the event loop: requests look models up, and whole mappings are exchanged under them. A request that
-    has its model keeps it: an old version is freed when the last of its requests has ended.
+    Not safe for threads: it belongs to the event loop. A change replaces whole mappings, so lookups never see half of
+    it. A request keeps a reference to its model, and an old version is freed after its last request.
 
     Args:
-        settings: folder, device, limits and version policy.
-        on_change: called with the versions that have come into service and those that have left it.
-        prepare: the last that is done to a model before it is served.
-        shared: folder of all workers of this service; None where there is one only.
+        settings: folder, devices, limits and version policy.
+        on_change: called with the versions that came into service and those that left it.
+        prepare: awaited for each loaded model before it is served.
+        shared: folder shared by the workers of a service; None for a single worker.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Repository:
         self._prepare = prepare
         self._versions: Mapping[str, Versions] = {}
         self._status = WorkerState(shared)
-        self._statistics = StatisticsBook(shared)
+        self._statistics = StatisticsRegistry(shared)
         self._unloaded = UnloadedModels(shared)
         self._lock = asyncio.Lock()
         self._waiting = 0
@@ -61,14 +61,14 @@ class Repository:
 
     @classmethod
     async def load(cls, settings: Settings) -> "Repository":
-        """A repository with every model of the folder."""
+        """Create a repository and load all models of the folder."""
         repository = cls(settings)
         await repository.refresh()
         return repository
 
     @property
     def failures(self) -> Mapping[str, str]:
-        """Why models are not served, by name."""
+        """The reasons why models are not served, by name."""
         failures: dict[str, str] = {}
         for (name, version), status in self._status.items():
             if status.state == "UNAVAILABLE" and name not in self.models:
@@ -77,60 +77,60 @@ class Repository:
 
     @property
     def unloaded(self) -> frozenset[str]:
-        """The models that were unloaded by request."""
+        """The names of the models that were unloaded by request."""
         return self._unloaded.names
 
     @property
     def served(self) -> list[Model]:
-        """Every version in service."""
+        """All versions in service."""
         return [model for versions in self._versions.values() for model in versions.values()]
 
     def get(self, name: str, version: str | None = None) -> Model:
-        """The model of that name, by default its newest version.
+        """Look up a model by its name and version, by default the newest one.
 
         Raises:
-            NotFound: there is no such version of it.
-            UnknownModel: there is none; the message names those that there are.
-            NotReady: it is in the folder, but not loaded.
+            NotFound: the model has no such version in service.
+            UnknownModel: no model has that name; the message names the served ones.
+            NotReady: the model or version is in the folder, but not loaded.
         """
         model = self.models.get(name) if version is None else self._versions.get(name, {}).get(version)
         if model is not None:
             return model
-        for (known, its_version), status in self._status.items():
-            if known == name and version in {None, its_version} and status.state != "READY":
-                place = f"{name} version {its_version}" if its_version else name
+        for (other_name, other_version), status in self._status.items():
+            if other_name == name and version in {None, other_version} and status.state != "READY":
+                place = f"{name} version {other_version}" if other_version else name
                 raise NotReady(f"models: {place} is not ready: {status.reason or status.state.lower()}")
         if version is not None and name in self._versions:
-            there = ", ".join(self._versions[name])
-            raise NotFound(f"version of {name}: got {version[:100]!r}, expected one of: {there}")
+            available = ", ".join(self._versions[name])
+            raise NotFound(f"version of {name}: got {version[:100]!r}, expected one of: {available}")
         served = ", ".join(self.models) or "none"
         raise UnknownModel(f"models: got {name[:100]!r}, expected one of: {served}")
 
     def versions(self, name: str) -> list[str]:
-        """The versions in service, oldest first."""
+        """The versions of a model in service, oldest first."""
         return list(self._versions.get(name, {}))[::-1]
 
     def choose(self, names: Sequence[str] | None) -> list[Model]:
-        """The named models, or the default ones.
+        """Look up the named models, or the default models if none are named.
 
         Raises:
-            NotFound: one of the names is nobody's, or none was given and no model takes rows of floats.
-            NotReady: one of them is not loaded.
+            NotFound: no model has one of the names, or none are named and no served model takes rows of floats.
+            NotReady: one of the models is not loaded.
         """
         chosen = [self.get(name) for name in names or self.default]
         if not chosen:
-            raise NotFound("models: none was named, and none that is served takes rows of floats")
+            raise NotFound("models: got no names, and no served model takes rows of floats")
         return chosen
 
     def statistics(self, model: Model) -> dict[str, Any]:
-        """What a version has done, and the memory that it takes, in all workers."""
-        memory = model.memory_bytes * self._status.ready((model.name, model.version))
+        """The statistics and memory usage of a version in all workers, in the JSON of the protocol."""
+        memory = model.memory_bytes * self._status.count_ready((model.name, model.version))
         kind = "GPU" if model.engine.provider == CUDA else "CPU"
         return model.statistics.dump([{"type": kind, "id": 0, "byte_size": memory}])
 
     async def index(self, *, ready: bool) -> list[dict[str, str]]:
-        """How every version in the folder stands; with `ready` only those in service."""
-        status = self._status.everywhere()
+        """The state of every version in the folder, in all workers; with `ready` only of versions in service."""
+        status = self._status.merged()
         if not ready:
             for name, versions in (await asyncio.to_thread(list_versions, self._settings)).items():
                 for version in versions:
@@ -143,69 +143,69 @@ class Repository:
         ]
 
     async def refresh(self) -> None:
-        """Make what is served what the folder holds: load what is new or has changed, unload what has gone.
+        """Scan the folder, load new and changed models, and unload those that were removed.
 
-        A model that cannot be loaded is logged, and what was served of it before goes on. One that was unloaded by
-        request stays unloaded.
+        The error of a model that cannot be loaded is logged, and its versions in service stay. A model that was
+        unloaded by request stays unloaded.
 
         Raises:
-            StartupError: no folder, or too many models.
+            StartupError: the folder cannot be read, or has too many models.
         """
         async with self._exclusive_slot():
-            shelf = await read_folder(self._settings)
-            for name in self._settings.model_devices.keys() - shelf.names:
+            scan = await read_folder(self._settings)
+            for name in self._settings.model_devices.keys() - scan.names:
                 log.warning("--model-devices (KRON_MODEL_DEVICES): there is no model %s in the folder", name)
             unloaded = self._unloaded.names
-            for name in sorted(self._versions.keys() & unloaded | self._versions.keys() - shelf.names):
+            for name in sorted(self._versions.keys() & unloaded | self._versions.keys() - scan.names):
                 self._swap(name, {})
-            for key in [key for key in self._status if key[0] not in shelf.names and key[0] not in self._versions]:
+            for key in [key for key in self._status if key[0] not in scan.names and key[0] not in self._versions]:
                 del self._status[key]
-            for artifact in [each for name in unloaded for each in shelf.versions.get(name, ())]:
+            for artifact in [each for name in unloaded for each in scan.versions.get(name, ())]:
                 self._status.setdefault((artifact.name, artifact.version), UNLOADED)
-            for name in sorted(shelf.names - unloaded):
-                await self._install(name, shelf, keep_unchanged=True)
+            for name in sorted(scan.names - unloaded):
+                await self._install(name, scan, keep_unchanged=True)
         for name, reason in self.failures.items():
             if name not in unloaded:
                 log.error("%s is not served: %s", name, reason)
 
     async def load_model(self, name: str) -> None:
-        """Load a model from the folder, or load it anew; what was served of it before goes on until then.
+        """Load or reload a model from the folder; its versions in service answer until the new ones replace them.
 
         Raises:
             NotFound: the folder has no model of that name.
-            NotReady: there is no folder to load from.
-            BadRequest: it cannot be loaded; nothing has changed.
-            Overloaded: too many are waiting for their turn.
+            NotReady: the folder cannot be read.
+            BadRequest: the model cannot be loaded; nothing was changed.
+            Overloaded: too many loads and unloads are waiting.
         """
         async with self._exclusive_slot():
             try:
-                shelf = await read_folder(self._settings, only=name)
-            except StartupError as error:  # it has the folder's path, which is not for clients
+                scan = await read_folder(self._settings, only=name)
+            except StartupError as error:  # with the path of the folder, which clients must not see
                 log.error("%.100r: not loaded: %s", name, error)
                 raise NotReady(
                     f"failed to load {name[:100]!r}: the folder of models cannot be read; the service's log says more"
                 ) from None
-            if name not in shelf.names:
+            if name not in scan.names:
                 raise NotFound(f"failed to load {name[:100]!r}: expected the name of a folder in the repository")
             if name not in self._versions and len(self._versions) >= self._settings.max_models:
                 raise BadRequest(
                     f"too many models: got {len(self._versions) + 1}, expected at most {self._settings.max_models} "
                     "(KRON_MAX_MODELS)"
                 )
-            reason = await self._install(name, shelf, keep_unchanged=False)
+            reason = await self._install(name, scan, keep_unchanged=False)
         if reason is not None:
             raise BadRequest(f"failed to load {name}: {reason}")
         self._unloaded.discard(name)
 
     async def unload_model(self, name: str) -> None:
-        """Take a model out of service, wait for its running requests, and give its memory back.
+        """Take a model out of service, wait for its running requests, and free its memory.
 
         Raises:
-            NotFound: there is no model of that name.
-            Overloaded: too many are waiting for their turn.
+            NotFound: no model has that name.
+            Overloaded: too many loads and unloads are waiting.
         """
         async with self._exclusive_slot():
-            if not any(known == name for known, _ in self._status):
+            if not any(other == name for other, _ in self._status):
                 raise NotFound(f"models: got {name[:100]!r}, expected one of: {', '.join(self.models) or 'none'}")
             self._unloaded.add(name)
             drained = self._swap(name, {})
@@ -213,14 +213,18 @@ class Repository:
             await asyncio.wait([drained], timeout=DRAIN_SECONDS)
 
     async def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel the waits for models that are being drained."""
         for task in self._draining:
             task.cancel()
         await asyncio.gather(*self._draining, return_exceptions=True)
 
     @asynccontextmanager
     async def _exclusive_slot(self) -> AsyncIterator[None]:
-        """One change after the other."""
+        """Wait until no other load, unload or refresh is running, and keep others waiting.
+
+        Raises:
+            Overloaded: too many are waiting already.
+        """
         if self._waiting >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} loads and unloads are waiting; try again later")
         self._waiting += 1
@@ -230,15 +234,24 @@ class Repository:
         finally:
             self._waiting -= 1
 
-    async def _install(self, name: str, shelf: ScanResult, *, keep_unchanged: bool) -> str | None:
-        """Load the versions on the shelf and swap them in; the reason why not.
+    async def _install(self, name: str, scan: ScanResult, *, keep_unchanged: bool) -> str | None:
+        """Load the scanned versions of a model and swap them in.
 
-        While something is served, the new versions come all or not at all; otherwise whichever can be loaded.
+        If versions of the model are in service, either all new versions replace them or none; else those that can be
+        loaded are served.
+
+        Args:
+            name: of the model.
+            scan: the scanned folder.
+            keep_unchanged: do not reload versions in service whose files have not changed.
+
+        Returns:
+            The reason why nothing was swapped; None if it was.
         """
         before = self._versions.get(name, {})
-        refused = {version: reason for (known, version), reason in shelf.refused.items() if known == name}
+        refused = {version: reason for (other, version), reason in scan.refused.items() if other == name}
         loaded: dict[str, Model] = {}
-        for artifact in shelf.versions.get(name, ()):
+        for artifact in scan.versions.get(name, ()):
             current = before.get(artifact.version)
             if keep_unchanged and current is not None and current.artifact == artifact:
                 loaded[artifact.version] = current
@@ -253,12 +266,12 @@ class Repository:
                     await self._prepare(model)
             except ModelError as error:
                 refused[artifact.version] = str(error)
-            except Exception as error:  # whatever it is, it is this model's, and the others are served
+            except Exception as error:  # an unexpected error of one model must not stop the others
                 log.exception("%s: version %s", name, artifact.version)
                 refused[artifact.version] = f"internal error ({type(error).__name__}); the service's log says more"
             else:
                 loaded[artifact.version] = model
-        for version in [version for known, version in self._status if known == name and version not in before]:
+        for version in [version for other, version in self._status if other == name and version not in before]:
             del self._status[name, version]
         for version, reason in refused.items():
             if version not in before:
@@ -272,11 +285,11 @@ class Repository:
         return None
 
     def _swap(self, name: str, versions: Versions) -> asyncio.Task[None] | None:
-        """Serve these versions of a model from now on; the task that ends when the old ones have drained."""
+        """Replace the served versions of a model; return the task that drains the old ones, if there are any."""
         before = self._versions.get(name, {})
-        rest = {known: others for known, others in self._versions.items() if known != name}
+        rest = {other: theirs for other, theirs in self._versions.items() if other != name}
         self._versions = dict(sorted({**rest, name: versions}.items())) if versions else rest
-        self.models = {known: next(iter(those.values())) for known, those in self._versions.items()}
+        self.models = {other: next(iter(theirs.values())) for other, theirs in self._versions.items()}
         usable = [model.artifact for model in self.models.values() if model.unusable is None]
         self.default = default_names(usable, self._settings.twin)
         new = [model for version, model in versions.items() if before.get(version) is not model]
@@ -291,22 +304,26 @@ class Repository:
             if model.version not in versions:
                 self._status[name, model.version] = Status("UNLOADING")
                 self._statistics.clear(name, model.version)
-        held = [Held(model.engine.session) for model in old]
-        task = asyncio.create_task(self._drain(held, [(name, model.version) for model in old]))
+        sessions = [HeldObject(model.engine.session) for model in old]
+        task = asyncio.create_task(self._drain(sessions, [(name, model.version) for model in old]))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
         return task
 
-    async def _drain(self, held: list[Held], keys: Sequence[tuple[str, str]]) -> None:
-        """Wait until the last request of the old versions has ended, and free them."""
-        await free(held)
+    async def _drain(self, sessions: list[HeldObject], keys: Sequence[tuple[str, str]]) -> None:
+        """Wait until no request uses the sessions of the old versions any more, and free their memory."""
+        await free_when_unreferenced(sessions)
         for key in keys:
             if self._status.get(key) == Status("UNLOADING"):
                 self._status[key] = UNLOADED
 
 
 def _load(artifact: Artifact, statistics: Statistics, settings: Settings) -> Model:
-    """Load one version; blocking."""
+    """Load a version and check that its file is still the verified one; blocking.
+
+    Raises:
+        ModelError: it cannot be loaded or run, or the file was changed.
+    """
     model = Model.load(
         artifact,
         statistics,

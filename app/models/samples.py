@@ -1,4 +1,4 @@
-"""The test inputs beside a model, `samples.npz`. Untrusted: sizes are checked before anything is allocated."""
+"""The test inputs beside a model, `samples.npz`. They are untrusted: sizes are checked before arrays are allocated."""
 
 import math
 import tokenize
@@ -12,21 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLES_BYTES = 64 * 2**20
-# What zipfile and numpy raise on what is not theirs: RuntimeError where it is encrypted, zlib's where it is damaged;
-# the last four at headers that nobody's numpy has written.
-UNREADABLE: tuple[type[Exception], ...] = (
+# Raised by zipfile and numpy for invalid files: RuntimeError for encrypted ones, zlib's for damaged ones, the last four
+# for array headers that numpy does not write.
+READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
     LookupError, TypeError, OverflowError, MemoryError,
 )  # fmt: skip
 
 
 class SamplesError(Exception):
-    """The file is not what `samples.npz` has to be."""
+    """A file of arrays is too large or not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Inputs float32 (n, ...) as the graph takes them; labels (n,): indices of classes or regression targets."""
+    """Test inputs and their labels.
+
+    Args:
+        inputs: float32, (n, *shape of the graph's rows).
+        labels: (n,), indices of classes or regression targets.
+    """
 
     inputs: NDArray[np.float32]
     labels: NDArray[np.int64] | NDArray[np.float32]
@@ -36,17 +41,17 @@ class Samples:
 
 
 def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
-    """Read `inputs` (n, *row_shape) and `labels` (n,).
+    """Read `inputs` (n, *row_shape) and `labels` (n,) from a .npz file.
 
     Raises:
-        SamplesError: not such a file, or one that would take more than `MAX_SAMPLES_BYTES`.
+        SamplesError: the file cannot be read, is larger than `MAX_SAMPLES_BYTES`, or has other arrays.
     """
     try:
         if path.stat().st_size > MAX_SAMPLES_BYTES:
             raise SamplesError(f"got {path.stat().st_size} bytes, expected at most {MAX_SAMPLES_BYTES}")
         with zipfile.ZipFile(path) as archive:
             inputs, labels = (read_member(archive, name, MAX_SAMPLES_BYTES) for name in ("inputs.npy", "labels.npy"))
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise SamplesError(f"cannot be read: {error}") from None
     if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
         raise SamplesError(f"inputs: got {inputs.dtype} {inputs.shape}, expected float32 {('n', *row_shape)}")
@@ -54,14 +59,20 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
         raise SamplesError(f"labels: got {labels.dtype} {labels.shape}, expected {len(inputs)} numbers")
     if not (np.isfinite(inputs).all() and np.isfinite(labels).all()):
         raise SamplesError("got values that are not finite")
-    return Samples(np.ascontiguousarray(inputs), labels)  # as answers are written
+    return Samples(np.ascontiguousarray(inputs), labels)  # orjson writes only contiguous arrays
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
-    """One array of an archive, by the whole name of its member: `numpy.load` may take another for it.
+    """Read one array of a .npz file by the full name of its member, which `numpy.load` may confuse with another.
+
+    Args:
+        archive: the file.
+        name: of the member, with its suffix `.npy`.
+        max_bytes: most bytes of the array.
 
     Raises:
-        SamplesError, UNREADABLE: as `read_array`.
+        SamplesError: the array is too large.
+        READ_ERRORS: there is no such member, or it cannot be read.
     """
     member = archive.getinfo(name)
     with archive.open(member) as file:
@@ -69,11 +80,17 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[
 
 
 def read_array(file: IO[bytes], name: str, length: int, max_bytes: int) -> NDArray[Any]:
-    """The array of a .npy file of `length` bytes.
+    """Read the array of a .npy file.
+
+    Args:
+        file: the file, at its start.
+        name: of the array, for messages.
+        length: of the file in bytes.
+        max_bytes: most bytes of the array.
 
     Raises:
-        SamplesError: its header announces more than `max_bytes`, or than there is.
-        UNREADABLE: it is none.
+        SamplesError: its header states more than `max_bytes`, or more than the file has.
+        READ_ERRORS: it is not a .npy file.
     """
     _check_header(file, name, length, max_bytes)
     file.seek(0)
@@ -82,7 +99,7 @@ def read_array(file: IO[bytes], name: str, length: int, max_bytes: int) -> NDArr
 
 
 def _check_header(file: IO[bytes], name: str, length: int, max_bytes: int) -> None:
-    """A header is believed by numpy when it allocates, so it is read first."""
+    """Compare the header's sizes with the file's, since numpy allocates the array by its header alone."""
     version = np.lib.format.read_magic(file)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -93,10 +110,10 @@ def _check_header(file: IO[bytes], name: str, length: int, max_bytes: int) -> No
     try:
         shape, _, dtype = read_header(file)
     except (tokenize.TokenError, MemoryError) as error:
-        # numpy takes a header that it cannot parse for one of Python 2; at one nested deeply Python says nothing more.
+        # numpy parses an invalid header again as one of Python 2; Python's error for deep nesting has no text.
         raise SamplesError(f"{name}: its header cannot be read: {str(error) or 'it is nested too deeply'}") from None
-    size, there = math.prod(shape) * dtype.itemsize, length - file.tell()
+    size, available = math.prod(shape) * dtype.itemsize, length - file.tell()
     if size > max_bytes:
         raise SamplesError(f"{name}: got {size} bytes, expected at most {max_bytes}")
-    if size > there:
-        raise SamplesError(f"{name}: got {there} bytes of values, expected {size} by its header")
+    if size > available:
+        raise SamplesError(f"{name}: got {available} bytes of values, expected {size} by its header")

@@ -1,4 +1,4 @@
-"""The model files of a folder, `<name>/<version>/model.onnx`: found, bounded and inspected, but not loaded."""
+"""The scan of the model repository's folder: its files `<name>/<version>/model.onnx`, checked and verified."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.errors import ModelError, StartupError
 from app.models.card import Card
-from app.models.verification import inspect
+from app.models.verification import verify
 from app.settings import NAME_PATTERN, Settings
 
 _NAME = re.compile(NAME_PATTERN)
@@ -17,12 +17,25 @@ _VERSION = re.compile(r"^[1-9][0-9]{0,8}$")
 _CHECKSUM = re.compile(rb"\s*([0-9a-fA-F]{64})(\s|$)")
 FILE_NAME = "model.onnx"
 CHECKSUM_NAME = "model.onnx.sha256"  # as `sha256sum` writes it
-RESERVED_NAMES = frozenset({"stats"})  # /v2/models/stats is a path of its own
+RESERVED_NAMES = frozenset({"stats"})  # /v2/models/stats has the statistics of all models
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """One version of one model on disk."""
+    """One version of a model on disk, verified.
+
+    Args:
+        name: of the model, its folder's name.
+        version: a positive integer as text, its folder's name.
+        path: of the ONNX file.
+        file_bytes: size of the file.
+        initializer_bytes: size of the initializers.
+        initializer_elements: number of elements of the initializers.
+        card: the model card; None if the file has no valid one.
+        memory_bytes: memory that loading and running the model added to a process; None where it was not measured.
+        sha256: of the file.
+        fingerprint: size, modification time, inode and device of the file when it was scanned.
+    """
 
     name: str
     version: str
@@ -31,19 +44,19 @@ class Artifact:
     initializer_bytes: int
     initializer_elements: int
     card: Card | None
-    # What loading and running it added, where that was measured: two measurements of one file are seldom equal.
+    # Not compared, since two measurements of one file are seldom equal.
     memory_bytes: int | None = field(default=None, compare=False)
     sha256: str = ""
-    stamp: tuple[int, ...] = ()
+    fingerprint: tuple[int, ...] = ()
 
     def check_unchanged(self) -> None:
-        """Between the inspection and the loading nobody may have exchanged the file.
+        """Check that the file is still the one that was verified.
 
         Raises:
-            ModelError: somebody has.
+            ModelError: it was changed or removed.
         """
         try:
-            unchanged = _stamp(self.path) == self.stamp
+            unchanged = _fingerprint(self.path) == self.fingerprint
         except OSError:
             unchanged = False
         if not unchanged:
@@ -51,22 +64,24 @@ class Artifact:
 
     @property
     def parameters(self) -> int:
-        """As the card says, else the number of elements in the file's initializers."""
+        """Number of parameters by the card, else the number of elements in the file's initializers."""
         if self.card is not None and self.card.parameters is not None:
             return self.card.parameters
         return self.initializer_elements
 
     @property
     def samples_path(self) -> Path:
-        """Where the test inputs are, if there are any."""
+        """The path of the test inputs, whether or not there is such a file."""
         return self.path.with_name("samples.npz")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScanResult:
-    """What a folder holds: by name the versions that are to be served, newest first, and why others are refused.
+    """The models of the repository's folder.
 
-    The reasons are by name and version; an empty version stands for the whole model.
+    Args:
+        versions: by model, the versions to serve, newest first.
+        refused: by model and version, the reason to refuse it; the version is empty for a whole model.
     """
 
     versions: Mapping[str, Sequence[Artifact]]
@@ -74,17 +89,17 @@ class ScanResult:
 
     @property
     def names(self) -> set[str]:
-        """Every model of the folder, usable or not."""
+        """The names of all models of the folder, refused ones included."""
         return {*self.versions, *(name for name, _ in self.refused)}
 
     @property
     def artifacts(self) -> Mapping[str, Artifact]:
-        """The newest version of each usable model."""
+        """The newest usable version of each model, by name."""
         return {name: versions[0] for name, versions in self.versions.items()}
 
     @property
     def failures(self) -> Mapping[str, str]:
-        """Why models have no usable version, by name."""
+        """The reasons why models have no usable version, by name."""
         return {
             name: f"version {version}: {reason}" if version else reason
             for (name, version), reason in self.refused.items()
@@ -93,35 +108,35 @@ class ScanResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A model file that has not been looked into."""
+class _ModelFile:
+    """A model file that is not verified yet, and its expected checksum."""
 
     path: Path
-    stamp: tuple[int, ...]
+    fingerprint: tuple[int, ...]
     checksum: str | None
 
 
 async def read_folder(settings: Settings, *, only: str | None = None) -> ScanResult:
-    """The versions of every model in `settings.models` that `settings.version_policy` chooses, inspected.
+    """Scan and verify the versions that `settings.version_policy` selects, of every model in `settings.models`.
 
     Args:
-        settings: folder, policy and limits.
-        only: one model's name, if only that one is to be read.
+        settings: folder, version policy and limits.
+        only: name of the only model to scan; None for all.
 
     Raises:
-        StartupError: there is no such folder, it cannot be read, or it holds more than `settings.max_models` models.
+        StartupError: the folder does not exist, cannot be read, or has more than `settings.max_models` models.
     """
-    found, refused = _scan(settings, only)
-    paths = list(dict.fromkeys(file.path for file in found.values()))
-    inspections = await inspect(paths, settings) if paths else {}
+    files, refused = _scan(settings, only)
+    paths = list(dict.fromkeys(file.path for file in files.values()))
+    results = await verify(paths, settings) if paths else {}
     versions: dict[str, list[Artifact]] = {}
-    for (name, version), file in found.items():
-        inspection = inspections[file.path]
-        if inspection.error is not None:
-            refused[name, version] = inspection.error
-        elif file.checksum is not None and file.checksum != inspection.sha256:
+    for (name, version), file in files.items():
+        result = results[file.path]
+        if result.error is not None:
+            refused[name, version] = result.error
+        elif file.checksum is not None and file.checksum != result.sha256:
             refused[name, version] = (
-                f"{FILE_NAME}: got SHA-256 {inspection.sha256}, expected {file.checksum} ({CHECKSUM_NAME})"
+                f"{FILE_NAME}: got SHA-256 {result.sha256}, expected {file.checksum} ({CHECKSUM_NAME})"
             )
         else:
             versions.setdefault(name, []).append(
@@ -129,20 +144,20 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> ScanRes
                     name=name,
                     version=version,
                     path=file.path,
-                    file_bytes=file.stamp[0],
-                    initializer_bytes=inspection.initializer_bytes,
-                    initializer_elements=inspection.initializer_elements,
-                    card=None if inspection.card is None else Card.parse(inspection.card, name),
-                    memory_bytes=inspection.memory_bytes,
-                    sha256=inspection.sha256,
-                    stamp=file.stamp,
+                    file_bytes=file.fingerprint[0],
+                    initializer_bytes=result.initializer_bytes,
+                    initializer_elements=result.initializer_elements,
+                    card=None if result.card is None else Card.parse(result.card, name),
+                    memory_bytes=result.memory_bytes,
+                    sha256=result.sha256,
+                    fingerprint=file.fingerprint,
                 )
             )
     return ScanResult(versions=versions, refused=refused)
 
 
 def list_versions(settings: Settings) -> dict[str, list[str]]:
-    """Every version of every model in the folder, chosen or not; nothing of what cannot be read."""
+    """All versions of all models in the folder, selected or not; models that cannot be read are left out."""
     versions: dict[str, list[str]] = {}
     with suppress(OSError):
         for folder in _folders(_root(settings), None):
@@ -153,12 +168,12 @@ def list_versions(settings: Settings) -> dict[str, list[str]]:
 
 
 def version_key(version: str) -> int:
-    """Versions are numbers: 10 comes after 9."""
+    """Sort key of a version: its number, so that 10 comes after 9; 0 for an empty version."""
     return int(version or 0)
 
 
-def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _Found], dict[tuple[str, str], str]]:
-    """The model files by name and version, newest first, and the reasons for those that are refused."""
+def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _ModelFile], dict[tuple[str, str], str]]:
+    """The model files by name and version, newest first, and the reasons to refuse others."""
     root = _root(settings)
     try:
         if not root.is_dir():
@@ -173,37 +188,37 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
             f"too many models in {settings.models}: got {len(folders)}, expected at most {settings.max_models} "
             "(KRON_MAX_MODELS)"
         )
-    found: dict[tuple[str, str], _Found] = {}
+    files: dict[tuple[str, str], _ModelFile] = {}
     refused: dict[tuple[str, str], str] = {}
     for folder in folders:
-        # What is no UTF-8 in a name could be written into no answer.
+        # JSON cannot express a name that is not UTF-8.
         name = folder.name[:100].encode(errors="backslashreplace").decode()
         try:
-            for version in _chosen(folder, settings):
+            for version in _select_versions(folder, settings):
                 try:
-                    found[name, version] = _checked(folder / version, root, settings.max_model_bytes)
+                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes)
                 except ModelError as error:
                     refused[name, version] = str(error)
         except ModelError as error:
             refused[name, ""] = str(error)
         except OSError as error:
             refused[name, ""] = f"cannot be read: {error.strerror}"
-    return found, refused
+    return files, refused
 
 
 def _root(settings: Settings) -> Path:
-    """The real folder of models; `Path.resolve` would raise where links lead in a circle."""
+    """The folder of models without symbolic links; `Path.resolve` would raise for a loop of them."""
     return Path(os.path.realpath(settings.models))
 
 
 def _folders(root: Path, only: str | None) -> list[Path]:
-    """The models' folders; a leading dot marks somebody's private one."""
+    """The folders of all models, or of one; those whose names start with a dot are not models."""
     paths = root.iterdir() if only is None else [root / only] if _NAME.fullmatch(only) else []
     return sorted(path for path in paths if not path.name.startswith(".") and _may_be_folder(path))
 
 
 def _may_be_folder(path: Path) -> bool:
-    """Also what cannot be looked at: it is refused by name, by whoever looks into it."""
+    """Whether a path is a folder or cannot be examined; the scan refuses the latter by name."""
     try:
         return path.is_dir()
     except OSError:
@@ -211,51 +226,59 @@ def _may_be_folder(path: Path) -> bool:
 
 
 def _versions(folder: Path) -> list[Path]:
-    """The versions' folders, newest first; a leading dot marks one that is still being written."""
+    """The folders of a model's versions, newest first; other names, such as those of unfinished ones, are ignored."""
     versions = [path for path in folder.iterdir() if _VERSION.fullmatch(path.name) and (path / FILE_NAME).exists()]
     return sorted(versions, key=lambda path: int(path.name), reverse=True)
 
 
-def _chosen(folder: Path, settings: Settings) -> list[str]:
-    """The versions that the policy chooses."""
+def _select_versions(folder: Path, settings: Settings) -> list[str]:
+    """The versions of a model that the version policy selects.
+
+    Raises:
+        ModelError: the name is not valid, or no version is there or selected.
+    """
     if not _NAME.fullmatch(folder.name):
-        raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100")
+        raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100 characters")
     if folder.name in RESERVED_NAMES:
-        raise ModelError(f"the name {folder.name} is taken by the protocol")
+        raise ModelError(f"the name {folder.name} is reserved by the protocol")
     versions = [path.name for path in _versions(folder)]
     if not versions:
-        raise ModelError(f"no <version>/{FILE_NAME} in it")
-    chosen = settings.choose_versions(versions)
-    if not chosen:
+        raise ModelError(f"got no <version>/{FILE_NAME} in its folder, expected at least one")
+    selected = settings.choose_versions(versions)
+    if not selected:
         raise ModelError(f"got versions {', '.join(versions)[:200]}, expected one of {settings.version_policy}")
-    return chosen
+    return selected
 
 
-def _checked(folder: Path, root: Path, max_bytes: int) -> _Found:
-    """The real model file of a version: regular, inside the folder of models, not too large."""
+def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
+    """The model file of a version, with symbolic links resolved.
+
+    Raises:
+        ModelError: it is outside of the folder of models, not a regular file, or empty or too large.
+    """
     real = (folder / FILE_NAME).resolve(strict=True)
     if not real.is_relative_to(root):
-        raise ModelError(f"{FILE_NAME} leads out of the folder of models")
+        raise ModelError(f"{FILE_NAME} resolves to a file that is outside of the folder of models")
     try:
         str(real).encode()
     except UnicodeEncodeError:
         raise ModelError(f"{FILE_NAME}: its real path is not UTF-8") from None
     if not real.is_file():
         raise ModelError(f"{FILE_NAME} is not a regular file")
-    stamp = _stamp(real)
-    if not 1 <= stamp[0] <= max_bytes:
-        raise ModelError(f"{FILE_NAME}: got {stamp[0]} bytes, expected 1 to {max_bytes}")
-    return _Found(real, stamp, _checksum(folder / CHECKSUM_NAME))
+    fingerprint = _fingerprint(real)
+    if not 1 <= fingerprint[0] <= max_bytes:
+        raise ModelError(f"{FILE_NAME}: got {fingerprint[0]} bytes, expected 1 to {max_bytes}")
+    return _ModelFile(real, fingerprint, _read_checksum(folder / CHECKSUM_NAME))
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes when the file does: bytes, time, place."""
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """Size, modification time, inode and device of a file, one of which changes when the file does."""
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev
 
 
-def _checksum(path: Path) -> str | None:
-    """The checksum that the file beside the model demands; None where there is no such file."""
+def _read_checksum(path: Path) -> str | None:
+    """Read the expected SHA-256 from the file beside the model; None if there is no such file."""
     try:
         with path.open("rb") as file:
             match = _CHECKSUM.match(file.read(1024))

@@ -1,4 +1,4 @@
-"""Served models and their samples, as the API describes them."""
+"""Response models of the served models and their samples."""
 
 from typing import Any, Literal
 
@@ -10,11 +10,11 @@ from app.schemas import ResponseModel
 
 
 class ModelInfo(ResponseModel):
-    """A served model."""
+    """A served model: its file, tensors, execution provider and card."""
 
     name: str
     version: str
-    provider: str = Field(description="the onnxruntime provider really in use", examples=["CPUExecutionProvider"])
+    provider: str = Field(description="onnxruntime's execution provider in use", examples=["CPUExecutionProvider"])
     threads: int
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
@@ -23,24 +23,24 @@ class ModelInfo(ResponseModel):
     parameters: int = Field(description="from the card, else the number of initializer elements")
     unusable: str | None = Field(
         default=None,
-        description="why `/api/predict` and `/api/compare` cannot use it; it is served at `/v2` all the same",
+        description="why `/api/predict` and `/api/compare` cannot use it, although it is served at `/v2`",
     )
-    samples: int = Field(description="how many test inputs are to be had")
-    dispatch: PlacementInfo | None = Field(default=None, description="None: not measured, it runs in threads")
-    card: Card | None = Field(description="what the training wrote into the file")
+    samples: int = Field(description="number of test inputs beside the model")
+    dispatch: PlacementInfo | None = Field(default=None, description="null: not measured, it runs in threads")
+    card: Card | None = Field(description="written into the file by the training")
 
 
 class ModelList(ResponseModel):
-    """All served models, and those that answer where a request names none."""
+    """All served models, and the default models of requests that name none."""
 
     models: list[ModelInfo]
     default: list[str]
-    devices: list[Literal["cpu", "cuda"]] = Field(description="on which models can be measured here")
-    cpus: int = Field(description="CPUs to be had here: the most threads that a measurement may ask for")
+    devices: list[Literal["cpu", "cuda"]] = Field(description="devices that models can be measured on here")
+    cpus: int = Field(description="CPUs available here: the most threads that a measurement may ask for")
 
 
 class SampleList(ResponseModel):
-    """Test inputs, exactly as the graph takes them."""
+    """Test inputs in the shape of the graph's input, with their labels."""
 
     model: str
     version: str

@@ -1,4 +1,4 @@
-"""What each version of a model has done since it came into service, in all workers, in the words of the protocol."""
+"""The inference statistics of each model version since it came into service, summed over all workers."""
 
 import struct
 import time
@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.system.pidfiles import state_file
-from app.telemetry.counters import BLOCK, Counters
+from app.telemetry.counters import BLOCK_SIZE, Counters
 
 MAX_BATCH_SIZES = 1024
 
-# Where things are in a version's first block: a time, two sums, and for each stage how often and how long in all.
+# Indices in the block of a version: time of the last inference, rows, runs, then count and nanoseconds of each stage.
 _LAST_MS, _ROWS, _RUNS = range(3)
 _STAGES = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 _SUCCESS, _FAIL, _QUEUE, _INPUT, _INFER, _OUTPUT = range(3, 3 + 2 * len(_STAGES), 2)
-# In the blocks of its batch sizes: rows of a run plus 1, since 0 marks what is unused; runs; ns of three stages.
+# A slot in the blocks of batch sizes: the batch size plus 1, since 0 marks an unused slot; runs; ns of three stages.
 _SLOT = 5
-_SLOTS = BLOCK // _SLOT
+_SLOTS = BLOCK_SIZE // _SLOT
 _BATCH_STAGES = ("compute_input", "compute_infer", "compute_output")
 _SUMS = 3 + 2 * len(_STAGES)
 _PACK_SUMS = struct.Struct(f"={_SUMS}d").pack_into
@@ -25,17 +25,17 @@ _PACK_BATCH = struct.Struct(f"={_SLOT}d").pack_into
 
 
 class _Batch(NamedTuple):
-    """Runs of one batch size."""
+    """The slot of one batch size, and its place in the shared memory."""
 
     sums: list[float]
     block: "memoryview[float]"
 
 
 class Statistics:
-    """Cumulative counts and times of one version, whichever of the workers is asked, or dies.
+    """Cumulative counts and times of one version, in all workers, those that died included.
 
-    Requests that were run together each count their share of the run, by rows, so that sums over requests are sums
-    over runs. Counting belongs to the event loop.
+    Requests that shared a run each count a part of it by their rows, so that sums over requests are sums over runs.
+    Not safe for threads: only the event loop may count.
 
     Args:
         counters: shared with the other workers.
@@ -48,28 +48,28 @@ class Statistics:
         self._name = name
         self._version = version
         self._block = counters.block(("version", name, version))
-        # Lists add up faster than mapped memory, which they are written to as a whole.
+        # Adding in a list and writing it as a whole is faster than adding in mapped memory.
         self._sums = [0.0] * _SUMS
         self._batches: dict[int, _Batch] = {}
 
-    def succeeded(
+    def record_success(
         self, *, rows: int, batch_size: int, queue_ns: int, compute_ns: int, input_ns: int = 0, output_ns: int = 0
     ) -> None:
-        """A request was answered.
+        """Count an answered request.
 
         Args:
             rows: of the request.
-            batch_size: rows of the run that it was part of.
-            queue_ns: from the hand-over to the start of the run.
-            compute_ns: the run.
-            input_ns: reading the request.
-            output_ns: writing the response.
+            batch_size: rows of the run, those of other requests included.
+            queue_ns: time from the request's arrival at the scheduler to the start of the run.
+            compute_ns: time of the run.
+            input_ns: time to read the request.
+            output_ns: time to write the response.
         """
-        share = rows / batch_size if batch_size else 1.0
+        fraction = rows / batch_size if batch_size else 1.0
         sums = self._sums
         sums[_LAST_MS] = time.time_ns() // 1_000_000
         sums[_ROWS] += rows
-        sums[_RUNS] += share
+        sums[_RUNS] += fraction
         sums[_SUCCESS] += 1
         sums[_SUCCESS + 1] += queue_ns + compute_ns + input_ns + output_ns
         sums[_QUEUE] += 1
@@ -86,23 +86,23 @@ class Statistics:
             if len(self._batches) >= MAX_BATCH_SIZES:
                 return
             batch = self._add_batch_size(batch_size)
-        batch.sums[1] += share
-        batch.sums[2] += input_ns * share
-        batch.sums[3] += compute_ns * share
-        batch.sums[4] += output_ns * share
+        batch.sums[1] += fraction
+        batch.sums[2] += input_ns * fraction
+        batch.sums[3] += compute_ns * fraction
+        batch.sums[4] += output_ns * fraction
         _PACK_BATCH(batch.block, 0, *batch.sums)
 
-    def failed(self, ns: int) -> None:
-        """A request was refused or failed after `ns`."""
+    def record_failure(self, ns: int) -> None:
+        """Count a request that was refused or failed after `ns` nanoseconds."""
         self._sums[_FAIL] += 1
         self._sums[_FAIL + 1] += ns
         _PACK_SUMS(self._block, 0, *self._sums)
 
     def dump(self, memory_usage: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        """Of all workers, as the protocol says it."""
-        block = [0.0] * BLOCK
+        """The sums over all workers in the JSON of the protocol's statistics extension."""
+        block = [0.0] * BLOCK_SIZE
         batches: dict[int, list[float]] = {}
-        for key, values in self._counters.each():
+        for key, values in self._counters.per_process():
             if key[1:3] != (self._name, self._version):
                 continue
             if key[0] == "version":
@@ -139,7 +139,7 @@ class Statistics:
         }
 
     def clear(self) -> None:
-        """The version leaves service."""
+        """Set all counts to 0, for a version that leaves service."""
         self._sums[:] = [0.0] * _SUMS
         _PACK_SUMS(self._block, 0, *self._sums)
         for batch in self._batches.values():
@@ -147,18 +147,18 @@ class Statistics:
         self._batches.clear()
 
     def _add_batch_size(self, size: int) -> _Batch:
-        """A place to count runs of that size."""
+        """Add a slot for a batch size."""
         number, slot = divmod(len(self._batches), _SLOTS)
         block = self._counters.block(("batches", self._name, self._version, str(number)))
         batch = self._batches[size] = _Batch([size + 1, 0, 0, 0, 0], block[slot * _SLOT : (slot + 1) * _SLOT])
         return batch
 
 
-class StatisticsBook:
-    """The statistics of every version that there is or was: one that comes back begins anew.
+class StatisticsRegistry:
+    """The statistics of all versions. Those of a version that leaves service and returns start at 0.
 
     Args:
-        folder: of all workers of this service; None where there is one only.
+        folder: shared by the workers of a service; None for a single worker.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -167,17 +167,17 @@ class StatisticsBook:
         self._versions: dict[tuple[str, str], Statistics] = {}
 
     def of(self, name: str, version: str) -> Statistics:
-        """Those of one version."""
+        """The statistics of one version."""
         found = self._versions.get((name, version))
         if found is None:
             found = self._versions[name, version] = Statistics(self._counters, name, version)
         return found
 
     def clear(self, name: str, version: str) -> None:
-        """A version leaves service: in this worker, and as each of the others does the same, in all of them."""
+        """Reset the statistics of a version in this worker and in dead workers; living workers reset their own."""
         self.of(name, version).clear()
         if (folder := self._folder) is not None:
-            self._counters.clear_others(
+            self._counters.clear_ended(
                 lambda key: key[1:3] == (name, version), lambda pid: not state_file(folder, pid).exists()
             )
 

@@ -1,7 +1,8 @@
-"""Model files are read, loaded and run in processes of their own before the service has anything to do with them.
+"""Sandboxed smoke tests of model files: each is read, loaded and run once in its own process before it is served.
 
-The child (`python -m app.models.verification`) forks one process for each file, several at a time: what a hostile file crashes,
-hangs or blows up is only that one. And the service does not carry the memory of `onnx` and of a parsed model.
+The child process (`python -m app.models.verification`) forks one process per file, as many at a time as there are CPUs.
+A hostile file can crash, block or exhaust only its own process, and the service does not hold the memory of the `onnx`
+package and of parsed models.
 """
 
 import json
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
 
-MAX_CARD_BYTES = 256 * 1024
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Inspection:
-    """Sizes and metadata of one file; `error` says why it is refused, and then the rest is empty."""
+class VerificationResult:
+    """The sizes and metadata of a model file, or the reason to refuse it.
+
+    Args:
+        initializer_bytes: size of the initializers.
+        initializer_elements: number of elements of the initializers.
+        memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
+        sha256: of the file.
+        card: its model card, not parsed and perhaps cut; None if it has none.
+        error: the reason to refuse the file; the other fields are empty then.
+    """
 
     initializer_bytes: int = 0
     initializer_elements: int = 0
@@ -33,21 +41,27 @@ class Inspection:
     error: str | None = None
 
 
-async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Inspection]:
-    """Inspect and try all files, each in a process of its own.
+async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, VerificationResult]:
+    """Inspect model files and smoke-test each in its own process.
 
-    A file that ends its process, or takes more time or memory than it may, is reported as an error.
+    The result of a file that crashes its process, or exceeds the limits of time or memory, is an error.
+
+    Args:
+        paths: the files.
+        settings: limits and devices.
     """
-    # Here, so that the child, which runs this very module, does not load asyncio and orjson for nothing.
+    # Imported here because the child process, which runs this module, needs none of them.
     import asyncio
 
+    from app.models.card import MAX_CARD_BYTES
     from app.processes.parent import ChildError, run_child
 
-    results: dict[Path, Inspection] = {}
+    results: dict[Path, VerificationResult] = {}
     job = {
         "paths": [str(path) for path in paths],
         "cpu_only": settings.devices == {"cpu"},
         "max_batch": settings.max_batch,
+        "max_card_chars": MAX_CARD_BYTES + 1,
         "seconds": settings.trial_seconds,
         "bytes": settings.trial_bytes,
     }
@@ -56,7 +70,7 @@ async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Ins
             await run_child(
                 "app.models.verification",
                 job,
-                lambda message: results.update({Path(message.pop("path")): Inspection(**message)}),
+                lambda message: results.update({Path(message.pop("path")): VerificationResult(**message)}),
             )
     except ChildError as error:
         reason = f"reading it failed: {error}"
@@ -64,13 +78,13 @@ async def inspect(paths: Sequence[Path], settings: "Settings") -> dict[Path, Ins
         reason = f"not read within {settings.load_seconds:g} s, all files together (KRON_LOAD_SECONDS)"
     else:
         reason = "reading it failed"
-    return {path: results.get(path, Inspection(error=reason)) for path in paths}
+    return {path: results.get(path, VerificationResult(error=reason)) for path in paths}
 
 
 def main() -> None:
-    """Inspect and try the files of the job, one message per file."""
+    """Verify the files of the job read from standard input; write one message per file."""
     job = child.receive()
-    # What all of the processes need is loaded once, before they are forked.
+    # Imported before the forks, so that each process shares these modules instead of loading them.
     import multiprocessing
     from multiprocessing.connection import wait
 
@@ -86,9 +100,9 @@ def main() -> None:
         while waiting and len(running) < available_cpus():
             path = waiting.pop()
             reader, writer = context.Pipe(duplex=False)
-            process = context.Process(target=_report, args=(path, job, writer))
+            process = context.Process(target=_verify_file, args=(path, job, writer))
             process.start()
-            writer.close()  # here; what is read ends when the process does
+            writer.close()  # the process has its own copy: reading ends when it exits
             running[reader] = process, path
         connection: Any
         for connection in wait(list(running)):
@@ -97,40 +111,40 @@ def main() -> None:
                 result = json.loads(connection.recv_bytes())
             except EOFError:
                 process.join()
-                result = {"error": _ended(process.exitcode, job["seconds"])}
+                result = {"error": _describe_exit(process.exitcode, job["seconds"])}
             child.send(path=path, **result)
 
 
-def _report(path: str, limits: Mapping[str, Any], writer: "Connection") -> None:
-    """The life of one file's process."""
-    from app.models.onnx_checks import examine
+def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> None:
+    """Verify one file in this process, and send the fields of its `VerificationResult`."""
+    from app.models.onnx_checks import inspect_file
 
-    found: Mapping[str, Any]
+    fields: Mapping[str, Any]
     try:
-        _limit(limits["seconds"], limits["bytes"] + 6 * Path(path).stat().st_size)
-        found = examine(Path(path), max_card=MAX_CARD_BYTES + 1)
-        if "error" not in found:
-            found = {**found, **_try(path, limits["max_batch"], cpu_only=limits["cpu_only"])}
+        _limit_process(job["seconds"], job["bytes"] + 6 * Path(path).stat().st_size)
+        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"])
+        if "error" not in fields:
+            fields = {**fields, **_smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])}
     except MemoryError:
-        found = {"error": "it takes more memory than it may (KRON_TRIAL_BYTES)"}
+        fields = {"error": "it needs more memory than a smoke test may have (KRON_TRIAL_BYTES)"}
     except OSError as error:
-        found = {"error": f"cannot be read: {error.strerror}"}
-    writer.send_bytes(json.dumps(found).encode())
+        fields = {"error": f"cannot be read: {error.strerror}"}
+    writer.send_bytes(json.dumps(fields).encode())
 
 
-def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
-    """Load it and run it once on the CPU: the memory that this adds, and what is wrong with it.
+def _smoke_test(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
+    """Load a model and run it on the CPU; return the memory that this added, or the error.
 
-    Where it is to run on a GPU, it may be one that the CPU refuses: whether it is good is found out when it is loaded.
+    A model for a GPU may be one that the CPU cannot run, so its error is found when it is loaded there.
     """
     from app.errors import ModelError, OutOfMemory
     from app.inference.engine import Engine
-    from app.inference.session import EMPTY_MODEL, cuda_missing, open_session
+    from app.inference.session import EMPTY_MODEL, open_session, why_no_cuda
     from app.system.heap import trim_heap
     from app.system.process_memory import anonymous_bytes
 
-    runtime = open_session(EMPTY_MODEL, device="cpu", threads=1)  # what any session costs is not this model's
-    trim_heap([])  # what the inspection has left would be used again, and be missing in the sum
+    empty_session = open_session(EMPTY_MODEL, device="cpu", threads=1)  # the cost of any session is not this model's
+    trim_heap()  # the model would use pages that the inspection freed, and they would be missing in the difference
     before = anonymous_bytes()
     try:
         engine = Engine(Path(path), device="cpu", threads=1)
@@ -138,25 +152,25 @@ def _try(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
     except OutOfMemory as error:
         return {"error": f"{error} (KRON_TRIAL_BYTES)"}
     except ModelError as error:
-        return {} if not cpu_only and cuda_missing() is None else {"error": str(error)}
-    trim_heap([])
+        return {} if not cpu_only and why_no_cuda() is None else {"error": str(error)}
+    trim_heap()
     after = anonymous_bytes()
-    del runtime
+    del empty_session
     return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}
 
 
-def _ended(code: int, seconds: float) -> str:
-    """Why a process said nothing."""
+def _describe_exit(code: int, seconds: float) -> str:
+    """The reason why a process exited without a result, by its exit code."""
     import signal
 
     if code == -getattr(signal, "SIGALRM", 0):
         return f"reading, loading and running it once took longer than {seconds:g} s (KRON_TRIAL_SECONDS)"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"reading, loading or running it once ended the process that tried it ({how})"
+    return f"reading, loading or running it once crashed the process of its smoke test ({how})"
 
 
-def _limit(seconds: float, size: int) -> None:
-    """Have the system end this process after so long, and give it no more memory than that besides what it has."""
+def _limit_process(seconds: float, size: int) -> None:
+    """Limit this process, on Unix, to that many seconds and that many bytes of memory beyond what it has."""
     try:
         import resource
         import signal

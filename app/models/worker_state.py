@@ -1,4 +1,4 @@
-"""How the models stand, in this worker and in all of them."""
+"""The state of each model version in every worker process, and the models that were unloaded, shared by files."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from app.system.files import locked
 from app.system.pidfiles import state_file
 
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
@@ -17,22 +18,22 @@ Key: TypeAlias = tuple[str, str]  # name and version
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How one version stands, and why."""
+    """The state of a version in one worker or in all, and the reason for it."""
 
     state: State
     reason: str = ""
 
 
-# What is not ready in one worker is not ready; of several reasons for that, the first of these is told.
-_ORDER: tuple[State, ...] = ("LOADING", "UNLOADING", "UNAVAILABLE", "READY")
-_UNKNOWN = Status("UNAVAILABLE", "not loaded")
+# From worst to best: the state of a version in all workers is its worst one.
+_WORST_FIRST: tuple[State, ...] = ("LOADING", "UNLOADING", "UNAVAILABLE", "READY")
+_NOT_LOADED = Status("UNAVAILABLE", "not loaded")
 
 
 class WorkerState(UserDict[Key, Status]):
-    """Versions and how they stand in this process, which the other workers are told at every change.
+    """The status of each version in this worker, written to a file for the other workers at every change.
 
     Args:
-        folder: of all workers of this service; None where there is one only.
+        folder: shared by the workers of a service; None for a single worker.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -41,29 +42,29 @@ class WorkerState(UserDict[Key, Status]):
 
     def __setitem__(self, key: Key, status: Status) -> None:
         super().__setitem__(key, status)
-        self._tell()
+        self._write()
 
     def __delitem__(self, key: Key) -> None:
         super().__delitem__(key)
-        self._tell()
+        self._write()
 
-    def everywhere(self) -> dict[Key, Status]:
-        """In all workers: ready is only what is ready in each of them."""
+    def merged(self) -> dict[Key, Status]:
+        """The status of each version in all workers; a version is ready only if it is ready in every worker."""
         workers = [self.data, *self._others()]
         keys = dict.fromkeys(key for worker in workers for key in worker)
-        return {key: _common([worker.get(key, _UNKNOWN) for worker in workers]) for key in keys}
+        return {key: _merge([worker.get(key, _NOT_LOADED) for worker in workers]) for key in keys}
 
-    def ready(self, key: Key) -> int:
-        """How many workers have a version in service."""
-        return sum(worker.get(key, _UNKNOWN).state == "READY" for worker in (self.data, *self._others()))
+    def count_ready(self, key: Key) -> int:
+        """Number of workers in which a version is ready."""
+        return sum(worker.get(key, _NOT_LOADED).state == "READY" for worker in (self.data, *self._others()))
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         if self._path is None:
             return
         entries = [[*key, asdict(status)] for key, status in self.data.items()]
-        beside = self._path.with_suffix(".new")
-        beside.write_text(json.dumps(entries))
-        beside.replace(self._path)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps(entries))
+        temporary.replace(self._path)
 
     def _others(self) -> Iterator[Mapping[Key, Status]]:
         if self._path is None:
@@ -73,25 +74,27 @@ class WorkerState(UserDict[Key, Status]):
                 continue
             try:
                 entries = json.loads(path.read_text())
-            except FileNotFoundError:  # its worker has just died
+            except FileNotFoundError:  # the worker died meanwhile
                 continue
             yield {(name, version): Status(**status) for name, version, status in entries}
 
 
-def _common(each: list[Status]) -> Status:
-    worst = min(each, key=lambda status: _ORDER.index(status.state))
-    share = sum(status == worst for status in each)
-    if share == len(each):
+def _merge(statuses: list[Status]) -> Status:
+    worst = min(statuses, key=lambda status: _WORST_FIRST.index(status.state))
+    count = sum(status == worst for status in statuses)
+    if count == len(statuses):
         return worst
-    where = f"in {share} of {len(each)} workers"
+    where = f"in {count} of {len(statuses)} workers"
     return Status(worst.state, f"{where}: {worst.reason}" if worst.reason else where)
 
 
 class UnloadedModels:
-    """A set of names; between workers, whoever changes it has the others look at the repository again.
+    """The names of the models that were unloaded by request, kept in a file that all workers share.
+
+    A change signals the parent process, which has every worker refresh its repository.
 
     Args:
-        folder: of all workers of this service; None where there is one only.
+        folder: shared by the workers of a service; None for a single worker.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -100,7 +103,7 @@ class UnloadedModels:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names now."""
+        """The current names."""
         if self._path is not None:
             try:
                 self._names = frozenset(json.loads(self._path.read_text()))
@@ -109,22 +112,19 @@ class UnloadedModels:
         return self._names
 
     def add(self, name: str) -> None:
-        """It was unloaded."""
+        """Add the name of an unloaded model."""
         self._change(lambda names: names | {name})
 
     def discard(self, name: str) -> None:
-        """It was loaded."""
+        """Remove the name of a model that was loaded."""
         self._change(lambda names: names - {name})
 
     def _change(self, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
         if self._path is None:
             self._names = change(self._names)
             return
-        import fcntl  # not on Windows, where there are no workers to share anything with
-
-        with self._path.with_suffix(".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it, for as long as it takes to write a line
-            beside = self._path.with_suffix(f".{os.getpid()}")
-            beside.write_text(json.dumps(sorted(change(self.names))))
-            beside.replace(self._path)
-        os.kill(os.getppid(), signal.SIGHUP)  # the parent passes it on to all workers
+        with locked(self._path.with_suffix(".lock")):
+            temporary = self._path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(sorted(change(self.names))))
+            temporary.replace(self._path)
+        os.kill(os.getppid(), signal.SIGHUP)  # the parent forwards it to all workers

@@ -1,1 +1,1 @@
-"""The Open Inference Protocol's codec: bytes and JSON to arrays and back. No HTTP, no models."""
+"""The codec of the Open Inference Protocol: requests decoded to arrays, responses encoded; no HTTP, no onnxruntime."""

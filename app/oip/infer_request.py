@@ -1,4 +1,4 @@
-"""A request that fits its model."""
+"""A checked inference request, as it is run and answered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,32 @@ from app.inference.datatypes import Array
 
 @dataclass(slots=True)
 class RequestedOutput:
-    """A requested output."""
+    """An output that a request asks for.
+
+    Args:
+        name: of the output.
+        datatype: of the output.
+        binary: send it as binary data instead of JSON.
+        classes: number of classes of the classification extension; 0 for the tensor itself.
+    """
 
     name: str
     datatype: str
     binary: bool
-    classes: int = 0  # how many of the classification extension; 0 where the tensor itself is wanted
+    classes: int = 0
 
 
 @dataclass(slots=True)
 class InferRequest:
-    """A request that fits its model; `rows` is the size of its batch, 1 where the model has no batch axis.
+    """An inference request that fits its model's signature.
 
-    With `receipt` the response says how it came about.
+    Args:
+        feeds: arrays of all inputs by name.
+        outputs: the requested outputs, in the order of the response.
+        rows: size of the batch; 1 where the model has no batch axis.
+        id: given by the client and returned in the response.
+        timeout_s: the request's own time limit in seconds.
+        provenance: the response's parameters say which model, device and batch the answer came from (`receipt`).
     """
 
     feeds: dict[str, Array]
@@ -28,4 +41,4 @@ class InferRequest:
     rows: int
     id: str | None = None
     timeout_s: float | None = None
-    receipt: bool = False
+    provenance: bool = False

@@ -1,9 +1,9 @@
-"""What the protocol says about the server and a model."""
+"""The metadata of the server and of a model, and a model's configuration, as the protocol's JSON."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from app.inference.datatypes import CONFIG_NAMES, Tensor
+from app.inference.datatypes import DATATYPES, Tensor
 from app.oip.signature import Signature
 
 EXTENSIONS = (
@@ -18,12 +18,12 @@ PLATFORM = "onnx_onnxv1"
 
 
 def server_metadata(version: str) -> dict[str, Any]:
-    """Of the server; `version` is that of this package."""
+    """Server metadata with the package's version."""
     return {"name": "kronmodel", "version": version, "extensions": list(EXTENSIONS)}
 
 
 def model_metadata(name: str, versions: Sequence[str], signature: Signature) -> dict[str, Any]:
-    """Of a model; its versions are those in service."""
+    """Model metadata with the versions in service."""
     return {
         "name": name,
         "versions": list(versions),
@@ -34,7 +34,7 @@ def model_metadata(name: str, versions: Sequence[str], signature: Signature) -> 
 
 
 def model_config(name: str, versions: Sequence[str], signature: Signature) -> dict[str, Any]:
-    """A model's configuration as Triton would write it: with a batch axis, `dims` are without it."""
+    """A model's configuration in Triton's format; `dims` leave out the batch axis, if there is one."""
     return {
         "name": name,
         "platform": "onnxruntime_onnx",
@@ -53,4 +53,4 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 def _config(tensor: Tensor, signature: Signature) -> dict[str, Any]:
     dims = tensor.shape[1:] if signature.batchable else tensor.shape
-    return {"name": tensor.name, "data_type": CONFIG_NAMES[tensor.datatype], "dims": list(dims)}
+    return {"name": tensor.name, "data_type": DATATYPES[tensor.datatype].config_name, "dims": list(dims)}

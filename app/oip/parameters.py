@@ -1,4 +1,4 @@
-"""The `parameters` of a request, of its inputs and of its outputs: flat maps, some of whose names mean something."""
+"""The `parameters` of a request, its inputs and its outputs: flat JSON objects with some reserved names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,14 @@ _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 
 
 def read_parameters(entry: dict[str, Any], place: str) -> Parameters:
-    """The flat map of an entry; nothing is an empty one.
+    """Read the parameters of a request, an input or an output; empty if it has none.
+
+    Args:
+        entry: the JSON object with the key `parameters`.
+        place: of the entry, for messages.
 
     Raises:
-        BadRequest: it is not flat.
+        BadRequest: they are not an object, or a value is a list, an object or null.
     """
     parameters = entry.get("parameters")
     if parameters is None:
@@ -33,10 +37,10 @@ def read_parameters(entry: dict[str, Any], place: str) -> Parameters:
 
 
 def read_flag(parameters: Parameters, key: str, place: str) -> bool:
-    """A boolean, false where it is not given.
+    """Read a boolean parameter, false if it is not given.
 
     Raises:
-        BadRequest: it is something else.
+        BadRequest: it is not a boolean.
     """
     value = parameters.get(key, False)
     if type(value) is not bool:
@@ -45,11 +49,11 @@ def read_flag(parameters: Parameters, key: str, place: str) -> bool:
 
 
 def read_timeout(parameters: Parameters) -> float | None:
-    """Seconds from a request's `timeout` in microseconds; None where it has none.
+    """Check a request's parameters and read its `timeout` in seconds; None if it has none.
 
     Raises:
-        BadRequest: it is no number of microseconds, or a name is reserved.
-        NotSupported: the request asks for sequences or priorities.
+        BadRequest: the timeout is not a number of microseconds, or a parameter's name is reserved.
+        NotSupported: the request asks for a sequence or a priority.
     """
     if not parameters:
         return None
@@ -57,7 +61,7 @@ def read_timeout(parameters: Parameters) -> float | None:
         if parameters.get(key):
             raise NotSupported(f"request: {key}: sequences are not supported")
     if parameters.get("priority"):
-        raise NotSupported("request: priority: priorities are not supported; all requests have the same")
+        raise NotSupported("request: priority: priorities are not supported; all requests have the same one")
     for key in parameters:
         if key.startswith("triton_"):
             raise BadRequest(f"request: parameter {key[:100]!r}: names that start with triton_ are reserved")
@@ -68,10 +72,10 @@ def read_timeout(parameters: Parameters) -> float | None:
 
 
 def refuse_shared_memory(parameters: Parameters, place: str) -> None:
-    """A tensor's data has to be in the request.
+    """Refuse a tensor in shared memory.
 
     Raises:
-        NotSupported: it is elsewhere.
+        NotSupported: the parameters name a region of shared memory.
     """
     if any(key.startswith("shared_memory_") for key in parameters):
         raise NotSupported(f"{place}: shared memory is not supported; send the data in the request")

@@ -1,41 +1,45 @@
-"""Requests of which only the tensors' data is new: clients send the same JSON around it each time.
+"""A cache of parsed inference requests: clients send the same JSON around the tensors' data each time.
 
-What is remembered has passed every check. With other data in the same place it means the same, and only the data has to
-be looked at.
+A template is made of a request that passed every check. Another request with equal bytes around its data means the
+same, so only its data is decoded and checked.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import orjson
 
 from app.inference.datatypes import BINARY_ONLY, BYTES, Array, Tensor
-from app.oip import json_data
-from app.oip.binary_data import read_blob
+from app.oip.binary_data import decode_binary_tensor
 from app.oip.infer_request import InferRequest, RequestedOutput
+from app.oip.json_data import decode_json_tensor
 from app.parsing import mentions_booleans
 
-MOST = 64  # that are remembered for a model
-MAX_BYTES = 2048  # of JSON around the data
+MAX_TEMPLATES = 64  # per model; all are dropped when one more would be added
+MAX_JSON_BYTES = 2048  # before and after the data
+
+_Input: TypeAlias = tuple[str, str, tuple[int, ...], int]  # name, datatype, shape, and size in bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """What the JSON of a request says but for the data; of each input name, datatype, shape and bytes."""
+    """A request without its tensors' data, which has `size` bytes in all where it is binary."""
 
-    tensors: Sequence[tuple[str, str, tuple[int, ...], int]]
+    inputs: Sequence[_Input]
+    size: int
     outputs: Sequence[RequestedOutput]
     rows: int
     timeout_s: float | None
-    receipt: bool
+    provenance: bool
 
-    def request(self, feeds: dict[str, Array]) -> InferRequest:
-        return InferRequest(feeds, self.outputs, self.rows, None, self.timeout_s, self.receipt)
+    def fill(self, feeds: dict[str, Array]) -> InferRequest:
+        """The request with these input arrays."""
+        return InferRequest(feeds, self.outputs, self.rows, None, self.timeout_s, self.provenance)
 
 
 class RequestTemplateCache:
-    """What is remembered of the requests to one model.
+    """The request templates of one model, by the JSON before and after the data.
 
     Args:
         inputs: of the model, by name.
@@ -43,91 +47,94 @@ class RequestTemplateCache:
 
     def __init__(self, inputs: Mapping[str, Tensor]) -> None:
         self._inputs = inputs
-        self._found: dict[tuple[bytes, bytes], _Template] = {}
+        self._templates: dict[tuple[bytes, bytes], _Template] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._templates)
 
-    def binary(self, body: bytes, header_length: int) -> InferRequest | None:
-        """The request whose inputs are all in the blobs; None if its JSON is not known, or they are of other lengths.
+    def read_binary(self, body: bytes, header_length: int) -> InferRequest | None:
+        """Read a request whose inputs are all binary data; None without a template, or if the data's size differs.
 
         Raises:
-            BadRequest: a blob is not of its datatype.
+            BadRequest: an input's data is not of its datatype.
         """
-        known = self._found.get((body[:header_length], b""))
-        if known is None or sum(size for _, _, _, size in known.tensors) != len(body) - header_length:
+        template = self._templates.get((body[:header_length], b""))
+        if template is None or template.size != len(body) - header_length:
             return None
         view = memoryview(body)
         feeds = {}
         start = header_length
-        for name, datatype, shape, size in known.tensors:
-            feeds[name] = read_blob(view[start : start + size], datatype, shape, name)
+        for name, datatype, shape, size in template.inputs:
+            feeds[name] = decode_binary_tensor(view[start : start + size], datatype, shape, name)
             start += size
-        return known.request(feeds)
+        return template.fill(feeds)
 
-    def json(self, body: bytes) -> InferRequest | None:
-        """The request whose only input is a flat list of numbers; None if that is not so, or the JSON is not known.
+    def read_json(self, body: bytes) -> InferRequest | None:
+        """Read a request whose only input is a flat JSON list of numbers; None for any other, or without a template.
 
         Raises:
-            BadRequest: the list is not what the input takes.
+            BadRequest: the list does not fit the input.
         """
-        start, end = _list(body)
-        if not 0 <= start <= MAX_BYTES or len(body) - end > MAX_BYTES:
+        start, end = _find_data(body)
+        if not 0 <= start <= MAX_JSON_BYTES or len(body) - end > MAX_JSON_BYTES:
             return None
-        known = self._found.get((body[:start], body[end:]))
-        if known is None:
+        template = self._templates.get((body[:start], body[end:]))
+        if template is None:
             return None
         data = body[start:end]
         try:
             values = orjson.loads(data)
         except orjson.JSONDecodeError:
             return None
-        name, datatype, shape, _ = known.tensors[0]
+        name, datatype, shape, _ = template.inputs[0]
         booleans = mentions_booleans(data, len(data))
-        return known.request({name: json_data.to_array(values, datatype, shape, name, may_hold_booleans=booleans)})
+        return template.fill({name: decode_json_tensor(values, datatype, shape, name, may_have_booleans=booleans)})
 
-    def remember_binary(self, body: bytes, header_length: int, request: InferRequest) -> None:
-        """Keep what the JSON of a request means, if its inputs are all in the blobs."""
-        tensors = self._tensors(request)
-        blobs = len(body) - header_length
-        if any(datatype == BYTES for _, datatype, _, _ in tensors) or sum(tensor[3] for tensor in tensors) != blobs:
+    def add_binary(self, body: bytes, header_length: int, request: InferRequest) -> None:
+        """Keep a template of a request whose inputs are all binary data of fixed size."""
+        inputs = self._template_inputs(request)
+        total = len(body) - header_length
+        if any(datatype == BYTES for _, datatype, _, _ in inputs) or sum(size for _, _, _, size in inputs) != total:
             return
-        self._keep(body[:header_length], b"", tensors, request)
+        self._add(body[:header_length], b"", inputs, request)
 
-    def remember_json(self, body: bytes, request: InferRequest) -> None:
-        """Keep what the JSON of a request means, if its only input is a flat list of numbers."""
-        tensors = self._tensors(request)
-        start, end = _list(body)
-        if len(tensors) != 1 or tensors[0][1] in {BYTES, *BINARY_ONLY}:
+    def add_json(self, body: bytes, request: InferRequest) -> None:
+        """Keep a template of a request whose only input is a flat JSON list of numbers."""
+        inputs = self._template_inputs(request)
+        start, end = _find_data(body)
+        if len(inputs) != 1 or inputs[0][1] in {BYTES, *BINARY_ONLY}:
             return
-        if not 0 <= start <= MAX_BYTES or len(body) - end > MAX_BYTES:
+        if not 0 <= start <= MAX_JSON_BYTES or len(body) - end > MAX_JSON_BYTES:
             return
-        head, tail = body[:start], body[end:]
-        if _is_data(head, tail):
-            self._keep(head, tail, tensors, request)
+        before, after = body[:start], body[end:]
+        if _surrounds_data(before, after):
+            self._add(before, after, inputs, request)
 
-    def _tensors(self, request: InferRequest) -> list[tuple[str, str, tuple[int, ...], int]]:
-        inputs = request.feeds.items()
-        return [(name, self._inputs[name].datatype, values.shape, values.nbytes) for name, values in inputs]
+    def _template_inputs(self, request: InferRequest) -> list[_Input]:
+        feeds = request.feeds.items()
+        return [(name, self._inputs[name].datatype, values.shape, values.nbytes) for name, values in feeds]
 
-    def _keep(self, head: bytes, tail: bytes, tensors: Sequence[Any], request: InferRequest) -> None:
-        if request.id is not None or len(head) > MAX_BYTES:  # an id is another one each time
+    def _add(self, before: bytes, after: bytes, inputs: Sequence[_Input], request: InferRequest) -> None:
+        if request.id is not None or len(before) > MAX_JSON_BYTES:  # every request has another id
             return
-        if len(self._found) >= MOST:
-            self._found.clear()
-        self._found[head, tail] = _Template(tensors, request.outputs, request.rows, request.timeout_s, request.receipt)
+        if len(self._templates) >= MAX_TEMPLATES:
+            self._templates.clear()
+        size = sum(size for _, _, _, size in inputs)
+        self._templates[before, after] = _Template(
+            inputs, size, request.outputs, request.rows, request.timeout_s, request.provenance
+        )
 
 
-def _list(body: bytes) -> tuple[int, int]:
-    """Where the first list after the first `"data"` is, if it has no list in it."""
+def _find_data(body: bytes) -> tuple[int, int]:
+    """Start and end of the first list after the first `"data"`, if it holds no other list."""
     start = body.find(b"[", body.find(b'"data"'))
     return start, body.find(b"]", start) + 1
 
 
-def _is_data(head: bytes, tail: bytes) -> bool:
-    """Whether a value between them is the data of the only input, and not part of something else."""
+def _surrounds_data(before: bytes, after: bytes) -> bool:
+    """Whether a JSON value between these bytes is the data of the only input."""
     try:
-        document = orjson.loads(b"%bnull%b" % (head, tail))
+        document = orjson.loads(b"%bnull%b" % (before, after))
     except orjson.JSONDecodeError:
         return False
     (entry,) = document["inputs"]

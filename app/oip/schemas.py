@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol's paths answer, for the OpenAPI document."""
+"""Response models of the Open Inference Protocol's paths, for the OpenAPI document."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from app.schemas import ResponseModel
 
 
 class TensorInfo(ResponseModel):
-    """An input or output of a graph; -1 is a dimension of any size."""
+    """An input or output of a model; -1 in the shape is a dimension of any size."""
 
     name: str
     datatype: str = Field(examples=["FP32"])
@@ -16,15 +16,15 @@ class TensorInfo(ResponseModel):
 
 
 class PlacementInfo(ResponseModel):
-    """Where the model runs, as measured when it was warmed up."""
+    """Where a model runs, event loop or threads, as measured by its warm-up."""
 
-    run_us: float = Field(description="median run of one row on the event loop")
-    threaded_us: float = Field(description="the same by way of a thread, with hand-over, waiting and batching")
-    inline_rows: int = Field(description="most rows that run on the event loop, without a hand-over; 0: none do")
+    run_us: float = Field(description="median microseconds of a request of one row on the event loop")
+    threaded_us: float = Field(description="the same in a thread, with hand-over, waiting and batching")
+    inline_rows: int = Field(description="most rows of a request that runs on the event loop; 0: all run in threads")
 
 
 class ServerMetadata(ResponseModel):
-    """The server, as the Open Inference Protocol has it."""
+    """Server metadata of the Open Inference Protocol."""
 
     name: str
     version: str
@@ -32,7 +32,7 @@ class ServerMetadata(ResponseModel):
 
 
 class ModelMetadata(ResponseModel):
-    """A model, as the Open Inference Protocol has it."""
+    """Model metadata of the Open Inference Protocol."""
 
     name: str
     versions: list[str]
@@ -42,14 +42,14 @@ class ModelMetadata(ResponseModel):
 
 
 class ModelReady(ResponseModel):
-    """A model that is ready."""
+    """Readiness of a model."""
 
     name: str
     ready: bool
 
 
 class TensorConfig(ResponseModel):
-    """An input or output in a configuration."""
+    """An input or output in a model's configuration; `dims` are its shape without the batch axis."""
 
     name: str
     data_type: str = Field(examples=["TYPE_FP32"])
@@ -57,7 +57,7 @@ class TensorConfig(ResponseModel):
 
 
 class ModelConfig(ResponseModel):
-    """A model's configuration, as Triton would write it."""
+    """A model's configuration in Triton's format."""
 
     name: str
     platform: str
@@ -70,7 +70,7 @@ class ModelConfig(ResponseModel):
 
 
 class RepositoryEntry(ResponseModel):
-    """One version in the repository; an empty version stands for a model without a usable one."""
+    """A version in the model repository; the version is empty for a model that has no usable one."""
 
     name: str
     version: str
@@ -79,14 +79,14 @@ class RepositoryEntry(ResponseModel):
 
 
 class StatisticDuration(ResponseModel):
-    """How often and how long in all."""
+    """Number of times and their total duration in nanoseconds."""
 
     count: int
     ns: int
 
 
 class InferenceStatistics(ResponseModel):
-    """Requests by outcome, and what the successful ones took in each stage."""
+    """Requests by outcome, and the durations of the successful ones by stage."""
 
     success: StatisticDuration
     fail: StatisticDuration
@@ -99,7 +99,7 @@ class InferenceStatistics(ResponseModel):
 
 
 class BatchStatistics(ResponseModel):
-    """Runs of one batch size."""
+    """Statistics of the runs of one batch size."""
 
     batch_size: int
     compute_input: StatisticDuration
@@ -108,22 +108,22 @@ class BatchStatistics(ResponseModel):
 
 
 class MemoryUsage(ResponseModel):
-    """What one version takes, in all workers together."""
+    """Memory usage of a version in all workers together."""
 
     type: Literal["CPU", "GPU"]
     id: int
     byte_size: int = Field(
-        description="CPU: resident memory that loading and running it once added to a process of its own, times the "
-        "workers that have it; GPU: its weights, so the least that it takes"
+        description="CPU: memory that loading and running it once added to a process of its smoke test, times the "
+        "number of workers that serve it; GPU: the size of its weights, a lower bound"
     )
 
 
 class VersionStatistics(ResponseModel):
-    """What one version has done since it came into service, in all workers together."""
+    """Statistics of a version since it came into service, in all workers together."""
 
     name: str
     version: str
-    last_inference: int = Field(description="milliseconds since 1970; 0 for never")
+    last_inference: int = Field(description="milliseconds since 1970; 0 if there was none")
     inference_count: int = Field(description="rows of all requests")
     execution_count: int = Field(description="runs of the model")
     inference_stats: InferenceStatistics
@@ -131,11 +131,11 @@ class VersionStatistics(ResponseModel):
     batch_stats: list[BatchStatistics]
     memory_usage: list[MemoryUsage]
     dispatch: PlacementInfo | None = Field(
-        description="where it runs in the worker that answers, and why: measured when it was loaded; null: in threads"
+        description="where it runs in the worker that answers, as measured by its warm-up; null: in threads"
     )
 
 
 class ModelStatistics(ResponseModel):
-    """What models have done."""
+    """Statistics of models."""
 
     model_stats: list[VersionStatistics]

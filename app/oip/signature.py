@@ -1,4 +1,4 @@
-"""What a model takes and gives."""
+"""A model's signature: the inputs that its requests need, and the outputs of its responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,37 +7,41 @@ from math import prod
 from app.inference.datatypes import BYTES, Tensor
 from app.oip.request_cache import RequestTemplateCache
 
-NUMBER_BYTES = 12  # in JSON with its comma, give or take
-FRAME_BYTES = 150  # of JSON around an output, and around all of them
+JSON_NUMBER_BYTES = 12  # estimate for a number with its comma
+JSON_OUTPUT_BYTES = 150  # estimate for the JSON around an output's data, and around all outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What requests to one model have to fit.
+    """The inputs and outputs of a model and the limits of its requests.
 
     Args:
         inputs: by name.
         outputs: by name.
-        batchable: the first axis of all of them is the batch.
+        batchable: the first axis of every input and output is the batch.
         max_batch: most rows of a batch.
-        known: requests that were read before.
+        request_cache: templates of requests that were read before.
     """
 
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     batchable: bool
     max_batch: int
-    known: RequestTemplateCache = field(init=False, compare=False)
+    request_cache: RequestTemplateCache = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "known", RequestTemplateCache(self.inputs))
+        object.__setattr__(self, "request_cache", RequestTemplateCache(self.inputs))
 
-    def answers_briefly(self, rows: int, most: int) -> bool:
-        """Whether all outputs of that many rows take fewer than about `most` bytes, in JSON too."""
+    def response_fits(self, rows: int, max_bytes: int) -> bool:
+        """Whether a response with all outputs of that many rows is estimated at fewer than `max_bytes`, even as JSON.
+
+        False where the size of an output is not known.
+        """
         numbers = 0
         for tensor in self.outputs.values():
             sizes = tensor.shape[1:] if self.batchable else tensor.shape
             if tensor.datatype == BYTES or min(sizes, default=0) < 0:
                 return False
             numbers += prod(sizes)
-        return (rows if self.batchable else 1) * numbers * NUMBER_BYTES + FRAME_BYTES * (1 + len(self.outputs)) < most
+        numbers *= rows if self.batchable else 1
+        return numbers * JSON_NUMBER_BYTES + JSON_OUTPUT_BYTES * (1 + len(self.outputs)) < max_bytes

@@ -1,1 +1,1 @@
-"""Child processes and the messages between them and their parent."""
+"""Child processes, and the JSON messages between them and their parent."""

@@ -1,4 +1,4 @@
-"""The outer side of a child process: start it, send its job, read its messages, never leave it behind."""
+"""Parent side of a child process: start it, send its job, read its messages, and always end it."""
 
 import asyncio
 import os
@@ -7,178 +7,67 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
 from app.errors import BadRequest, ComparisonError
-from app.processes.child import end_group
+from app.processes.child import kill_process_group
+from app.system.process_memory import resident_bytes_of
 
 MAX_MESSAGE_BYTES = 4 * 2**20
 MAX_STDERR_BYTES = 8 * 1024
 MEMORY_POLL_SECONDS = 0.2
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
+OnMessage: TypeAlias = Callable[[dict[str, Any]], None]
+
 
 class ChildError(Exception):
-    """A child process ended badly."""
+    """A child process failed."""
 
 
-class TooMuchMemory(ChildError):  # noqa: N818
-    """A child process took more memory than it may."""
+class MemoryLimitExceeded(ChildError):  # noqa: N818
+    """A child process used more memory than it may."""
 
 
-async def run_child(
-    module: str,
-    job: Mapping[str, object],
-    on_message: Callable[[dict[str, Any]], None],
-    *,
-    max_memory_bytes: int | None = None,
-) -> None:
-    """Run `python -m <module>` on `job` and hand each of its messages to `on_message`.
-
-    Whatever ends this call, cancellation included, the process is dead and reaped when it returns.
-
-    Args:
-        module: a module that begins with `child.receive()`.
-        job: what it receives.
-        on_message: called with each message.
-        max_memory_bytes: the most resident memory it may have; it is looked at a few times a second, on Linux.
-
-    Raises:
-        TooMuchMemory: it had more, and was killed.
-        ChildError: it could not be started, said something else than messages, was killed or ended with an exit code
-            other than 0; the last line it wrote says why.
-    """
-    starting = asyncio.ensure_future(_start(module))
-    try:
-        process = await asyncio.shield(starting)
-    except OSError as error:
-        raise ChildError(f"it cannot be started: {error.strerror}") from None
-    except asyncio.CancelledError:
-        # Cancelled half-way, a start would leave a process that nobody holds: let it finish, then end it.
-        process = await starting
-        await _end(process)
-        raise
-    outgrown = asyncio.Event()
-    guard = None
-    if max_memory_bytes is not None:
-        guard = asyncio.create_task(_end_outgrown(process, max_memory_bytes, outgrown))
-    try:
-        assert process.stdin and process.stdout and process.stderr  # noqa: PT018 - for the type checker: they are pipes
-        errors = asyncio.create_task(_tail(process.stderr))
-        try:
-            process.stdin.write(orjson.dumps(job) + b"\n")
-            await process.stdin.drain()
-            async for line in process.stdout:
-                if not line.endswith(b"\n"):
-                    break  # it died in the midst of it: the exit code below tells
-                on_message(orjson.loads(line))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it died before it read its job: the exit code below tells
-        except ValueError as error:  # a line that is too long, no JSON, or no message of the kind that was agreed
-            raise ChildError(f"it said what cannot be read: {error}") from None
-        code = await process.wait()
-        if outgrown.is_set():
-            raise TooMuchMemory(f"it took more than {max_memory_bytes} bytes of memory")
-        if code != 0:
-            raise ChildError(_why(code, (await errors).decode(errors="replace")))
-    finally:
-        if guard is not None:
-            guard.cancel()
-        if process.returncode is None:
-            await _end(process)
+def _ignore(_: dict[str, Any]) -> None:
+    pass
 
 
-async def _end_outgrown(process: asyncio.subprocess.Process, most: int, outgrown: asyncio.Event) -> None:
-    """Kill the process once it has more memory than it may; told first, for others may see it dead sooner."""
-    while resident_bytes(process.pid) <= most:
-        await asyncio.sleep(MEMORY_POLL_SECONDS)
-    outgrown.set()
-    await _end(process)
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process; 0 where it is gone or the system does not say."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _why(code: int, errors: str) -> str:
-    """Why a process ended."""
-    if code == -signal.SIGKILL:
-        return "it was killed (SIGKILL), by hand or by the system because memory ran out"
-    if code < 0:
-        return f"it was killed ({signal.Signals(-code).name})"
-    lines = errors.strip().splitlines()
-    return lines[-1][:500] if lines else f"ended with exit code {code}"
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill it and whatever it has started."""
-    with suppress(ProcessLookupError):
-        end_group(process.pid)
-        process.kill()
-    await process.wait()
-
-
-async def _start(module: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", module,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        limit=MAX_MESSAGE_BYTES, env=_environment(),
-        # A Ctrl-C at the terminal is for the parent, which ends its children in order.
-        start_new_session=True,
-    )  # fmt: skip
-
-
-async def _tail(stream: asyncio.StreamReader) -> bytes:
-    """Read everything, keep the end."""
-    kept = b""
-    while chunk := await stream.read(MAX_STDERR_BYTES):
-        kept = (kept + chunk)[-MAX_STDERR_BYTES:]
-    return kept
-
-
-def _environment() -> dict[str, str]:
-    # -P keeps the working directory out of the child's path; the package's own place has to be in it.
-    path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    # OpenBLAS would start a thread per CPU, and count as memory of whichever model is measured.
-    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}
-
-
-OnMessage = Callable[[dict[str, Any]], None]
-
-
-async def measured(
-    module: str, job: Mapping[str, object], on_message: OnMessage = lambda message: None
+async def run_measuring_process(
+    module: str, job: Mapping[str, object], on_message: OnMessage = _ignore
 ) -> dict[str, Any]:
-    """The result of one measuring process; what else it sends goes to `on_message`.
+    """Run a child process that measures, and return its result; other arguments as in `run_child_for_result`.
 
     Raises:
-        ComparisonError: it failed.
-        BadRequest: it refused the job.
+        ComparisonError: the child failed.
+        BadRequest: the child refused the job.
     """
     try:
-        return await answered(module, job, on_message)
+        return await run_child_for_result(module, job, on_message)
     except ChildError as error:
         raise ComparisonError(f"a measuring process failed: {error}") from None
 
 
-async def answered(
+async def run_child_for_result(
     module: str,
     job: Mapping[str, object],
-    on_message: OnMessage = lambda message: None,
+    on_message: OnMessage = _ignore,
     *,
     max_memory_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """The result of one child; what else it sends goes to `on_message`.
+    """Run a child process, as `run_child` does, and return the one `result` that it sends.
+
+    Args:
+        module: a module that begins with `child.receive()`.
+        job: what it receives.
+        on_message: called with each message that is neither a result nor a refusal, such as progress.
+        max_memory_bytes: most resident memory that it may use; on Linux.
 
     Raises:
-        ChildError: it failed.
-        BadRequest: it refused the job.
+        ChildError: the child failed, or ended without a result.
+        BadRequest: the child refused the job.
     """
     answers: list[dict[str, Any]] = []
 
@@ -195,3 +84,117 @@ async def answered(
         raise BadRequest(answers[0]["refused"])
     result: dict[str, Any] = answers[0]["result"]
     return result
+
+
+async def run_child(
+    module: str,
+    job: Mapping[str, object],
+    on_message: OnMessage,
+    *,
+    max_memory_bytes: int | None = None,
+) -> None:
+    """Run `python -m <module>` on a job and pass each of its messages to `on_message`.
+
+    However this call ends, cancellation included, the process has ended and is reaped when it returns.
+
+    Args:
+        module: a module that begins with `child.receive()`.
+        job: what it receives.
+        on_message: called with each message.
+        max_memory_bytes: most resident memory that it may use; checked a few times per second, on Linux.
+
+    Raises:
+        MemoryLimitExceeded: it used more memory, and was killed.
+        ChildError: it could not be started, sent something other than messages, was killed, or ended with an exit code
+            other than 0; then the last line of its standard error says why.
+    """
+    process = await _start(module)
+    exceeded = asyncio.Event()
+    memory_watch = None
+    if max_memory_bytes is not None:
+        memory_watch = asyncio.create_task(_limit_memory(process, max_memory_bytes, exceeded))
+    try:
+        assert process.stdin and process.stdout and process.stderr  # noqa: PT018 - for the type checker: they are pipes
+        errors = asyncio.create_task(_read_tail(process.stderr))
+        try:
+            process.stdin.write(orjson.dumps(job) + b"\n")
+            await process.stdin.drain()
+            async for line in process.stdout:
+                if not line.endswith(b"\n"):
+                    break  # it ended in the middle of a message; its exit code says why
+                on_message(orjson.loads(line))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it ended before it read its job; its exit code says why
+        except ValueError as error:  # a line that is too long, not JSON, or not the kind of message that is expected
+            raise ChildError(f"it sent a message that cannot be read: {error}") from None
+        code = await process.wait()
+        if exceeded.is_set():
+            raise MemoryLimitExceeded(f"it used more than {max_memory_bytes} bytes of memory")
+        if code != 0:
+            raise ChildError(_exit_reason(code, (await errors).decode(errors="replace")))
+    finally:
+        if memory_watch is not None:
+            memory_watch.cancel()
+        if process.returncode is None:
+            await _end(process)
+
+
+async def _start(module: str) -> asyncio.subprocess.Process:
+    # Shielded: a start that is cancelled half-way would leave a process that nothing refers to.
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", module,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            limit=MAX_MESSAGE_BYTES, env=_environment(),
+            # Ctrl-C at the terminal is meant for the parent, which ends its children in order.
+            start_new_session=True,
+        )
+    )  # fmt: skip
+    try:
+        return await asyncio.shield(starting)
+    except OSError as error:
+        raise ChildError(f"it cannot be started: {error.strerror}") from None
+    except asyncio.CancelledError:
+        await _end(await starting)
+        raise
+
+
+def _environment() -> dict[str, str]:
+    # -P keeps the working directory off the child's path, so the folder of this package has to be on it.
+    path = [str(PACKAGE_PARENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    # OpenBLAS would start a thread per CPU, whose memory would count as that of the model under test.
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path), "OPENBLAS_NUM_THREADS": "1"}
+
+
+async def _limit_memory(process: asyncio.subprocess.Process, max_bytes: int, exceeded: asyncio.Event) -> None:
+    """Kill the process once it uses more memory than it may."""
+    while (resident_bytes_of(process.pid) or 0) <= max_bytes:
+        await asyncio.sleep(MEMORY_POLL_SECONDS)
+    exceeded.set()  # before the kill: `run_child` may see the process ended before this task goes on
+    await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and all that it has started, and wait for its end."""
+    with suppress(ProcessLookupError):
+        kill_process_group(process.pid)
+        process.kill()
+    await process.wait()
+
+
+async def _read_tail(stream: asyncio.StreamReader) -> bytes:
+    """Read a stream to its end and keep the last `MAX_STDERR_BYTES`."""
+    kept = b""
+    while chunk := await stream.read(MAX_STDERR_BYTES):
+        kept = (kept + chunk)[-MAX_STDERR_BYTES:]
+    return kept
+
+
+def _exit_reason(code: int, errors: str) -> str:
+    """Why a process ended, from its exit code and what it wrote to standard error."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        by_system = ", by hand or by the system because memory ran out" if name == "SIGKILL" else ""
+        return f"it was killed ({name}){by_system}"
+    lines = errors.strip().splitlines()
+    return lines[-1][:500] if lines else f"it ended with exit code {code}"

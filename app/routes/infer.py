@@ -14,7 +14,7 @@ from app.errors import BadRequest, KronError, NotFound
 from app.http import compression as encoding
 from app.http.endpoints import Answer, Endpoint, PreparedRequest, documented, plain
 from app.http.openapi import amend_document
-from app.inference.batching import Inference, InferenceTask
+from app.inference.batching import InferenceResult, InferenceTask
 from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
@@ -44,7 +44,7 @@ async def infer(scope: Scope, body: bytes) -> Answer:
     try:
         return await _answer(model, service, dict(scope["headers"]), body)
     except (KronError, asyncio.CancelledError) as error:
-        model.statistics.failed(_clock() - start)
+        model.statistics.record_failure(_clock() - start)
         service.metrics.not_predicted(model.name, model.version, type(error).__name__)
         raise
 
@@ -52,18 +52,18 @@ async def infer(scope: Scope, body: bytes) -> Answer:
 def begin_infer(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> PreparedRequest | None:
     """As `infer`, where nothing has to wait: neither for a thread to run the model nor for one to compress."""
     model = _model(service, path)
-    most = service.scheduler.inline_rows(model.engine)
+    most = service.scheduler.max_inline_rows(model.engine)
     if not most or b"content-encoding" in headers:
         return None
     start = _clock()
     request = read_request(body, _header_length(headers.get(_LENGTH)), model.signature)
     if request.rows > most:
         return None
-    if b"accept-encoding" in headers and not model.signature.answers_briefly(request.rows, encoding.MIN_BYTES):
+    if b"accept-encoding" in headers and not model.signature.response_fits(request.rows, encoding.MIN_BYTES):
         return None
     read = _clock()
 
-    def finish(inferences: Sequence[Inference]) -> Answer:
+    def finish(inferences: Sequence[InferenceResult]) -> Answer:
         return _written(model, service, request, inferences[0], times=(start, read))
 
     names = [wanted.name for wanted in request.outputs]
@@ -99,7 +99,7 @@ def _model(service: Service, path: str) -> Model:
 
 
 def _written(
-    model: Model, service: Service, request: InferRequest, inference: Inference, times: tuple[int, int]
+    model: Model, service: Service, request: InferRequest, inference: InferenceResult, times: tuple[int, int]
 ) -> Answer:
     """The answer, after which the request counts as answered; `times` are before and after it was read."""
     start, read = times
@@ -111,12 +111,12 @@ def _written(
         version=model.version,
         labels=model.labels,
         batched=model.signature.batchable,
-        parameters=make_receipt(model, inference) if request.receipt else None,
+        parameters=make_receipt(model, inference) if request.provenance else None,
     )
     written = _clock()
     if service.shadow is not None:
         service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
-    model.statistics.succeeded(
+    model.statistics.record_success(
         rows=request.rows,
         batch_size=inference.batch_size,
         queue_ns=inference.queue_ns,

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
@@ -14,8 +13,8 @@ from starlette.types import Scope
 from app.errors import BadRequest, KronError
 from app.http.endpoints import Answer, Endpoint, PreparedRequest, add_raw_route
 from app.http.responses import Json
-from app.inference.batching import Inference
-from app.inference.devices import devices
+from app.inference.batching import InferenceResult
+from app.inference.devices import available_devices
 from app.models.model import Model
 from app.models.schemas import ModelInfo, ModelList, SampleList
 from app.parsing import mentions_booleans, name_of, parse_object
@@ -40,7 +39,7 @@ async def models(service: ServiceDep) -> Response:
         {
             "models": [_info(service, model) for model in repository.models.values()],
             "default": list(repository.default),
-            "devices": devices(),
+            "devices": available_devices(),
             "cpus": available_cpus(),
         }
     )
@@ -85,14 +84,14 @@ async def predict(scope: Scope, body: bytes) -> Answer:
         return _answer(service, prediction)
     except (KronError, asyncio.CancelledError) as error:
         for failed in chosen:
-            failed.statistics.failed(time.perf_counter_ns() - start)
+            failed.statistics.record_failure(time.perf_counter_ns() - start)
             service.metrics.not_predicted(failed.name, failed.version, type(error).__name__)
         raise
 
 
 def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> PreparedRequest | None:
     """As `predict`, where no model has to wait for a thread."""
-    most = service.scheduler.inline_rows
+    most = service.scheduler.max_inline_rows
     if not any(most(model.engine) for model in service.repository.served):  # not worth a look at the body
         return None
     request, chosen = _read(service, body)
@@ -103,7 +102,7 @@ def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], b
     if asks is None:
         return None
 
-    def finish(inferences: Sequence[Inference]) -> Answer:
+    def finish(inferences: Sequence[InferenceResult]) -> Answer:
         prediction.ran(inferences)
         return _answer(service, prediction)
 
@@ -187,6 +186,6 @@ def _model_names(names: object) -> list[str] | None:
 
 
 def _info(service: Service, model: Model) -> dict[str, Any]:
-    dispatch = service.scheduler.dispatch(model.engine)
+    dispatch = service.scheduler.placement(model.engine)
     dumped = model.info().model_dump(mode="json", exclude_none=True)
-    return dumped | {"card": dumped.get("card"), "dispatch": None if dispatch is None else asdict(dispatch)}
+    return dumped | {"card": dumped.get("card"), "dispatch": None if dispatch is None else dispatch.to_dict()}

@@ -1,6 +1,5 @@
 """The Open Inference Protocol v2, all but inference: metadata, readiness, repository, statistics."""
 
-from dataclasses import asdict
 from importlib.metadata import version as package_version
 from typing import Any
 
@@ -74,8 +73,8 @@ async def statistics(service: ServiceDep, name: str, version: str | None = None)
 
 
 def _statistics(service: Service, model: Model) -> dict[str, Any]:
-    dispatch = service.scheduler.dispatch(model.engine)
-    return service.repository.statistics(model) | {"dispatch": None if dispatch is None else asdict(dispatch)}
+    dispatch = service.scheduler.placement(model.engine)
+    return service.repository.statistics(model) | {"dispatch": None if dispatch is None else dispatch.to_dict()}
 
 
 @repository_router.post(

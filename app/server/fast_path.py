@@ -7,7 +7,7 @@ from typing import TypeAlias
 from app.access.admission import Caller
 from app.http.endpoints import Endpoint, PreparedRequest, plain
 from app.http.security_headers import DATA_HEADERS, RawHeaders
-from app.inference.batching import Inference
+from app.inference.batching import InferenceResult
 from app.service import Service
 from app.telemetry import request_id
 
@@ -67,7 +67,7 @@ class FastPath:
         given = dict(headers)
         if b"origin" in given:  # what a browser may do is for the layers around `RequestMiddleware` to say
             return False
-        caller = Caller.of(given)
+        caller = Caller.from_headers(given)
         try:
             self._service.admission.check(method, path, address, caller)
             begun = endpoint.begin(self._service, path, given, body)
@@ -85,13 +85,13 @@ class FastPath:
         """Answer all that has begun, in the order in which it came."""
         all_begun, self._begun = self._begun, []
         asks = [ask for begun, _, _ in all_begun for ask in begun.asks]
-        answers = iter(self._service.scheduler.run_now(asks))
+        answers = iter(self._service.scheduler.run_inline(asks))
         for begun, given_id, deliver in all_begun:
             mine = [next(answers) for _ in begun.asks]
             deliver(self._answer(begun, mine, given_id))
 
     def _answer(
-        self, begun: PreparedRequest, results: Sequence[Inference | Exception], given_id: bytes | None
+        self, begun: PreparedRequest, results: Sequence[InferenceResult | Exception], given_id: bytes | None
     ) -> tuple[bytes, bytes] | None:
         inferences = [result for result in results if not isinstance(result, Exception)]
         if len(inferences) < len(results):

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
-from app.errors import KronError, StartupError, WorkersDied
+from app.errors import KronError, StartupError, WorkerCrashLoop
 from app.settings import Settings
 from app.system.pidfiles import state_file
 
@@ -42,7 +42,7 @@ def serve_by_workers(settings: Settings, listening: socket.socket, address: str)
 
     Raises:
         StartupError: a worker could not start.
-        WorkersDied: too many workers died within a short time.
+        WorkerCrashLoop: too many workers died within a short time.
         KeyboardInterrupt: Ctrl-C, after all workers have ended.
     """
     if not hasattr(os, "fork"):
@@ -175,7 +175,7 @@ class _Supervisor:
                 self._restart_times.popleft()
             what = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
             if len(self._restart_times) >= MAX_RESTARTS:
-                self._stop(WorkersDied(f"{what}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
+                self._stop(WorkerCrashLoop(f"{what}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
                 continue
             log.error("%s; starting another one", what)
             self._restart_times.append(now)

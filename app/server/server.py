@@ -83,7 +83,7 @@ class Server(uvicorn.Server):
         if service.failure is not None:
             self.should_exit = True
             return
-        trim_heap([])  # loading needed memory that serving does not
+        trim_heap()  # loading needed memory that serving does not
         gc.freeze()  # the objects that exist now stay: the garbage collector need not traverse them again
         self._on_ready(service)
 

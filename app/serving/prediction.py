@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
-from app.inference.batching import Inference, InferenceTask
+from app.inference.batching import InferenceResult, InferenceTask
 from app.inference.engine import Engine
 from app.inference.scheduler import Scheduler
 from app.models.model import Model
@@ -29,7 +29,7 @@ class _Part:
     model: Model
     rows: int
     feeds: dict[str, Rows]
-    run: Inference = field(init=False)
+    run: InferenceResult = field(init=False)
     taken_ns: int = field(init=False)  # waiting included
 
 
@@ -63,7 +63,7 @@ class Prediction:
                 rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
                 arrays[model.row_shapes] = rows
             _check_fixed_batch(model, len(rows))
-            self._parts.append(_Part(model, len(rows), model.rows.feed(rows)))
+            self._parts.append(_Part(model, len(rows), model.row_input.feed(rows)))
 
     async def run(self, scheduler: Scheduler, seconds: float) -> None:
         """Run all models.
@@ -77,7 +77,7 @@ class Prediction:
         for part in self._in_turn():
             started = _clock()
             part.run = await scheduler.infer(
-                part.model.engine, part.feeds, (part.model.head.output,), timeout=end - time.monotonic()
+                part.model.engine, part.feeds, (part.model.output_head.output,), timeout=end - time.monotonic()
             )
             part.taken_ns = _clock() - started
 
@@ -86,9 +86,12 @@ class Prediction:
         if any(part.rows > most(part.model.engine) for part in self._parts):
             return None
         self._turns = self._in_turn()
-        return [InferenceTask.of(part.model.engine, part.feeds, (part.model.head.output,)) for part in self._turns]
+        return [
+            InferenceTask.create(part.model.engine, part.feeds, (part.model.output_head.output,))
+            for part in self._turns
+        ]
 
-    def ran(self, inferences: Sequence[Inference]) -> None:
+    def ran(self, inferences: Sequence[InferenceResult]) -> None:
         """What came of `asks`."""
         for part, run in zip(self._turns, inferences, strict=True):
             part.run, part.taken_ns = run, run.queue_ns + run.compute_ns
@@ -117,7 +120,7 @@ class Prediction:
                 queue_ns=run.queue_ns,
                 compute_ns=run.compute_ns,
             )
-            model.statistics.succeeded(
+            model.statistics.record_success(
                 rows=part.rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
             )
         return answer
@@ -126,8 +129,8 @@ class Prediction:
         return random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
 
 
-def _result(model: Model, run: Inference) -> dict[str, Any]:
-    output = run.outputs[model.head.output]
+def _result(model: Model, run: InferenceResult) -> dict[str, Any]:
+    output = run.outputs[model.output_head.output]
     if not np.isfinite(output).all():
         finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
         raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
@@ -135,14 +138,14 @@ def _result(model: Model, run: Inference) -> dict[str, Any]:
         "model": model.name,
         "version": model.artifact.version,
         "provider": model.engine.provider,
-        "outputs": model.head.answers(output),
+        "outputs": model.output_head.decode(output),
         "queue_us": run.queue_ns / 1000,
         "compute_us": run.compute_ns / 1000,
     }
 
 
 def _check_fixed_batch(model: Model, rows: int) -> None:
-    fixed = model.rows.fixed_batch
+    fixed = model.row_input.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
 
@@ -158,7 +161,7 @@ def _agreement(results: Sequence[dict[str, Any]]) -> float | None:
     return sum(len(set(labels)) == 1 for labels in rows) / len(rows)
 
 
-def make_receipt(model: Model, inference: Inference) -> dict[str, Any]:
+def make_receipt(model: Model, inference: InferenceResult) -> dict[str, Any]:
     """What a request gets that asks for it."""
     return {
         "model_sha256": model.artifact.sha256,

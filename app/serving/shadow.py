@@ -106,7 +106,7 @@ class Shadow:
         if primary == shadow or not {primary, shadow} <= models.keys():
             raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")
         try:
-            sizes = [models[name].rows.features for name in (primary, shadow)]
+            sizes = [models[name].row_input.n_features for name in (primary, shadow)]
         except BadRequest as error:
             raise StartupError(f"{got}: {error}") from None
         if sizes[0] != sizes[1]:
@@ -125,11 +125,11 @@ class Shadow:
         """
         if model.name != self._primary or model.unusable is not None or random.random() >= self._share:
             return
-        output = outputs.get(model.head.output)
+        output = outputs.get(model.output_head.output)
         if output is None:
             return
         try:
-            self._waiting.put_nowait(_Sample(model, feeds[model.rows.name], output, compute_ns))
+            self._waiting.put_nowait(_Sample(model, feeds[model.row_input.name], output, compute_ns))
         except queue.Full:
             with self._lock:
                 self._dropped += 1
@@ -176,7 +176,9 @@ class Shadow:
             if shadow is None:
                 raise ModelError(f"{self._shadow} is not served")
             start = time.perf_counter_ns()
-            output = shadow.engine.run(shadow.rows.feed(sample.rows), [shadow.head.output])[shadow.head.output]
+            output = shadow.engine.run(shadow.row_input.feed(sample.rows), [shadow.output_head.output])[
+                shadow.output_head.output
+            ]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
         except Exception as error:  # whatever it is, the thread goes on with the next sample
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
@@ -187,7 +189,7 @@ class Shadow:
 
     def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_ns: int) -> None:
         """Count one request."""
-        first, second = sample.primary.head.labels, shadow.head.labels
+        first, second = sample.primary.output_head.labels, shadow.output_head.labels
         if (first is None) != (second is None) or sample.output.shape != output.shape:
             raise ModelError(f"{shadow.name} does not answer as {sample.primary.name} does")
         a, b = _values(sample.primary, sample.output), _values(shadow, output)
@@ -218,7 +220,7 @@ class Shadow:
 def _values(model: Model, output: Array) -> NDArray[np.float64]:
     """Probabilities of a classifier, values of anything else."""
     values = output.astype(np.float64)
-    return np.asarray(softmax(values)) if model.head.labels is not None and model.head.softmax else values
+    return np.asarray(softmax(values)) if model.output_head.labels is not None and model.output_head.softmax else values
 
 
 def _median(values: Array) -> float:

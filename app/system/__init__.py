@@ -1,1 +1,1 @@
-"""The machine: CPUs, memory, files, sockets, processes. Knows no models."""
+"""The machine: CPUs, GPUs, memory, files, sockets. Knows nothing of models."""

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: its affinity and its cgroup's quota, not the machine's size."""
+"""Number of CPUs that this process may use: its affinity and its cgroups' quotas, not the size of the machine."""
 
 import os
 from collections.abc import Iterator
@@ -6,33 +6,35 @@ from pathlib import Path
 
 
 def available_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Whole CPUs, at least 1, that the affinity mask and every cgroup quota on the way up allow.
+    """Whole CPUs, at least 1, that the affinity mask and the quotas of all enclosing cgroups allow.
 
-    A quota of 1.5 CPUs gives 1: a second thread would spend half of its time throttled.
+    A quota of 1.5 CPUs counts as 1: a second thread would be throttled half of the time.
     """
     quotas = [quota for folder in _folders(cgroup_root, membership) if (quota := _quota(folder)) is not None]
-    return max(1, int(min([affinity(), *quotas])))
+    return max(1, int(min([affinity_cpus(), *quotas])))
 
 
-def threads_each(runs: int) -> int:
-    """Threads of one run when so many of them may run at the same time: together no more than there are CPUs.
+def threads_per_run(runs: int) -> int:
+    """Threads of one run if `runs` of them may run at the same time: together not more than there are CPUs.
 
-    More would only wait for each other, and small networks lose more by a hand-over than a second thread computes.
+    More threads would only wait for each other, and for small networks handing work to a second thread costs more
+    time than it saves.
     """
     return max(1, available_cpus() // runs)
 
 
-def affinity() -> int:
-    """CPUs in this process's affinity mask; on systems that have none, all CPUs."""
+def affinity_cpus() -> int:
+    """CPUs in this process's affinity mask; all CPUs on systems without such masks."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _folders(root: Path, membership: Path) -> Iterator[Path]:
-    """The cgroup folders that bound this process, of version 1 and version 2.
+    """The folders of this process's cgroups and their ancestors, versions 1 and 2.
 
-    Inside a container the path in `membership` may be the host's; then only the mounted root exists, and it is ours.
+    Inside a container the path in `membership` may be the host's; then only the mounted root exists, and it is the
+    container's own.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -53,7 +55,7 @@ def _folders(root: Path, membership: Path) -> Iterator[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """CPUs that one cgroup folder grants, or None where it sets no limit."""
+    """CPUs that one cgroup may use; None if it is not limited."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

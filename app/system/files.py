@@ -1,52 +1,103 @@
-"""Lock files and private temporary folders, both released when their process dies."""
+"""File locks, and private temporary folders that are removed even if their process is killed."""
 
 import os
 import shutil
 import stat
-import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-LOCK = "lock"  # held for as long as the folder is needed
+try:
+    import fcntl
+except ImportError:
+    # Windows. Without fork the service has no worker processes there, so locks between processes do nothing.
+    LOCKS_SUPPORTED = False
+else:
+    LOCKS_SUPPORTED = True
+
+LOCK_NAME = "lock"
+
+
+class FileLock:
+    """Exclusive advisory lock on a file; the system releases it when the process that holds it ends.
+
+    Without `fcntl` (on Windows) nothing is locked, and acquiring always succeeds.
+
+    Args:
+        path: file to lock; created if it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Acquire the lock without waiting; False if another process holds it."""
+        file = self._path.open("ab")
+        if LOCKS_SUPPORTED:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Release the lock, if it is held."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock on a file, as `FileLock` does, inside a `with` block; waits while another process holds it."""
+    with path.open("ab") as file:
+        if LOCKS_SUPPORTED:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class PrivateFolder:
-    """A folder that is nobody else's, until it is removed. Every method blocks.
+    """Temporary folder that only this user can read. All methods block.
 
     Args:
-        prefix: of its name; no other folders there have it.
-        parent: where it is; by default where the system has what is temporary.
+        prefix: start of the folder's name; folders of other kinds in `parent` must not use it.
+        parent: folder to create it in; default: the system's folder for temporary files.
     """
 
     def __init__(self, prefix: str, parent: Path | None = None) -> None:
         self._prefix = prefix
         self._parent = parent
-        self._lock: Lock | None = None
+        self._lock: FileLock | None = None
         self._made = False
         self.path: Path
 
     def make(self) -> None:
-        """Make it, and remove those of processes that were killed: nobody has the lock of theirs.
+        """Create the folder, and remove folders with this prefix whose process was killed: their locks are free.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the folder cannot be created.
         """
         parent = self._parent or Path(tempfile.gettempdir())
-        if sys.platform != "win32":
+        if LOCKS_SUPPORTED:
             for old in parent.glob(f"{self._prefix}*"):
-                with suppress(OSError):  # somebody else removes it
+                with suppress(OSError):  # another process is removing it
                     _remove_abandoned(old)
         self.path = Path(tempfile.mkdtemp(prefix=self._prefix, dir=parent))
         self._made = True
-        if sys.platform != "win32":
-            self._lock = Lock(self.path / f".{LOCK}")
+        if LOCKS_SUPPORTED:
+            # Renamed only once it is held: a process that looks for abandoned folders never finds it free.
+            unseen = self.path / f".{LOCK_NAME}"
+            self._lock = FileLock(unseen)
             self._lock.acquire()
-            (self.path / f".{LOCK}").rename(self.path / LOCK)  # now that nobody can find it free
+            unseen.rename(self.path / LOCK_NAME)
 
     def remove(self) -> None:
-        """Remove it, if it was made."""
+        """Remove the folder, if it was created."""
         if self._made:
             shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
@@ -54,39 +105,16 @@ class PrivateFolder:
 
 
 def _remove_abandoned(folder: Path) -> None:
+    """Remove a folder whose lock is free.
+
+    Links and other users' folders stay: any user may create files in the system's temporary folder.
+    """
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        return  # a link, or another user's: everybody may write where things are temporary
-    if not (folder / LOCK).exists():
-        return  # it is being made
-    lock = Lock(folder / LOCK)
+        return
+    if not (folder / LOCK_NAME).exists():
+        return  # its process is still creating it
+    lock = FileLock(folder / LOCK_NAME)
     if lock.acquire():
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
-
-
-class Lock:
-    """An advisory lock on a file; whoever does not get it does not wait."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
-
-    def acquire(self) -> bool:
-        """Whether it was free, and is now ours."""
-        import fcntl  # not on Windows, where there are no workers to share anything with
-
-        file = self._path.open("ab")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            return False
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        """Free it for others."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None

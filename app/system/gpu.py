@@ -1,4 +1,4 @@
-"""The GPUs and the memory of this process on them, as NVML tells it. Imports no bindings until it is asked."""
+"""GPUs and this process's memory on them, by NVML. Imports its bindings only when a function is called."""
 
 import os
 from collections.abc import Callable
@@ -6,16 +6,18 @@ from typing import Any
 
 
 def device_bytes() -> int | None:
-    """Of all GPUs together, the CUDA context included; None without pynvml, or where NVML does not know this process.
+    """Memory of this process on all GPUs together, CUDA context included.
 
-    In a container NVML may count processes by the numbers that they have outside of it.
+    Returns:
+        None without `pynvml`, or if NVML does not list this process: in a container it may list processes by their
+        ids outside of the container.
     """
-    return _ask(_own_bytes)
+    return _query(_own_bytes)
 
 
 def device_count() -> int | None:
-    """How many GPUs there are; None without pynvml. A machine without NVIDIA's driver has none."""
-    return _ask(lambda nvml: int(nvml.nvmlDeviceGetCount()), without_driver=0)
+    """Number of GPUs: 0 without NVIDIA's driver, None without `pynvml`."""
+    return _query(lambda nvml: int(nvml.nvmlDeviceGetCount()), without_driver=0)
 
 
 def _own_bytes(nvml: Any) -> int | None:
@@ -26,8 +28,8 @@ def _own_bytes(nvml: Any) -> int | None:
     return sum(known) if known else None
 
 
-def _ask(question: Callable[[Any], int | None], without_driver: int | None = None) -> int | None:
-    """What the bindings, started, answer; None without them, or where NVML fails."""
+def _query(function: Callable[[Any], int | None], without_driver: int | None = None) -> int | None:
+    """Call a function with the initialized bindings; None without them, or if NVML fails."""
     try:
         import pynvml
     except ImportError:
@@ -37,7 +39,7 @@ def _ask(question: Callable[[Any], int | None], without_driver: int | None = Non
     except pynvml.NVMLError:
         return without_driver
     try:
-        return question(pynvml)
+        return function(pynvml)
     except pynvml.NVMLError:
         return None
     finally:

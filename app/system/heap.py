@@ -1,4 +1,4 @@
-"""Memory that is no longer needed goes back to the system."""
+"""Return freed memory to the system: glibc keeps it in the heap until it is asked to trim it."""
 
 import asyncio
 import ctypes
@@ -7,68 +7,72 @@ import sys
 import time
 from typing import NoReturn
 
-M_ARENA_MAX = -8  # malloc.h
+M_ARENA_MAX = -8  # of malloc.h
 PAUSE_SECONDS = 5.0
-PAUSE_SHARE = 0.02  # of a CPU: what a service with nothing to do takes is less
-HELD_POLL_SECONDS = 0.01
-COLLECT_SECONDS = 1.0  # after so long it may be that only what refers to itself still holds it
-WORK_SECONDS = 0.2  # of CPU: less work than this leaves nothing worth a look
+IDLE_CPU_FRACTION = 0.02  # an idle service uses less of a CPU than this
+POLL_SECONDS = 0.01
+COLLECT_SECONDS = 1.0  # after this time, only a reference cycle may still hold an object
+WORK_SECONDS = 0.2  # CPU time; less work than this does not grow the heap noticeably
 
 
-class Held:
-    """Something large, held until nobody else holds it, so that it is known when and where it is freed."""
+class HeldObject:
+    """Reference to a large object, kept so that this module decides when and in which thread it is freed."""
 
-    __slots__ = ("_thing",)
+    __slots__ = ("_object",)
 
-    def __init__(self, thing: object) -> None:
-        self._thing = thing
+    def __init__(self, obj: object) -> None:
+        self._object = obj
 
     @property
-    def alone(self) -> bool:
-        """Whether nobody else holds it; the call itself counts as one."""
-        return sys.getrefcount(self._thing) <= 2
+    def is_only_reference(self) -> bool:
+        """Whether nothing else references the object."""
+        return sys.getrefcount(self._object) <= 2  # the argument of the call is the second one
 
 
-async def free(held: list[Held]) -> None:
-    """Wait until nobody else holds what is held, and give its memory back."""
+async def free_when_unreferenced(held: list[HeldObject]) -> None:
+    """Wait until nothing else references the objects, then free them and trim the heap, in a thread."""
     started, collected = time.monotonic(), False
-    while not all(each.alone for each in held):
-        await asyncio.sleep(HELD_POLL_SECONDS)
+    while not all(each.is_only_reference for each in held):
+        await asyncio.sleep(POLL_SECONDS)
         if not collected and time.monotonic() - started > COLLECT_SECONDS:
             await asyncio.to_thread(gc.collect)
             collected = True
-    await asyncio.to_thread(trim_heap, held)
+    await asyncio.to_thread(_free, held)
 
 
-def trim_heap(held: list[Held]) -> None:
-    """Free what is held, collect what only refers to itself, and have glibc return its free pages; blocking."""
+def _free(held: list[HeldObject]) -> None:
     held.clear()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Collect reference cycles and have glibc return the heap's free pages to the system; blocks."""
     gc.collect()
-    _glibc("malloc_trim", 0)
+    _call_glibc("malloc_trim", 0)
 
 
 async def trim_heap_when_idle(pause_seconds: float = PAUSE_SECONDS) -> NoReturn:
-    """Give back what work has left, each time that this process has nothing to do after it: nobody has to wait for it.
+    """Trim the heap whenever this process becomes idle after work, so that no request has to wait for it.
 
     Args:
-        pause_seconds: how long a pause is.
+        pause_seconds: the process is idle once it has used almost no CPU for so long.
     """
-    given_back = before = time.process_time()
+    trimmed = before = time.process_time()
     while True:
         await asyncio.sleep(pause_seconds)
         now = time.process_time()
-        if now - before < PAUSE_SHARE * pause_seconds and before - given_back > WORK_SECONDS:
-            await asyncio.to_thread(trim_heap, [])
-            given_back = now = time.process_time()
+        if now - before < IDLE_CPU_FRACTION * pause_seconds and before - trimmed > WORK_SECONDS:
+            await asyncio.to_thread(trim_heap)
+            trimmed = now = time.process_time()
         before = now
 
 
 def share_one_heap() -> None:
-    """Have glibc put what all threads allocate into one heap: `malloc_trim` cuts off the end of that one only."""
-    _glibc("mallopt", M_ARENA_MAX, 1)
+    """Have glibc allocate from one heap for all threads: `malloc_trim` cuts the free end off that one only."""
+    _call_glibc("mallopt", M_ARENA_MAX, 1)
 
 
-def _glibc(function: str, *arguments: int) -> None:
-    """Call it where there is such a thing; musl, macOS and Windows have none."""
+def _call_glibc(function: str, *arguments: int) -> None:
+    """Call a function of glibc; does nothing with musl, on macOS and on Windows, which do not have it."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), function):
         getattr(libc, function)(*arguments)

@@ -1,20 +1,30 @@
-"""Memory of processes, as the system counts it."""
+"""Memory of processes as the system counts it, from /proc; None where the system does not report it."""
 
 import sys
 
 
 def resident_bytes() -> int | None:
-    """Resident memory of this process now; None where the system does not tell."""
+    """Resident memory of this process, exact."""
     return _proc_bytes("/proc/self/smaps_rollup", "Rss:") or _proc_bytes("/proc/self/status", "VmRSS:")
 
 
+def resident_bytes_of(pid: int) -> int | None:
+    """Resident memory of another process; None also if it has ended. Cheap enough to poll."""
+    return _proc_bytes(f"/proc/{pid}/status", "VmRSS:")
+
+
 def anonymous_bytes() -> int | None:
-    """Of that, what is no part of any file, such as the pages of libraries that were touched."""
+    """Resident memory of this process that is not backed by a file: the heap, without pages of libraries."""
     return _proc_bytes("/proc/self/smaps_rollup", "Anonymous:") or _proc_bytes("/proc/self/status", "RssAnon:")
 
 
+def virtual_bytes() -> int | None:
+    """Address space that this process uses, which `RLIMIT_AS` limits."""
+    return _proc_bytes("/proc/self/status", "VmSize:")
+
+
 def peak_bytes() -> int | None:
-    """The most resident memory that this process ever had."""
+    """Peak resident memory of this process since it started."""
     peak = _proc_bytes("/proc/self/status", "VmHWM:")
     if peak is not None:
         return peak
@@ -27,6 +37,7 @@ def peak_bytes() -> int | None:
 
 
 def _proc_bytes(path: str, key: str) -> int | None:
+    """Value of the line `key: N kB` of a file, in bytes."""
     try:
         with open(path) as lines:  # noqa: PTH123 - pathlib would read it whole
             return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), None)

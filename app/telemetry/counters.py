@@ -1,6 +1,6 @@
-"""Counters that several processes keep in files of one folder, each its own; whoever is asked adds them all up.
+"""Counters shared by worker processes: each one counts in a memory-mapped file of its own, readers add them up.
 
-A file outlives its process, so the sums never fall when a worker dies. Counting is one addition in mapped memory.
+A file outlives its process, so that sums never decrease when a worker dies. Counting is one addition in memory.
 """
 
 import mmap
@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-BLOCK = 96  # values under one key
-BLOCKS = 4000
-_HEADER_BYTES = 512 * 1024
-_BYTES = _HEADER_BYTES + BLOCK * BLOCKS * 8
+BLOCK_SIZE = 96  # values per key
+MAX_BLOCKS = 4000
+_HEADER_BYTES = 512 * 1024  # keys, one per line; then the blocks in the same order
+_BYTES = _HEADER_BYTES + BLOCK_SIZE * MAX_BLOCKS * 8
 
 Key: TypeAlias = tuple[str, ...]
 
 
 class Counters:
-    """Blocks of `BLOCK` float64 values by key.
+    """Blocks of `BLOCK_SIZE` float64 values by key.
 
     Args:
         folder: shared with the other processes; None if there are none.
-        name: of these counters, where a folder holds several.
+        name: suffix of the files; counters of different names may share a folder.
     """
 
     def __init__(self, folder: Path | None = None, name: str = "counters") -> None:
@@ -37,10 +37,13 @@ class Counters:
                 self._map = mmap.mmap(file.fileno(), _BYTES)
         self._header_used = 0
         self._blocks: dict[Key, memoryview[float]] = {}
-        self._lock = threading.Lock()  # for new keys: the shadow counts in a thread of its own
+        self._lock = threading.Lock()  # for adding keys: shadow requests are counted in another thread
 
     def block(self, key: Key) -> "memoryview[float]":
-        """The values under a key, all 0 at first. Past `BLOCKS` keys it counts where nobody reads."""
+        """This process's values under a key, initially 0; add to them in place.
+
+        For further keys beyond `MAX_BLOCKS` the values are not part of any sum.
+        """
         found = self._blocks.get(key)
         if found is not None:
             return found
@@ -50,9 +53,10 @@ class Counters:
     def _add(self, key: Key) -> "memoryview[float]":
         line = ("\t".join(key) + "\n").encode()
         number = len(self._blocks)
-        if number >= BLOCKS or self._header_used + len(line) >= _HEADER_BYTES:
-            return memoryview(bytearray(BLOCK * 8)).cast("d")
-        block = memoryview(self._map).cast("B")[_HEADER_BYTES:].cast("d")[number * BLOCK : (number + 1) * BLOCK]
+        if number >= MAX_BLOCKS or self._header_used + len(line) >= _HEADER_BYTES:
+            return memoryview(bytearray(BLOCK_SIZE * 8)).cast("d")
+        blocks = memoryview(self._map).cast("B")[_HEADER_BYTES:].cast("d")
+        block = blocks[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
         self._blocks[key] = block
         # The line comes last and in one piece: a reader sees the key with its block, or neither.
         self._map[self._header_used : self._header_used + len(line)] = line
@@ -60,44 +64,49 @@ class Counters:
         return block
 
     def totals(self) -> dict[Key, list[float]]:
-        """The sums over all processes, in the order in which keys appeared."""
+        """Sums over all processes by key, in the order in which the keys were added."""
         sums: dict[Key, list[float]] = {}
-        for key, block in self.each():
-            before = sums.get(key, [0.0] * BLOCK)
+        for key, block in self.per_process():
+            before = sums.get(key, [0.0] * BLOCK_SIZE)
             sums[key] = [a + b for a, b in zip(before, block, strict=True)]
         return sums
 
-    def each(self) -> "Iterator[tuple[Key, memoryview[float]]]":
-        """The values of every process by themselves."""
+    def per_process(self) -> "Iterator[tuple[Key, memoryview[float]]]":
+        """Keys and values of each process separately: a key occurs once per process that has it."""
         for header, content in self._contents():
             values = memoryview(content).cast("d")
             for number, key in enumerate(_keys(header)):
-                yield key, values[number * BLOCK : (number + 1) * BLOCK]
+                yield key, values[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
 
-    def clear_others(self, wanted: Callable[[Key], bool], ended: Callable[[int], bool]) -> None:
-        """Set to 0 what other processes, that have ended, counted under certain keys."""
+    def clear_ended(self, matches: Callable[[Key], bool], has_ended: Callable[[int], bool]) -> None:
+        """Set the values of processes that have ended to 0.
+
+        Args:
+            matches: whether to clear a key.
+            has_ended: whether the process with an id has ended; not called for this process.
+        """
         if self._folder is None:
             return
         for path in sorted(self._folder.glob(f"*.{self._suffix}")):
-            if path.stem == str(os.getpid()) or not ended(int(path.stem)):
+            if path.stem == str(os.getpid()) or not has_ended(int(path.stem)):
                 continue
             with path.open("r+b") as file:
                 for number, key in enumerate(_keys(file.read(_HEADER_BYTES).rstrip(b"\0"))):
-                    if wanted(key):
-                        file.seek(_HEADER_BYTES + number * BLOCK * 8)
-                        file.write(bytes(BLOCK * 8))
+                    if matches(key):
+                        file.seek(_HEADER_BYTES + number * BLOCK_SIZE * 8)
+                        file.write(bytes(BLOCK_SIZE * 8))
 
     def _contents(self) -> Iterator[tuple[bytes, bytes]]:
-        """Of each process: the keys, one a line, and the blocks of as many."""
+        """Header and blocks in use of each process's file."""
         if self._folder is None:
             header = self._map[: self._header_used]
-            yield header, self._map[_HEADER_BYTES : _HEADER_BYTES + header.count(b"\n") * BLOCK * 8]
+            yield header, self._map[_HEADER_BYTES : _HEADER_BYTES + header.count(b"\n") * BLOCK_SIZE * 8]
             return
         for path in sorted(self._folder.glob(f"*.{self._suffix}")):
             with path.open("rb") as file:
                 header = file.read(_HEADER_BYTES).rstrip(b"\0")
                 file.seek(_HEADER_BYTES)
-                yield header, file.read(header.count(b"\n") * BLOCK * 8)
+                yield header, file.read(header.count(b"\n") * BLOCK_SIZE * 8)
 
 
 def _keys(header: bytes) -> list[Key]:

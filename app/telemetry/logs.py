@@ -1,4 +1,4 @@
-"""The log: lines for people, or one JSON object a line, with the id of the request that they are about."""
+"""Log formats, as text or as one JSON object per line; both with the id of the current request."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ class JsonFormatter(logging.Formatter):
     """`{"time", "level", "logger", "message", "request_id"?, "status"?, "seconds"?, "exception"?}`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Format a record as one line."""
         fields: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -34,27 +34,27 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`LEVEL: message`, what else is known in brackets."""
+    """`LEVEL: message (status 200, seconds 0.1, request id)`; in brackets what the record has."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line, and a traceback where there is one."""
-        text = f"{record.levelname}: {_in_one_line(record.getMessage())}"
-        known = [f"{name} {vars(record)[name]}" for name in _EXTRAS if name in vars(record)]
+        """Format a record as one line, followed by its traceback if it has one."""
+        text = f"{record.levelname}: {_escape(record.getMessage())}"
+        extras = [f"{name} {vars(record)[name]}" for name in _EXTRAS if name in vars(record)]
         if (current := request_id.current.get()) is not None:
-            known.append(f"request {current}")
-        text += f" ({', '.join(known)})" if known else ""
+            extras.append(f"request {current}")
+        text += f" ({', '.join(extras)})" if extras else ""
         return text if not record.exc_info else f"{text}\n{self.formatException(record.exc_info)}"
 
 
-def _in_one_line(message: str) -> str:
-    """With escapes for what does not print: a path that somebody asks for must not look like a line of its own."""
+def _escape(message: str) -> str:
+    """Escape unprintable characters: a path that a client requests must not be able to forge a line of the log."""
     if message.isprintable():
         return message
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
 
 
 def configure_logging(settings: "Settings") -> None:
-    """Everything that is logged goes to standard error, in the format that was chosen."""
+    """Configure the logging of this process, for commands only: all loggers write to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])

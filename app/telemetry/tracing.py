@@ -1,4 +1,4 @@
-"""OpenTelemetry: a span for each request and one for each run inside it; the extra `otel` brings what it needs."""
+"""OpenTelemetry traces: a span per request, and inside it a span per run. Needs the extra `otel`."""
 
 import asyncio
 import time
@@ -17,10 +17,10 @@ FLUSH_SECONDS = 5
 
 
 class Traces:
-    """Sends spans by OTLP over HTTP, as the `OTEL_...` variables of the environment say.
+    """Exporter of spans by OTLP over HTTP, configured by the environment variables `OTEL_...`.
 
     Raises:
-        StartupError: the extra is not installed.
+        StartupError: the extra `otel` is not installed.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,9 @@ class Traces:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
-            raise StartupError(f"--traces (KRON_TRACES): {error}; pip install 'kronmodel[otel]'") from None
+            raise StartupError(
+                f"--traces (KRON_TRACES): {error}; install the extra: pip install 'kronmodel[otel]'"
+            ) from None
         resource = Resource.create({"service.version": version("kronmodel")})
         if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "kronserve"}))
@@ -42,11 +44,14 @@ class Traces:
         self._names: WeakKeyDictionary[object, dict[str, str]] = WeakKeyDictionary()
 
     def add_model(self, engine: object, name: str, version: str) -> None:
-        """Name the spans of a model version; `engine` identifies it in `ran`, held by a weak reference."""
+        """Set the attributes of a model version's spans; `engine` identifies it in `ran`, held by a weak reference."""
         self._names[engine] = {"kron.model.name": name, "kron.model.version": version}
 
     def begin(self, scope: Scope, request_id: str) -> "Span":
-        """The span of a request, a child of its client's where it names one; what the task does next is inside it."""
+        """Start the span of a request, and make it the parent of later spans of this task.
+
+        Its own parent is the client's span, if the request's headers name one.
+        """
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         attributes: dict[str, Any] = {
             "http.request.method": scope["method"],
@@ -63,14 +68,21 @@ class Traces:
         return span
 
     def end(self, span: "Span", status: int) -> None:
-        """The request was answered."""
+        """End the span of a request that was answered with an HTTP status."""
         span.set_attribute("http.response.status_code", status)
         if status >= 500:
             span.set_status(self._trace.StatusCode.ERROR)
         span.end()
 
     def ran(self, engine: object, *, batch_size: int, queue_ns: int, compute_ns: int) -> None:
-        """Record the run that answered the request of this task, as a span that ends now."""
+        """Record the run that answered this task's request, as a span that ends now.
+
+        Args:
+            engine: the model version, as given to `add_model`.
+            batch_size: rows of the run, which may have answered other requests, too.
+            queue_ns: nanoseconds from the request to the start of the run.
+            compute_ns: nanoseconds of the run.
+        """
         end = time.time_ns()
         attributes: dict[str, Any] = {
             "kron.batch_size": batch_size,
@@ -81,6 +93,6 @@ class Traces:
         span.end(end)
 
     async def close(self) -> None:
-        """Send what is left, for a bounded time."""
+        """Export the remaining spans, for at most `FLUSH_SECONDS`."""
         closing = asyncio.get_running_loop().run_in_executor(None, self._provider.shutdown)
         await asyncio.wait([closing], timeout=FLUSH_SECONDS)

@@ -19,7 +19,7 @@ from hypothesis import settings
 from tests.app.graphs import CARD, LABELS, Array, classifier, heavy, publish, weights
 from tests.app.oip_models import publish_all
 
-# The same examples each time, on however busy a machine.
+# The same examples in each run, and no deadline, which a busy machine would exceed.
 settings.register_profile("quiet", deadline=None, database=None, derandomize=True)
 settings.load_profile("quiet")
 
@@ -27,17 +27,17 @@ KRONECKER = weights([6, 3], seed=1)
 DENSE = weights([6, 400, 400, 3], seed=2)
 ROWS: Array = np.random.default_rng(3).random((40, 6)).astype(np.float32)
 PADDING = 48 * 2**20
-PATIENT = {"predict_seconds": 120, "compare_seconds": 250, "grace_seconds": 60}  # the machine may have more to do
+PATIENT = {"predict_seconds": 120, "compare_seconds": 250, "grace_seconds": 60}  # for busy machines
 
 
 def environment(**options: object) -> dict[str, str]:
-    """This process's environment with the service's options, and without any that happen to be set here."""
+    """Environment of a child process: this one's, with `options` instead of the `KRON_...` variables that it has."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("KRON_")}
     return clean | {f"KRON_{key.upper()}": str(value) for key, value in options.items()}
 
 
 class Serving:
-    """A real server in a process of its own."""
+    """A running server process and a client of it."""
 
     def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self.process = process
@@ -52,7 +52,7 @@ class Serving:
 
 
 def children_of(pid: int) -> set[int]:
-    """Process ids of the children, from /proc."""
+    """Ids of a process's children, from /proc."""
     found: set[int] = set()
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
@@ -68,10 +68,10 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def asking(server: "Serving", body: object, headers: dict[str, str] | None = None) -> Iterator[list[int]]:
-    """Somebody asks for a prediction, and again until the block ends: then one runs most of the time, on any machine.
+def repeated_predictions(server: "Serving", body: object, headers: dict[str, str] | None = None) -> Iterator[list[int]]:
+    """Request the same prediction again and again, in a thread, so that during the block nearly always one is running.
 
-    Gives the status codes that have come.
+    Yields the status codes of the answers, a list that grows.
     """
     codes: list[int] = []
     content, ended = json.dumps(body).encode(), threading.Event()
@@ -93,14 +93,14 @@ def asking(server: "Serving", body: object, headers: dict[str, str] | None = Non
 def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"the condition was not met within {seconds:g} s"
         time.sleep(0.02)
     return value
 
 
 @contextmanager
 def serving(models: Path, *, expected_code: int = 130, **options: object) -> Iterator[Serving]:
-    """A server on a free port; it is ended by Ctrl-C, if it was not before, and has to end well."""
+    """Run a server on a free port; at the end of the block, stop it by Ctrl-C and check its exit code and log."""
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
         env=environment(**(PATIENT | options)),
@@ -132,14 +132,14 @@ def serving(models: Path, *, expected_code: int = 130, **options: object) -> Ite
         if process.poll() is None:
             process.kill()
             process.communicate()
-        for pipe in (process.stdout, process.stderr):  # left open where it was killed on purpose
+        for pipe in (process.stdout, process.stderr):  # still open if the test killed the server
             if pipe is not None:
                 pipe.close()
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A twin with cards and samples, a plain model without a card, a padded one, a slow one."""
+    """Repository with a twin with cards and samples, a model without a card, one with a large file, and a slow one."""
     folder = tmp_path_factory.mktemp("models")
     dense_card = CARD | {"name": "small-dense", "role": "dense", "parameters": 163600}
     publish(folder, "small-kronecker", classifier(weights([6, 3], seed=9), card=CARD), version=9)
@@ -166,7 +166,7 @@ def client(server: Serving) -> httpx.Client:
 
 @pytest.fixture(scope="session")
 def oip_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """With models of every datatype and shape."""
+    """Server of models of all datatypes and shapes."""
     folder = tmp_path_factory.mktemp("oip")
     publish_all(folder)
     with serving(folder, version_policy="latest:2", max_body_bytes=200_000) as running:

@@ -1,4 +1,4 @@
-"""Small ONNX models made by hand, and the same computed with numpy."""
+"""Small ONNX models, and their outputs computed with numpy."""
 
 import itertools
 import json
@@ -32,7 +32,7 @@ def weights(sizes: list[int], seed: int = 0) -> list[Array]:
 
 
 def forward(layers: list[Array], rows: Array) -> Array:
-    """Logits of the network that `classifier` builds, in float64."""
+    """The logits of the network of `classifier` in float64."""
     hidden = rows.astype(np.float64)
     for index, layer in enumerate(layers):
         hidden = hidden @ layer
@@ -55,7 +55,7 @@ def classifier(
     padding_bytes: int = 0,
     datatype: int = TensorProto.FLOAT,
 ) -> onnx.ModelProto:
-    """MatMul, Relu, ..., MatMul, Softmax; with `padding_bytes` of weights that are looked up but change nothing."""
+    """MatMul, Relu, ..., MatMul, Softmax; with a table of `padding_bytes` of zeros that are added to the logits."""
     dtype = helper.tensor_dtype_to_np_dtype(datatype)
     nodes = []
     tensors = [numpy_helper.from_array(layer.astype(dtype), f"w{i}") for i, layer in enumerate(layers)]
@@ -67,15 +67,15 @@ def classifier(
             nodes.append(helper.make_node("Relu", [f"m{index}"], [f"h{index}"]))
             name = f"h{index}"
     if padding_bytes:
-        # The row that is looked up depends on the input, so that no optimisation folds the table away.
+        # The index depends on the input, so that onnxruntime does not fold the table to a constant.
         table = np.zeros((padding_bytes // 4, 1), np.float32)
         tensors += [
             numpy_helper.from_array(table, "table"),
-            numpy_helper.from_array(np.zeros(1, np.float32), "nothing"),
+            numpy_helper.from_array(np.zeros(1, np.float32), "factor"),
         ]
         nodes += [
             helper.make_node("ReduceMax", ["input"], ["largest"], keepdims=0),
-            helper.make_node("Mul", ["largest", "nothing"], ["zero"]),
+            helper.make_node("Mul", ["largest", "factor"], ["zero"]),
             helper.make_node("Cast", ["zero"], ["index"], to=TensorProto.INT64),
             helper.make_node("Gather", ["table", "index"], ["entry"]),
             helper.make_node("Add", ["sum", "entry"], ["logits"]),
@@ -93,7 +93,7 @@ def classifier(
 
 
 def heavy(width: int, products: int) -> onnx.ModelProto:
-    """Many products with one permutation matrix: slow, small on disk, and its outputs are its inputs."""
+    """Many products with the identity matrix: slow, small on disk, and the outputs equal the inputs."""
     matrix = numpy_helper.from_array(np.eye(width, dtype=np.float32), "w")
     nodes = [
         helper.make_node("MatMul", ["input" if i == 0 else f"x{i}", "w"], [f"x{i + 1}" if i < products - 1 else "out"])
@@ -118,7 +118,7 @@ def model(
 
 
 def publish(folder: Path, name: str, made: onnx.ModelProto | bytes, version: int = 1) -> Path:
-    """Write a model where the service looks for it."""
+    """Write a model to `<folder>/<name>/<version>/model.onnx`."""
     path = folder / name / str(version) / "model.onnx"
     path.parent.mkdir(parents=True)
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())

@@ -1,4 +1,4 @@
-"""Calls of the Open Inference Protocol as their JSON."""
+"""Inference requests of the Open Inference Protocol as JSON."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def tensor(name: str, values: Array, datatype: str) -> dict[str, Any]:
 
 
 def infer(client: httpx.Client, model: str, *inputs: dict[str, Any], **rest: Any) -> dict[str, Any]:
-    """Outputs by name, as they stand in the response."""
+    """Send an inference request; the response's outputs by name."""
     answer = client.post(f"/v2/models/{model}/infer", json={"inputs": list(inputs), **rest})
     assert answer.status_code == 200, answer.text
     return {output["name"]: output for output in answer.json()["outputs"]}

@@ -1,4 +1,4 @@
-"""A repository of models of every datatype and shape that users have."""
+"""Models of every datatype and many shapes."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ Spec = tuple[str, int, list[int | str | None]]
 def graph(
     nodes: list[onnx.NodeProto], inputs: list[Spec], outputs: list[Spec], constants: dict[str, Array] | None = None
 ) -> onnx.ModelProto:
-    """A model of these nodes."""
+    """A model of these nodes, inputs, outputs and constants."""
     made = helper.make_graph(
         nodes,
         "graph",
@@ -45,12 +45,12 @@ def graph(
 
 
 def echo(datatype: int, shape: list[int | str | None]) -> onnx.ModelProto:
-    """What comes in goes out."""
+    """A model whose output is its input."""
     return graph([helper.make_node("Identity", ["x"], ["y"])], [("x", datatype, shape)], [("y", datatype, shape)])
 
 
 def two() -> onnx.ModelProto:
-    """`sum` and `product` of a float and an integer tensor."""
+    """A model with two inputs, float and integer, and the outputs `sum` and `product`."""
     nodes = [
         helper.make_node("Cast", ["b"], ["c"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["a", "c"], ["sum"]),
@@ -65,14 +65,14 @@ def two() -> onnx.ModelProto:
 
 
 def outer() -> onnx.ModelProto:
-    """x (n, 4) times the transpose of y (m, 4): both have a first axis of any size, but not of the same."""
+    """x (n, 4) times the transpose of y (m, 4): their first axes are free and of different sizes."""
     nodes = [helper.make_node("Transpose", ["y"], ["t"], perm=[1, 0]), helper.make_node("MatMul", ["x", "t"], ["out"])]
     inputs: list[Spec] = [("x", TensorProto.FLOAT, ["n", 4]), ("y", TensorProto.FLOAT, ["m", 4])]
     return graph(nodes, inputs, [("out", TensorProto.FLOAT, ["n", "m"])])
 
 
 def centred() -> onnx.ModelProto:
-    """Less the mean of the batch: its rows depend on each other, whatever its shapes say."""
+    """x minus the mean of the batch: rows depend on each other, although the shapes do not show it."""
     nodes = [
         helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
         helper.make_node("Sub", ["x", "mean"], ["y"]),
@@ -82,7 +82,7 @@ def centred() -> onnx.ModelProto:
 
 
 def lookup() -> onnx.ModelProto:
-    """Rows of a table of five."""
+    """A lookup of rows in a table of five rows."""
     return graph(
         [helper.make_node("Gather", ["table", "ids"], ["rows"])],
         [("ids", TensorProto.INT64, ["batch"])],
@@ -92,7 +92,7 @@ def lookup() -> onnx.ModelProto:
 
 
 def halved() -> onnx.ModelProto:
-    """A bfloat16 and an integer tensor in; half of the one, as bfloat16 and as float, and the other out."""
+    """Half of a bfloat16 input, as bfloat16 and as float, and an integer input unchanged."""
     nodes = [
         helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.FLOAT),
         helper.make_node("Div", ["wide", "two"], ["float"]),
@@ -119,7 +119,7 @@ def reciprocal() -> onnx.ModelProto:
 
 
 def publish_all(folder: Path) -> None:
-    """Write them all."""
+    """Write all models to a folder."""
     for name, datatype in TYPES.items():
         publish(folder, f"echo-{name}", echo(datatype, ["batch", 3]))
     publish(folder, "digits", classifier(OLD_LAYERS, card=DIGITS), version=9)

@@ -1,4 +1,4 @@
-"""A signature, and requests that fit it."""
+"""Signatures, and a request that fits the first of them."""
 
 import json
 from typing import Any
@@ -17,12 +17,13 @@ SIGNATURE = Signature(
 
 
 def one(datatype: str, shape: tuple[int, ...], *, batchable: bool = True) -> Signature:
+    """A signature with the input and output `x`."""
     tensor = {"x": Tensor("x", datatype, shape)}
     return Signature(inputs=tensor, outputs=tensor, batchable=batchable, max_batch=100)
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """A request that fits `SIGNATURE`; an input's changes are under its name."""
+    """A request that fits `SIGNATURE`, with changes; those of an input have its name, and `...` removes a key."""
     inputs = [
         {"name": "a", "shape": [2, 2], "datatype": "FP32", "data": [1.5, 2, 3, 4]} | changes.pop("a", {}),
         {"name": "b", "shape": [2], "datatype": "INT64", "data": [-5, 2**62]} | changes.pop("b", {}),
@@ -32,5 +33,6 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def read(value: Any, blob: bytes = b"", signature: Signature = SIGNATURE) -> InferRequest:
+    """Read a request with its binary data."""
     head = json.dumps(value).encode()
     return read_request(head + blob, len(head) if blob else None, signature)

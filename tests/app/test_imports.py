@@ -37,6 +37,11 @@ def test_a_measuring_process_loads_numpy_and_onnxruntime_only(module: str) -> No
     assert not {name for name in rest if not name.startswith("_")}
 
 
+@pytest.mark.parametrize("module", ["app.oip.request", "app.oip.response", "app.oip.signature", "app.oip.metadata"])
+def test_the_protocols_codec_loads_no_onnxruntime(module: str) -> None:
+    assert not loaded_by(module) & {"onnxruntime", "onnx", "fastapi", "uvicorn"}
+
+
 def test_models_of_openapi_are_compiled_for_whoever_asks_for_the_document_and_others_at_once() -> None:
     script = """
 from app.main import create_app

@@ -48,7 +48,7 @@ def test_what_nobody_foresaw_while_loading_ends_the_start(
     def broken(settings: Settings) -> None:
         raise LookupError("nobody foresaw this")
 
-    monkeypatch.setattr("app.service.check_serving", broken)
+    monkeypatch.setattr("app.service.check_serving_devices", broken)
     told: list[Service] = []
 
     async def main() -> None:

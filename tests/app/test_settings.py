@@ -1,28 +1,30 @@
+"""Settings from the environment and from options."""
+
 import pytest
 
 from app.errors import StartupError
 from app.settings import Settings
 
 
-def test_defaults_bind_to_the_loopback_only() -> None:
+def test_the_default_host_is_the_loopback() -> None:
     settings = Settings.read({})
     assert (settings.host, settings.port, settings.device, settings.threads) == ("127.0.0.1", 8000, "auto", None)
 
 
-def test_environment_then_options() -> None:
+def test_options_take_precedence_over_the_environment() -> None:
     environ = {"KRON_PORT": "9000", "KRON_THREADS": "3", "KRON_MAX_BATCH": "7", "KRON_TWIN": "", "PORT": "1"}
     settings = Settings.read(environ, {"port": "9001"})
     assert (settings.port, settings.threads, settings.max_batch, settings.twin) == (9001, 3, 7, None)
 
 
-def test_models_may_have_devices_of_their_own() -> None:
+def test_model_devices_override_the_device() -> None:
     settings = Settings.read({"KRON_DEVICE": "cuda", "KRON_MODEL_DEVICES": " a=cpu, b = cuda:1,"})
     assert [settings.device_of(name) for name in "abc"] == ["cpu", "cuda:1", "cuda"]
     assert settings.devices == {"cpu", "cuda", "cuda:1"}
     assert Settings.read({"KRON_MODEL_DEVICES": ""}).devices == {"auto"}
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
 
@@ -47,7 +49,9 @@ def test_settings_cannot_be_changed() -> None:
         ({"KRON_HOST": "x" * 300}, {}, "KRON_HOST: got 'xxx"),
     ],
 )
-def test_bad_values_are_one_line(environ: dict[str, str], options: dict[str, str], message: str) -> None:
+def test_invalid_values_are_one_line_that_names_their_source(
+    environ: dict[str, str], options: dict[str, str], message: str
+) -> None:
     with pytest.raises(StartupError) as caught:
         Settings.read(environ, options)
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Models whose version can be told from their answers."""
+"""Model versions with different weights, so that an answer shows its version."""
 
 import asyncio
 from pathlib import Path
@@ -17,7 +17,7 @@ def layers_of(version: int) -> list[Array]:
 
 
 def put(folder: Path, version: int, name: str = "m") -> None:
-    """Publish a version as the training does: whole or not at all."""
+    """Publish a version atomically, as the training does."""
     publish(folder / ".unfinished", f"{name}-{version}", classifier(layers_of(version), outputs=("logits",)))
     (folder / name).mkdir(exist_ok=True)
     (folder / ".unfinished" / f"{name}-{version}" / "1").rename(folder / name / str(version))

@@ -13,13 +13,12 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from kronmodel.csv_file import read_csv
-from kronmodel.dataset import Dataset
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.table import from_texts, read_csv
 from kronmodel.errors import DataError
-from kronmodel.models import KroneckerConfig, build
-from kronmodel.recipes import RECIPES
+from kronmodel.nn.networks import KroneckerConfig, build
 from kronmodel.shapes import max_rank
-from kronmodel.target import from_texts
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan
 from tests.browser import tables
 from tests.browser.service import Service

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from kronmodel import cli
+from kronmodel.cli import main as cli
 from tests.browser.conftest import Visitor
 from tests.browser.service import Service
 from tests.browser.strokes import draw

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from tests.kronmodel.test_report import write
+from tests.kronmodel.cli.test_report import write
 
 
 def test_the_report_is_drawn_from_the_file_alone(browser: Browser, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from app.cli import main as kronserve
-from kronmodel import Network, cli
-from kronmodel.data import Dataset
-from kronmodel.recipes import RECIPES
+from kronmodel import Network
+from kronmodel.cli import main as cli
+from kronmodel.data.dataset import Dataset
+from kronmodel.training.recipes import RECIPES
 from kronmodel.twin import plan, publish_members, train_member
 from tests.app.conftest import Serving, serving
-from tests.kronmodel.test_features import coloured
+from tests.kronmodel.nn.test_conv import coloured
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def test_the_examples_run(twin_repository: Path) -> None:
     pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
     with serving(twin_repository) as server:
         address = httpx.URL(server.address).netloc.decode()
-        python = [sys.executable, "-c", block("python", address)]
+        python = [sys.executable, "-c", block("py", address)]
         done = subprocess.run(python, capture_output=True, text=True, timeout=60, check=True)
         lines = done.stdout.splitlines()
         assert lines[0].startswith("[[")

@@ -12,8 +12,9 @@ from sklearn.datasets import load_diabetes
 from sklearn.metrics import mean_squared_error, r2_score
 
 from app.cli import main as kronserve
-from kronmodel import cli
-from kronmodel.data import FileOptions, load
+from kronmodel.cli import main as cli
+from kronmodel.data.registry import load
+from kronmodel.data.user_file import FileOptions
 from tests.app.conftest import serving
 
 

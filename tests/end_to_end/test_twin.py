@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from kronmodel.data import load
+from kronmodel.data.registry import load
 from tests.app.conftest import Serving, environment, serving
 from tests.conftest import Twin
 
@@ -95,11 +95,11 @@ def test_health(server: Serving) -> None:
     assert httpx.get(f"{server.address}/v2/health/ready").json() == {"ready": True}
 
 
-def test_the_readmes_calls_work_as_they_stand(server: Serving) -> None:
+def test_the_documented_calls_work_as_they_stand(server: Serving) -> None:
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (block,) = [each for each in re.findall(r"```sh\n(.*?)```", readme, flags=re.DOTALL) if "curl" in each]
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    (block,) = [each for each in re.findall(r"```sh\n(.*?)```", page, flags=re.DOTALL) if "curl" in each]
     commands = block.replace("\\\n", " ").replace("localhost:8000", server.address).splitlines()
     answers = []
     for command in commands:

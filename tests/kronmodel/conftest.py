@@ -3,7 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from kronmodel.data import Dataset, load
+from kronmodel.data.dataset import Dataset
+from kronmodel.data.registry import load
 
 
 @pytest.fixture(autouse=True)

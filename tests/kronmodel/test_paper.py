@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kronmodel import cli
+from kronmodel.cli import main as cli
 
 
 def test_the_papers_rank_1_network_reaches_its_published_accuracy(

@@ -18,44 +18,44 @@ from kronmodel import shapes
         (30, 4, (1, 2, 3, 5)),
     ],
 )
-def test_proposed_shape_is_the_most_balanced(width: int, factors: int, shape: tuple[int, ...]) -> None:
-    assert shapes.proposed_shape(width, factors=factors) == shape
+def test_balanced_shape_is_the_most_balanced(width: int, factors: int, shape: tuple[int, ...]) -> None:
+    assert shapes.balanced_shape(width, factors=factors) == shape
 
 
 def test_two_proposed_factors_against_all_divisors() -> None:
     for width in range(4, 200):
         divisors = [size for size in range(2, width) if width % size == 0]
         if divisors:
-            small, large = shapes.proposed_shape(width)
+            small, large = shapes.balanced_shape(width)
             assert small * large == width
             assert large - small == min(abs(width // size - size) for size in divisors)
         else:
             with pytest.raises(ValueError, match=rf"width of {width} is prime.*or padding \(pad=True\) to \("):
-                shapes.proposed_shape(width)
+                shapes.balanced_shape(width)
 
 
 @pytest.mark.parametrize("factors", [2, 3])
 def test_padding_proposes_the_smallest_balanced_product_that_has_room(factors: int) -> None:
     for width in range(1, 300):
-        shape = shapes.proposed_shape(width, factors=factors, pad=True)
+        shape = shapes.balanced_shape(width, factors=factors, pad=True)
         assert len(shape) == factors
         assert list(shape) == sorted(shape)
         assert shape[-1] <= 2 * shape[0]
         assert width <= math.prod(shape) <= 2 * width + 2
-    assert shapes.proposed_shape(13, pad=True) == (3, 5)
-    assert shapes.proposed_shape(784, pad=True) == (28, 28)
+    assert shapes.balanced_shape(13, pad=True) == (3, 5)
+    assert shapes.balanced_shape(784, pad=True) == (28, 28)
 
 
 @pytest.mark.parametrize("width", [0, -4, 1 << 30])
 def test_impossible_widths(width: int) -> None:
     for pad in (False, True):
         with pytest.raises(ValueError, match=f"between 1 and 16,777,216, got {width}"):
-            shapes.proposed_shape(width, pad=pad)
+            shapes.balanced_shape(width, pad=pad)
 
 
 def test_impossible_numbers_of_factors() -> None:
     with pytest.raises(ValueError, match="factors must be between 2 and 12, got 1"):
-        shapes.proposed_shape(784, factors=1)
+        shapes.balanced_shape(784, factors=1)
 
 
 def test_features_may_only_be_fewer_with_padding() -> None:
@@ -113,3 +113,37 @@ def test_linear_macs_takes_the_cheaper_order() -> None:
 def test_max_rank_is_that_of_the_rearranged_matrix() -> None:
     assert shapes.max_rank((3, 7), (2, 5)) == 6 == min(3 * 2, 7 * 5)
     assert shapes.max_rank((2, 5, 3), (4, 3, 6)) == (2 * 4) * (5 * 3)  # all but the largest, 3 * 6
+
+
+def test_an_image_has_its_own_shape_and_one_with_channels_balanced_factors() -> None:
+    assert shapes.input_shape(42, (14, 3), pad=False) == (14, 3)
+    assert shapes.input_shape(3072, (3, 32, 32), pad=False) == (48, 64)
+
+
+@pytest.mark.parametrize(("width", "pair"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (10, (2, 5)), (26, (2, 13))])
+def test_widths_with_factors_are_left_alone(width: int, pair: tuple[int, int]) -> None:
+    assert shapes.input_shape(width, None, pad=False) == pair
+
+
+@pytest.mark.parametrize(("width", "pair"), [(13, (3, 5)), (5, (2, 3)), (26, (4, 7)), (10, (3, 4)), (101, (8, 13))])
+def test_padding_goes_to_the_next_width_that_has_balanced_factors(width: int, pair: tuple[int, int]) -> None:
+    assert shapes.input_shape(width, None, pad=True) == pair
+
+
+def test_a_prime_width_is_never_padded_silently() -> None:
+    with pytest.raises(ValueError, match=r"13 features have no factors but 1 and 13.*--pad fills each row up .* 3x5"):
+        shapes.input_shape(13, None, pad=False)
+
+
+@pytest.mark.parametrize(("width", "pair"), [(1, (1, 1)), (7, (1, 7)), (10, (2, 5)), (11, (1, 11)), (1000, (25, 40))])
+def test_outputs_are_never_padded(width: int, pair: tuple[int, int]) -> None:
+    assert shapes.output_shape(width) == pair
+
+
+def test_channels_height_and_width_of_images() -> None:
+    assert shapes.image_of((28, 26)) == (1, 28, 26)
+    assert shapes.image_of([3, 32, 32]) == (3, 32, 32)
+    with pytest.raises(ValueError, match=r"images of shape \(height, width\) .*, got \(13,\)"):
+        shapes.image_of((13,))
+    with pytest.raises(ValueError, match="got data that are no images"):
+        shapes.image_of(None)

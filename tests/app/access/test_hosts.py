@@ -1,17 +1,17 @@
-"""The names that a service answers to: a page elsewhere may have its own point here."""
+"""Host names that a service without API keys answers to: protection against DNS rebinding."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from app.access.hosts import MOST_KEPT, AllowedHosts
+from app.access.hosts import MAX_KNOWN_HOSTS, AllowedHosts
 from app.errors import Forbidden
 from app.settings import Settings
 from tests.app.conftest import Serving, serving
 from tests.app.graphs import classifier, publish, weights
 
-OURS = [
+ALLOWED = [
     "localhost",
     "LOCALHOST:8000",
     "kron.localhost:1",
@@ -21,7 +21,7 @@ OURS = [
     "[::1]:8000",
     "[::1]",
 ]
-FOREIGN = [
+REFUSED = [
     "evil.example:8000",
     "localhost.evil.example",
     "127.0.0.1.evil.example",
@@ -32,24 +32,24 @@ FOREIGN = [
 ]
 
 
-@pytest.mark.parametrize("host", OURS)
-def test_localhost_and_addresses_are_ours(host: str) -> None:
+@pytest.mark.parametrize("host", ALLOWED)
+def test_localhost_and_addresses_are_allowed(host: str) -> None:
     hosts = AllowedHosts(Settings())
-    assert not hosts.knows(host.encode())
+    assert not hosts.is_known(host.encode())
     hosts.check(host.encode())
-    assert hosts.knows(host.encode())
+    assert hosts.is_known(host.encode())
 
 
-@pytest.mark.parametrize("host", FOREIGN)
-def test_other_names_are_not(host: str) -> None:
+@pytest.mark.parametrize("host", REFUSED)
+def test_other_names_are_refused(host: str) -> None:
     hosts = AllowedHosts(Settings())
     for _ in range(2):
         with pytest.raises(Forbidden, match=r"^Host: got '.*', expected localhost or an address: "):
             hosts.check(host.encode())
-    assert not hosts.knows(host.encode())
+    assert not hosts.is_known(host.encode())
 
 
-def test_what_the_settings_name_is_ours() -> None:
+def test_names_in_the_settings_are_allowed() -> None:
     named = {"allowed_hosts": "kron, models.example", "cors_origins": "https://page.example:81,http://[::2]:3"}
     hosts = AllowedHosts(Settings.read({}, named | {"host": "Box"}))
     for name in (b"kron:8000", b"Models.Example", b"page.example", b"box:1"):
@@ -58,7 +58,7 @@ def test_what_the_settings_name_is_ours() -> None:
         hosts.check(b"example")
 
 
-def test_requests_without_the_header_come_from_no_page() -> None:
+def test_requests_without_the_header_are_allowed() -> None:
     AllowedHosts(Settings()).check(None)
 
 
@@ -69,11 +69,11 @@ def test_with_keys_or_open_to_all_any_name_will_do(settings: Settings) -> None:
     AllowedHosts(settings).check(b"evil.example")
 
 
-def test_few_of_the_headers_that_came_are_kept() -> None:
+def test_the_number_of_remembered_headers_is_bounded() -> None:
     hosts = AllowedHosts(Settings())
-    for number in range(2 * MOST_KEPT):
+    for number in range(2 * MAX_KNOWN_HOSTS):
         hosts.check(b"127.0.0.1:%d" % number)
-    assert sum(hosts.knows(b"127.0.0.1:%d" % number) for number in range(2 * MOST_KEPT)) < MOST_KEPT
+    assert sum(hosts.is_known(b"127.0.0.1:%d" % number) for number in range(2 * MAX_KNOWN_HOSTS)) < MAX_KNOWN_HOSTS
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         ("POST", "/v2/repository/models/plain/unload"),
     ],
 )
-def test_a_page_whose_name_points_here_gets_nothing(served: Serving, method: str, path: str) -> None:
-    """Its own origin is no help: to the browser it is that of the service."""
+def test_a_page_whose_host_name_resolves_to_the_service_is_refused(served: Serving, method: str, path: str) -> None:
+    """With or without `Origin`: to the browser, page and service have the same origin."""
     row = {"inputs": [[0.5] * 6], "models": ["plain"]}
     for headers in ({}, {"Origin": "http://evil.example:8000"}):
         answer = served.client.request(method, path, json=row, headers={"Host": "evil.example:8000", **headers})
@@ -104,6 +104,6 @@ def test_a_page_whose_name_points_here_gets_nothing(served: Serving, method: str
     assert served.client.post("/api/predict", json=row).is_success
 
 
-def test_health_and_metrics_are_for_whoever_asks(served: Serving) -> None:
+def test_health_and_metrics_are_served_to_any_host_name(served: Serving) -> None:
     for path in ("/v2/health/ready", "/metrics"):
         assert served.client.get(path, headers={"Host": "probe.example"}).is_success

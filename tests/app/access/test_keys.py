@@ -1,11 +1,11 @@
-"""API keys: the file, who may do what, and the command that makes one."""
+"""API keys: their file, the role that each request needs, and the command that makes a key."""
 
 import hashlib
 from pathlib import Path
 
 import pytest
 
-from app.access.keys import Key, Role, find_key, make_key, needed_role, read_keys
+from app.access.keys import Key, Role, find_key, make_key, read_keys, required_role
 from app.cli.main import main
 from app.errors import StartupError
 from app.main import create_app
@@ -14,10 +14,10 @@ from app.settings import Settings
 DIGEST = hashlib.sha256(b"secret").hexdigest()
 
 
-def test_keys_are_found_by_what_they_hash_to(tmp_path: Path) -> None:
+def test_keys_are_found_by_their_hash(tmp_path: Path) -> None:
     key, line = make_key("ci", Role.predict)
     file = tmp_path / "keys"
-    file.write_text(f"# who may do what\n\n  boss admin sha256:{DIGEST}\n{line}\n")
+    file.write_text(f"# a comment\n\n  boss admin sha256:{DIGEST}\n{line}\n")
     keys = read_keys(file)
     assert keys[0] == Key("boss", Role.admin, bytes.fromhex(DIGEST))
     assert find_key(keys, key.encode()) == keys[1]
@@ -34,11 +34,11 @@ def test_keys_are_found_by_what_they_hash_to(tmp_path: Path) -> None:
         (f"a read sha256:{DIGEST}\nb root sha256:{DIGEST}", "line 2: expected `name role sha256:<64 hex digits>`"),
         ("a read secret", "line 1: expected"),
         (f"a read sha256:{DIGEST[:-1]}", "line 1: expected"),
-        (f"a read sha256:{DIGEST}\na admin sha256:{DIGEST}", "line 2: a is there twice"),
-        ("x" * 300_000, "is longer than 262144 bytes"),
+        (f"a read sha256:{DIGEST}\na admin sha256:{DIGEST}", "line 2: got the name 'a' again, expected"),
+        ("x" * 300_000, "expected at most 262144"),
     ],
 )
-def test_a_bad_file_is_one_line_that_does_not_repeat_it(tmp_path: Path, text: str, message: str) -> None:
+def test_a_malformed_file_is_one_line_that_does_not_reveal_its_content(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "keys"
     file.write_text(text)
     with pytest.raises(StartupError, match=r"^--keys \(KRON_KEYS\): ") as caught:
@@ -48,11 +48,11 @@ def test_a_bad_file_is_one_line_that_does_not_repeat_it(tmp_path: Path, text: st
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="cannot be read: No such file"):
         read_keys(tmp_path / "none")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    with pytest.raises(StartupError, match="cannot be read: it is not text"):
+    with pytest.raises(StartupError, match="cannot be read: it is not UTF-8 text"):
         read_keys(tmp_path / "binary")
 
 
@@ -79,11 +79,11 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
         ("POST", "/static/../api/compare", Role.admin),
     ],
 )
-def test_what_a_request_needs(method: str, path: str, role: Role | None) -> None:
-    assert needed_role(method, path) == role
+def test_requests_need_a_role(method: str, path: str, role: Role | None) -> None:
+    assert required_role(method, path) == role
 
 
-def test_the_command_prints_the_line_and_apart_from_it_the_key(
+def test_the_command_prints_the_line_to_stdout_and_the_key_to_stderr(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["key", "grafana", "--role", "read"]) == 0
@@ -94,10 +94,10 @@ def test_the_command_prints_the_line_and_apart_from_it_the_key(
     assert found is not None
     assert (found.name, found.role) == ("grafana", Role.read)
     assert main(["key", "two words"]) == 2
-    assert capsys.readouterr().err.startswith("kronserve: got the name 'two words', expected")
+    assert capsys.readouterr().err.startswith("kronserve: NAME: got 'two words', expected")
 
 
-def test_the_documentation_says_which_key_is_needed_where_there_are_keys(tmp_path: Path) -> None:
+def test_with_keys_the_openapi_document_names_the_role_of_each_operation(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"boss admin sha256:{DIGEST}\n")
     paths = create_app(Settings.read({"KRON_KEYS": str(file), "KRON_MODELS": str(tmp_path)})).openapi()["paths"]

@@ -1,4 +1,4 @@
-"""kronserve as people and scripts use it: output, exit codes, one line for what is wrong, Ctrl-C."""
+"""The command kronserve: output, exit codes, one-line errors, Ctrl-C."""
 
 import json
 import os
@@ -84,7 +84,7 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         ),
         (
             ["--port", "0", "--host", "0.0.0.0"],
-            "kronserve: --host (KRON_HOST): 0.0.0.0 can be reached from elsewhere, and",
+            "kronserve: --host (KRON_HOST): other machines can reach 0.0.0.0, and",
         ),
     ],
 )
@@ -102,7 +102,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert out == ""
 
 
-def test_no_models_is_one_line_that_says_how_to_make_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_repository_is_one_line_that_names_the_command_to_train(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for folder in (tmp_path / "none", tmp_path):
         done = run("--port", "0", "--models", folder)
         assert done.returncode == 2
@@ -111,7 +113,7 @@ def test_no_models_is_one_line_that_says_how_to_make_some(tmp_path: Path, capsys
         assert "`kronmodel train --out" in one_line(capsys.readouterr().err)
 
 
-def test_only_bad_models_is_exit_code_2(tmp_path: Path) -> None:
+def test_a_repository_of_invalid_models_is_exit_code_2(tmp_path: Path) -> None:
     publish(tmp_path, "bad", b"not a model")
     done = run("--port", "0", "--models", tmp_path)
     assert done.returncode == 2
@@ -119,7 +121,7 @@ def test_only_bad_models_is_exit_code_2(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_cuda_that_is_not_there_is_a_start_up_error(models: Path) -> None:
+def test_an_unavailable_cuda_device_is_one_line_and_exit_code_2(models: Path) -> None:
     for options, start in (
         ({"device": "cuda"}, "--device (KRON_DEVICE): got cuda, but "),
         ({"model_devices": "small-dense=cuda:1"}, "--model-devices (KRON_MODEL_DEVICES): got cuda:1, but "),
@@ -132,13 +134,13 @@ def test_cuda_that_is_not_there_is_a_start_up_error(models: Path) -> None:
         assert done.stdout == ""
 
 
-def test_a_taken_port_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_models_are_loaded(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments in (["check-port"], ["--models", str(tmp_path / "none")]):
             done = run(*arguments, "--port", port)
             assert done.returncode == 2
-            expected = f"kronserve: port {port} on 127.0.0.1 is taken; choose another one with --port (KRON_PORT)"
+            expected = f"kronserve: port {port} on 127.0.0.1 is in use; choose another one with --port (KRON_PORT)"
             assert one_line(done.stderr) == expected
     assert run("check-port", "--port", port, "--host", "127.0.0.1").returncode == 0
 
@@ -174,16 +176,16 @@ def test_a_model_that_cannot_be_measured_is_named(tmp_path: Path, capsys: pytest
     assert "bad cannot be used: version 1: not an ONNX file" in capsys.readouterr().err
 
 
-def test_a_comparison_that_takes_too_long_is_exit_code_1(models: Path) -> None:
+def test_a_comparison_beyond_its_time_limit_is_exit_code_1(models: Path) -> None:
     done = run("compare", "plain", "heavy", "--models", models, "--compare-seconds", "0.2")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("kronserve: the comparison took longer than 0.2 s")
 
 
-def test_help_names_every_option_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_describes_options_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["serve", "--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "--max-body-bytes BYTES longest request body (default: 16777216)" in text
+    assert "--max-body-bytes BYTES largest request body (default: 16777216)" in text
     assert "--host HOST address to listen on (default: 127.0.0.1)" in text

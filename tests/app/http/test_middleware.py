@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.access.keys import Role, make_key
-from tests.app.conftest import Serving, asking, serving, wait_until
+from tests.app.conftest import Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 from tests.app.sockets import connect
 
@@ -107,11 +107,13 @@ def test_a_client_that_has_too_many_running_is_told_to_come_back(
     locked: Serving, keys: dict[str, tuple[str, str]]
 ) -> None:
     own, other = {"X-API-Key": keys["admin"][0]}, {"X-API-Key": keys["predict"][0]}
-    with asking(locked, LONG, own) as codes:
+    with repeated_predictions(locked, LONG, own) as codes:
         refused = wait_until(
             lambda: (answer := locked.client.get("/api/models", headers=own)).status_code == 429 and answer
         )
-        assert refused.json() == {"error": "got a request while 1 of this client run, the most that may"}
+        assert refused.json() == {
+            "error": "1 requests of this client are running, the most that may (KRON_CLIENT_REQUESTS)"
+        }
         assert refused.headers["retry-after"] == "1"
         assert locked.client.get("/api/models", headers=other).status_code == 200
     assert codes[-1] == 200
@@ -120,7 +122,7 @@ def test_a_client_that_has_too_many_running_is_told_to_come_back(
 
 def test_a_service_that_has_too_many_running_says_so_and_is_still_alive(folder: Path, http_mode: str) -> None:
     with serving(folder, max_requests=1, http=http_mode) as server:
-        with asking(server, LONG):
+        with repeated_predictions(server, LONG):
             refused = wait_until(lambda: (answer := server.client.get("/api/models")).status_code == 503 and answer)
             assert refused.json() == {"error": "1 requests are running, the most that may (KRON_MAX_REQUESTS)"}
             assert refused.headers["retry-after"] == "1"
@@ -251,7 +253,7 @@ def test_without_keys_the_page_of_another_site_may_look_but_not_touch(client: ht
             refused = client.post(path, json=row, headers={"Origin": origin})
             assert refused.status_code == 403
             assert refused.json() == {
-                "error": f"got a request from a page of {origin}, expected this service's own (KRON_CORS_ORIGINS)"
+                "error": f"Origin: got {origin}, expected this service's own or one of KRON_CORS_ORIGINS"
             }
         assert client.get("/api/models", headers={"Origin": origin}).is_success
     own = str(client.base_url).rstrip("/")

@@ -1,4 +1,4 @@
-"""numpy has no bfloat16: what brings it is loaded for models that need it only."""
+"""ml_dtypes, which adds bfloat16 to numpy, is loaded only for models with bfloat16 tensors."""
 
 import subprocess
 import sys
@@ -21,14 +21,15 @@ print(list(repository.models), "ml_dtypes" in sys.modules)
 """
 
 
-def loads_it(folder: Path) -> str:
+def serve_in_new_process(folder: Path) -> str:
+    """The names of the served models, and whether ml_dtypes was loaded for them."""
     command = [sys.executable, "-c", CODE, str(folder)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.strip()
 
 
-def test_ml_dtypes_is_loaded_where_a_model_needs_it(tmp_path: Path) -> None:
+def test_ml_dtypes_is_loaded_only_if_a_model_has_bfloat16(tmp_path: Path) -> None:
     publish(tmp_path, "plain", classifier(weights([6, 3])))
-    assert loads_it(tmp_path) == "['plain'] False"
+    assert serve_in_new_process(tmp_path) == "['plain'] False"
     publish(tmp_path, "half", echo(TensorProto.BFLOAT16, ["batch", 3]))
-    assert loads_it(tmp_path) == "['half', 'plain'] True"
+    assert serve_in_new_process(tmp_path) == "['half', 'plain'] True"

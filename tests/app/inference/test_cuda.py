@@ -1,4 +1,4 @@
-"""The service on a GPU; skipped where there is none."""
+"""Engines, the service and comparisons on a GPU; skipped without one."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,22 +7,22 @@ import httpx
 import numpy as np
 import pytest
 
-from app.inference.devices import devices
+from app.inference.devices import available_devices
 from app.inference.engine import Engine
-from app.inference.session import CPU, CUDA, where
+from app.inference.session import CPU, CUDA, tensor_device
 from tests.app.conftest import ROWS, serving
 from tests.app.graphs import classifier, probabilities, publish, weights
 
-pytestmark = pytest.mark.skipif("cuda" not in devices(), reason="no GPU that onnxruntime can use")
+pytestmark = pytest.mark.skipif("cuda" not in available_devices(), reason="no GPU that onnxruntime can use")
 
 LAYERS = weights([60, 400, 30])
 
 
-def test_bound_tensors_give_what_the_cpu_gives_from_any_thread(tmp_path: Path) -> None:
+def test_bound_tensors_on_the_gpu_agree_with_numpy_in_concurrent_threads(tmp_path: Path) -> None:
     engine = Engine(publish(tmp_path, "m", classifier(LAYERS)), device="cuda", threads=1)
     engine.warm_up(max_batch=64)
     assert engine.provider == CUDA
-    assert where(engine.session) == ("cuda", 0)
+    assert tensor_device(engine.session) == ("cuda", 0)
     assert engine.batchable
 
     def work(seed: int) -> None:
@@ -35,7 +35,7 @@ def test_bound_tensors_give_what_the_cpu_gives_from_any_thread(tmp_path: Path) -
         list(threads.map(work, range(16)))
 
 
-def test_each_model_runs_where_it_is_told_to(models: Path) -> None:
+def test_models_run_on_the_devices_of_the_settings(models: Path) -> None:
     with serving(models, device="cuda", model_devices="small-dense=cpu") as server:
         found = {model["name"]: model["provider"] for model in server.client.get("/api/models").json()["models"]}
         assert found.pop("small-dense") == CPU
@@ -44,7 +44,7 @@ def test_each_model_runs_where_it_is_told_to(models: Path) -> None:
         assert {result["provider"] for result in answer.json()["results"]} == {CPU, CUDA}
 
 
-def test_a_comparison_counts_the_memory_of_the_gpu(models: Path) -> None:
+def test_a_comparison_reports_gpu_memory(models: Path) -> None:
     with serving(models, device="cuda") as server:
         asked = {"models": ["small-kronecker", "small-dense"], "seconds": 1, "batch_sizes": [1], "device": "cuda"}
         report = server.client.post("/api/compare", json=asked).json()

@@ -8,8 +8,6 @@ from onnx import TensorProto, helper
 from app.errors import InputsRefused, ModelError
 from app.inference.datatypes import DTYPES
 from app.inference.engine import Engine
-from app.models.card import Card
-from app.models.output_head import OutputHead, softmax
 from tests.app import oip_models
 from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
 
@@ -36,7 +34,7 @@ def test_run_agrees_with_numpy_in_every_float_type(tmp_path: Path, datatype: int
     assert engine.run({"input": ROWS.astype(DTYPES[name])}, ["probabilities"]).keys() == {"probabilities"}
 
 
-def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
+def test_warm_up_runs_a_dynamic_batch_and_a_fixed_batch(tmp_path: Path) -> None:
     dynamic = Engine(publish(tmp_path, "dynamic", classifier(LAYERS)), device="auto", threads=2)
     assert dynamic.warm_up(max_batch=1024)["logits"].shape == (32, 3)
     assert dynamic.warm_up(max_batch=8)["logits"].shape == (8, 3)
@@ -44,7 +42,7 @@ def test_warm_up_of_a_dynamic_batch_and_of_a_fixed_one(tmp_path: Path) -> None:
     assert fixed.warm_up(max_batch=1024)["logits"].shape == (4, 3)
 
 
-def dropped() -> onnx.ModelProto:
+def drop_first_row() -> onnx.ModelProto:
     """All rows but the first."""
     return oip_models.graph(
         [helper.make_node("Slice", ["x", "one", "end"], ["y"])],
@@ -65,12 +63,12 @@ def dropped() -> onnx.ModelProto:
         (oip_models.echo(TensorProto.FLOAT, [None, None]), True),
         (oip_models.echo(TensorProto.FLOAT, [5]), False),
         (oip_models.echo(TensorProto.INT32, []), False),
-        (oip_models.outer(), False),  # two first axes of any size, but not of the same
+        (oip_models.outer(), False),  # two free first axes of different sizes
         (oip_models.centred(), False),  # rows that depend on each other
-        (dropped(), False),  # fewer rows out than in
+        (drop_first_row(), False),  # fewer output rows than input rows
     ],
 )
-def test_rows_are_joined_only_where_it_makes_no_difference(
+def test_a_model_is_batchable_only_if_its_rows_are_independent(
     tmp_path: Path, made: onnx.ModelProto, batchable: bool
 ) -> None:
     engine = Engine(publish(tmp_path, "m", made), device="cpu", threads=1)
@@ -78,10 +76,10 @@ def test_rows_are_joined_only_where_it_makes_no_difference(
     assert engine.batchable == batchable
 
 
-def test_a_model_that_fails_on_made_up_inputs_is_served_and_one_that_fails_on_any_is_not(tmp_path: Path) -> None:
+def test_failing_warm_up_refuses_a_model_only_if_no_sizes_were_guessed(tmp_path: Path) -> None:
     spec: list[int | str | None] = ["batch", "width"]
     nodes = [helper.make_node("Add", ["x", "five"], ["y"])]
-    five = {"five": np.zeros((2, 5), np.float32)}  # goes with two rows of five, and with one
+    five = {"five": np.zeros((2, 5), np.float32)}  # broadcasts with one or two rows of width 5
     inputs, outputs = ("x", TensorProto.FLOAT, spec), ("y", TensorProto.FLOAT, spec)
     free = oip_models.graph(nodes, [inputs], [outputs], five)
     engine = Engine(publish(tmp_path, "free", free), device="cpu", threads=1)
@@ -96,47 +94,8 @@ def test_a_model_that_fails_on_made_up_inputs_is_served_and_one_that_fails_on_an
         Engine(publish(tmp_path, "certain", certain), device="cpu", threads=1).warm_up(max_batch=16)
 
 
-def test_what_onnxruntime_refuses_is_one_line(tmp_path: Path) -> None:
+def test_onnxruntimes_error_is_reported_in_one_line_without_the_path(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="onnxruntime refuses it: ") as caught:
         Engine(publish(tmp_path, "bad", b"not a model"), device="cpu", threads=1)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
-
-
-PROBABILITIES = np.array([[0.2, 0.3, 0.5], [0.9, 0.1, 0.0]], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "card", "head"),
-    [
-        (["logits", "probabilities"], {"labels": ["a", "b", "c"]}, OutputHead("probabilities", ["a", "b", "c"])),
-        (["logits", "probabilities"], {"labels": ["a", "b"]}, OutputHead("probabilities", ["0", "1", "2"])),
-        (["other", "logits"], None, OutputHead("logits", ["0", "1", "2"], softmax=True)),
-        (["other", "more"], None, OutputHead("other")),
-        (["other", "prediction"], {"task": "regression"}, OutputHead("prediction")),
-        (["other"], {"task": "regression"}, OutputHead("other")),
-    ],
-)
-def test_head_is_chosen_by_outputs_and_card(
-    outputs: list[str], card: dict[str, object] | None, head: OutputHead
-) -> None:
-    parsed = None if card is None else Card.model_validate(card)
-    assert OutputHead.of(dict.fromkeys(outputs, PROBABILITIES), parsed) == head
-
-
-def test_head_without_a_numeric_output_is_refused() -> None:
-    with pytest.raises(ModelError, match="got no numeric output"):
-        OutputHead.of({"label": np.array(["a"])}, None)
-
-
-def test_answers() -> None:
-    answers = OutputHead("probabilities", ["a", "b", "c"]).answers(PROBABILITIES)
-    assert [answer["label"] for answer in answers] == ["c", "a"]
-    np.testing.assert_array_equal(answers[1]["probabilities"], PROBABILITIES[1])
-    assert OutputHead("prediction").answers(np.array([[1.5], [2.5]])) == [{"value": 1.5}, {"value": 2.5}]
-    assert OutputHead("prediction").answers(np.array([1.5, 2.5])) == [{"value": 1.5}, {"value": 2.5}]
-    np.testing.assert_array_equal(OutputHead("other").answers(PROBABILITIES)[0]["value"], PROBABILITIES[0])
-
-
-def test_softmax_of_large_logits_is_finite() -> None:
-    np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0, -1000.0]])), [[0.5, 0.5, 0.0]])

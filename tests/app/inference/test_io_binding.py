@@ -1,4 +1,4 @@
-"""Runs in buffers that stay, beside ordinary runs of the same session."""
+"""Runs in bound buffers compared with unbound runs of the same session."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from app.errors import InputsRefused
 from app.inference.engine import Engine
-from app.inference.io_binding import MOST, Bindings, DeviceBuffers, HostBuffers
+from app.inference.io_binding import MAX_SHAPES, Bindings, DeviceBuffers, HostBuffers
 from tests.app import oip_models
 from tests.app.graphs import classifier, probabilities, publish, weights
 
@@ -19,7 +19,7 @@ LAYERS = weights([6, 8, 3])
 DTYPES = {"FP32": np.float32, "FP64": np.float64, "FP16": np.float16}
 
 
-# A GPU's buffers, on the only device that is everywhere: the calls are the same, the copies are not.
+# `DeviceBuffers` are for GPUs; on the CPU, which every machine has, they make the same calls but other copies.
 BUFFERS = [HostBuffers, partial(DeviceBuffers, device="cpu", device_id=0)]
 
 
@@ -31,7 +31,7 @@ def loaded(folder: Path, made: Any) -> Engine:
 
 @pytest.mark.parametrize("datatype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16])
 @pytest.mark.parametrize("made", BUFFERS, ids=["host", "device"])
-def test_what_stays_is_written_over_and_handed_out_as_copies(tmp_path: Path, made: Any, datatype: int) -> None:
+def test_buffers_are_reused_and_outputs_are_copies(tmp_path: Path, made: Any, datatype: int) -> None:
     session = loaded(tmp_path, classifier(LAYERS, datatype=datatype)).session
     dtype = helper.tensor_dtype_to_np_dtype(datatype)
     names = ["probabilities", "logits"]
@@ -47,7 +47,7 @@ def test_what_stays_is_written_over_and_handed_out_as_copies(tmp_path: Path, mad
 
 
 @pytest.mark.parametrize("made", BUFFERS, ids=["host", "device"])
-def test_threads_do_not_meet_in_one_set_of_buffers(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_threads_use_different_buffers(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = loaded(tmp_path, classifier(weights([60, 400, 30])))
     monkeypatch.setattr(Bindings, "_make", lambda self, feeds, values: made(engine.session, feeds, values))
 
@@ -61,8 +61,8 @@ def test_threads_do_not_meet_in_one_set_of_buffers(tmp_path: Path, made: Any, mo
         list(threads.map(work, range(8)))
 
 
-def test_arrays_of_another_type_are_not_run_in_the_same_buffers(tmp_path: Path) -> None:
-    """Into a tensor on a device, onnxruntime copies the bytes of whatever it gets."""
+def test_arrays_of_another_dtype_do_not_use_the_buffers(tmp_path: Path) -> None:
+    """onnxruntime copies any bytes into a bound device tensor without a check of their type."""
     engine = loaded(tmp_path, classifier(LAYERS))
     engine.run({"input": np.ones((1, 6), np.float32)}, ["logits"])
     for dtype in (np.float64, np.int8):
@@ -70,7 +70,7 @@ def test_arrays_of_another_type_are_not_run_in_the_same_buffers(tmp_path: Path) 
             engine.run({"input": np.ones((1, 6), dtype)}, ["logits"])
 
 
-def test_a_device_without_room_for_buffers_runs_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_device_runs_without_buffers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = loaded(tmp_path, classifier(LAYERS))
 
     def full(*_: object) -> None:
@@ -84,7 +84,7 @@ def test_a_device_without_room_for_buffers_runs_without_them(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("datatype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16])
-def test_each_run_gives_its_own_rows_outputs(tmp_path: Path, datatype: int) -> None:
+def test_outputs_belong_to_their_own_run(tmp_path: Path, datatype: int) -> None:
     engine = loaded(tmp_path, classifier(LAYERS, datatype=datatype))
     rng = np.random.default_rng(1)
     kept = []
@@ -94,18 +94,18 @@ def test_each_run_gives_its_own_rows_outputs(tmp_path: Path, datatype: int) -> N
             outputs = engine.run({"input": values}, names)
             assert list(outputs) == names
             kept.append((outputs["probabilities"], values))
-    for output, values in kept:  # later runs have not written over what earlier ones gave
+    for output, values in kept:  # later runs did not overwrite earlier outputs
         assert output.dtype == values.dtype
         np.testing.assert_allclose(output, probabilities(LAYERS, values), atol=5e-3 if output.itemsize == 2 else 1e-5)
 
 
-def test_several_inputs_in_any_order_and_layout(tmp_path: Path) -> None:
+def test_inputs_in_any_order_and_memory_layout(tmp_path: Path) -> None:
     engine = loaded(tmp_path, oip_models.two())
     (first, second), outputs = engine.inputs, [tensor.name for tensor in engine.outputs]
     rng = np.random.default_rng(2)
     for _ in range(3):
         feeds = {
-            tensor.name: rng.integers(0, 9, (2, *tensor.shape[1:])).astype(oip_models_dtype(tensor.datatype))
+            tensor.name: rng.integers(0, 9, (2, *tensor.shape[1:])).astype(numpy_name(tensor.datatype))
             for tensor in (first, second)
         }
         expected = engine.run(feeds, outputs)
@@ -114,11 +114,11 @@ def test_several_inputs_in_any_order_and_layout(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(values, expected[name])
 
 
-def oip_models_dtype(datatype: str) -> str:
+def numpy_name(datatype: str) -> str:
     return {"FP32": "float32", "FP64": "float64"}.get(datatype, datatype.lower())
 
 
-def test_what_has_no_certain_shape_or_no_numbers_runs_as_ever(tmp_path: Path) -> None:
+def test_a_model_with_data_dependent_output_shape_runs_unbound(tmp_path: Path) -> None:
     model = oip_models.graph(
         [helper.make_node("NonZero", ["x"], ["y"])],
         [("x", TensorProto.FLOAT, ["batch", 3])],
@@ -129,8 +129,8 @@ def test_what_has_no_certain_shape_or_no_numbers_runs_as_ever(tmp_path: Path) ->
         assert engine.run({"x": np.array([row], np.float32)}, ["y"])["y"].shape == (2, found)
 
 
-def test_rows_that_go_missing_are_missing(tmp_path: Path) -> None:
-    """Declared as a row for a row, and so on the numbers of the warm-up; others it drops."""
+def test_a_model_that_drops_rows_for_some_values_returns_fewer_rows(tmp_path: Path) -> None:
+    """Its shapes state one output row per input row, and the warm-up confirms it; rows of larger values are dropped."""
     model = oip_models.graph(
         [
             helper.make_node("ReduceMax", ["x", "axis"], ["largest"], keepdims=0),
@@ -149,20 +149,20 @@ def test_rows_that_go_missing_are_missing(tmp_path: Path) -> None:
         assert engine.run({"x": mixed}, ["y"])["y"].shape == (1, 3)
 
 
-def test_inputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_inputs_of_a_wrong_shape_are_refused(tmp_path: Path) -> None:
     engine = loaded(tmp_path, classifier(LAYERS))
     engine.run({"input": np.ones((1, 6), np.float32)}, ["logits"])
     with pytest.raises(InputsRefused, match="onnxruntime refuses them"):
         engine.run({"input": np.ones((1, 5), np.float32)}, ["logits"])
 
 
-def test_buffers_are_bounded(tmp_path: Path) -> None:
+def test_number_and_size_of_buffers_are_bounded(tmp_path: Path) -> None:
     engine = loaded(tmp_path, classifier(LAYERS))
     bindings = Bindings(engine.session)
-    for rows in range(1, 3 * MOST):
+    for rows in range(1, 3 * MAX_SHAPES):
         feeds = {"input": np.full((rows, 6), 0.5, np.float32)}
         bindings.add(feeds, engine.run(feeds, ["logits"]))
-        assert len(bindings) <= MOST
+        assert len(bindings) <= MAX_SHAPES
     many = {"input": np.full((50_000, 6), 0.5, np.float32)}
     bindings.add(many, engine.run(many, ["logits"]))
     assert bindings.run(many, ["logits"]) is None

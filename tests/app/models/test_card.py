@@ -9,7 +9,7 @@ from app.models.card import Card
 from tests.app.graphs import CARD
 
 
-def test_unknown_keys_are_dropped_and_every_field_is_optional() -> None:
+def test_unknown_keys_are_ignored_and_every_field_is_optional() -> None:
     card = Card.parse(
         json.dumps({"twin": "mnist", "surprise": 1, "layers": [{"kind": "Linear", "colour": "red"}]}), "m"
     )
@@ -19,8 +19,8 @@ def test_unknown_keys_are_dropped_and_every_field_is_optional() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, -(2**63), 2**64 - 1, 2**64, 2**128 - 1, -(2**63) - 1])
-def test_a_seed_of_more_bits_than_json_has_is_kept_as_text(seed: int) -> None:
-    """numpy's own have 128."""
+def test_a_seed_of_more_than_64_bits_becomes_text(seed: int) -> None:
+    """numpy draws seeds of 128 bits."""
     card = Card.parse(json.dumps(CARD | {"training": {"seed": seed}}), "m")
     assert card is not None
     assert card.training is not None
@@ -45,7 +45,7 @@ def test_a_seed_of_more_bits_than_json_has_is_kept_as_text(seed: int) -> None:
         ({"preprocessing": "x" * 3000}, "preprocessing: got 'xxx"),
     ],
 )
-def test_a_bad_card_is_ignored_and_logged(
+def test_an_invalid_card_is_ignored_with_a_logged_reason(
     change: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -54,6 +54,6 @@ def test_a_bad_card_is_ignored_and_logged(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '{"test_metric": {"name": "a", "value": NaN}}', "x" * 300_000])
-def test_what_is_no_card_is_ignored(text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_text_that_is_not_a_card_is_ignored(text: str, caplog: pytest.LogCaptureFixture) -> None:
     assert Card.parse(text, "some-model") is None
     assert "some-model: card ignored" in caplog.text

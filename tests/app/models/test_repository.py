@@ -1,4 +1,4 @@
-"""Loading, reloading and unloading models while they are being used; which versions; which files are refused."""
+"""The repository: version policy, load, reload and unload, errors and states."""
 
 import asyncio
 import gc
@@ -40,17 +40,17 @@ def test_version_policy(tmp_path: Path, policy: str, expected: list[str]) -> Non
         repository.get("m", "2")
 
 
-def test_a_policy_that_chooses_nothing_and_a_name_that_is_taken(tmp_path: Path) -> None:
+def test_no_selected_version_and_a_reserved_name_are_refused(tmp_path: Path) -> None:
     put(tmp_path, 1)
     put(tmp_path, 1, name="stats")
     repository = repository_of(tmp_path, version_policy="specific:5,6")
     assert repository.failures == {
         "m": "got versions 1, expected one of specific:5,6",
-        "stats": "the name stats is taken by the protocol",
+        "stats": "the name stats is reserved by the protocol",
     }
 
 
-def test_one_bad_version_does_not_keep_the_others_from_being_served(tmp_path: Path) -> None:
+def test_one_bad_version_does_not_stop_the_others(tmp_path: Path) -> None:
     put(tmp_path, 1)
     publish(tmp_path, "m", b"nothing", version=2)
 
@@ -68,7 +68,7 @@ def test_one_bad_version_does_not_keep_the_others_from_being_served(tmp_path: Pa
     asyncio.run(main())
 
 
-def test_index_names_what_the_policy_leaves_out(tmp_path: Path) -> None:
+def test_index_lists_versions_that_the_policy_does_not_select(tmp_path: Path) -> None:
     put(tmp_path, 1)
     put(tmp_path, 2)
 
@@ -85,7 +85,7 @@ def test_index_names_what_the_policy_leaves_out(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_load_reload_and_unload_of_a_repository(tmp_path: Path) -> None:
+def test_load_reload_and_unload(tmp_path: Path) -> None:
     changes: list[tuple[list[str], list[str]]] = []
 
     def changed(new: Any, old: Any) -> None:
@@ -104,19 +104,19 @@ def test_load_reload_and_unload_of_a_repository(tmp_path: Path) -> None:
         assert repository.versions("m") == ["2"]
         second = repository.get("m")
         await repository.load_model("m")
-        assert repository.get("m") is not second  # asked for, so loaded anew
+        assert repository.get("m") is not second  # an explicit load reloads
         assert changes == [(["1"], []), (["2"], ["1"]), (["2"], ["2"])]
 
         publish(tmp_path, "m", b"nothing", version=3)
         with pytest.raises(BadRequest, match="failed to load m: version 3: not an ONNX file"):
             await repository.load_model("m")
         await repository.refresh()
-        assert repository.versions("m") == ["2"]  # it goes on
+        assert repository.versions("m") == ["2"]  # it stays in service
         (tmp_path / "m" / "3" / "model.onnx").unlink()
 
         del first, second
         await repository.unload_model("m")
-        await repository.unload_model("m")  # once more does no harm
+        await repository.unload_model("m")  # a second unload has no effect
         assert repository.default == []
         with pytest.raises(NotReady, match="models: m version 2 is not ready: unloaded"):
             repository.get("m")
@@ -130,9 +130,7 @@ def test_load_reload_and_unload_of_a_repository(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_device_that_cannot_be_had_keeps_its_model_out_and_no_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_device_stops_only_its_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         put(tmp_path, 1)
         own = {"n": "cuda:1", "m": "cpu", "nobody": "cpu"}
@@ -151,10 +149,10 @@ def test_a_device_that_cannot_be_had_keeps_its_model_out_and_no_other(
     asyncio.run(main())
 
 
-def test_what_nobody_foresaw_keeps_its_model_out_and_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_stops_only_its_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def prepare(model: Model) -> None:
         if model.name == "n":
-            raise LookupError("nobody foresaw this")
+            raise LookupError("unexpected")
 
     async def main() -> None:
         for name in ("m", "n", "o"):
@@ -171,7 +169,7 @@ def test_what_nobody_foresaw_keeps_its_model_out_and_no_other(tmp_path: Path, ca
     asyncio.run(main())
 
 
-def test_a_load_without_a_folder_of_models_is_503_and_tells_no_path(
+def test_a_load_without_the_folder_is_refused_without_its_path(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -181,13 +179,13 @@ def test_a_load_without_a_folder_of_models_is_503_and_tells_no_path(
         with pytest.raises(NotReady, match=r"^failed to load 'm': the folder of models cannot be read; the service"):
             await repository.load_model("m")
         assert f"no models: {tmp_path / 'models'} is not a folder" in caplog.text
-        assert list(repository.models) == ["m"]  # it goes on
+        assert list(repository.models) == ["m"]  # it stays in service
         await repository.close()
 
     asyncio.run(main())
 
 
-def test_names_that_come_and_go(tmp_path: Path) -> None:
+def test_added_removed_and_unknown_models(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)
         repository = await Repository.load(Settings.model_validate({"models": tmp_path, "max_models": 2}))
@@ -205,13 +203,13 @@ def test_names_that_come_and_go(tmp_path: Path) -> None:
         (tmp_path / "n").rename(tmp_path / ".n")
         (tmp_path / "o").rename(tmp_path / ".o")
         await repository.refresh()
-        assert list(repository.models) == ["m"]  # what has gone from the folder has gone from service
+        assert list(repository.models) == ["m"]  # removed from the folder, so unloaded
         await repository.close()
 
     asyncio.run(main())
 
 
-def test_an_unload_waits_for_those_who_hold_the_model(tmp_path: Path) -> None:
+def test_an_unload_waits_for_references_to_the_model(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)
         repository = await Repository.load(Settings.model_validate({"models": tmp_path}))
@@ -228,7 +226,7 @@ def test_an_unload_waits_for_those_who_hold_the_model(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_what_only_refers_to_itself_keeps_no_model(tmp_path: Path) -> None:
+def test_a_reference_cycle_does_not_keep_a_model(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)
         repository = await Repository.load(Settings.model_validate({"models": tmp_path}))
@@ -245,11 +243,11 @@ def test_what_only_refers_to_itself_keeps_no_model(tmp_path: Path) -> None:
         gc.enable()
 
 
-def test_loads_that_wait_are_bounded(tmp_path: Path) -> None:
+def test_waiting_loads_are_bounded(tmp_path: Path) -> None:
     async def main() -> None:
         put(tmp_path, 1)
         repository = await Repository.load(Settings.model_validate({"models": tmp_path}))
-        loading = asyncio.create_task(repository.load_model("m"))  # the others wait until it has ended
+        loading = asyncio.create_task(repository.load_model("m"))  # the unloads wait for its end
         await asyncio.sleep(0)
         unloads = [repository.unload_model("m") for _ in range(MAX_WAITING + 2)]
         results = await asyncio.gather(*unloads, return_exceptions=True)

@@ -28,7 +28,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert len(samples) == 5
 
 
-def test_an_array_in_columns_is_read_in_rows_as_answers_are_written(tmp_path: Path) -> None:
+def test_arrays_in_column_order_become_contiguous_for_json(tmp_path: Path) -> None:
     columns = np.ascontiguousarray(INPUTS.reshape(5, 6).T).T
     assert not columns.flags.c_contiguous
     samples = read_samples(write(tmp_path / "samples.npz", inputs=columns, labels=np.arange(10)[::2]), (6,))
@@ -48,20 +48,20 @@ def test_an_array_in_columns_is_read_in_rows_as_answers_are_written(tmp_path: Pa
         ({"inputs": INPUTS * np.float32("nan")}, "not finite"),
     ],
 )
-def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+def test_arrays_of_a_wrong_shape_or_dtype_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(SamplesError, match=message):
         read_samples(write(tmp_path / "samples.npz", **arrays), (2, 3))
 
 
-def test_a_header_that_promises_too_much_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+def test_a_header_of_a_too_large_array_is_refused_before_allocation(tmp_path: Path) -> None:
     huge = header(f"({2**40}, 6)")
     (tmp_path / "samples.npz").write_bytes(packed_files({"inputs.npy": huge, "labels.npy": huge}))
     with pytest.raises(SamplesError, match=r"inputs\.npy: got 26388279066624 bytes, expected at most"):
         read_samples(tmp_path / "samples.npz", (6,))
 
 
-def test_the_arrays_that_were_checked_are_those_that_are_read(tmp_path: Path) -> None:
-    """For numpy, a member of the name without its suffix goes before."""
+def test_the_checked_member_is_the_one_that_is_read(tmp_path: Path) -> None:
+    """`numpy.load` prefers a member whose name has no suffix."""
     path = write(tmp_path / "samples.npz")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("inputs", header(f"({2**44}, 2, 3)"))
@@ -69,7 +69,7 @@ def test_the_arrays_that_were_checked_are_those_that_are_read(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("spoilt", HOSTILE_HEADERS.values(), ids=HOSTILE_HEADERS)
-def test_a_header_that_nobody_would_write_is_refused(tmp_path: Path, spoilt: bytes) -> None:
+def test_malformed_headers_are_refused(tmp_path: Path, spoilt: bytes) -> None:
     (tmp_path / "samples.npz").write_bytes(packed_files({"inputs.npy": spoilt, "labels.npy": spoilt}))
     with pytest.raises(
         SamplesError, match=r"cannot be read: .|^inputs\.npy: got 71 bytes of values, expected 72 by its header$"
@@ -78,14 +78,14 @@ def test_a_header_that_nobody_would_write_is_refused(tmp_path: Path, spoilt: byt
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"not a zip file at all"])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "samples.npz").write_bytes(content)
     with pytest.raises(SamplesError, match="cannot be read"):
         read_samples(tmp_path / "samples.npz", (6,))
 
 
 @pytest.mark.parametrize("spoil", [damaged, encrypted])
-def test_an_archive_whose_members_cannot_be_read_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+def test_damaged_and_encrypted_archives_are_refused(tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     path = write(tmp_path / "samples.npz", inputs=np.random.default_rng(1).random((50, 2, 3)).astype(np.float32))
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(SamplesError, match="cannot be read"):

@@ -1,6 +1,7 @@
-"""What may lie in a folder of models, and which of it is served."""
+"""The scan of a folder of models: selected versions, refused files and their reasons."""
 
 import asyncio
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.errors import BadRequest, StartupError
-from app.models.card import Card
+from app.errors import BadRequest, ModelError, StartupError
 from app.models.repository import Repository
-from app.models.scan import Artifact, ScanResult, read_folder
-from app.models.twin import default_names
+from app.models.scan import ScanResult, read_folder
 from app.settings import Settings
 from tests.app.graphs import CARD, classifier, model, publish, weights
+from tests.app.versions import put, repository_of
 
 LAYERS = weights([6, 3])
 GOOD = classifier(LAYERS, card=CARD)
@@ -30,7 +30,7 @@ def load(folder: Path, **options: object) -> Repository:
     return asyncio.run(Repository.load(Settings.model_validate({"models": folder, **options})))
 
 
-def test_the_highest_version_is_taken_and_unfinished_ones_are_not(tmp_path: Path) -> None:
+def test_the_highest_finished_version_is_selected(tmp_path: Path) -> None:
     for version in (2, 10):
         publish(tmp_path, "good", GOOD, version=version)
     (tmp_path / "good" / "11").mkdir()  # no model.onnx in it
@@ -38,17 +38,17 @@ def test_the_highest_version_is_taken_and_unfinished_ones_are_not(tmp_path: Path
     publish(tmp_path, "good/.12-unfinished", GOOD, version=12)
     publish(tmp_path, ".hidden", GOOD)
     (tmp_path / "readme.txt").write_text("not a model")
-    shelf = read(tmp_path)
-    assert {name: artifact.version for name, artifact in shelf.artifacts.items()} == {"good": "10"}
-    assert shelf.failures == {}
-    artifact = shelf.artifacts["good"]
+    scan = read(tmp_path)
+    assert {name: artifact.version for name, artifact in scan.artifacts.items()} == {"good": "10"}
+    assert scan.failures == {}
+    artifact = scan.artifacts["good"]
     assert artifact.file_bytes == artifact.path.stat().st_size
     assert artifact.initializer_bytes == 4 * 18
     assert artifact.initializer_elements == 18
     assert artifact.parameters == CARD["parameters"]
 
 
-def test_the_same_file_is_the_same_model_whatever_its_trial_measured(tmp_path: Path) -> None:
+def test_artifacts_of_an_unchanged_file_are_equal_whatever_memory_was_measured(tmp_path: Path) -> None:
     publish(tmp_path, "good", GOOD)
     first, again = (read(tmp_path).artifacts["good"] for _ in range(2))
     assert first.memory_bytes is not None
@@ -57,7 +57,7 @@ def test_the_same_file_is_the_same_model_whatever_its_trial_measured(tmp_path: P
     assert read(tmp_path).artifacts["good"] != first
 
 
-def test_initializers_are_counted_whatever_field_they_are_in(tmp_path: Path) -> None:
+def test_initializers_in_raw_and_typed_fields_are_counted(tmp_path: Path) -> None:
     raw = numpy_helper.from_array(np.ones((6, 2), np.float32), "raw")
     typed = helper.make_tensor("typed", TensorProto.FLOAT, [2, 3], [0.5] * 6)
     nodes = [helper.make_node("MatMul", ["input", "raw"], ["h"]), helper.make_node("MatMul", ["h", "typed"], ["out"])]
@@ -70,7 +70,7 @@ def test_initializers_are_counted_whatever_field_they_are_in(tmp_path: Path) -> 
 
 
 def external() -> bytes:
-    """A model whose weights are in /etc/passwd, if anybody were to follow it there."""
+    """A model whose external weights are in /etc/passwd."""
     made = classifier(LAYERS)
     tensor = made.graph.initializer[0]
     tensor.ClearField("raw_data")
@@ -110,7 +110,7 @@ def words_beside_bfloat16() -> onnx.ModelProto:
 
 
 def no_batch() -> onnx.ModelProto:
-    """Gives one number for all rows."""
+    """A model with one output number for all rows."""
     spec = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [])
     return model([helper.make_node("ReduceSum", ["input"], ["out"], keepdims=0)], spec, [out], [])
@@ -121,7 +121,7 @@ def any_width() -> onnx.ModelProto:
     return model([helper.make_node("Relu", ["input"], ["out"])], specs[0], [specs[1]], [])
 
 
-def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(tmp_path: Path) -> None:
+def test_refused_models_have_a_reason_and_others_are_served(tmp_path: Path) -> None:
     bad: dict[str, tuple[onnx.ModelProto | bytes, str]] = {
         "empty": (b"", "got 0 bytes"),
         "text": (b"hello, this is no protobuf", "not an ONNX file"),
@@ -145,7 +145,7 @@ def test_what_cannot_be_served_is_named_with_its_reason_and_the_rest_is_served(t
         assert str(tmp_path) not in repository.failures[name]
 
 
-def test_models_of_other_shapes_are_served_and_say_why_they_take_no_rows(tmp_path: Path) -> None:
+def test_models_without_row_input_are_served_at_v2_with_a_reason(tmp_path: Path) -> None:
     odd = {
         "two-inputs": (two_inputs(), "got 2 inputs, expected 1"),
         "integers": (integers(), "input 'input': got INT64, expected one of FP32, FP16, FP64"),
@@ -162,9 +162,9 @@ def test_models_of_other_shapes_are_served_and_say_why_they_take_no_rows(tmp_pat
         assert message in (model.unusable or "")
         assert model.info().unusable == model.unusable
         with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
-            _ = model.rows
+            _ = model.row_input
         with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
-            _ = model.head
+            _ = model.output_head
     assert {name: repository.models[name].engine.batchable for name in odd} == {
         "two-inputs": True,
         "integers": True,
@@ -173,9 +173,7 @@ def test_models_of_other_shapes_are_served_and_say_why_they_take_no_rows(tmp_pat
     }
 
 
-def test_a_bad_card_or_bad_samples_do_not_keep_a_model_from_being_served(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_with_an_invalid_card_or_samples_is_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = publish(tmp_path, "odd", classifier(LAYERS, card='{"labels": 7}'))
     path.with_name("samples.npz").write_bytes(b"nothing")
     served = load(tmp_path).models["odd"]
@@ -185,7 +183,7 @@ def test_a_bad_card_or_bad_samples_do_not_keep_a_model_from_being_served(
     assert "odd: samples.npz ignored: cannot be read" in caplog.text
 
 
-def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+def test_links_to_files_outside_of_the_folder_are_refused(tmp_path: Path) -> None:
     inside, outside = tmp_path / "models", tmp_path / "outside"
     target = publish(outside, "elsewhere", GOOD)
     publish(inside, "good", GOOD)
@@ -194,14 +192,14 @@ def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     (inside / "linked-file" / "1" / "model.onnx").symlink_to(target)
     (inside / "alias").symlink_to(inside / "good")
     (inside / "pipe" / "1" / "model.onnx").mkdir(parents=True)
-    shelf = read(inside)
-    assert shelf.artifacts.keys() == {"good", "alias"}
-    assert "leads out of the folder" in shelf.failures["linked-name"]
-    assert "leads out of the folder" in shelf.failures["linked-file"]
-    assert "not a regular file" in shelf.failures["pipe"]
+    scan = read(inside)
+    assert scan.artifacts.keys() == {"good", "alias"}
+    assert "is outside of the folder" in scan.failures["linked-name"]
+    assert "is outside of the folder" in scan.failures["linked-file"]
+    assert "not a regular file" in scan.failures["pipe"]
 
 
-def test_missing_folder_and_too_many_models(tmp_path: Path) -> None:
+def test_a_missing_folder_and_too_many_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"is not a folder; make one with `kronmodel train"):
         read(tmp_path / "none")
     for name in "abc":
@@ -211,7 +209,7 @@ def test_missing_folder_and_too_many_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "loop", "forbidden"])
-def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> None:
+def test_an_unreadable_folder_is_reported_in_one_line(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     if name == "loop":
         folder.symlink_to(folder)
@@ -223,38 +221,46 @@ def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, name: str) -> 
         read(folder)
 
 
-def test_entries_that_cannot_be_looked_at_are_refused_by_name_and_the_rest_is_served(tmp_path: Path) -> None:
+def test_unreadable_entries_are_refused_and_others_are_served(tmp_path: Path) -> None:
     publish(tmp_path, "good", GOOD)
     (tmp_path / "long").symlink_to("x" * 300)
     (tmp_path / "loop").symlink_to("loop")
-    path = publish(tmp_path, "a\udcff", GOOD)  # a byte that is no UTF-8
+    path = publish(tmp_path, "a\udcff", GOOD)  # a byte that is not UTF-8
     (tmp_path / "b" / "1").mkdir(parents=True)
     (tmp_path / "b" / "1" / "model.onnx").symlink_to(path)
     (tmp_path / "newline\n").mkdir()
-    shelf = read(tmp_path)
-    assert shelf.artifacts.keys() == {"good"}
-    assert shelf.failures == {
+    scan = read(tmp_path)
+    assert scan.artifacts.keys() == {"good"}
+    assert scan.failures == {
         "long": "cannot be read: File name too long",
-        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100",
+        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters",
         "b": "version 1: model.onnx: its real path is not UTF-8",
-        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100",
+        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters",
     }
 
 
-def twin(name: str, twin_name: str, role: str) -> Artifact:
-    return Artifact(
-        name=name, version="1", path=Path(name), file_bytes=1, initializer_bytes=1, initializer_elements=1,
-        card=Card.model_validate({"twin": twin_name, "role": role}),
-    )  # fmt: skip
+def test_the_checksum_file_is_compared(tmp_path: Path) -> None:
+    for name in ("right", "wrong", "bad"):
+        put(tmp_path, 1, name=name)
+    digest = hashlib.sha256((tmp_path / "right" / "1" / "model.onnx").read_bytes()).hexdigest()
+    (tmp_path / "right" / "1" / "model.onnx.sha256").write_text(f"{digest.upper()}  model.onnx\n")
+    (tmp_path / "wrong" / "1" / "model.onnx.sha256").write_text("0" * 64)
+    (tmp_path / "bad" / "1" / "model.onnx.sha256").write_text("0" * 63)
+    repository = repository_of(tmp_path)
+    assert repository.get("right").artifact.sha256 == digest
+    assert repository.failures == {
+        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256)",
+        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits, as sha256sum writes them",
+    }
 
 
-def test_default_twin() -> None:
-    alpha = [twin("z-alpha-d", "alpha", "dense"), twin("a-alpha-k", "alpha", "kronecker")]
-    mnist = [twin("mnist-dense", "mnist", "dense"), twin("mnist-kronecker", "mnist", "kronecker")]
-    half = twin("half", "aaa", "dense")
-    assert default_names([*alpha, *mnist, half], None) == ["mnist-kronecker", "mnist-dense"]
-    assert default_names([*alpha, *mnist, half], "alpha") == ["a-alpha-k", "z-alpha-d"]
-    assert default_names([*alpha, half], None) == ["a-alpha-k", "z-alpha-d"]
-    assert default_names([*alpha, half], "nobody") == ["a-alpha-k", "z-alpha-d"]
-    assert default_names([half], None) == ["half"]
-    assert default_names([], None) == []
+def test_a_file_that_changes_between_verification_and_load_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, 1)
+    artifact = repository_of(tmp_path).get("m").artifact
+    artifact.check_unchanged()
+    artifact.path.write_bytes(artifact.path.read_bytes() + b"x")
+    with pytest.raises(ModelError, match=r"model\.onnx was changed while it was being loaded"):
+        artifact.check_unchanged()
+    artifact.path.unlink()
+    with pytest.raises(ModelError, match="was changed"):
+        artifact.check_unchanged()

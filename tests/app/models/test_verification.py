@@ -1,4 +1,4 @@
-"""Hostile files: read, loaded and run in processes of their own, refused by name, and nothing else is hurt."""
+"""Hostile files are refused with a reason, and their sandboxed processes affect nothing else."""
 
 import asyncio
 import os
@@ -18,7 +18,8 @@ import orjson
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.models.verification import MAX_CARD_BYTES, Inspection, inspect
+from app.models.card import MAX_CARD_BYTES
+from app.models.verification import VerificationResult, verify
 from app.settings import Settings
 from tests.app.conftest import children_of, environment, is_alive, serving, wait_until
 from tests.app.graphs import CARD, classifier, publish, weights
@@ -34,7 +35,7 @@ def hostile(nodes: list[onnx.NodeProto], **constants: object) -> onnx.ModelProto
 
 
 def gigantic() -> onnx.ModelProto:
-    """Adds the largest of 10^11 zeros: 400 GB."""
+    """A model that adds the maximum of 10^11 zeros, which need 400 GB."""
     return hostile(
         [
             helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
@@ -46,7 +47,7 @@ def gigantic() -> onnx.ModelProto:
 
 
 def endless() -> onnx.ModelProto:
-    """Adds one 2^60 times."""
+    """A model that adds one in a loop of 2^60 steps."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["x", "one"], ["y"])],
         "body",
@@ -64,52 +65,52 @@ def endless() -> onnx.ModelProto:
     return hostile([helper.make_node("Loop", ["times", "go", "input"], ["out"], body=body)], times=2**60, go=True)
 
 
-def look(paths: list[Path], **options: object) -> dict[Path, Inspection]:
-    return asyncio.run(inspect(paths, Settings.model_validate(options)))
+def verify_files(paths: list[Path], **options: object) -> dict[Path, VerificationResult]:
+    return asyncio.run(verify(paths, Settings.model_validate(options)))
 
 
-def test_a_file_that_is_gone_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+def test_a_deleted_file_is_refused_and_others_are_verified(tmp_path: Path) -> None:
     first, last = (publish(tmp_path, name, GOOD) for name in ("first", "last"))
-    gone = tmp_path / "gone.onnx"  # deleted since it was found
-    results = look([first, gone, last])
+    gone = tmp_path / "gone.onnx"  # deleted after the scan
+    results = verify_files([first, gone, last])
     assert replace(results[first], memory_bytes=0) == replace(results[last], memory_bytes=0)
     assert results[first].error is None
     assert results[first].initializer_elements == 18
     assert results[gone].error == "cannot be read: No such file or directory"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_the_memory_of_a_model_is_measured(tmp_path: Path) -> None:
     small = publish(tmp_path, "small", GOOD)
     large = publish(tmp_path, "large", classifier(weights([6, 3]), padding_bytes=32 * 2**20))
-    results = look([small, large])
+    results = verify_files([small, large])
     assert 0 < (results[small].memory_bytes or 0) < 4 * 2**20
     assert 32 * 2**20 <= (results[large].memory_bytes or 0) < 80 * 2**20
 
 
-def test_a_card_that_is_no_text_is_that_of_one_file_only(tmp_path: Path) -> None:
+def test_a_card_that_is_not_utf8_refuses_only_its_file(tmp_path: Path) -> None:
     broken = GOOD.SerializeToString().replace(b'"card_version"', b'"card_v\xff\xfe\xfd\xfc\xfbn"')
     bad, good = publish(tmp_path, "bad", broken), publish(tmp_path, "good", GOOD)
-    results = look([bad, good])
+    results = verify_files([bad, good])
     assert results[bad].error in {"the card is not UTF-8", "not an ONNX file, or a truncated one"}
     assert results[good].error is None
 
 
-def test_a_card_far_too_long_is_cut_and_hurts_no_other_file(tmp_path: Path) -> None:
-    """Each of its characters is 12 bytes of JSON."""
+def test_a_too_long_card_is_cut(tmp_path: Path) -> None:
+    """Each character of the card takes 12 bytes of JSON."""
     wordy = classifier(weights([6, 3]))
     helper.set_model_props(wordy, {"kronmodel": '{"preprocessing": "' + "\N{PILE OF POO}" * 450_000 + '"}'})
     bad, good = publish(tmp_path, "wordy", wordy), publish(tmp_path, "good", GOOD)
-    results = look([bad, good])
+    results = verify_files([bad, good])
     assert (results[bad].error, results[good].error) == (None, None)
     assert len(results[bad].card or "") == MAX_CARD_BYTES + 1
     assert orjson.loads(results[good].card or "") == CARD
 
 
-def test_reading_has_a_time_limit(tmp_path: Path) -> None:
+def test_verification_has_a_time_limit(tmp_path: Path) -> None:
     paths = [publish(tmp_path, name, GOOD) for name in ("a", "b")]
     reason = "not read within 0.001 s, all files together (KRON_LOAD_SECONDS)"
-    assert look(paths, load_seconds=0.001) == dict.fromkeys(paths, Inspection(error=reason))
+    assert verify_files(paths, load_seconds=0.001) == dict.fromkeys(paths, VerificationResult(error=reason))
 
 
 @pytest.mark.parametrize(
@@ -120,28 +121,28 @@ def test_reading_has_a_time_limit(tmp_path: Path) -> None:
     ],
     ids=["endless", "gigantic"],
 )
-def test_what_takes_too_much_is_refused(
+def test_a_model_beyond_the_limits_of_time_or_memory_is_refused(
     tmp_path: Path, made: Callable[[], onnx.ModelProto], options: dict[str, object], reason: str
 ) -> None:
     bad, good = publish(tmp_path, "bad", made()), publish(tmp_path, "good", GOOD)
-    results = look([bad, good], **options)
+    results = verify_files([bad, good], **options)
     error = results[bad].error or ""
     assert error.startswith(reason)
     assert "KRON_TRIAL" in error
     assert results[good].error is None
 
 
-def test_a_service_among_hostile_files_goes_on(tmp_path: Path) -> None:
-    """Truncated, with bits turned, gigantic, endless: at the start, and loaded while it serves."""
+def test_the_service_survives_hostile_files(tmp_path: Path) -> None:
+    """Truncated files, flipped bits, too much memory or time: at the start, and loaded at run time."""
     publish(tmp_path, "good", GOOD)
     publish(tmp_path, "endless", endless())
     publish(tmp_path, "gigantic", gigantic())
     content = GOOD.SerializeToString()
     rng = np.random.default_rng(5)
     for number in range(6):
-        turned = np.frombuffer(content, np.uint8).copy()
-        turned[rng.integers(0, len(turned), 8)] ^= np.uint8(1 << rng.integers(0, 8))
-        publish(tmp_path, f"turned-{number}", turned.tobytes())
+        flipped = np.frombuffer(content, np.uint8).copy()
+        flipped[rng.integers(0, len(flipped), 8)] ^= np.uint8(1 << rng.integers(0, 8))
+        publish(tmp_path, f"flipped-{number}", flipped.tobytes())
         publish(tmp_path, f"cut-{number}", content[: int(rng.integers(1, len(content)))])
     with serving(tmp_path, trial_seconds=2, reports=":memory:") as server:
         index = server.client.post("/v2/repository/index").json()
@@ -158,8 +159,8 @@ def test_a_service_among_hostile_files_goes_on(tmp_path: Path) -> None:
         assert server.client.post("/api/predict", json={"inputs": [[0.5] * 6], "models": ["good"]}).is_success
 
 
-def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
-    """onnxruntime is told to end the process on one of three files, which is what a fault in it comes to."""
+def test_a_crash_refuses_only_its_file(tmp_path: Path) -> None:
+    """A segmentation fault in onnxruntime is simulated for one of three files."""
     paths = [publish(tmp_path, name, GOOD) for name in ("a", "crash", "b")]
     code = (
         "import os, signal\n"
@@ -173,7 +174,14 @@ def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
         "app.inference.engine.open_session = fault\n"
         "verification.main()\n"
     )
-    job = {"paths": [str(path) for path in paths], "cpu_only": True, "max_batch": 8, "seconds": 20, "bytes": 2**32}
+    job = {
+        "paths": [str(path) for path in paths],
+        "cpu_only": True,
+        "max_batch": 8,
+        "max_card_chars": 100_000,
+        "seconds": 20,
+        "bytes": 2**32,
+    }
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -186,24 +194,24 @@ def test_a_crash_is_that_of_one_file_only(tmp_path: Path) -> None:
     assert found == {
         "a": None,
         "b": None,
-        "crash": "reading, loading or running it once ended the process that tried it (SIGSEGV)",
+        "crash": "reading, loading or running it once crashed the process of its smoke test (SIGSEGV)",
     }
 
 
-def test_trials_die_with_the_service(tmp_path: Path) -> None:
+def test_sandboxes_end_when_the_service_dies(tmp_path: Path) -> None:
     publish(tmp_path, "good", GOOD)
     with serving(tmp_path, reports=":memory:", expected_code=-9) as server:
         publish(tmp_path, "endless", endless())
         os.kill(server.process.pid, signal.SIGHUP)
         child = next(iter(wait_until(server.children)))
-        trials = wait_until(lambda: children_of(child))
+        smoke_tests = wait_until(lambda: children_of(child))
         server.process.kill()
-        wait_until(lambda: not any(is_alive(pid) for pid in (child, *trials)), seconds=10)
+        wait_until(lambda: not any(is_alive(pid) for pid in (child, *smoke_tests)), seconds=10)
 
 
-def test_a_hangup_while_the_first_ones_are_loaded_is_not_forgotten(tmp_path: Path) -> None:
+def test_a_sighup_while_models_are_loading_refreshes_them_afterwards(tmp_path: Path) -> None:
     publish(tmp_path, "good", GOOD)
-    publish(tmp_path, "endless", endless())  # whose trial takes its time
+    publish(tmp_path, "endless", endless())  # its smoke test runs into the time limit
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -212,7 +220,7 @@ def test_a_hangup_while_the_first_ones_are_loaded_is_not_forgotten(tmp_path: Pat
         command, env=environment(trial_seconds=2, reports="off"), stderr=subprocess.DEVNULL
     ) as process:
         try:
-            wait_until(lambda: children_of(process.pid))  # the folder has been read
+            wait_until(lambda: children_of(process.pid))  # the folder was scanned
             publish(tmp_path, "good", GOOD, version=2)
             process.send_signal(signal.SIGHUP)
 

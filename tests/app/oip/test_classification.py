@@ -1,4 +1,4 @@
-"""The classification extension beside sorting in Python."""
+"""The classification extension compared with sorting in Python."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -14,7 +14,7 @@ from tests.app.graphs import Array
     arrays.arrays(
         st.sampled_from(["f4", "f8", "i8", "u1", "f2"]),
         arrays.array_shapes(min_dims=2, max_dims=3, max_side=5),
-        elements=st.integers(0, 5),  # few values, so that there are equal ones
+        elements=st.integers(0, 5),  # few different values, so that some are equal
     ),
     st.integers(1, 40),
 )
@@ -31,7 +31,7 @@ def test_classification_agrees_with_sorting_in_python(values: Array, count: int)
     assert classify(values, count, None, batched=False).tolist() == [f"{flat[index]!s}:{index}" for index in best]
 
 
-def test_classification_of_odd_values() -> None:
+def test_classification_of_nan_infinity_and_an_empty_batch() -> None:
     values = np.array([[np.nan, -np.inf, 0.1], [np.inf, 1e-9, -2]], np.float32)
     expected = [["0.1:2", "nan:0", "-inf:1"], ["inf:0", "1e-09:1", "-2.0:2"]]
     assert classify(values, 9, ["too", "few"], batched=True).tolist() == expected

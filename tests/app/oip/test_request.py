@@ -1,20 +1,26 @@
-"""What a request says: read, or refused by name."""
+"""Inference requests: valid ones decoded, others refused with a reason."""
 
+import contextlib
 import json
 import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.errors import BadRequest, NotSupported
+from app.errors import BadRequest, NotSupported, RequestError
+from app.inference.datatypes import DTYPES
 from app.oip.infer_request import RequestedOutput
 from app.oip.request import read_request
+from app.oip.signature import Signature
 from app.parsing import mentions_booleans
+from tests.app.graphs import Array
 from tests.app.oip_requests import SIGNATURE, document, one, read
 
 
-def test_json_with_unknown_keys_flat_and_nested() -> None:
+def test_flat_and_nested_json_with_unknown_keys() -> None:
     for data in ([1.5, 2, 3, 4], [[1.5, 2], [3, 4]], [[[1.5], [2]], [[3], [4]]]):
         request = read(document(a={"data": data}, id="x", parameters={"mine": 1}))
         np.testing.assert_array_equal(request.feeds["a"], np.array([[1.5, 2], [3, 4]], np.float32))
@@ -24,7 +30,7 @@ def test_json_with_unknown_keys_flat_and_nested() -> None:
         assert request.outputs == [RequestedOutput("y", "FP32", binary=False)]
 
 
-def test_blobs_follow_the_json_in_the_order_of_the_inputs_and_json_ones_have_none() -> None:
+def test_binary_data_follows_the_json_in_the_order_of_the_binary_inputs() -> None:
     a, b = np.array([[1.5, 2], [3, 4]], "<f4"), np.array([7, -8], "<i8")
     size_a, size_b = {"binary_data_size": a.nbytes}, {"binary_data_size": b.nbytes}
     both = document(a={"data": ..., "parameters": size_a}, b={"data": ..., "parameters": size_b})
@@ -41,7 +47,7 @@ def test_blobs_follow_the_json_in_the_order_of_the_inputs_and_json_ones_have_non
     assert read(empty).rows == 0
 
 
-def test_outputs_binary_by_request_or_by_output() -> None:
+def test_binary_outputs_by_request_or_by_output() -> None:
     def wanted(**changes: Any) -> list[tuple[str, bool]]:
         return [(output.name, output.binary) for output in read(document(**changes)).outputs]
 
@@ -52,7 +58,7 @@ def test_outputs_binary_by_request_or_by_output() -> None:
     everything = [("y", True), ("h", True), ("s", True)]
     assert wanted(outputs=None, parameters=binary) == wanted(outputs=[], parameters=binary) == everything
     classes = read(document(outputs=[{"name": "h", "parameters": {"classification": 2}}])).outputs[0]
-    assert (classes.classes, classes.binary) == (2, False)  # a class is text, whatever the type of its value
+    assert (classes.classes, classes.binary) == (2, False)  # classes are strings, so they need no binary data
     assert read(document(parameters={"timeout": 1500})).timeout_s == 0.0015
 
 
@@ -90,7 +96,7 @@ def test_outputs_binary_by_request_or_by_output() -> None:
         ({"a": {"data": "abcd"}}, "input 'a': data: got a string, expected a list"),
         ({"a": {"data": ...}}, "input 'a': got neither data nor binary_data_size"),
         ({"b": {"data": [1.5, 2]}}, "input 'b': data: element 0: got 1.5, expected an integer"),
-        ({"b": {"data": [2**63, 2]}}, "input 'b': data: got a value beyond INT64"),
+        ({"b": {"data": [2**63, 2]}}, "input 'b': data: got a value out of the range of INT64"),
         ({"b": {"data": [2**64, 2]}}, "input 'b': data: element 0: got 1.8446744073709552e+19, expected an integer"),
         ({"b": {"shape": [3], "data": [1, 2, 3]}}, "inputs: got batches of 2, 3 rows, expected equal ones"),
         ({"a": {"parameters": {"binary_data_size": 16}}}, "got data and binary_data_size, expected one of them"),
@@ -115,7 +121,7 @@ def test_outputs_binary_by_request_or_by_output() -> None:
         ({"outputs": [{"name": "y", "parameters": {"binary_data": "yes"}}]}, "binary_data: got 'yes'"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+def test_requests_that_do_not_fit_are_refused_with_the_place(changes: dict[str, Any], message: str) -> None:
     value = {key: entry for key, entry in document(**changes).items() if entry is not ...}
     with pytest.raises(BadRequest) as caught:
         read(value)
@@ -135,12 +141,12 @@ def test_what_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: 
         ({"parameters": {"priority": 1}}, "priorities are not supported"),
     ],
 )
-def test_what_is_not_supported_says_so(changes: dict[str, Any], message: str) -> None:
+def test_unsupported_features_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(NotSupported, match=message):
         read(document(**changes))
 
 
-def test_more_rows_than_allowed() -> None:
+def test_more_rows_than_the_limit_are_refused() -> None:
     nine = document(a={"shape": [9, 2], "data": [0] * 18}, b={"shape": [9], "data": [0] * 9})
     with pytest.raises(BadRequest, match=r"inputs: got 9 rows, expected at most 8 \(KRON_MAX_BATCH\)"):
         read(nine)
@@ -152,17 +158,17 @@ def test_more_rows_than_allowed() -> None:
         (b'{"inputs": [{"datatype": "FP32", "data": [1.5e3, -2]}]}', False),
         (b"[1, true]", True),
         (b"[false]", True),
-        (b"[1]true", False),  # behind the end
-        (b"r" * 200, True),  # too many letters to be sure
+        (b"[1]true", False),  # after the end
+        (b"r" * 200, True),  # too many of these letters to search
         (b"l" * 200, True),
     ],
 )
-def test_where_booleans_may_hide(text: bytes, expected: bool) -> None:
+def test_mentions_booleans(text: bytes, expected: bool) -> None:
     assert mentions_booleans(text, len(text) - 4 * text.endswith(b"]true")) == expected
 
 
 @pytest.mark.parametrize("length", [-1, 1, 5, 10**9])
-def test_a_header_length_that_cuts_the_json_or_leads_beyond_the_body(length: int) -> None:
+def test_a_header_length_inside_the_json_or_beyond_the_body_is_refused(length: int) -> None:
     body = json.dumps(document()).encode()
     with pytest.raises(BadRequest, match=r"Inference-Header-Content-Length: got|expected a JSON object"):
         read_request(body, length, SIGNATURE)
@@ -181,12 +187,12 @@ def test_a_header_length_that_cuts_the_json_or_leads_beyond_the_body(length: int
         ("16", b"\0" * 16, "binary_data_size: got '16'"),
     ],
 )
-def test_sizes_that_lie(size: Any, blob: bytes, message: str) -> None:
+def test_wrong_binary_data_sizes_are_refused(size: Any, blob: bytes, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         read(document(a={"data": ..., "parameters": {"binary_data_size": size}}), blob)
 
 
-def test_a_lie_about_the_shape_allocates_nothing() -> None:
+def test_a_wrong_shape_allocates_no_array() -> None:
     huge = document(a={"shape": [2**30, 2], "data": ..., "parameters": {"binary_data_size": 16}})
     text = {"inputs": [{"name": "x", "shape": [2**31], "datatype": "BYTES", "parameters": {"binary_data_size": 4}}]}
     tracemalloc.start()
@@ -196,3 +202,82 @@ def test_a_lie_about_the_shape_allocates_nothing() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(sorted({*DTYPES, "BF16", "BYTES"})), json_values, json_values, json_values, st.binary(max_size=40)
+)
+def test_any_input_is_read_or_raises_a_request_error(
+    datatype: str, data: Any, shape: Any, parameters: Any, blob: bytes
+) -> None:
+    entry = {"name": "x", "datatype": datatype, "shape": shape, "data": data, "parameters": parameters}
+    candidates = [
+        {"inputs": [entry | {"parameters": {}}]},
+        {"inputs": [entry | {"shape": [1, 2]}], "parameters": parameters},
+        {"inputs": [entry], "outputs": data},
+        {"inputs": [{**entry, "shape": [1, 2], "data": None, "parameters": {"binary_data_size": len(blob)}}]},
+        data,
+    ]
+    for value in candidates:
+        head = json.dumps(value, allow_nan=False).encode() if _is_json(value) else b"[NaN]"
+        for length in (None, 0, len(head), len(blob)):
+            with contextlib.suppress(RequestError):
+                read_request(head + blob, length, one(datatype, (-1, 2)))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "batchable", "body", "expected"),
+    [
+        ("FP32", (-1, 3), True, np.array([1, 2, 3], "<f4"), (1, 3)),
+        ("FP32", (-1, -1), True, np.arange(5, dtype="<f4"), (1, 5)),
+        ("INT16", (-1, 2), False, np.arange(6, dtype="<i2"), (3, 2)),
+        ("FP64", (2, 2), False, np.arange(4, dtype="<f8"), (2, 2)),
+        ("FP32", (-1, 3), False, np.empty(0, "<f4"), (0, 3)),
+    ],
+)
+def test_raw_binary_request(
+    datatype: str, shape: tuple[int, ...], batchable: bool, body: Array, expected: tuple[int, ...]
+) -> None:
+    request = read_request(body.tobytes(), 0, one(datatype, shape, batchable=batchable))
+    np.testing.assert_array_equal(request.feeds["x"], body.reshape(expected))
+    assert request.outputs == [RequestedOutput("x", datatype, binary=True)]
+    assert request.rows == 1
+
+
+def test_raw_binary_request_of_a_string() -> None:
+    for shape, expected in (((1,), ["grün"]), ((-1, 1), [["grün"]])):
+        feeds = read_request("grün".encode(), 0, one("BYTES", shape, batchable=len(shape) > 1)).feeds
+        assert feeds["x"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "message"),
+    [
+        (SIGNATURE, b"", "got 0 for 2 inputs, expected one"),
+        (one("FP32", (-1, -1, -1)), b"\0" * 8, "expected at most one dimension to infer"),
+        (one("FP32", (-1, 3)), b"\0" * 8, r"got 8 bytes of binary data, expected 12 for FP32 \[1, 3\]"),
+        (one("FP32", (-1, -1)), b"\0" * 7, r"got 7 bytes of binary data, expected 4 for FP32 \[1, 1\]"),
+        (one("BYTES", (-1, 2)), b"a", "expected one element"),
+        (one("BYTES", (-1,)), b"\xff", "element 0 is not UTF-8"),
+        (one("BOOL", (-1, 2)), b"\0\2", "got a byte other than 0 and 1"),
+    ],
+)
+def test_raw_binary_requests_that_do_not_fit_are_refused(signature: Signature, body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        read_request(body, 0, signature)

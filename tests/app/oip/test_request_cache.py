@@ -1,4 +1,4 @@
-"""Requests that were seen before, but for their data."""
+"""The cache of request templates: a cached request reads the same as a new one."""
 
 import contextlib
 import json
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from app.errors import BadRequest
 from app.oip.request import read_request
-from app.oip.request_cache import MOST
+from app.oip.request_cache import MAX_TEMPLATES
 from app.oip.signature import Signature
 from tests.app.oip_requests import SIGNATURE, document, one, read
 
 
-def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
+def test_cached_json_with_other_binary_data() -> None:
     signature = replace(SIGNATURE)
     a, b = np.array([[1.5, -2], [0, 3]], np.float32), np.array([7, 8], np.int64)
     size_a, size_b = {"binary_data_size": a.nbytes}, {"binary_data_size": b.nbytes}
@@ -28,8 +28,8 @@ def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
         request = read(value, (a * factor).tobytes() + (b * factor).tobytes(), signature)
         assert (request.feeds["a"] == a * factor).all()
         assert (request.feeds["b"] == b * factor).all()
-        assert (request.rows, request.timeout_s, request.receipt, request.id) == (2, 5.0, True, None)
-        assert len(signature.known) == 1
+        assert (request.rows, request.timeout_s, request.provenance, request.id) == (2, 5.0, True, None)
+        assert len(signature.request_cache) == 1
     for blob, message in (
         (a.tobytes(), "input 'b': got 0 bytes of binary data, expected 16"),
         (a.tobytes() + b.tobytes() + b"x", "got 1 bytes after the last input's binary data"),
@@ -37,10 +37,10 @@ def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
         with pytest.raises(BadRequest, match=message):
             read(value, blob, signature)
     read(value | {"id": "mine"}, a.tobytes() + b.tobytes(), signature)
-    assert len(signature.known) == 1  # an id is another one each time
-    for timeout in range(2 * MOST):
+    assert len(signature.request_cache) == 1  # requests with an id are not cached
+    for timeout in range(2 * MAX_TEMPLATES):
         read(value | {"parameters": {"timeout": timeout}}, a.tobytes() + b.tobytes(), signature)
-        assert len(signature.known) <= MOST
+        assert len(signature.request_cache) <= MAX_TEMPLATES
 
 
 @settings(max_examples=200)
@@ -59,10 +59,10 @@ def test_json_that_was_seen_before_means_the_same_with_other_blobs() -> None:
     st.sampled_from(["{}", '{"id": "i"}', '{"note": "\\"data\\": [1, 2]"}', '{"inputs": []}', '{"data": [3, 4]}']),
     st.sampled_from([",", ", ", " ,\n"]),
 )
-def test_json_around_data_that_was_seen_before_changes_nothing(
+def test_cached_json_with_other_data_reads_like_a_new_request(
     data: list[Any], shape: Any, more: str, comma: str
 ) -> None:
-    """Every request twice, and between strangers: what is remembered gives what reading it anew gives."""
+    """Reads each request with an empty cache, after a similar request, and a second time."""
     entry = {"name": "x", "datatype": "FP32", "shape": shape, "data": data}
     parts = [
         *(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in {"inputs": [entry]}.items()),
@@ -80,15 +80,15 @@ def test_json_around_data_that_was_seen_before_changes_nothing(
             return str(error)
         return request.feeds["x"].tolist(), request.rows, request.id, request.outputs
 
-    anew = outcome(one("FP32", (-1, 2)))
-    used = one("FP32", (-1, 2))
+    uncached = outcome(one("FP32", (-1, 2)))
+    cached = one("FP32", (-1, 2))
     with contextlib.suppress(BadRequest):
-        read_request(other, None, used)
-    assert outcome(used) == anew
-    assert outcome(used) == anew
+        read_request(other, None, cached)
+    assert outcome(cached) == uncached
+    assert outcome(cached) == uncached
 
 
-def test_bytes_and_booleans_of_json_that_was_seen_before_are_checked() -> None:
+def test_binary_data_of_cached_requests_is_checked() -> None:
     for datatype, size, good, bad in (("BOOL", 2, b"\0\1", b"\0\2"), ("BYTES", 6, b"\2\0\0\0ab", b"\\9\0\0\0ab")):
         signature = one(datatype, (-1,))
         value = {

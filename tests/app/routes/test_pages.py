@@ -115,7 +115,7 @@ def test_overload_is_503_and_says_when_to_come_back(strict: Serving) -> None:
         thread.join()
     assert {answer.status_code for answer in answers} == {200, 503}
     refused = next(answer for answer in answers if answer.status_code == 503)
-    assert refused.json() == {"error": "0 requests wait for this model already, no more may (KRON_QUEUE)"}
+    assert refused.json() == {"error": "the queue of this model is full: 0 requests wait already (KRON_QUEUE)"}
     assert refused.headers["Retry-After"] == "1"
     assert strict.client.post("/api/predict", json=body).is_success
 

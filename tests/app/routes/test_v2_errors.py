@@ -47,7 +47,7 @@ def test_values_that_only_the_model_can_refuse(oip: httpx.Client) -> None:
     zero = [tensor("x", np.array([[0.0, 2.0]]), "FP32")]
     answer = oip.post("/v2/models/reciprocal/infer", json={"inputs": zero})
     assert answer.status_code == 400
-    assert "not finite, which JSON cannot say; ask for binary_data" in answer.json()["error"]
+    assert "not finite, which JSON cannot express; ask for binary_data" in answer.json()["error"]
     binary = {"inputs": zero, "parameters": {"binary_data_output": True}}
     answer = oip.post("/v2/models/reciprocal/infer", json=binary)
     np.testing.assert_array_equal(

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.app.conftest import Serving, asking, serving, wait_until
+from tests.app.conftest import Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 from tests.app.sockets import GET, answer, connect, connect_with_small_buffer, failures, held, rest
 
@@ -240,7 +240,7 @@ def test_requests_count_for_the_client_behind_a_trusted_proxy(patient: Serving) 
         assert post("198.51.100.2") == 200
         return post("198.51.100.1") == 429
 
-    with asking(patient, slow, behind("198.51.100.1")) as codes:
+    with repeated_predictions(patient, slow, behind("198.51.100.1")) as codes:
         wait_until(only_one_is_refused)
     assert 200 in codes
     assert post("198.51.100.1") == 200

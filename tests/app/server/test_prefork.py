@@ -169,7 +169,7 @@ def test_a_worker_is_replaced_while_a_model_is_unloaded_by_request(
 
         assert httpx.post(f"{server.address}/v2/repository/models/m/unload", timeout=60).is_success
         other = killed(server)
-        wait_until(lambda: {int(path.stem) for path in tmp_path.glob("shared/*/*.standing")} - {other})
+        wait_until(lambda: {int(path.stem) for path in tmp_path.glob("shared/*/*.state")} - {other})
         assert answers() == {400}
         wait_until(lambda: load() and answers() == {200})  # a worker that is still starting may miss the first load
         assert len(server.children()) == 2

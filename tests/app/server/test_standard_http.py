@@ -14,7 +14,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from app.server.connection import HttpConnection
 from app.server.server import Server
 from app.settings import Settings
-from tests.app.conftest import Serving, asking, serving, wait_until
+from tests.app.conftest import Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 from tests.app.sockets import GET, connect, rest
 
@@ -98,7 +98,7 @@ def test_requests_count_for_the_client_behind_a_trusted_proxy(server: Serving) -
     def status(client: str) -> int:
         return httpx.post(f"{server.address}/api/predict", json=ROW, headers=behind(client)).status_code
 
-    with asking(server, SLOW, behind("198.51.100.1")) as codes:
+    with repeated_predictions(server, SLOW, behind("198.51.100.1")) as codes:
         wait_until(lambda: status("198.51.100.2") == 200 and status("198.51.100.1") == 429)
     assert 200 in codes
 

@@ -1,4 +1,4 @@
-"""GPU memory by NVML, with a stand-in for its bindings: the machines that run these tests have no GPU."""
+"""GPU memory and number of GPUs, with a fake of NVML's bindings: the tests run on machines without a GPU."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ from app.system.gpu import device_bytes, device_count
 
 
 class NVMLError(Exception):
-    """As pynvml's own."""
+    """Fake of the bindings' error class."""
 
 
 def bindings(processes: list[list[tuple[int, int | None]]], *, fails: str = "") -> ModuleType:
-    """A `pynvml` with a device for each list of process ids and bytes; `fails` names a function that raises."""
+    """Fake of `pynvml`: one GPU per list of process ids and bytes; the function named by `fails` raises."""
     module = ModuleType("pynvml")
     functions = {
         "nvmlInit": lambda: None,
@@ -31,7 +31,7 @@ def bindings(processes: list[list[tuple[int, int | None]]], *, fails: str = "") 
 
     for name, function in functions.items():
         setattr(module, name, failing if name == fails else function)
-    module.NVMLError = NVMLError  # type: ignore[attr-defined]  # a module made on the spot
+    module.NVMLError = NVMLError  # type: ignore[attr-defined]  # `ModuleType` has no such attribute
     return module
 
 
@@ -45,7 +45,7 @@ def bindings(processes: list[list[tuple[int, int | None]]], *, fails: str = "") 
         ([[(os.getpid(), 300)]], "nvmlDeviceGetComputeRunningProcesses", None),
     ],
 )
-def test_memory_of_this_process_on_all_devices(
+def test_this_process_memory_is_summed_over_all_gpus(
     processes: list[list[tuple[int, int | None]]], fails: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", bindings(processes, fails=fails))
@@ -58,7 +58,7 @@ def test_the_gpus_are_counted(fails: str, expected: int | None, monkeypatch: pyt
     assert device_count() == expected
 
 
-def test_without_the_bindings_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_bindings_both_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert device_bytes() is None
     assert device_count() is None

@@ -1,11 +1,11 @@
-"""Counters of several real processes, added up, dead ones included."""
+"""Counters of several processes, added up, including processes that have ended."""
 
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-from app.telemetry.counters import BLOCK, BLOCKS, Counters
+from app.telemetry.counters import BLOCK_SIZE, MAX_BLOCKS, Counters
 from tests.app.conftest import environment
 
 CHILD = """
@@ -19,20 +19,20 @@ counters.block(("model", sys.argv[2], "1"))[0] += 5
 """
 
 
-def test_several_processes_add_up_and_what_the_dead_ones_counted_stays(tmp_path: Path) -> None:
+def test_totals_include_processes_that_have_ended(tmp_path: Path) -> None:
     own = Counters(tmp_path)
     own.block(("model", "a", "1"))[3] += 1
     for name in ("b", "c"):
         subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), name], check=True, env=environment(), timeout=60)
     totals = own.totals()
     assert totals["model", "a", "1"][3] == 4001
-    assert totals["model", "b", "1"] == totals["model", "c", "1"] == [5.0] + [0.0] * (BLOCK - 1)
+    assert totals["model", "b", "1"] == totals["model", "c", "1"] == [5.0] + [0.0] * (BLOCK_SIZE - 1)
 
 
-def test_alone_it_needs_no_folder_and_keeps_its_keys_apart() -> None:
+def test_one_process_counts_without_a_folder_by_key() -> None:
     counters = Counters()
     first, second = counters.block(("a",)), counters.block(("b", "c"))
-    first[BLOCK - 1] += 1.5
+    first[BLOCK_SIZE - 1] += 1.5
     second[0] -= 2
     assert counters.block(("a",)) is first
     totals = counters.totals()
@@ -40,18 +40,18 @@ def test_alone_it_needs_no_folder_and_keeps_its_keys_apart() -> None:
     assert totals["b", "c"][:2] == [-2, 0]
 
 
-def test_too_many_keys_are_counted_nowhere() -> None:
+def test_keys_beyond_the_limits_are_not_counted() -> None:
     counters = Counters()
-    for number in range(BLOCKS + 5):
+    for number in range(MAX_BLOCKS + 5):
         counters.block((f"key {number}",))[0] += 1
-    assert len(counters.totals()) == BLOCKS
+    assert len(counters.totals()) == MAX_BLOCKS
     counters = Counters()
     for number in range(10):
         counters.block(("x" * 200_000, str(number)))[0] += 1
     assert len(counters.totals()) == 2
 
 
-def test_threads_that_count_for_the_first_time_get_keys_of_their_own() -> None:
+def test_threads_add_keys_concurrently() -> None:
     counters = Counters()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

@@ -1,4 +1,4 @@
-"""Spans of a real server, as they arrive at a collector."""
+"""Spans that a server exports to an OpenTelemetry collector."""
 
 import threading
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def collector(received: list[Any]) -> Iterator[str]:
         thread.join()
 
 
-def test_a_request_and_its_runs_are_spans_of_the_clients_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_and_runs_are_spans_of_the_clients_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path, "plain", classifier(weights([6, 3])))
     received: list[Any] = []
     trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -1,0 +1,1 @@
+"""The command ``kronmodel``: options, console output, progress as JSON lines, HTML reports."""

@@ -1,0 +1,130 @@
+"""What people see on a terminal: the progress of a training, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kronmodel.training import loop
+
+__all__ = ["METRICS", "TWIN_ROWS", "print_fields", "print_twin", "score_text", "training_progress", "twin_rows"]
+
+METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "r2": "R²"}
+
+
+@contextmanager
+def training_progress(console: Console, name: str, epochs: int) -> Iterator[Callable[[loop.Progress], None]]:
+    """Show a training as a bar that moves with the steps; where there is no terminal, as one line an epoch."""
+    if not console.is_terminal:
+        yield lambda now: _print_epoch(console, name, epochs, now)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps  {task.fields[news]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task(name, total=None, news="")
+        score = ""
+
+        def show(now: loop.Progress) -> None:
+            nonlocal score
+            if now.test_score is not None:
+                score = f"  test {score_text(now.metric, now.test_score)}"
+            news = f"epoch {now.epoch}/{epochs}  loss {now.loss:.4f}{score}"
+            bars.update(bar, total=now.steps, completed=now.step, news=news)
+
+        yield show
+
+
+def _print_epoch(console: Console, name: str, epochs: int, now: loop.Progress) -> None:
+    if now.test_score is not None:
+        score = score_text(now.metric, now.test_score)
+        news = f"{name}: epoch {now.epoch}/{epochs}  loss {now.loss:.4f}  test {score}"
+        console.print(news, highlight=False, soft_wrap=True)
+
+
+TWIN_ROWS = (
+    ("weights", "parameters", "{:,}"),
+    ("… with branch biases", "parameters_with_branch_biases", "{:,}"),
+    ("multiply-adds a sample", "macs_per_sample", "{:,}"),
+    ("training seconds", "train_seconds", "{:,.1f}"),
+    ("median ms a step", "ms_per_step", "{:.2f}"),
+)
+
+
+def score_text(metric: str, value: float) -> str:
+    """A test score for people: ``accuracy 98.36 %``, ``RMSE 53.2``."""
+    return f"{METRICS.get(metric, metric)} {_score_value(metric, value)}"
+
+
+def _score_value(metric: str, value: float) -> str:
+    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4g}"
+
+
+def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Titles and cells of the table of trained models, with the ratio dense ÷ Kronecker where there are both."""
+    scores = [model["test_metric"] for model in models.values()]
+    for name in ("value", "r2"):
+        if name in scores[0]:
+            metric = scores[0]["name"] if name == "value" else name
+            cells = [_score_value(metric, score[name]) if name in score else "" for score in scores]
+            yield f"test {METRICS.get(metric, metric)}", [*cells, *([""] if len(models) == 2 else [])]
+    for title, key, form in TWIN_ROWS:
+        # As the paper counts; it says something only where it differs.
+        if key == "parameters_with_branch_biases" and all(each[key] == each["parameters"] for each in models.values()):
+            continue
+        cells = [form.format(model[key]) for model in models.values()]
+        if len(models) == 2:
+            small, large = models["kronecker"][key], models["dense"][key]
+            cells.append(f"{large / small:,.2f}×")
+        yield title, cells
+
+
+def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
+    """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
+    table = Table(title="Kronecker and dense, side by side; ratio: dense ÷ Kronecker" if len(models) == 2 else None)
+    table.add_column("", no_wrap=True)
+    for model in models.values():
+        table.add_column(f"{model['name']} v{model['version']}", justify="right")
+    if len(models) == 2:
+        table.add_column("ratio", justify="right")
+    for title, cells in twin_rows(models):
+        table.add_row(title, *cells)
+    console.print(table)
+    for model in models.values():
+        console.print(f"wrote {model['path']}", highlight=False, soft_wrap=True)
+
+
+def print_fields(console: Console, fields: dict[str, Any], indent: str = "") -> None:
+    """A nested dictionary, one field a line."""
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            console.print(f"{indent}[bold]{escape(str(key))}[/]:", highlight=False)
+            print_fields(console, value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            console.print(f"{indent}[bold]{escape(str(key))}[/]:", highlight=False)
+            for entry in value:
+                line = ", ".join(f"{name} {_plain(part)}" for name, part in entry.items())
+                console.print(f"{indent}  - {escape(line)}", highlight=False, soft_wrap=True)
+        else:
+            line = f"{indent}[bold]{escape(str(key))}[/]: {escape(_plain(value))}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(each) for each in value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and value >= 10_000 else str(value)

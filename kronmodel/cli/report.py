@@ -1,0 +1,162 @@
+"""A training as one self-contained HTML page: the curves of the networks and the table that compares them."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kronmodel.cli.console import twin_rows
+from kronmodel.errors import ExportError
+from kronmodel.files import is_writable_file, sync_folder, write_atomically
+from kronmodel.training.history import Epoch
+
+__all__ = ["check_report", "write_report"]
+
+COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a"}
+STYLE = """
+:root { color-scheme: light; font: 16px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; width: 100%; }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
+th:first-child { text-align: left; font-weight: 500; }
+.figure { height: 22rem; } p, footer { color: #555; }
+"""
+SCRIPT = """
+for (const [id, figure] of Object.entries(JSON.parse(document.getElementById("figures").textContent)))
+  Plotly.newPlot(id, figure.data, figure.layout, {responsive: true, displaylogo: false});
+"""
+
+
+def check_report(path: Path | None) -> None:
+    """Find out before a long training whether its report can be written, and leave nothing behind.
+
+    Raises:
+        ExportError: it can't.
+    """
+    if path is not None and not is_writable_file(path):
+        raise ExportError(f"can't write the report {path}: expected a file name in a writable folder")
+
+
+def write_report(
+    path: Path,
+    name: str,
+    models: Mapping[str, Mapping[str, Any]],
+    histories: Mapping[str, Sequence[Epoch]],
+    cards: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Write the page, which needs nothing from elsewhere, whole or not at all.
+
+    Args:
+        path: of the HTML file; replaced if it exists.
+        name: of the twin.
+        models: summaries by role, as ``kronmodel train --json`` prints them.
+        histories: the epochs of each.
+        cards: the model cards of each.
+
+    Raises:
+        ExportError: the file can't be written.
+    """
+    page = _page(name, models, histories, cards).encode()
+    try:
+        write_atomically(path, page)
+        sync_folder(path.absolute().parent)
+    except OSError as error:
+        raise ExportError(f"can't write the report {path}: {error.strerror or error}") from error
+
+
+def _page(
+    name: str,
+    models: Mapping[str, Mapping[str, Any]],
+    histories: Mapping[str, Sequence[Epoch]],
+    cards: Mapping[str, Mapping[str, Any]],
+) -> str:
+    from plotly.offline import get_plotlyjs  # it takes a while to import, and only this needs it
+
+    figures = {
+        "score": _figure(histories, cards, ("epoch", "epoch"), ("test", "test score")),
+        "loss": _figure(histories, cards, ("epoch", "epoch"), ("loss", "training loss")),
+        "seconds": _figure(histories, cards, ("seconds", "training seconds"), ("test", "test score")),
+    }
+    data = cards[next(iter(cards))]["data"]
+    title = html.escape(f"Training of {name}")
+    about = html.escape(
+        f"{data['name']}: {data['train_samples']:,} training and {data['test_samples']:,} test samples. "
+        f"Test scores decide nothing; dotted: the validation split, where there is one."
+    )
+    # "<" would let a name end the script that the figures stand in.
+    packed = json.dumps(figures, allow_nan=False).replace("<", "\\u003c")
+    created = html.escape(str(cards[next(iter(cards))]["created"]))
+    sections = "".join(
+        f'<h2>{heading}</h2><div class="figure" id="{key}"></div>\n'
+        for key, heading in (
+            ("score", "Score by epoch"),
+            ("loss", "Loss by epoch"),
+            ("seconds", "Score by training time"),
+        )
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<link rel="icon" href="data:,">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
+        f"<h1>{title}</h1>\n<p>{about}</p>\n{_table(models)}{sections}"
+        f"<footer>Made by kronmodel, {created}.</footer>\n"
+        f'<script type="application/json" id="figures">{packed}</script>\n'
+        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def _table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    heads = [f"{model['name']} v{model['version']}" for model in models.values()]
+    if len(models) == 2:
+        heads.append("dense ÷ Kronecker")
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(title)}</th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>\n"
+        for title, cells in twin_rows({role: dict(model) for role, model in models.items()})
+    )
+    return f"<table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+
+
+def _figure(
+    histories: Mapping[str, Sequence[Epoch]],
+    cards: Mapping[str, Mapping[str, Any]],
+    across: tuple[str, str],
+    up: tuple[str, str],
+) -> dict[str, Any]:
+    """A figure as Plotly takes it, one line for each network; beside test scores those of the validation split.
+
+    ``across`` and ``up`` are a field of :class:`Epoch` and a title each.
+    """
+    lines: list[dict[str, Any]] = []
+    for role, history in histories.items():
+        kinds = [(up[0], "solid", "")]
+        if up[0] == "test" and history[0].validation is not None:
+            kinds.append(("validation", "dot", ", validation"))
+        lines += [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": html.escape(cards[role]["name"]) + suffix,
+                "x": [getattr(epoch, across[0]) for epoch in history],
+                "y": [getattr(epoch, kind) for epoch in history],
+                "line": {"color": COLOURS[role], "dash": dash},
+            }
+            for kind, dash, suffix in kinds
+        ]
+    y_axis = {"title": {"text": up[1]}, "automargin": True, "type": "log" if up[0] == "loss" else "linear"}
+    layout = {
+        "xaxis": {"title": {"text": across[1]}, "rangemode": "tozero"},
+        "yaxis": y_axis,
+        "margin": {"t": 20, "r": 20},
+        "legend": {"orientation": "h", "y": 1.12},
+        "template": {"layout": {"colorway": list(COLOURS.values())}},
+        "plot_bgcolor": "#fafafa",
+        "hovermode": "x unified",
+    }
+    return {"data": lines, "layout": layout}

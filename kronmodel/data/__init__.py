@@ -1,0 +1,1 @@
+"""Data sets as numpy arrays: known by name or read from the user's files; never imports torch."""

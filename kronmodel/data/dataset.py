@@ -1,0 +1,169 @@
+"""Data sets in memory, as networks and model cards use them, and the standardisation of their columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Dataset", "Note", "Scaling", "TaskName", "prepared"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Mean and standard deviation of each of ``k`` columns, as the exported graph holds them.
+
+    Attributes:
+        mean: ``(k,)``, float32.
+        std: ``(k,)``, float32; 0 for a column that is constant.
+        inverse: ``(k,)``, float32: 1 / ``std``, but 0 for a constant column, which so counts for nothing whatever it
+            is when the model is served.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    inverse: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> Scaling:
+        """The statistics of ``(n, k)``, computed in float64."""
+        exact = values.astype(np.float64)
+        mean = exact.mean(0)
+        std = exact.std(0)
+        constant = (values == values[:1]).all(0)
+        # A spread below what float32 resolves at this magnitude is rounding, not information.
+        constant |= std <= np.finfo(np.float32).eps * np.abs(mean)
+        std[constant] = 0
+        inverse = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
+        # A column of tiny or huge numbers may have a spread, or its inverse, that float32 can't hold.
+        usable = (np.abs(inverse) <= np.finfo(np.float32).max) & (inverse.astype(np.float32) > 0)
+        std[~usable] = inverse[~usable] = 0
+        return cls(mean.astype(np.float32), std.astype(np.float32), inverse.astype(np.float32))
+
+    @property
+    def constant(self) -> NDArray[np.intp]:
+        """Indices of the columns without information."""
+        return np.flatnonzero(self.std == 0)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standardise ``(n, k)``, in float32 as the graph does it."""
+        return (values - self.mean) * self.inverse
+
+
+Note = Callable[[str], None]
+"""Takes lines for the user: a download that begins, a fallback that was taken, what was inferred."""
+
+TaskName = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set in memory, split for training and test.
+
+    Attributes:
+        name: as it is called on the command line.
+        x_train: features ``(n, width)``, float32, as whoever asks the served model will give them: not standardised.
+        y_train: class indices ``(n,)``, int64, or values to predict ``(n, k)``, float32, in their own units.
+        x_test: like ``x_train``.
+        y_test: like ``y_train``.
+        task: ``"classification"`` or ``"regression"``.
+        labels: name of each class; empty for regression.
+        image_shape: sizes of the image that a row of features is, ``(height, width)`` or ``(channels, height, width)``;
+            None where a row is no image.
+        feature_names: name of each column, where a row is no image.
+        scaling: standardises the features inside the network's graph; None where they are used as they are.
+        target_scaling: standardises the values to predict; None for classification.
+        preprocessing: how the features were made, in words.
+        origin: where the data was found, in words.
+        split: how the test samples were chosen, in words.
+    """
+
+    name: str
+    x_train: NDArray[np.float32]
+    y_train: NDArray[np.int64] | NDArray[np.float32]
+    x_test: NDArray[np.float32]
+    y_test: NDArray[np.int64] | NDArray[np.float32]
+    task: TaskName = "classification"
+    labels: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] | None = None
+    feature_names: tuple[str, ...] = ()
+    scaling: Scaling | None = None
+    target_scaling: Scaling | None = None
+    preprocessing: str
+    origin: str
+    split: str = "as published"
+
+    @property
+    def features(self) -> int:
+        """Width of a row."""
+        return int(self.x_train.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes, or of values to predict."""
+        return len(self.labels) if self.task == "classification" else int(self.y_train.shape[1])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Checksum of the arrays: equal wherever and in whichever format the data was found."""
+        digest = hashlib.sha256()
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """The data set in a few fields, for printing."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "origin": self.origin,
+            "sha256": self.sha256,
+            "train_samples": len(self.x_train),
+            "test_samples": len(self.x_test),
+            "split": self.split,
+            "features": self.features,
+            **({"image_shape": list(self.image_shape)} if self.image_shape else {}),
+            **({"feature_names": list(self.feature_names)} if self.feature_names else {}),
+            **({"labels": list(self.labels)} if self.labels else {"outputs": self.outputs}),
+            "preprocessing": self.preprocessing,
+        }
+
+
+def prepared(data: Dataset, width: int) -> Dataset:
+    """The data as the training loop takes it: features and targets standardised, rows filled up with zeros.
+
+    The exported graph begins and ends with the same steps in the same float32 arithmetic, so that the network learns
+    on the very values that it will see.
+
+    Args:
+        data: as loaded.
+        width: of the network's input; more than the data has features where padding was asked for.
+
+    Raises:
+        ValueError: the network takes fewer features than there are.
+    """
+    missing = width - data.features
+    if missing < 0:
+        raise ValueError(f"the network takes {width} features, got {data.features}")
+    if data.scaling is None and data.target_scaling is None and missing == 0:
+        return data
+
+    def features(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        x = x if data.scaling is None else data.scaling.apply(x)
+        return np.pad(x, ((0, 0), (0, missing)))
+
+    def target(y: NDArray[Any]) -> NDArray[Any]:
+        return y if data.target_scaling is None else data.target_scaling.apply(y)
+
+    return replace(
+        data,
+        x_train=features(data.x_train),
+        x_test=features(data.x_test),
+        y_train=target(data.y_train),
+        y_test=target(data.y_test),
+    )

@@ -1,0 +1,295 @@
+"""CSV tables: numeric columns, the target column as classes or values, and bad rows by line number."""
+
+from __future__ import annotations
+
+import csv
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kronmodel.data.dataset import TaskName
+from kronmodel.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+__all__ = [
+    "BadRow",
+    "Table",
+    "Target",
+    "classes_of",
+    "from_array",
+    "from_texts",
+    "infer",
+    "missing",
+    "number",
+    "read_csv",
+    "usable_rows",
+]
+
+MAX_FILE_BYTES = 1 << 30
+MAX_VALUES = 1 << 27  # a gigabyte of them
+MAX_NAME = 200  # characters, as the model card is read
+MAX_NAMES = 1 << 20  # characters of all the names together
+SHOWN = 5  # bad rows that are named in a message
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that can't be used: its line in the file, and what is wrong with it."""
+
+    line: int
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Table:
+    """The usable rows of a file.
+
+    Attributes:
+        names: of the columns but the target, as in the header.
+        values: ``(n, len(names))``, float32.
+        targets: text of the target column, stripped, ``n`` of them, none empty.
+        lines: where each row begins in the file, ``n`` of them.
+        bad: the other rows.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float32]
+    targets: tuple[str, ...]
+    lines: tuple[int, ...]
+    bad: tuple[BadRow, ...]
+
+
+def read_csv(path: Path, target: str | None) -> Table:
+    """Read a file with a header line; commas, semicolons or tabs between the columns, whichever its header has most of.
+
+    Args:
+        path: UTF-8 text.
+        target: name of the column to predict. All the others have to hold finite numbers.
+
+    Raises:
+        DataError: the file can't be read, is too large, is no such table, or lacks the target column.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{path} has {size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head = file.readline(MAX_NAMES + 1)
+            delimiter = max((",", ";", "\t"), key=head.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
+            try:
+                return _read(path, reader, target)
+            except csv.Error as error:
+                raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _read(path: Path, reader: Reader, target: str | None) -> Table:
+    header = [name.strip() for name in next(reader, [])]
+    column = _target_column(path, header, target)
+    names = (*header[:column], *header[column + 1 :])
+    values, targets, lines, bad = array("f"), [], array("q"), []
+    end = reader.line_num
+    for cells in reader:
+        line, end = end + 1, reader.line_num  # a quoted cell may go over several lines
+        if not cells:  # an empty line
+            continue
+        row = _numbers(header, cells, column)
+        if isinstance(row, str):
+            bad.append(BadRow(line, row))
+            continue
+        values.extend(row)
+        targets.append(cells[column].strip())
+        lines.append(line)
+        if len(values) > MAX_VALUES:
+            raise DataError(f"{path} has more than {MAX_VALUES:,} values, which is more than training here can hold")
+    table = np.frombuffer(values, np.float32).reshape(-1, len(names)) if values else np.empty((0, len(names)), "f4")
+    return Table(names=names, values=table, targets=tuple(targets), lines=tuple(lines), bad=tuple(bad))
+
+
+def _target_column(path: Path, header: Sequence[str], target: str | None) -> int:
+    """Where the target is, after checking that the first line is a header."""
+    if len(header) < 2:
+        raise DataError(f"{path} has {len(header)} columns, expected a target and at least one more")
+    columns = ", ".join(header[:12]) + (f" and {len(header) - 12} more" if len(header) > 12 else "")
+    if all(number(name) is not None for name in header):
+        raise DataError(f"{path} begins with the numbers {columns}, expected a header line with the columns' names")
+    if "" in header:
+        raise DataError(f"{path}: column {header.index('') + 1} has no name in the header line")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path} has the column {twice!r} twice, expected names that differ")
+    if max(map(len, header)) > MAX_NAME or sum(map(len, header)) > MAX_NAMES:
+        raise DataError(
+            f"{path}: the columns' names are too long, expected at most {MAX_NAME} characters {MAX_NAMES:,} in all"
+        )
+    if target is None:
+        raise DataError(f"name the column to predict: --target COLUMN; {path} has {columns}")
+    if target not in header:
+        raise DataError(f"{path} has no column {target!r}; it has {columns}")
+    return header.index(target)
+
+
+def _numbers(header: Sequence[str], cells: Sequence[str], target: int) -> list[float] | str:
+    """The numbers of a row but for the target, or what is wrong with it."""
+    if len(cells) != len(header):
+        return f"got {len(cells)} values, expected {len(header)}"
+    row = []
+    for index, (name, cell) in enumerate(zip(header, cells, strict=True)):
+        if index == target:
+            if missing(cell):
+                return f"the target {name!r}: got {cell.strip()!r}, expected a value"
+            continue
+        value = number(cell)
+        if value is None:
+            return f"column {name!r}: got {cell.strip()[:40]!r}, expected a finite number"
+        row.append(value)
+    return row
+
+
+def missing(cell: str) -> bool:
+    """Whether a cell says that there is no value, in one of the usual ways."""
+    return cell.strip().lower() in ("", "nan", "na", "n/a", "null", "none", "?")
+
+
+def number(cell: str) -> float | None:
+    """The finite number that a cell holds, if float32 can hold it too. Digits grouped with ``_`` are text."""
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if "_" not in cell and math.isfinite(value) and abs(value) <= LARGEST else None
+
+
+def usable_rows(path: Path, bad: Sequence[BadRow], *, skip: bool) -> str | None:
+    """What to tell the user of the rows that are left out, or None if there are none.
+
+    Raises:
+        DataError: there are bad rows, and they were not to be skipped.
+    """
+    if not bad:
+        return None
+    rows = sorted(bad, key=lambda row: row.line)
+    shown = "; ".join(f"line {row.line}: {row.problem}" for row in rows[:SHOWN])
+    more = f"; and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+    count = "1 bad row" if len(rows) == 1 else f"{len(rows):,} bad rows"
+    if skip:
+        return f"left out {count} of {path}: {shown}{more}"
+    raise DataError(f"{path} has {count}: {shown}{more}. Mend them, or leave them out with --skip-bad-rows")
+
+
+FEW = 20  # whole numbers with more distinct values than this are taken for amounts, not for classes
+MAX_CLASSES = 10_000
+MAX_LABEL = 200  # characters, as the model card is read
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Target:
+    """What is to be predicted.
+
+    Attributes:
+        task: classification or regression.
+        y: class indices ``(n,)``, int64, or values ``(n, k)``, float32.
+        labels: name of each class; empty for regression.
+        reason: why this task, in words.
+    """
+
+    task: TaskName
+    y: NDArray[np.int64] | NDArray[np.float32]
+    labels: tuple[str, ...]
+    reason: str
+
+
+def infer(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
+    """Guess the task from the target's values, or from None if they are no numbers; with the reason, in words."""
+    if numbers is None:
+        return "classification", "its values are not numbers"
+    if numbers.ndim > 1 and numbers.shape[1] > 1:
+        return "regression", f"it has {numbers.shape[1]} columns"
+    distinct = len(np.unique(numbers))
+    if not np.array_equal(numbers, np.round(numbers)):
+        return "regression", "its values are not all whole numbers"
+    if distinct > FEW:
+        return "regression", f"it has {distinct:,} distinct whole numbers, more than {FEW}"
+    return "classification", f"it has {distinct} distinct whole numbers"
+
+
+def from_texts(texts: Sequence[str], task: TaskName | None) -> tuple[Target | None, dict[int, str]]:
+    """The target from a file's cells, or what is wrong with some of them, by index.
+
+    A column of numbers with a few other words in it is one of numbers with mistakes, unless classes were asked for.
+    """
+    numbers = [number(text) for text in texts]
+    wrong = {index: text for index, text in enumerate(texts) if numbers[index] is None}
+    if task == "regression" or (task is None and 0 < len(wrong) < len(texts) / 2):
+        if wrong:
+            return None, {index: f"got {text[:40]!r}, expected a finite number" for index, text in wrong.items()}
+    elif wrong:
+        return _classes(np.array(texts), task), {}
+    return from_array(np.array(numbers, np.float64), task), {}
+
+
+def from_array(values: NDArray[Any], task: TaskName | None) -> Target:
+    """The target from numbers ``(n,)`` or ``(n, k)``, or from text ``(n,)``.
+
+    Raises:
+        DataError: it can't be what was asked for.
+    """
+    if values.dtype.kind == "b":
+        values = values.astype(np.int64)
+    if values.ndim > 2:
+        raise DataError(f"the target has shape {values.shape}, expected (n,) or (n, k)")
+    text = values.dtype.kind == "U"
+    inferred, reason = infer(None if text else values)
+    if (task or inferred) == "classification":
+        return _classes(values, task, reason)
+    if text:
+        raise DataError("the target's values are not numbers, expected numbers for regression")
+    columns = values.reshape(len(values), -1)
+    if np.abs(columns).max() > np.finfo(np.float32).max:
+        raise DataError("the target has values that don't fit in float32")
+    return Target(task="regression", y=columns.astype(np.float32), labels=(), reason=_why(task, reason))
+
+
+def _classes(values: NDArray[Any], task: TaskName | None, reason: str | None = None) -> Target:
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise DataError(f"the target has shape {values.shape}, expected (n,) for classification")
+    names, y = classes_of(values)
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(f"the target has {len(names):,} classes, expected 2 to {MAX_CLASSES:,}")
+    if max(map(len, names)) > MAX_LABEL:
+        raise DataError(f"a class has a name of {max(map(len, names))} characters, expected at most {MAX_LABEL}")
+    counts = Counter(y.tolist())
+    if max(counts.values()) == 1:
+        raise DataError(f"each of the {len(names):,} classes has one sample only; --task regression for amounts")
+    return Target(
+        task="classification", y=y, labels=names, reason=_why(task, reason or "its values are not all numbers")
+    )
+
+
+def classes_of(values: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The names of the classes in order, numbers by size and texts by alphabet, and the index of each sample's."""
+    distinct, indices = np.unique(values, return_inverse=True)
+    whole = distinct.dtype.kind == "f" and np.array_equal(distinct, np.round(distinct))
+    names = tuple(str(int(each)) if whole else str(each) for each in distinct.tolist())
+    return names, indices.reshape(-1).astype(np.int64)
+
+
+def _why(task: TaskName | None, reason: str) -> str:
+    return "as asked for" if task is not None else reason

@@ -1,0 +1,204 @@
+"""The user's own .csv or .npz file as a data set: split by a seed, standardised inside the network's graph."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kronmodel.data.arrays import SPLIT, read_npz
+from kronmodel.data.dataset import Dataset, Note, Scaling, TaskName
+from kronmodel.data.split import split
+from kronmodel.data.table import BadRow, Target, from_array, from_texts, read_csv, usable_rows
+from kronmodel.errors import DataError
+
+__all__ = ["SUFFIXES", "TEST_SHARE", "FileOptions", "load_file"]
+
+SUFFIXES = (".csv", ".npz")
+TEST_SHARE = 0.2
+STANDARDISED = "none needed: the graph takes the values as they are and standardises them itself"
+GREY = "bytes divided by 255"
+AS_IS = "none: values between 0 and 1 as they are"
+MAX_FEATURES = 1 << 20
+MAX_CARD_NAMES = 192 << 10  # bytes of JSON; services read cards of up to 256 KiB
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """How to read the user's own file; the fields that are None or False were not given.
+
+    Attributes:
+        target: the column to predict, of a .csv file.
+        task: instead of inferring it from the target.
+        test_share: of the samples to keep for the test, of a file that is not split already; 0.2 if not given.
+        skip_bad_rows: leave out rows that can't be used instead of refusing the file.
+        seed: of the split.
+    """
+
+    target: str | None = None
+    task: TaskName | None = None
+    test_share: float | None = None
+    skip_bad_rows: bool = False
+    seed: int = 0
+
+    def given(self) -> list[str]:
+        """The options that were given, as on the command line; the seed is not only for files."""
+        options = {
+            "--target": self.target is not None,
+            "--task": self.task is not None,
+            "--test-share": self.test_share is not None,
+            "--skip-bad-rows": self.skip_bad_rows,
+        }
+        return [option for option, there in options.items() if there]
+
+
+def load_file(path: Path, note: Note, options: FileOptions) -> Dataset:
+    """Load a .csv or .npz file.
+
+    Raises:
+        DataError: it can't be read, or holds what can't be learnt from; bad rows are named by their line.
+        ValueError: an option is out of range or means nothing for such a file.
+    """
+    if options.test_share is not None and not 0 < options.test_share < 1:
+        raise ValueError(f"the test share must be between 0 and 1, got {options.test_share}")
+    return _from_csv(path, note, options) if path.suffix.lower() == ".csv" else _from_npz(path, note, options)
+
+
+def _from_csv(path: Path, note: Note, options: FileOptions) -> Dataset:
+    table = read_csv(path, options.target)
+    name = repr(options.target)
+    target, wrong = from_texts(table.targets, options.task) if table.targets else (None, {})
+    bad = [*table.bad, *(BadRow(table.lines[index], f"the target {name}: {text}") for index, text in wrong.items())]
+    left_out = usable_rows(path, bad, skip=options.skip_bad_rows)
+    if left_out:
+        note(left_out)
+    good = np.ones(len(table.values), bool)
+    good[list(wrong)] = False
+    if not good.any():
+        raise DataError(f"{path} has no rows that can be used")
+    if target is None:
+        target, _ = from_texts([table.targets[index] for index in np.flatnonzero(good)], options.task)
+    if target is None:
+        raise DataError(f"{path}: the target {name} is not of numbers, expected numbers for regression")
+    note(f"target {name}: {target.task}, because {target.reason}")
+    return _split_and_scale(path, note, options, x=table.values[good], target=target, names=table.names)
+
+
+def _from_npz(path: Path, note: Note, options: FileOptions) -> Dataset:
+    if options.target is not None or options.skip_bad_rows:
+        raise ValueError(f"--target and --skip-bad-rows are for .csv files; the target of {path} is its y")
+    arrays = read_npz(path)
+    parts = SPLIT if "x_train" in arrays else ("x", "y")
+    counts = {name: len(arrays[name]) for name in parts}
+    for one, other in zip(parts[::2], parts[1::2], strict=True):
+        if counts[one] != counts[other]:
+            raise DataError(
+                f"{path}: {one} has {counts[one]:,} samples, {other} has {counts[other]:,}; expected the same number"
+            )
+    if len({arrays[x].shape[1:] for x in parts[::2]}) > 1 or len({arrays[y].shape[1:] for y in parts[1::2]}) > 1:
+        raise DataError(f"{path}: the training and the test part are of different shapes")
+    raw, y = (np.concatenate([arrays[name] for name in names]) for names in (parts[::2], parts[1::2]))
+    if raw.ndim < 2 or raw.dtype.kind not in "biuf":
+        raise DataError(f"{path}: {parts[0]} is {raw.dtype} {raw.shape}, expected numbers of shape (n, features)")
+    target = from_array(y, options.task)
+    note(f"target {parts[1]!r}: {target.task}, because {target.reason}")
+    # Bytes, or values in [0, 1] in the form of an image, are pictures; anything else is a table of features.
+    shape = raw.shape[1:] if raw.ndim in (3, 4) else None
+    flat = raw.reshape(len(raw), -1)
+    if flat.dtype.kind == "f" and np.abs(flat).max() > np.finfo(np.float32).max:
+        raise DataError(f"{path}: {parts[0]} has values that don't fit in float32")
+    in_unit = shape is not None and flat.min() >= 0 and flat.max() <= 1
+    values = flat.astype(np.float32) / np.float32(255) if flat.dtype == np.uint8 and shape else flat.astype(np.float32)
+    preprocessing = None if shape is None else GREY if flat.dtype == np.uint8 else AS_IS if in_unit else None
+    names = tuple(f"x{index}" for index in range(flat.shape[1])) if preprocessing is None else ()
+    published = counts["x_train"] if parts == SPLIT else None
+    if published is not None and options.test_share is not None:
+        raise ValueError(f"{path} is split already, so --test-share means nothing for it")
+    return _split_and_scale(
+        path,
+        note,
+        options,
+        x=values,
+        target=target,
+        names=names,
+        published=published,
+        image=shape,
+        preprocessing=preprocessing,
+    )
+
+
+def _split_and_scale(
+    path: Path,
+    note: Note,
+    options: FileOptions,
+    *,
+    x: NDArray[np.float32],
+    target: Target,
+    names: tuple[str, ...],
+    published: int | None = None,
+    image: tuple[int, ...] | None = None,
+    preprocessing: str | None = None,
+) -> Dataset:
+    """The data set of all samples; the file itself may have the first ``published`` of them for training."""
+    size = len(json.dumps([names, target.labels]))
+    if x.shape[1] > MAX_FEATURES or size > MAX_CARD_NAMES:
+        raise DataError(
+            f"{path} has {x.shape[1]:,} features and {len(target.labels):,} classes, whose names take {size:,} bytes; "
+            f"expected at most {MAX_FEATURES:,} features, and {MAX_CARD_NAMES:,} bytes of names in the model card"
+        )
+    y, classes = target.y, target.task == "classification"
+    if published is None:
+        share = TEST_SHARE if options.test_share is None else options.test_share
+        train, test = split(len(x), share, options.seed, y if classes else None)
+        of = "of the samples of each class" if classes else "of the samples"
+        how = f"{share:.4g} {of} for the test, drawn with seed {options.seed}"
+    else:
+        train, test = np.arange(published), np.arange(published, len(x))
+        how = "as in the file"
+    scaling = Scaling.of(x[train]) if preprocessing is None else None
+    if scaling is not None:
+        _tell_constant(path, note, scaling, names)
+    target_scaling = None if classes else _target_scaling(path, y[train])
+    return Dataset(
+        name=_name(path),
+        x_train=x[train],
+        y_train=y[train],
+        x_test=x[test],
+        y_test=y[test],
+        task=target.task,
+        labels=target.labels,
+        image_shape=image,
+        feature_names=names,
+        scaling=scaling,
+        target_scaling=target_scaling,
+        preprocessing=preprocessing or STANDARDISED,
+        origin=str(path),
+        split=how,
+    )
+
+
+def _tell_constant(path: Path, note: Note, scaling: Scaling, names: tuple[str, ...]) -> None:
+    constant = scaling.constant
+    if len(constant) == len(names):
+        raise DataError(f"{path}: every feature is constant in the training samples, so there is nothing to learn from")
+    if len(constant):
+        shown = ", ".join(repr(names[index]) for index in constant[:5])
+        more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
+        note(f"constant in the training samples, so ignored by the networks: {shown}{more}")
+
+
+def _target_scaling(path: Path, y: NDArray[Any]) -> Scaling:
+    scaling = Scaling.of(y)
+    if len(scaling.constant):
+        raise DataError(f"{path}: the target is {y[0, scaling.constant[0]]} in every training sample, nothing to learn")
+    return scaling
+
+
+def _name(path: Path) -> str:
+    """The file's name as a model's may be: letters, digits, dots, dashes and underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:80] or "data"

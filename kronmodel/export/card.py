@@ -1,0 +1,113 @@
+"""The model card: what an ONNX file says of itself, as JSON in its metadata under the key ``kronmodel``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import onnx
+
+from kronmodel.errors import KronmodelError
+
+if TYPE_CHECKING:  # reading a card needs no torch
+    from kronmodel.data.dataset import Dataset
+    from kronmodel.nn.networks import Network
+    from kronmodel.training.config import TrainConfig
+    from kronmodel.training.loop import TrainResult
+
+__all__ = ["CARD_KEY", "Role", "make_card", "read_card"]
+
+CARD_KEY = "kronmodel"
+Role = Literal["kronecker", "dense"]
+
+
+def make_card(
+    *,
+    twin: str,
+    role: Role,
+    network: Network,
+    data: Dataset,
+    config: TrainConfig,
+    result: TrainResult,
+    recipe: str,
+    threads: int,
+    metrics: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Collect the card of a trained network. Everything in it is what was measured or used, nothing is assumed.
+
+    ``metrics`` is what the task reports of the network besides the test metric, such as R².
+    """
+    others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
+    return {
+        "card_version": 1,
+        "name": f"{twin}-{role}",
+        "twin": twin,
+        "role": role,
+        "task": data.task,
+        "layers": network.layer_cards(),
+        "activation": network.activation,
+        "parameters": network.parameter_count,
+        "parameters_with_branch_biases": network.parameter_count_with_branch_biases,
+        "macs_per_sample": network.macs_per_sample,
+        "input": _input(data),
+        "preprocessing": data.preprocessing,
+        **({"labels": list(data.labels)} if data.labels else {}),
+        "data": {
+            "name": data.name,
+            "sha256": data.sha256,
+            "train_samples": len(data.x_train),
+            "test_samples": len(data.x_test),
+            "split": data.split,
+        },
+        "test_metric": {
+            "name": result.metric,
+            "value": result.test_score,
+            "higher_is_better": data.task == "classification",
+            "samples": len(data.x_test),
+            **others,
+        },
+        "training": {
+            "recipe": recipe,
+            **asdict(config),
+            "seconds": round(result.train_seconds, 3),
+            "ms_per_step": round(result.ms_per_step, 4),
+            "steps": result.steps,
+            "best_epoch": result.best_epoch,
+            "threads": threads,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("kronmodel", "torch", "onnx")},
+        },
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _input(data: Dataset) -> dict[str, Any]:
+    """What one row means to those who ask the served model."""
+    if data.image_shape is not None and data.scaling is None:
+        return {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]}
+    shape = {} if data.image_shape is None else {"shape": list(data.image_shape)}
+    return {"kind": "features", **shape, "names": list(data.feature_names)}
+
+
+def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:
+    """The card inside a model, or None if it has none.
+
+    Raises:
+        KronmodelError: there is one, but it isn't a JSON object.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == CARD_KEY), None)
+    if text is None:
+        return None
+    try:
+        card = json.loads(text)
+    except ValueError as error:
+        raise KronmodelError(f"the model card is not JSON: {error}") from error
+    if not isinstance(card, dict):
+        raise KronmodelError(f"the model card must be a JSON object, got {type(card).__name__}")
+    return card

@@ -1,0 +1,170 @@
+"""An exported graph with fewer nodes for the same numbers: at one sample, most of a small network's time is nodes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+
+from kronmodel.export.graph import Array, Graph
+
+__all__ = ["flatten_last", "level_products", "merge_reshapes", "shift_relus", "simplify"]
+
+_ELEMENTWISE = frozenset({"Gelu", "Relu", "Tanh"})
+_LARGEST_SHIFT = 4.0  # what is subtracted and added again costs as many times the precision of 1
+_LARGEST_FLAT = 4096  # values of a matrix that is mostly zeros: as many multiply-adds cost less than a node
+
+
+def simplify(model: onnx.ModelProto) -> None:
+    """All that is below, in place; what comes out differs by rounding only."""
+    merge_reshapes(model)
+    shift_relus(model)
+    flatten_last(model)
+    level_products(model)
+
+
+def merge_reshapes(model: onnx.ModelProto) -> int:
+    """Give a bias and an activation the shape that is there anyway; the model is changed in place.
+
+    Between two Kronecker layers the features are flattened for the bias and folded again for the next factor. Where
+    what is flattened has the shape to which it is folded, both reshapes go, and the bias gets that shape.
+
+    Returns:
+        How many reshapes were dropped.
+    """
+    graph, dropped = Graph(model), 0
+    for add in graph.nodes("Add"):
+        flat, bias = graph.split(add)
+        flatten = graph.producer(flat)
+        if flatten is None or flatten.op_type != "Reshape" or graph.consumer(flat) is not add:
+            continue
+        last, after = add, graph.consumer(add.output[0])
+        while after is not None and after.op_type in _ELEMENTWISE:
+            last, after = after, graph.consumer(after.output[0])
+        if after is None or after.op_type != "Reshape":
+            continue
+        source, wanted, values = flatten.input[0], graph.constant(after.input[1]), graph.constant(bias)
+        there = graph.shape(source)
+        if wanted is None or values is None or not there or there[1:] != tuple(wanted.tolist()[1:]):
+            continue
+        if values.shape != (math.prod(there[1:]),):
+            continue
+        graph.set_constant(add, bias, values.reshape(there[1:]))
+        add.input[:] = [source if name == flat else name for name in add.input]
+        last.output[0] = after.output[0]
+        graph.remove(flatten, after)
+        dropped += 2
+    return dropped
+
+
+def shift_relus(model: onnx.ModelProto) -> int:
+    """One node for a bias and a relu: ``relu(x + c)`` is ``max(x, -c) + c``, and the next bias takes the ``+ c`` along.
+
+    Through factors and reshapes in between, ``c`` comes to the next bias as it would have come from any sample. It
+    grows with each step, so a bias that has become large is left to stop it.
+
+    Returns:
+        How many nodes were dropped.
+    """
+    graph, dropped = Graph(model), 0
+    for add in graph.nodes("Add"):
+        _, bias = graph.split(add)
+        values, relu = graph.constant(bias), graph.consumer(add.output[0])
+        if values is None or relu is None or relu.op_type != "Relu" or not (np.abs(values) <= _LARGEST_SHIFT).all():
+            continue
+        sample = graph.shape(add.output[0])[1:]
+        if not sample or 0 in sample:
+            continue
+        shift: Array | None = np.broadcast_to(values.astype(np.float64), (1, *sample))
+        after = graph.consumer(relu.output[0])
+        while shift is not None and after is not None and (after.op_type != "Add" or not graph.split(after)[1]):
+            shift = _through(graph, after, shift)
+            after = graph.consumer(after.output[0])
+        if shift is None or after is None:
+            continue
+        _, next_bias = graph.split(after)
+        graph.set_constant(after, next_bias, (graph.constant(next_bias) + shift[0]).astype(values.dtype))
+        graph.set_constant(add, bias, -values)
+        add.op_type = "Max"
+        add.output[0] = relu.output[0]
+        graph.remove(relu)
+        dropped += 1
+    return dropped
+
+
+def flatten_last(model: onnx.ModelProto) -> int:
+    """The last factor, the reshape to features and the bias as one product, where the factor is small.
+
+    That product's matrix repeats the factor along its diagonal. It is made when the file is loaded: the file holds the
+    factor.
+
+    Returns:
+        How many products were changed.
+    """
+    graph, changed = Graph(model), 0
+    for add in graph.nodes("Add"):
+        flat, bias = graph.split(add)
+        reshape = graph.producer(flat)
+        product = None if reshape is None else graph.producer(reshape.input[0])
+        if reshape is None or reshape.op_type != "Reshape" or product is None or product.op_type != "MatMul":
+            continue
+        h, name = graph.split(product)
+        factor, shape, values = graph.constant(name), graph.shape(h), graph.constant(bias)
+        if factor is None or factor.ndim != 2 or len(shape) != 3 or values is None or values.ndim != 1:
+            continue
+        if graph.consumer(product.output[0]) is not reshape or graph.consumer(flat) is not add:
+            continue
+        # y[i, j] is the sum of h[i, k] factor[k, j], or of factor[i, k] h[k, j]; the other index of h stays as it is.
+        right = product.input[0] == h
+        same = np.eye(shape[1] if right else shape[2], dtype=factor.dtype)
+        width, length = math.prod(shape[1:]), values.size
+        if width * length != same.size * factor.size or width * length > _LARGEST_FLAT:
+            continue
+        graph.set_constant(product, name, factor[None, :, None, :] if right else factor.T[:, None, :, None])
+        of, y = product.input[1 if right else 0], add.output[0]
+        diagonal = graph.add_constant(f"{y}.same", same[:, None, :, None] if right else same[None, :, None, :])
+        wide = graph.insert(product, "Mul", [diagonal, of], f"{y}.wide")  # (i, k, i, j) or (k, j, i, j)
+        matrix = graph.insert(product, "Flatten", [wide], f"{y}.matrix", axis=2)
+        fold = graph.producer(h)
+        if fold is not None and fold.op_type == "Reshape" and graph.consumer(h) is product:
+            graph.set_constant(fold, fold.input[1], np.array([-1, width]))
+        else:
+            h = graph.insert(product, "Reshape", [h, graph.add_constant(f"{y}.h", np.array([-1, width]))], f"{y}.flat")
+        product.op_type = "Gemm"
+        product.input[:] = [h, matrix, bias]
+        product.output[0] = y
+        graph.remove(reshape, add)
+        changed += 1
+    return changed
+
+
+def level_products(model: onnx.ModelProto) -> int:
+    """Constant factors on the left with as many axes as what they multiply, which onnxruntime broadcasts sooner.
+
+    Returns:
+        How many products were changed.
+    """
+    graph, changed = Graph(model), 0
+    for product in graph.nodes("MatMul"):
+        left, right = product.input
+        factor, axes = graph.constant(left), len(graph.shape(right))
+        if factor is not None and 2 <= factor.ndim < axes:
+            graph.set_constant(product, left, factor.reshape((1,) * (axes - factor.ndim) + factor.shape))
+            changed += 1
+    return changed
+
+
+def _through(graph: Graph, node: onnx.NodeProto, shift: Array) -> Array | None:
+    """What a linear node makes of one sample; None of other nodes."""
+    _, name = graph.split(node)
+    constant = graph.constant(name)
+    if node.op_type == "Reshape" and constant is not None:
+        return shift.reshape(constant)
+    if node.op_type == "MatMul" and constant is not None:
+        return constant @ shift if node.input[0] == name else shift @ constant
+    if node.op_type == "Transpose":
+        return shift.transpose(onnx.helper.get_node_attr_value(node, "perm"))
+    if node.op_type == "Add" and len({graph.shape(each) for each in node.input}) == 1:
+        return shift  # the branches of both orders
+    return None

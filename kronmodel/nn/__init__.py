@@ -1,0 +1,1 @@
+"""PyTorch functions, layers and networks; imports torch alone."""

@@ -1,0 +1,123 @@
+"""Training configuration: optimizer, schedule, precision, validation and image augmentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Augmentation", "TrainConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far the images of a batch are changed at random, each by itself. All zero changes nothing.
+
+    Attributes:
+        shift: most pixels up, down, left or right.
+        rotate: most degrees, either way.
+        zoom: most that height and width are stretched or shrunk, each by a factor of its own, as a share.
+        flip: mirror half of the images, left to right.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    shift: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 0.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name, unit, most in (("shift", "pixels", 1024), ("rotate", "degrees", 180), ("zoom", "as a share", 0.9)):
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                raise ValueError(f"{name} must be between 0 and {most} ({unit}), got {value!r}")
+
+    def __bool__(self) -> bool:
+        return bool(self.shift or self.rotate or self.zoom or self.flip)
+
+
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["one-cycle", "constant"]
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: samples a step; the last step of an epoch takes what is left.
+        optimizer: ``"adam"`` (without weight decay), ``"adamw"`` or ``"sgd"`` (plain, without momentum).
+        learning_rate: constant, or the maximum of the one-cycle schedule.
+        schedule: ``"one-cycle"`` (Smith & Topin, arXiv 1708.07120) or ``"constant"``.
+        weight_decay: of AdamW.
+        seed: of the initial weights and of the order of the samples.
+        device: where to train, such as ``"cpu"`` or ``"cuda"``.
+        validation_share: share of the training samples, drawn by the seed, that are held out to choose the epoch whose
+            weights are kept; 0 keeps those of the last epoch.
+        patience: stop after that many epochs without a better validation score; 0 never does.
+        precision: of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. The weights, the
+            evaluations and what is exported are float32.
+        compile: run the training steps through torch.compile with CUDA graphs; for CUDA devices only.
+        shift: most pixels by which an image is shifted at random in training, either way, each time it is seen.
+        rotate: most degrees by which it is rotated, either way.
+        zoom: most that its height and its width are stretched or shrunk, as a share.
+        flip: mirror half of the images, left to right.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 3e-3
+    schedule: Schedule = "one-cycle"
+    weight_decay: float = 0.01
+    seed: int = 0
+    device: str = "cpu"
+    validation_share: float = 0.0
+    patience: int = 0
+    precision: Precision = "float32"
+    compile: bool = False
+    shift: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 0.0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        whole = (
+            ("epochs", 1, 100_000),
+            ("batch_size", 1, 1 << 20),
+            ("seed", 0, (1 << 63) - 1),
+            ("patience", 0, 100_000),
+        )
+        for name, low, high in whole:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"{name} must be a whole number between {low} and {high}, got {value!r}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be a number above 0, got {self.learning_rate!r}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be a number of at least 0, got {self.weight_decay!r}")
+        if self.optimizer not in ("adam", "adamw", "sgd"):
+            raise ValueError(f"optimizer must be adam, adamw or sgd, got {self.optimizer!r}")
+        if self.schedule not in ("one-cycle", "constant"):
+            raise ValueError(f"schedule must be one-cycle or constant, got {self.schedule!r}")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share must be at least 0 and below 1, got {self.validation_share!r}")
+        if self.patience and not self.validation_share:
+            raise ValueError(f"patience needs a validation_share above 0 to judge by, got patience {self.patience}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
+        if self.compile and not self.device.startswith("cuda"):
+            raise ValueError(f"compile is for CUDA devices: on others it doesn't pay, got device {self.device!r}")
+        _ = self.augmentation  # checks it
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How images are changed in training."""
+        return Augmentation(shift=self.shift, rotate=self.rotate, zoom=self.zoom, flip=self.flip)

@@ -1,0 +1,295 @@
+"""The training loop: batches, steps, evaluation after each epoch, checks for divergence."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kronmodel.data.dataset import Dataset
+from kronmodel.errors import TrainingError
+from kronmodel.training.augment import Augmenter
+from kronmodel.training.checkpoint import Checkpoint, Resumable
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.distributed import ALONE, Group
+from kronmodel.training.history import Epoch
+from kronmodel.training.optimizers import make_optimizer
+from kronmodel.training.tasks import Task, task_of
+
+__all__ = [
+    "Progress",
+    "TrainResult",
+    "batches",
+    "check_weights",
+    "finite",
+    "hold_out",
+    "mean_loss",
+    "train",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What training gave.
+
+    Attributes:
+        metric: what the scores are: ``"accuracy"``, or ``"rmse"``, of which less is better.
+        test_score: on the test samples, with the weights that are kept.
+        train_seconds: wall time of the training epochs, without the evaluations.
+        ms_per_step: median wall time of a step (of the epochs' medians): batch selection, forward, backward, update.
+        steps: number of steps.
+        history: what each epoch gave.
+        best_epoch: the one whose weights are kept: the best on the validation split, without one the last.
+    """
+
+    metric: str
+    test_score: float
+    train_seconds: float
+    ms_per_step: float
+    steps: int
+    history: tuple[Epoch, ...]
+    best_epoch: int
+
+    @property
+    def epoch_scores(self) -> tuple[float, ...]:
+        """Score on the test samples after each epoch."""
+        return tuple(epoch.test for epoch in self.history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where the training stands; ``test_score``, of the task's ``metric``, is given at the end of an epoch only."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    metric: str
+    test_score: float | None
+
+
+def train(
+    network: nn.Module,
+    data: Dataset,
+    config: TrainConfig,
+    report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
+    group: Group = ALONE,
+) -> TrainResult:
+    """Train a network for the task of its data, and test it after each epoch. The network is changed in place.
+
+    The whole data set is held as tensors on the device: for networks this small a loader would take longer than
+    the steps. The same seed gives the same weights on the same machine, if the network was built after seeding;
+    so does a training that was interrupted and resumed.
+
+    Args:
+        network: gives logits ``(batch, classes)`` or values ``(batch, k)`` for features ``(batch, width)``.
+        data: as :func:`kronmodel.data.dataset.prepared` gives it.
+        config: how to train.
+        report: called after each epoch, and about ten times a second in between.
+        log: called after each epoch; when resuming, first for each of the earlier epochs.
+        checkpoint: where to go on from and what to write after each epoch.
+        group: the processes that train together, each of which calls this.
+
+    Raises:
+        TrainingError: the loss or the weights are no longer finite.
+        CheckpointError: the checkpoint can't be read or written.
+        ValueError: too few samples for the validation split, or images are to be changed and the data are none.
+    """
+    task = task_of(data)
+    device = torch.device(config.device)
+    network.to(device).train()
+    x, y, x_test, y_test = (
+        torch.from_numpy(array).to(device) for array in (data.x_train, data.y_train, data.x_test, data.y_test)
+    )
+    x, y, x_held, y_held = hold_out(x, y, config.validation_share, config.seed)
+    steps_an_epoch = math.ceil(len(x) / config.batch_size)
+    steps = config.epochs * steps_an_epoch
+    optimizer, schedule = make_optimizer(network, config, steps)
+    order = torch.Generator().manual_seed(config.seed)
+    images = config.augmentation
+    augmenter = Augmenter(images, data.image_shape, x.shape[1], device) if images else None
+
+    def change(rows: Tensor, count: int) -> Tensor:
+        if augmenter is None:
+            return rows
+        maps = augmenter.draw(count, order)  # of the whole batch, in each process the same
+        return augmenter.change(rows, group.share(maps)[0])
+
+    forward: Callable[[Tensor], Tensor] = group.parallel(network)
+    if config.compile:
+        forward = torch.compile(forward, mode="reduce-overhead", dynamic=False)
+    low = config.precision == "bfloat16"
+    precision = torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext()
+
+    saved = Resumable(network, optimizer, schedule, order)
+    history = saved.resume(checkpoint, config.learning_rate, group)
+    history.higher_is_better = task.higher_is_better
+    for epoch in history.epochs:
+        log(epoch)
+    while len(history.epochs) < config.epochs and not history.waited(config.patience):
+        number = len(history.epochs) + 1
+        if group.size > 1:  # dropout and the like: other numbers in each process, the same after a resumption
+            torch.manual_seed(config.seed + 1_000_003 * number + group.rank)
+        began = time.perf_counter()
+        losses, times = _steps(
+            forward,
+            x,
+            y,
+            batches(len(x), config.batch_size, order, device),
+            (optimizer, schedule),
+            task=task,
+            group=group,
+            precision=precision,
+            change=change,
+            tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
+                Progress(
+                    step=(number - 1) * steps_an_epoch + step,
+                    steps=steps,
+                    epoch=number,
+                    loss=finite(loss, number),
+                    metric=task.metric,
+                    test_score=None,
+                )
+            ),
+        )
+        seconds = time.perf_counter() - began + (history.epochs[-1].seconds if history.epochs else 0.0)
+        loss = finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
+        check_weights(network, number)
+        # The leader evaluates; what the others hear of it keeps their histories, and so their decisions, the same.
+        done = group.from_leader(
+            Epoch(
+                epoch=number,
+                seconds=seconds,
+                ms_per_step=1000 * statistics.median(times),
+                loss=loss,
+                validation=task.score(network, x_held, y_held) if len(x_held) else None,
+                test=task.score(network, x_test, y_test),
+            )
+            if group.leads
+            else None
+        )
+        history.add(done, network)
+        if checkpoint is not None:
+            checkpoint.save(number, lambda: saved.state(history, config.learning_rate))
+        log(done)
+        step = number * steps_an_epoch
+        report(Progress(step=step, steps=steps, epoch=number, loss=loss, metric=task.metric, test_score=done.test))
+    if history.best_weights is not None:
+        network.load_state_dict(history.best_weights)
+    return TrainResult(
+        metric=task.metric,
+        test_score=history.best.test,
+        train_seconds=history.epochs[-1].seconds,
+        ms_per_step=history.ms_per_step,
+        steps=len(history.epochs) * steps_an_epoch,
+        history=tuple(history.epochs),
+        best_epoch=history.best.epoch,
+    )
+
+
+def _steps(
+    forward: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    order: Iterable[Tensor],
+    updates: tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler],
+    *,
+    task: Task,
+    group: Group,
+    precision: AbstractContextManager[Any],
+    change: Callable[[Tensor, int], Tensor],
+    tell: Callable[[int, float], None],
+) -> tuple[list[Tensor], list[float]]:
+    """The steps of one epoch: the loss of each, still on its device, and how many seconds each took.
+
+    ``change`` makes what the network sees of this process's samples of a batch, told how many the whole batch has.
+    ``tell`` is called about ten times a second; only then, and at the end of an epoch, is a loss waited for.
+    """
+    optimizer, schedule = updates
+    times: list[float] = []
+    losses: list[Tensor] = []
+    last_told = 0.0
+    for indices in order:
+        began = time.perf_counter()
+        mine, weight = group.share(indices) if group.size > 1 else (indices, 1.0)
+        rows = change(x[mine], len(indices))
+        with precision:
+            output = forward(rows)
+        loss = task.loss(output.float(), y[mine])
+        if weight != 1.0:
+            loss = loss * weight
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        _synchronize(x.device)
+        now = time.perf_counter()
+        times.append(now - began)
+        if now - last_told > 0.1:
+            last_told = now
+            tell(len(times), float(losses[-1]))
+    return losses, times
+
+
+def _synchronize(device: torch.device) -> None:
+    """Wait until the device has done its work, so that the clock measures it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def batches(count: int, size: int, order: torch.Generator, device: torch.device) -> Iterator[Tensor]:
+    """Indices ``(size,)`` of each batch of one epoch, in a new random order. Drawn on the CPU: the same anywhere."""
+    yield from torch.randperm(count, generator=order).to(device).split(size)
+
+
+def hold_out(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training samples and targets, then those of the validation split, which the seed draws.
+
+    Raises:
+        ValueError: the share of the samples is none or all of them.
+    """
+    if not share:
+        return x, y, x[:0], y[:0]
+    count = round(len(x) * share)
+    if not 0 < count < len(x):
+        raise ValueError(
+            f"validation_share {share} of {len(x)} samples is {count}, expected at least 1 and fewer than all"
+        )
+    # Not the generator of the batches: without validation their order stays what it was.
+    drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    held, rest = drawn[:count], drawn[count:].sort().values
+    return x[rest], y[rest], x[held], y[held]
+
+
+def mean_loss(losses: list[Tensor], samples: int, batch_size: int) -> Tensor:
+    """Mean over the samples of an epoch, from the batches' mean losses: the last batch may be a smaller one."""
+    sizes = torch.full((len(losses),), float(batch_size), dtype=torch.float64, device=losses[0].device)
+    sizes[-1] = samples - batch_size * (len(losses) - 1)
+    return (torch.stack(losses).double() * sizes).sum() / samples
+
+
+def finite(loss: float, epoch: int) -> float:
+    """Return the loss, or raise a ``TrainingError`` if it is not a finite number."""
+    if not math.isfinite(loss):
+        raise TrainingError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
+    return loss
+
+
+def check_weights(network: nn.Module, epoch: int) -> None:
+    """Raise a ``TrainingError`` if a weight is not finite. A step may ruin them after a finite loss."""
+    if not torch.stack([parameter.detach().isfinite().all() for parameter in network.parameters()]).all():
+        raise TrainingError(
+            f"training diverged in epoch {epoch}: the weights are no longer finite; try a lower learning rate"
+        )

@@ -1,0 +1,31 @@
+"""Optimizers and learning-rate schedules by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from kronmodel.training.config import TrainConfig
+
+__all__ = ["make_optimizer"]
+
+
+def make_optimizer(
+    network: nn.Module, config: TrainConfig, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimizer of a configuration, and the schedule of its learning rate over that many steps."""
+    rate = config.learning_rate
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+    elif config.optimizer == "adam":
+        optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
+    if config.schedule == "constant":
+        return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
+    # One step more than is taken: the scheduler is stepped after the last step too.
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps + 1)
