@@ -144,7 +144,7 @@ def selftest(settings: Settings, parsed: argparse.Namespace) -> int:
         raise StartupError(f"--runs: got {parsed.runs}, expected 1 to 1000")
     request = _request({"seconds": parsed.seconds, "depths": parsed.depths.split(",")}, CompareRequest)
     checks = asyncio.run(
-        run(settings, runs=parsed.runs, seconds=request.seconds, tell=_print_progress, depths=request.depths)
+        run(settings, runs=parsed.runs, seconds=request.seconds, on_step=_print_progress, depths=request.depths)
     )
     passed = all(check.passed for check in checks)
     if parsed.json:
@@ -178,21 +178,18 @@ def sweep(settings: Settings, parsed: argparse.Namespace) -> int:
 async def _sweep(settings: Settings, request: "SweepRequest") -> "SweepReport":
     """Run a sweep within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
-    from app.errors import TimedOut
-    from app.measure.sweep import check, sweep, too_long
+    from app.jobs.job import time_limit
+    from app.measure.sweep import LIMIT_NAME, check, sweep
 
     check(request, settings)
     with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.sweep_seconds):
-                return await sweep(request, settings, progress, lambda cells: None)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None
+        async with time_limit("sweep", settings.sweep_seconds, LIMIT_NAME):
+            return await sweep(request, settings, progress, lambda cells: None)
 
 
 def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     """Repeat the measurement of a report; only figures that get worse in two repetitions are regressions."""
-    from app.measure.comparison import SERVICE_SHARE
+    from app.measure.comparison import SERVICE_FRACTION
     from app.measure.comparison_schemas import CompareRequest
     from app.measure.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
 
@@ -214,7 +211,7 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
               "device": None if config.device == "auto" else config.device}  # fmt: skip
     if config.seconds_per_cell is not None:
         cells = len(before.models) * len(config.batch_sizes)
-        fields["seconds"] = config.seconds_per_cell * cells * (1 + SERVICE_SHARE * (len(config.depths) > 1))
+        fields["seconds"] = config.seconds_per_cell * cells * (1 + SERVICE_FRACTION * (len(config.depths) > 1))
     names, request = [model.model for model in before.models], _request(fields, CompareRequest)
     worse: set[str] | None = None
     for _ in range(2):
@@ -267,8 +264,8 @@ async def _measure(
 ) -> "Report":
     """Run a comparison within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
-    from app.errors import TimedOut
-    from app.measure.comparison import check, compare, too_long
+    from app.jobs.job import time_limit
+    from app.measure.comparison import LIMIT_NAME, check, compare
     from app.models.scan import read_folder
     from app.models.twin import default_names
 
@@ -284,11 +281,8 @@ async def _measure(
     artifacts = [scanned.artifacts[name] for name in chosen]
     check(artifacts, request, settings)
     with progress_bar() as progress:
-        try:
-            async with asyncio.timeout(settings.compare_seconds):
-                return await compare(artifacts, request, settings, progress, inputs=inputs)
-        except TimeoutError:
-            raise TimedOut(too_long(settings)) from None
+        async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
+            return await compare(artifacts, request, settings, progress, inputs=inputs)
 
 
 def _read_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":

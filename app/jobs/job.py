@@ -1,108 +1,167 @@
-"""One running job: what those see who do the work, and those who watch."""
+"""A background job: its specification, its events and the clients that follow them."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
 
+from app.errors import KronError, Overloaded, TimedOut
 from app.jobs.schemas import JobSummary, Kind, Progress
-from app.jobs.store import Lasting
+from app.jobs.store import StoredEvents
 
 KEEP_ALIVE_SECONDS = 15
-MAX_WAITING = 100  # events that a follower has not read yet, before progress is left out
+MAX_UNREAD_EVENTS = 100  # a follower with more unread events than this gets no further progress events
 
 Event = tuple[str, bytes]  # name and JSON
-ENDS = frozenset({"report", "error"})
-INTERNAL_ERROR = "internal error; the service's log says more"  # in the work itself
+FINAL_EVENTS = frozenset({"report", "error"})
+INTERNAL_ERROR = "internal error; the service's log says more"
 
 
 class Result(Protocol):
-    """What a job ends with."""
+    """The report that the work of a job returns."""
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration of the work."""
         ...
 
     @property
     def headline(self) -> str:
-        """Its first sentence."""
+        """The first sentence of the report, shown in lists."""
         ...
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """As what JSON is made of."""
+        """The report as values that JSON can hold."""
         ...
 
 
-class Job:
-    """One running job, as those see it who do the work and those who watch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a job runs, how long it may take, and how lists show it.
 
-    def __init__(self, kind: Kind, title: str, request: Mapping[str, Any]) -> None:
+    Args:
+        kind: comparison, sweep or training.
+        title: shown in lists, such as the names of the models.
+        request: the request as JSON values, kept with the job.
+        seconds: time limit of `work`.
+        limit_name: setting that holds the time limit, named in the error message.
+        work: runs the job, reports its progress to the given `Job` and returns the report.
+    """
+
+    kind: Kind
+    title: str
+    request: Mapping[str, Any]
+    seconds: float
+    limit_name: str
+    work: Callable[["Job"], Awaitable[Result]]
+
+
+class Job:
+    """A running job: its progress and events, and how it ended.
+
+    The work reports through `progress` and `publish`; clients read the events through `follow`. `cancelled`, `report`
+    and `error` are set by the runner.
+    """
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
         self.id = uuid.uuid4().hex
-        self.kind = kind
+        self.kind = spec.kind
         self.created = datetime.now(UTC).isoformat(timespec="seconds")
-        self.cancelled = False  # by a client, not by the end of the service
-        self.task: asyncio.Task[Result]
-        self.last: Event = error_event(INTERNAL_ERROR)  # what its followers hear when it is over
-        self._title = title
-        self._request = dict(request)
+        self.task: asyncio.Task[None]
+        self.cancelled = False  # by a client; a shutdown of the service does not set it
+        self.report: bytes | None = None
+        self.error: BaseException | None = None
         self._progress: Progress | None = None
-        self._lasting: list[Event] = []
-        self._last: Event | None = None
+        self._published: list[Event] = []
+        self._end: Event | None = None
         self._followers: set[asyncio.Queue[Event]] = set()
 
     @property
     def summary(self) -> JobSummary:
-        """What lists say of it."""
+        """The job as it is shown in lists."""
         return JobSummary(
             id=self.id,
             kind=self.kind,
             status="running",
             created=self.created,
-            title=self._title,
-            request=self._request,
+            title=self.spec.title,
+            request=dict(self.spec.request),
             progress=self._progress,
         )
 
+    @property
+    def stored_events(self) -> StoredEvents:
+        """The published events so far, numbered, as the store keeps them."""
+        return [(number, *event) for number, event in enumerate(self._published)]
+
+    @property
+    def failure(self) -> str:
+        """The message for clients where the job has no report."""
+        if self.cancelled:
+            return f"the {self.kind} was cancelled"
+        if isinstance(self.error, asyncio.CancelledError):
+            return f"the {self.kind} was stopped: the service is shutting down"
+        return str(self.error) if isinstance(self.error, KronError) else INTERNAL_ERROR
+
+    @property
+    def outcome(self) -> str:
+        """How the job ended, as metrics name it: `ok`, `cancelled` or the class of the error."""
+        if self.cancelled or isinstance(self.error, asyncio.CancelledError):
+            return "cancelled"
+        return "ok" if self.error is None else type(self.error).__name__
+
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Tell how far it is."""
+        """Report that `done` of `total` parts are complete and `stage` is running now."""
         self._progress = Progress(stage=stage, done=done, total=total)
         self._send(progress_event(self._progress))
 
     def publish(self, name: str, data: object) -> None:
-        """Tell something that those who come later have to know too."""
-        self._lasting.append((name, orjson.dumps(data)))
-        self._send(self._lasting[-1])
+        """Send an event that is stored and replayed to clients that follow the job later."""
+        self._published.append((name, orjson.dumps(data)))
+        self._send(self._published[-1])
 
-    @property
-    def lasting(self) -> Lasting:
-        """All that lasts, for the archive."""
-        return [(number, *event) for number, event in enumerate(self._lasting)]
+    def end(self, event: Event) -> None:
+        """Send the final event."""
+        self._end = event
+        self._send(event)
 
-    def end(self, last: Event) -> None:
-        """Tell how it ended, and nothing more."""
-        self._last = last
-        self._send(last)
+    async def result(self) -> bytes:
+        """Wait for the end of the job and return its report as JSON.
+
+        Raises:
+            Overloaded: the job was cancelled or the service is shutting down.
+            Exception: whatever the work raised.
+        """
+        await asyncio.wait([self.task])
+        if self.report is not None and not self.cancelled:
+            return self.report
+        if self.error is None or self.outcome == "cancelled":
+            raise Overloaded(self.failure)
+        raise self.error
 
     async def follow(self) -> AsyncIterator[Event | None]:
-        """All that lasts, the last progress, then what happens until the end; None where nothing did for a while."""
+        """Yield `started`, the published events, the latest progress, then each event as it happens, up to the end.
+
+        None is yielded after `KEEP_ALIVE_SECONDS` without an event.
+        """
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        known = [
-            started(self.summary),
-            *self._lasting,
-        ]  # in one step with what the queue begins with: no event is in both
-        if self._last is not None:
-            known.append(self._last)
+        # No await between this list and the registration of the queue: no event is lost or sent twice.
+        past = [started_event(self.summary), *self._published]
+        if self._end is not None:
+            past.append(self._end)
         elif self._progress is not None:
-            known.append(progress_event(self._progress))
+            past.append(progress_event(self._progress))
         self._followers.add(queue)
         try:
-            for event in known:
+            for event in past:
                 yield event
-            if known[-1][0] in ENDS:
+            if past[-1][0] in FINAL_EVENTS:
                 return
             while True:
                 try:
@@ -112,27 +171,41 @@ class Job:
                     yield None
                     continue
                 yield event
-                if event[0] in ENDS:
+                if event[0] in FINAL_EVENTS:
                     return
         finally:
             self._followers.discard(queue)
 
     def _send(self, event: Event) -> None:
         for queue in self._followers:
-            if event[0] != "progress" or queue.qsize() < MAX_WAITING:  # who reads slowly sees a later one
+            if event[0] != "progress" or queue.qsize() < MAX_UNREAD_EVENTS:  # a slow reader gets a later one
                 queue.put_nowait(event)
 
 
-def started(job: JobSummary) -> Event:
-    """The first event."""
+@asynccontextmanager
+async def time_limit(kind: Kind, seconds: float, limit_name: str) -> AsyncIterator[None]:
+    """Cancel the block after `seconds`.
+
+    Raises:
+        TimedOut: with the limit and the setting that holds it, `limit_name`.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise TimedOut(f"the {kind} took longer than {seconds:g} s ({limit_name})") from None
+
+
+def started_event(job: JobSummary) -> Event:
+    """The first event: the job as lists show it."""
     return "started", job.model_dump_json().encode()
 
 
 def progress_event(progress: Progress) -> Event:
-    """How far it is."""
+    """An event with the progress of a job."""
     return "progress", progress.model_dump_json().encode()
 
 
 def error_event(message: str) -> Event:
-    """The last event of a job that failed."""
+    """The final event of a job that failed or was cancelled."""
     return "error", orjson.dumps({"error": message})

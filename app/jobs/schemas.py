@@ -1,4 +1,4 @@
-"""A job as clients see it; the unit of a number is in its name."""
+"""JSON bodies that describe a job; the unit of a number is in its name."""
 
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ Kind = Literal["comparison", "sweep", "training"]
 
 
 class Progress(ResponseModel):
-    """How far a job is."""
+    """Progress of a running job: `done` of `total` parts are complete."""
 
     stage: str = Field(examples=["memory mnist-dense"])
     done: int
@@ -18,7 +18,7 @@ class Progress(ResponseModel):
 
 
 class JobSummary(ResponseModel):
-    """A comparison, sweep or training that runs, or that was kept."""
+    """A comparison, sweep or training that is running or has ended."""
 
     id: str
     kind: Kind

@@ -1,23 +1,24 @@
-"""Jobs and what came of them, in SQLite: a bounded number and bytes, readable by every process of the service."""
+"""The SQLite store of jobs and reports, bounded in number and bytes and shared by every process of the service."""
 
+import asyncio
 import contextlib
 import logging
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from app.errors import Conflict, StartupError
+from app.errors import Conflict, ReportsError, StartupError
 from app.jobs.schemas import JobSummary, Kind, Progress
 from app.settings import Settings
 from app.system.files import FileLock
 
-FILE_NAME = ".reports.sqlite3"  # in the folder of models; the dot keeps it out of every scan for models
+FILE_NAME = ".reports.sqlite3"  # in the model repository; scans for models ignore names that start with a dot
 MEMORY = ":memory:"
 OFF = "off"
 MAX_BYTES = 64 * 2**20  # of all reports and events together
@@ -53,20 +54,23 @@ CREATE TABLE IF NOT EXISTS events (
 _SUMMARY = "id, kind, status, created, title, request, seconds, progress, headline, error"
 INTERRUPTED = "the service ended before the job did"
 
-Lasting = Sequence[tuple[int, str, bytes]]  # events: the number within the job, name, JSON
+StoredEvents = Sequence[tuple[int, str, bytes]]  # number within the job, name, JSON
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
 class JobStore:
-    """Jobs by id. Every method blocks for as long as a small write to a disk takes; any thread may call it.
+    """Jobs with their events and reports. Methods block for the time of a small disk write; any thread may call them.
 
     Args:
-        path: a file, or `:memory:`.
-        keep: how many ended jobs are kept; older ones go.
+        path: SQLite file, or `:memory:`.
+        keep: number of ended jobs to keep; older ones are deleted.
 
     Raises:
-        sqlite3.Error, OSError: it cannot be had.
+        sqlite3.Error, OSError: the file cannot be opened or has another version of the tables.
     """
 
     def __init__(self, path: str, keep: int) -> None:
@@ -89,17 +93,17 @@ class JobStore:
 
     @classmethod
     def open(cls, settings: Settings, shared: Path | None = None) -> "JobStore":
-        """The archive that the settings ask for; the default one falls back to memory where it cannot be written.
+        """Open the store that the settings name; the default file falls back to memory where it cannot be written.
 
         Args:
-            settings: where, and how many.
-            shared: folder of all workers of this service; then a file in it is their memory.
+            settings: `reports` and `max_reports`.
+            shared: folder that all workers of this service share, used in place of memory.
 
         Raises:
-            StartupError: the file that was asked for by name cannot be had.
+            StartupError: `reports` names a file that cannot be opened.
         """
         memory = MEMORY if shared is None else str(shared / FILE_NAME)
-        if settings.reports == OFF:  # the last job stays, for whoever reloads the page
+        if settings.reports == OFF:  # the last job stays, so that its page can be reloaded
             return cls(memory, keep=1)
         if settings.reports == MEMORY:
             return cls(memory, settings.max_reports)
@@ -114,58 +118,58 @@ class JobStore:
             return cls(memory, settings.max_reports)
 
     def exclusive_slot(self) -> AbstractContextManager[None]:
-        """The right to run, which one job has at a time, in whichever process; entering it may raise Conflict."""
-        return self._exclusive_slot.taken()
+        """A context in which no other job may run, in any process; entering it raises Conflict where one does."""
+        return self._exclusive_slot.acquire()
 
     def add(self, job: JobSummary) -> None:
-        """A job that starts."""
+        """Insert a job that starts."""
         values = (job.id, job.kind, job.status, job.created, job.title, _dumps(job.request))
         with self._transaction() as db:
             db.execute("INSERT INTO jobs (id, kind, status, created, title, request) VALUES (?, ?, ?, ?, ?, ?)", values)
 
-    def progress(self, job_id: str, progress: Progress | None, events: Lasting = ()) -> bool:
-        """Keep how far a running job is, and its new events; whether somebody wants it cancelled."""
+    def progress(self, job_id: str, progress: Progress | None, events: StoredEvents = ()) -> bool:
+        """Write the progress and new events of a running job; return whether it shall be cancelled."""
         with self._transaction() as db:
-            _keep(db, job_id, events)
+            _insert_events(db, job_id, events)
             if progress is not None:
                 values = (_dumps(progress.model_dump()), job_id)
-                # It comes in a thread of its own, maybe later than the end.
+                # The heartbeat writes in a thread of its own, maybe after the job has ended.
                 db.execute("UPDATE jobs SET progress = ? WHERE id = ? AND status = 'running'", values)
             row = db.execute("SELECT cancel FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return row is not None and bool(row[0])
 
-    def done(self, job_id: str, report: bytes, events: Lasting = (), *, seconds: float, headline: str) -> None:
-        """A job that ended well; the oldest ones go where there are too many."""
+    def done(self, job_id: str, report: bytes, events: StoredEvents = (), *, seconds: float, headline: str) -> None:
+        """Store the report of a job and delete the oldest jobs beyond the limits."""
         with self._transaction() as db:
-            _keep(db, job_id, events)
+            _insert_events(db, job_id, events)
             db.execute(
                 "UPDATE jobs SET status = 'done', progress = NULL, report = ?, seconds = ?, headline = ? WHERE id = ?",
                 (report, seconds, headline, job_id),
             )
             self._prune(db)
 
-    def failed(self, job_id: str, error: str, events: Lasting = ()) -> None:
-        """A job that did not."""
+    def failed(self, job_id: str, error: str, events: StoredEvents = ()) -> None:
+        """Store why a job failed and delete the oldest jobs beyond the limits."""
         with self._transaction() as db:
-            _keep(db, job_id, events)
+            _insert_events(db, job_id, events)
             db.execute(
                 "UPDATE jobs SET status = 'failed', progress = NULL, error = ? WHERE id = ?", (error[:2000], job_id)
             )
             self._prune(db)
 
     def delete(self, job_id: str) -> None:
-        """Forget a job."""
+        """Delete a job with its events and report."""
         with self._transaction() as db:
             db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
 
     def ask_to_cancel(self, job_id: str) -> None:
-        """Tell the process that runs a job to end it."""
+        """Set the flag that makes the process that runs a job cancel it."""
         with self._transaction() as db:
             db.execute("UPDATE jobs SET cancel = 1 WHERE id = ?", (job_id,))
 
     def get(self, kind: Kind, job_id: str) -> JobSummary | None:
-        """One job, if it is there."""
-        self._reap()
+        """Look up a job; None where there is none."""
+        self._fail_abandoned_jobs()
         with self._lock:
             row = self._db.execute(
                 f"SELECT {_SUMMARY} FROM jobs WHERE kind = ? AND id = ?",
@@ -174,13 +178,13 @@ class JobStore:
         return None if row is None else _summary(row)
 
     def report(self, job_id: str) -> bytes | None:
-        """The JSON of a finished job's report."""
+        """The report of a job as JSON; None where it has none."""
         with self._lock:
             row = self._db.execute("SELECT report FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return None if row is None else row[0]
 
     def events(self, job_id: str, *, after: int) -> Sequence[tuple[str, bytes]]:
-        """Name and JSON of the events that a job told to last, in their order, but for the first `after`."""
+        """Names and JSON of the stored events of a job, in order, without the first `after`."""
         with self._lock:
             found = self._db.execute(
                 "SELECT name, data FROM events WHERE job = ? ORDER BY number LIMIT -1 OFFSET ?", (job_id, after)
@@ -188,8 +192,8 @@ class JobStore:
             return found.fetchall()
 
     def list(self, kind: Kind, *, limit: int, offset: int) -> tuple[int, Sequence[JobSummary]]:
-        """How many there are, and a part of them, the newest first."""
-        self._reap()
+        """The number of jobs of a kind, and `limit` of them from `offset` on, newest first."""
+        self._fail_abandoned_jobs()
         with self._lock:
             (total,) = self._db.execute("SELECT COUNT(*) FROM jobs WHERE kind = ?", (kind,)).fetchone()
             rows = self._db.execute(
@@ -203,8 +207,8 @@ class JobStore:
         with self._lock:
             self._db.close()
 
-    def _reap(self) -> None:
-        """Jobs whose process was killed: they say that they run, and nobody has the turn."""
+    def _fail_abandoned_jobs(self) -> None:
+        """Mark jobs as failed whose process was killed: their status is running although the exclusive slot is free."""
         with self._lock:
             stale = self._db.execute("SELECT 1 FROM jobs WHERE status = 'running' LIMIT 1").fetchone()
         if not stale:
@@ -216,7 +220,7 @@ class JobStore:
                     (INTERRUPTED,),
                 )
         except Conflict:
-            pass  # somebody has it
+            pass  # a job is running
 
     def _prune(self, db: sqlite3.Connection) -> None:
         db.execute(
@@ -248,15 +252,19 @@ class JobStore:
 
 
 class _ExclusiveSlot:
-    """A lock that also excludes other processes, and that ends with the process that has it, however it ends."""
+    """A lock across threads and processes, released when its process dies.
+
+    Args:
+        path: lock file; None where no other process shares the store.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._mine = threading.Lock()
+        self._thread_lock = threading.Lock()
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        if not self._mine.acquire(blocking=False):
+    def acquire(self) -> Iterator[None]:
+        if not self._thread_lock.acquire(blocking=False):
             raise Conflict("another comparison, sweep or training is running; try again later")
         lock = None if self._path is None or sys.platform == "win32" else FileLock(self._path)
         try:
@@ -266,7 +274,7 @@ class _ExclusiveSlot:
         finally:
             if lock is not None:
                 lock.release()
-            self._mine.release()
+            self._thread_lock.release()
 
 
 def _summary(row: Sequence[Any]) -> JobSummary:
@@ -285,8 +293,8 @@ def _summary(row: Sequence[Any]) -> JobSummary:
     )
 
 
-def _keep(db: sqlite3.Connection, job_id: str, events: Lasting) -> None:
-    """Keep events of a job that is there, each once."""
+def _insert_events(db: sqlite3.Connection, job_id: str, events: StoredEvents) -> None:
+    """Insert events that are not stored yet; none where the job was deleted."""
     db.executemany(
         "INSERT OR IGNORE INTO events (job, number, name, data) SELECT id, ?, ?, ? FROM jobs WHERE id = ?",
         [(*event, job_id) for event in events],
@@ -295,3 +303,37 @@ def _keep(db: sqlite3.Connection, job_id: str, events: Lasting) -> None:
 
 def _dumps(value: object) -> str:
     return orjson.dumps(value).decode()
+
+
+async def call_store(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a method of the store in a thread.
+
+    Raises:
+        ReportsError: the file cannot be read or written.
+    """
+    with store_errors():
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def try_call_store(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Call a method of the store in a thread; an error is logged, because a full disk must not stop a job."""
+    try:
+        return await call_store(function, *args, **kwargs)
+    except ReportsError as error:
+        log.error("%s", error)
+        return None
+
+
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn errors of SQLite and of the lock file into messages for clients.
+
+    Raises:
+        ReportsError: in place of sqlite3.Error and OSError.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ReportsError(f"the reports cannot be read or kept: {error}") from None
+    except OSError as error:
+        raise ReportsError(f"the reports cannot be read or kept: {error.strerror or error}") from None

@@ -1,1 +1,1 @@
-"""Comparisons and sweeps: latency, memory and accuracy of models, measured in processes of their own."""
+"""Comparisons and sweeps: latency, memory and accuracy of models, measured in child processes."""

@@ -1,4 +1,7 @@
-"""From raw times to percentiles and verdicts. Imports numpy only."""
+"""Statistics of raw times: percentiles, bootstrap intervals of medians and their ratios, and verdicts.
+
+Imports numpy only.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 Times = NDArray[np.int64]  # (series, rounds, runs), nanoseconds
 Verdict = Literal["faster", "slower", "not distinguishable"]
 
-PRACTICAL_MARGIN = 0.05  # a smaller difference of medians is nobody's reason to choose a model
+PRACTICAL_MARGIN = 0.05  # a smaller difference of medians is no reason to choose a model
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 MIN_RUNS_FOR_P99 = 1000
@@ -19,7 +22,7 @@ T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  
 
 
 def summary(times: Times, batch_size: int) -> dict[str, object]:
-    """The `Latency` fields of one model at one batch size."""
+    """Percentiles and throughput of one model at one batch size, as fields of `Latency`."""
     p50, p90, p95, p99 = (round(float(value) / 1000, 2) for value in np.percentile(times, [50, 90, 95, 99]))
     return {
         "batch_size": batch_size,
@@ -36,11 +39,16 @@ def summary(times: Times, batch_size: int) -> dict[str, object]:
 def tables(
     times: Sequence[Sequence[Times]], batch_sizes: Sequence[int], seed: int
 ) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
-    """What the times by batch size and model say: by model and batch size, and how each pair of models relates.
+    """Summarise times by model and compare each pair of models.
+
+    Args:
+        times: by batch size and model.
+        batch_sizes: the batch sizes, in the same order.
+        seed: seed of the resampling.
 
     Returns:
-        `Latency` fields by model and batch size; and for each batch size and pair `a`, `b` (positions of models),
-        the ratio of medians b / a with its interval, the wider of bootstrap and Student's.
+        Fields of `Latency` by model and batch size; and for each batch size and pair `a`, `b` (positions of models) the
+        ratio of medians b / a with the wider of the bootstrap and the Student interval.
     """
     models = range(len(times[0]))
     latencies: list[list[dict[str, Any]]] = [[] for _ in models]
@@ -51,7 +59,7 @@ def tables(
             low, high = (round(value / 1000, 2) for value in interval(medians[index]))
             latencies[index].append(summary(cell[index], batch_size) | {"p50_low_us": low, "p50_high_us": high})
         for a, b in itertools.combinations(models, 2):
-            low, high = hull(interval(medians[b] / medians[a]), series_interval(cell[a], cell[b]))
+            low, high = enclosing_interval(interval(medians[b] / medians[a]), series_interval(cell[a], cell[b]))
             ratio = float(np.median(cell[b]) / np.median(cell[a]))
             pairs.append({"a": a, "b": b, "batch_size": batch_size, "ratio": ratio, "low": low, "high": high})
     return latencies, pairs
@@ -66,7 +74,8 @@ def is_unstable(times: Times) -> bool:
 def bootstrap_medians(all_times: Sequence[Times], seed: int) -> list[NDArray[np.float64]]:
     """Medians (RESAMPLES,) of each model's times under the same resampling: series, and rounds within them.
 
-    Not single runs: those that follow each other share the machine's mood, and those of one series their memory.
+    Single runs are not resampled, because they are not independent: consecutive runs share the state of the machine,
+    and the runs of a series share the placement of the session's memory.
     """
     series, rounds = all_times[0].shape[:2]
     rng = np.random.default_rng(seed)
@@ -78,17 +87,17 @@ def bootstrap_medians(all_times: Sequence[Times], seed: int) -> list[NDArray[np.
     ]
 
 
-def interval(ratios: NDArray[np.float64]) -> tuple[float, float]:
-    """The interval that holds `CONFIDENCE` of the resampled ratios."""
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The central interval that holds `CONFIDENCE` of resampled values."""
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(ratios, [tail, 100 - tail])
+    low, high = np.percentile(values, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def series_interval(a: Times, b: Times) -> tuple[float, float]:
     """Student's 95 % interval of the ratio of medians b / a, from one ratio for each series.
 
-    A bootstrap of a handful of series believes that they have shown all the luck there is; this one does not.
+    The bootstrap of few series is too narrow, because it assumes that they show all the variation between series.
     """
     medians = [np.median(times.reshape(len(times), -1), axis=1) for times in (a, b)]
     logs = np.log(medians[1]) - np.log(medians[0])
@@ -97,13 +106,13 @@ def series_interval(a: Times, b: Times) -> tuple[float, float]:
     return float(np.exp(centre - half)), float(np.exp(centre + half))
 
 
-def hull(*intervals: tuple[float, float]) -> tuple[float, float]:
-    """The smallest interval that holds all of them."""
+def enclosing_interval(*intervals: tuple[float, float]) -> tuple[float, float]:
+    """The smallest interval that contains all the given ones."""
     return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 
 def verdict(low: float, high: float) -> Verdict:
-    """What an interval of median(b) / median(a) says of a, beyond `PRACTICAL_MARGIN`."""
+    """Whether `a` is faster, from the interval of median(b) / median(a) and `PRACTICAL_MARGIN`."""
     if low > 1 + PRACTICAL_MARGIN:
         return "faster"
     if high < 1 / (1 + PRACTICAL_MARGIN):

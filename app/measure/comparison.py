@@ -1,8 +1,8 @@
-"""Latency, memory and answers of several models, measured in processes of their own. No HTTP in it.
+"""Comparison of several models: memory, latency and quality, measured in processes apart from the service. No HTTP.
 
-One fresh process per model for memory, loading and the first run; then one process in which all models take turns, for
-latency; then one that asks a service of its own, for what a client sees; then one that looks at the answers. The
-processes are nice, so that serving is undisturbed.
+The measuring processes run one after the other: one for each model's memory, loading time and first run; one in which
+all models are timed in turns; where requested, one that starts a service of these models and times it as a client; and
+one that evaluates the outputs. They have a lower priority than the service, so that serving is undisturbed.
 """
 
 import os
@@ -18,20 +18,21 @@ from typing import Any
 from app.errors import BadRequest, ComparisonError
 from app.inference.devices import check_device, check_threads
 from app.measure import bootstrap, conclusions
-from app.measure.children import quality as quality_probe
-from app.measure.children import service as service_probe
-from app.measure.children import session
+from app.measure.children import quality as quality_child
+from app.measure.children import service as service_child
+from app.measure.children import session as session_child
 from app.measure.comparison_schemas import (
+    NICENESS,
     ComparedModel,
     CompareRequest,
     CompareSettings,
     Depth,
+    Environment,
     Latency,
     Memory,
     Quality,
     Report,
 )
-from app.measure.environment import NICENESS, environment
 from app.measure.timing import SERIES
 from app.measure.uploaded_inputs import UploadedInputs
 from app.models.scan import Artifact
@@ -42,18 +43,19 @@ from app.system.files import PrivateFolder
 
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
-SERVICE_SHARE = 0.5  # of that, for the depths of the service
-SHARE_OF_LIMIT = 0.8  # of the time limit that may be asked for
+SERVICE_FRACTION = 0.5  # of that, for the layers of the service
+LIMIT_FRACTION = 0.8  # of the time limit, which a request may ask for at most
+LIMIT_NAME = "KRON_COMPARE_SECONDS"
 PREFIX = "kronserve-comparison-"  # of temporary folders
 
-OnProgress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]  # stage, parts done, parts in total
 
 
 def check(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> None:
-    """Refuse what cannot be measured here.
+    """Check that a comparison can run on this machine and within the limits of the service.
 
     Raises:
-        BadRequest: with what was got and what was expected.
+        BadRequest: saying what was got and what was expected.
     """
     names = [artifact.name for artifact in artifacts]
     if not 2 <= len(names) <= 6 or len(set(names)) < len(names):
@@ -65,9 +67,9 @@ def check(artifacts: Sequence[Artifact], request: CompareRequest, settings: Sett
         raise BadRequest(f"batch_sizes: got {max(sizes)}, expected at most {settings.max_batch}")
     if request.threads is not None:
         check_threads(request.threads)
-    longest = SHARE_OF_LIMIT * settings.compare_seconds
+    longest = LIMIT_FRACTION * settings.compare_seconds
     if request.seconds is not None and request.seconds > longest:
-        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_COMPARE_SECONDS")
+        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of {LIMIT_NAME}")
     check_device(request.device)
 
 
@@ -80,29 +82,35 @@ async def compare(
     inputs: UploadedInputs | None = None,
     report_id: str | None = None,
 ) -> Report:
-    """Measure; cancel it to kill its processes. There is no time limit in it.
+    """Run a comparison. Cancelling it kills its processes; it has no time limit of its own.
 
     Args:
-        artifacts: the models, in the order of the request, as `check` has found them good.
-        request: batch sizes, device, threads, depths.
-        settings: what the service was told.
-        progress: called with the stage, and how many of how many parts are done.
-        inputs: rows to measure on, in place of the models' own samples.
-        report_id: of the report; by default a new one.
+        artifacts: the models, which `check` has accepted, in the order of the request.
+        request: batch sizes, device, threads and layers.
+        settings: the settings of the service.
+        progress: called with the stage, the number of parts done and the total number of parts.
+        inputs: rows to measure on, instead of the models' own samples.
+        report_id: id of the report; by default a new one.
 
     Raises:
         ComparisonError: a measuring process failed, or the disk is full.
-        BadRequest: a model does not do what was asked for.
+        BadRequest: a model cannot be measured as requested.
     """
-    async with _folder() as folder:
+    async with _temporary_folder() as folder:
         comparison = _Comparison(artifacts, request, settings, progress, folder)
-        if inputs is not None:
-            await _on_disk("the rows cannot be kept", comparison.take, inputs)
-        return await comparison.run(report_id or uuid.uuid4().hex)
+        return await comparison.run(report_id or uuid.uuid4().hex, inputs)
 
 
 class _Comparison:
-    """One comparison, part by part."""
+    """Runs the measuring processes of one comparison and builds its report.
+
+    Args:
+        artifacts: the models.
+        request: batch sizes, device, threads and layers.
+        settings: the settings of the service.
+        progress: called at the beginning of each part.
+        folder: temporary folder for uploaded rows and copies of the models.
+    """
 
     def __init__(
         self,
@@ -117,11 +125,11 @@ class _Comparison:
         self._settings = settings
         self._progress = progress
         self._folder = folder
-        self._depths = service_depths(request)
+        self._layers = _service_layers(request)
         self._device = request.device or settings.device
         self._threads = request.threads or settings.threads_used
         self._seconds = seconds_per_cell(artifacts, request, settings)
-        series = SERIES + (service_probe.SERIES if self._depths else 0)
+        series = SERIES + (service_child.SERIES if self._layers else 0)
         self._total = len(artifacts) + series * len(request.batch_sizes) + 1
         self._done = 0
         self._job: dict[str, Any] = {
@@ -131,55 +139,53 @@ class _Comparison:
             "seed": SEED,
             "niceness": NICENESS,
             "seconds_per_cell": self._seconds,
-            "own": None,
-            "models": [_job_of(artifact) for artifact in artifacts],
+            "uploaded": None,
+            "models": [_model_job(artifact) for artifact in artifacts],
         }
 
-    def take(self, inputs: UploadedInputs) -> None:
-        """Measure on these rows; blocking."""
-        path = self._folder / "inputs.npz"
-        inputs.save(path)
-        self._job["own"] = {"name": inputs.name, "path": str(path)}
-
-    async def run(self, report_id: str) -> Report:
-        """Every part, one after the other."""
+    async def run(self, report_id: str, inputs: UploadedInputs | None) -> Report:
+        """Run every measuring process and build the report; arguments as for `compare`."""
         created, start = datetime.now(UTC), time.perf_counter()
-        alone = [await self._memory(model) for model in self._job["models"]]
-        together = await run_measuring_process(session.__name__, self._job | {"kind": "latency"}, self._step)
-        self._done = len(alone) + SERIES * len(self._request.batch_sizes)
-        service = await self._service() if self._depths else {"depths": {}, "series": None}
+        if inputs is not None:
+            path = self._folder / "inputs.npz"
+            await _write("the rows cannot be kept", inputs.save, path)
+            self._job["uploaded"] = {"name": inputs.name, "path": str(path)}
+        loads = [await self._measure_memory(model) for model in self._job["models"]]
+        session = await run_measuring_process(session_child.__name__, self._job | {"kind": "latency"}, self._begin_part)
+        self._done = len(loads) + SERIES * len(self._request.batch_sizes)
+        service = await self._measure_service() if self._layers else {"layers": {}, "series": None}
         self._done = self._total - 1
-        quality = await self._quality()
-        depths = {depth: service["depths"][depth] for depth in self._depths if depth in service["depths"]}
+        quality = await self._measure_quality()
+        layers = {layer: service["layers"][layer] for layer in self._layers if layer in service["layers"]}
         models = [
-            _compared(
+            _compared_model(
                 artifact,
-                alone[index],
-                [Latency.model_validate(latency) for latency in together["latencies"][index]],
+                loads[index],
+                [Latency.model_validate(latency) for latency in session["latencies"][index]],
                 [
-                    Latency.model_validate(latency | {"depth": depth})
-                    for depth, (latencies, _) in depths.items()
+                    Latency.model_validate(latency | {"depth": layer})
+                    for layer, (latencies, _) in layers.items()
                     for latency in latencies[index]
                 ],
             )
             for index, artifact in enumerate(self._artifacts)
         ]
-        pairs = [conclusions.pair_of(pair, models, "session") for pair in together["pairs"]]
+        pairs = [conclusions.compared_pair(pair, models, "session") for pair in session["pairs"]]
         self._progress("done", self._total, self._total)
         return Report(
             id=report_id,
             created=created.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - start, 2),
-            environment=environment(models[0].provider, self._threads),
+            environment=Environment.current(models[0].provider, self._threads),
             settings=CompareSettings(
                 batch_sizes=self._request.batch_sizes,
                 device=self._device,
                 threads=self._threads,
-                inputs=together["inputs"],
-                series=together["series"],
+                inputs=session["inputs"],
+                series=session["series"],
                 service_series=service["series"],
                 seconds_per_cell=round(self._seconds, 4),
-                depths=["session", *depths],
+                depths=["session", *layers],
                 seed=SEED,
                 practical_margin=bootstrap.PRACTICAL_MARGIN,
                 confidence=bootstrap.CONFIDENCE,
@@ -187,27 +193,30 @@ class _Comparison:
             models=models,
             pairs=pairs,
             service_pairs=[
-                conclusions.pair_of(pair, models, depth) for depth, (_, found) in depths.items() for pair in found
+                conclusions.compared_pair(pair, models, layer)
+                for layer, (_, layer_pairs) in layers.items()
+                for pair in layer_pairs
             ],
             memory_sentence=conclusions.memory_sentence(models),
-            predictions=conclusions.predictions(models, pairs),
+            predictions=conclusions.predicted_ratios(models, pairs),
             quality=quality,
         )
 
-    def _step(self, message: Mapping[str, Any]) -> None:
-        """A measuring process begins its next part."""
+    def _begin_part(self, message: Mapping[str, Any]) -> None:
+        """Report that a measuring process begins its next part."""
         self._progress(message["progress"], min(self._done, self._total - 1), self._total)
         self._done += 1
 
-    async def _memory(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        self._step({"progress": f"memory {model['name']}"})
-        return await run_measuring_process(session.__name__, self._job | {"kind": "memory", "models": [model]})
+    async def _measure_memory(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Measure memory, loading time and the first run of one model."""
+        self._begin_part({"progress": f"memory {model['name']}"})
+        return await run_measuring_process(session_child.__name__, self._job | {"kind": "memory", "models": [model]})
 
-    async def _service(self) -> dict[str, Any]:
-        """Through the queue and over HTTP, of a service that has these models only."""
+    async def _measure_service(self) -> dict[str, Any]:
+        """Measure the latency of the queue and of HTTP, in a service of these models only."""
         folder = self._folder / "models"
-        for artifact in self._artifacts:  # one by one, so that a cancelled comparison waits for one of them at most
-            await _on_disk(f"{artifact.name} cannot be copied", _copy_model, artifact, folder)
+        for artifact in self._artifacts:  # one by one, so that a cancelled comparison waits for one copy at most
+            await _write(f"{artifact.name} cannot be copied", _copy_model, artifact, folder)
         environment = {
             "KRON_MODELS": str(folder),
             "KRON_HOST": "127.0.0.1",
@@ -215,46 +224,55 @@ class _Comparison:
             "KRON_THREADS": str(self._threads),
             "KRON_MAX_BATCH": str(self._settings.max_batch),
             "KRON_MAX_MODEL_BYTES": str(self._settings.max_model_bytes),
-            "KRON_MAX_BODY_BYTES": str(2 * service_probe.MAX_BODY_BYTES),
+            "KRON_MAX_BODY_BYTES": str(2 * service_child.MAX_BODY_BYTES),
             "KRON_REPORTS": "off",
             "KRON_LOG_LEVEL": "error",
         }
-        job = self._job | {"environment": environment, "seconds_per_cell": SERVICE_SHARE * self._seconds}
-        return await run_measuring_process(service_probe.__name__, job, self._step)
+        job = self._job | {"environment": environment, "seconds_per_cell": SERVICE_FRACTION * self._seconds}
+        return await run_measuring_process(service_child.__name__, job, self._begin_part)
 
-    async def _quality(self) -> Quality | None:
-        """What the models say to the rows; None where there are none that all of them take."""
-        self._step({"progress": "answers"})
-        result = await run_measuring_process(quality_probe.__name__, self._job)
+    async def _measure_quality(self) -> Quality | None:
+        """Evaluate the models on the same rows; None where there are no rows that all of them take."""
+        self._begin_part({"progress": "answers"})
+        result = await run_measuring_process(quality_child.__name__, self._job)
         return Quality.model_validate(result["quality"]) if result["quality"] else None
 
 
 @asynccontextmanager
-async def _folder() -> AsyncIterator[Path]:
-    """A folder for what the comparison needs on the way, of which nothing is left."""
+async def _temporary_folder() -> AsyncIterator[Path]:
+    """A private temporary folder that is removed at the end of the block, also after a cancellation.
+
+    Raises:
+        ComparisonError: the folder cannot be made.
+    """
     folder = PrivateFolder(PREFIX)
     try:
-        await _on_disk("a folder cannot be made", folder.make)
+        await _write("a folder cannot be made", folder.make)
         yield folder.path
     finally:
         await run_in_thread_to_completion(folder.remove)
 
 
-async def _on_disk(failure: str, function: Callable[..., None], *args: object) -> None:
-    """Call it in a thread, to its end; a disk that does not take it is told in one line."""
+async def _write(failure: str, function: Callable[..., None], *args: object) -> None:
+    """Call a function that writes to the disk in a thread, and wait for its end even when cancelled.
+
+    Raises:
+        ComparisonError: `failure` and the reason that the system gives.
+    """
     try:
         await run_in_thread_to_completion(function, *args)
     except OSError as error:
         raise ComparisonError(f"{failure} for the comparison: {error.strerror or error}") from None
 
 
-def _job_of(artifact: Artifact) -> dict[str, Any]:
+def _model_job(artifact: Artifact) -> dict[str, Any]:
+    """The model as the measuring processes are sent it."""
     card = None if artifact.card is None else artifact.card.model_dump_json()
     return {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path), "card": card}
 
 
 def _copy_model(artifact: Artifact, folder: Path) -> None:
-    """Put it among the models of a folder; blocking."""
+    """Link or copy a model into another model repository; blocking."""
     path = folder / artifact.name / "1" / artifact.path.name
     path.parent.mkdir(parents=True)
     try:
@@ -264,40 +282,43 @@ def _copy_model(artifact: Artifact, folder: Path) -> None:
 
 
 def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> float:
-    """How long one model is timed at one batch size at the session."""
-    cells = len(artifacts) * len(request.batch_sizes) * (1 + SERVICE_SHARE * bool(service_depths(request)))
+    """Time of timed runs of one model at one batch size, at the session."""
+    cells = len(artifacts) * len(request.batch_sizes) * (1 + SERVICE_FRACTION * bool(_service_layers(request)))
     if request.seconds is not None:
         return request.seconds / cells
     return min(SECONDS_PER_CELL, 0.4 * settings.compare_seconds / cells)
 
 
-def service_depths(request: CompareRequest) -> list[Depth]:
-    """The depths that take a service to measure."""
-    return [depth for depth in ("queue", "http") if depth in request.depths]
+def _service_layers(request: CompareRequest) -> list[Depth]:
+    """The requested layers that need a service to measure."""
+    return [layer for layer in ("queue", "http") if layer in request.depths]
 
 
-def too_long(settings: Settings) -> str:
-    """What to say of a comparison that took longer than it may."""
-    return f"the comparison took longer than {settings.compare_seconds:g} s (KRON_COMPARE_SECONDS)"
-
-
-def _compared(
-    artifact: Artifact, own: Mapping[str, Any], latency: Sequence[Latency], service_latency: Sequence[Latency]
+def _compared_model(
+    artifact: Artifact, load: Mapping[str, Any], latency: Sequence[Latency], service_latency: Sequence[Latency]
 ) -> ComparedModel:
+    """One model of the report.
+
+    Args:
+        artifact: the model.
+        load: memory, loading time and first run, as measured.
+        latency: at the session.
+        service_latency: at the layers of the service.
+    """
     card = artifact.card
     return ComparedModel(
         model=artifact.name,
         version=artifact.version,
         role=card.role if card else None,
-        provider=own["provider"],
+        provider=load["provider"],
         parameters=artifact.parameters,
         file_bytes=artifact.file_bytes,
         initializer_bytes=artifact.initializer_bytes,
         macs_per_sample=card.macs_per_sample if card else None,
         test_metric=card.test_metric if card else None,
-        load_ms=round(own["load_ms"], 3),
-        first_run_ms=round(own["first_run_ms"], 3),
-        memory=Memory(**own["memory"]),
+        load_ms=round(load["load_ms"], 3),
+        first_run_ms=round(load["first_run_ms"], 3),
+        memory=Memory(**load["memory"]),
         latency=list(latency),
         service_latency=list(service_latency),
     )

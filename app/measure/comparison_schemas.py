@@ -1,136 +1,175 @@
-"""What comparisons are asked for and what they say; the unit of a number is in its name."""
+"""Request and report of a comparison; the unit of a number is in its name."""
 
-from typing import Annotated, Literal
+import platform
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
+import numpy as np
+import onnxruntime
 from pydantic import Field
 
+from app.inference.session import CPU_ARENA
 from app.jobs.schemas import JobSummary
+from app.measure.bootstrap import Verdict
 from app.models.card import TestMetric
 from app.schemas import ModelName, RequestModel, ResponseModel
+from app.system.cpus import available_cpus
+
+NICENESS = 10  # of measuring and training processes
 
 Depth = Literal["session", "queue", "http"]
 
 
 class CompareRequest(RequestModel):
-    """What to compare, and how."""
+    """The models to compare, and how to measure them."""
 
     models: list[ModelName] | None = Field(
         default=None,
         min_length=2,
         max_length=6,
-        description="default: the default twin",
+        description="2 to 6 names; default: the default twin",
         json_schema_extra={"uniqueItems": True},
     )
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(
         default=[1, 32], min_length=1, max_length=8, json_schema_extra={"uniqueItems": True}
     )
-    device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as served")
-    threads: int | None = Field(default=None, ge=1, le=256, description="default: as served")
+    device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as the service runs models")
+    threads: int | None = Field(default=None, ge=1, le=256, description="default: as the service runs models")
     seconds: float | None = Field(
         default=None,
         ge=0.1,
         le=3600,
         strict=False,
         allow_inf_nan=False,
-        description="at most about how long latencies are timed in all; default: 1 s for each model and batch size, "
-        "and half of that again for the service",
+        description="approximate limit of all timed runs together; default: 1 s for each model and batch size, and "
+        "half of that in addition for the service",
     )
     depths: list[Depth] = Field(
         default=["session"],
         min_length=1,
         max_length=3,
-        description="where latency is measured; the session always is. The others start a service of their own, a few "
-        "times, which takes seconds",
+        description="layers at which latency is measured, always including the session. For `queue` and `http` a "
+        "separate service of these models is started a few times, which takes seconds",
     )
 
 
 class Environment(ResponseModel):
-    """What the comparison ran on."""
+    """The machine, the versions and the configuration that a measurement ran on."""
 
     cpu: str
-    cores: int = Field(description="CPUs that the process may use")
+    cores: int = Field(description="CPUs that the service may use")
     platform: str
     python: str
     onnxruntime: str
     numpy: str
     provider: str
     threads: int
-    arena: bool = Field(description="onnxruntime's memory arena")
-    niceness: int = Field(description="the measuring processes give way to serving")
+    arena: bool = Field(description="whether onnxruntime's memory arena is enabled")
+    niceness: int = Field(description="scheduling priority of the measuring processes, below that of the service")
+
+    @classmethod
+    def current(cls, provider: str, threads: int) -> Self:
+        """This machine.
+
+        Args:
+            provider: onnxruntime execution provider of the measured sessions.
+            threads: intra-op threads of one run.
+        """
+        return cls(
+            cpu=_cpu_name(),
+            cores=available_cpus(),
+            platform=platform.platform(),
+            python=platform.python_version(),
+            onnxruntime=onnxruntime.__version__,
+            numpy=np.__version__,
+            provider=provider,
+            threads=threads,
+            arena=CPU_ARENA,
+            niceness=NICENESS,
+        )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 class CompareSettings(ResponseModel):
-    """How it was measured."""
+    """How the models were measured."""
 
     batch_sizes: list[int]
     device: str
     threads: int
-    inputs: str = Field(description="samples of the model, or seeded random numbers")
-    series: int = Field(description="times that all sessions were opened anew")
+    inputs: str = Field(description="source of the rows: an upload, samples of a model, or seeded random numbers")
+    series: int = Field(description="number of times that all sessions were opened anew")
     service_series: int | None = Field(
-        default=None, description="times that a service of these models was started anew"
+        default=None, description="number of times that the service of these models was started anew"
     )
     seconds_per_cell: float | None = Field(
-        default=None, description="of timed runs, for one model at one batch size at the session"
+        default=None, description="time of timed runs of one model at one batch size, at the session"
     )
     depths: list[Depth] = Field(default=["session"])
     seed: int
-    practical_margin: float = Field(description="a difference of medians below this share is called none")
+    practical_margin: float = Field(description="differences of medians below this fraction give no verdict")
     confidence: float
 
 
 class Memory(ResponseModel):
-    """Of a fresh process that imports numpy and onnxruntime only; resident memory, so what the system really gave."""
+    """Resident memory of a fresh process that imports numpy and onnxruntime only."""
 
     baseline_rss_bytes: int | None = Field(
-        description="the runtime: Python, numpy, onnxruntime and the session of an empty model, before this model is "
-        "loaded; no compression reduces it"
+        description="Python, numpy, onnxruntime and the session of an empty model, before this model is loaded; "
+        "compression of the model does not reduce it"
     )
-    loaded_rss_bytes: int | None = Field(description="with this model loaded besides")
+    loaded_rss_bytes: int | None = Field(description="after loading this model")
     settled_rss_bytes: int | None = Field(
-        default=None, description="after running every batch size twice, inputs and outputs given back"
+        default=None, description="after running every batch size twice and freeing inputs and outputs"
     )
     peak_rss_bytes: int | None = Field(
-        description="the most it ever had (VmHWM): reading the file may take more than the session keeps"
+        description="the peak (VmHWM): reading the file may take more than the session keeps"
     )
     session_bytes: int | None = Field(
         default=None,
-        description="loaded - baseline: the graph, the initialisers and the copies of them that are arranged anew",
+        description="loaded - baseline: the graph, the initialisers and the copies of them that onnxruntime rearranges",
     )
     arena_bytes: int | None = Field(
         default=None,
-        description="settled - loaded: what the session keeps after runs, mostly onnxruntime's arena of activations",
+        description="settled - loaded: memory kept after runs, mostly onnxruntime's arena of activations",
     )
     device_bytes: int | None = Field(
         default=None,
-        description="GPU memory of this process by NVML, the CUDA context included; null without a GPU or without "
-        "pynvml, or where a container hides the process's number",
+        description="GPU memory of this process according to NVML, including the CUDA context; null without a GPU or "
+        "pynvml, or where a container hides the process id",
     )
 
 
 class Latency(ResponseModel):
-    """One model at one batch size."""
+    """Latency of one model at one batch size."""
 
     depth: Depth = Field(
         default="session",
-        description="session: onnxruntime's run alone. queue: what the service says a request waited and computed. "
-        "http: from sending a request of JSON to having read the answer, over one kept connection on the loopback; "
-        "the client's own encoding and decoding are not in it",
+        description="layer that is measured. session: onnxruntime's run alone. queue: waiting and computing of a "
+        "request, as the service reports them. http: from sending a JSON request to having read the response, over "
+        "one persistent loopback connection, without the client's own encoding and decoding",
     )
     batch_size: int
-    n: int = Field(description="timed runs")
+    n: int = Field(description="number of timed runs")
     p50_us: float
-    p50_low_us: float | None = Field(default=None, description="of the 95 % bootstrap interval of the median")
+    p50_low_us: float | None = Field(default=None, description="lower end of the 95 % bootstrap interval of the median")
     p50_high_us: float | None = None
     p90_us: float
     p95_us: float
-    p99_us: float | None = Field(description="only from 1000 runs on")
+    p99_us: float | None = Field(description="null below 1000 runs")
     samples_per_s: float
-    unstable: bool = Field(description="the medians of the measurement's thirds differ by more than 10 %")
+    unstable: bool = Field(description="the medians of the thirds of the measurement differ by more than 10 %")
 
 
 class ComparedModel(ResponseModel):
-    """One model of a comparison."""
+    """Sizes, memory and latency of one model."""
 
     model: str
     version: str
@@ -145,11 +184,11 @@ class ComparedModel(ResponseModel):
     first_run_ms: float
     memory: Memory
     latency: list[Latency]
-    service_latency: list[Latency] = Field(default=[], description="through the queue, and over HTTP")
+    service_latency: list[Latency] = Field(default=[], description="at the layers `queue` and `http`")
 
 
 class Pair(ResponseModel):
-    """Two models at one batch size."""
+    """Which of two models is faster at one batch size."""
 
     depth: Depth = "session"
     a: str
@@ -158,27 +197,27 @@ class Pair(ResponseModel):
     ratio: float = Field(description="median of b / median of a: above 1, a is faster")
     low: float
     high: float
-    verdict: Literal["faster", "slower", "not distinguishable"] = Field(description="of a")
+    verdict: Verdict = Field(description="whether a is faster")
     sentence: str
 
 
 class PredictedTime(ResponseModel):
-    """What multiply-adds promise, and what came of it, b / a."""
+    """Predicted and measured ratio of times b / a at one batch size."""
 
     batch_size: int
-    predicted_ratio: float | None
-    measured_ratio: float
+    predicted_ratio: float | None = Field(description="ratio of multiply-adds")
+    measured_ratio: float = Field(description="ratio of medians")
 
 
 class PredictedMemory(ResponseModel):
-    """What the bytes of the initialisers promise, and what loading really added, b / a."""
+    """Predicted and measured ratio of the memory that loading adds, b / a."""
 
-    predicted_ratio: float
-    measured_ratio: float | None = Field(description="null where one of them adds too little to tell")
+    predicted_ratio: float = Field(description="ratio of the bytes of the initialisers")
+    measured_ratio: float | None = Field(description="null where one of the models adds too little memory to compare")
 
 
-class Prediction(ResponseModel):
-    """Two models by what their sizes promise; ratios are b / a: above 1, a is better."""
+class PredictedRatios(ResponseModel):
+    """Ratios of two models predicted from their sizes, beside the measured ones; b / a: above 1, a is better."""
 
     a: str
     b: str
@@ -190,32 +229,36 @@ class Prediction(ResponseModel):
 
 
 class ModelQuality(ResponseModel):
-    """How well one model did."""
+    """Quality of the outputs of one model."""
 
     model: str
     accuracy: float | None = None
-    accuracy_low: float | None = Field(default=None, description="of Wilson's 95 % interval")
+    accuracy_low: float | None = Field(default=None, description="lower end of Wilson's 95 % interval")
     accuracy_high: float | None = None
     confusion: list[list[int]] | None = Field(
-        default=None, description="rows: the true class, columns: the predicted one; null beyond 100 classes"
+        default=None,
+        description="confusion matrix: a row for each true class, a column for each predicted one; null for "
+        "more than 100 classes",
     )
-    rmse: float | None = Field(default=None, description="of a regression")
+    rmse: float | None = Field(default=None, description="root mean square error of a regression")
 
 
 class QualityPair(ResponseModel):
-    """How alike the answers of two models are."""
+    """Agreement of the outputs of two models."""
 
     a: str
     b: str
-    agreement: float | None = Field(default=None, description="share of rows that get the same label")
+    agreement: float | None = Field(default=None, description="fraction of rows with the same predicted label")
     largest_probability_drift: float | None = Field(
-        default=None, description="the most that one probability of one row differs"
+        default=None, description="largest absolute difference of a probability of a row"
     )
-    largest_difference: float | None = Field(default=None, description="of two values, in a regression")
+    largest_difference: float | None = Field(
+        default=None, description="largest absolute difference of the values of a regression"
+    )
 
 
 class Quality(ResponseModel):
-    """What the models say to the same rows."""
+    """Quality of the outputs of all models on the same rows."""
 
     source: Literal["samples", "uploaded"]
     name: str
@@ -228,7 +271,7 @@ class Quality(ResponseModel):
 
 
 class Report(ResponseModel):
-    """A comparison."""
+    """The report of a comparison."""
 
     id: str
     created: str
@@ -238,25 +281,27 @@ class Report(ResponseModel):
     models: list[ComparedModel]
     pairs: list[Pair]
     service_pairs: list[Pair] = Field(default=[])
-    memory_sentence: str | None = Field(default=None, description="and what of it compression cannot reduce")
-    predictions: list[Prediction] = Field(default=[])
+    memory_sentence: str | None = Field(
+        default=None, description="memory of a process with each model, and the part that compression cannot reduce"
+    )
+    predictions: list[PredictedRatios] = Field(default=[])
     quality: Quality | None = None
 
     @property
     def headline(self) -> str:
-        """The sentence about the first pair."""
+        """The sentence about the first pair, shown in lists."""
         return self.pairs[0].sentence
 
 
 class ComparisonList(ResponseModel):
-    """Comparisons, the newest first."""
+    """Comparisons, newest first."""
 
     total: int
     offset: int
     comparisons: list[JobSummary]
 
 
-class Comparison(JobSummary):
-    """One comparison."""
+class ComparisonJob(JobSummary):
+    """A comparison that is running or has ended."""
 
-    report: Report | None = Field(default=None, description="once it is done")
+    report: Report | None = Field(default=None, description="null until the comparison is done")

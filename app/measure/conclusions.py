@@ -1,4 +1,4 @@
-"""What the figures of a comparison mean, in words: speed, memory, and what the sizes promised beside the measured."""
+"""Conclusions of a comparison in sentences: speed, memory, and predicted beside measured ratios."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 from app.measure.bootstrap import PRACTICAL_MARGIN, Verdict
 from app.measure.bootstrap import verdict as verdict_of
-from app.measure.comparison_schemas import ComparedModel, Depth, Pair, PredictedMemory, PredictedTime, Prediction
+from app.measure.comparison_schemas import ComparedModel, Depth, Pair, PredictedMemory, PredictedRatios, PredictedTime
 
-MIN_BYTES = 256 * 1024  # what loading adds below that is noise of the allocator
-WHERE: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
+MIN_LOAD_BYTES = 256 * 1024  # less memory than that is noise of the allocator
+LAYER_PHRASES: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
 OPPOSITE: dict[Verdict, Verdict] = {
     "faster": "slower",
     "slower": "faster",
@@ -17,13 +17,19 @@ OPPOSITE: dict[Verdict, Verdict] = {
 }
 
 
-def pair_of(measured: Mapping[str, Any], models: Sequence[ComparedModel], depth: Depth) -> Pair:
-    """Which of two models is faster, as was measured: the ratio with its interval, and a sentence."""
+def compared_pair(measured: Mapping[str, Any], models: Sequence[ComparedModel], layer: Depth) -> Pair:
+    """The verdict on two models, with its figures in a sentence.
+
+    Args:
+        measured: positions `a` and `b`, `batch_size`, and `ratio` of the medians b / a with its interval.
+        models: the compared models.
+        layer: the layer that was measured.
+    """
     a, b = models[measured["a"]], models[measured["b"]]
     size, ratio, low, high = measured["batch_size"], measured["ratio"], measured["low"], measured["high"]
     verdict = verdict_of(low, high)
-    p50_a, p50_b = (_p50(model, depth, size) for model in (a, b))
-    place = f"At batch size {size}{WHERE[depth]}"
+    p50_a, p50_b = (_p50(model, layer, size) for model in (a, b))
+    place = f"At batch size {size}{LAYER_PHRASES[layer]}"
     medians = f"medians {p50_a:,.1f} µs and {p50_b:,.1f} µs"
     if verdict == "not distinguishable":
         sentence = (
@@ -39,13 +45,13 @@ def pair_of(measured: Mapping[str, Any], models: Sequence[ComparedModel], depth:
             f"({medians} for {a.model} and {b.model}; 95 % interval {low:.2f} to {high:.2f})."
         )
     return Pair(
-        depth=depth, a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
+        depth=layer, a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
         ratio=round(measured["ratio"], 4), low=round(measured["low"], 4), high=round(measured["high"], 4),
     )  # fmt: skip
 
 
 def memory_sentence(models: Sequence[ComparedModel]) -> str | None:
-    """What a process with each model takes, and what of it no compression reduces; None where nobody could tell."""
+    """The memory of a process with each model, and the part that no compression reduces; None where it is unknown."""
     known = [
         (model, model.memory.baseline_rss_bytes, model.memory.loaded_rss_bytes)
         for model in models
@@ -57,36 +63,41 @@ def memory_sentence(models: Sequence[ComparedModel]) -> str | None:
     added = [(model.model, max(0, loaded - baseline)) for model, baseline, loaded in known]
     each = ", ".join(f"{name} {_mebibytes(size)}" for name, size in added)
     small, large = min(added, key=lambda pair: pair[1]), max(added, key=lambda pair: pair[1])
-    whole = (runtime + large[1]) / (runtime + small[1])
+    ratio = (runtime + large[1]) / (runtime + small[1])
     return (
-        f"Python, numpy and onnxruntime take {_mebibytes(runtime)} whatever the model is: no compression reduces that. "
-        f"Loading adds to it: {each}. So a whole process with {small[0]} takes {whole:.2f} times less memory than one "
-        f"with {large[0]}."
+        f"Python, numpy and onnxruntime take {_mebibytes(runtime)} with any model: no compression reduces that. "
+        f"Loading a model adds: {each}. In total, a process with {large[0]} takes {ratio:.2f} times as much memory as "
+        f"one with {small[0]}."
     )
 
 
-def predictions(models: Sequence[ComparedModel], pairs: Sequence[Pair]) -> list[Prediction]:
-    """Of each pair of models, what multiply-adds and bytes promise and what was measured."""
+def predicted_ratios(models: Sequence[ComparedModel], pairs: Sequence[Pair]) -> list[PredictedRatios]:
+    """The ratios predicted from multiply-adds and bytes beside the measured ones, for each pair of models.
+
+    Args:
+        models: the compared models.
+        pairs: their verdicts at the session.
+    """
     return [
-        _prediction(a, b, [pair for pair in pairs if (pair.a, pair.b) == (a.model, b.model)])
+        _predicted_ratios(a, b, [pair for pair in pairs if (pair.a, pair.b) == (a.model, b.model)])
         for a, b in itertools.combinations(models, 2)
     ]
 
 
-def _prediction(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair]) -> Prediction:
+def _predicted_ratios(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair]) -> PredictedRatios:
     macs = b.macs_per_sample / a.macs_per_sample if a.macs_per_sample and b.macs_per_sample else None
     size = max(1, b.initializer_bytes) / max(1, a.initializer_bytes)
     added = a.memory.session_bytes, b.memory.session_bytes
     measured = (
         added[1] / added[0]
-        if added[0] is not None and added[1] is not None and min(added[0], added[1]) >= MIN_BYTES
+        if added[0] is not None and added[1] is not None and min(added[0], added[1]) >= MIN_LOAD_BYTES
         else None
     )
     sentences = [] if macs is None else [_time_sentence(a, b, macs, pair) for pair in pairs]
-    sentences.append(_memory_sentence(a, b, size, measured))
+    sentences.append(_loading_sentence(a, b, size, measured))
     if a.test_metric is not None and b.test_metric is not None:
         sentences += _metric_sentence(a, b)
-    return Prediction(
+    return PredictedRatios(
         a=a.model,
         b=b.model,
         macs_ratio=_rounded(macs),
@@ -101,40 +112,56 @@ def _prediction(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair]) -> Pr
 
 
 def _time_sentence(a: ComparedModel, b: ComparedModel, macs: float, pair: Pair) -> str:
-    """Promised and measured, seen from whichever model has fewer multiply-adds."""
-    small, large, promised, ratio, verdict = a, b, macs, pair.ratio, pair.verdict
+    """Predicted and measured time of the model with fewer multiply-adds.
+
+    Args:
+        a: a model.
+        b: another one.
+        macs: ratio of their multiply-adds b / a.
+        pair: their measured times.
+    """
+    small, large, predicted, ratio, verdict = a, b, macs, pair.ratio, pair.verdict
     if macs < 1:
-        small, large, promised, ratio = b, a, 1 / macs, 1 / pair.ratio
+        small, large, predicted, ratio = b, a, 1 / macs, 1 / pair.ratio
         verdict = OPPOSITE[verdict]
     start = f"At batch size {pair.batch_size}, {small.model}"
-    if promised < 1 + PRACTICAL_MARGIN:
+    if predicted < 1 + PRACTICAL_MARGIN:
         return f"{start} is {ratio:.2f} times as fast as {large.model}, with about as many multiply-adds."
-    fewer = f"{promised:.1f} times fewer multiply-adds than {large.model}"
+    start = f"{start} has {predicted:.1f} times fewer multiply-adds than {large.model},"
     if verdict == "slower":
-        return f"{start} loses: it has {fewer}, and takes {1 / ratio:.2f} times as long."
+        return f"{start} but takes {1 / ratio:.2f} times as long."
     if verdict == "not distinguishable":
-        return f"{start} gains nothing: it has {fewer}, and takes about as long."
-    return f"{start} has {fewer}, and is {ratio:.2f} times as fast."
+        return f"{start} but takes about as long."
+    return f"{start} and is {ratio:.2f} times as fast."
 
 
-def _memory_sentence(a: ComparedModel, b: ComparedModel, size: float, measured: float | None) -> str:
-    small, large, promised = (a, b, size) if size >= 1 else (b, a, 1 / size)
-    start = f"The initialisers of {small.model} are {promised:.1f} times smaller than those of {large.model}; "
+def _loading_sentence(a: ComparedModel, b: ComparedModel, size: float, measured: float | None) -> str:
+    """Bytes of the initialisers and memory added by loading, of the model with fewer bytes.
+
+    Args:
+        a: a model.
+        b: another one.
+        size: ratio of the bytes of their initialisers b / a.
+        measured: ratio of the memory that loading adds b / a; None where it is too little to compare.
+    """
+    small, large, predicted = (a, b, size) if size >= 1 else (b, a, 1 / size)
+    start = f"The initialisers of {small.model} are {predicted:.1f} times smaller than those of {large.model}; "
     if measured is None:
-        return f"{start}what loading adds is too little to compare."
+        return f"{start}loading adds too little memory to compare."
     ratio = measured if small is a else 1 / measured
-    return f"{start}loading it adds {ratio:.1f} times less memory."
+    return f"{start}loading {small.model} adds {ratio:.1f} times less memory."
 
 
 def _metric_sentence(a: ComparedModel, b: ComparedModel) -> list[str]:
-    """Which of two has the better test metric, where they have the same one."""
+    """The difference of the test metrics of two models; empty where they are equal or not the same metric."""
     first, second = a.test_metric, b.test_metric
     if first is None or second is None or first.name != second.name or first.value == second.value:
         return []
     larger, smaller = (a, b) if first.value > second.value else (b, a)
     high, low = max(first.value, second.value), min(first.value, second.value)
     if first.name == "accuracy":
-        return [f"{smaller.model} loses {100 * (high - low):.2f} points of test accuracy against {larger.model}."]
+        points = 100 * (high - low)
+        return [f"The test accuracy of {smaller.model} is {points:.2f} points lower than that of {larger.model}."]
     return [f"The {first.name} on test data is {high:.4g} with {larger.model} and {low:.4g} with {smaller.model}."]
 
 
@@ -146,6 +173,6 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def _p50(model: ComparedModel, depth: Depth, batch_size: int) -> float:
+def _p50(model: ComparedModel, layer: Depth, batch_size: int) -> float:
     latencies = (*model.latency, *model.service_latency)
-    return next(found.p50_us for found in latencies if (found.depth, found.batch_size) == (depth, batch_size))
+    return next(each.p50_us for each in latencies if (each.depth, each.batch_size) == (layer, batch_size))

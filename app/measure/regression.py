@@ -1,4 +1,4 @@
-"""Whether a comparison came out worse than an earlier one: ratios, memory and sizes, and absolute times if asked."""
+"""Regressions of a comparison against an earlier one: ratios, memory, sizes and, where requested, absolute times."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,13 +11,13 @@ from app.measure.comparison_schemas import ComparedModel, Latency, Pair, Report
 from app.parsing import explain
 
 TOLERANCE = 0.1
-MEMORY_NOISE_BYTES = 2**20  # what loading the same file twice may differ by
+MEMORY_NOISE_BYTES = 2**20  # difference between two loads of the same file
 MAX_REPORT_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A figure that moved beyond the tolerance and beyond what was measured as noise."""
+    """A figure that changed by more than the tolerance and the noise of the measurement."""
 
     what: str
     before: float
@@ -26,15 +26,19 @@ class Change:
     sentence: str
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The change as values that JSON can hold."""
         return asdict(self)
 
 
 def read_report(content: bytes, name: str) -> Report:
-    """A report as the API and `--json` give it, or as `GET /api/comparisons/{id}` wraps it.
+    """Parse the report of a comparison.
+
+    Args:
+        content: JSON as `--json` prints it, or as `GET /api/comparisons/{id}` wraps it.
+        name: name of the file in messages.
 
     Raises:
-        StartupError: it is none.
+        StartupError: the content is not the report of a comparison of two models or more.
     """
     try:
         value = orjson.loads(content)
@@ -53,13 +57,15 @@ def read_report(content: bytes, name: str) -> Report:
 
 
 def changes(before: Report, now: Report, *, tolerance: float, absolute: bool) -> list[Change]:
-    """What moved, worse or better. A ratio is the first model's advantage: that it shrinks is worse.
+    """The figures that got worse or better between two reports.
+
+    A ratio is the advantage of the first model of a pair; a smaller one is worse.
 
     Args:
         before: the earlier report.
-        now: the new one, of the same models with the same settings.
-        tolerance: the share by which a figure may move.
-        absolute: times of the models too, which only means something on the same machine.
+        now: the new report, of the same models with the same configuration.
+        tolerance: fraction by which a figure may change.
+        absolute: include the times of the models, which are comparable on the same machine only.
     """
     found = [
         *_ratios([*before.pairs, *before.service_pairs], [*now.pairs, *now.service_pairs], tolerance),
@@ -92,8 +98,8 @@ def _sizes(before: Sequence[ComparedModel], now: Sequence[ComparedModel], tolera
         sizes = (
             ("file", old.file_bytes, new.file_bytes, 0),
             ("initialisers", old.initializer_bytes, new.initializer_bytes, 0),
-            ("memory that loading adds", old.memory.session_bytes, new.memory.session_bytes, MEMORY_NOISE_BYTES),
-            ("memory that runs add", old.memory.arena_bytes, new.memory.arena_bytes, MEMORY_NOISE_BYTES),
+            ("memory added by loading", old.memory.session_bytes, new.memory.session_bytes, MEMORY_NOISE_BYTES),
+            ("memory added by runs", old.memory.arena_bytes, new.memory.arena_bytes, MEMORY_NOISE_BYTES),
         )
         for name, first, second, noise in sizes:
             if first is None or second is None:

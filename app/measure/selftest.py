@@ -1,7 +1,7 @@
-"""Whether the comparison tells the truth: it measures models of which the truth is known.
+"""Self-test of the comparison: it measures models whose differences are known.
 
-The same model twice has to come out "not distinguishable"; one with a known delay slower by that; one with so many
-more bytes of weights larger by those, in the file, in its initialisers and in memory.
+The same model twice must be "not distinguishable"; a model with a known delay must be slower by that delay; a model
+with additional bytes of weights must be larger by those in its file, its initialisers and its memory.
 """
 
 import tempfile
@@ -11,8 +11,7 @@ from pathlib import Path
 
 from app.measure.children import delayed
 from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
-from app.measure.comparison_schemas import CompareRequest, Depth
-from app.measure.environment import NICENESS
+from app.measure.comparison_schemas import NICENESS, CompareRequest, Depth
 from app.models.scan import Artifact, read_folder
 from app.processes.parent import run_measuring_process
 from app.settings import Settings
@@ -22,16 +21,16 @@ LAYERS = 2
 BATCH_SIZES = [1, 32]
 DELAYS_US = (20, 100, 300)
 PADDING_BYTES = 32 * 2**20
-ALLOWED = 0.05  # share of a delay, or of a padding, by which a measurement may miss it
-ALLOWED_US = 2.0  # besides, and besides the interval's width: the call that delays takes a moment itself
-GRAPH_BYTES = 1024  # the nodes that hold a padding
+ALLOWED = 0.05  # fraction of a delay or padding by which a measurement may differ from it
+ALLOWED_US = 2.0  # in addition, with the width of the interval: the call that delays takes time itself
+GRAPH_BYTES = 1024  # of the nodes that read a padding
 
-Tell = Callable[[str], None]
+OnStep = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that has to be true, and what was measured."""
+    """An expected figure beside the measured one."""
 
     name: str
     expected: str
@@ -39,23 +38,23 @@ class Check:
     passed: bool
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The check as values that JSON can hold."""
         return asdict(self)
 
 
 async def selftest(
-    settings: Settings, *, runs: int, seconds: float | None, tell: Tell, depths: Sequence[Depth] = ("session",)
+    settings: Settings, *, runs: int, seconds: float | None, on_step: OnStep, depths: Sequence[Depth] = ("session",)
 ) -> list[Check]:
-    """All checks.
+    """Run all checks.
 
     Args:
         settings: device, threads and the time limit of a comparison.
-        runs: how often the same model is compared with itself.
-        seconds: of timed runs in each comparison; by default as many as in any.
-        tell: called with what is being done.
-        depths: where the same model is compared with itself.
+        runs: number of comparisons of the same model with itself.
+        seconds: time of timed runs in each comparison; by default as in any comparison.
+        on_step: called with the name of each step as it begins.
+        depths: layers at which the same model is compared with itself.
     """
-    # Here, for onnx is not needed by whoever only serves.
+    # Imported here: the service must not load onnx.
     from app.measure.synthetic import dense
 
     with tempfile.TemporaryDirectory(prefix="kronserve-") as folder:
@@ -69,24 +68,24 @@ async def selftest(
         settings = settings.model_copy(update={"models": models})
         artifacts = (await read_folder(settings)).artifacts
         request = CompareRequest(batch_sizes=BATCH_SIZES, seconds=seconds, depths=list(depths))
-        twice = [artifacts["one"], artifacts["two"]]
-        checks = [await _same_twice(twice, request, settings, runs=runs, tell=tell)]
+        copies = [artifacts["one"], artifacts["two"]]
+        checks = [await _check_copies(copies, request, settings, runs=runs, on_step=on_step)]
         for delay_us in DELAYS_US:
-            tell(f"a delay of {delay_us} µs")
-            checks += await _delayed(artifacts["one"], settings, delay_us)
-        tell("a padding")
-        checks += await _padded(artifacts["one"], artifacts["padded"], settings)
+            on_step(f"a delay of {delay_us} µs")
+            checks += await _check_delay(artifacts["one"], settings, delay_us)
+        on_step("a padding")
+        checks += await _check_padding(artifacts["one"], artifacts["padded"], settings)
     return checks
 
 
-async def _same_twice(
-    twice: Sequence[Artifact], request: CompareRequest, settings: Settings, *, runs: int, tell: Tell
+async def _check_copies(
+    copies: Sequence[Artifact], request: CompareRequest, settings: Settings, *, runs: int, on_step: OnStep
 ) -> Check:
-    """A run passes if it cannot tell the models apart at any depth and batch size; 95 % of the runs have to."""
+    """Compare a model with its copy; 95 % of the runs must find no difference at any layer and batch size."""
     passed = 0
     for run in range(runs):
-        tell(f"the same model twice, run {run + 1} of {runs}, {run - passed} told apart so far")
-        report = await compare(twice, request, settings, lambda stage, done, total: None)
+        on_step(f"the same model twice, run {run + 1} of {runs}, {run - passed} found a difference so far")
+        report = await compare(copies, request, settings, lambda stage, done, total: None)
         pairs = [*report.pairs, *report.service_pairs]
         passed += all(pair.verdict == "not distinguishable" for pair in pairs)
     return Check(
@@ -97,8 +96,8 @@ async def _same_twice(
     )
 
 
-async def _delayed(one: Artifact, settings: Settings, delay_us: int) -> Iterator[Check]:
-    """Medians apart by the delay, at every batch size."""
+async def _check_delay(model: Artifact, settings: Settings, delay_us: int) -> Iterator[Check]:
+    """Compare a model with a delayed copy; the medians must differ by the delay at every batch size."""
     job = {
         "device": settings.device,
         "threads": settings.threads_used,
@@ -106,7 +105,7 @@ async def _delayed(one: Artifact, settings: Settings, delay_us: int) -> Iterator
         "seed": SEED,
         "niceness": NICENESS,
         "seconds_per_cell": SECONDS_PER_CELL,
-        "path": str(one.path),
+        "path": str(model.path),
         "delay_us": delay_us,
     }
     result = await run_measuring_process(delayed.__name__, job)
@@ -121,10 +120,10 @@ async def _delayed(one: Artifact, settings: Settings, delay_us: int) -> Iterator
     )
 
 
-async def _padded(one: Artifact, padded: Artifact, settings: Settings) -> Iterator[Check]:
-    """Larger by the padding, wherever it counts."""
+async def _check_padding(model: Artifact, padded: Artifact, settings: Settings) -> Iterator[Check]:
+    """Compare a model with a padded copy; file, initialisers and memory must differ by the padding."""
     request = CompareRequest(batch_sizes=[1], seconds=0.1)
-    report = await compare([one, padded], request, settings, lambda stage, done, total: None)
+    report = await compare([model, padded], request, settings, lambda stage, done, total: None)
     small, large = report.models
     found = [
         ("file", large.file_bytes - small.file_bytes, GRAPH_BYTES),

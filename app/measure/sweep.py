@@ -1,4 +1,7 @@
-"""From which width on Kronecker pays here: synthetic networks, measured in processes of their own. No HTTP in it."""
+"""Sweep: Kronecker and dense networks of several widths, timed to find the width from which Kronecker is faster.
+
+The networks are synthetic and are measured in processes apart from the service. No HTTP.
+"""
 
 import itertools
 import math
@@ -12,13 +15,14 @@ from app.errors import BadRequest
 from app.inference.devices import check_device, check_threads
 from app.measure import bootstrap
 from app.measure.children import sweep as sweep_child
-from app.measure.comparison import SEED, SHARE_OF_LIMIT, OnProgress
-from app.measure.environment import NICENESS, environment
+from app.measure.comparison import LIMIT_FRACTION, SEED, OnProgress
+from app.measure.comparison_schemas import NICENESS, Environment
 from app.measure.sweep_schemas import Cell, Crossover, SweepReport, SweepRequest, SweepSettings
 from app.measure.timing import SERIES
 from app.processes.parent import run_measuring_process
 from app.settings import Settings
 
+LIMIT_NAME = "KRON_SWEEP_SECONDS"
 MAX_CELLS = 1000
 MAX_DENSE_BYTES = 256 * 2**20
 MAX_SECONDS_PER_CELL = 1.0
@@ -27,10 +31,10 @@ OnCells = Callable[[Sequence[Cell]], None]
 
 
 def check(request: SweepRequest, settings: Settings) -> None:
-    """Refuse what cannot be measured here.
+    """Check that a sweep can run on this machine and within the limits of the service.
 
     Raises:
-        BadRequest: with what was got and what was expected.
+        BadRequest: saying what was got and what was expected.
     """
     for name in ("widths", "ranks", "batch_sizes", "threads"):
         values: list[int] = getattr(request, name)
@@ -52,27 +56,27 @@ def check(request: SweepRequest, settings: Settings) -> None:
     cells = len(request.widths) * len(request.ranks) * len(request.batch_sizes) * len(request.threads)
     if cells > MAX_CELLS:
         raise BadRequest(f"got {cells} combinations, expected at most {MAX_CELLS}")
-    longest = SHARE_OF_LIMIT * settings.sweep_seconds
+    longest = LIMIT_FRACTION * settings.sweep_seconds
     if request.seconds > longest:
-        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of KRON_SWEEP_SECONDS")
+        raise BadRequest(f"seconds: got {request.seconds:g}, expected at most {longest:g}, of {LIMIT_NAME}")
     check_device(request.device)
 
 
 async def sweep(
     request: SweepRequest, settings: Settings, progress: OnProgress, on_cells: OnCells, *, report_id: str | None = None
 ) -> SweepReport:
-    """Measure; cancel it to kill its process. There is no time limit in it.
+    """Run a sweep. Cancelling it kills its process; it has no time limit of its own.
 
     Args:
-        request: what to measure, as `check` has found it good.
-        settings: what the service was told.
-        progress: called with the stage, and how many of how many parts are done.
-        on_cells: called with the cells of each width and number of threads.
-        report_id: of the report; by default a new one.
+        request: the networks to measure, which `check` has accepted.
+        settings: the settings of the service.
+        progress: called with the stage, the number of parts done and the total number of parts.
+        on_cells: called with the results of each width and number of threads as soon as they are measured.
+        report_id: id of the report; by default a new one.
 
     Raises:
         ComparisonError: a measuring process failed.
-        BadRequest: onnxruntime does not do what was asked for.
+        BadRequest: onnxruntime cannot run the networks as requested.
     """
     created, start = datetime.now(UTC), time.perf_counter()
     parts = list(itertools.product(request.threads, sorted(request.widths)))
@@ -92,20 +96,21 @@ async def sweep(
     for index, (threads, width) in enumerate(parts):
         done = itertools.count(index * steps)
 
-        def step(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
+        def begin_part(message: Mapping[str, Any], done: "itertools.count[int]" = done) -> None:
             progress(message["progress"], next(done), len(parts) * steps)
 
-        result = await run_measuring_process(sweep_child.__name__, job | {"width": width, "threads": threads}, step)
-        new = [Cell.model_validate(cell) for cell in result["cells"]]
-        cells += new
+        part_job = job | {"width": width, "threads": threads}
+        result = await run_measuring_process(sweep_child.__name__, part_job, begin_part)
+        measured_cells = [Cell.model_validate(cell) for cell in result["cells"]]
+        cells += measured_cells
         provider = result["provider"]
-        on_cells(new)
+        on_cells(measured_cells)
     progress("done", len(parts) * steps, len(parts) * steps)
     return SweepReport(
         id=report_id or uuid.uuid4().hex,
         created=created.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - start, 2),
-        environment=environment(provider, request.threads[0]),
+        environment=Environment.current(provider, request.threads[0]),
         settings=SweepSettings(
             widths=sorted(request.widths),
             ranks=sorted(request.ranks),
@@ -123,39 +128,34 @@ async def sweep(
     )
 
 
-def too_long(settings: Settings) -> str:
-    """What to say of a sweep that took longer than it may."""
-    return f"the sweep took longer than {settings.sweep_seconds:g} s (KRON_SWEEP_SECONDS)"
-
-
 def crossovers(cells: Sequence[Cell]) -> list[Crossover]:
-    """For each rank, batch size and number of threads, from which width on Kronecker pays."""
-    kinds = dict.fromkeys((cell.rank, cell.batch_size, cell.threads) for cell in cells)
+    """The width from which on Kronecker is faster, for each rank, batch size and number of threads."""
+    groups = dict.fromkeys((cell.rank, cell.batch_size, cell.threads) for cell in cells)
     return [
         _crossover(
             sorted(
-                (cell for cell in cells if (cell.rank, cell.batch_size, cell.threads) == kind),
+                (cell for cell in cells if (cell.rank, cell.batch_size, cell.threads) == group),
                 key=lambda cell: cell.width,
             )
         )
-        for kind in sorted(kinds)
+        for group in sorted(groups)
     ]
 
 
 def _crossover(cells: Sequence[Cell]) -> Crossover:
-    """Of the cells of one kind, by width."""
+    """The crossover of cells that differ in their width only, in ascending order of it."""
     first, last = cells[0], cells[-1]
-    paying = len(list(itertools.takewhile(lambda cell: cell.verdict == "faster", reversed(cells))))
-    width = cells[-paying].width if paying else None
+    faster = len(list(itertools.takewhile(lambda cell: cell.verdict == "faster", reversed(cells))))
+    width = cells[-faster].width if faster else None
     estimate = _break_even(cells)
-    kind = f"Rank {first.rank}, batch size {first.batch_size}, {first.threads} thread{'s' * (first.threads > 1)}"
+    group = f"Rank {first.rank}, batch size {first.batch_size}, {first.threads} thread{'s' * (first.threads > 1)}"
     even = "" if estimate is None else f" (break-even estimated at {estimate:,.0f})"
     if width is None:
-        sentence = f"{kind}: Kronecker does not pay at {last.width}, the largest width measured{even}."
+        sentence = f"{group}: Kronecker is not faster at {last.width}, the largest width measured{even}."
     elif width == first.width:
-        sentence = f"{kind}: Kronecker pays at every width measured, from {width} to {last.width}{even}."
+        sentence = f"{group}: Kronecker is faster at every width measured, from {width} to {last.width}{even}."
     else:
-        sentence = f"{kind}: Kronecker pays from width {width} on{even}."
+        sentence = f"{group}: Kronecker is faster from width {width} on{even}."
     return Crossover(
         rank=first.rank, batch_size=first.batch_size, threads=first.threads,
         width=width, estimate=None if estimate is None else round(estimate, 1), sentence=sentence,
@@ -163,9 +163,9 @@ def _crossover(cells: Sequence[Cell]) -> Crossover:
 
 
 def _break_even(cells: Sequence[Cell]) -> float | None:
-    """The width at which the ratio passes 1 for the last time on its way up, on logarithmic scales."""
+    """The width at which the ratio last rises through 1, interpolated on logarithmic scales; None where it does not."""
     for low, high in reversed(list(itertools.pairwise(cells))):
         if low.ratio <= 1 < high.ratio:
-            share = math.log(1 / low.ratio) / math.log(high.ratio / low.ratio)
-            return low.width * math.exp(share * math.log(high.width / low.width))
+            fraction = math.log(1 / low.ratio) / math.log(high.ratio / low.ratio)
+            return low.width * math.exp(fraction * math.log(high.width / low.width))
     return None

@@ -1,4 +1,4 @@
-"""What sweeps over synthetic networks are asked for and what they say; the unit of a number is in its name."""
+"""Request and report of a sweep; the unit of a number is in its name."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ Threads = Annotated[int, Field(ge=1, le=256)]
 
 
 class SweepRequest(BaseModel):
-    """Which networks to measure, and how."""
+    """The synthetic networks to measure, and how to measure them."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -26,26 +26,26 @@ class SweepRequest(BaseModel):
         default=[64, 256, 784, 1024, 2304],
         min_length=1,
         max_length=12,
-        description="features of each layer, square numbers: the factors have their roots",
+        description="features of each layer: square numbers, since the two factors are square matrices of their root",
         json_schema_extra=_UNIQUE,
     )
     ranks: list[Rank] = Field(default=[1, 2], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
     batch_sizes: list[BatchSize] = Field(default=[1, 32], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
     threads: list[Threads] = Field(default=[1], min_length=1, max_length=4, json_schema_extra=_UNIQUE)
     layers: int = Field(default=2, ge=1, le=4)
-    device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as served")
+    device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as the service runs models")
     seconds: float = Field(
         default=30,
         ge=0.1,
         le=3600,
         strict=False,
         allow_inf_nan=False,
-        description="at most about how long networks are timed in all; opening them anew comes on top",
+        description="approximate limit of all timed runs together, without the time for opening sessions",
     )
 
 
 class SweepSettings(ResponseModel):
-    """How it was measured."""
+    """How the networks were measured."""
 
     widths: list[int]
     ranks: list[int]
@@ -55,12 +55,12 @@ class SweepSettings(ResponseModel):
     device: str
     seconds: float
     seed: int
-    practical_margin: float = Field(description="a difference of medians below this share is called none")
+    practical_margin: float = Field(description="differences of medians below this fraction give no verdict")
     confidence: float
 
 
 class Cell(ResponseModel):
-    """A Kronecker network beside the dense one of the same width."""
+    """Times of a Kronecker network and of the dense network of the same width."""
 
     width: int
     rank: int
@@ -68,28 +68,30 @@ class Cell(ResponseModel):
     threads: int
     dense_p50_us: float
     kronecker_p50_us: float
-    ratio: float = Field(description="median of dense / median of Kronecker: above 1, Kronecker pays")
+    ratio: float = Field(description="median of dense / median of Kronecker: above 1, Kronecker is faster")
     low: float
     high: float
-    verdict: Verdict = Field(description="of Kronecker")
-    n: int = Field(description="timed runs of the Kronecker network")
+    verdict: Verdict = Field(description="whether Kronecker is faster")
+    n: int = Field(description="number of timed runs of the Kronecker network")
     unstable: bool
-    macs_ratio: float = Field(description="what the multiply-adds promise")
+    macs_ratio: float = Field(description="predicted ratio: multiply-adds of dense / multiply-adds of Kronecker")
 
 
 class Crossover(ResponseModel):
-    """From which width on Kronecker pays."""
+    """The width from which on Kronecker is faster."""
 
     rank: int
     batch_size: int
     threads: int
-    width: int | None = Field(description="the first measured one from which on every verdict is faster")
-    estimate: float | None = Field(description="where the ratio passes 1, interpolated; null where it does not")
+    width: int | None = Field(
+        description="the smallest measured width from which on every verdict is faster; null where there is none"
+    )
+    estimate: float | None = Field(description="interpolated width at which the ratio passes 1; null where it does not")
     sentence: str
 
 
 class SweepReport(ResponseModel):
-    """A sweep."""
+    """The report of a sweep."""
 
     id: str
     created: str
@@ -101,19 +103,19 @@ class SweepReport(ResponseModel):
 
     @property
     def headline(self) -> str:
-        """The first sentence."""
+        """The first sentence, shown in lists."""
         return self.crossovers[0].sentence
 
 
 class SweepList(ResponseModel):
-    """Sweeps, the newest first."""
+    """Sweeps, newest first."""
 
     total: int
     offset: int
     sweeps: list[JobSummary]
 
 
-class Sweep(JobSummary):
-    """One sweep."""
+class SweepJob(JobSummary):
+    """A sweep that is running or has ended."""
 
-    report: SweepReport | None = Field(default=None, description="once it is done")
+    report: SweepReport | None = Field(default=None, description="null until the sweep is done")

@@ -1,6 +1,6 @@
-"""Networks that nobody trained, for the sweep and the self-test: graphs as `kronmodel` exports them, random weights.
+"""Synthetic networks for the sweep and the self-test: graphs as `kronmodel` exports them, with random weights.
 
-Imports onnx, so it belongs into processes whose memory nobody measures.
+Imports onnx, so only processes whose memory is not measured may import it.
 """
 
 import math
@@ -16,32 +16,37 @@ IR_VERSION = 10
 
 
 class _Graph:
-    """Nodes and initialisers of a network under construction; `at` is the name of the last value."""
+    """Builder of an ONNX graph; `output` is the name of the last node's output."""
 
     def __init__(self, seed: int) -> None:
-        self.at = "input"
+        self.output = "input"
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
         self._rng = np.random.default_rng(seed)
 
     def weights(self, *shape: int, scale: float) -> str:
+        """Add an initialiser of normally distributed numbers and return its name."""
         return self.tensor((scale * self._rng.standard_normal(shape)).astype(np.float32))
 
     def tensor(self, array: NDArray[np.float32] | NDArray[np.int64]) -> str:
+        """Add an initialiser and return its name."""
         name = f"t{len(self.tensors)}"
         self.tensors.append(numpy_helper.from_array(array, name))
         return name
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> None:
+        """Add a node; its output becomes `output`."""
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-        self.at = name
+        self.output = name
 
     def reshape(self, *shape: int) -> None:
-        self.add("Reshape", self.at, self.tensor(np.array(shape, np.int64)))
+        """Reshape `output`."""
+        self.add("Reshape", self.output, self.tensor(np.array(shape, np.int64)))
 
     def bytes(self, width: int) -> bytes:
-        self.nodes.append(helper.make_node("Identity", [self.at], ["output"]))
+        """The ONNX file of the graph, with an input and an output (batch, width)."""
+        self.nodes.append(helper.make_node("Identity", [self.output], ["output"]))
         specs = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name in ("input", "output")
         ]
@@ -52,29 +57,38 @@ class _Graph:
 
 
 def dense(width: int, *, layers: int, seed: int, padding_bytes: int = 0) -> bytes:
-    """`layers` times (width -> width, gelu), as an ONNX file.
+    """A network of dense layers with GELU, as an ONNX file.
 
     Args:
-        width: features in and out.
-        layers: how many.
-        seed: of the weights.
-        padding_bytes: of an initialiser besides, a multiple of 4, that is looked up but changes nothing.
+        width: input and output features of each layer.
+        layers: number of layers.
+        seed: seed of the weights.
+        padding_bytes: size of an additional initialiser, a multiple of 4, that the graph reads without any effect.
     """
     graph = _Graph(seed)
     for _ in range(layers):
-        graph.add("MatMul", graph.at, graph.weights(width, width, scale=width**-0.5))
-        graph.add("Add", graph.at, graph.weights(width, scale=0.1))
-        graph.add("Gelu", graph.at)
+        graph.add("MatMul", graph.output, graph.weights(width, width, scale=width**-0.5))
+        graph.add("Add", graph.output, graph.weights(width, scale=0.1))
+        graph.add("Gelu", graph.output)
     if padding_bytes:
         _pad(graph, padding_bytes)
     return graph.bytes(width)
 
 
 def kronecker(width: int, rank: int, *, layers: int, seed: int) -> bytes:
-    """As many Kronecker dual layers of the same width, with square factors, left first.
+    """A network of Kronecker dual layers `Y = gelu(sum_k gelu(A_k X + C_k) B_k^T + D)`, as an ONNX file.
 
-    Of each layer `Y = gelu(sum_k gelu(A_k X + C_k) B_k^T + D)` the rows of all `A_k` lie interleaved in one matrix, so
-    that the sum over the branches is one product with all `B_k`: two matrix products a layer, whatever the rank.
+    The rows of all `A_k` are interleaved in one matrix, so that the sum over the branches is one product with all
+    `B_k`: a layer is two matrix products for any rank.
+
+    Args:
+        width: input and output features of each layer, a square number.
+        rank: number of branches.
+        layers: number of layers.
+        seed: seed of the weights.
+
+    Raises:
+        ValueError: `width` is not a square number.
     """
     side = math.isqrt(width)
     if side * side != width:
@@ -82,33 +96,35 @@ def kronecker(width: int, rank: int, *, layers: int, seed: int) -> bytes:
     graph = _Graph(seed)
     for _ in range(layers):
         graph.reshape(-1, side, side)  # (batch, n1, n2)
-        graph.add("MatMul", graph.weights(side * rank, side, scale=side**-0.5), graph.at)  # (batch, m1 * r, n2)
-        graph.add("Add", graph.at, graph.weights(side * rank, side, scale=0.1))
-        graph.add("Gelu", graph.at)
+        graph.add("MatMul", graph.weights(side * rank, side, scale=side**-0.5), graph.output)  # (batch, m1 * r, n2)
+        graph.add("Add", graph.output, graph.weights(side * rank, side, scale=0.1))
+        graph.add("Gelu", graph.output)
         graph.reshape(-1, side, rank * side)  # (batch, m1, r * n2)
-        graph.add("MatMul", graph.at, graph.weights(rank * side, side, scale=(rank * side) ** -0.5))  # (batch, m1, m2)
+        graph.add(
+            "MatMul", graph.output, graph.weights(rank * side, side, scale=(rank * side) ** -0.5)
+        )  # (batch, m1, m2)
         graph.reshape(-1, width)
-        graph.add("Add", graph.at, graph.weights(width, scale=0.1))
-        graph.add("Gelu", graph.at)
+        graph.add("Add", graph.output, graph.weights(width, scale=0.1))
+        graph.add("Gelu", graph.output)
     return graph.bytes(width)
 
 
 def dense_macs(width: int, layers: int) -> int:
-    """Multiply-adds of a sample."""
+    """Multiply-adds of one sample in `dense`."""
     return layers * width * width
 
 
 def kronecker_macs(width: int, rank: int, layers: int) -> int:
-    """Multiply-adds of a sample."""
+    """Multiply-adds of one sample in `kronecker`."""
     return layers * 2 * rank * width * math.isqrt(width)
 
 
 def _pad(graph: _Graph, padding_bytes: int) -> None:
-    """A table from which an entry is looked up that depends on the input: no optimisation folds it away."""
-    last = graph.at
+    """Add an initialiser and a lookup that depends on the input, so that no optimisation removes it."""
+    output = graph.output
     table = graph.tensor(np.zeros((padding_bytes // 4, 1), np.float32))
     graph.add("ReduceMax", "input", keepdims=0)
-    graph.add("Mul", graph.at, graph.tensor(np.zeros(1, np.float32)))
-    graph.add("Cast", graph.at, to=TensorProto.INT64)
-    graph.add("Gather", table, graph.at)
-    graph.add("Add", last, graph.at)
+    graph.add("Mul", graph.output, graph.tensor(np.zeros(1, np.float32)))
+    graph.add("Cast", graph.output, to=TensorProto.INT64)
+    graph.add("Gather", table, graph.output)
+    graph.add("Add", output, graph.output)

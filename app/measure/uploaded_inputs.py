@@ -1,4 +1,4 @@
-"""Rows and labels that somebody brings along, as .npy, .npz or .csv. Untrusted: no size is believed unchecked."""
+"""Uploaded rows and labels, as .npy, .npz or .csv. Untrusted: sizes are checked before anything is allocated."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from app.models.samples import READ_ERRORS, SamplesError, read_array, read_membe
 
 _READ_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SamplesError)
 MAX_BYTES = 256 * 2**20  # of the rows in memory
-MAX_CSV_BYTES = 4 * 2**20  # text takes many times its length while it is read; .npy has no such limit
+MAX_CSV_BYTES = 4 * 2**20  # parsing text takes many times its length in memory, unlike .npy
 MAX_ROWS = 100_000
 MAX_LABEL_CHARS = 200
 LABEL_COLUMNS = frozenset({"label", "labels", "target", "class"})
@@ -27,7 +27,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class UploadedInputs:
-    """Rows float32 (n, features); labels (n,): numbers or names, or None."""
+    """Uploaded rows and their true labels.
+
+    Args:
+        name: name of the file.
+        rows: float32 (n, features).
+        labels: numbers or names (n,), or None.
+    """
 
     name: str
     rows: NDArray[np.float32]
@@ -35,27 +41,31 @@ class UploadedInputs:
 
     @classmethod
     def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "UploadedInputs":
-        """Read two files, each a name and what is in it.
+        """Parse uploaded files.
+
+        Args:
+            inputs: name and content of the file of rows, which may hold labels, too.
+            labels: name and content of a file of labels, which take precedence.
 
         Raises:
-            BadRequest: with what was got and what was expected.
+            BadRequest: saying what was got and what was expected.
         """
         name, content = inputs
         arrays = _read(name, content, "inputs")
         rows = _rows(arrays["inputs"])
-        given = arrays.get("labels")
+        found = arrays.get("labels")
         if labels is not None:
-            given = _read(*labels, "labels")["labels"]
-        return cls(Path(name).name[:100] or "inputs", rows, None if given is None else _labels(given, len(rows)))
+            found = _read(*labels, "labels")["labels"]
+        return cls(Path(name).name[:100] or "inputs", rows, None if found is None else _labels(found, len(rows)))
 
     def save(self, path: Path) -> None:
-        """Write them for a measuring process."""
+        """Write an .npz file for the measuring processes."""
         arrays = {"inputs": self.rows} if self.labels is None else {"inputs": self.rows, "labels": self.labels}
         np.savez(path, **arrays)
 
 
 def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
-    """The arrays of a file by field; what a file holds besides is ignored."""
+    """Parse a file; the arrays `inputs` and `labels` that it holds, by name."""
     try:
         if content[:2] == b"PK":
             return _npz(content, field)
@@ -69,6 +79,7 @@ def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
 
 
 def _npz(content: bytes, field: str) -> dict[str, Array]:
+    """Parse an .npz file; other arrays than `inputs` and `labels` are ignored."""
     wanted = [field] if field == "labels" else ["inputs", "labels"]
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = [name for name in wanted if f"{name}.npy" in archive.namelist()]
@@ -78,7 +89,7 @@ def _npz(content: bytes, field: str) -> dict[str, Array]:
 
 
 def _csv(name: str, content: bytes, field: str) -> dict[str, Array]:
-    """Numbers, with or without a header; a column that is called `label` or so is the labels'."""
+    """Parse a .csv file of numbers, with or without a header; a column named as in `LABEL_COLUMNS` holds the labels."""
     if len(content) > MAX_CSV_BYTES:
         raise BadRequest(f"{field}: {name[:100]}: got {len(content)} bytes of text, expected at most {MAX_CSV_BYTES}")
     try:
@@ -123,6 +134,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _rows(array: Array) -> NDArray[np.float32]:
+    """Check an array of inputs; float32 (n, features)."""
     if array.dtype.kind not in "fiub" or array.ndim < 2:
         raise BadRequest(f"inputs: got {array.dtype} {array.shape}, expected rows of numbers (n, ...)")
     if not 1 <= len(array) <= MAX_ROWS:
@@ -140,6 +152,7 @@ def _rows(array: Array) -> NDArray[np.float32]:
 
 
 def _labels(array: Array, rows: int) -> Array:
+    """Check an array of labels of `rows` rows; (n,)."""
     if array.dtype.kind not in "fiubU" or array.shape not in {(rows,), (rows, 1)}:
         raise BadRequest(f"labels: got {array.dtype} {array.shape}, expected {rows} numbers or names")
     array = array.reshape(rows)

@@ -7,6 +7,7 @@ package and of parsed models.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,11 +176,10 @@ def _limit_process(seconds: float, size: int) -> None:
         import signal
     except ImportError:
         return
-    from app.system.process_memory import virtual_bytes
-
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    size += virtual_bytes() or 0
+    with suppress(OSError):
+        size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
 

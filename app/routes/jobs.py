@@ -1,6 +1,7 @@
-"""What comparisons, sweeps and trainings have in common over HTTP: the kept ones, their events, their end."""
+"""Routes shared by comparisons, sweeps and trainings: start, list, read, follow, cancel and delete."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import orjson
@@ -10,8 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import Conflict
 from app.http.responses import Json
-from app.jobs.job import Event
-from app.jobs.runner import Work, outcome
+from app.jobs.job import Event, Job, JobSpec
 from app.jobs.schemas import Kind
 from app.routes.dependencies import ServiceDep
 from app.service import Service
@@ -25,22 +25,30 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 def add_job_routes(
     router: APIRouter, kind: Kind, *, listed: type[BaseModel], shown: type[BaseModel], reported: type[BaseModel]
 ) -> None:
-    """Add the list, one, its events and its end to a router, under the kind's plural."""
+    """Add the routes of a kind of job under its plural, such as `/comparisons/{job_id}`.
+
+    Args:
+        router: the router of that kind.
+        kind: kind of job.
+        listed: response model of the list.
+        shown: response model of one job.
+        reported: response model of a report that is downloaded.
+    """
     plural = f"{kind}s"
 
-    @router.get(f"/{plural}", name=plural, response_model=listed, summary=f"The {plural} that are kept")
+    @router.get(f"/{plural}", name=plural, response_model=listed, summary=f"List {plural}")
     async def jobs(
         service: ServiceDep,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
     ) -> Response:
-        """The newest first; the running one is among them."""
+        """Newest first, including the running one."""
         total, found = await service.jobs.list(kind, limit=limit, offset=offset)
         return Json({"total": total, "offset": offset, plural: [job.model_dump(mode="json") for job in found]})
 
-    @router.get(f"/{plural}/{{job_id}}", name=kind, response_model=shown | reported, summary=f"One {kind}")
+    @router.get(f"/{plural}/{{job_id}}", name=kind, response_model=shown | reported, summary=f"Read a {kind}")
     async def job(service: ServiceDep, job_id: str, download: bool = False) -> Response:
-        """Its state and, once it is done, its report; with `download` the report alone, as a file."""
+        """The status and, once it is done, the report; with `download` the report alone, as a file."""
         summary = await service.jobs.get(kind, job_id)
         report = await service.jobs.report(job_id)
         if not download:
@@ -60,51 +68,70 @@ def add_job_routes(
         summary=f"Follow a {kind}",
     )
     async def events(service: ServiceDep, job_id: str) -> Response:
-        """From where it is now to its end; hanging up does not end it."""
-        return stream(await service.jobs.follow(kind, job_id))
+        """Events from now to the end of the job. A client that disconnects does not end the job."""
+        return _stream(await service.jobs.follow(kind, job_id))
 
     @router.delete(
         f"/{plural}/{{job_id}}", name=f"delete_{kind}", status_code=204, summary=f"Cancel or delete a {kind}"
     )
     async def delete(service: ServiceDep, job_id: str) -> Response:
-        """A running one is ended, with all its processes, before this answers; a kept one is forgotten."""
+        """Cancel a running job, whose processes have ended before the answer, or delete one that has ended."""
         await service.jobs.cancel(kind, job_id)
         return Response(status_code=204)
 
 
-async def start_job(
-    service: Service,
-    request: Request,
-    *,
-    kind: Kind,
-    title: str,
-    asked: Mapping[str, Any],
-    work: Work,
-    seconds: float,
-    too_long: str,
-) -> Response:
-    """Start a job that goes on in the background: 202 with where it is, or its events if they are wanted.
+async def start_job(service: Service, request: Request, spec: JobSpec, *, wait: bool = False) -> Response:
+    """Start a job and respond with its events where the client accepts them.
+
+    Other clients get 202 with the URL of the job or, with `wait`, the report once the job has ended.
 
     Raises:
-        Conflict: another one runs.
+        Conflict: another job is running.
+        KronError: with `wait`, the reason for which the job failed.
     """
-    job = await service.jobs.start(kind, title, asked, work, seconds=seconds, too_long=too_long)
-    job.task.add_done_callback(lambda done: service.metrics.job_ended(kind, outcome(done)))
-    if EVENTS in request.headers.get("accept", ""):
-        return stream(job.follow())
-    headers = {"Location": f"/api/{kind}s/{job.id}"}
+    streamed = EVENTS in request.headers.get("accept", "")
+
+    def count(outcome: str) -> None:
+        service.metrics.job_ended(spec.kind, outcome)
+        if wait and streamed and outcome not in {"ok", "cancelled"}:
+            service.metrics.failed(outcome)  # without a stream, the error response is counted
+
+    job = await service.jobs.start(spec, count)
+    if streamed:
+        return _stream(job.follow())
+    if wait:
+        return await _wait_for_report(service, request, job)
+    headers = {"Location": f"/api/{spec.kind}s/{job.id}"}
     return Json(job.summary.model_dump(mode="json"), status_code=202, headers=headers)
 
 
-def stream(events: AsyncIterator[Event | None]) -> Response:
-    """Server-sent events."""
+async def _wait_for_report(service: Service, request: Request, job: Job) -> Response:
+    """Respond with the report of a job; cancel the job if the client disconnects."""
+    disconnected = asyncio.create_task(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait([job.task, disconnected], return_when=asyncio.FIRST_COMPLETED)
+        if not job.task.done():
+            await service.jobs.cancel(job.kind, job.id)
+            return Response(status_code=499)
+        return Response(await job.result(), media_type="application/json")
+    finally:
+        disconnected.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _stream(events: AsyncIterator[Event | None]) -> Response:
+    """Respond with server-sent events."""
     return StreamingResponse(_lines(events), media_type=EVENTS, headers={"Cache-Control": "no-store"})
 
 
 async def _lines(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
     async for event in events:
         if event is None:
-            yield b": keep-alive\n\n"  # so that no proxy takes the silence for the end
+            yield b": keep-alive\n\n"  # so that no proxy closes the connection as idle
         else:
             name, data = event
             yield b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"

@@ -1,18 +1,18 @@
-"""Sweeps: started, and then followed like comparisons."""
+"""Routes of sweeps."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.jobs.job import Job
+from app.jobs.job import Job, JobSpec
 from app.jobs.schemas import JobSummary
-from app.measure.sweep import check, sweep, too_long
-from app.measure.sweep_schemas import Sweep, SweepList, SweepReport, SweepRequest
+from app.measure.sweep import LIMIT_NAME, check, sweep
+from app.measure.sweep_schemas import SweepJob, SweepList, SweepReport, SweepRequest
 from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 
 router = APIRouter(prefix="/api", tags=["sweep"], responses=ERRORS)
-add_job_routes(router, "sweep", listed=SweepList, shown=Sweep, reported=SweepReport)
+add_job_routes(router, "sweep", listed=SweepList, shown=SweepJob, reported=SweepReport)
 
 _KEYS = frozenset(SweepRequest.model_fields)
 
@@ -21,11 +21,11 @@ _KEYS = frozenset(SweepRequest.model_fields)
     "/sweeps",
     status_code=202,
     response_model=JobSummary,
-    summary="From which width on does Kronecker pay?",
+    summary="Find the width from which Kronecker layers are faster",
     responses={
         200: {
-            "description": "With `Accept: text/event-stream`: events `started` with the id, `progress`, `cells` with "
-            "what is known of a width, then `report` or `error`.",
+            "description": "With `Accept: text/event-stream`: the events `started` with the id, `progress`, `cells` "
+            "with the results of one width, then `report` or `error`.",
             "content": {EVENTS: {}},
         }
     },
@@ -50,28 +50,27 @@ _KEYS = frozenset(SweepRequest.model_fields)
 async def post_sweep(service: ServiceDep, request: Request) -> Response:
     """Measure synthetic Kronecker networks beside dense ones of the same width, in the background.
 
-    It goes on whether anybody follows it or not; `DELETE /api/sweeps/{id}` ends it. One measurement at a time.
+    One measurement runs at a time. It goes on without followers until `DELETE /api/sweeps/{id}` cancels it.
     """
-    wanted = validated(SweepRequest, parse_object(await request.body(), _KEYS))
+    parsed = validated(SweepRequest, parse_object(await request.body(), _KEYS))
     settings = service.settings
-    check(wanted, settings)
+    check(parsed, settings)
 
     async def work(job: Job) -> SweepReport:
         return await sweep(
-            wanted,
+            parsed,
             settings,
             job.progress,
             lambda cells: job.publish("cells", {"cells": [cell.model_dump(mode="json") for cell in cells]}),
             report_id=job.id,
         )
 
-    return await start_job(
-        service,
-        request,
+    spec = JobSpec(
         kind="sweep",
-        title=f"Widths {', '.join(map(str, sorted(wanted.widths)))}",
-        asked=wanted.model_dump(mode="json"),
-        work=work,
+        title=f"Widths {', '.join(map(str, sorted(parsed.widths)))}",
+        request=parsed.model_dump(mode="json"),
         seconds=settings.sweep_seconds,
-        too_long=too_long(settings),
+        limit_name=LIMIT_NAME,
+        work=work,
     )
+    return await start_job(service, request, spec)

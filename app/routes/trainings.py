@@ -1,4 +1,4 @@
-"""Trainings: started, and then followed like comparisons."""
+"""Routes of trainings: the options, and those of every job."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ from starlette.responses import Response
 
 from app.http.forms import is_form, read_form
 from app.http.responses import Json
-from app.jobs.job import Job
+from app.jobs.job import Job, JobSpec
 from app.jobs.schemas import JobSummary
 from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.schemas import Error
-from app.training.run import UploadedData, check, title, too_long, train
-from app.training.schemas import Training, TrainingList, TrainingOptions, TrainingReport, TrainRequest
+from app.training.run import LIMIT_NAME, UploadedData, check, title, train
+from app.training.schemas import TrainingJob, TrainingList, TrainingOptions, TrainingReport, TrainRequest
 
 router = APIRouter(prefix="/api", tags=["training"], responses=ERRORS)
 
 _KEYS = frozenset(TrainRequest.model_fields)
 
 
-@router.get("/trainings/options", response_model=TrainingOptions, summary="What can be trained here")
+@router.get("/trainings/options", response_model=TrainingOptions, summary="List data sets, recipes and limits")
 async def options(service: ServiceDep) -> Response:
-    """Whether networks can be trained here or why not, data sets, recipes and limits."""
+    """Whether this service can train, and the data sets, recipes and limits."""
     return Json((await service.trainer.options()).model_dump(mode="json"))
 
 
-add_job_routes(router, "training", listed=TrainingList, shown=Training, reported=TrainingReport)
+add_job_routes(router, "training", listed=TrainingList, shown=TrainingJob, reported=TrainingReport)
 
 
 def _error(description: str, example: str) -> dict[str, Any]:
@@ -45,17 +45,20 @@ def _error(description: str, example: str) -> dict[str, Any]:
     summary="Train a twin",
     responses={
         200: {
-            "description": "With `Accept: text/event-stream`: events `started` with the id, `plan`, `progress`, "
+            "description": "With `Accept: text/event-stream`: the events `started` with the id, `plan`, `progress`, "
             "`epoch`, then `report` or `error`.",
             "content": {EVENTS: {}},
         },
-        400: _error("A value is wrong.", "hidden[0]: got 100 x 100, expected a product of at most 4096"),
-        409: _error("Something runs already.", "another comparison, sweep or training is running; try again later"),
+        400: _error("A value is not allowed.", "hidden[0]: got 100 x 100, expected a product of at most 4096"),
+        409: _error("Another job is running.", "another comparison, sweep or training is running; try again later"),
         413: _error(
             "The file is too large.",
             "body: got 20000000 bytes or more, expected at most 16777216 (KRON_MAX_BODY_BYTES)",
         ),
-        501: _error("Not here.", "training needs torch, not installed here: pip install 'kronmodel[train]'"),
+        501: _error(
+            "Training is not available.",
+            "training needs torch, not installed here: pip install 'kronmodel[train]'",
+        ),
     },
     openapi_extra={
         "requestBody": {
@@ -100,29 +103,28 @@ def _error(description: str, example: str) -> dict[str, Any]:
 async def post_training(service: ServiceDep, request: Request) -> Response:
     """Train a Kronecker network and its dense twin in the background, publish both and serve them.
 
-    It goes on whether anybody follows it or not; `DELETE /api/trainings/{id}` ends it. One job at a time. A form brings
-    a file of one's own along: a .csv with a header, or an .npz with `x` and `y`.
+    A form uploads the data: a .csv file with a header, or an .npz file with `x` and `y`. One job runs at a time. It
+    goes on without followers until `DELETE /api/trainings/{id}` cancels it.
     """
     if is_form(request):
         text, files = await read_form(request, ("data",), ".csv or .npz")
-        own = UploadedData(*files["data"]) if "data" in files else None
+        uploaded = UploadedData(*files["data"]) if "data" in files else None
     else:
-        text, own = await request.body(), None
-    wanted = validated(TrainRequest, parse_object(text, _KEYS))
-    check(wanted, own)
-    await service.trainer.check(data=wanted.data, recipe=wanted.recipe)
+        text, uploaded = await request.body(), None
+    parsed = validated(TrainRequest, parse_object(text, _KEYS))
+    check(parsed, uploaded)
+    await service.trainer.check(data=parsed.data, recipe=parsed.recipe)
     settings, repository = service.settings, service.repository
 
     async def work(job: Job) -> TrainingReport:
-        return await train(wanted, own, settings, repository, job)
+        return await train(parsed, uploaded, settings, repository, job)
 
-    return await start_job(
-        service,
-        request,
+    spec = JobSpec(
         kind="training",
-        title=title(wanted, own),
-        asked=wanted.model_dump(mode="json") | ({} if own is None else {"file": own.file_name}),
-        work=work,
+        title=title(parsed, uploaded),
+        request=parsed.model_dump(mode="json") | ({} if uploaded is None else {"file": uploaded.file_name}),
         seconds=settings.train_seconds,
-        too_long=too_long(settings),
+        limit_name=LIMIT_NAME,
+        work=work,
     )
+    return await start_job(service, request, spec)

@@ -1,7 +1,7 @@
-"""`python -m kronmodel ...` as a child (`python -m app.training.child`): it ends with whoever started it.
+"""Child process that runs `kronmodel` and ends with its parent (`python -m app.training.child`).
 
-What it prints is its result, one JSON object; with `progress` in the job it tells how far it is. Once the parent is
-gone it cleans up after itself, as it does when it is told to end, and removes the job's `folder`.
+The JSON object that `kronmodel` prints is the result; with `progress` in the job its progress messages are sent to the
+parent. When the parent is gone, SIGTERM makes `kronmodel` clean up, and the job's `folder` is removed.
 """
 
 import contextlib
@@ -22,28 +22,28 @@ CLEAN_UP_SECONDS = 10.0
 
 
 def main() -> None:
-    """Run the command of the job."""
-    signal.signal(signal.SIGTERM, _leave)  # kronmodel has its own, once it is imported
+    """Receive a job, run its command, and send the result."""
+    signal.signal(signal.SIGTERM, _exit)  # until kronmodel installs its own handler
     parent_gone = False
 
-    def end() -> None:
+    def terminate() -> None:
         nonlocal parent_gone
         parent_gone = True
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(CLEAN_UP_SECONDS)
 
-    job = child.receive(before_end=end)
+    job = child.receive(before_end=terminate)
     child.send(pid=os.getpid())
     progress = ["--progress-fd", str(child.message_fd())] if job.get("progress") else []
-    for forcing in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # nobody sees it: plain text
-        os.environ.pop(forcing, None)
+    for variable in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # the output is parsed, not shown
+        os.environ.pop(variable, None)
     sys.argv = ["kronmodel", *job["arguments"], *progress]
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
             runpy.run_module("kronmodel", run_name="__main__", alter_sys=True)
-    except SystemExit as end_of_it:
-        if end_of_it.code:
+    except SystemExit as system_exit:
+        if system_exit.code:
             raise
     finally:
         if parent_gone and "folder" in job:
@@ -51,7 +51,7 @@ def main() -> None:
     child.send(result=json.loads(printed.getvalue()))
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""One training: `kronmodel train` in a process of its own, then what it published is served. No HTTP in it."""
+"""Training: `kronmodel train` in a child process, then serving of the models that it published. No HTTP."""
 
 import shutil
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 from app.errors import BadRequest, KronError, TrainingError
 from app.jobs.job import Job
-from app.measure.environment import NICENESS
+from app.measure.comparison_schemas import NICENESS
 from app.models.repository import Repository
 from app.processes.parent import ChildError, MemoryLimitExceeded, run_child_for_result
 from app.settings import Settings
@@ -17,18 +17,20 @@ from app.system.aio import run_in_thread_to_completion
 from app.system.cpus import available_cpus
 from app.system.files import PrivateFolder
 from app.training import child
-from app.training.schemas import MAX_WIDTH, EpochReport, Plan, TrainedMember, TrainingReport, TrainRequest
+from app.training.schemas import MAX_WIDTH, EpochReport, TrainedMember, TrainingPlan, TrainingReport, TrainRequest
 
+LIMIT_NAME = "KRON_TRAIN_SECONDS"
 SUFFIXES = (".csv", ".npz")
 ERROR_PREFIX = "kronmodel: error: "
+PREFIX = ".training-"  # of temporary folders; scans for models ignore names that start with a dot
 
 
 class UploadedData:
-    """A file that somebody brought along. Untrusted: only the training's own process reads it.
+    """An uploaded file to train on. Untrusted: only the child process of the training reads it.
 
     Args:
-        name: as it was called; what is kept of it can be the name of a file and of a model.
-        content: its bytes.
+        name: name of the file as the client gave it.
+        content: bytes of the file.
     """
 
     def __init__(self, name: str, content: bytes) -> None:
@@ -37,21 +39,21 @@ class UploadedData:
 
     @property
     def suffix(self) -> str:
-        """`.csv` or `.npz`, if it is one of ours."""
+        """The suffix in lower case, such as `.csv`."""
         return Path(self.name).suffix.lower()
 
     @property
     def file_name(self) -> str:
-        """Letters, digits and dashes, at most 50, and the suffix."""
+        """The name reduced to 50 letters, digits and dashes, with the suffix: safe for files and models."""
         stem = Path(self.name.replace("\\", "/")).stem[:50]
         safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
         return (safe or "data") + self.suffix
 
     def save(self, folder: Path) -> Path:
-        """Write it, and keep it in memory no longer; blocking.
+        """Write the file into a folder and free its memory; blocking.
 
         Raises:
-            TrainingError: it cannot be written.
+            TrainingError: the disk does not take it.
         """
         path = folder / self.file_name
         try:
@@ -62,76 +64,72 @@ class UploadedData:
         return path
 
 
-def check(request: TrainRequest, own: UploadedData | None) -> None:
-    """Refuse what cannot be trained, as far as that can be told without reading the data.
+def check(request: TrainRequest, uploaded: UploadedData | None) -> None:
+    """Check a request as far as possible without reading the data.
 
     Raises:
-        BadRequest: with what was got and what was expected.
+        BadRequest: saying what was got and what was expected.
     """
-    if (request.data is None) == (own is None):
-        got = "nothing" if own is None else f"{request.data!r} and a file"
+    if (request.data is None) == (uploaded is None):
+        got = "nothing" if uploaded is None else f"{request.data!r} and a file"
         raise BadRequest(f"data: got {got}, expected the name of a data set, or a file as the part `data` of a form")
-    if own is not None and own.suffix not in SUFFIXES:
-        raise BadRequest(f"data: got the file {own.name[:100]!r}, expected one that is called .csv or .npz")
-    of_csv = own is not None and own.suffix == ".csv"
-    if of_csv and request.target is None:
+    if uploaded is not None and uploaded.suffix not in SUFFIXES:
+        raise BadRequest(f"data: got the file {uploaded.name[:100]!r}, expected one that is called .csv or .npz")
+    is_csv = uploaded is not None and uploaded.suffix == ".csv"
+    if is_csv and request.target is None:
         raise BadRequest("target: missing, expected the column of the .csv file to predict")
-    for field, given, allowed, what in (
-        ("target", request.target is not None, of_csv, "a .csv file"),
-        ("skip_bad_rows", request.skip_bad_rows, of_csv, "a .csv file"),
-        ("task", request.task is not None, own is not None, "a file"),
+    for field, given, allowed, source in (
+        ("target", request.target is not None, is_csv, "a .csv file"),
+        ("skip_bad_rows", request.skip_bad_rows, is_csv, "a .csv file"),
+        ("task", request.task is not None, uploaded is not None, "a file"),
     ):
         if given and not allowed:
-            raise BadRequest(f"{field}: expected with {what} only")
+            raise BadRequest(f"{field}: expected with {source} only")
     for index, (rows, columns) in enumerate(request.hidden or ()):
         if rows * columns > MAX_WIDTH:
             raise BadRequest(f"hidden[{index}]: got {rows} x {columns}, expected a product of at most {MAX_WIDTH}")
 
 
-def title(request: TrainRequest, own: UploadedData | None) -> str:
-    """What people call it."""
-    data = request.data if own is None else own.file_name
+def title(request: TrainRequest, uploaded: UploadedData | None) -> str:
+    """The title of a training in lists."""
+    data = request.data if uploaded is None else uploaded.file_name
     return f"{request.name} on {data}" if request.name else str(data)
 
 
-def too_long(settings: Settings) -> str:
-    """What to say of a training that took longer than it may."""
-    return f"the training took longer than {settings.train_seconds:g} s (KRON_TRAIN_SECONDS)"
-
-
 async def train(
-    request: TrainRequest, own: UploadedData | None, settings: Settings, repository: Repository, job: Job
+    request: TrainRequest, uploaded: UploadedData | None, settings: Settings, repository: Repository, job: Job
 ) -> TrainingReport:
-    """Train, publish and serve; cancel it to kill its process. There is no time limit in it.
+    """Train, publish and serve. Cancelling it kills its process; it has no time limit of its own.
 
     Args:
-        request: as `check` has found it good.
-        own: the file to train on, if it is not a data set known by name.
-        settings: what the service was told.
-        repository: loads what was published.
-        job: is told how far it is.
+        request: the request, which `check` has accepted.
+        uploaded: the file to train on; None for a data set that the request names.
+        settings: the settings of the service.
+        repository: loads the published models.
+        job: receives the progress and the events `plan` and `epoch`.
 
     Raises:
-        TrainingError: it failed.
+        TrainingError: the training failed.
     """
     start = time.perf_counter()
-    told = _Told(job)
-    async with _folder(settings.models, told) as folder:
+    monitor = _Monitor(job)
+    async with _temporary_folder(settings.models, monitor) as folder:
         data = str(request.data)
-        if own is not None:
-            data = str(await run_in_thread_to_completion(own.save, folder))
-        answer = await _run(_arguments(request, data, settings, folder, own=own is not None), settings, folder, told)
-    models: Mapping[str, Mapping[str, Any]] = answer["models"]
+        if uploaded is not None:
+            data = str(await run_in_thread_to_completion(uploaded.save, folder))
+        arguments = _arguments(request, data, settings, folder, pad=uploaded is not None)
+        result = await _run_child(arguments, settings, folder, monitor)
+    models: Mapping[str, Mapping[str, Any]] = result["models"]
     not_served = await serve(repository, {model["name"]: model["version"] for model in models.values()})
     job.progress("exporting", 1, 1)
-    plan = told.plan
+    plan = monitor.plan
     members = [
         TrainedMember.model_validate(
             {
                 "role": role,
                 "training_seconds": model["train_seconds"],
-                "epochs": [epoch for epoch in told.epochs if epoch.role == role],
-                **{field: model[field] for field in _SAME},
+                "epochs": [epoch for epoch in monitor.epochs if epoch.role == role],
+                **{field: model[field] for field in _COPIED_FIELDS},
             }
         )
         for role, model in models.items()
@@ -150,27 +148,31 @@ async def train(
     )
 
 
-_SAME = ("name", "version", "parameters", "macs_per_sample", "test_metric", "ms_per_step")
+_COPIED_FIELDS = ("name", "version", "parameters", "macs_per_sample", "test_metric", "ms_per_step")
 
 
-class _Told:
-    """What the training's process has told so far, and telling it on."""
+class _Monitor:
+    """Collects the messages of the child process and forwards them to the job.
+
+    Args:
+        job: receives the progress and the events `plan` and `epoch`.
+    """
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self.pid: int | None = None
-        self.plan: Plan
+        self.pid: int | None = None  # of the child process
+        self.plan: TrainingPlan
         self.epochs: list[EpochReport] = []
 
-    def __call__(self, message: dict[str, Any]) -> None:
-        """One message."""
+    def receive(self, message: dict[str, Any]) -> None:
+        """Handle one message: the pid, or an event of `kronmodel train`."""
         job = self._job
         match message.get("event"):
             case None:
                 self.pid = message["pid"]
             case "plan":
                 epochs = max(member["epochs"] for member in message["members"])
-                self.plan = Plan.model_validate(message | {"epochs": epochs})
+                self.plan = TrainingPlan.model_validate(message | {"epochs": epochs})
                 job.publish("plan", self.plan.model_dump(mode="json"))
             case "step":
                 job.progress(message["role"], message["step"], message["steps"])
@@ -181,12 +183,16 @@ class _Told:
                 job.progress("exporting", 0, 1)
 
 
-async def _run(arguments: list[str], settings: Settings, folder: Path, told: _Told) -> dict[str, Any]:
-    """What `kronmodel train --json` printed."""
+async def _run_child(arguments: list[str], settings: Settings, folder: Path, monitor: _Monitor) -> dict[str, Any]:
+    """Run `kronmodel train` and return the JSON object that it prints.
+
+    Raises:
+        TrainingError: it failed or exceeded the memory limit.
+    """
     child_job = {"arguments": arguments, "progress": True, "folder": str(folder), "niceness": NICENESS}
     most = settings.train_memory_bytes
     try:
-        return await run_child_for_result(child.__name__, child_job, told, max_memory_bytes=most)
+        return await run_child_for_result(child.__name__, child_job, monitor.receive, max_memory_bytes=most)
     except MemoryLimitExceeded:
         text = f"the training was killed: it took more than {most} bytes of memory (KRON_TRAIN_MEMORY_BYTES)"
         raise TrainingError(text) from None
@@ -195,13 +201,23 @@ async def _run(arguments: list[str], settings: Settings, folder: Path, told: _To
         raise TrainingError(f"the training failed: {reason}") from None
 
 
-def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Path, *, own: bool) -> list[str]:
-    """The command line; each value stands in one piece with its option, so that none is taken for an option itself."""
+def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Path, *, pad: bool) -> list[str]:
+    """The command line of `kronmodel train`.
+
+    Values are joined to their options by `=`, so that none is parsed as an option.
+
+    Args:
+        request: the request.
+        data: name of a data set, or path of a file.
+        settings: the settings of the service.
+        folder: temporary folder of the training.
+        pad: whether to pad the features where the request does not say.
+    """
     values: dict[str, object] = {
         "data": data,
         "out": settings.models,
         "checkpoint": folder / "checkpoints",
-        # Half of the CPUs: the service goes on answering.
+        # Half of the CPUs, so that the service keeps responding.
         "threads": max(1, available_cpus() // 2),
         "kind": request.kind,
         "seed": request.seed,
@@ -216,7 +232,7 @@ def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Pat
         "batch-size": request.batch_size,
         "learning-rate": request.learning_rate,
     }
-    flags = {"skip-bad-rows": request.skip_bad_rows, "pad": own if request.pad is None else request.pad}
+    flags = {"skip-bad-rows": request.skip_bad_rows, "pad": pad if request.pad is None else request.pad}
     return [
         "train",
         "--json",
@@ -226,18 +242,26 @@ def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Pat
 
 
 @asynccontextmanager
-async def _folder(models: Path, told: _Told) -> AsyncIterator[Path]:
-    """A folder for what the training needs on the way, of which nothing is left."""
+async def _temporary_folder(models: Path, monitor: _Monitor) -> AsyncIterator[Path]:
+    """A private temporary folder that is removed at the end of the block, also after a cancellation."""
     folder = TrainingFolder(models)
     try:
         await run_in_thread_to_completion(folder.make)
         yield folder.path
     finally:
-        await run_in_thread_to_completion(folder.remove, told.pid)
+        await run_in_thread_to_completion(folder.remove, monitor.pid)
 
 
 async def serve(repository: Repository, published: Mapping[str, str]) -> str | None:
-    """Load what was published, by name and version, in every worker; why not, where it cannot be."""
+    """Load published models in every worker.
+
+    Args:
+        repository: the model repository.
+        published: versions by name of the model.
+
+    Returns:
+        Why one of them cannot be served; None where all are.
+    """
     for name, version in published.items():
         try:
             await repository.load_model(name)
@@ -255,10 +279,10 @@ def _sentence(member: TrainedMember) -> str:
 
 
 class TrainingFolder:
-    """A folder that is nobody else's, until it is removed. Every method blocks.
+    """A private temporary folder in the model repository. Every method blocks.
 
     Args:
-        models: the folder of models.
+        models: the model repository.
     """
 
     def __init__(self, models: Path) -> None:
@@ -267,14 +291,14 @@ class TrainingFolder:
 
     @property
     def path(self) -> Path:
-        """Where it is, once it is made."""
+        """The path of the folder; known once it is made."""
         return self._folder.path
 
     def make(self) -> None:
-        """Make it, and remove those of services that were killed.
+        """Make the folder, and remove those that killed services have left.
 
         Raises:
-            TrainingError: the folder of models cannot be written to.
+            TrainingError: the model repository cannot be written to.
         """
         try:
             self._folder.make()
@@ -282,10 +306,11 @@ class TrainingFolder:
             raise TrainingError(f"the folder of models cannot be written to: {error.strerror}") from None
 
     def remove(self, pid: int | None) -> None:
-        """Remove it, if it was made, and what the training's process was about to publish when it was killed."""
+        """Remove the folder, if it was made, and unfinished publications.
+
+        Args:
+            pid: the child process of the training, whose publications are removed.
+        """
         for path in self._models.glob(f".publishing-{pid}-*"):
             shutil.rmtree(path, ignore_errors=True)
         self._folder.remove()
-
-
-PREFIX = ".training-"  # the dot keeps it out of every scan for models

@@ -1,4 +1,4 @@
-"""What trainings are asked for and what they say; the unit of a number is in its name."""
+"""Request, options and report of a training; the unit of a number is in its name."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,24 +21,24 @@ Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
 
 
 class TrainRequest(BaseModel):
-    """What to train on what, and how; null is what the recipe says."""
+    """The data, the networks and how to train them; null: as the recipe says."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     data: str | None = Field(
-        default=None, max_length=100, description="a data set of `/api/trainings/options`; null with a file"
+        default=None, max_length=100, description="name of a data set of `/api/trainings/options`; null with a file"
     )
     target: str | None = Field(
         default=None, min_length=1, max_length=1000, description="column of a .csv file to predict"
     )
     task: Literal["classification", "regression"] | None = Field(
-        default=None, description="of a file; null: inferred from the target"
+        default=None, description="task of a file; null: inferred from the target"
     )
-    skip_bad_rows: bool = Field(default=False, description="leave out rows of a .csv file that cannot be used")
+    skip_bad_rows: bool = Field(default=False, description="skip rows of a .csv file that cannot be used")
     name: str | None = Field(
         default=None,
         pattern=TWIN_PATTERN,
-        description="of the twin; null: the data's. One that is there already becomes its next version",
+        description="name of the twin; null: the name of the data. An existing twin gets a new version",
     )
     kind: Literal["twin", "kronecker", "dense"] = "twin"
     recipe: str | None = Field(
@@ -59,12 +59,12 @@ class TrainRequest(BaseModel):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     pad: bool | None = Field(
         default=None,
-        description="fill the features up with zeros to a width with balanced factors; null: only those of a file",
+        description="pad the features with zeros to a width with balanced factors; null: for a file only",
     )
 
 
 class DataOption(ResponseModel):
-    """A data set known by name."""
+    """A data set that has a name."""
 
     name: str = Field(examples=["mnist"])
     title: str
@@ -72,13 +72,13 @@ class DataOption(ResponseModel):
     image: list[int] | None
     outputs: int
     task: Literal["classification", "regression"]
-    samples: int = Field(description="for training")
-    found: bool = Field(description="on this machine")
-    note: str | None = Field(description="where it is not found: why, and what follows from that")
+    samples: int = Field(description="number of training samples")
+    found: bool = Field(description="whether it is on this machine")
+    note: str | None = Field(description="where it is not found: the reason and the consequence")
 
 
 class RecipeTraining(BaseModel):
-    """How a recipe trains one network; kronmodel's own names."""
+    """How a recipe trains one network, with the names of `kronmodel`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -88,20 +88,20 @@ class RecipeTraining(BaseModel):
 
 
 class RecipeOption(RecipeTraining):
-    """A recipe: the Kronecker network and how it is trained, and how the dense one is."""
+    """A recipe: the Kronecker network, and how it and its dense twin are trained."""
 
     name: str = Field(examples=["default"])
     summary: str
     hidden: list[list[int]]
-    dense_hidden: list[int] | None = Field(description="widths, where the dense twin's are not the same")
-    rank: int | list[int] = Field(description="of every layer, or one for each")
+    dense_hidden: list[int] | None = Field(description="widths of the dense twin where they differ")
+    rank: int | list[int] = Field(description="one rank for every layer, or one for each")
     activation: str
-    features: list[int] = Field(description="channels of convolutions in front of both networks")
+    features: list[int] = Field(description="channels of the convolutions in front of both networks")
     dense: RecipeTraining
 
 
 class Limits(ResponseModel):
-    """The most that may be asked for."""
+    """Largest values that a request may have."""
 
     rank: int = MAX_RANK
     hidden_layers: int = MAX_HIDDEN
@@ -113,10 +113,10 @@ class Limits(ResponseModel):
 
 
 class TrainingOptions(ResponseModel):
-    """What can be trained here, on what and how."""
+    """Data sets, recipes and limits of trainings on this service."""
 
     available: bool
-    reason: str | None = Field(description="why not")
+    reason: str | None = Field(description="why training is not available")
     data: list[DataOption]
     recipes: list[RecipeOption]
     limits: Limits
@@ -124,21 +124,21 @@ class TrainingOptions(ResponseModel):
 
 
 class EpochReport(ResponseModel):
-    """What an epoch gave."""
+    """Loss and metrics after an epoch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     role: Role
     epoch: int
-    seconds: float = Field(description="of training so far, without the evaluations")
+    seconds: float = Field(description="training time so far, without evaluations")
     ms_per_step: float = Field(description="median of this epoch")
     loss: float | None
-    validation: float | None = Field(description="null where nothing was held out")
+    validation: float | None = Field(description="null without a validation set")
     test: float | None
 
 
 class PlannedMember(ResponseModel):
-    """A network that will be trained."""
+    """A network of the plan."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -151,7 +151,7 @@ class PlannedMember(ResponseModel):
 
 
 class PlannedData(ResponseModel):
-    """What will be trained on."""
+    """The data of the plan."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -163,8 +163,8 @@ class PlannedData(ResponseModel):
     image_shape: list[int] | None = None
 
 
-class Plan(ResponseModel):
-    """What will be trained: the event `plan`."""
+class TrainingPlan(ResponseModel):
+    """The networks and the data of a training: the event `plan`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -175,7 +175,7 @@ class Plan(ResponseModel):
 
 
 class TrainedMember(ResponseModel):
-    """A network that was trained and published."""
+    """A trained and published network."""
 
     role: Role
     name: str
@@ -184,12 +184,12 @@ class TrainedMember(ResponseModel):
     macs_per_sample: int
     test_metric: TestMetric
     training_seconds: float
-    ms_per_step: float = Field(description="median of the epochs' medians")
+    ms_per_step: float = Field(description="median of the medians of the epochs")
     epochs: list[EpochReport]
 
 
 class TrainingReport(ResponseModel):
-    """A training."""
+    """The report of a training."""
 
     id: str
     created: str
@@ -200,18 +200,18 @@ class TrainingReport(ResponseModel):
     data: PlannedData
     members: list[TrainedMember]
     served: bool
-    not_served: str | None = Field(default=None, description="why what was published is not served")
+    not_served: str | None = Field(default=None, description="why a published network is not served")
 
 
 class TrainingList(ResponseModel):
-    """Trainings, the newest first."""
+    """Trainings, newest first."""
 
     total: int
     offset: int
     trainings: list[JobSummary]
 
 
-class Training(JobSummary):
-    """One training."""
+class TrainingJob(JobSummary):
+    """A training that is running or has ended."""
 
-    report: TrainingReport | None = Field(default=None, description="once it is done")
+    report: TrainingReport | None = Field(default=None, description="null until the training is done")

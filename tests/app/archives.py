@@ -1,4 +1,4 @@
-"""Archives that open well, and fail once a member is read; headers of arrays as only an attacker writes them."""
+"""Damaged .npz archives whose members cannot be read, and hostile headers of .npy arrays."""
 
 import io
 import zipfile
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 
 def damaged(archive: bytes) -> bytes:
-    """The first member's compressed data is not what it was."""
+    """The archive with changed bytes in the compressed data of its first member."""
     first = zipfile.ZipFile(io.BytesIO(archive)).infolist()[0]
-    begins = first.header_offset + 30 + len(first.filename) + 20  # the local header, and what numpy puts after it
+    begins = first.header_offset + 30 + len(first.filename) + 20  # the local header, and numpy's padding after it
     middle = begins + first.compress_size // 3
     return archive[:middle] + bytes(byte ^ 0xA5 for byte in archive[middle : middle + 60]) + archive[middle + 60 :]
 
 
 def encrypted(archive: bytes) -> bytes:
-    """Every member says that it is encrypted."""
+    """The archive with the flag of encryption set on every member."""
     changed = bytearray(archive)
     for signature, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
         place = changed.find(signature)
@@ -25,7 +25,7 @@ def encrypted(archive: bytes) -> bytes:
 
 
 def packed_files(members: Mapping[str, bytes]) -> bytes:
-    """An archive of these files."""
+    """A zip archive of files by name."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -34,12 +34,12 @@ def packed_files(members: Mapping[str, bytes]) -> bytes:
 
 
 def header(shape: str, descr: str = "'<f4'") -> bytes:
-    """What a .npy file begins with; shape and type as Python writes them."""
+    """The header of a .npy file, with shape and type as Python literals."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
 
 
-# Each of them gives another exception, where numpy is left to read it.
+# Each raises another exception in numpy.
 HOSTILE_HEADERS = {
     "nested": header(f"({'-' * 8000}1, 6)"),
     "no type": header("(2, 6)", descr="()"),

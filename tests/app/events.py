@@ -1,4 +1,4 @@
-"""Comparisons and sweeps as they are followed: server-sent events."""
+"""Server-sent events of jobs, parsed."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import httpx
 
 
 def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """Name and data of each event."""
     name = ""
     for line in response.iter_lines():
         if line.startswith("event: "):
@@ -17,4 +18,5 @@ def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
 
 
 def stream(client: httpx.Client, **body: Any) -> Any:
+    """Start a comparison and stream its events."""
     return client.stream("POST", "/api/compare", json=body, headers={"Accept": "text/event-stream"})

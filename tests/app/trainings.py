@@ -1,4 +1,4 @@
-"""Trainings by way of a service."""
+"""Helpers for trainings by a real service."""
 
 import random
 from pathlib import Path
@@ -10,12 +10,11 @@ from tests.app.events import events
 
 LONG: dict[str, Any] = {"data": "digits", "name": "long", "hidden": [[8, 8]], "epochs": 100, "batch_size": 1}
 
-
-Told = list[tuple[str, Any]]
+Events = list[tuple[str, Any]]
 
 
 def flowers() -> bytes:
-    """150 rows of four columns, in three kinds that are easy to tell apart."""
+    """A .csv file of 150 rows of four columns, in three classes that are easy to separate."""
     rng = random.Random(0)
     lines = ["a,b,c,d,the kind"]
     for row in range(150):
@@ -24,11 +23,12 @@ def flowers() -> bytes:
     return "\n".join(lines).encode()
 
 
-def follow(address: str, place: str) -> Told:
-    """All events, over a connection of its own, to whichever worker."""
+def follow(address: str, place: str) -> Events:
+    """All events of a job, over a connection of its own, which any worker may accept."""
     with httpx.stream("GET", f"{address}{place}/events", timeout=250) as response:
         return list(events(response))
 
 
-def left(models: Path) -> list[str]:
+def leftovers(models: Path) -> list[str]:
+    """Temporary files and folders of trainings in a model repository."""
     return [path.name for path in models.iterdir() if path.name.startswith((".training", ".publishing"))]

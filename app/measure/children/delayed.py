@@ -1,6 +1,6 @@
-"""A measuring process of the self-test: a model against itself with a known delay.
+"""Measuring process of the self-test: a model beside itself with a known delay.
 
-Imports numpy and onnxruntime only, as the process does that measures in earnest.
+Imports numpy and onnxruntime only, as the measuring process of a comparison does.
 """
 
 import gc
@@ -12,19 +12,24 @@ from typing import Any
 import numpy as np
 
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Refused, TimedSession
+from app.measure.timing import Refused, TimedSession
 from app.processes import child
 
 
-class _Slow:
-    """A session that works for a while longer than its model takes."""
+class _DelayedRuns:
+    """A session whose runs take a fixed time longer.
+
+    Args:
+        session: the onnxruntime session.
+        delay_ns: nanoseconds to add to each run.
+    """
 
     def __init__(self, session: Any, delay_ns: int) -> None:
         self._session = session
         self._delay_ns = delay_ns
 
     def run(self, outputs: None, feed: Mapping[str, Any]) -> list[Any]:
-        """As the session does, and then nothing, busily."""
+        """Run the session, then busy-wait for the delay."""
         result: list[Any] = self._session.run(outputs, feed)
         end = time.perf_counter_ns() + self._delay_ns
         while time.perf_counter_ns() < end:
@@ -32,44 +37,43 @@ class _Slow:
         return result
 
 
-class Delayed(TimedSession):
-    """A model each of whose runs takes a known time longer."""
+class DelayedSession(TimedSession):
+    """A timed session whose runs take `delay_us` microseconds longer; further arguments as for `TimedSession`."""
 
     def __init__(self, name: str, path: str, *, device: str, threads: int, delay_us: float) -> None:
         super().__init__(name, path, device=device, threads=threads)
-        self._session = _Slow(self._session, round(1000 * delay_us))
+        self._session = _DelayedRuns(self._session, round(1000 * delay_us))
 
 
 def main() -> None:
-    """Do the job."""
+    """Receive a job, measure, and send the result."""
     job = child.receive()
-    gc.disable()  # as in earnest
+    gc.disable()  # as in a comparison
     try:
-        child.send(result={"cells": _cells(job)})
+        child.send(result={"cells": _measure(job)})
     except Refused as error:
         child.send(refused=str(error))
 
 
-def _cells(job: Mapping[str, Any]) -> list[dict[str, float]]:
-    """By batch size: the median of the model, and by how much the delayed one's is above it, with its interval."""
+def _measure(job: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The median of the model at each batch size, and the measured delay with its interval, in microseconds."""
     options = {"device": job["device"], "threads": job["threads"]}
     sizes, seed = job["batch_sizes"], job["seed"]
-    rows = timing.Inputs([], largest_batch=max(sizes), seed=seed)
-    times = timing.measure(
+    times = timing.time_models(
         [
-            partial(TimedSession, "as it is", job["path"], **options),
-            partial(Delayed, "delayed", job["path"], **options, delay_us=job["delay_us"]),
+            partial(TimedSession, "original", job["path"], **options),
+            partial(DelayedSession, "delayed", job["path"], **options, delay_us=job["delay_us"]),
         ],
-        rows,
+        timing.InputRows([], largest_batch=max(sizes), seed=seed),
         sizes,
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
     )
     cells = []
-    for batch_size, (plain, delayed) in zip(sizes, times, strict=True):
-        medians = bootstrap.bootstrap_medians([plain, delayed], seed)
+    for batch_size, (original, delayed) in zip(sizes, times, strict=True):
+        medians = bootstrap.bootstrap_medians([original, delayed], seed)
         low, high = bootstrap.interval((medians[1] - medians[0]) / 1000)
-        p50 = float(np.median(plain)) / 1000
+        p50 = float(np.median(original)) / 1000
         added = float(np.median(delayed)) / 1000 - p50
         cells.append({"batch_size": batch_size, "p50_us": p50, "added_us": added, "low_us": low, "high_us": high})
     return cells

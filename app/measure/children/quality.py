@@ -1,6 +1,6 @@
-"""A measuring process (`python -m app.measure.children.quality`): what the models say to the same rows, right or wrong.
+"""Measuring process: quality of the models' outputs on the same rows (`python -m app.measure.children.quality`).
 
-Its memory and its times are nobody's result, so it may import what it likes.
+Its memory and times are not measured, so it may import anything.
 """
 
 import itertools
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ModelError
-from app.measure.timed_session import Array, Refused, TimedSession
-from app.measure.timing import own_rows
+from app.measure.timing import Array, Refused, TimedSession, read_uploaded_rows
 from app.models.card import Card
 from app.models.output_head import OutputHead, softmax
 from app.models.samples import SamplesError, read_samples
@@ -27,8 +26,15 @@ Z = 1.959964  # of a 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows float32 (n, ...) with labels (n,) or None, and where they come from."""
+class EvaluationRows:
+    """Rows to evaluate the models on.
+
+    Args:
+        source: `samples` or `uploaded`.
+        name: name of the source in the report.
+        inputs: float32 (n, *row_shape).
+        labels: true labels (n,), or None.
+    """
 
     source: str
     name: str
@@ -37,149 +43,174 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Of one model: probabilities (n, classes) and labels, or values (n, ...)."""
+class ModelOutputs:
+    """The outputs of one model for all rows.
+
+    Args:
+        model: name of the model.
+        labels: class labels; None for a regression.
+        values: probabilities (n, classes), or values (n, outputs) of a regression.
+    """
 
     model: str
     labels: Sequence[str] | None
     values: NDArray[np.float64]
 
     @property
-    def best(self) -> NDArray[np.intp]:
-        """The most probable class (n,)."""
-        best: NDArray[np.intp] = self.values.argmax(axis=1)
-        return best
+    def predicted(self) -> NDArray[np.intp]:
+        """Positions (n,) of the most probable classes."""
+        predicted: NDArray[np.intp] = self.values.argmax(axis=1)
+        return predicted
 
 
 def main() -> None:
-    """Do the job."""
+    """Receive a job, evaluate the models, and send the result."""
     job = child.receive()
     try:
-        child.send(result={"quality": _quality(job)})
+        child.send(result={"quality": _evaluate(job)})
     except Refused as error:
         child.send(refused=str(error))
 
 
-def _quality(job: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The `Quality` fields; None where there are no rows that all models take."""
-    subjects = [
+def _evaluate(job: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Fields of `Quality`; None where there are no rows that all models take."""
+    sessions = [
         TimedSession(model["name"], model["path"], device=job["device"], threads=job["threads"])
         for model in job["models"]
     ]
-    rows = _own(job["own"], subjects) if job["own"] else _samples(job["models"], subjects)
+    uploaded = job["uploaded"]
+    rows = _read_uploaded(uploaded, sessions) if uploaded else _read_samples(job["models"], sessions)
     if rows is None:
         return None
-    answers = [
-        _answers(subject, model["card"], rows.inputs) for subject, model in zip(subjects, job["models"], strict=True)
+    outputs = [
+        _run_model(session, model["card"], rows.inputs) for session, model in zip(sessions, job["models"], strict=True)
     ]
-    models = [_model(answer, rows.labels) for answer in answers]
-    pairs = [_pair(a, b) for a, b in itertools.combinations(answers, 2)]
+    models = [_model_quality(each, rows.labels) for each in outputs]
+    pairs = [_pair_quality(a, b) for a, b in itertools.combinations(outputs, 2)]
     return {
         "source": rows.source,
         "name": rows.name,
         "rows": len(rows.inputs),
         "labelled": rows.labels is not None,
         "sentence": _sentence(rows, models, pairs),
-        "labels": next((list(answer.labels) for answer in answers if answer.labels is not None), None),
+        "labels": next((list(each.labels) for each in outputs if each.labels is not None), None),
         "models": models,
         "pairs": pairs,
     }
 
 
-def _own(own: Mapping[str, str], subjects: Sequence[TimedSession]) -> Rows:
-    with np.load(own["path"], allow_pickle=False) as arrays:
+def _read_uploaded(uploaded: Mapping[str, str], sessions: Sequence[TimedSession]) -> EvaluationRows:
+    """Read the uploaded rows and labels.
+
+    Raises:
+        Refused: a model takes rows of another width.
+    """
+    with np.load(uploaded["path"], allow_pickle=False) as arrays:
         labels = arrays.get("labels")
-    rows = [own_rows(own["path"], subject.row_shape) for subject in subjects]  # which refuses rows of another width
-    return Rows("uploaded", own["name"], rows[0], labels)
+    rows = [read_uploaded_rows(uploaded["path"], session.row_shape) for session in sessions]
+    return EvaluationRows("uploaded", uploaded["name"], rows[0], labels)
 
 
-def _samples(models: Sequence[Mapping[str, Any]], subjects: Sequence[TimedSession]) -> Rows | None:
-    """The samples of the first model that has some, if they fit all of them."""
-    if len({math.prod(subject.row_shape) for subject in subjects}) > 1:
+def _read_samples(models: Sequence[Mapping[str, Any]], sessions: Sequence[TimedSession]) -> EvaluationRows | None:
+    """Read the samples of the first model that has some; None where the models take rows of different widths."""
+    if len({math.prod(session.row_shape) for session in sessions}) > 1:
         return None
-    for model, subject in zip(models, subjects, strict=True):
+    for model, session in zip(models, sessions, strict=True):
         try:
-            samples = read_samples(Path(model["samples"]), subject.row_shape)
+            samples = read_samples(Path(model["samples"]), session.row_shape)
         except SamplesError:
             continue
         if len(samples):
-            return Rows("samples", f"samples of {model['name']}", samples.inputs, samples.labels)
+            return EvaluationRows("samples", f"samples of {model['name']}", samples.inputs, samples.labels)
     return None
 
 
-def _answers(subject: TimedSession, card_json: str | None, inputs: Array) -> Answers:
-    """What one model says to all rows, a batch at a time."""
-    size = subject.fixed_batch or BATCH
+def _run_model(session: TimedSession, card_json: str | None, inputs: Array) -> ModelOutputs:
+    """Run one model on all rows, a batch at a time.
+
+    Raises:
+        Refused: the model has no numeric output, or gives one that is not finite.
+    """
+    size = session.fixed_batch or BATCH
     head, parts = None, []
     for start in range(0, len(inputs), size):
         part = inputs[start : start + size]
-        outputs = dict(zip(subject.outputs, subject.run(subject.feed(part, size)), strict=True))
+        outputs = dict(zip(session.outputs, session.run(session.feed(part, size)), strict=True))
         if head is None:
             try:
-                head = OutputHead.of(outputs, None if card_json is None else Card.parse(card_json, subject.name))
+                head = OutputHead.of(outputs, None if card_json is None else Card.parse(card_json, session.name))
             except ModelError as error:
-                raise Refused(f"{subject.name}: {error}") from None
+                raise Refused(f"{session.name}: {error}") from None
         parts.append(np.asarray(outputs[head.output], dtype=np.float64)[: len(part)])
     values = np.concatenate(parts)
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if not finite.all():
-        raise Refused(f"inputs[{int(finite.argmin())}]: {subject.name} has no finite answer to it")
+        raise Refused(f"inputs[{int(finite.argmin())}]: got an output of {session.name} that is not finite")
     if head is None or head.labels is None:
-        return Answers(subject.name, None, values.reshape(len(values), -1))
-    return Answers(subject.name, head.labels, softmax(values) if head.softmax else values)
+        return ModelOutputs(session.name, None, values.reshape(len(values), -1))
+    return ModelOutputs(session.name, head.labels, softmax(values) if head.softmax else values)
 
 
-def _model(answers: Answers, labels: NDArray[Any] | None) -> dict[str, Any]:
-    """The `ModelQuality` fields."""
+def _model_quality(outputs: ModelOutputs, labels: NDArray[Any] | None) -> dict[str, Any]:
+    """Fields of `ModelQuality`.
+
+    Raises:
+        Refused: a label is not a class of the model, or not a number that a regression could predict.
+    """
     if labels is None:
-        return {"model": answers.model}
-    if answers.labels is None:
-        targets = _numbers(labels).reshape(-1, 1)
-        if answers.values.shape[1] != 1:
-            return {"model": answers.model}
+        return {"model": outputs.model}
+    if outputs.labels is None:
+        targets = _targets(labels).reshape(-1, 1)
+        if outputs.values.shape[1] != 1:
+            return {"model": outputs.model}
         with np.errstate(over="ignore"):
-            rmse = float(np.sqrt(np.mean((answers.values - targets) ** 2)))
+            rmse = float(np.sqrt(np.mean((outputs.values - targets) ** 2)))
         if not math.isfinite(rmse):
             raise Refused(
-                f"labels: the RMSE of {answers.model} is not finite, expected labels of the size of its answers"
+                f"labels: the RMSE of {outputs.model} is not finite, expected labels of the size of its outputs"
             )
-        return {"model": answers.model, "rmse": rmse}
-    true, best, classes = _classes(labels, answers), answers.best, len(answers.labels)
-    right = int((true == best).sum())
-    low, high = wilson(right, len(true))
+        return {"model": outputs.model, "rmse": rmse}
+    true, predicted, classes = _class_positions(labels, outputs), outputs.predicted, len(outputs.labels)
+    correct = int((true == predicted).sum())
+    low, high = wilson_interval(correct, len(true))
     confusion = None
     if classes <= MAX_CLASSES:
-        confusion = np.bincount(true * classes + best, minlength=classes * classes).reshape(classes, classes).tolist()
+        counts = np.bincount(true * classes + predicted, minlength=classes * classes)
+        confusion = counts.reshape(classes, classes).tolist()
     return {
-        "model": answers.model,
-        "accuracy": right / len(true),
+        "model": outputs.model,
+        "accuracy": correct / len(true),
         "accuracy_low": low,
         "accuracy_high": high,
         "confusion": confusion,
     }
 
 
-def _classes(labels: NDArray[Any], answers: Answers) -> NDArray[np.int64]:
-    """Labels as positions of the model's classes: a name if it is one, else a position."""
-    names = list(answers.labels or [])
-    places = {name: index for index, name in enumerate(names)}
-    known: dict[object, int] = {}
+def _class_positions(labels: NDArray[Any], outputs: ModelOutputs) -> NDArray[np.int64]:
+    """Positions (n,) of labels among the model's classes; a label is the name of a class or else its position.
+
+    Raises:
+        Refused: a label is neither.
+    """
+    names = list(outputs.labels or [])
+    positions = {name: index for index, name in enumerate(names)}
+    found: dict[object, int] = {}
     for value in np.unique(labels).tolist():
-        index = places.get(value) if isinstance(value, str) else None
+        index = positions.get(value) if isinstance(value, str) else None
         if index is None:
-            index = _position(value)
+            index = _whole_number(value)
         if not 0 <= index < len(names):
             row = int(np.flatnonzero(labels == value)[0])
             raise Refused(
                 f"labels[{row}]: got {str(value)[:50]!r}, expected one of {', '.join(names)[:200]}, "
-                f"or 0 to {len(names) - 1}: {answers.model} has these classes"
+                f"or 0 to {len(names) - 1}: {outputs.model} has these classes"
             )
-        known[value] = index
-    return np.array([known[value] for value in labels.tolist()], dtype=np.int64)
+        found[value] = index
+    return np.array([found[value] for value in labels.tolist()], dtype=np.int64)
 
 
-def _position(label: Any) -> int:
-    """The whole number that a label is, `1.0` included, as pandas writes it; else -1."""
+def _whole_number(label: Any) -> int:
+    """The whole number of a label, including `1.0` as pandas writes it; -1 for any other label."""
     try:
         number = float(label)
     except ValueError:
@@ -187,7 +218,12 @@ def _position(label: Any) -> int:
     return int(number) if number.is_integer() else -1
 
 
-def _numbers(labels: NDArray[Any]) -> NDArray[np.float64]:
+def _targets(labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Labels as the targets of a regression.
+
+    Raises:
+        Refused: a label is not a finite number.
+    """
     try:
         numbers = labels.astype(np.float64)
     except ValueError as error:
@@ -199,12 +235,12 @@ def _numbers(labels: NDArray[Any]) -> NDArray[np.float64]:
     return numbers
 
 
-def _pair(a: Answers, b: Answers) -> dict[str, Any]:
-    """The `QualityPair` fields."""
+def _pair_quality(a: ModelOutputs, b: ModelOutputs) -> dict[str, Any]:
+    """Fields of `QualityPair`."""
     pair: dict[str, Any] = {"a": a.model, "b": b.model}
     if a.labels is not None and b.labels is not None:
         if _same_classes(a.labels, b.labels):
-            pair["agreement"] = float((a.best == b.best).mean())
+            pair["agreement"] = float((a.predicted == b.predicted).mean())
             pair["largest_probability_drift"] = float(np.abs(a.values - b.values).max())
     elif a.labels is None and b.labels is None and a.values.shape == b.values.shape:
         pair["largest_difference"] = float(np.abs(a.values - b.values).max())
@@ -212,18 +248,19 @@ def _pair(a: Answers, b: Answers) -> dict[str, Any]:
 
 
 def _same_classes(a: Sequence[str], b: Sequence[str]) -> bool:
-    """Whether two models tell the same classes apart; one without a card has positions for names."""
+    """Whether two models have the same classes; the names of a model without a card are their positions."""
     positions = [str(index) for index in range(len(a))]
     return list(a) == list(b) or (len(a) == len(b) and positions in (list(a), list(b)))
 
 
-def _sentence(rows: Rows, models: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> str:
-    count = f"{len(rows.inputs):,} row{'s' if len(rows.inputs) != 1 else ''}"
-    start = f"On the {count} of {rows.name}"
+def _sentence(rows: EvaluationRows, models: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]]) -> str:
+    """The conclusion: accuracy or RMSE of each model, and the agreement of each pair."""
+    count = len(rows.inputs)
+    start = f"On the {count:,} row{'s' if count != 1 else ''} of {rows.name}"
     if rows.source == "samples":
-        start = f"On a sample of {len(rows.inputs):,}, the {rows.name}, not on the whole test set"
+        start = f"On the {count:,} {rows.name}, a part of the test set"
     parts = [
-        f"{model['model']} is right in {100 * model['accuracy']:.1f} % (95 % interval "
+        f"{model['model']} has an accuracy of {100 * model['accuracy']:.1f} % (95 % interval "
         f"{100 * model['accuracy_low']:.1f} to {100 * model['accuracy_high']:.1f})"
         for model in models
         if "accuracy" in model
@@ -232,14 +269,14 @@ def _sentence(rows: Rows, models: Sequence[Mapping[str, Any]], pairs: Sequence[M
     parts += [
         f"{pair['a']} and {pair['b']} agree on {100 * pair['agreement']:.1f} %" for pair in pairs if "agreement" in pair
     ]
-    return f"{start}: {'; '.join(parts)}." if parts else f"{start} there is nothing to compare."
+    return f"{start}: {'; '.join(parts)}." if parts else f"{start}: the outputs of the models cannot be compared."
 
 
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    share = right / total
-    centre = share + Z * Z / (2 * total)
-    half = Z * math.sqrt(share * (1 - share) / total + Z * Z / (4 * total * total))
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of the fraction `successes / total`."""
+    fraction = successes / total
+    centre = fraction + Z * Z / (2 * total)
+    half = Z * math.sqrt(fraction * (1 - fraction) / total + Z * Z / (4 * total * total))
     scale = 1 + Z * Z / total
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 

@@ -1,7 +1,7 @@
-"""A measuring process (`python -m app.measure.children.service`): latency through the queue and over HTTP.
+"""Measuring process: latency of the queue and of HTTP (`python -m app.measure.children.service`).
 
-It starts a service of its own on the loopback, with the compared models only, and anew for each series: what a process
-is lucky or unlucky with, such as where its memory lies, should not pass for a property of a model.
+It starts a service of the compared models on the loopback, anew for each series, so that properties of one process,
+such as the placement of its memory, are not taken for properties of a model.
 """
 
 import gc
@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Array, Refused
+from app.measure.timing import Array, Refused
 from app.processes import child
 
-START_SECONDS = 60.0
-ANSWER_SECONDS = 120.0
+START_SECONDS = 60.0  # until the service is ready
+RESPONSE_SECONDS = 120.0
 MAX_BODY_BYTES = 16 * 2**20
-SERIES = 5  # three would all lie on one side by chance once in four times
+SERIES = 5  # the ratios of three series would all lie on one side by chance in one of four comparisons
 MIN_SERIES = 3
-STARTS_SECONDS = 10.0  # for starting services again and again
+ALL_STARTS_SECONDS = 10.0  # spent at most on starting the service again and again
 
 
 def main() -> None:
-    """Do the job."""
+    """Receive a job, measure, and send the result."""
     job = child.receive()
     gc.disable()  # no collection in the middle of a timed request
     try:
@@ -42,25 +42,32 @@ def main() -> None:
 
 
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:
-    """`Latency` and `Pair` fields at both depths, for the batch sizes whose requests are not too long."""
+    """Time requests at the batch sizes whose bodies are at most `MAX_BODY_BYTES` long.
+
+    Returns:
+        Fields of `Latency` and `Pair` by layer (`queue` and `http`), and the number of series.
+    """
     models, seed = job["models"], job["seed"]
-    rows = timing.Inputs(
-        [Path(model["samples"]) for model in models], own=job["own"], largest_batch=max(job["batch_sizes"]), seed=seed
+    rows = timing.InputRows(
+        [Path(model["samples"]) for model in models],
+        uploaded=job["uploaded"],
+        largest_batch=max(job["batch_sizes"]),
+        seed=seed,
     )
-    service = Service(job)
+    service = ServiceUnderTest(job)
     try:
         start = time.monotonic()
-        first = [service.open(position) for position in range(len(models))]
-        series = max(MIN_SERIES, min(SERIES, int(STARTS_SECONDS / (time.monotonic() - start))))
+        remotes = [service.open(position) for position in range(len(models))]
+        series = max(MIN_SERIES, min(SERIES, int(ALL_STARTS_SECONDS / (time.monotonic() - start))))
         sizes = [
             size
             for size in job["batch_sizes"]
-            if all(len(remote.feed(rows.of(remote), 1)) * size <= MAX_BODY_BYTES for remote in first)
+            if all(len(remote.feed(rows.rows_for(remote), 1)) * size <= MAX_BODY_BYTES for remote in remotes)
         ]
         if not sizes:
-            return {"depths": {}, "series": None}
-        service.opened.clear()  # the first series has the service that is there
-        times = timing.measure(
+            return {"layers": {}, "series": None}
+        service.opened.clear()  # the first series uses the service that has just been started
+        times = timing.time_models(
             [partial(service.open, position) for position in range(len(models))],
             rows,
             sizes,
@@ -68,32 +75,37 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
             seed=seed,
             series=series,
             stage="service",
-            alike=True,  # most of a request is the same whatever the model is; so should its surroundings be
+            equal_runs=True,  # most of a request does not depend on the model, so neither should its conditions
         )
     finally:
         service.stop()
-    inner = [
-        [service.inner(position, size, cell[position].shape) for position in range(len(models))]
+    queue_times = [
+        [service.queue_times(position, size, cell[position].shape) for position in range(len(models))]
         for size, cell in zip(sizes, times, strict=True)
     ]
     return {
-        "depths": {"queue": bootstrap.tables(inner, sizes, seed), "http": bootstrap.tables(times, sizes, seed)},
+        "layers": {"queue": bootstrap.tables(queue_times, sizes, seed), "http": bootstrap.tables(times, sizes, seed)},
         "series": len(times[0][0]),
     }
 
 
-class Remote:
-    """One model of the service under measurement, as a client has it."""
+class RemoteModel:
+    """A model of the service under test, as its clients see it.
+
+    Args:
+        name: name of the model.
+        connection: connection to the service, shared with other models.
+    """
 
     def __init__(self, name: str, connection: http.client.HTTPConnection) -> None:
         self.name = name
         self._connection = connection
-        self._inner: dict[int, list[int]] = {}
-        info = json.loads(self._answer("GET", f"/api/models/{name}", None))
+        self._queue_ns: dict[int, list[int]] = {}  # by batch size, one for each timed request
+        info = json.loads(self._request("GET", f"/api/models/{name}", None))
         self.row_shape: tuple[int, ...] = tuple(info["inputs"][0]["shape"][1:])
 
     def check_batch(self, batch_size: int) -> None:
-        """The service refuses what the model does not take."""
+        """Do nothing: the service itself refuses a batch size that the model does not take."""
 
     def feed(self, rows: Array, batch_size: int) -> bytes:
         """The body of a request."""
@@ -101,29 +113,34 @@ class Remote:
         return json.dumps({"inputs": inputs, "models": [self.name]}, separators=(",", ":")).encode()
 
     def run(self, feed: bytes) -> list[Any]:
-        """One request; the service itself refuses outputs that are not finite."""
-        self._answer("POST", "/api/predict", feed)
+        """Send one request; no outputs are returned, because the service itself refuses those that are not finite."""
+        self._request("POST", "/api/predict", feed)
         return []
 
     def time(self, feed: bytes, runs: int) -> list[int]:
-        """Nanoseconds of each of `runs` requests, as the client sees them."""
-        clock, answers, times = time.perf_counter_ns, [], []
-        self._answer("POST", "/api/predict", feed)  # not counted: it brings the model back into the cache
+        """Send `runs` requests and return the nanoseconds from sending each to having read its response."""
+        clock, responses, times = time.perf_counter_ns, [], []
+        self._request("POST", "/api/predict", feed)  # not counted: brings the model back into the CPU's cache
         for _ in range(runs):
             start = clock()
-            answers.append(self._answer("POST", "/api/predict", feed))
+            responses.append(self._request("POST", "/api/predict", feed))
             times.append(clock() - start)
-        for answer in answers:  # read after all of them, so that this does not cool the caches in between
-            (result,) = json.loads(answer)["results"]
-            inner = self._inner.setdefault(len(result["outputs"]), [])
-            inner.append(round(1000 * (result["queue_us"] + result["compute_us"])))
+        for response in responses:  # parsed afterwards, which would otherwise evict the cache between requests
+            (result,) = json.loads(response)["results"]
+            queue_ns = self._queue_ns.setdefault(len(result["outputs"]), [])
+            queue_ns.append(round(1000 * (result["queue_us"] + result["compute_us"])))
         return times
 
-    def inner(self, batch_size: int, count: int) -> list[int]:
-        """Of the last `count` timed requests, the nanoseconds that the service says it waited and computed."""
-        return self._inner[batch_size][-count:]
+    def queue_times(self, batch_size: int, count: int) -> list[int]:
+        """Waiting and computing in nanoseconds, as the service reported them for the last `count` timed requests."""
+        return self._queue_ns[batch_size][-count:]
 
-    def _answer(self, method: str, path: str, body: bytes | None) -> bytes:
+    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
+        """Send a request and read the response.
+
+        Raises:
+            Refused: the service responds with an error.
+        """
         self._connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = self._connection.getresponse()
         content = response.read()
@@ -134,37 +151,41 @@ class Remote:
         return content
 
 
-class Service:
-    """The service under measurement; opening a model a second time starts it anew."""
+class ServiceUnderTest:
+    """A service in a child process, restarted when a model is opened for the second time.
+
+    Args:
+        job: the job of the measuring process, with the models and the service's environment.
+    """
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         self._job = job
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: http.client.HTTPConnection | None = None
-        self._remotes: list[list[Remote]] = [[] for _ in job["models"]]
+        self._remotes: list[list[RemoteModel]] = [[] for _ in job["models"]]
         self.opened: set[int] = set()
 
-    def open(self, position: int) -> Remote:
-        """A model of the job, in a service that has not had it opened before."""
+    def open(self, position: int) -> RemoteModel:
+        """Open a model of the job, in a process in which it was not opened before."""
         if self._process is None or position in self.opened:
             self.stop()
             self._start()
             self.opened.clear()
         self.opened.add(position)
         assert self._connection is not None
-        remote = Remote(self._job["models"][position]["name"], self._connection)
+        remote = RemoteModel(self._job["models"][position]["name"], self._connection)
         self._remotes[position].append(remote)
         return remote
 
-    def inner(self, position: int, batch_size: int, shape: Sequence[int]) -> bootstrap.Times:
-        """Times (series, rounds, runs) inside of the service, as many as were taken outside of it."""
+    def queue_times(self, position: int, batch_size: int, shape: Sequence[int]) -> bootstrap.Times:
+        """Times (series, rounds, runs) of the layer `queue`, for the requests that were timed at the layer `http`."""
         series, rounds, runs = shape
         remotes = self._remotes[position][-series:]
-        times = [remote.inner(batch_size, rounds * runs) for remote in remotes]
+        times = [remote.queue_times(batch_size, rounds * runs) for remote in remotes]
         return np.array(times, dtype=np.int64).reshape(series, rounds, runs)
 
     def stop(self) -> None:
-        """End it."""
+        """Kill the process, if it runs."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -174,6 +195,11 @@ class Service:
             self._process = None
 
     def _start(self) -> None:
+        """Start the service and wait until it is ready.
+
+        Raises:
+            Refused: it does not start within `START_SECONDS`.
+        """
         port = _free_port()
         environment = self._job["environment"] | {"KRON_PORT": str(port)}
         with tempfile.TemporaryFile() as errors:
@@ -182,17 +208,17 @@ class Service:
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
             assert process.stdin is not None
-            # Kept open: its end is how the service notices that this process is gone.
+            # The pipe stays open: at its end the service notices that this process is gone.
             process.stdin.write(json.dumps({"environment": environment}).encode() + b"\n")
             process.stdin.flush()
             deadline = time.monotonic() + START_SECONDS
-            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+            self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=RESPONSE_SECONDS)
             while not _is_ready(self._connection):
                 if process.poll() is not None or time.monotonic() > deadline:
                     errors.seek(0)
                     lines = errors.read().decode(errors="replace").strip().splitlines()
                     raise Refused(
-                        f"a service of these models did not start: {lines[-1][:300] if lines else 'no reason'}"
+                        f"a service of these models did not start: {lines[-1][:300] if lines else 'it gave no reason'}"
                     )
                 time.sleep(0.02)
 

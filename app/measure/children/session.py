@@ -1,6 +1,6 @@
-"""A measuring process (`python -m app.measure.children.session`): memory of one model, or latency of several.
+"""Measuring process: memory of one model, or latency of several (`python -m app.measure.children.session`).
 
-Imports numpy and onnxruntime only, for the memory of this process is a result.
+Imports numpy and onnxruntime only, because the memory of this process is a result.
 """
 
 import gc
@@ -14,24 +14,24 @@ import numpy as np
 
 from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Refused, TimedSession
+from app.measure.timing import Refused, TimedSession
 from app.processes import child
 from app.system.gpu import device_bytes
 from app.system.process_memory import peak_bytes, resident_bytes
 
 
 def main() -> None:
-    """Do the job: `memory` of one model, or `latency` of several."""
+    """Receive a job of the kind `memory` or `latency`, measure, and send the result."""
     job = child.receive()
     gc.disable()  # no collection in the middle of a timed run
     try:
-        child.send(result=_memory(job) if job["kind"] == "memory" else _latency(job))
+        child.send(result=_measure_memory(job) if job["kind"] == "memory" else _measure_latency(job))
     except Refused as error:
         child.send(refused=str(error))
 
 
-def _memory(job: Mapping[str, Any]) -> dict[str, object]:
-    """Memory, time to load and first run of one model; the process does nothing else."""
+def _measure_memory(job: Mapping[str, Any]) -> dict[str, object]:
+    """Measure memory, loading time and first run of one model, in a process that has done nothing else."""
     device, threads = job["device"], job["threads"]
     model = job["models"][0]
     rng = np.random.default_rng(job["seed"])
@@ -43,22 +43,22 @@ def _memory(job: Mapping[str, Any]) -> dict[str, object]:
     baseline = resident_bytes()
 
     start = time.perf_counter_ns()
-    subject = TimedSession(model["name"], model["path"], device=device, threads=threads)
+    session = TimedSession(model["name"], model["path"], device=device, threads=threads)
     load_ms = (time.perf_counter_ns() - start) / 1e6
     loaded = resident_bytes()
 
     first_run_ms = None
     for batch_size in job["batch_sizes"]:
-        subject.check_batch(batch_size)
-        feed = subject.feed(rng.random((batch_size, *subject.row_shape), np.float32), batch_size)
+        session.check_batch(batch_size)
+        feed = session.feed(rng.random((batch_size, *session.row_shape), np.float32), batch_size)
         start = time.perf_counter_ns()
-        subject.run(feed)
+        session.run(feed)
         first_run_ms = first_run_ms or (time.perf_counter_ns() - start) / 1e6
-        subject.run(feed)
+        session.run(feed)
     del feed
     settled, peak = resident_bytes(), peak_bytes()
     return {
-        "provider": subject.provider,
+        "provider": session.provider,
         "load_ms": load_ms,
         "first_run_ms": first_run_ms,
         "memory": {
@@ -66,21 +66,24 @@ def _memory(job: Mapping[str, Any]) -> dict[str, object]:
             "loaded_rss_bytes": loaded,
             "settled_rss_bytes": settled,
             "peak_rss_bytes": peak,
-            "session_bytes": _difference(loaded, baseline),
-            "arena_bytes": _difference(settled, loaded),
-            "device_bytes": device_bytes() if subject.provider == CUDA else None,
+            "session_bytes": _increase(loaded, baseline),
+            "arena_bytes": _increase(settled, loaded),
+            "device_bytes": device_bytes() if session.provider == CUDA else None,
         },
     }
 
 
-def _latency(job: Mapping[str, Any]) -> dict[str, object]:
-    """Percentiles of all models at all batch sizes, and how the medians of each pair relate."""
+def _measure_latency(job: Mapping[str, Any]) -> dict[str, object]:
+    """Time all models at all batch sizes; percentiles by model, and ratios of medians by pair."""
     models = job["models"]
     batch_sizes, seed = job["batch_sizes"], job["seed"]
-    rows = timing.Inputs(
-        [Path(model["samples"]) for model in models], own=job["own"], largest_batch=max(batch_sizes), seed=seed
+    rows = timing.InputRows(
+        [Path(model["samples"]) for model in models],
+        uploaded=job["uploaded"],
+        largest_batch=max(batch_sizes),
+        seed=seed,
     )
-    times = timing.measure(
+    times = timing.time_models(
         [
             partial(TimedSession, model["name"], model["path"], device=job["device"], threads=job["threads"])
             for model in models
@@ -94,9 +97,9 @@ def _latency(job: Mapping[str, Any]) -> dict[str, object]:
     return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
 
 
-def _difference(larger: int | None, smaller: int | None) -> int | None:
-    """How much came on top; memory that the allocator gave back in between counts as none."""
-    return None if larger is None or smaller is None else max(0, larger - smaller)
+def _increase(after: int | None, before: int | None) -> int | None:
+    """Bytes added; 0 where the allocator freed more memory in between, None where either is unknown."""
+    return None if after is None or before is None else max(0, after - before)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A measuring process of a sweep: Kronecker networks beside a dense one as wide."""
+"""Measuring process of a sweep: Kronecker networks beside a dense network of the same width."""
 
 import gc
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from functools import partial
 from typing import Any
 
 from app.measure import bootstrap, timing
-from app.measure.timed_session import Refused, TimedSession
+from app.measure.timing import Refused, TimedSession
 from app.processes import child
 
 
 def main() -> None:
-    """Do the job."""
+    """Receive a job, measure, and send the result."""
     job = child.receive()
     gc.disable()  # no collection in the middle of a timed run
     try:
@@ -21,30 +21,30 @@ def main() -> None:
 
 
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:
-    """By rank and batch size, what `Cell` says of the times."""
-    from app.measure import synthetic  # here, for the service imports this module, and is not to carry onnx
+    """Time the networks of one width; fields of `Cell` for each rank and batch size."""
+    from app.measure import synthetic  # imported here: the service imports this module and must not load onnx
 
     width, ranks, sizes, layers, seed = (job[key] for key in ("width", "ranks", "batch_sizes", "layers", "seed"))
     networks = [(f"rank {rank}", synthetic.kronecker(width, rank, layers=layers, seed=seed)) for rank in ranks]
     networks.append(("dense", synthetic.dense(width, layers=layers, seed=seed)))
     options = {"device": job["device"], "threads": job["threads"]}
     openers = [partial(TimedSession, f"width {width}, {name}", content, **options) for name, content in networks]
-    times = timing.measure(
+    times = timing.time_models(
         openers,
-        timing.Inputs([], largest_batch=max(sizes), seed=seed),
+        timing.InputRows([], largest_batch=max(sizes), seed=seed),
         sizes,
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
         stage=f"width {width}, {job['threads']} threads" if job["threads"] > 1 else f"width {width}",
     )
     latencies, pairs = bootstrap.tables(times, sizes, seed)
-    dense = len(ranks)
+    dense = len(ranks)  # the position of the dense network
     cells = []
     for pair in pairs:
         if pair["b"] != dense:
             continue
         size = sizes.index(pair["batch_size"])
-        own, other, rank = latencies[pair["a"]][size], latencies[dense][size], ranks[pair["a"]]
+        kronecker, other, rank = latencies[pair["a"]][size], latencies[dense][size], ranks[pair["a"]]
         cells.append(
             {
                 "width": width,
@@ -52,13 +52,13 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
                 "batch_size": pair["batch_size"],
                 "threads": job["threads"],
                 "dense_p50_us": other["p50_us"],
-                "kronecker_p50_us": own["p50_us"],
+                "kronecker_p50_us": kronecker["p50_us"],
                 "ratio": round(pair["ratio"], 4),
                 "low": round(pair["low"], 4),
                 "high": round(pair["high"], 4),
                 "verdict": bootstrap.verdict(pair["low"], pair["high"]),
-                "n": own["n"],
-                "unstable": own["unstable"] or other["unstable"],
+                "n": kronecker["n"],
+                "unstable": kronecker["unstable"] or other["unstable"],
                 "macs_ratio": round(
                     synthetic.dense_macs(width, layers) / synthetic.kronecker_macs(width, rank, layers), 4
                 ),

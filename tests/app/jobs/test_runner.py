@@ -1,4 +1,4 @@
-"""Comparisons that are kept, followed from elsewhere, cancelled and survived."""
+"""Jobs that are kept, followed from other processes, cancelled, and interrupted."""
 
 import asyncio
 from pathlib import Path
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.errors import Overloaded, ReportsError
-from app.jobs.job import Job
+from app.jobs.job import Job, JobSpec
 from app.jobs.runner import JobRunner
 from app.jobs.store import INTERRUPTED, JobStore
 from tests.app.conftest import Serving, is_alive, serving, wait_until
@@ -68,7 +68,7 @@ def test_reports_are_kept_listed_downloaded_and_deleted_across_a_restart(small: 
         assert comparisons(client)["total"] == 1
 
 
-def test_a_comparison_goes_on_when_its_follower_hangs_up_and_can_be_followed_again(server: Serving) -> None:
+def test_a_comparison_goes_on_when_its_follower_disconnects_and_can_be_followed_again(server: Serving) -> None:
     client = server.client
     with stream(client, **SLOW) as response:
         name, started = next(incoming := events(response))
@@ -93,7 +93,7 @@ def test_a_comparison_goes_on_when_its_follower_hangs_up_and_can_be_followed_aga
     assert client.get(place).status_code == 404
 
 
-def test_two_services_on_one_folder_take_turns_follow_and_cancel_each_other(models: Path, tmp_path: Path) -> None:
+def test_two_services_on_one_repository_exclude_follow_and_cancel_each_other(models: Path, tmp_path: Path) -> None:
     reports = tmp_path / "reports.sqlite3"
     with serving(models, reports=reports) as one, serving(models, reports=reports) as two:
         with stream(one.client, **SLOW) as response:
@@ -104,12 +104,12 @@ def test_two_services_on_one_folder_take_turns_follow_and_cancel_each_other(mode
             assert answer.status_code == 409
             assert answer.json() == {"error": "another process measures or trains on these models; try again later"}
             assert comparisons(two.client)["comparisons"][0]["status"] == "running"
-            with two.client.stream("GET", f"{place}/events") as distant:
-                abroad = events(distant)
-                assert next(abroad)[0] == "started"
-                assert next(abroad)[0] == "progress"
+            with two.client.stream("GET", f"{place}/events") as remote_response:
+                remote_events = events(remote_response)
+                assert next(remote_events)[0] == "started"
+                assert next(remote_events)[0] == "progress"
                 assert two.client.delete(place).status_code == 204
-                assert list(abroad)[-1] == ("error", {"error": "the comparison was cancelled"})
+                assert list(remote_events)[-1] == ("error", {"error": "the comparison was cancelled"})
             assert list(incoming)[-1] == ("error", {"error": "the comparison was cancelled"})
         one.wait_until_childless()
 
@@ -172,9 +172,7 @@ def test_bad_queries_are_400(client: httpx.Client, query: dict[str, Any]) -> Non
     assert "got" in answer.json()["error"]
 
 
-def test_reports_that_are_damaged_while_they_are_used_are_said_so_and_measuring_goes_on(
-    small: Path, tmp_path: Path
-) -> None:
+def test_damaged_reports_are_reported_and_measuring_goes_on(small: Path, tmp_path: Path) -> None:
     reports, body = tmp_path / "reports.sqlite3", {"models": ["one", "two"], "batch_sizes": [1], "seconds": 0.1}
     with serving(small, reports=reports) as server:
         client = server.client
@@ -189,33 +187,33 @@ def test_reports_that_are_damaged_while_they_are_used_are_said_so_and_measuring_
         assert 'kron_failures_total{reason="ReportsError"} 4' in client.get("/metrics").text
 
 
-def test_who_follows_from_elsewhere_is_told_that_the_reports_are_damaged(tmp_path: Path) -> None:
+def test_a_follower_in_another_process_gets_an_error_when_the_reports_are_damaged(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite3"
 
     async def scenario() -> list[Any]:
-        archive = JobStore(str(path), keep=5)
-        elsewhere = JobRunner(JobStore(str(path), keep=5))
-        with archive.exclusive_slot():
-            archive.add(summary(1))
-            following = await elsewhere.follow("comparison", summary(1).id)
-            told = [await anext(following)]
+        store = JobStore(str(path), keep=5)
+        remote = JobRunner(JobStore(str(path), keep=5))
+        with store.exclusive_slot():
+            store.add(summary(1))
+            following = await remote.follow("comparison", summary(1).id)
+            seen = [await anext(following)]
             path.write_bytes(b"\xa5" * path.stat().st_size)
-            told += [event async for event in following]
-        await elsewhere.close()
-        archive.close()
-        return told
+            seen += [event async for event in following]
+        await remote.close()
+        store.close()
+        return seen
 
-    told = asyncio.run(scenario())
-    assert [event[0] for event in told] == ["started", "error"]
-    assert told[-1][1] == b'{"error":"the reports cannot be read or kept: file is not a database"}'
+    seen = asyncio.run(scenario())
+    assert [event[0] for event in seen] == ["started", "error"]
+    assert seen[-1][1] == b'{"error":"the reports cannot be read or kept: file is not a database"}'
 
 
-def test_a_turn_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
+def test_a_slot_whose_lock_file_cannot_be_opened_is_an_error_of_one_line(tmp_path: Path) -> None:
     async def scenario() -> None:
         folder = tmp_path / "folder"
         folder.mkdir()
         jobs = JobRunner(JobStore(str(folder / "a.sqlite3"), keep=5))
-        (folder / "a.sqlite3-lock").mkdir()  # whoever is root may write anywhere else
+        (folder / "a.sqlite3-lock").mkdir()  # not a matter of permissions, which root does not need
 
         async def work(job: Job) -> Any:
             return report()
@@ -228,12 +226,18 @@ def test_a_turn_that_cannot_be_had_is_one_line(tmp_path: Path) -> None:
 
 
 def report() -> Any:
-    """Something that a job may end with."""
+    """A result that the work of a job may return."""
     return SimpleNamespace(seconds=1.0, headline="h", model_dump=lambda mode: {"n": 1})
 
 
+def spec(work: Any) -> JobSpec:
+    return JobSpec(
+        kind="comparison", title="title", request={}, seconds=30, limit_name="KRON_COMPARE_SECONDS", work=work
+    )
+
+
 async def start(jobs: JobRunner, work: Any) -> Job:
-    return await jobs.start("comparison", "title", {}, work, seconds=30, too_long="too long")
+    return await jobs.start(spec(work))
 
 
 def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,32 +253,32 @@ def test_a_silent_job_is_kept_alive_and_followers_see_its_end(monkeypatch: pytes
             return report()
 
         job = await start(jobs, work)
-        told: list[Any] = []
+        seen: list[Any] = []
         async for event in await jobs.follow("comparison", job.id):
-            told.append(event)
-            if told.count(None) == 2:
+            seen.append(event)
+            if seen.count(None) == 2:
                 goes_on.set()
         assert [event async for event in await jobs.follow("comparison", job.id)][-1] == ("report", b'{"n":1}')
         await jobs.close()
-        return told
+        return seen
 
-    told = asyncio.run(scenario())
-    assert told[0][0] == "started"
-    assert told.count(None) >= 2
-    assert [event for event in told[1:] if event] == [
+    seen = asyncio.run(scenario())
+    assert seen[0][0] == "started"
+    assert seen.count(None) >= 2
+    assert [event for event in seen[1:] if event] == [
         ("progress", b'{"stage":"late","done":1,"total":2}'),
         ("report", b'{"n":1}'),
     ]
 
 
-def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
+def test_a_follower_in_another_process_sees_published_events_then_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.02)
     monkeypatch.setattr("app.jobs.runner.POLL_SECONDS", 0.02)
 
     async def scenario() -> list[Any]:
-        here, elsewhere = (JobRunner(JobStore(str(tmp_path / "a.sqlite3"), keep=5)) for _ in range(2))
+        local, remote = (JobRunner(JobStore(str(tmp_path / "a.sqlite3"), keep=5)) for _ in range(2))
         goes_on = asyncio.Event()
 
         async def work(job: Job) -> Any:
@@ -282,25 +286,25 @@ def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
             job.publish("epoch", {"n": 1})
             job.progress("late", 1, 2)
             await goes_on.wait()
-            job.publish("epoch", {"n": 2})  # and no beat follows it
+            job.publish("epoch", {"n": 2})  # and no heartbeat follows
             return report()
 
-        job = await start(here, work)
-        told: list[Any] = []
-        async for event in await elsewhere.follow("comparison", job.id):
-            told.append(event)
+        job = await start(local, work)
+        seen: list[Any] = []
+        async for event in await remote.follow("comparison", job.id):
+            seen.append(event)
             if event and event[0] == "progress":
                 goes_on.set()
-        assert [event async for event in await elsewhere.follow("comparison", job.id)][1:] == [
-            event for event in told if event and event[0] != "progress"
+        assert [event async for event in await remote.follow("comparison", job.id)][1:] == [
+            event for event in seen if event and event[0] != "progress"
         ][1:]
-        await here.close()
-        await elsewhere.close()
-        return told
+        await local.close()
+        await remote.close()
+        return seen
 
-    told = asyncio.run(scenario())
-    assert told[0][0] == "started"
-    assert [event for event in told[1:] if event and event[0] != "progress"] == [
+    seen = asyncio.run(scenario())
+    assert seen[0][0] == "started"
+    assert [event for event in seen[1:] if event and event[0] != "progress"] == [
         ("plan", b'{"n":0}'),
         ("epoch", b'{"n":1}'),
         ("epoch", b'{"n":2}'),
@@ -308,9 +312,9 @@ def test_who_follows_from_another_process_sees_what_lasts_then_the_end(
     ]
 
 
-def test_a_follower_that_does_not_read_is_spared_progress_but_nothing_else() -> None:
+def test_a_follower_that_does_not_read_misses_progress_but_no_other_event() -> None:
     async def scenario() -> list[Any]:
-        job = Job("comparison", "title", {})
+        job = Job(spec(None))
         following = job.follow()
         assert await anext(following) is not None
         for number in range(1000):
@@ -320,55 +324,55 @@ def test_a_follower_that_does_not_read_is_spared_progress_but_nothing_else() -> 
         job.end(("report", b"{}"))
         return [event async for event in following]
 
-    told = asyncio.run(scenario())
-    assert len(told) <= 100 + 11
-    assert [data for name, data in told if name == "cells"] == [b"%d" % number for number in range(0, 1000, 100)]
-    assert told[-1] == ("report", b"{}")
+    seen = asyncio.run(scenario())
+    assert len(seen) <= 100 + 11
+    assert [data for name, data in seen if name == "cells"] == [b"%d" % number for number in range(0, 1000, 100)]
+    assert seen[-1] == ("report", b"{}")
 
 
-def test_an_archive_that_fails_is_no_reason_not_to_measure(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_runs_although_the_store_fails(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        archive = JobStore(":memory:", keep=5)
-        jobs = JobRunner(archive)
-        archive.close()
+        store = JobStore(":memory:", keep=5)
+        jobs = JobRunner(store)
+        store.close()
 
         async def work(job: Job) -> Any:
             return report()
 
-        for _ in range(2):  # and the turn is given back
+        for _ in range(2):  # the slot is free again
             job = await start(jobs, work)
-            assert (await job.task).seconds == 1.0
+            assert await job.result() == b'{"n":1}'
 
     asyncio.run(scenario())
     assert "the reports cannot be read or kept: Cannot operate on a closed database" in caplog.text
 
 
-def test_a_service_that_ends_starts_no_job_any_more() -> None:
+def test_a_service_that_shuts_down_starts_no_job() -> None:
     async def scenario() -> None:
-        archive = JobStore(":memory:", keep=5)
-        jobs = JobRunner(archive)
+        store = JobStore(":memory:", keep=5)
+        jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:
             await asyncio.Event().wait()
 
         starting = asyncio.create_task(start(jobs, work))
-        await asyncio.sleep(0)  # it has the turn, and a thread writes it down
+        await asyncio.sleep(0)  # it holds the slot, and a thread inserts the job
         await jobs.stop()
         job = await starting
-        assert job.task.cancelled()
+        assert job.outcome == "cancelled"
         kept = await jobs.get("comparison", job.id)
         assert (kept.status, kept.error) == ("failed", "the comparison was stopped: the service is shutting down")
         with pytest.raises(Overloaded, match=r"^the service is shutting down$"):
             await start(jobs, work)
         assert (await jobs.list("comparison", limit=9, offset=0))[0] == 1
-        with archive.exclusive_slot():
+        with store.exclusive_slot():
             pass
         await jobs.close()
 
     asyncio.run(scenario())
 
 
-def test_a_mistake_in_the_work_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_of_the_work_is_logged_and_not_sent_to_clients(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         jobs = JobRunner(JobStore(":memory:", keep=5))
 
@@ -379,7 +383,7 @@ def test_a_mistake_in_the_work_is_logged_and_not_told(caplog: pytest.LogCaptureF
         events = [event async for event in job.follow()]
         assert events[-1] == ("error", b'{"error":"internal error; the service\'s log says more"}')
         with pytest.raises(ZeroDivisionError):
-            await job.task
+            await job.result()
         assert (await jobs.get("comparison", job.id)).status == "failed"
 
     asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""What is kept of jobs, by itself: bounded, in its order, and whatever the file is like."""
+"""The store of jobs: limits, order, events, and files that cannot be used."""
 
 import sqlite3
 from pathlib import Path
@@ -16,26 +16,26 @@ def summary(number: int) -> JobSummary:
     return JobSummary(id=f"{number:032x}", kind="comparison", status="running", created="now", title=title, request={})
 
 
-def test_the_archive_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = JobStore(":memory:", keep=3)
+def test_the_store_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JobStore(":memory:", keep=3)
     for number in range(6):
-        archive.add(summary(number))
-        archive.done(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
-    total, jobs = archive.list("comparison", limit=10, offset=0)
+        store.add(summary(number))
+        store.done(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
+    total, jobs = store.list("comparison", limit=10, offset=0)
     assert total == 3
     assert [job.title for job in jobs] == ["number 5", "number 4", "number 3"]
     monkeypatch.setattr("app.jobs.store.MAX_BYTES", 25)
-    archive.add(summary(6))
-    archive.done(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
-    assert [job.title for job in archive.list("comparison", limit=10, offset=0)[1]] == ["number 6", "number 5"]
+    store.add(summary(6))
+    store.done(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
+    assert [job.title for job in store.list("comparison", limit=10, offset=0)[1]] == ["number 6", "number 5"]
 
 
-def test_the_archive_keeps_what_it_was_told(tmp_path: Path) -> None:
+def test_progress_and_cancellation_are_shared_between_processes(tmp_path: Path) -> None:
     path = str(tmp_path / "a.sqlite3")
-    archive = JobStore(path, keep=5)
-    with archive.exclusive_slot():
-        archive.add(summary(1))
-        assert archive.progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
+    store = JobStore(path, keep=5)
+    with store.exclusive_slot():
+        store.add(summary(1))
+        assert store.progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
         other = JobStore(path, keep=5)
         found = other.get("comparison", summary(1).id)
         assert found is not None
@@ -44,29 +44,33 @@ def test_the_archive_keeps_what_it_was_told(tmp_path: Path) -> None:
         with pytest.raises(Conflict), other.exclusive_slot():
             pass
         other.ask_to_cancel(summary(1).id)
-        assert archive.progress(summary(1).id, None) is True
+        assert store.progress(summary(1).id, None) is True
 
 
-def test_events_that_last_go_with_their_job_and_count_among_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = JobStore(":memory:", keep=3)
+def test_events_are_deleted_with_their_job_and_count_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = JobStore(":memory:", keep=3)
     for number in (1, 2):
-        archive.add(summary(number))
-        archive.progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
-        archive.progress(summary(number).id, None, [(1, "epoch", b"[1]")])  # once is enough
-        archive.failed(summary(number).id, "reason", [(2, "epoch", b"[2]")])
-        assert archive.events(summary(number).id, after=1) == [("epoch", b"[1]"), ("epoch", b"[2]")]
-    archive.delete(summary(2).id)
-    assert archive.events(summary(2).id, after=0) == []
-    archive.progress(summary(2).id, None, [(0, "plan", b"{}")])  # of nobody
-    assert archive.events(summary(2).id, after=0) == []
+        store.add(summary(number))
+        store.progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
+        store.progress(summary(number).id, None, [(1, "epoch", b"[1]")])  # stored once
+        store.failed(summary(number).id, "reason", [(2, "epoch", b"[2]")])
+        assert store.events(summary(number).id, after=1) == [("epoch", b"[1]"), ("epoch", b"[2]")]
+    store.delete(summary(2).id)
+    assert store.events(summary(2).id, after=0) == []
+    store.progress(summary(2).id, None, [(0, "plan", b"{}")])  # of a deleted job
+    assert store.events(summary(2).id, after=0) == []
     monkeypatch.setattr("app.jobs.store.MAX_BYTES", 15)
-    archive.add(summary(3))
-    archive.done(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
-    assert archive.list("comparison", limit=9, offset=0)[0] == 1  # 8 bytes of events of the first one are too many
-    assert archive.events(summary(1).id, after=0) == []
+    store.add(summary(3))
+    store.done(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
+    assert (
+        store.list("comparison", limit=9, offset=0)[0] == 1
+    )  # with the 8 bytes of events of the first job the limit is exceeded
+    assert store.events(summary(1).id, after=0) == []
 
 
-def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_opened_is_an_error_of_one_line_or_replaced_by_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "text").write_text("not a database, and longer than the header of one would be" * 10)
     newer = tmp_path / "newer"
     with sqlite3.connect(newer) as db:
@@ -76,6 +80,6 @@ def test_an_archive_that_cannot_be_had_is_one_line_or_memory(tmp_path: Path, cap
         with pytest.raises(StartupError, match=r"^--reports \(KRON_REPORTS\): .* cannot be used: "):
             JobStore.open(Settings(models=tmp_path, reports=str(path)))
     (tmp_path / ".reports.sqlite3").write_text("not a database either, but nobody asked for this file" * 10)
-    archive = JobStore.open(Settings(models=tmp_path))
-    archive.add(summary(1))
+    store = JobStore.open(Settings(models=tmp_path))
+    store.add(summary(1))
     assert "reports are kept in memory only" in caplog.text

@@ -1,54 +1,56 @@
+"""Percentiles, bootstrap intervals and verdicts of simulated times."""
+
 import numpy as np
 import pytest
 
-from app.measure import bootstrap as stats
+from app.measure import bootstrap
 
 
-def times_of(rng: np.random.Generator, median: float, *, runs: int = 10, drift: float = 0.0) -> stats.Times:
-    """Lognormal times (8, 5, runs) around a median of microseconds; each series has its own luck."""
-    luck = 1 + 0.02 * rng.standard_normal((8, 1, 1))
+def times_of(rng: np.random.Generator, median: float, *, runs: int = 10, drift: float = 0.0) -> bootstrap.Times:
+    """Lognormal times (8, 5, runs) around a median in microseconds, with a random offset for each series."""
+    offset = 1 + 0.02 * rng.standard_normal((8, 1, 1))
     trend = 1 + drift * np.arange(8).reshape(8, 1, 1) / 8
-    times = 1000 * median * luck * trend * np.exp(0.05 * rng.standard_normal((8, 5, runs)))
+    times = 1000 * median * offset * trend * np.exp(0.05 * rng.standard_normal((8, 5, runs)))
     return np.asarray(times.astype(np.int64))
 
 
 def test_summary() -> None:
     times = np.arange(1, 1001, dtype=np.int64).reshape(4, 5, 50) * 1000
-    summary = stats.summary(times, batch_size=32)
+    summary = bootstrap.summary(times, batch_size=32)
     assert (summary["n"], summary["batch_size"]) == (1000, 32)
     assert [summary[f"p{p}_us"] for p in (50, 90, 95, 99)] == pytest.approx([500.5, 900.1, 950.05, 990.01])
     assert summary["samples_per_s"] == pytest.approx(32 * 1000 / (500.5 * 1000 / 1e6), abs=0.1)
-    assert stats.summary(times[:, :, :49], batch_size=1)["p99_us"] is None  # 980 runs are too few for a p99
+    assert bootstrap.summary(times[:, :, :49], batch_size=1)["p99_us"] is None  # 980 runs are too few for a p99
 
 
 def test_instability_is_a_drift_of_more_than_a_tenth() -> None:
     rng = np.random.default_rng(0)
-    assert not stats.is_unstable(times_of(rng, 100))
-    assert stats.is_unstable(times_of(rng, 100, drift=0.4))
+    assert not bootstrap.is_unstable(times_of(rng, 100))
+    assert bootstrap.is_unstable(times_of(rng, 100, drift=0.4))
 
 
 def test_the_interval_covers_the_true_ratio_and_the_verdict_follows() -> None:
     rng = np.random.default_rng(1)
-    a, b = stats.bootstrap_medians([times_of(rng, 100), times_of(rng, 130)], seed=0)
-    low, high = stats.interval(b / a)
+    a, b = bootstrap.bootstrap_medians([times_of(rng, 100), times_of(rng, 130)], seed=0)
+    low, high = bootstrap.interval(b / a)
     assert low < 1.3 < high
     assert high / low < 1.15
-    assert stats.verdict(low, high) == "faster"
-    assert stats.verdict(1 / high, 1 / low) == "slower"
+    assert bootstrap.verdict(low, high) == "faster"
+    assert bootstrap.verdict(1 / high, 1 / low) == "slower"
 
 
 def test_the_same_distribution_twice_is_not_distinguishable() -> None:
     rng = np.random.default_rng(2)
     verdicts = []
     for seed in range(20):
-        a, b = stats.bootstrap_medians([times_of(rng, 100), times_of(rng, 100)], seed)
-        verdicts.append(stats.verdict(*stats.interval(b / a)))
+        a, b = bootstrap.bootstrap_medians([times_of(rng, 100), times_of(rng, 100)], seed)
+        verdicts.append(bootstrap.verdict(*bootstrap.interval(b / a)))
     assert set(verdicts) == {"not distinguishable"}
 
 
 def test_bootstrap_is_seeded() -> None:
     times = times_of(np.random.default_rng(3), 100)
-    first, second = (stats.bootstrap_medians([times], seed=7)[0] for _ in range(2))
+    first, second = (bootstrap.bootstrap_medians([times], seed=7)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -56,7 +58,7 @@ def test_bootstrap_is_seeded() -> None:
     ("low", "high", "verdict"),
     [
         (1.06, 1.2, "faster"),
-        (1.02, 1.04, "not distinguishable"),  # different, but by less than anybody cares about
+        (1.02, 1.04, "not distinguishable"),  # a difference below the practical margin
         (1.04, 1.3, "not distinguishable"),
         (0.5, 2.0, "not distinguishable"),
         (0.97, 0.99, "not distinguishable"),
@@ -64,11 +66,11 @@ def test_bootstrap_is_seeded() -> None:
     ],
 )
 def test_verdict_has_a_practical_margin(low: float, high: float, verdict: str) -> None:
-    assert stats.verdict(low, high) == verdict
+    assert bootstrap.verdict(low, high) == verdict
 
 
-def test_the_interval_of_few_series_knows_that_they_are_few() -> None:
-    """Coverage by simulation: each series has luck of its own, and the true ratio is 1."""
+def test_the_enclosing_interval_of_few_series_covers_the_true_ratio() -> None:
+    """Simulated coverage, with a random offset for each series and a true ratio of 1."""
     rng = np.random.default_rng(5)
     held = {"bootstrap": 0, "both": 0}
     rounds = 80
@@ -79,10 +81,10 @@ def test_the_interval_of_few_series_knows_that_they_are_few() -> None:
             )
             for _ in range(2)
         )
-        medians = stats.bootstrap_medians([a, b], seed)
-        bootstrap = stats.interval(medians[1] / medians[0])
-        both = stats.hull(bootstrap, stats.series_interval(a, b))
-        held["bootstrap"] += bootstrap[0] <= 1 <= bootstrap[1]
+        medians = bootstrap.bootstrap_medians([a, b], seed)
+        resampled = bootstrap.interval(medians[1] / medians[0])
+        both = bootstrap.enclosing_interval(resampled, bootstrap.series_interval(a, b))
+        held["bootstrap"] += resampled[0] <= 1 <= resampled[1]
         held["both"] += both[0] <= 1 <= both[1]
     assert held["both"] >= 0.9 * rounds
     assert held["bootstrap"] < held["both"]
@@ -91,7 +93,7 @@ def test_the_interval_of_few_series_knows_that_they_are_few() -> None:
 def test_tables_are_by_model_and_by_pair() -> None:
     rng = np.random.default_rng(6)
     cells = [[times_of(rng, median) for median in medians] for medians in ((100, 200, 50), (1000, 1000, 3000))]
-    latencies, pairs = stats.tables(cells, [1, 16], seed=0)
+    latencies, pairs = bootstrap.tables(cells, [1, 16], seed=0)
     assert [[latency["batch_size"] for latency in model] for model in latencies] == [[1, 16]] * 3
     assert latencies[1][0]["p50_us"] == pytest.approx(200, rel=0.05)
     assert latencies[1][0]["p50_low_us"] < latencies[1][0]["p50_us"] < latencies[1][0]["p50_high_us"]

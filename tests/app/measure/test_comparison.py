@@ -1,4 +1,4 @@
-"""What a comparison by a real server says of models of which it is known."""
+"""Reports of comparisons by a real server, of models whose differences are known."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ Report = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def told(client: httpx.Client) -> list[tuple[str, Any]]:
+def seen(client: httpx.Client) -> list[tuple[str, Any]]:
     """All events of one comparison of the default twin and a padded model."""
     names = ["small-kronecker", "small-dense", "padded"]
     depths = ["session", "queue", "http"]
@@ -30,22 +30,22 @@ def told(client: httpx.Client) -> list[tuple[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def report(told: list[tuple[str, Any]]) -> Report:
-    name, data = told[-1]
+def report(seen: list[tuple[str, Any]]) -> Report:
+    name, data = seen[-1]
     assert name == "report"
     return dict(data)
 
 
-def test_progress_counts_up_to_the_report(told: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in told]
-    assert names == ["started"] + ["progress"] * (len(told) - 2) + ["report"]
-    progress = [data for _, data in told[1:-1]]
+def test_progress_counts_up_to_the_report(seen: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in seen]
+    assert names == ["started"] + ["progress"] * (len(seen) - 2) + ["report"]
+    progress = [data for _, data in seen[1:-1]]
     assert progress[0]["stage"] == "memory small-kronecker"
     assert [step["done"] for step in progress] == sorted(step["done"] for step in progress)
     assert progress[-1]["done"] == progress[-1]["total"]
 
 
-def test_report_says_what_was_measured_on_what(report: Report) -> None:
+def test_report_holds_environment_configuration_and_models(report: Report) -> None:
     assert report["settings"]["batch_sizes"] == [1, 32]
     assert report["settings"]["inputs"] == "samples of small-kronecker"
     assert report["environment"]["threads"] == 1
@@ -72,7 +72,7 @@ def test_latency_is_ordered_and_complete(report: Report) -> None:
         assert model["first_run_ms"] > 0
 
 
-def test_the_depths_are_kept_apart_and_each_holds_the_one_inside(report: Report) -> None:
+def test_the_layers_are_measured_apart_and_outer_layers_take_longer(report: Report) -> None:
     assert report["settings"]["depths"] == ["session", "queue", "http"]
     assert 3 <= report["settings"]["service_series"] <= 5
     for model in report["models"]:
@@ -87,13 +87,13 @@ def test_the_depths_are_kept_apart_and_each_holds_the_one_inside(report: Report)
     assert "over HTTP" in report["service_pairs"][-1]["sentence"]
 
 
-def test_the_interval_of_a_median_holds_it(report: Report) -> None:
+def test_the_interval_of_a_median_contains_it(report: Report) -> None:
     for model in report["models"]:
         for latency in (*model["latency"], *model["service_latency"]):
             assert latency["p50_low_us"] <= latency["p50_us"] <= latency["p50_high_us"]
 
 
-def test_very_different_models_are_told_apart(report: Report) -> None:
+def test_very_different_models_are_distinguished(report: Report) -> None:
     pairs = {(pair["a"], pair["b"], pair["batch_size"]): pair for pair in report["pairs"]}
     assert len(pairs) == 6
     pair = pairs["small-kronecker", "small-dense", 32]  # 18 weights and 163,600
@@ -111,7 +111,7 @@ def test_memory_of_a_padded_model_is_larger_by_about_its_padding(report: Report)
         return int(model["memory"][key] - model["memory"]["baseline_rss_bytes"])
 
     kronecker, _, padded = report["models"]
-    # onnxruntime may keep the file's own copy of a tensor beside its own.
+    # onnxruntime may keep the tensor of the file beside its own copy.
     assert 0.9 * PADDING < added(padded, "loaded_rss_bytes") - added(kronecker, "loaded_rss_bytes") < 2.5 * PADDING
     assert added(padded, "peak_rss_bytes") >= added(padded, "loaded_rss_bytes")
     for model in report["models"]:
@@ -121,12 +121,12 @@ def test_memory_of_a_padded_model_is_larger_by_about_its_padding(report: Report)
         assert memory["peak_rss_bytes"] >= memory["settled_rss_bytes"]
         assert memory["device_bytes"] is None
     assert "no compression reduces that" in report["memory_sentence"]
-    assert "with small-kronecker takes" in report["memory_sentence"] or "small-dense" in report["memory_sentence"]
+    assert "a process with padded takes" in report["memory_sentence"]
     baselines = [model["memory"]["baseline_rss_bytes"] for model in report["models"]]
-    assert max(baselines) < 1.1 * min(baselines)  # each in a process of its own, with the same things in it
+    assert max(baselines) < 1.1 * min(baselines)  # each in a new process that has loaded the same packages
 
 
-def test_what_sizes_promise_stands_beside_what_was_measured(report: Report) -> None:
+def test_predicted_ratios_are_reported_beside_measured_ones(report: Report) -> None:
     first = report["predictions"][0]
     assert (first["a"], first["b"]) == ("small-kronecker", "small-dense")
     assert first["macs_ratio"] == pytest.approx(1.0)  # both fixtures carry the same card
@@ -139,20 +139,18 @@ def test_what_sizes_promise_stands_beside_what_was_measured(report: Report) -> N
     assert report["predictions"][1]["macs_ratio"] is None  # the padded one has no card
 
 
-def test_the_samples_of_a_model_are_called_a_sample(report: Report) -> None:
+def test_the_samples_of_a_model_are_said_to_be_a_part_of_the_test_set(report: Report) -> None:
     quality = report["quality"]
     assert (quality["source"], quality["rows"], quality["labelled"]) == ("samples", len(ROWS), True)
     assert quality["name"] == "samples of small-kronecker"
-    assert quality["sentence"].startswith(
-        "On a sample of 40, the samples of small-kronecker, not on the whole test set"
-    )
+    assert quality["sentence"].startswith("On the 40 samples of small-kronecker, a part of the test set: ")
     labels = np.arange(len(ROWS)) % 3
     for model, layers in zip(quality["models"], (KRONECKER, DENSE, KRONECKER), strict=True):
         best = forward(layers, ROWS).argmax(axis=1)
         assert model["accuracy"] == pytest.approx((best == labels).mean())
         assert model["accuracy_low"] < model["accuracy"] < model["accuracy_high"]
         for true, row in enumerate(model["confusion"]):
-            assert row == [int(((labels == true) & (best == told)).sum()) for told in range(3)]
+            assert row == [int(((labels == true) & (best == predicted)).sum()) for predicted in range(3)]
     pair = quality["pairs"][0]
     a, b = probabilities(KRONECKER, ROWS), probabilities(DENSE, ROWS)
     assert pair["agreement"] == pytest.approx((a.argmax(axis=1) == b.argmax(axis=1)).mean())
@@ -180,7 +178,7 @@ def test_the_baseline_of_memory_is_an_empty_model() -> None:
     assert [node.op_type for node in made.graph.node] == ["Identity"]
 
 
-def test_eight_bit_weights_are_a_model_like_any_other(tmp_path: Path) -> None:
+def test_models_with_eight_bit_weights_are_compared(tmp_path: Path) -> None:
     layers = weights([6, 300, 300, 3], seed=4)
     full = publish(tmp_path, "full", classifier(layers))
     publish(tmp_path, "eight-bit", quantized(full))
@@ -194,7 +192,7 @@ def test_eight_bit_weights_are_a_model_like_any_other(tmp_path: Path) -> None:
 
 
 def quantized(path: Path) -> bytes:
-    """The model with weights of eight bits, as onnxruntime makes them."""
+    """The model with weights of eight bits, quantized by onnxruntime."""
     made = path.with_name("quantized")
     quantization.quantize_dynamic(path, made, weight_type=quantization.QuantType.QInt8)
     return made.read_bytes()

@@ -13,7 +13,7 @@ from tests.app.conftest import serving, wait_until
 from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
 
-MOST = 8192  # bytes that a file of the service may have
+MAX_FILE_BYTES = 8192  # of each file that the service writes
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The temporary folder, on another file system than the models: they have to be copied."""
+def other_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The temporary folder, on another file system than the models, so that they are copied."""
     try:
         folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
     except OSError:
@@ -39,13 +39,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 def folders(temporary: Path) -> list[str]:
-    """Those of comparisons."""
+    """Names of the temporary folders of comparisons."""
     return [path.name for path in temporary.glob("kronserve-*")]
 
 
-def test_a_disk_that_does_not_take_what_a_comparison_needs_is_said_in_words(models: Path, elsewhere: Path) -> None:
+def test_a_full_disk_is_an_error_message_of_one_line(models: Path, other_disk: Path) -> None:
     with serving(models, reports="off") as server:
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (MOST, MOST))
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
         files = {"inputs": ("mine.csv", "1,2,3,4,5,6\n" * 1000)}
         body = {"models": ["one", "two"], "batch_sizes": [1], "seconds": 0.1, "depths": ["session", "http"]}
         answer = server.client.post("/api/compare", files=files, data={"request": json.dumps(body)})
@@ -54,8 +54,8 @@ def test_a_disk_that_does_not_take_what_a_comparison_needs_is_said_in_words(mode
         answer = server.client.post("/api/compare", json=body)
         assert answer.status_code == 500
         assert answer.json() == {"error": "one cannot be copied for the comparison: File too large"}
-        assert folders(elsewhere) == []
-        shutil.rmtree(elsewhere)
+        assert folders(other_disk) == []
+        shutil.rmtree(other_disk)
         answer = server.client.post("/api/compare", json=body)
         assert answer.status_code == 500
         assert answer.json() == {"error": "a folder cannot be made for the comparison: No such file or directory"}
@@ -63,14 +63,14 @@ def test_a_disk_that_does_not_take_what_a_comparison_needs_is_said_in_words(mode
         assert [(job["status"], job["error"]) for job in listed] == [("failed", answer.json()["error"])]
 
 
-def test_what_a_killed_service_left_goes_with_the_next_comparison(
+def test_the_folder_of_a_killed_service_is_removed_by_the_next_comparison(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     with serving(models, expected_code=-9) as server, stream(server.client, models=["one", "two"]) as response:
-        incoming = events(response)  # held: an iterator that is dropped hangs up
+        incoming = events(response)  # kept in a variable: a dropped iterator disconnects
         next(incoming)
         wait_until(lambda: list(temporary.glob("kronserve-*/lock")))
         server.process.kill()

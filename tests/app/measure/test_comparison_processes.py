@@ -1,4 +1,4 @@
-"""Comparisons one at a time beside predictions, and that nothing is left of them however they end."""
+"""Processes of comparisons: one comparison at a time beside predictions, and nothing left however it ends."""
 
 import asyncio
 import errno
@@ -34,13 +34,13 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
         for _ in range(20):
             assert client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
         job = client.get(f"/api/comparisons/{started['id']}").json()
-        assert job["status"] == "running"  # so all that was answered while it ran
+        assert job["status"] == "running"  # so the predictions were answered while it ran
         assert client.delete(f"/api/comparisons/{started['id']}").status_code == 204
         assert not server.children()
 
 
 @pytest.mark.parametrize("ahead", [b"", GET], ids=["alone", "with a request sent ahead"])
-def test_a_client_that_leaves_ends_its_comparison(server: Serving, ahead: bytes) -> None:
+def test_a_client_that_disconnects_cancels_its_comparison(server: Serving, ahead: bytes) -> None:
     body = b'{"models": ["plain", "heavy"], "seconds": 90}'
     with connect(server) as connection:
         head = b"POST /api/compare HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -51,18 +51,18 @@ def test_a_client_that_leaves_ends_its_comparison(server: Serving, ahead: bytes)
     assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success
 
 
-def test_the_service_under_measurement_ends_with_the_comparison(server: Serving) -> None:
+def test_the_service_under_test_ends_with_the_comparison(server: Serving) -> None:
     body = {"models": ["plain", "small-dense"], "batch_sizes": [1], "seconds": 20, "depths": ["http"]}
     with stream(server.client, **body) as response:
         incoming = events(response)
         started = next(incoming)[1]
         while not next(incoming)[1]["stage"].startswith("service"):
             pass
-        probes = server.children()
-        services = {service for probe in probes for service in children_of(probe)}
+        measuring = server.children()
+        services = {service for process in measuring for service in children_of(process)}
         assert len(services) == 1
         assert server.client.delete(f"/api/comparisons/{started['id']}").status_code == 204
-    wait_until(lambda: not any(is_alive(process) for process in probes | services))
+    wait_until(lambda: not any(is_alive(process) for process in measuring | services))
 
 
 def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
         assert 'kron_comparisons_total{outcome="TimedOut"} 2' in metrics
 
 
-def test_ctrl_c_during_a_comparison_ends_it_and_tells_the_client(models: Path) -> None:
+def test_ctrl_c_stops_a_comparison_with_an_error_event(models: Path) -> None:
     with serving(models) as server:
         with stream(server.client, models=["plain", "heavy"]) as response:
             incoming = events(response)
@@ -94,9 +94,7 @@ def test_ctrl_c_during_a_comparison_ends_it_and_tells_the_client(models: Path) -
 
 def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
     with serving(models, expected_code=-9) as server, stream(server.client, models=["plain", "heavy"]) as response:
-        incoming = events(
-            response
-        )  # held: an iterator that is dropped hangs up, and the comparison would end by itself
+        incoming = events(response)  # kept in a variable: a dropped iterator disconnects, which ends the comparison
         next(incoming)
         children = wait_until(server.children)
         server.process.kill()
@@ -106,7 +104,7 @@ def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
 def test_nothing_is_left_of_a_comparison_that_is_cancelled_while_it_copies_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it does from another file system: slowly, in a thread that cannot be cancelled."""
+    """Copying, from another file system, takes long and runs in a thread that cannot be cancelled."""
     folder, temporary = tmp_path / "models", tmp_path / "temporary"
     temporary.mkdir()
     for number, name in enumerate(("one", "two", "three")):
@@ -127,7 +125,7 @@ def test_nothing_is_left_of_a_comparison_that_is_cancelled_while_it_copies_model
         request = CompareRequest(batch_sizes=[1], seconds=0.1, depths=["session", "http"])
         task = asyncio.create_task(compare(artifacts, request, settings, lambda stage, done, total: None))
         await asyncio.to_thread(copying.wait, 60)
-        for _ in range(2):  # whoever asks a second time is not put off with a half
+        for _ in range(2):  # a second cancellation must wait for the copy, too
             task.cancel()
             await asyncio.wait([task], timeout=0.2)
         goes_on.set()
@@ -138,5 +136,5 @@ def test_nothing_is_left_of_a_comparison_that_is_cancelled_while_it_copies_model
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(shutil, "copyfile", copy_slowly)
-    asyncio.run(scenario())  # and its threads are over
+    asyncio.run(scenario())  # returns after its threads have ended
     assert list(temporary.iterdir()) == []

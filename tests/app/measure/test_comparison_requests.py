@@ -1,4 +1,4 @@
-"""Comparisons that cannot be made, and that the client is told why."""
+"""Requests of comparisons that are refused, with the reason."""
 
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,16 @@ from tests.app.graphs import classifier, publish, weights
         ),
     ],
 )
-def test_compare_says_what_is_wrong(client: httpx.Client, body: Any, status: int, message: str) -> None:
+def test_a_bad_comparison_is_refused_with_the_reason(
+    client: httpx.Client, body: Any, status: int, message: str
+) -> None:
     for accept in ("application/json", "text/event-stream"):
         answer = client.post("/api/compare", json=body, headers={"Accept": accept})
         assert answer.status_code == status
         assert answer.json()["error"].startswith(message)
 
 
-def test_compare_on_a_device_that_is_not_there_names_those_that_are(client: httpx.Client) -> None:
+def test_an_unavailable_device_is_refused_with_the_available_ones(client: httpx.Client) -> None:
     answer = client.post("/api/compare", json={"device": "cuda"})
     if answer.status_code == 200:
         pytest.skip("there is a GPU here")

@@ -1,4 +1,4 @@
-"""True labels as people write them, against what the models say: in a measuring process, as it is."""
+"""Quality of models against uploaded labels, evaluated by a real measuring process."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from app.errors import BadRequest, ComparisonError
-from app.measure.children import quality as quality_probe
+from app.measure.children import quality as quality_child
 from app.measure.uploaded_inputs import UploadedInputs
 from app.processes.parent import run_measuring_process
 from tests.app.conftest import KRONECKER, ROWS
@@ -21,15 +21,15 @@ BEST: Array = forward(KRONECKER, ROWS).argmax(axis=1)
 
 
 def quality(folder: Path, models: dict[str, Path], card: Any, rows: Array, labels: Array) -> Any:
-    own = UploadedInputs("mine.npy", rows, labels)
-    own.save(folder / "inputs.npz")
+    uploaded = UploadedInputs("mine.npy", rows, labels)
+    uploaded.save(folder / "inputs.npz")
     job = {
         "device": "cpu",
         "threads": 1,
-        "own": {"name": own.name, "path": str(folder / "inputs.npz")},
+        "uploaded": {"name": uploaded.name, "path": str(folder / "inputs.npz")},
         "models": [{"name": name, "path": str(path), "samples": "", "card": card} for name, path in models.items()],
     }
-    return asyncio.run(run_measuring_process(quality_probe.__name__, job))["quality"]
+    return asyncio.run(run_measuring_process(quality_child.__name__, job))["quality"]
 
 
 def classified(folder: Path, labels: Array) -> Any:
@@ -38,20 +38,20 @@ def classified(folder: Path, labels: Array) -> Any:
 
 
 def regressed(folder: Path, labels: Array) -> Any:
-    """By a model whose answer is its input."""
+    """The quality of a model whose output is its input."""
     return quality(folder, {"price": publish(folder, "price", heavy(width=1, products=2))}, None, VALUES, labels)
 
 
 @pytest.mark.parametrize(
     "labels",
     [
-        np.array([f"{label}.0" for label in TRUE]),  # as pandas writes them where one of a column was missing
+        np.array([f"{label}.0" for label in TRUE]),  # as pandas writes a column with a missing value
         np.array([LABELS[label] if row % 2 else str(label) for row, label in enumerate(TRUE)]),
         TRUE.astype(np.float64),
     ],
     ids=["text with a point", "names and positions", "floats"],
 )
-def test_labels_are_names_or_whole_numbers_however_written(tmp_path: Path, labels: Array) -> None:
+def test_labels_are_names_or_whole_numbers_in_any_notation(tmp_path: Path, labels: Array) -> None:
     (model,) = classified(tmp_path, labels)["models"]
     assert 0 < model["accuracy"] == pytest.approx((BEST == TRUE).mean())
     assert np.sum(model["confusion"], axis=1).tolist() == np.bincount(TRUE, minlength=3).tolist()
@@ -59,13 +59,13 @@ def test_labels_are_names_or_whole_numbers_however_written(tmp_path: Path, label
 
 
 @pytest.mark.parametrize("label", ["inf", "-1e999", "nan", "1.5", "1e300"])
-def test_labels_that_are_no_class_are_refused(tmp_path: Path, label: str) -> None:
+def test_labels_that_are_not_classes_are_refused(tmp_path: Path, label: str) -> None:
     labels = np.array(["1", label, *["2"] * (len(ROWS) - 2)])
     with pytest.raises(BadRequest, match=rf"^labels\[1\]: got '{label}', expected one of zero, one, two, or 0 to 2: "):
         classified(tmp_path, labels)
 
 
-def test_the_error_of_a_regression_is_the_one_of_its_labels(tmp_path: Path) -> None:
+def test_the_rmse_of_a_regression_is_that_of_its_labels(tmp_path: Path) -> None:
     (model,) = regressed(tmp_path, np.array([f"{value}" for value in range(7)]))["models"]
     assert model["rmse"] == pytest.approx(np.sqrt(np.mean((VALUES[:, 0] - np.arange(7)) ** 2)))
 
@@ -76,22 +76,20 @@ def test_the_error_of_a_regression_is_the_one_of_its_labels(tmp_path: Path) -> N
         ("nan", r"^labels\[2\]: got 'nan', expected a finite number$"),
         ("-inf", r"^labels\[2\]: got '-inf', expected a finite number$"),
         ("1e999", r"^labels\[2\]: got '1e999', expected a finite number$"),
-        ("1e200", r"^labels: the RMSE of price is not finite, expected labels of the size of its answers$"),
+        ("1e200", r"^labels: the RMSE of price is not finite, expected labels of the size of its outputs$"),
         ("x", r"^labels: could not convert string to float: .*'x'.*, expected the numbers that a regression predicts$"),
     ],
 )
-def test_targets_of_which_there_is_no_error_are_refused(tmp_path: Path, label: str, message: str) -> None:
+def test_targets_without_a_finite_rmse_are_refused(tmp_path: Path, label: str, message: str) -> None:
     with pytest.raises(BadRequest, match=message):
         regressed(tmp_path, np.array(["1", "0.5", label, "3", "-4", "1e3", "7"]))
 
 
-def test_a_result_that_is_not_finite_is_a_measurement_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever process forgot to look: JSON has no such number."""
-    (tmp_path / "forgetful_probe.py").write_text(
+def test_a_result_that_is_not_finite_fails_the_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON has no such number, and a measuring process may have forgotten to check."""
+    (tmp_path / "forgetful_child.py").write_text(
         "from app.processes import child\nchild.receive()\nchild.send(result={'values': [1.5, float('nan')]})\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(ComparisonError, match=r"^a measuring process failed: got a number that is not finite"):
-        asyncio.run(run_measuring_process("forgetful_probe", {}))
+        asyncio.run(run_measuring_process("forgetful_child", {}))

@@ -1,4 +1,4 @@
-"""A report is measured again: what came out worse fails, what did not does not."""
+"""Regressions between reports, and `kronserve compare --check`, which measures a report again."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ Raw = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def raw(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Raw:
-    """A real report."""
+    """A report of a real comparison."""
     return measured(models, "--batch-sizes", "1,32")
 
 
@@ -34,7 +34,7 @@ def measured(models: Path, *arguments: str) -> Raw:
 
 
 def changed(raw: Raw, **ratios: float) -> Raw:
-    """A copy in which figures are other multiples of themselves."""
+    """A copy of a report with figures multiplied by the given factors."""
     copy: Raw = json.loads(json.dumps(raw))
     for pair in copy["pairs"]:
         for key in ("ratio", "low", "high"):
@@ -52,7 +52,7 @@ def moved(before: Raw, now: Raw, *, tolerance: float = 0.1, absolute: bool = Fal
     return [(change.what, change.worse) for change in changes(*reports, tolerance=tolerance, absolute=absolute)]
 
 
-def test_nothing_moved_against_itself(raw: Raw) -> None:
+def test_a_report_has_no_changes_against_itself(raw: Raw) -> None:
     assert moved(raw, raw, tolerance=0, absolute=True) == []
 
 
@@ -63,14 +63,14 @@ def test_a_smaller_advantage_is_worse_and_a_larger_one_better(raw: Raw) -> None:
     assert moved(changed(raw, ratio=3), raw, tolerance=2.1) == []
 
 
-def test_a_change_within_the_interval_is_none(raw: Raw) -> None:
+def test_a_change_within_the_interval_is_ignored(raw: Raw) -> None:
     wide = changed(raw, ratio=1.5)
     for pair in wide["pairs"]:
         pair["low"], pair["high"] = pair["ratio"] / 3, pair["ratio"] * 3
     assert moved(wide, raw) == []
 
 
-def test_times_count_only_where_they_are_asked_for(raw: Raw) -> None:
+def test_times_are_compared_only_on_request(raw: Raw) -> None:
     slower = changed(raw, time=2.0)
     assert moved(raw, slower) == []
     found = moved(raw, slower, absolute=True)
@@ -85,7 +85,7 @@ def test_sizes_and_memory(raw: Raw) -> None:
     heavier["models"][1]["memory"]["session_bytes"] += 2**19
     assert moved(raw, heavier) == []  # noise
     heavier["models"][1]["memory"]["session_bytes"] += 2**22
-    assert moved(raw, heavier) == [("memory that loading adds of small-dense", True)]
+    assert moved(raw, heavier) == [("memory added by loading of small-dense", True)]
 
 
 def check(models: Path, report: Raw, folder: Path, *arguments: str) -> int:
@@ -99,18 +99,18 @@ def test_check_passes_and_fails_by_exit_code(
 ) -> None:
     assert check(models, raw, tmp_path, "--tolerance", "1") == 0
     assert "no regressions beyond 100 %" in capsys.readouterr().out
-    # As `GET /api/comparisons/{id}` gives it.
+    # Wrapped as by `GET /api/comparisons/{id}`.
     assert check(models, {"id": "1", "report": changed(raw, ratio=20, file=0.5)}, tmp_path, "--tolerance", "0.5") == 1
     out, err = capsys.readouterr()
     assert "WORSE: speed of small-kronecker against small-dense, batch size 32, session: " in out
     assert "WORSE: file of small-dense: " in out
     assert "4 regressions beyond 50 %" in out
-    assert err.count("[0/") == 2  # measured twice, to be sure
+    assert err.count("[0/") == 2  # measured twice to confirm the regressions
     assert check(models, changed(raw, time=1e-3), tmp_path, "--absolute", "--json", "--tolerance", "1") == 1
-    told = json.loads(capsys.readouterr().out)
-    assert len(told["regressions"]) == 4
-    assert told["regressions"][0]["what"] == "median of small-kronecker, batch size 1, session"
-    assert told["report"]["settings"]["batch_sizes"] == [1, 32]
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["regressions"]) == 4
+    assert printed["regressions"][0]["what"] == "median of small-kronecker, batch size 1, session"
+    assert printed["report"]["settings"]["batch_sizes"] == [1, 32]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The comparison tells the truth about models of which the truth is known."""
+"""The self-test: comparisons of models whose differences are known."""
 
 import asyncio
 import json
@@ -17,9 +17,9 @@ pytestmark = pytest.mark.alone
 
 @pytest.fixture(scope="module")
 def checks() -> list[Check]:
-    told: list[str] = []
-    found = asyncio.run(selftest(Settings(threads=1), runs=3, seconds=0.8, tell=told.append))
-    assert told[0] == "the same model twice, run 1 of 3, 0 told apart so far"
+    steps: list[str] = []
+    found = asyncio.run(selftest(Settings(threads=1), runs=3, seconds=0.8, on_step=steps.append))
+    assert steps[0] == "the same model twice, run 1 of 3, 0 found a difference so far"
     return found
 
 
@@ -28,28 +28,28 @@ def test_the_same_model_twice_is_not_distinguishable(checks: list[Check]) -> Non
     assert checks[0].passed, checks[0]
 
 
-def test_a_delay_comes_out_as_itself(checks: list[Check]) -> None:
+def test_a_delay_is_measured_as_such(checks: list[Check]) -> None:
     delays = [check for check in checks if "µs added to" in check.name]
     assert len(delays) == 2 * len(DELAYS_US)
     for check in delays:
         wanted = int(check.name.split()[0])
         added = float(check.measured.split()[0])
-        # A busy machine stops a process in the middle of a run: beyond the delay there is no saying how far.
+        # A busy machine interrupts processes in the middle of a run, which adds an unknown time to the delay.
         assert 0.95 * wanted - 2 < added < 2 * wanted + 20, check
 
 
-def test_a_padding_comes_out_in_bytes(checks: list[Check]) -> None:
+def test_a_padding_is_measured_in_bytes(checks: list[Check]) -> None:
     padded = [check for check in checks if "bytes added" in check.name]
     assert [check.name.rpartition(": ")[2] for check in padded] == ["file", "initialisers", "memory once loaded"]
     assert all(check.passed for check in padded), padded
     assert re.sub(r"[ ,a-z]", "", padded[1].measured) == str(PADDING_BYTES + 4)
 
 
-def test_the_command_says_so_in_a_table_or_json_and_by_its_exit_code(tmp_path: Path) -> None:
+def test_the_command_prints_json_and_exits_by_the_result(tmp_path: Path) -> None:
     done = run("selftest", "--runs", "1", "--seconds", "0.1", "--json")
-    told = json.loads(done.stdout)
-    assert done.returncode == (0 if told["passed"] else 1)
-    assert told["passed"] == all(check["passed"] for check in told["checks"])
+    printed = json.loads(done.stdout)
+    assert done.returncode == (0 if printed["passed"] else 1)
+    assert printed["passed"] == all(check["passed"] for check in printed["checks"])
     assert "the same model twice, run 1 of 1" in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""From which width on Kronecker pays: what is asked, what is said, in the background and at the command line."""
+"""Sweeps: requests, reports and crossovers, in the background and at the command line."""
 
 import json
 from typing import Any
@@ -27,23 +27,23 @@ def cell(width: int, ratio: float, rank: int = 1) -> Cell:
     )  # fmt: skip
 
 
-def test_the_crossover_is_where_kronecker_pays_from_there_on() -> None:
+def test_the_crossover_is_the_width_from_which_on_kronecker_is_faster() -> None:
     (found,) = crossovers([cell(1600, 4.0), cell(100, 0.5), cell(400, 2.0), cell(900, 3.0)])
     assert found.width == 400
     assert found.estimate == pytest.approx(np.sqrt(100 * 400), abs=0.1)  # half-way on logarithmic scales
     assert found.sentence == (
-        "Rank 1, batch size 4, 2 threads: Kronecker pays from width 400 on (break-even estimated at 200)."
+        "Rank 1, batch size 4, 2 threads: Kronecker is faster from width 400 on (break-even estimated at 200)."
     )
 
 
-def test_paying_once_is_not_paying_from_there_on() -> None:
+def test_a_single_faster_width_below_is_not_the_crossover() -> None:
     (found,) = crossovers([cell(100, 2.0), cell(400, 0.8), cell(900, 1.6)])
     assert found.width == 900
     assert found.estimate is not None
     assert 400 < found.estimate < 900
 
 
-def test_crossovers_that_are_not_there() -> None:
+def test_cells_without_a_crossover() -> None:
     always, never, hardly = crossovers(
         [
             cell(100, 2.0, 1),
@@ -55,9 +55,9 @@ def test_crossovers_that_are_not_there() -> None:
         ]
     )
     assert (always.width, always.estimate) == (100, None)
-    assert "Kronecker pays at every width measured, from 100 to 400." in always.sentence
+    assert "Kronecker is faster at every width measured, from 100 to 400." in always.sentence
     assert (never.width, never.estimate) == (None, None)
-    assert "Kronecker does not pay at 400, the largest width measured." in never.sentence
+    assert "Kronecker is not faster at 400, the largest width measured." in never.sentence
     assert hardly.width is None  # within the margin
     assert hardly.estimate is not None
 
@@ -72,7 +72,7 @@ def check_report(report: dict[str, Any]) -> None:
         assert found["low"] <= found["ratio"] <= found["high"]
         assert found["verdict"] == verdict(found["low"], found["high"])
         assert found["macs_ratio"] == pytest.approx(found["width"] ** 0.5 / (2 * found["rank"]), abs=1e-3)
-    assert report["cells"][0]["dense_p50_us"] == report["cells"][1]["dense_p50_us"]  # measured once, beside both
+    assert report["cells"][0]["dense_p50_us"] == report["cells"][1]["dense_p50_us"]  # measured once for both ranks
     assert [(c["rank"], c["batch_size"], c["threads"]) for c in report["crossovers"]] == [(1, 2, 1), (3, 2, 1)]
 
 
@@ -84,24 +84,24 @@ def test_a_sweep_runs_in_the_background_and_is_kept(client: httpx.Client) -> Non
     place = answer.headers["location"]
     assert place == f"/api/sweeps/{job['id']}"
     with client.stream("GET", f"{place}/events") as response:
-        told = list(events(response))
-    assert told[0][0] == "started"
-    (report,) = [data for name, data in told if name == "report"]
-    assert told[-1] == ("report", report)
+        seen = list(events(response))
+    assert seen[0][0] == "started"
+    (report,) = [data for name, data in seen if name == "report"]
+    assert seen[-1] == ("report", report)
     check_report(report)
-    assert [c for name, data in told if name == "cells" for c in data["cells"]] == report["cells"]
-    progress = [data for name, data in told if name == "progress"]
+    assert [c for name, data in seen if name == "cells" for c in data["cells"]] == report["cells"]
+    progress = [data for name, data in seen if name == "progress"]
     assert [step["done"] for step in progress] == sorted(step["done"] for step in progress)
     kept = client.get(place).json()
     assert kept["report"] == report
     assert kept["headline"] == report["crossovers"][0]["sentence"]
     assert client.get("/api/sweeps").json()["sweeps"][0]["id"] == job["id"]
-    assert job["id"] not in client.get("/api/comparisons").text  # kinds are kept apart
+    assert job["id"] not in client.get("/api/comparisons").text  # lists hold one kind of job
     assert client.get(f"/api/comparisons/{job['id']}").status_code == 404
     assert 'kron_sweeps_total{outcome="ok"}' in client.get("/metrics").text
 
 
-def test_sweeps_and_comparisons_take_turns_and_a_sweep_is_cancelled(server: Serving) -> None:
+def test_sweeps_and_comparisons_exclude_each_other_and_a_sweep_is_cancelled(server: Serving) -> None:
     client = server.client
     headers = {"Accept": "text/event-stream"}
     with client.stream("POST", "/api/sweeps", json=LONG, headers=headers) as response:

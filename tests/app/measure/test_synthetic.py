@@ -1,4 +1,4 @@
-"""The networks of the sweep and the self-test compute what they are said to."""
+"""The synthetic networks of the sweep and the self-test against numpy."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Rows that somebody brings along: read, refused, and measured on."""
+"""Uploaded rows and labels: parsed, refused, and measured on."""
 
 import io
 import json
@@ -61,11 +61,11 @@ NAMES = [LABELS[label] for label in TRUE]
     ],
 )
 def test_every_format_gives_the_same_rows(inputs: Any, labels: Any) -> None:
-    own = UploadedInputs.read(inputs, labels)
-    np.testing.assert_allclose(own.rows, ROWS, rtol=1e-6)
-    assert own.rows.dtype == np.float32
-    assert own.labels is not None
-    assert own.labels.tolist() in (TRUE.tolist(), NAMES, [str(label) for label in TRUE])
+    uploaded = UploadedInputs.read(inputs, labels)
+    np.testing.assert_allclose(uploaded.rows, ROWS, rtol=1e-6)
+    assert uploaded.rows.dtype == np.float32
+    assert uploaded.labels is not None
+    assert uploaded.labels.tolist() in (TRUE.tolist(), NAMES, [str(label) for label in TRUE])
 
 
 OBJECTS = npy(np.array([[1], ["a"]], dtype=object))
@@ -103,7 +103,7 @@ HUGE = header("(99999999, 9)")  # gigabytes
         (("x.npy", npy(ROWS)), ("y.npy", npy(np.array(["x" * 201] * 40))), "labels: got a name of more than 200"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line(inputs: Any, labels: Any, message: str) -> None:
+def test_a_bad_file_is_refused_in_one_line(inputs: Any, labels: Any, message: str) -> None:
     with pytest.raises(BadRequest) as caught:
         UploadedInputs.read(inputs, labels)
     assert str(caught.value).startswith(message)
@@ -116,20 +116,20 @@ def test_a_zip_bomb_is_refused_by_its_header() -> None:
 
 @pytest.mark.parametrize("second", [npy(np.ones((7, 1000))), header(f"({2**44}, 3)")], ids=["large", "huge"])
 def test_the_array_that_was_checked_is_the_one_that_is_read(second: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For numpy, a member of the name without its suffix goes before."""
+    """numpy.load would prefer a member whose name lacks the suffix."""
     monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
-    own = UploadedInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
-    np.testing.assert_array_equal(own.rows, ROWS[:5])
+    uploaded = UploadedInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
+    np.testing.assert_array_equal(uploaded.rows, ROWS[:5])
 
 
 @pytest.mark.parametrize("spoilt", HOSTILE_HEADERS.values(), ids=HOSTILE_HEADERS)
-def test_a_header_that_nobody_would_write_is_no_mistake_of_the_service(spoilt: bytes) -> None:
+def test_a_hostile_header_is_not_an_internal_error(spoilt: bytes) -> None:
     for name, content in (("x.npy", spoilt), ("x.npz", packed_files({"inputs.npy": spoilt}))):
         with pytest.raises(BadRequest, match=rf"^inputs: {name} cannot be read: ."):
             UploadedInputs.read((name, content))
 
 
-def test_rows_are_counted_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_rows_is_that_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
     assert UploadedInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).rows.nbytes == 1000
     with pytest.raises(BadRequest, match=r"^inputs: got 1200 bytes in float32, expected at most 1000"):
@@ -141,7 +141,7 @@ def post(client: httpx.Client, files: dict[str, Any], **request: Any) -> httpx.R
     return client.post("/api/compare", files=files, data=data)
 
 
-def test_an_upload_is_what_the_report_is_about(client: httpx.Client) -> None:
+def test_the_report_is_about_the_upload(client: httpx.Client) -> None:
     answer = post(client, {"inputs": ("mine.npy", npy(ROWS)), "labels": ("y.npy", npy(TRUE))})
     assert answer.status_code == 200, answer.text
     report = answer.json()
@@ -156,7 +156,7 @@ def test_an_upload_is_what_the_report_is_about(client: httpx.Client) -> None:
         assert np.trace(model["confusion"]) == (best == TRUE).sum()
 
 
-def test_an_upload_without_labels_tells_agreement_only(client: httpx.Client) -> None:
+def test_an_upload_without_labels_gives_agreement_only(client: httpx.Client) -> None:
     quality = post(client, {"inputs": ("x.csv", text(ROWS, header=False))}).json()["quality"]
     assert quality["labelled"] is False
     assert [model["accuracy"] for model in quality["models"]] == [None, None]
@@ -186,7 +186,7 @@ def test_a_bad_upload_is_400(client: httpx.Client, files: Any, message: str) -> 
     assert answer.json()["error"].startswith(message)
 
 
-def test_a_form_that_is_none_is_400(client: httpx.Client) -> None:
+def test_a_malformed_form_is_400(client: httpx.Client) -> None:
     answer = client.post("/api/compare", content=b"nonsense", headers={"Content-Type": "multipart/form-data"})
     assert answer.status_code == 400
     assert answer.json()["error"]
@@ -205,7 +205,7 @@ def test_a_form_that_is_none_is_400(client: httpx.Client) -> None:
         ("undefined", b'name="request"\r\n\r\n{}'),
     ],
 )
-def test_a_form_of_what_is_no_text_is_400(client: httpx.Client, charset: str, part: bytes) -> None:
+def test_a_form_that_is_not_text_is_400(client: httpx.Client, charset: str, part: bytes) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
     content = b"--x\r\nContent-Disposition: form-data; " + part + b"\r\n--x--\r\n"
     answer = client.post("/api/compare", content=content, headers=headers)
@@ -219,7 +219,7 @@ def test_the_command_line_takes_files(models: Path, tmp_path: Path, capsys: pyte
     common = ["compare", *TWIN, "--models", str(models), "--seconds", "0.2", "--batch-sizes", "1"]
     inputs = ["--inputs", str(tmp_path / "x.npy")]
     assert main([*common, *inputs, "--labels", str(tmp_path / "y.csv")]) == 0
-    assert "On the 40 rows of x.npy: small-kronecker is right in " in capsys.readouterr().out
+    assert "On the 40 rows of x.npy: small-kronecker has an accuracy of " in capsys.readouterr().out
     for arguments, message in (
         (["--labels", str(tmp_path / "y.csv")], "--labels: needs --inputs FILE"),
         (["--inputs", str(tmp_path / "none")], f"--inputs: {tmp_path / 'none'} cannot be read: No such file"),

@@ -1,4 +1,4 @@
-"""Trainings by a real server: what they tell, what they publish, and what they leave."""
+"""Trainings by a real server: events, published models, and leftovers."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.training.run import TrainingFolder, serve
 from tests.app.conftest import Serving, serving, wait_until
 from tests.app.graphs import classifier, publish, weights
-from tests.app.trainings import Told, flowers, follow, left
+from tests.app.trainings import Events, flowers, follow, leftovers
 
 WORKERS = 2
 
@@ -36,8 +36,8 @@ def workers(folder: Path) -> Iterator[Serving]:
 
 
 @pytest.fixture(scope="module")
-def trained(workers: Serving, folder: Path) -> tuple[str, list[Told], list[int]]:
-    """One training on a file of one's own: where it is, what its followers saw, how others were answered meanwhile."""
+def trained(workers: Serving, folder: Path) -> tuple[str, list[Events], list[int]]:
+    """A training on an uploaded file: its URL, the events of its followers, and statuses of predictions meanwhile."""
     files = {"data": ("../../Some flowers.CSV", flowers(), "text/csv")}
     wanted = {"target": "the kind", "hidden": [[4, 4]], "rank": 1, "epochs": 3, "seed": 1, "recipe": "default"}
     answer = httpx.post(
@@ -56,24 +56,24 @@ def trained(workers: Serving, folder: Path) -> tuple[str, list[Told], list[int]]
 
     with ThreadPoolExecutor(8) as pool:
         asking = pool.submit(ask)
-        told = list(pool.map(lambda _: follow(workers.address, place), range(6)))
+        seen = list(pool.map(lambda _: follow(workers.address, place), range(6)))
         over.set()
         asking.result()
-    return place, told, statuses
+    return place, seen, statuses
 
 
 def test_every_follower_sees_the_plan_and_each_epoch_in_order_then_the_report(
-    trained: tuple[str, list[Told], list[int]],
+    trained: tuple[str, list[Events], list[int]],
 ) -> None:
-    lasting: list[Told] = []
-    for told in trained[1]:
-        names = [name for name, _ in told]
+    published: list[Events] = []
+    for seen in trained[1]:
+        names = [name for name, _ in seen]
         assert names[0] == "started"
-        assert names[-1] == "report", told[-1]
-        lasting.append([event for event in told if event[0] in {"plan", "epoch", "report"}])
-    assert all(each == lasting[0] for each in lasting)
-    (_, plan), *epochs, (_, report) = lasting[0]
-    assert [name for name, _ in lasting[0]] == ["plan", *["epoch"] * 6, "report"]
+        assert names[-1] == "report", seen[-1]
+        published.append([event for event in seen if event[0] in {"plan", "epoch", "report"}])
+    assert all(each == published[0] for each in published)
+    (_, plan), *epochs, (_, report) = published[0]
+    assert [name for name, _ in published[0]] == ["plan", *["epoch"] * 6, "report"]
     order = [(role, number) for role in ("kronecker", "dense") for number in (1, 2, 3)]
     assert [(epoch["role"], epoch["epoch"]) for _, epoch in epochs] == order
     assert set(epochs[0][1]) == {"role", "epoch", "seconds", "ms_per_step", "loss", "validation", "test"}
@@ -89,24 +89,24 @@ def test_every_follower_sees_the_plan_and_each_epoch_in_order_then_the_report(
     assert [epoch for member in report["members"] for epoch in member["epochs"]] == [epoch for _, epoch in epochs]
 
 
-def test_progress_goes_up_in_each_stage(trained: tuple[str, list[Told], list[int]]) -> None:
+def test_progress_goes_up_in_each_stage(trained: tuple[str, list[Events], list[int]]) -> None:
     stages = ["kronecker", "dense", "exporting"]
-    for told in trained[1]:
-        progress = [data for name, data in told if name == "progress"]
-        seen = [stages.index(step["stage"]) for step in progress]
-        assert seen == sorted(seen)
+    for seen in trained[1]:
+        progress = [data for name, data in seen if name == "progress"]
+        order = [stages.index(step["stage"]) for step in progress]
+        assert order == sorted(order)
         for stage in stages:
             own = [step["done"] for step in progress if step["stage"] == stage]
             assert own == sorted(own)
         assert all(step["total"] == 3 for step in progress if step["stage"] != "exporting")  # 120 samples, 128 a step
 
 
-def test_what_was_planned_is_what_is_published_and_served_by_every_worker(
-    trained: tuple[str, list[Told], list[int]], workers: Serving, folder: Path
+def test_the_planned_models_are_published_and_served_by_every_worker(
+    trained: tuple[str, list[Events], list[int]], workers: Serving, folder: Path
 ) -> None:
-    told = trained[1][0]
-    (plan,) = [data for name, data in told if name == "plan"]
-    report = told[-1][1]
+    seen = trained[1][0]
+    (plan,) = [data for name, data in seen if name == "plan"]
+    report = seen[-1][1]
     assert (report["served"], report["not_served"]) == (True, None)
     for planned, member in zip(plan["members"], report["members"], strict=True):
         name = f"Some-flowers-{planned['role']}"
@@ -119,7 +119,7 @@ def test_what_was_planned_is_what_is_published_and_served_by_every_worker(
         assert (card["training"]["epochs"], card["training"]["seed"]) == (3, 1)
         assert (folder / name / "1" / "model.onnx").is_file()
     names = [member["name"] for member in report["members"]]
-    for _ in range(8):  # each a connection of its own, to whichever worker; another one may need a moment
+    for _ in range(8):  # a new connection each, which any worker may accept; one may still be loading the models
         body = {"inputs": [[2.0, 2.0, 2.0, 2.0]], "models": names}
         answer = wait_until(partial(_predicted, workers.address, body))
         assert [result["model"] for result in answer["results"]] == names
@@ -136,22 +136,22 @@ def _predicted(address: str, body: dict[str, Any]) -> Any:
     return answer.json() if answer.status_code == 200 else None
 
 
-def test_the_report_is_kept_and_nothing_else_is_left(
-    trained: tuple[str, list[Told], list[int]], workers: Serving, folder: Path
+def test_the_report_is_kept_and_no_temporary_file_is_left(
+    trained: tuple[str, list[Events], list[int]], workers: Serving, folder: Path
 ) -> None:
-    place, told, _ = trained
+    place, seen, _ = trained
     kept = workers.client.get(place).json()
     assert (kept["kind"], kept["status"], kept["title"]) == ("training", "done", "Some-flowers.csv")
-    assert kept["report"] == told[0][-1][1]
+    assert kept["report"] == seen[0][-1][1]
     assert kept["headline"] == kept["report"]["headline"]
     assert kept["headline"].startswith("Some-flowers-kronecker version 1: accuracy ")
     assert kept["request"] == kept["report"]["request"]
     assert (kept["request"]["file"], kept["request"]["target"]) == ("Some-flowers.csv", "the kind")
     assert workers.client.get(place, params={"download": 1}).json() == kept["report"]
     assert [event for event in follow(workers.address, place) if event[0] != "progress"][1:] == [
-        event for event in told[0] if event[0] != "progress"
+        event for event in seen[0] if event[0] != "progress"
     ][1:]
-    assert left(folder) == []
+    assert leftovers(folder) == []
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == [
         "Some-flowers-dense",
         "Some-flowers-kronecker",
@@ -168,7 +168,7 @@ def test_the_report_is_kept_and_nothing_else_is_left(
         ({"max_models": 1}, "too many models: got 2, expected at most 1 (KRON_MAX_MODELS)"),
     ],
 )
-def test_what_is_published_but_cannot_be_served_says_why(
+def test_a_published_model_that_cannot_be_served_gives_the_reason(
     tmp_path: Path, options: dict[str, Any], reason: str | None
 ) -> None:
     publish(tmp_path, "one", classifier(weights([6, 3])))
@@ -182,14 +182,14 @@ def test_what_is_published_but_cannot_be_served_says_why(
     assert asyncio.run(scenario()) == reason
 
 
-def test_only_folders_that_nobody_uses_are_removed(tmp_path: Path) -> None:
+def test_only_unused_folders_are_removed(tmp_path: Path) -> None:
     used, mine = TrainingFolder(tmp_path), TrainingFolder(tmp_path)
     used.make()
     mine.make()
-    assert len(left(tmp_path)) == 2
+    assert len(leftovers(tmp_path)) == 2
     (tmp_path / ".publishing-7-x").mkdir()
     (tmp_path / ".publishing-70-x").mkdir()
     mine.remove(7)
-    assert sorted(left(tmp_path)) == [".publishing-70-x", used.path.name]
+    assert sorted(leftovers(tmp_path)) == [".publishing-70-x", used.path.name]
     used.remove(None)
-    assert left(tmp_path) == [".publishing-70-x"]
+    assert leftovers(tmp_path) == [".publishing-70-x"]

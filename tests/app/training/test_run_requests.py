@@ -1,4 +1,4 @@
-"""What may be trained, and what is refused before anything is started."""
+"""Requests of trainings: options, and checks before a training starts."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from tests.app.conftest import serving
 from tests.app.graphs import classifier, publish, weights
 
 
-def test_options_say_what_there_is(client: httpx.Client) -> None:
+def test_options_list_data_sets_recipes_and_limits(client: httpx.Client) -> None:
     options = client.get("/api/trainings/options").json()
     assert (options["available"], options["reason"]) == (True, None)
     data = {each["name"]: each for each in options["data"]}
@@ -34,7 +34,7 @@ def test_options_say_what_there_is(client: httpx.Client) -> None:
     assert options["activations"] == ["gelu", "relu", "tanh"]
 
 
-def test_the_documented_requests_are_good_ones(client: httpx.Client) -> None:
+def test_the_documented_requests_are_valid(client: httpx.Client) -> None:
     operation = client.get("/openapi.json").json()["paths"]["/api/trainings"]["post"]
     content = operation["requestBody"]["content"]
     for example in content["application/json"]["examples"].values():
@@ -109,18 +109,18 @@ def test_a_bad_file_is_400(client: httpx.Client, name: str, wanted: dict[str, st
         ("x" * 300 + ".csv", "x" * 50 + ".csv"),
     ],
 )
-def test_the_name_of_a_file_is_made_harmless(name: str, kept: str) -> None:
-    own = UploadedData(name, b"")
-    assert own.file_name == kept
+def test_the_name_of_an_uploaded_file_is_sanitized(name: str, kept: str) -> None:
+    uploaded = UploadedData(name, b"")
+    assert uploaded.file_name == kept
     if "." not in kept:
         with pytest.raises(BadRequest, match=r"expected one that is called \.csv or \.npz"):
-            check(TrainRequest(), own)
+            check(TrainRequest(), uploaded)
 
 
-def test_without_the_extra_it_says_what_is_missing(
+def test_without_the_extra_the_missing_packages_are_named(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The packages of this environment but torch, by way of links to them."""
+    """Runs with links to the packages of this environment except torch."""
     packages, path = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("path")
     for folder in {Path(entry) for entry in sys.path if entry.endswith("site-packages")}:
         for package in folder.iterdir():
@@ -141,7 +141,7 @@ def test_without_the_extra_it_says_what_is_missing(
         assert (answer.status_code, answer.json()) == (501, {"error": reason})
 
 
-def test_not_where_everybody_may_or_nothing_can_be_written(tmp_path: Path) -> None:
+def test_training_needs_access_control_and_a_writable_repository(tmp_path: Path) -> None:
     for host, there in (("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("::", True)):
         trainer = TrainingCatalogue(Settings(models=tmp_path, host=host, insecure_no_keys=True))
         assert (trainer.unavailable is not None) == there

@@ -1,4 +1,4 @@
-"""Trainings that are cancelled, killed, refused, or outlive their service."""
+"""Trainings that are cancelled, killed or refused, or whose service is killed."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from app.jobs.store import INTERRUPTED
 from tests.app.conftest import Serving, is_alive, serving, wait_until
 from tests.app.events import events
 from tests.app.graphs import classifier, publish, weights
-from tests.app.trainings import LONG, flowers, follow, left
+from tests.app.trainings import LONG, flowers, follow, leftovers
 
 
 def begin(server: Serving, until: str = "epoch", **changes: Any) -> tuple[str, Iterator[tuple[str, Any]], Any]:
-    """A training that would take long, followed until such an event: where it is, its further events, the response."""
+    """Start a long training and follow it until an event: its URL, the further events, the open response."""
     stream = server.client.stream(
         "POST", "/api/trainings", json=LONG | changes, headers={"Accept": "text/event-stream"}
     )
@@ -47,7 +47,7 @@ def test_a_cancelled_training_leaves_nothing(single: tuple[Serving, Path]) -> No
     (child,) = server.children()
     own, other = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (server.process.pid, child))
     assert other == min(19, own + 10)
-    (private,) = left(models)
+    (private,) = leftovers(models)
     assert (models / private).stat().st_mode & 0o777 == 0o700
     wait_until(lambda: list((models / private).glob("checkpoints/*/last.pt")))
     answer = server.client.post("/api/trainings", json=LONG)
@@ -57,7 +57,7 @@ def test_a_cancelled_training_leaves_nothing(single: tuple[Serving, Path]) -> No
     )
     assert server.client.delete(place, timeout=60).status_code == 204
     assert not is_alive(child)
-    assert left(models) == []
+    assert leftovers(models) == []
     assert list(incoming)[-1] == ("error", {"error": "the training was cancelled"})
     assert server.client.get(place).status_code == 404
     assert [path.name for path in models.iterdir() if path.is_dir()] == ["one"]
@@ -73,15 +73,18 @@ def test_a_training_whose_process_is_killed_failed_with_the_reason(single: tuple
     assert list(incoming)[-1] == ("error", {"error": reason})
     job = server.client.get(place).json()
     assert (job["status"], job["error"], job["report"]) == ("failed", reason, None)
-    assert [name for name, _ in follow(server.address, place)][:2] == ["started", "plan"]  # what was known of it stays
-    assert left(models) == []
+    assert [name for name, _ in follow(server.address, place)][:2] == [
+        "started",
+        "plan",
+    ]  # its published events are kept
+    assert leftovers(models) == []
     stream.__exit__(None, None, None)
 
 
-def test_what_kronmodel_refuses_is_the_reason_without_a_path(single: tuple[Serving, Path]) -> None:
+def test_an_error_of_kronmodel_is_the_reason_without_a_path(single: tuple[Serving, Path]) -> None:
     server, models = single
     files = {"data": ("prices.csv", flowers(), "text/csv")}
-    wanted = {"target": "--out=/tmp", "name": "x"}  # no option, whatever it looks like
+    wanted = {"target": "--out=/tmp", "name": "x"}  # must not be parsed as an option
     with server.client.stream(
         "POST",
         "/api/trainings",
@@ -93,7 +96,7 @@ def test_what_kronmodel_refuses_is_the_reason_without_a_path(single: tuple[Servi
     assert name == "error"
     assert data["error"].startswith("the training failed: prices.csv ")
     assert "'--out=/tmp'" in data["error"]
-    assert left(models) == []
+    assert leftovers(models) == []
 
 
 def test_a_training_ends_with_a_service_that_is_killed_and_is_marked_failed(tmp_path: Path) -> None:
@@ -104,23 +107,23 @@ def test_a_training_ends_with_a_service_that_is_killed_and_is_marked_failed(tmp_
         server.process.kill()
         wait_until(lambda: not is_alive(child))
         stream.__exit__(None, None, None)
-    assert left(tmp_path) == []
+    assert leftovers(tmp_path) == []
     abandoned = tmp_path / ".training-abandoned"  # as after a power cut
     abandoned.mkdir()
     (abandoned / "lock").touch()
     with serving(tmp_path, train_memory_bytes=64 * 2**20, train_seconds=100) as server:
         job = server.client.get(place).json()
         assert (job["status"], job["error"]) == ("failed", INTERRUPTED)
-        told = follow(server.address, place)
-        assert [name for name, _ in told][:2] == ["started", "plan"]
-        assert told[-1] == ("error", {"error": INTERRUPTED})
+        seen = follow(server.address, place)
+        assert [name for name, _ in seen][:2] == ["started", "plan"]
+        assert seen[-1] == ("error", {"error": INTERRUPTED})
         limits = server.client.get("/api/trainings/options").json()["limits"]
         assert (limits["memory_bytes"], limits["seconds"]) == (64 * 2**20, 100)
         place = server.client.post("/api/trainings", json=LONG).headers["location"]
         reason = "the training was killed: it took more than 67108864 bytes of memory (KRON_TRAIN_MEMORY_BYTES)"
         assert follow(server.address, place)[-1] == ("error", {"error": reason})
         server.wait_until_childless()
-    assert left(tmp_path) == []
+    assert leftovers(tmp_path) == []
 
 
 def test_a_training_that_takes_too_long_is_killed(tmp_path: Path) -> None:
@@ -130,4 +133,4 @@ def test_a_training_that_takes_too_long_is_killed(tmp_path: Path) -> None:
         reason = "the training took longer than 0.5 s (KRON_TRAIN_SECONDS)"
         assert follow(server.address, place)[-1] == ("error", {"error": reason})
         assert not server.children()
-        assert left(tmp_path) == []
+        assert leftovers(tmp_path) == []
