@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware, error handlers and the life of the service."""
+"""The ASGI application: routes, middleware, error handlers and the service's lifespan."""
 
 import os
 from collections.abc import AsyncIterator, Callable
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import app.http.deferred  # noqa: F401  # before FastAPI
+from app.http.openapi import document_keys  # before FastAPI, whose models it defers
 
 # isort: split
 from fastapi import FastAPI, Request
@@ -19,10 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import KronError
 from app.http.middleware import RequestMiddleware
-from app.http.openapi import document_keys
 from app.http.responses import error as error_response
 from app.http.responses import failure, internal_error
-from app.routes import comparisons, health, pages, predict, sweeps, trainings, v2
+from app.routes import comparisons, health, models, pages, predict, sweeps, trainings, v2
 from app.routes.infer import add_infer
 from app.service import Service
 from app.settings import Settings
@@ -31,10 +30,10 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class App(FastAPI):
-    """FastAPI behind `RequestMiddleware`, which answers before FastAPI's own layers where it can."""
+    """FastAPI behind `RequestMiddleware`, which answers raw endpoints without FastAPI's own layers."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or connection; those over HTTP without a look at telemetry that nobody has set up."""
+        """Serve one request or connection; HTTP requests skip FastAPI's own `__call__`, which adds nothing to them."""
         if scope["type"] != "http" or self.middleware_stack is None:
             await super().__call__(scope, receive, send)
             return
@@ -42,13 +41,13 @@ class App(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's layers with ours around them; browsers' preflight requests have no key and come first."""
+        """Put `RequestMiddleware` around FastAPI's layers, and CORS around that: preflight requests have no API key."""
         service: Service = self.state.service
-        front = RequestMiddleware(super().build_middleware_stack(), service=service)
+        middleware = RequestMiddleware(super().build_middleware_stack(), service=service)
         if not service.settings.cors_origins:
-            return front
+            return middleware
         return CORSMiddleware(
-            front,
+            middleware,
             allow_origins=service.settings.cors_origins,
             allow_methods=["DELETE", "GET", "POST"],
             allow_headers=[
@@ -69,13 +68,14 @@ def create_app(
     *,
     up_when_loaded: bool = False,
 ) -> FastAPI:
-    """The service as an ASGI application.
+    """Create the service as an ASGI application.
 
     Args:
-        settings: what it is told; by default what the environment says.
-        on_loaded: called once loading the models has ended, well or not.
-        shared: folder of all workers of this service; None where there is one only.
-        up_when_loaded: it is up only once it can answer; by default it says meanwhile that it lives, and that it loads.
+        settings: of the service; read from the environment by default.
+        on_loaded: called once, when loading the models has ended or failed.
+        shared: folder shared by all workers of this service; None for a single process.
+        up_when_loaded: complete the lifespan's startup only when the models are loaded; by default at once, so that
+            the health endpoints answer meanwhile.
 
     Raises:
         StartupError: the environment holds a bad value.
@@ -101,7 +101,7 @@ def create_app(
     )
     app.state.service = service
     jobs = (comparisons.router, sweeps.router, trainings.router)
-    for router in (predict.router, *jobs, health.router, v2.router, v2.repository_router, pages.router):
+    for router in (models.router, predict.router, *jobs, health.router, v2.router, v2.repository_router, pages.router):
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)
@@ -112,7 +112,7 @@ def create_app(
 
 
 def _handle_errors(app: FastAPI, service: Service) -> None:
-    """Whatever goes wrong, the answer is `{"error": ...}` and a failure is counted."""
+    """Answer every error with `{"error": ...}`, and count it."""
 
     @app.exception_handler(KronError)
     async def failed(request: Request, error: KronError) -> Response:
@@ -139,15 +139,15 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:
-        return internal_error()  # `RequestMiddleware` counts and logs it; a traceback is not for the client
+        return internal_error()  # counted and logged by `RequestMiddleware`; the client gets no traceback
 
 
 def _allowed(app: FastAPI, request: Request) -> str:
-    """The methods of a path; Starlette names those of the first route that has it, and files name none."""
+    """List the methods of a path; Starlette names those of the first matching route only, and none for files."""
     path = request.url.path
     if path.startswith("/static/"):
         return "GET, HEAD"
-    if path in (documented := app.openapi()["paths"]):  # another path's placeholder may stand for it, too
+    if path in (documented := app.openapi()["paths"]):  # else a placeholder of another path may match it, too
         return ", ".join(method for method in _METHODS if method.lower() in documented[path])
     found = [
         method

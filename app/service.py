@@ -1,4 +1,4 @@
-"""Everything that one running service holds; the app owns it, nothing is global."""
+"""One running service: its models, scheduler, jobs and metrics; owned by the application, nothing is global."""
 
 import asyncio
 import logging
@@ -28,12 +28,15 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The models, the scheduler that runs them, the jobs and the metrics.
+    """Holds what the endpoints use, and starts and stops it.
 
     Args:
-        settings: what it was told.
-        on_loaded: called once, when loading has ended, well or not (`failure`).
-        shared: folder of all workers of this service; None where there is one only.
+        settings: of the service.
+        on_loaded: called once, when loading has ended or failed (`failure`).
+        shared: folder shared by all workers of this service; None for a single process.
+
+    Raises:
+        StartupError: the file of keys or the reports cannot be read, or an extra is not installed.
     """
 
     def __init__(
@@ -71,10 +74,10 @@ class Service:
 
     @property
     def repository(self) -> Repository:
-        """The models.
+        """The served models.
 
         Raises:
-            Overloaded: they are not loaded yet, or there are none.
+            Overloaded: the models are not loaded yet, or could not be.
         """
         if not self._loaded:
             raise Overloaded(self.not_ready or "the models are still loading")
@@ -82,7 +85,7 @@ class Service:
 
     @property
     def not_ready(self) -> str | None:
-        """Why the service is not ready; None when it is."""
+        """The reason why the service is not ready; None if it is."""
         if self.failure is not None:
             return str(self.failure)
         if self._draining:
@@ -90,10 +93,10 @@ class Service:
         return None if self._loaded else "the models are still loading"
 
     def start(self) -> None:
-        """Load the models in the background, so that the process can already say that it lives; again at SIGHUP."""
+        """Load the models in the background, so that the health endpoints answer meanwhile; reload them at SIGHUP."""
         self._start(self._load())
         self._start(trim_heap_when_idle())
-        # Elsewhere Python has no signals, and tests run the service in threads of their own.
+        # Python handles signals in the main thread only; tests run the service in other threads.
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             self._restore_signal = handle_signal(signal.SIGHUP, lambda: self._start(self._reload()))
 
@@ -108,10 +111,10 @@ class Service:
                     f"no models to serve in {self.settings.models}"
                     + (f": {reasons}" if reasons else f"; make one with `kronmodel train --out {self.settings.models}`")
                 )
-            self.shadow = Shadow.wanted(self.settings, repository, self.metrics)
+            self.shadow = Shadow.from_settings(self.settings, repository, self.metrics)
         except StartupError as error:
             self.failure = error
-        except Exception as error:  # whatever it is, nobody may wait for ever
+        except Exception as error:  # of any kind: a process that waits for the end of loading must not wait forever
             log.exception("loading failed")
             self.failure = StartupError(f"loading failed: {type(error).__name__}: {error}")
         else:
@@ -123,19 +126,19 @@ class Service:
         self._load_ended.set()
 
     async def loaded(self) -> None:
-        """Wait until loading the models has ended, well or not, or the service is to end."""
+        """Wait until loading the models has ended or failed, or until the service shuts down."""
         await self._load_ended.wait()
 
     async def _reload(self) -> None:
-        """Whatever goes wrong, what is served goes on."""
-        await self._load_ended.wait()  # the folder may have changed since that has read it
+        """Reload the models; if that fails, the loaded ones are still served."""
+        await self._load_ended.wait()  # the folder may have changed since loading read it
         if not self._loaded:
             return
         try:
             await self._repository.refresh()
         except KronError as error:
             log.error("SIGHUP: the models were not reloaded: %s", error)
-        except Exception:  # whatever it is, it must not end what is served
+        except Exception:  # of any kind: it must not end the task that serves
             log.exception("SIGHUP: the models were not reloaded")
         else:
             served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)
@@ -159,13 +162,13 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
-        """Not ready any more, so that whoever can choose takes another service; requests are still answered."""
+        """Stop the jobs and report not ready, so that load balancers avoid this service; it still answers requests."""
         self._draining = True
         self._load_ended.set()
         await self.jobs.stop()
 
     async def stop(self) -> None:
-        """End what runs, child processes included."""
+        """Stop everything, child processes included."""
         if self._restore_signal is not None:
             self._restore_signal()
         for task in self._tasks:

@@ -105,6 +105,10 @@ class Settings(BaseModel):
     send_seconds: float = Field(
         default=30, gt=0, le=3600, description="longest wait for a client to read more of its answer"
     )
+    http: Literal["fast", "standard"] = Field(
+        default="fast",
+        description="fast: with limits on connections; standard: plain uvicorn, for use behind a reverse proxy",
+    )
     max_connections: int = Field(
         default=2048, ge=1, le=100_000, description="most concurrent connections in one worker"
     )

@@ -97,7 +97,8 @@ class Admission:
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
         unlimited = most is None and not self._keys and not full
-        if unlimited and caller.foreign_origin is None and self._hosts.is_known(caller.host):
+        host_accepted = self._hosts.any or caller.host in self._hosts.accepted
+        if unlimited and caller.foreign_origin is None and host_accepted:
             return None
         role = required_role(method, path)
         if role is None:

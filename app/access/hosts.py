@@ -17,17 +17,15 @@ class AllowedHosts:
 
     With API keys or `insecure_no_keys` any name is allowed; otherwise `localhost`, IP addresses, and the names in the
     settings `host`, `allowed_hosts` and `cors_origins`.
+
+    `any` says that every name is allowed, `accepted` holds `Host` headers that have passed `check`.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._any = settings.keys is not None or settings.insecure_no_keys
+        self.any = settings.keys is not None or settings.insecure_no_keys
         named = (settings.host, *settings.allowed_hosts, *map(_host_of_origin, settings.cors_origins))
         self._names = frozenset(name.lower() for name in named)
-        self._known: set[bytes | None] = {None}  # browsers always send the header: without it no page is involved
-
-    def is_known(self, host: bytes | None) -> bool:
-        """Whether `check` has already accepted this header."""
-        return self._any or host in self._known
+        self.accepted: set[bytes | None] = {None}  # browsers always send the header: without it no page is involved
 
     def check(self, host: bytes | None) -> None:
         """Check a `Host` header; None if the request has none.
@@ -35,7 +33,7 @@ class AllowedHosts:
         Raises:
             Forbidden: the name is not allowed.
         """
-        if self.is_known(host):
+        if self.any or host in self.accepted:
             return
         assert host is not None
         got = host[:200].decode("latin-1")
@@ -44,8 +42,8 @@ class AllowedHosts:
                 f"Host: got {got!r}, expected localhost or an address: "
                 "without API keys, other names have to be in KRON_ALLOWED_HOSTS"
             )
-        if len(self._known) < MAX_KNOWN_HOSTS:
-            self._known.add(host)
+        if len(self.accepted) < MAX_KNOWN_HOSTS:
+            self.accepted.add(host)
 
     def _is_allowed(self, name: str) -> bool:
         if name in self._names or name == "localhost" or name.endswith(".localhost"):

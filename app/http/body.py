@@ -1,4 +1,4 @@
-"""A request body has a largest size and a longest time, however it is sent."""
+"""The request's side of an HTTP exchange: a body bounded in size and time, and the client's disconnect."""
 
 import asyncio
 
@@ -6,13 +6,21 @@ from starlette.types import Message, Receive
 
 from app.errors import BadRequest, ClientDisconnected, RequestTimeout, TooLarge
 
-LATE_SECONDS = 0.25  # for what has come while the event loop was away
+GRACE_SECONDS = 0.25  # after the deadline, for bytes that arrived while the event loop was busy
+WATCH_AFTER_SECONDS = 0.02  # a shorter request ends before a disconnect could spare anything
 
 
 class Body:
-    """The `receive` of one request, which counts what arrives, so that a body without Content-Length is bounded too."""
+    """The ASGI `receive` of one request, which counts bytes as they arrive: a chunked body is bounded too.
 
-    __slots__ = ("_announced", "_complete", "_deadline", "_late", "_max_bytes", "_receive", "_received", "_seconds")
+    Args:
+        receive: of the server.
+        announced: value of the header `Content-Length`, `0` where there is none.
+        max_bytes: largest body.
+        seconds: longest wait for the whole body, from the first call.
+    """
+
+    __slots__ = ("_announced", "_complete", "_deadline", "_in_grace", "_max_bytes", "_receive", "_received", "_seconds")
 
     def __init__(self, receive: Receive, announced: bytes, *, max_bytes: int, seconds: float) -> None:
         self._receive = receive
@@ -22,18 +30,18 @@ class Body:
         self._received = 0
         self._complete = False
         self._deadline: float | None = None
-        self._late = False
+        self._in_grace = False
 
     async def __call__(self) -> Message:
-        """The next message.
+        """Receive the next ASGI message.
 
         Raises:
-            BadRequest: the length that was announced is none.
-            TooLarge: the length announced, or what has arrived, is too much.
-            RequestTimeout: it does not come in time.
+            BadRequest: the announced length is not a number.
+            TooLarge: the announced length, or what has arrived, is over the limit.
+            RequestTimeout: the body is not complete in time.
         """
         if self._complete:
-            return await self._receive()  # only a disconnect can follow, and that may take as long as it likes
+            return await self._receive()  # only a disconnect can follow, and there is no limit on when
         if not self._announced.isdigit():
             raise BadRequest("Content-Length: expected a number of bytes")
         self._check(int(self._announced))
@@ -43,9 +51,9 @@ class Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            if self._late:
+            if self._in_grace:
                 raise RequestTimeout(f"body: not received within {self._seconds:g} s (KRON_BODY_SECONDS)") from None
-            self._late, self._deadline = True, loop.time() + LATE_SECONDS
+            self._in_grace, self._deadline = True, loop.time() + GRACE_SECONDS
             return await self()
         self._received += len(message.get("body", b""))
         self._check(self._received)
@@ -53,19 +61,59 @@ class Body:
         return message
 
     async def read(self) -> bytes:
-        """The whole body.
+        """Receive the whole body.
 
         Raises:
-            HungUp: the client is gone.
+            ClientDisconnected: the client disconnected before the body was complete.
         """
         parts = []
         while not self._complete:
             message = await self()
             if message["type"] == "http.disconnect":
-                raise ClientDisconnected("the client hung up before its body was complete")
+                raise ClientDisconnected("the client disconnected before its body was complete")
             parts.append(message["body"])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
             raise TooLarge(f"body: got {size} bytes or more, expected at most {self._max_bytes} (KRON_MAX_BODY_BYTES)")
+
+
+class DisconnectWatch:
+    """Context that cancels its own task when the client disconnects.
+
+    Args:
+        receive: of a request whose body has been read.
+
+    Raises:
+        ClientDisconnected: at the end of the context, instead of the cancellation.
+    """
+
+    __slots__ = ("_receive", "_task", "_timer", "_watcher")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is None:
+            return
+        disconnected = self._watcher.done()
+        self._watcher.cancel()
+        if kind is asyncio.CancelledError and disconnected and self._task is not None and self._task.uncancel() == 0:
+            raise ClientDisconnected("the client disconnected") from None
+
+    def _start(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._task is not None:
+            self._task.cancel()

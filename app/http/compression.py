@@ -1,5 +1,6 @@
-"""Content-Encoding: gzip and deflate, with an end to what a small body may become."""
+"""Content-Encoding and Accept-Encoding: gzip and deflate, with a bound on what a small body may inflate to."""
 
+import asyncio
 import gzip
 import zlib
 
@@ -7,23 +8,41 @@ from app.errors import BadRequest, TooLarge, UnsupportedEncoding
 
 GZIP, DEFLATE, IDENTITY = "gzip", "deflate", "identity"
 MIN_BYTES = 1024  # a shorter answer is not worth compressing
+MAX_MEMBERS = 64  # of a gzip body; an empty one costs 20 bytes and a decompressor of its own
 _LEVEL = 1
 _GZIP_BITS = 31
 _RAW_DEFLATE_BITS = -15
 
 
-def decode(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
-    """The body as it was before it was compressed.
+async def decode_body(body: bytes, content_encoding: bytes, *, max_bytes: int) -> bytes:
+    """Decompress a request body in a thread.
+
+    Args:
+        body: the bytes received.
+        content_encoding: value of the header `Content-Encoding`; empty or `identity` leaves the body as it is.
+        max_bytes: most bytes of the decompressed body.
 
     Raises:
-        UnsupportedEncoding: neither gzip nor deflate.
-        BadRequest: damaged, truncated, or followed by something else.
-        TooLarge: more than `max_bytes`; no more than these are ever held.
+        UnsupportedEncoding, BadRequest, TooLarge: as `decode`.
+    """
+    name = content_encoding.decode("latin-1").strip().lower()
+    if name in {"", IDENTITY}:
+        return body
+    return await asyncio.to_thread(decode, body, name, max_bytes=max_bytes)
+
+
+def decode(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+    """Decompress a body.
+
+    Raises:
+        UnsupportedEncoding: the encoding is neither gzip nor deflate.
+        BadRequest: the data is damaged, truncated, or followed by other bytes.
+        TooLarge: the result is longer than `max_bytes`; no more than these are ever held in memory.
     """
     if encoding == GZIP:
         bits = _GZIP_BITS
     elif encoding == DEFLATE:
-        bits = zlib.MAX_WBITS if _is_zlib(body) else _RAW_DEFLATE_BITS
+        bits = zlib.MAX_WBITS if _has_zlib_header(body) else _RAW_DEFLATE_BITS
     else:
         raise UnsupportedEncoding(f"Content-Encoding: got {encoding[:40]!r}, expected gzip, deflate or identity")
     parts: list[bytes] = []
@@ -37,25 +56,25 @@ def decode(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
             raise BadRequest(f"body: not {encoding}: {error}") from None
         size += len(part)
         if size > max_bytes:
-            raise TooLarge(f"body: got more than {max_bytes} bytes once inflated, expected at most so many")
+            raise TooLarge(f"body: got more than {max_bytes} bytes once inflated, expected at most {max_bytes}")
         if not stream.eof:
             raise BadRequest(f"body: the {encoding} data is truncated")
         parts.append(part)
         rest = stream.unused_data
-        if rest and encoding != GZIP:  # a gzip file may be several in a row
+        if rest and encoding != GZIP:  # a gzip file may consist of several members
             raise BadRequest(f"body: got {len(rest)} bytes after the {encoding} data, expected none")
-        if len(parts) > 64:
-            raise BadRequest("body: got more than 64 gzip members, expected one")
+        if len(parts) > MAX_MEMBERS:
+            raise BadRequest(f"body: got more than {MAX_MEMBERS} gzip members, expected one")
     return b"".join(parts)
 
 
 def encode(body: bytes, encoding: str) -> bytes:
-    """The body compressed by gzip or deflate."""
+    """Compress a body by gzip or deflate."""
     return gzip.compress(body, _LEVEL, mtime=0) if encoding == GZIP else zlib.compress(body, _LEVEL)
 
 
 def accepted(header: str) -> str:
-    """Which encoding an Accept-Encoding asks for; `identity` where it asks for none that we have."""
+    """Choose the encoding of an answer by the request's `Accept-Encoding`; `identity` where it accepts none of ours."""
     weights: dict[str, float] = {}
     for item in header.lower().split(",")[:20]:
         name, _, parameter = item.partition(";")
@@ -68,6 +87,6 @@ def accepted(header: str) -> str:
     return best if weights.get(best, 0.0) > 0 and weights[best] >= weights.get(IDENTITY, 0.0) else IDENTITY
 
 
-def _is_zlib(body: bytes) -> bool:
-    """Whether it has zlib's header; some clients take "deflate" at its word and send none."""
+def _has_zlib_header(body: bytes) -> bool:
+    """Tell zlib's format from raw deflate data, which some clients send as `deflate`."""
     return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0

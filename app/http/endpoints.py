@@ -1,73 +1,116 @@
-"""Routes below FastAPI's dependency layer, for requests of which there are many; documented like all others."""
+"""Raw endpoints: hot requests, answered below FastAPI's routing and dependencies but documented like all others.
 
+One class reads, answers and counts the requests of one endpoint. Two drivers call it in the same order: `answer` here,
+which awaits the scheduler, and `app.server.fast_path`, which runs short requests on the event loop at once.
+"""
+
+import asyncio
 import re
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
-from starlette.types import Scope
 
+from app.errors import KronError
+from app.http import compression
 from app.http.security_headers import RawHeaders
 from app.inference.batching import InferenceResult, InferenceTask
+from app.service import Service
 
-if TYPE_CHECKING:
-    from app.service import Service
+Headers: TypeAlias = Mapping[bytes, bytes]  # by name in lower case
 
 
 class Answer(NamedTuple):
-    """What a plain endpoint answers with status 200."""
+    """Body, media type and further headers of an answer with status 200."""
 
     body: bytes
     media_type: bytes = b"application/json"
     headers: RawHeaders = []  # noqa: RUF012 - never changed
 
 
-@dataclass(slots=True)
-class PreparedRequest:
-    """A request that has been read and only needs models to be run.
+class RawRequest(ABC):
+    """One request to a raw endpoint, from its bytes to those of its answer.
+
+    A driver calls `prepare`, runs the `tasks` and calls `finish`; where one of these steps fails, it may call `failed`.
+    Statistics and metrics change at the end of `finish` and in `failed` only, so that a request that is abandoned
+    before leaves no trace.
 
     Args:
-        asks: for what.
-        finish: what came of them to the answer. Like the reading it may raise, and leaves no trace then.
+        service: holds the models and what counts.
+        path: of the request.
+        headers: of the request.
+
+    Raises:
+        NotFound: the path names a model that is not served.
     """
 
-    asks: Sequence[InferenceTask]
-    finish: Callable[[Sequence[InferenceResult]], Answer]
+    __slots__ = ("headers", "service", "started_ns", "tasks", "timeout_s")
+
+    compressible: ClassVar[bool] = False  # whether Content-Encoding and Accept-Encoding are honoured
+    tasks: Sequence[InferenceTask]  # the runs, in their order; empty until `prepare`
+    timeout_s: float | None  # most seconds for all runs, waiting included; None for the scheduler's own limit
+
+    def __init__(self, service: Service, path: str, headers: Headers) -> None:
+        self.service = service
+        self.headers = headers
+        self.tasks = ()
+        self.timeout_s = None
+        self.started_ns = time.perf_counter_ns()
+
+    @abstractmethod
+    def may_run_inline(self) -> bool:
+        """Whether a run could be short enough for the event loop, as far as is known before the body is read."""
+
+    @abstractmethod
+    def prepare(self, body: bytes) -> None:
+        """Parse and validate the body; sets `tasks` and `timeout_s`.
+
+        Raises:
+            KronError: the request is wrong.
+        """
+
+    def is_worth_compressing(self) -> bool:
+        """Whether the answer may be long enough for compression."""
+        return False
+
+    @abstractmethod
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the answer and count the request as answered.
+
+        Args:
+            inferences: the results of `tasks`.
+
+        Raises:
+            BadRequest: the results cannot be written as requested.
+        """
+
+    @abstractmethod
+    def failed(self, error: BaseException) -> None:
+        """Count the request as failed for the models that it is known to be for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """What answers a path.
-
-    Args:
-        answer: scope and body to the answer; from `scope["app"].state.service` it has all it needs, and errors are
-            raised as everywhere.
-        begin: the same for a request that has nothing to wait for: service, path, headers by name and body to what it
-            needs, or None if it has to wait. It leaves no trace then, or where it raises, since `answer` is asked next.
-    """
-
-    answer: Callable[[Scope, bytes], Awaitable[Answer]]
-    begin: "Callable[[Service, str, Mapping[bytes, bytes], bytes], PreparedRequest | None]"
+Endpoint: TypeAlias = type[RawRequest]
 
 
 class RawRoutes:
-    """Endpoints by method and path, or by a pattern of paths."""
+    """Endpoints by method and path, or by method and a pattern of paths."""
 
     def __init__(self) -> None:
         self._paths: dict[tuple[str, str], Endpoint] = {}
         self._patterns: list[tuple[str, re.Pattern[str], Endpoint]] = []
 
     def add(self, method: str, path: str | re.Pattern[str], endpoint: Endpoint) -> None:
-        """Have `endpoint` answer."""
+        """Route the requests for a path, or for all paths that a pattern matches, to an endpoint."""
         if isinstance(path, str):
             self._paths[method, path] = endpoint
         else:
             self._patterns.append((method, path, endpoint))
 
     def find(self, method: str, path: str) -> Endpoint | None:
-        """What answers, if anything does."""
+        """Find the endpoint for a request; None where there is none."""
         found = self._paths.get((method, path))
         if found is None:
             for its_method, pattern, endpoint in self._patterns:
@@ -76,24 +119,69 @@ class RawRoutes:
         return found
 
 
-plain = RawRoutes()  # those of the application, which are the same for every service
+RAW_ROUTES = RawRoutes()  # the application's; the same for every service of a process
 
 
-def documented(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint as FastAPI and Starlette know them."""
+async def answer(endpoint: Endpoint, service: Service, path: str, headers: Headers, body: bytes) -> Answer:
+    """Answer a request to a raw endpoint; its runs wait for the scheduler.
 
-    async def answer(request: Request) -> Response:
-        body, media_type, headers = await endpoint.answer(request.scope, await request.body())
+    Raises:
+        KronError: the request is wrong or failed; by then it is counted.
+    """
+    request = endpoint(service, path, headers)
+    try:
+        if endpoint.compressible:
+            encoding = headers.get(b"content-encoding")
+            if encoding is not None:
+                body = await compression.decode_body(body, encoding, max_bytes=service.settings.max_body_bytes)
+        request.prepare(body)
+        answered = request.finish(await _run(request))
+    except (KronError, asyncio.CancelledError) as error:
+        request.failed(error)
+        raise
+    accepted = headers.get(b"accept-encoding") if endpoint.compressible else None
+    if accepted is None or len(answered.body) < compression.MIN_BYTES:
+        return answered
+    return await _compressed(answered, compression.accepted(accepted.decode("latin-1")))
+
+
+async def _run(request: RawRequest) -> Sequence[InferenceResult]:
+    """Run the tasks one after the other, within the time that the request allows for all of them."""
+    remaining = request.timeout_s
+    end = None if remaining is None else time.monotonic() + remaining
+    inferences = []
+    for task in request.tasks:
+        inferences.append(
+            await request.service.scheduler.infer(task.engine, task.feeds, task.outputs, timeout=remaining)
+        )
+        if end is not None:
+            remaining = end - time.monotonic()
+    return inferences
+
+
+async def _compressed(answered: Answer, encoding: str) -> Answer:
+    if encoding == compression.IDENTITY:
+        return answered
+    body = await asyncio.to_thread(compression.encode, answered.body, encoding)
+    more = [(b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
+    return Answer(body, answered.media_type, [*answered.headers, *more])
+
+
+def handler(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap an endpoint as Starlette and FastAPI expect it: their routes document it and know its method."""
+
+    async def handle(request: Request) -> Response:
+        service: Service = request.app.state.service
+        headers = dict(request.scope["headers"])
+        body, media_type, more = await answer(endpoint, service, request.scope["path"], headers, await request.body())
         response = Response(body, media_type=media_type.decode())
-        response.raw_headers.extend(headers)
+        response.raw_headers.extend(more)
         return response
 
-    answer.__doc__ = endpoint.answer.__doc__
-    answer.__name__ = endpoint.answer.__name__
-    return answer
+    return handle
 
 
 def add_raw_route(router: APIRouter, method: str, path: str, endpoint: Endpoint, **documentation: Any) -> None:
-    """Have an endpoint answer within `RequestMiddleware`, or before it; FastAPI knows it for the documentation."""
-    router.add_api_route(path, documented(endpoint), methods=[method], **documentation)
-    plain.add(method, router.prefix + path, endpoint)
+    """Add an endpoint to the raw routes, and to a router of FastAPI for the documentation."""
+    router.add_api_route(path, handler(endpoint), methods=[method], **documentation)
+    RAW_ROUTES.add(method, router.prefix + path, endpoint)

@@ -1,4 +1,4 @@
-"""A form of a JSON request and files, as an alternative to the JSON alone."""
+"""Multipart forms: a JSON request and files in one body."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,29 @@ from starlette.datastructures import UploadFile
 
 from app.errors import BadRequest
 
-MAX_REQUEST_BYTES = 64 * 1024  # of the JSON in a form
+MAX_REQUEST_BYTES = 64 * 1024  # of the JSON part
 
 File = tuple[str, bytes]  # name and content
 
 
 def is_form(request: Request) -> bool:
-    """Whether a request brings a form."""
+    """Whether the body of a request is a multipart form."""
     return request.headers.get("content-type", "").startswith("multipart/form-data")
 
 
 async def read_form(request: Request, files: Sequence[str], expected: str) -> tuple[bytes, dict[str, File]]:
-    """The text of the part `request`, by default an empty object, and those of `files` that are there.
+    """Read a form: the JSON text of its part `request` and its files.
+
+    Args:
+        request: with the form as its body.
+        files: names of the parts that may be files.
+        expected: completes the message "expected a file ..." for a part that is text.
+
+    Returns:
+        the JSON text, `{}` where the part is missing; and the files that are there, by name of their parts.
 
     Raises:
-        BadRequest: a part has another name, or is no file, `expected` says what one would be; or a text is none.
+        BadRequest: a part has another name, is text where a file is expected, or is not UTF-8.
     """
     try:
         return await _read(request, files, expected)
@@ -42,6 +50,6 @@ async def _read(request: Request, files: Sequence[str], expected: str) -> tuple[
                 raise BadRequest(f"{name}: got text, expected a file {expected}")
             if part is not None:
                 named = part.filename or name
-                named.encode()  # or no report that names it could be written
+                named.encode()  # a name with lone surrogates could not be written into a report
                 found[name] = (named, await part.read())
     return text, found

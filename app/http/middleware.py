@@ -1,6 +1,5 @@
-"""What holds for every request: its id, its key, its limits, its headers; and the short way to the plain endpoints."""
+"""The outermost ASGI layer: id, admission, limits, headers, errors and access log of each request; raw endpoints."""
 
-import asyncio
 import logging
 import time
 
@@ -9,24 +8,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.admission import Caller
 from app.errors import ClientDisconnected, KronError
-from app.http.body import Body
-from app.http.endpoints import Endpoint, plain
+from app.http.body import Body, DisconnectWatch
+from app.http.endpoints import RAW_ROUTES, Endpoint, Headers, answer
 from app.http.responses import failure, internal_error
 from app.http.security_headers import DATA_HEADERS, PAGE_HEADERS, complete
 from app.service import Service
 from app.telemetry import request_id
 
-HUNG_UP_SECONDS = 0.02  # only a request that takes longer is worth a look at whether its client still waits
 log = logging.getLogger(__name__)
 access = logging.getLogger("app.access")
 
 
 class RequestMiddleware:
-    """ASGI middleware, the outermost one.
+    """ASGI middleware around all others.
 
     Args:
-        app: what answers everything that is not plain.
-        service: for its settings, keys and metrics.
+        app: answers every request but those to raw endpoints.
+        service: its settings, admission, metrics and traces apply.
     """
 
     def __init__(self, app: ASGIApp, *, service: Service) -> None:
@@ -40,22 +38,14 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        caller = Caller.from_headers(dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        caller = Caller.from_headers(headers)
         own_id = request_id.choose(caller.request_id)
         request_id.current.set(own_id.decode())
-        endpoint = plain.find(scope["method"], scope["path"])
-        status = 0
-
-        async def answer(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = complete(message["headers"], [*PAGE_HEADERS, (b"x-request-id", own_id)])
-            await send(message)
-
         body = Body(
             receive, caller.content_length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
         )
+        response = _Response(send, own_id)
         traces = self._service.traces
         span = None if traces is None else traces.begin(scope, own_id.decode())
         client = None
@@ -64,70 +54,58 @@ class RequestMiddleware:
         try:
             address = (scope["client"] or ("",))[0]
             client = self._admission.admit(scope["method"], scope["path"], address, caller)
+            endpoint = RAW_ROUTES.find(scope["method"], scope["path"])
             if endpoint is None:
-                await self._app(scope, body, answer)
+                await self._app(scope, body, response)
             else:
-                own = [*DATA_HEADERS, (b"x-request-id", own_id)]
-                status = await _answer_raw(endpoint, scope, body, send, own)
+                await self._answer_raw(endpoint, scope["path"], headers, body, response)
         except (ClientDisconnected, ClientDisconnect):
-            status = 499  # nobody reads it
+            response.status = 499  # for the log: nobody receives it
         except KronError as error:
-            await failure(self._service, scope, error)(scope, receive, answer)
-        except Exception as error:  # the last place where it can be answered and logged
+            await failure(self._service, scope, error)(scope, receive, response)
+        except Exception as error:  # the last place that can answer it and log it
             self._service.metrics.failed("InternalError")
             log.exception("%s %s", scope["method"], scope["path"][:200], exc_info=error)
-            if status == 0:
-                await internal_error()(scope, receive, answer)
+            if response.status == 0:
+                await internal_error()(scope, receive, response)
         finally:
             self._admission.leave(client)
             if traces is not None and span is not None:
-                traces.end(span, status)
+                traces.end(span, response.status)
             if self._settings.access_log:
-                fields = {"status": status, "seconds": round(time.perf_counter() - started, 6)}
+                fields = {"status": response.status, "seconds": round(time.perf_counter() - started, 6)}
                 access.info("%s %s", scope["method"], scope["path"][:500], extra=fields)
 
-
-async def _answer_raw(
-    endpoint: Endpoint, scope: Scope, body: Body, send: Send, headers: list[tuple[bytes, bytes]]
-) -> int:
-    """Send what the endpoint answers; its work ends when the client hangs up."""
-    content = await body.read()
-    with _DisconnectWatch(body):
-        answered, media_type, own = await endpoint.answer(scope, content)
-    start = [(b"content-type", media_type), (b"content-length", b"%d" % len(answered)), *headers, *own]
-    await send({"type": "http.response.start", "status": 200, "headers": start})
-    await send({"type": "http.response.body", "body": answered})
-    return 200
+    async def _answer_raw(
+        self, endpoint: Endpoint, path: str, headers: Headers, body: Body, response: "_Response"
+    ) -> None:
+        """Answer by a raw endpoint, whose work is cancelled when the client disconnects."""
+        content = await body.read()
+        with DisconnectWatch(body):
+            answered = await answer(endpoint, self._service, path, headers, content)
+        await response.send_data(answered.body, answered.media_type, answered.headers)
 
 
-class _DisconnectWatch:
-    """Cancels what runs inside when the client hangs up, and raises HungUp then."""
+class _Response:
+    """The ASGI `send` of one request: adds the headers of all answers, and keeps the status; 0 before there is one."""
 
-    __slots__ = ("_receive", "_task", "_timer", "_watcher")
+    __slots__ = ("_request_id", "_send", "status")
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
+    def __init__(self, send: Send, request_id: bytes) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
 
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
-        self._timer = loop.call_later(HUNG_UP_SECONDS, self._begin)
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = complete(message["headers"], [*PAGE_HEADERS, (b"x-request-id", self._request_id)])
+        await self._send(message)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
-        if self._watcher is None:
-            return
-        hung_up = self._watcher.done()
-        self._watcher.cancel()
-        if kind is asyncio.CancelledError and hung_up and self._task is not None and self._task.uncancel() == 0:
-            raise ClientDisconnected("the client hung up") from None
-
-    def _begin(self) -> None:
-        self._watcher = asyncio.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if self._task is not None:
-            self._task.cancel()
+    async def send_data(self, body: bytes, media_type: bytes, more: list[tuple[bytes, bytes]]) -> None:
+        """Send a whole answer with status 200 that no browser shows as a page."""
+        headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *DATA_HEADERS]
+        headers += [(b"x-request-id", self._request_id), *more]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+        self.status = 200

@@ -1,24 +1,25 @@
-"""The OpenAPI document beyond what FastAPI writes of the routes by itself."""
+"""The OpenAPI document: what FastAPI does not write by itself, and the deferred compilation of FastAPI's own models.
+
+`app.main` imports this module before FastAPI.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from pydantic import BaseModel
 
 from app.access.keys import required_role
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
-def amend_document(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> None:
-    """Have `amend` change the document each time that it is asked for: it finds its own changes there, too."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        amend(document)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI's documentation gives
-
+# Pydantic compiles FastAPI's models of OpenAPI when they are imported, at every start, though few processes ever write
+# the document. `defer_build` postpones that to the first use; FastAPI has no option for it, but its models inherit it.
+BaseModel.model_config["defer_build"] = True
+try:
+    import fastapi.openapi.models  # noqa: F401
+finally:
+    del BaseModel.model_config["defer_build"]
 
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -26,8 +27,25 @@ _SCHEMES = {
 }
 
 
-def document_keys(app: FastAPI) -> None:
-    """Say which operations need a key, how it is given, and which role it has to have."""
+def amend_document(app: "FastAPI", amend: Callable[[dict[str, Any]], None]) -> None:
+    """Change the OpenAPI document of an application.
+
+    Args:
+        app: writes the document.
+        amend: changes the document in place; called at each request for it, so its changes may be there already.
+    """
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        amend(document)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
+def document_keys(app: "FastAPI") -> None:
+    """Document which operations need an API key, how it is sent, and which role it must have."""
     amend_document(app, _add_keys)
 
 

@@ -1,4 +1,4 @@
-"""Answers: JSON by orjson, which also reads numpy arrays, and errors."""
+"""JSON responses and error responses."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,27 @@ log = logging.getLogger(__name__)
 
 
 class Json(Response):
-    """A JSON response."""
+    """A JSON response, written by orjson."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """As bytes; arrays of numbers as lists."""
+        """Write JSON; numpy arrays of numbers as lists."""
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def error(message: str, status: int, headers: dict[str, str] | None = None) -> Json:
-    """The one shape that errors have."""
+    """Make the response that every error has: `{"error": message}`."""
     return Json({"error": message}, status_code=status, headers=headers)
 
 
 def internal_error() -> Json:
-    """The answer where something happened that nobody foresaw."""
+    """Make the response to a request that failed by an unexpected exception, without any detail of it."""
     return error("internal error; the service's log says more", 500)
 
 
 def failure(service: "Service", scope: Scope, problem: KronError) -> Json:
-    """The answer to a request that cannot be answered; it is counted, and logged where the service is to blame."""
+    """Make the response to a request that was refused or failed; count it, and log it if the fault is the service's."""
     service.metrics.failed(type(problem).__name__)
     if isinstance(problem, RequestError):
         return error(str(problem), problem.status, problem.headers)

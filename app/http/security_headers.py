@@ -1,8 +1,8 @@
-"""Headers that tell a browser what it may do with an answer, which is little."""
+"""Response headers that restrict what a browser does with an answer."""
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-# Nothing inline, and nothing from elsewhere; data: is for a drawing that a reload brings back.
+# Nothing inline, and nothing from other origins; the page restores a drawing from a `data:` URL.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -16,7 +16,7 @@ PAGE_HEADERS: RawHeaders = [
     (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
     (b"cache-control", b"no-store"),
 ]
-# Data is never a document: this is all that concerns it, and each header costs time at each request.
+# Data is never rendered as a document, so the other headers do not concern it, and each one costs time at each request.
 DATA_HEADERS: RawHeaders = [
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -26,6 +26,6 @@ DATA_HEADERS: RawHeaders = [
 
 
 def complete(headers: RawHeaders, extra: RawHeaders) -> RawHeaders:
-    """The headers with those of `extra` that they do not set themselves."""
+    """Add those of the `extra` headers whose names are not among `headers`."""
     given = {name for name, _ in headers}
     return [*headers, *(header for header in extra if header[0] not in given)]

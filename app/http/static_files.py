@@ -1,4 +1,4 @@
-"""Where the browser's files are: the page and the API documentation's scripts. Nothing from a CDN."""
+"""The files of the page and of the API documentation; nothing comes from a CDN."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,14 +12,14 @@ REVALIDATE = "no-cache"
 
 
 def page_folder() -> Path | None:
-    """The page's folder: inside the package once installed, beside it in a checkout; None where it was left out."""
+    """Find the page's folder: inside the package once installed, beside it in a checkout; None if it was left out."""
     package = Path(__file__).resolve().parent.parent
     folders = (package / "static", package.parent / "static")
     return next((folder for folder in folders if (folder / "index.html").is_file()), None)
 
 
 def packaged_file(package: str, *parts: str) -> Path | None:
-    """A file of an installed package, found without importing it."""
+    """Find a file of an installed package without importing the package."""
     spec = find_spec(package)
     places = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
     files = (Path(place, *parts) for place in places)
@@ -27,15 +27,15 @@ def packaged_file(package: str, *parts: str) -> Path | None:
 
 
 class PageFiles(StaticFiles):
-    """The page's files: a browser asks each time whether they have changed, and mostly hears that they have not."""
+    """The page's files, which a browser revalidates each time: their names have no version."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """As usual, with the caching that fits files without a version in their name."""
+        """Answer with the file, to be revalidated at each use."""
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = REVALIDATE
         return response
 
 
 def vendored(path: Path) -> FileResponse:
-    """A file that changes only with its package."""
+    """Answer with a file that changes only when its package is updated."""
     return FileResponse(path, headers={"Cache-Control": ONE_WEEK})

@@ -8,16 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from app.errors import BadRequest, ModelError
-from app.inference.datatypes import Tensor
 from app.inference.engine import Engine
 from app.inference.session import CUDA
 from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
 from app.models.samples import Samples, SamplesError, read_samples
 from app.models.scan import Artifact
-from app.models.schemas import ModelInfo
 from app.models.statistics import Statistics
-from app.oip.schemas import TensorInfo
 from app.oip.signature import Signature
 
 log = logging.getLogger(__name__)
@@ -82,12 +79,12 @@ class Model:
             _output_head=output_head,
         )
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the model's folder."""
         return self.artifact.name
 
-    @property
+    @cached_property
     def version(self) -> str:
         """The name of the version's folder."""
         return self.artifact.version
@@ -98,7 +95,7 @@ class Model:
         measured = None if self.engine.provider == CUDA else self.artifact.memory_bytes
         return self.artifact.initializer_bytes if measured is None else measured
 
-    @property
+    @cached_property
     def labels(self) -> Sequence[str] | None:
         """The names of the classes by the card."""
         card = self.artifact.card
@@ -136,23 +133,6 @@ class Model:
             shapes.append(tuple(card.input.shape))
         return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == n_features))
 
-    def info(self) -> ModelInfo:
-        """What the API says about it."""
-        return ModelInfo(
-            name=self.name,
-            version=self.artifact.version,
-            provider=self.engine.provider,
-            threads=self.engine.threads,
-            inputs=[_info(tensor) for tensor in self.engine.inputs],
-            outputs=[_info(tensor) for tensor in self.engine.outputs],
-            file_bytes=self.artifact.file_bytes,
-            initializer_bytes=self.artifact.initializer_bytes,
-            parameters=self.artifact.parameters,
-            unusable=self.unusable,
-            samples=len(self.samples) if self.samples else 0,
-            card=self.artifact.card,
-        )
-
     def label_of(self, label: Any) -> str | float:
         """The name of a sample's class by the card, or its number; a regression target unchanged."""
         labels = self.output_head.labels
@@ -160,10 +140,6 @@ class Model:
             return float(label)
         index = int(label)
         return labels[index] if 0 <= index < len(labels) else str(index)
-
-
-def _info(tensor: Tensor) -> TensorInfo:
-    return TensorInfo(name=tensor.name, datatype=tensor.datatype, shape=list(tensor.shape))
 
 
 def _read_samples(artifact: Artifact, row_input: RowInput) -> Samples | None:

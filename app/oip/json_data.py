@@ -21,6 +21,7 @@ _TYPECODES: Mapping[str, str] = {
 _FLOATS = ("FP32", "FP64")
 _NUMBER_TYPES: frozenset[type] = frozenset({int, float})
 _INTEGER_TYPES: frozenset[type] = frozenset({int})
+_MAX_LETTERS = 64  # occurrences of one letter to look at before assuming that its word occurs
 
 
 def decode_json_tensor(
@@ -62,6 +63,27 @@ def decode_json_tensor(
 def encode_json_tensor(values: Array, datatype: str) -> Any:
     """The flat list or array that orjson writes as an output's `data`; it writes `null` for non-finite numbers."""
     return values.ravel().tolist() if datatype == BYTES else values.reshape(-1)
+
+
+def mentions_booleans(body: bytes, end: int) -> bool:
+    """Whether a JSON text may contain `true` or `false` before `end`; if False, it certainly does not.
+
+    Finding single letters is ten times as fast as finding words, and the letters r and l are rare in requests.
+    """
+    return _mentions(body, b"true", 1, end) or _mentions(body, b"false", 2, end)
+
+
+def _mentions(body: bytes, word: bytes, letter: int, end: int) -> bool:
+    """Whether a word may occur before `end`; found by the letter at an index of it."""
+    wanted = word[letter : letter + 1]
+    at = -1
+    for _ in range(_MAX_LETTERS):
+        at = body.find(wanted, at + 1, end)
+        if at < 0:
+            return False
+        if at >= letter and body.startswith(word, at - letter):
+            return True
+    return True
 
 
 def _flatten(data: list[Any], name: str) -> list[Any]:

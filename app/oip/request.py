@@ -10,10 +10,10 @@ from app.errors import BadRequest
 from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DATATYPES, Array, Tensor
 from app.oip.binary_data import BinarySection, decode_binary_tensor, decode_utf8
 from app.oip.infer_request import InferRequest, RequestedOutput
-from app.oip.json_data import decode_json_tensor
+from app.oip.json_data import decode_json_tensor, mentions_booleans
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
-from app.parsing import mentions_booleans, name_of, parse_object
+from app.parsing import name_of, parse_object
 
 MAX_ELEMENTS = 2**31
 MAX_ID_LENGTH = 1024

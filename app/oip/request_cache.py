@@ -13,8 +13,7 @@ import orjson
 from app.inference.datatypes import BINARY_ONLY, BYTES, Array, Tensor
 from app.oip.binary_data import decode_binary_tensor
 from app.oip.infer_request import InferRequest, RequestedOutput
-from app.oip.json_data import decode_json_tensor
-from app.parsing import mentions_booleans
+from app.oip.json_data import decode_json_tensor, mentions_booleans
 
 MAX_TEMPLATES = 64  # per model; all are dropped when one more would be added
 MAX_JSON_BYTES = 2048  # before and after the data

@@ -1,4 +1,4 @@
-"""Health and metrics."""
+"""Health endpoints and Prometheus metrics."""
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -11,13 +11,13 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/v2/health/live", summary="Is the process alive?")
 async def live() -> Response:
-    """Always, as soon as it answers at all."""
+    """200 from the moment that the process accepts connections."""
     return Json({"live": True})
 
 
 @router.get("/v2/health/ready", summary="Is every model loaded and warmed up?")
 async def ready(service: ServiceDep) -> Response:
-    """200 once every model is loaded and warmed up, 503 until then, or when there is none."""
+    """200 once every model is loaded and warmed up; 503 before, while shutting down, and where there is no model."""
     reason = service.not_ready
     if reason is None:
         return Json({"ready": True})
@@ -26,5 +26,5 @@ async def ready(service: ServiceDep) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(service: ServiceDep) -> Response:
-    """In Prometheus' text format."""
+    """Metrics in Prometheus' text format."""
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

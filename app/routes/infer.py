@@ -1,28 +1,25 @@
-"""Inference by the Open Inference Protocol, below FastAPI's layers, for speed."""
+"""Inference by the Open Inference Protocol: a raw endpoint."""
 
-import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
-from starlette.types import Scope
 
-from app.errors import BadRequest, KronError, NotFound
-from app.http import compression as encoding
-from app.http.endpoints import Answer, Endpoint, PreparedRequest, documented, plain
+from app.errors import BadRequest, NotFound, UnknownModel
+from app.http import compression
+from app.http.endpoints import RAW_ROUTES, Answer, Headers, RawRequest, handler
 from app.http.openapi import amend_document
 from app.inference.batching import InferenceResult, InferenceTask
 from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import write_response
-from app.routes.dependencies import served
 from app.routes.infer_openapi import document
 from app.service import Service
-from app.serving.prediction import make_receipt
+from app.serving.prediction import provenance
 
 PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 MAX_LENGTH_DIGITS = 12
@@ -32,124 +29,111 @@ _LENGTH = b"inference-header-content-length"
 _clock = time.perf_counter_ns
 
 
-async def infer(scope: Scope, body: bytes) -> Answer:
-    """Body, media type and further headers of the answer to a request for one of `PATHS`.
+def served_model(service: Service, name: str, version: str | None = None) -> Model:
+    """Find a served model for an endpoint of the protocol.
 
     Raises:
-        KronError: whatever is wrong; the application's handlers answer it.
+        NotFound: no such model or version is in the folder; worded as by Triton, whose clients' examples look for that.
+        NotReady: it is in the folder, but not loaded.
+        Overloaded: the service is not ready.
     """
-    service: Service = scope["app"].state.service
-    model = _model(service, scope["path"])
-    start = _clock()
     try:
-        return await _answer(model, service, dict(scope["headers"]), body)
-    except (KronError, asyncio.CancelledError) as error:
-        model.statistics.record_failure(_clock() - start)
-        service.metrics.not_predicted(model.name, model.version, type(error).__name__)
-        raise
+        return service.repository.get(name, version)
+    except UnknownModel as error:
+        raise UnknownModel(f"Request for unknown model: {str(error).removeprefix('models: ')}") from None
 
 
-def begin_infer(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> PreparedRequest | None:
-    """As `infer`, where nothing has to wait: neither for a thread to run the model nor for one to compress."""
-    model = _model(service, path)
-    most = service.scheduler.max_inline_rows(model.engine)
-    if not most or b"content-encoding" in headers:
-        return None
-    start = _clock()
-    request = read_request(body, _header_length(headers.get(_LENGTH)), model.signature)
-    if request.rows > most:
-        return None
-    if b"accept-encoding" in headers and not model.signature.response_fits(request.rows, encoding.MIN_BYTES):
-        return None
-    read = _clock()
+class Infer(RawRequest):
+    """A request to run one model."""
 
-    def finish(inferences: Sequence[InferenceResult]) -> Answer:
-        return _written(model, service, request, inferences[0], times=(start, read))
+    __slots__ = ("_model", "_parse_ns", "_parsed_ns", "_request")
 
-    names = [wanted.name for wanted in request.outputs]
-    return PreparedRequest([InferenceTask(model.engine, request.feeds, names, request.rows, read)], finish)
+    compressible = True
+    _request: InferRequest
+    _parse_ns: int
+    _parsed_ns: int
 
+    def __init__(self, service: Service, path: str, headers: Headers) -> None:
+        target = _PATH.fullmatch(path)
+        if target is None:
+            raise NotFound(f"no such path: {path[:200]}")
+        self._model = served_model(service, *target.groups())
+        super().__init__(service, path, headers)
 
-async def _answer(model: Model, service: Service, request_headers: Mapping[bytes, bytes], body: bytes) -> Answer:
-    compression = request_headers.get(b"content-encoding")
-    if compression is not None:
-        body = await decoded(body, compression, service.settings.max_body_bytes)
-    start = _clock()
-    request = read_request(body, _header_length(request_headers.get(_LENGTH)), model.signature)
-    read = _clock()
-    inference = await service.scheduler.infer(
-        model.engine, request.feeds, [wanted.name for wanted in request.outputs], timeout=request.timeout_s
-    )
-    answer = _written(model, service, request, inference, times=(start, read))
-    accepted = request_headers.get(b"accept-encoding")
-    if accepted is not None and len(answer.body) >= encoding.MIN_BYTES:
-        chosen = encoding.accepted(accepted.decode("latin-1"))
-        if chosen != encoding.IDENTITY:
-            compressed = await asyncio.to_thread(encoding.encode, answer.body, chosen)
-            more = [(b"content-encoding", chosen.encode()), (b"vary", b"accept-encoding")]
-            return Answer(compressed, answer.media_type, [*answer.headers, *more])
-    return answer
+    def may_run_inline(self) -> bool:
+        """Whether the model runs on the event loop at all."""
+        return self.service.scheduler.max_inline_rows(self._model.engine) > 0
 
+    def prepare(self, body: bytes) -> None:
+        """Parse and validate the body.
 
-def _model(service: Service, path: str) -> Model:
-    target = _PATH.fullmatch(path)
-    if target is None:
-        raise NotFound(f"no such path: {path[:200]}")
-    return served(service, *target.groups())
+        Raises:
+            BadRequest: the body does not fit the model.
+            NotSupported: it asks for shared memory, sequences or priorities.
+        """
+        model = self._model
+        self._parse_ns = _clock()
+        request = read_request(body, _header_length(self.headers.get(_LENGTH)), model.signature)
+        self._parsed_ns = _clock()
+        self._request = request
+        self.timeout_s = request.timeout_s
+        outputs = [output.name for output in request.outputs]
+        self.tasks = (InferenceTask(model.engine, request.feeds, outputs, request.rows, self._parsed_ns),)
 
+    def is_worth_compressing(self) -> bool:
+        """Whether the answer may be long enough for compression."""
+        return not self._model.signature.response_fits(self._request.rows, compression.MIN_BYTES)
 
-def _written(
-    model: Model, service: Service, request: InferRequest, inference: InferenceResult, times: tuple[int, int]
-) -> Answer:
-    """The answer, after which the request counts as answered; `times` are before and after it was read."""
-    start, read = times
-    ran = _clock()
-    body, header_length = write_response(
-        request,
-        inference.outputs,
-        name=model.name,
-        version=model.version,
-        labels=model.labels,
-        batched=model.signature.batchable,
-        parameters=make_receipt(model, inference) if request.provenance else None,
-    )
-    written = _clock()
-    if service.shadow is not None:
-        service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
-    model.statistics.record_success(
-        rows=request.rows,
-        batch_size=inference.batch_size,
-        queue_ns=inference.queue_ns,
-        compute_ns=inference.compute_ns,
-        input_ns=read - start,
-        output_ns=written - ran,
-    )
-    service.metrics.predicted(
-        model.name,
-        model.version,
-        rows=request.rows,
-        request_ns=written - read,
-        queue_ns=inference.queue_ns,
-        compute_ns=inference.compute_ns,
-    )
-    if header_length is None:
-        return Answer(body)
-    return Answer(body, b"application/octet-stream", [(_LENGTH, b"%d" % header_length)])
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the response and count the request as answered.
 
+        Raises:
+            BadRequest: an output has values that JSON cannot express.
+        """
+        (inference,) = inferences
+        model, request = self._model, self._request
+        ran_ns = _clock()
+        body, header_length = write_response(
+            request,
+            inference.outputs,
+            name=model.name,
+            version=model.version,
+            labels=model.labels,
+            batched=model.signature.batchable,
+            parameters=provenance(model, inference) if request.provenance else None,
+        )
+        written_ns = _clock()
+        if self.service.shadow is not None:
+            self.service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
+        model.statistics.record_success(
+            rows=request.rows,
+            batch_size=inference.batch_size,
+            queue_ns=inference.queue_ns,
+            compute_ns=inference.compute_ns,
+            input_ns=self._parsed_ns - self._parse_ns,
+            output_ns=written_ns - ran_ns,
+        )
+        self.service.metrics.predicted(
+            model.name,
+            model.version,
+            rows=request.rows,
+            request_ns=written_ns - self._parsed_ns,
+            queue_ns=inference.queue_ns,
+            compute_ns=inference.compute_ns,
+        )
+        if header_length is None:
+            return Answer(body)
+        return Answer(body, b"application/octet-stream", [(_LENGTH, b"%d" % header_length)])
 
-async def decoded(body: bytes, content_encoding: bytes, max_bytes: int) -> bytes:
-    """The body as it was before it was compressed; other threads do the work.
-
-    Raises:
-        UnsupportedEncoding, BadRequest, TooLarge: as `encoding.decode`.
-    """
-    name = content_encoding.decode("latin-1").strip().lower()
-    if name in {"", encoding.IDENTITY}:
-        return body
-    return await asyncio.to_thread(encoding.decode, body, name, max_bytes=max_bytes)
+    def failed(self, error: BaseException) -> None:
+        """Count the request as failed for its model."""
+        model = self._model
+        model.statistics.record_failure(_clock() - self.started_ns)
+        self.service.metrics.not_predicted(model.name, model.version, type(error).__name__)
 
 
 def _header_length(value: bytes | None) -> int | None:
+    """Read `Inference-Header-Content-Length`: how many bytes of the body are JSON; None where it is not given."""
     if value is None:
         return None
     if not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
@@ -158,14 +142,13 @@ def _header_length(value: bytes | None) -> int | None:
     return int(value)
 
 
-_endpoint = Endpoint(infer, begin_infer)
-plain.add("POST", _PATH, _endpoint)
+RAW_ROUTES.add("POST", _PATH, Infer)
 
 
 def add_infer(app: FastAPI) -> None:
-    """Put the paths before all others, and into the OpenAPI document."""
-    for path in reversed(PATHS):
-        app.router.routes.insert(0, Route(path, endpoint=documented(_endpoint), methods=["POST"]))
+    """Add the paths to the application's routes and to its OpenAPI document."""
+    for path in PATHS:
+        app.router.routes.append(Route(path, endpoint=handler(Infer), methods=["POST"]))
     amend_document(app, _add_paths)
 
 

@@ -1,4 +1,4 @@
-"""The inference paths in the OpenAPI document, with examples that the default twin answers."""
+"""The inference paths in the OpenAPI document, with examples for the default twin."""
 
 from typing import Any
 
@@ -16,18 +16,18 @@ _DATATYPE = {
         "FP64", "BYTES",
     ],
 }  # fmt: skip
-_DATA = {"type": "array", "items": {}, "description": "flat or nested, row-major; absent where the tensor is binary"}
+_DATA = {"type": "array", "items": {}, "description": "flat or nested, row-major; absent if the tensor is binary"}
 
 REQUEST_SCHEMA: dict[str, Any] = {
     "title": "InferRequest",
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "id": {"type": "string", "maxLength": 1024, "description": "comes back in the response"},
+        "id": {"type": "string", "maxLength": 1024, "description": "returned in the response"},
         "parameters": _PARAMETERS
         | {
-            "description": "`binary_data_output`: all outputs binary; `timeout`: microseconds until it is given up; "
-            "`receipt`: the response's parameters say how it came about"
+            "description": "`binary_data_output`: all outputs binary; `timeout`: most microseconds for waiting and "
+            "running; `receipt`: add the answer's provenance to the response's parameters"
         },
         "inputs": {
             "type": "array",
@@ -39,7 +39,7 @@ REQUEST_SCHEMA: dict[str, Any] = {
                     "name": {"type": "string"},
                     "shape": _SHAPE,
                     "datatype": _DATATYPE,
-                    "parameters": _PARAMETERS | {"description": "`binary_data_size`: bytes of it after the JSON"},
+                    "parameters": _PARAMETERS | {"description": "`binary_data_size`: its bytes after the JSON"},
                     "data": _DATA,
                 },
             },
@@ -53,7 +53,7 @@ REQUEST_SCHEMA: dict[str, Any] = {
                 "properties": {
                     "name": {"type": "string"},
                     "parameters": _PARAMETERS
-                    | {"description": "`binary_data`: as binary; `classification`: the largest n values with labels"},
+                    | {"description": "`binary_data`: as binary data; `classification`: the n largest with labels"},
                 },
             },
         },
@@ -105,7 +105,7 @@ _ENCODING = {"type": "string", "enum": ["gzip", "deflate", "identity"]}
 _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     (
         "Inference-Header-Content-Length",
-        "bytes of JSON before the binary tensors; 0: the body is one tensor",
+        "bytes of JSON before the binary tensors; 0 if the body is the only tensor",
         {"type": "integer", "minimum": 0},
     ),
     ("Content-Encoding", "of the request", _ENCODING),
@@ -114,7 +114,11 @@ _HEADERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def document(path: str) -> dict[str, Any]:
-    """The OpenAPI path item of an inference path."""
+    """Write the OpenAPI path item of an inference path.
+
+    Args:
+        path: template with the placeholder `{name}`, and maybe `{version}`.
+    """
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "example": _PATH_EXAMPLES[name], "schema": {"type": "string"}}
@@ -129,7 +133,7 @@ def document(path: str) -> dict[str, Any]:
             "tags": ["inference"],
             "summary": "Infer" if len(names) == 1 else "Infer by one version",
             "description": "Inference by the Open Inference Protocol v2, with its binary tensor and classification "
-            "extensions. `application/octet-stream` is the JSON, followed by the tensors in their order.",
+            "extensions. An `application/octet-stream` body is the JSON, followed by the binary tensors in order.",
             "operationId": "infer" if len(names) == 1 else "infer_version",
             "parameters": parameters,
             "requestBody": {

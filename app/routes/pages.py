@@ -1,4 +1,4 @@
-"""The page, its files, and the API documentation."""
+"""The page, its files and the API documentation."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page() -> Response:
-    """The page; where it was not installed, the service still serves."""
+    """Answer with the page; 404 where it is not installed, which the API does not need."""
     folder = page_folder()
     if folder is None:
         raise NotFound("the page is not installed; the API is described at /docs")
@@ -30,7 +30,7 @@ async def page() -> Response:
 
 @router.api_route("/static/vendor/{name}", methods=["GET", "HEAD"])
 async def vendor(name: str) -> Response:
-    """Files of other packages that the documentation needs."""
+    """Answer with one of the API documentation's files, which other packages ship."""
     path = packaged_file(*VENDORED[name]) if name in VENDORED else None
     if path is None:
         raise NotFound(f"no such file: got {name[:100]!r}, expected one of: {', '.join(VENDORED)}")
@@ -39,7 +39,7 @@ async def vendor(name: str) -> Response:
 
 @router.get("/docs")
 async def docs() -> Response:
-    """The API, to read and to try."""
+    """Answer with the interactive API documentation."""
     html = get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="kronmodel API",
@@ -48,7 +48,7 @@ async def docs() -> Response:
         swagger_favicon_url="data:,",
     )
     text = bytes(html.body).decode()
-    # The page has one inline script: allowed by its hash, so that no other may run.
+    # The page has one inline script. It is allowed by its hash, so that no other one runs.
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
@@ -61,7 +61,7 @@ async def docs() -> Response:
 
 
 def mount_page_files(app: FastAPI) -> None:
-    """Serve the page's files under /static, after the routes that add vendored ones."""
+    """Serve the page's files under /static; added after the route /static/vendor, which it would hide otherwise."""
     folder = page_folder()
     if folder is not None:
         app.mount("/static", PageFiles(directory=folder), name="static")

@@ -1,121 +1,112 @@
-"""The project's own API: models, samples, predictions."""
+"""The project's own prediction endpoint: rows in, the answers of several models side by side; a raw endpoint."""
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
 
 import orjson
-from fastapi import APIRouter, Query
-from starlette.responses import Response
-from starlette.types import Scope
+from fastapi import APIRouter
 
-from app.errors import BadRequest, KronError
-from app.http.endpoints import Answer, Endpoint, PreparedRequest, add_raw_route
-from app.http.responses import Json
+from app.errors import BadRequest
+from app.http.endpoints import Answer, Headers, RawRequest, add_raw_route
 from app.inference.batching import InferenceResult
-from app.inference.devices import available_devices
 from app.models.model import Model
-from app.models.schemas import ModelInfo, ModelList, SampleList
-from app.parsing import mentions_booleans, name_of, parse_object
-from app.routes.dependencies import ERRORS, ServiceDep
+from app.oip.json_data import mentions_booleans
+from app.parsing import name_of, parse_object
+from app.routes.dependencies import ERRORS
 from app.service import Service
 from app.serving.prediction import Prediction
 from app.serving.schemas import PredictRequest, PredictResponse
-from app.serving.shadow import ShadowReport
-from app.system.cpus import available_cpus
+
+MAX_MODELS = 16  # of a request
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 
-_PREDICT_KEYS = frozenset(PredictRequest.model_fields)
+_KEYS = frozenset(PredictRequest.model_fields)
 _ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.0] * 13 for row in range(28)]
 
 
-@router.get("/models", response_model=ModelList, summary="All served models")
-async def models(service: ServiceDep) -> Response:
-    """All served models with their cards, those that answer where a request names none, and what measuring may use."""
-    repository = service.repository
-    return Json(
-        {
-            "models": [_info(service, model) for model in repository.models.values()],
-            "default": list(repository.default),
-            "devices": available_devices(),
-            "cpus": available_cpus(),
-        }
-    )
+class Predict(RawRequest):
+    """A request to run one or more models on the same rows."""
+
+    __slots__ = ("_models", "_prediction")
+
+    _models: Sequence[Model]
+    _prediction: Prediction
+
+    def __init__(self, service: Service, path: str, headers: Headers) -> None:
+        super().__init__(service, path, headers)
+        self.timeout_s = service.settings.predict_seconds
+        self._models = ()
+
+    def may_run_inline(self) -> bool:
+        """Whether any served model runs on the event loop."""
+        max_inline_rows = self.service.scheduler.max_inline_rows
+        return any(max_inline_rows(model.engine) for model in self.service.repository.served)
+
+    def prepare(self, body: bytes) -> None:
+        """Parse and validate the body.
+
+        Raises:
+            BadRequest: the body is not such a request, or its rows do not fit one of the models.
+            NotFound: it names a model that is not served.
+        """
+        request = parse_object(body, _KEYS)
+        models = self.service.repository.choose(_model_names(request.get("models")))
+        if "inputs" not in request:
+            raise BadRequest("inputs: missing, expected a list of rows")
+        self._models = models
+        self._prediction = Prediction(
+            models,
+            request["inputs"],
+            max_batch=self.service.settings.max_batch,
+            booleans=mentions_booleans(body, len(body)),
+            with_provenance=_flag(request.get("receipt", False)),
+        )
+        self.tasks = self._prediction.tasks
+
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the response and count the request as answered by each model.
+
+        Raises:
+            BadRequest: a model has no finite answer to a row.
+        """
+        answer = self._prediction.answer(inferences, self.service.metrics, self.service.shadow)
+        return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def failed(self, error: BaseException) -> None:
+        """Count the request as failed for each of its models."""
+        taken_ns = time.perf_counter_ns() - self.started_ns
+        for model in self._models:
+            model.statistics.record_failure(taken_ns)
+            self.service.metrics.not_predicted(model.name, model.version, type(error).__name__)
 
 
-@router.get("/models/{name}", response_model=ModelInfo, summary="One model")
-async def model(service: ServiceDep, name: str) -> Response:
-    """One served model with its card."""
-    return Json(_info(service, service.repository.get(name)))
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise BadRequest(f"receipt: got {name_of(value)}, expected true or false")
+    return value
 
 
-@router.get("/models/{name}/samples", response_model=SampleList, summary="Test inputs to try")
-async def samples(
-    service: ServiceDep,
-    name: str,
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> Response:
-    """Inputs exactly as the graph takes them, with their true labels; none where the model came without."""
-    found = service.repository.get(name)
-    part = slice(offset, offset + limit)
-    return Json(
-        {
-            "model": found.name,
-            "version": found.artifact.version,
-            "total": len(found.samples) if found.samples else 0,
-            "offset": offset,
-            "inputs": list(found.samples.inputs[part]) if found.samples else [],
-            "labels": [found.label_of(label) for label in found.samples.labels[part]] if found.samples else [],
-        }
-    )
-
-
-async def predict(scope: Scope, body: bytes) -> Answer:
-    """The answers of one or more models to the same rows, side by side, with the time that each took."""
-    service: Service = scope["app"].state.service
-    start = time.perf_counter_ns()
-    request, chosen = _read(service, body)
-    try:
-        prediction = _prediction(service, request, chosen, body)
-        await prediction.run(service.scheduler, service.settings.predict_seconds)
-        return _answer(service, prediction)
-    except (KronError, asyncio.CancelledError) as error:
-        for failed in chosen:
-            failed.statistics.record_failure(time.perf_counter_ns() - start)
-            service.metrics.not_predicted(failed.name, failed.version, type(error).__name__)
-        raise
-
-
-def begin_predict(service: Service, path: str, headers: Mapping[bytes, bytes], body: bytes) -> PreparedRequest | None:
-    """As `predict`, where no model has to wait for a thread."""
-    most = service.scheduler.max_inline_rows
-    if not any(most(model.engine) for model in service.repository.served):  # not worth a look at the body
+def _model_names(names: object) -> list[str] | None:
+    """Validate the `models` of a request: a list of different names; None for the default."""
+    if names is None:
         return None
-    request, chosen = _read(service, body)
-    if not all(most(model.engine) for model in chosen):
-        return None
-    prediction = _prediction(service, request, chosen, body)
-    asks = prediction.asks(most)
-    if asks is None:
-        return None
-
-    def finish(inferences: Sequence[InferenceResult]) -> Answer:
-        prediction.ran(inferences)
-        return _answer(service, prediction)
-
-    return PreparedRequest(asks, finish)
+    if type(names) is not list or not 1 <= len(names) <= MAX_MODELS or not all(type(name) is str for name in names):
+        raise BadRequest(f"models: expected a list of 1 to {MAX_MODELS} names")
+    if len(set(names)) < len(names):
+        raise BadRequest(f"models: got {', '.join(names)[:200]}, expected different names")
+    return names
 
 
 add_raw_route(
     router,
     "POST",
     "/predict",
-    Endpoint(predict, begin_predict),
+    Predict,
+    name="predict",
     response_model=PredictResponse,
     summary="Predict",
+    description="The answers of one or more models to the same rows, side by side, with the time that each run took.",
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -134,58 +125,3 @@ add_raw_route(
         }
     },
 )
-
-
-@router.get("/shadow", response_model=ShadowReport, summary="The model that is scored beside the one that answers")
-async def shadow(service: ServiceDep) -> Response:
-    """How they compare since the start; `primary` is null where shadow mode is off."""
-    found = service.shadow
-    report = ShadowReport(primary=None, shadow=None, share=0.0) if found is None else found.report()
-    return Json(report.model_dump(mode="json"))
-
-
-def _read(service: Service, body: bytes) -> tuple[dict[str, Any], list[Model]]:
-    """A request, and the models that it is for."""
-    request = parse_object(body, _PREDICT_KEYS)
-    chosen = service.repository.choose(_model_names(request.get("models")))
-    if "inputs" not in request:
-        raise BadRequest("inputs: missing, expected a list of rows")
-    return request, chosen
-
-
-def _prediction(service: Service, request: dict[str, Any], chosen: list[Model], body: bytes) -> Prediction:
-    return Prediction(
-        chosen,
-        request["inputs"],
-        max_batch=service.settings.max_batch,
-        booleans=mentions_booleans(body, len(body)),
-        receipt=_flag(request.get("receipt", False)),
-    )
-
-
-def _answer(service: Service, prediction: Prediction) -> Answer:
-    answer = prediction.answer(service.metrics, service.shadow)
-    return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-def _flag(value: object) -> bool:
-    if type(value) is not bool:
-        raise BadRequest(f"receipt: got {name_of(value)}, expected true or false")
-    return value
-
-
-def _model_names(names: object) -> list[str] | None:
-    """The `models` of a request: a list of different names."""
-    if names is None:
-        return None
-    if type(names) is not list or not 1 <= len(names) <= 16 or not all(type(name) is str for name in names):
-        raise BadRequest("models: expected a list of 1 to 16 names")
-    if len(set(names)) < len(names):
-        raise BadRequest(f"models: got {', '.join(names)[:200]}, expected different names")
-    return names
-
-
-def _info(service: Service, model: Model) -> dict[str, Any]:
-    dispatch = service.scheduler.placement(model.engine)
-    dumped = model.info().model_dump(mode="json", exclude_none=True)
-    return dumped | {"card": dumped.get("card"), "dispatch": None if dispatch is None else dispatch.to_dict()}

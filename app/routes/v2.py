@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, all but inference: metadata, readiness, repository, statistics."""
+"""The Open Inference Protocol v2 but for inference: metadata, readiness, repository and statistics."""
 
 from importlib.metadata import version as package_version
 from typing import Any
@@ -7,13 +7,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
+from app.http.compression import decode_body
 from app.http.responses import Json
 from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
 from app.oip.schemas import ModelConfig, ModelMetadata, ModelReady, ModelStatistics, RepositoryEntry, ServerMetadata
 from app.parsing import parse_object
-from app.routes.dependencies import ERRORS, ServiceDep, served
-from app.routes.infer import decoded
+from app.routes.dependencies import ERRORS, ServiceDep
+from app.routes.infer import served_model
 from app.service import Service
 
 router = APIRouter(prefix="/v2", tags=["inference"], responses=ERRORS)
@@ -24,30 +25,30 @@ _OVERRIDES = ("config", "file:")
 
 @router.get("", response_model=ServerMetadata, summary="The server and its extensions")
 async def server() -> Response:
-    """Name, version and the extensions of the protocol that it has."""
+    """Name, version and supported extensions of the protocol."""
     return Json(server_metadata(package_version("kronmodel")))
 
 
 @router.get("/models/stats", response_model=ModelStatistics, summary="Statistics of all models")
 async def all_statistics(service: ServiceDep) -> Response:
-    """Cumulative counts and nanoseconds of every version since it came into service, and memory; of all workers."""
+    """Cumulative counts and nanoseconds of each version since it was loaded, and memory; summed over all workers."""
     return Json({"model_stats": [_statistics(service, model) for model in service.repository.served]})
 
 
 @router.get("/models/{name}", response_model=ModelMetadata, summary="A model's inputs and outputs")
 @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata, summary="A version's inputs and outputs")
 async def metadata(service: ServiceDep, name: str, version: str | None = None) -> Response:
-    """Versions in service, inputs and outputs; -1 is a dimension of any size."""
-    model = served(service, name, version)
+    """Served versions, inputs and outputs; -1 stands for a dimension of any size."""
+    model = served_model(service, name, version)
     return Json(model_metadata(name, service.repository.versions(name), model.signature))
 
 
 @router.get("/models/{name}/ready", response_model=ModelReady, summary="Is the model ready?")
 @router.get("/models/{name}/versions/{version}/ready", response_model=ModelReady, summary="Is the version ready?")
 async def ready(service: ServiceDep, name: str, version: str | None = None) -> Response:
-    """200 where it is loaded, 400 where it is not, 404 where there is none."""
+    """200 if the model is loaded, 400 if it is not, 404 if there is no such model."""
     try:
-        served(service, name, version)
+        served_model(service, name, version)
     except NotReady as error:
         raise BadRequest(str(error)) from None
     return Json({"name": name, "ready": True})
@@ -56,8 +57,8 @@ async def ready(service: ServiceDep, name: str, version: str | None = None) -> R
 @router.get("/models/{name}/config", response_model=ModelConfig, summary="A model's configuration")
 @router.get("/models/{name}/versions/{version}/config", response_model=ModelConfig, summary="A version's configuration")
 async def config(service: ServiceDep, name: str, version: str | None = None) -> Response:
-    """As Triton would have it; `dims` are without the batch axis where `max_batch_size` is above 0."""
-    model = served(service, name, version)
+    """The configuration in Triton's format; `dims` leave out the batch axis where `max_batch_size` is above 0."""
+    model = served_model(service, name, version)
     return Json(model_config(name, service.repository.versions(name), model.signature))
 
 
@@ -66,9 +67,9 @@ async def config(service: ServiceDep, name: str, version: str | None = None) -> 
     "/models/{name}/versions/{version}/stats", response_model=ModelStatistics, summary="Statistics of a version"
 )
 async def statistics(service: ServiceDep, name: str, version: str | None = None) -> Response:
-    """Cumulative counts and nanoseconds since each version came into service, and memory; of all workers together."""
+    """Cumulative counts and nanoseconds of each version since it was loaded, and memory; summed over all workers."""
     versions = service.repository.versions(name) if version is None else [version]
-    models = [served(service, name, each) for each in versions] or [served(service, name)]
+    models = [served_model(service, name, each) for each in versions] or [served_model(service, name)]
     return Json({"model_stats": [_statistics(service, model) for model in models]})
 
 
@@ -80,13 +81,13 @@ def _statistics(service: Service, model: Model) -> dict[str, Any]:
 @repository_router.post(
     "/index",
     response_model=list[RepositoryEntry],
-    summary="What is in the repository",
+    summary="The repository's models and versions",
     openapi_extra={
         "requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": {"ready": True}}}}
     },
 )
 async def index(service: ServiceDep, request: Request) -> Response:
-    """Every version and its state; with `{"ready": true}` only those in service."""
+    """Every version and its state; with `{"ready": true}` only the served ones."""
     body = await _object(request, service.settings.max_body_bytes)
     only_ready = body.get("ready", False)
     if type(only_ready) is not bool:
@@ -96,7 +97,7 @@ async def index(service: ServiceDep, request: Request) -> Response:
 
 @repository_router.post("/models/{name}/load", summary="Load or reload a model", response_class=Response)
 async def load(service: ServiceDep, request: Request, name: str) -> Response:
-    """Load it from the folder beside what is served of it, verify it, warm it up, and swap it in."""
+    """Load and verify the model from its folder, warm it up, and swap it for the one that is served meanwhile."""
     for key in await _parameters(request, service.settings.max_body_bytes):
         if key.startswith(_OVERRIDES):
             raise NotSupported(f"load: parameter {key[:100]!r}: models are loaded as they lie in the repository")
@@ -107,9 +108,9 @@ async def load(service: ServiceDep, request: Request, name: str) -> Response:
 
 @repository_router.post("/models/{name}/unload", summary="Unload a model", response_class=Response)
 async def unload(service: ServiceDep, request: Request, name: str) -> Response:
-    """Take it out of service, let its running requests end, and give its memory back."""
+    """Take the model out of service, wait for its running requests, and free its memory."""
     for key, value in (await _parameters(request, service.settings.max_body_bytes)).items():
-        # Nothing depends on anything here, so that it makes no difference.
+        # No model depends on another one here, so the parameter has no effect.
         if key != "unload_dependents" or type(value) is not bool:
             raise BadRequest(
                 f"unload: parameter {key[:100]!r}: got {value!r:.40}, expected a boolean unload_dependents"
@@ -126,9 +127,9 @@ async def _parameters(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 async def _object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The request's body, a JSON object; an empty one where there is none."""
+    """Read the body as a JSON object; an empty body as an empty object."""
     encoding = request.headers.get("content-encoding", "").encode("latin-1")
-    body = await decoded(await request.body(), encoding, max_bytes)
+    body = await decode_body(await request.body(), encoding, max_bytes=max_bytes)
     return parse_object(body) if body.strip() else {}
 
 

@@ -1,43 +1,47 @@
-"""The short way: plain endpoints' answers as bytes for the connection, without a task, where nothing has to wait."""
+"""The fast path: raw endpoints answered on the event loop, without a task or ASGI, where nothing has to be awaited."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from app.access.admission import Caller
-from app.http.endpoints import Endpoint, PreparedRequest, plain
+from app.http.endpoints import RAW_ROUTES, Endpoint, Headers, RawRequest
 from app.http.security_headers import DATA_HEADERS, RawHeaders
 from app.inference.batching import InferenceResult
 from app.service import Service
 from app.telemetry import request_id
 
-MAX_BYTES = 64 * 1024  # of a body; what takes longer to read is no matter of microseconds
+MAX_BYTES = 64 * 1024  # of a body; reading a longer one would keep the event loop from other requests
 
-# Takes headers and body of an answer, without the headers that all answers share; None: `RequestMiddleware` answers.
+# Receives status line, headers and body of an answer, without the headers that uvicorn adds to all of them; None where
+# the request is left to `RequestMiddleware`.
 Deliver: TypeAlias = Callable[[tuple[bytes, bytes] | None], None]
 
 
 class FastPath:
-    """Answers what can be answered at once and well; all else is left to `RequestMiddleware`, which begins anew.
+    """Answers the requests that need no waiting and succeed; all others are left to `RequestMiddleware`.
 
-    What arrives in one turn of the event loop is run together; a request that comes alone waits for nothing.
+    A request that is left has changed nothing: no statistics, no metrics, no log. `RequestMiddleware` reads it from the
+    start, and reports what is wrong with it.
+
+    Requests that arrive in one iteration of the event loop are run together; a lone one is not delayed.
 
     Args:
-        service: that answers.
+        service: answers the requests.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._headers = _lines(DATA_HEADERS)
-        self._common: RawHeaders = []
-        self._written = b""
-        self._begun: list[tuple[PreparedRequest, bytes | None, Deliver]] = []
-        # Both want to know of each request when it began and when it ended, which `RequestMiddleware` tells them.
-        self._open = service.traces is None and not service.settings.access_log
+        self._data_headers = _lines(DATA_HEADERS)
+        self._default_headers: RawHeaders = []
+        self._default_lines = b""
+        self._prepared: list[tuple[RawRequest, bytes | None, Deliver]] = []
+        # Traces and the access log need the start and the end of each request, which only `RequestMiddleware` reports.
+        self._enabled = service.traces is None and not service.settings.access_log
 
     def find(self, method: str, path: str) -> Endpoint | None:
-        """What may answer a request, once its body is here."""
-        return plain.find(method, path) if self._open else None
+        """Find the endpoint that may answer a request once its body is complete."""
+        return RAW_ROUTES.find(method, path) if self._enabled else None
 
     def begin(
         self,
@@ -50,68 +54,84 @@ class FastPath:
         body: bytes,
         deliver: Deliver,
     ) -> bool:
-        """Read a whole request; if that is all that it has to wait for, it is answered before the event loop waits.
+        """Prepare a complete request; if it needs no waiting, `finish` answers it in this iteration of the event loop.
 
         Args:
-            endpoint: of the request.
+            endpoint: found by `find`.
             method: of the request.
             path: of the request.
-            address: of the client.
+            address: IP address of the client.
             headers: of the request, names in lower case.
             body: of the request.
-            deliver: is given the answer.
+            deliver: called with the answer.
 
         Returns:
-            False if it is left to `RequestMiddleware`.
+            False if the request is left to `RequestMiddleware`; `deliver` is not called then.
         """
         given = dict(headers)
-        if b"origin" in given:  # what a browser may do is for the layers around `RequestMiddleware` to say
+        if b"origin" in given:  # CORS is decided by the layers around `RequestMiddleware`
             return False
         caller = Caller.from_headers(given)
         try:
             self._service.admission.check(method, path, address, caller)
-            begun = endpoint.begin(self._service, path, given, body)
-        except Exception:  # whatever it is, `RequestMiddleware` meets it again, and counts, logs and answers it
+            request = self._prepare(endpoint, path, given, body)
+        except Exception:  # of any kind: `RequestMiddleware` meets it again, and counts, logs and answers it
             return False
-        if begun is None:
+        if request is None:
             return False
-        if not self._begun:
-            # Run once all that has arrived by now has been read: what came together can be run together.
+        if not self._prepared:
+            # Called after all bytes that have arrived by now are parsed, so that these requests can be run together.
             asyncio.get_running_loop().call_soon(self.finish)
-        self._begun.append((begun, caller.request_id, deliver))
+        self._prepared.append((request, caller.request_id, deliver))
         return True
 
     def finish(self) -> None:
-        """Answer all that has begun, in the order in which it came."""
-        all_begun, self._begun = self._begun, []
-        asks = [ask for begun, _, _ in all_begun for ask in begun.asks]
-        answers = iter(self._service.scheduler.run_inline(asks))
-        for begun, given_id, deliver in all_begun:
-            mine = [next(answers) for _ in begun.asks]
-            deliver(self._answer(begun, mine, given_id))
+        """Run and answer all prepared requests, in the order of their arrival."""
+        prepared, self._prepared = self._prepared, []
+        results = iter(
+            self._service.scheduler.run_inline([task for request, _, _ in prepared for task in request.tasks])
+        )
+        for request, given_id, deliver in prepared:
+            deliver(self._answer(request, [next(results) for _ in request.tasks], given_id))
+
+    def _prepare(self, endpoint: Endpoint, path: str, headers: Headers, body: bytes) -> RawRequest | None:
+        """Read a request; None if a run is too long for the event loop, or a body has to be (de)compressed."""
+        if endpoint.compressible and b"content-encoding" in headers:
+            return None
+        request = endpoint(self._service, path, headers)
+        if not request.may_run_inline():
+            return None
+        request.prepare(body)
+        if b"accept-encoding" in headers and request.is_worth_compressing():
+            return None
+        max_inline_rows = self._service.scheduler.max_inline_rows
+        for task in request.tasks:
+            if task.rows > max_inline_rows(task.engine):
+                return None
+        return request
 
     def _answer(
-        self, begun: PreparedRequest, results: Sequence[InferenceResult | Exception], given_id: bytes | None
+        self, request: RawRequest, results: Sequence[InferenceResult | Exception], given_id: bytes | None
     ) -> tuple[bytes, bytes] | None:
         inferences = [result for result in results if not isinstance(result, Exception)]
         if len(inferences) < len(results):
             return None
         try:
-            answer = begun.finish(inferences)
-        except Exception:  # as above
+            answer = request.finish(inferences)
+        except Exception:  # as in `begin`
             return None
         own_id = request_id.choose(given_id)
         head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n"
-        head %= (answer.media_type, len(answer.body), self._headers, own_id)
+        head %= (answer.media_type, len(answer.body), self._data_headers, own_id)
         return (head + _lines(answer.headers) if answer.headers else head), answer.body
 
     def lines(self, headers: RawHeaders) -> bytes:
-        """The headers of all answers as they are written; uvicorn makes them anew each second, for the date."""
-        if headers is not self._common:
-            self._common, self._written = headers, _lines(headers)
-        return self._written
+        """Format uvicorn's default headers; kept until uvicorn replaces the list, each second, for the date."""
+        if headers is not self._default_headers:
+            self._default_headers, self._default_lines = headers, _lines(headers)
+        return self._default_lines
 
 
 def _lines(headers: RawHeaders) -> bytes:
-    """Headers as they are written."""
+    """Format headers as they are sent."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])

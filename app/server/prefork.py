@@ -1,6 +1,6 @@
-"""Several processes that share one listening socket, and their parent, which starts, restarts and stops them.
+"""Worker processes that share one listening socket, and the supervisor that starts, replaces and stops them.
 
-The parent imports nothing heavy and has no threads, so that it can fork.
+The supervisor imports nothing heavy and has no threads, so that it can fork.
 """
 
 import logging
@@ -25,28 +25,35 @@ from app.system.pidfiles import state_file
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
-MAX_REPORT_BYTES = 4000  # what a pipe takes in one piece
-RETRY_SECONDS = 5.0  # after which one that could not start, while others serve, is started anew
-STOP_MARGIN_SECONDS = 5.0  # beyond what the workers themselves wait
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+MAX_REPORT_BYTES = 4000  # a pipe takes so many in one piece
+RETRY_SECONDS = 5.0  # until a worker that could not start is started again, while others serve
+STOP_MARGIN_SECONDS = 5.0  # beyond the time that the workers themselves wait
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
 
 def serve_by_workers(settings: Settings, listening: socket.socket, address: str) -> None:
-    """Serve by `settings.workers` processes until told to stop.
+    """Serve in `settings.workers` processes until a signal stops them.
+
+    Args:
+        settings: the service's settings.
+        listening: the socket that all workers accept connections from.
+        address: the service's URL, printed once all workers are ready.
 
     Raises:
         StartupError: a worker could not start.
-        WorkerCrashLoop: too many of them died.
-        KeyboardInterrupt: Ctrl-C, after all have ended.
+        WorkerCrashLoop: too many workers died within a short time.
+        KeyboardInterrupt: Ctrl-C, after all workers have ended.
     """
     if not hasattr(os, "fork"):
         raise StartupError(f"--workers (KRON_WORKERS): got {settings.workers}, expected 1: this system cannot fork")
     with TemporaryDirectory(prefix="kronserve-") as shared:
-        _Parent(settings, listening, address, Path(shared)).run()
+        _Supervisor(settings, listening, address, Path(shared)).run()
 
 
-class _Parent:
+class _Supervisor:
+    """Parent of the workers, which it knows by their process ids."""
+
     def __init__(self, settings: Settings, listening: socket.socket, address: str, shared: Path) -> None:
         self._settings = settings
         self._listening = listening
@@ -55,37 +62,37 @@ class _Parent:
         self._children: set[int] = set()
         self._ready: set[int] = set()
         self._all_were_ready = False
-        self._unable: set[int] = set()  # could not start
-        self._due: deque[float] = deque()  # when to try again
-        self._restarts: deque[float] = deque()
+        self._could_not_start: set[int] = set()
+        self._retry_times: deque[float] = deque()  # when to replace those that could not start
+        self._restart_times: deque[float] = deque()  # when those that died were replaced
         self._failure: KronError | None = None
-        self._asked: int | None = None  # the signal that ends it all
+        self._stop_signal: int | None = None
         self._kill_at = float("inf")
-        self._reports, self._report = os.pipe()
-        # Nobody ever writes to it: when the parent is gone, however it died, the children read end of file.
-        self._alive, self._held = os.pipe()
+        self._report_reader, self._report_writer = os.pipe()
+        # No process writes to this pipe: when the parent has ended, in whatever way, the children read end of file.
+        self._parent_reader, self._parent_writer = os.pipe()
 
     def run(self) -> None:
-        """Until every child has ended."""
+        """Start the workers, and supervise them until all have ended."""
         with self._signals(), selectors.DefaultSelector() as selector:
             for _ in range(self._settings.workers):
                 self._start()
-            selector.register(self._reports, selectors.EVENT_READ)
+            selector.register(self._report_reader, selectors.EVENT_READ)
             while self._children:
                 if selector.select(0.1):
                     self._read_reports()
                 self._reap()
-                self._try_again()
+                self._retry()
                 if time.monotonic() > self._kill_at:
                     self._send(signal.SIGKILL)
         if self._failure is not None:
             raise self._failure
-        if self._asked == signal.SIGINT:
+        if self._stop_signal == signal.SIGINT:
             raise KeyboardInterrupt
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {sig: signal.signal(sig, self._on_signal) for sig in STOPPING}
+        before = {sig: signal.signal(sig, self._on_signal) for sig in STOP_SIGNALS}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda sig, _: self._send(sig))
         try:
             yield
@@ -94,7 +101,7 @@ class _Parent:
                 signal.signal(sig, handler)
 
     def _on_signal(self, sig: int, _: FrameType | None) -> None:
-        self._asked = sig
+        self._stop_signal = sig
         self._send(sig)
         settings = self._settings
         self._kill_at = time.monotonic() + settings.drain_seconds + settings.grace_seconds + STOP_MARGIN_SECONDS
@@ -110,29 +117,29 @@ class _Parent:
 
     def _start(self) -> None:
         sys.stdout.flush()
-        # Signals wait meanwhile: one that came before the child is known would never reach it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOPPING, signal.SIGHUP])
+        # Signals are blocked meanwhile: one that came before the child is in `_children` would never reach it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [*STOP_SIGNALS, signal.SIGHUP])
         try:
             if self._stopping():
                 return
             child = os.fork()
             if child == 0:
-                self._work(mask)
+                self._run_child(mask)
             self._children.add(child)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _try_again(self) -> None:
-        while self._due and time.monotonic() > self._due[0]:
-            self._due.popleft()
+    def _retry(self) -> None:
+        while self._retry_times and time.monotonic() > self._retry_times[0]:
+            self._retry_times.popleft()
             self._start()
 
     def _read_reports(self) -> None:
-        """Each worker says once, in a line, that it is ready or why it is not; a line is written in one piece."""
-        for line in os.read(self._reports, 65536).decode(errors="replace").splitlines():
+        """Read the one line that each worker writes, in one piece: `ready PID text` or `failed PID reason`."""
+        for line in os.read(self._report_reader, 65536).decode(errors="replace").splitlines():
             kind, child, text = line.split(" ", 2)
             if kind == "failed":
-                self._failed(int(child), text)
+                self._on_start_failure(int(child), text)
                 continue
             self._ready.add(int(child))
             if len(self._ready) == self._settings.workers and not self._all_were_ready:
@@ -140,11 +147,11 @@ class _Parent:
                 print(f"{text}, {self._settings.workers} workers.")
                 print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
 
-    def _failed(self, child: int, why: str) -> None:
-        """A worker could not start. Once all were ready, what is served goes on: the next one may find it mended."""
+    def _on_start_failure(self, child: int, why: str) -> None:
+        """Stop the service, unless other workers serve: then a later worker may find the cause mended."""
         if self._all_were_ready and self._ready:
-            log.error("worker %d could not start; another try in %g s: %s", child, RETRY_SECONDS, why)
-            self._unable.add(child)
+            log.error("worker %d could not start; the next try is in %g s: %s", child, RETRY_SECONDS, why)
+            self._could_not_start.add(child)
         else:
             self._stop(StartupError(why))
 
@@ -154,44 +161,48 @@ class _Parent:
             if not ended:
                 continue
             self._read_last_reports()
-            unable = child in self._unable
-            for those in (self._children, self._ready, self._unable):
-                those.discard(child)
+            could_not_start = child in self._could_not_start
+            for pids in (self._children, self._ready, self._could_not_start):
+                pids.discard(child)
             state_file(self._shared, child).unlink(missing_ok=True)
             if self._stopping():
                 continue
             now = time.monotonic()
-            if unable:
-                self._due.append(now + RETRY_SECONDS)
+            if could_not_start:
+                self._retry_times.append(now + RETRY_SECONDS)
                 continue
-            while self._restarts and now - self._restarts[0] > RESTART_WINDOW_SECONDS:
-                self._restarts.popleft()
-            how = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
-            if len(self._restarts) >= MAX_RESTARTS:
-                self._stop(WorkerCrashLoop(f"{how}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
+            while self._restart_times and now - self._restart_times[0] > RESTART_WINDOW_SECONDS:
+                self._restart_times.popleft()
+            what = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
+            if len(self._restart_times) >= MAX_RESTARTS:
+                self._stop(WorkerCrashLoop(f"{what}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
                 continue
-            log.error("%s; starting another one", how)
-            self._restarts.append(now)
+            log.error("%s; starting another one", what)
+            self._restart_times.append(now)
             self._start()
 
     def _stopping(self) -> bool:
-        return self._asked is not None
+        return self._stop_signal is not None
 
     def _read_last_reports(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._reports, selectors.EVENT_READ)
+            selector.register(self._report_reader, selectors.EVENT_READ)
             if selector.select(0):
                 self._read_reports()
 
-    def _work(self, mask: set[int | signal.Signals]) -> NoReturn:
-        """The life of a child; `mask` is that of the signals before it was forked."""
+    def _run_child(self, mask: set[int | signal.Signals]) -> NoReturn:
+        """Serve in the process that was just forked, and end it.
+
+        Args:
+            mask: signals that were blocked before the fork.
+        """
         code = 1
         try:
-            os.setpgrp()  # Ctrl-C is the parent's: it tells its children
-            os.close(self._held)
-            for sig in STOPPING:  # until the server takes them there is nothing to clean up
+            os.setpgrp()  # Ctrl-C reaches the parent only, which passes it on
+            os.close(self._parent_writer)
+            for sig in STOP_SIGNALS:  # before the server installs its own handlers there is nothing to clean up
                 signal.signal(sig, signal.SIG_DFL)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service can make use of it
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service installs its own handler
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             threading.Thread(target=self._end_with_parent, daemon=True).start()
             from app.server.server import describe, serve
@@ -199,13 +210,13 @@ class _Parent:
             serve(
                 self._settings,
                 self._listening,
-                lambda service: self._tell("ready", describe(service)),
+                lambda service: self._report("ready", describe(service)),
                 self._shared,
-                up_when_loaded=self._all_were_ready,  # others answer: what it accepted would be told to wait
+                up_when_loaded=self._all_were_ready,  # meanwhile the other workers accept connections
             )
             code = 0
         except KronError as error:
-            self._tell("failed", str(error))
+            self._report("failed", str(error))
             code = error.exit_code
         except KeyboardInterrupt:
             code = 0
@@ -215,9 +226,11 @@ class _Parent:
             logging.shutdown()
             os._exit(code)
 
-    def _tell(self, kind: str, text: str) -> None:
-        os.write(self._report, f"{kind} {os.getpid()} {' '.join(text.split())}".encode()[:MAX_REPORT_BYTES] + b"\n")
+    def _report(self, kind: str, text: str) -> None:
+        os.write(
+            self._report_writer, f"{kind} {os.getpid()} {' '.join(text.split())}".encode()[:MAX_REPORT_BYTES] + b"\n"
+        )
 
     def _end_with_parent(self) -> None:
-        os.read(self._alive, 1)
+        os.read(self._parent_reader, 1)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,9 +1,11 @@
-"""Who a request comes from, where a proxy that is trusted hands it on."""
+"""Address of the client behind trusted reverse proxies, from `X-Forwarded-For`."""
 
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.system.net import read_network
 
@@ -13,7 +15,7 @@ MAX_HOPS = 32
 
 
 class TrustedProxies:
-    """Reads `X-Forwarded-For` of proxies that are trusted, and of no one else: anybody can send that header.
+    """Reads `X-Forwarded-For` of trusted proxies only: anybody can send that header.
 
     Args:
         networks: addresses and networks of the proxies, as `read_network` takes them.
@@ -24,11 +26,14 @@ class TrustedProxies:
         self._trusts = lru_cache(maxsize=4096)(self._look_up)
 
     def client(self, peer: tuple[str, int], headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, int]:
-        """The last hop that is no trusted proxy, each proxy having added the one that it was asked by; or `peer`.
+        """Find the client: the last hop that is no trusted proxy. Each proxy appends the address that called it.
 
         Args:
             peer: address and port that the connection comes from.
             headers: of the request, names in lower case.
+
+        Returns:
+            its address, with port 0 where it is not the peer.
         """
         if not self._trusts(peer[0]):
             return peer
@@ -36,7 +41,7 @@ class TrustedProxies:
         client = peer
         for hop in hops[: -MAX_HOPS - 1 : -1]:
             host = _host(hop.strip())
-            if host is None:  # whoever wrote that, the hop before it is the last one that is known
+            if host is None:  # not an address: nothing before it can be believed
                 return client
             client = host, 0
             if not self._trusts(host):
@@ -48,8 +53,27 @@ class TrustedProxies:
         return address is not None and any(address in network for network in self._networks)
 
 
+class ProxyMiddleware:
+    """ASGI middleware that sets a request's client from `X-Forwarded-For`, for `--http standard`.
+
+    Args:
+        app: the application.
+        proxies: whose header is believed.
+    """
+
+    def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["client"] is not None:
+            scope["client"] = self._proxies.client(tuple(scope["client"]), scope["headers"])
+        await self._app(scope, receive, send)
+
+
 def _host(hop: str) -> str | None:
-    """The address of a hop in its usual spelling, without a port."""
+    """The address of a hop in its usual spelling, without a port; None if it is no address."""
     if hop.startswith("["):
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:

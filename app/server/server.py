@@ -1,4 +1,4 @@
-"""uvicorn, with an end as operators expect it: accepted requests are answered, comparisons stopped."""
+"""uvicorn's server with an orderly shutdown: accepted requests are answered, running jobs are stopped."""
 
 import asyncio
 import gc
@@ -12,27 +12,34 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from app.main import create_app
-from app.server.connection import Bounds
+from app.server.connection import ConnectionConfig, connection_class
 from app.server.fast_path import FastPath
-from app.server.protocol import protocol
-from app.server.proxies import TrustedProxies
+from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
 from app.system.heap import trim_heap
 
 INTERRUPTED_SECONDS = 5
-SPARE_FILES = 256  # for models, pipes, the archive and what else is open
-LAST_RUN_SECONDS = 5.0  # for what runs though nobody waits for it any more
+SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
+LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
 log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """Serves one app until it is told to stop, or until it cannot start.
+    """uvicorn server of one app, which runs until a signal stops it, or until it cannot start.
 
-    SIGTERM: not ready any more at once, no new connections after `drain_seconds`, accepted requests are answered within
-    `grace_seconds`. Ctrl-C: the same without draining, and within 5 seconds; a second one waits for nothing.
+    SIGTERM: `/v2/health/ready` is a 503 at once; after `drain_seconds` new connections are refused; accepted requests
+    are answered within `grace_seconds`. Ctrl-C: the same without draining, and within 5 seconds; a second Ctrl-C ends
+    the process without waiting.
+
+    Args:
+        settings: the service's settings.
+        on_ready: called once every model is loaded.
+        shared: folder that all workers of this service share; None where there is one worker only.
+        up_when_loaded: accept no connection before every model is loaded.
     """
 
     def __init__(
@@ -44,43 +51,26 @@ class Server(uvicorn.Server):
         self.service: Service = app.state.service
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        bounds = Bounds(
-            settings,
-            TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None,
-            self.service.metrics.failed,
-        )
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http=protocol(FastPath(self.service), bounds),
-                timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # a float will do
-                lifespan="on",
-                log_config=None,
-                access_log=False,  # `RequestMiddleware` has its own, with the request's id
-                ws="none",
-                proxy_headers=False,  # `Connection` reads them, for below ASGI they matter too
-                server_header=False,
-            )
-        )
+        super().__init__(_uvicorn_config(settings, app, self.service))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As usual; remembers the loop that signals have to reach."""
+        """Start, and keep the event loop for the signal handlers."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, as the class says. The base class would end the process by the signal, not with exit code 0."""
+        """Begin to stop on SIGTERM or Ctrl-C; uvicorn's own handler would also end the process by the signal."""
         if sig == signal.SIGINT:
             self.force_exit = self.interrupted
             self.interrupted = True
-        if self._loop is None:  # not even started
+        if self._loop is None:  # not started yet
             self.should_exit = True
         else:
             self._loop.call_soon_threadsafe(self._stop)
 
     def _stop(self) -> None:
         assert self._loop is not None
-        # The running comparison first, for its client would wait for it to the end.
+        # The running job is stopped first: its client would wait until it has ended.
         self._loop.create_task(self.service.drain())
         seconds = INTERRUPTED_SECONDS if self.interrupted else self._settings.grace_seconds
         self.config.timeout_graceful_shutdown = math.ceil(seconds)
@@ -93,9 +83,31 @@ class Server(uvicorn.Server):
         if service.failure is not None:
             self.should_exit = True
             return
-        trim_heap()  # what loading needed and serving does not
-        gc.freeze()  # what is there now stays: the collector need not look at it at every turn
+        trim_heap()  # loading needed memory that serving does not
+        gc.freeze()  # the objects that exist now stay: the garbage collector need not traverse them again
         self._on_ready(service)
+
+
+def _uvicorn_config(settings: Settings, app: ASGIApp, service: Service) -> uvicorn.Config:
+    """Configure uvicorn: with `HttpConnection` for `--http fast`, with its own protocol for `--http standard`."""
+    proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
+    http: str | type[asyncio.Protocol] = "auto"
+    if settings.http == "fast":
+        http = connection_class(ConnectionConfig(settings, FastPath(service), proxies, service.metrics.failed))
+    elif proxies is not None:
+        app = ProxyMiddleware(app, proxies)
+    return uvicorn.Config(
+        app,
+        http=http,
+        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it is given to `call_later`
+        lifespan="on",
+        log_config=None,
+        log_level="warning" if settings.log_level == "info" else settings.log_level,
+        access_log=False,  # `RequestMiddleware` has its own, with the request's id
+        ws="none",
+        proxy_headers=False,  # `TrustedProxies` reads them, since the fast path answers below ASGI
+        server_header=False,
+    )
 
 
 def serve(
@@ -106,14 +118,14 @@ def serve(
     *,
     up_when_loaded: bool = False,
 ) -> None:
-    """Serve until told to stop.
+    """Serve in this process until a signal stops it.
 
     Args:
-        settings: what the service is told.
+        settings: the service's settings.
         listening: the socket; closed at the end.
-        on_ready: called when every model is loaded.
-        shared: folder of all workers of this service; None where there is one only.
-        up_when_loaded: accept no connection before every model is loaded, for there are others who do.
+        on_ready: called once every model is loaded.
+        shared: folder that all workers of this service share; None where there is one worker only.
+        up_when_loaded: accept no connection before every model is loaded, because other workers accept them.
 
     Raises:
         StartupError: the models could not be loaded.
@@ -123,7 +135,7 @@ def serve(
     server = Server(settings, on_ready, shared, up_when_loaded=up_when_loaded)
     server.run(sockets=[listening])
     if not server.service.scheduler.join(LAST_RUN_SECONDS):
-        # Python would abort in the midst of a thread that runs C++.
+        # At exit Python would abort a thread in the middle of C++ code.
         log.error("a run has not ended after %g s; the process ends without it", LAST_RUN_SECONDS)
         logging.shutdown()
         os._exit(130 if server.interrupted else 0)
@@ -134,7 +146,7 @@ def serve(
 
 
 def _allow_files(wanted: int) -> None:
-    """Have the system let this process open so many; connections are files."""
+    """Raise this process's limit of open files to `wanted`, or as far as the system allows; connections are files."""
     try:
         import resource
     except ImportError:
@@ -151,7 +163,7 @@ def _allow_files(wanted: int) -> None:
 
 
 def describe(service: Service) -> str:
-    """What is served, in a line for people."""
+    """One line for people that names the models, the provider and the threads."""
     models = service.repository.models.values()
     if not models:
         return "Serving nothing: all models were unloaded by request"

@@ -1,8 +1,7 @@
-"""One prediction request: rows in, the answers of one or more models out."""
+"""The answers of one or more models to the same rows, free of HTTP."""
 
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,112 +10,88 @@ from numpy.typing import NDArray
 
 from app.errors import BadRequest
 from app.inference.batching import InferenceResult, InferenceTask
-from app.inference.engine import Engine
-from app.inference.scheduler import Scheduler
 from app.models.model import Model
 from app.serving.rows import to_array
 from app.serving.shadow import Shadow
 from app.telemetry.prometheus import Metrics
 
 Rows = NDArray[np.float32]
-_clock = time.perf_counter_ns
 
 
 @dataclass(slots=True)
 class _Part:
-    """One model's share of a request."""
+    """One model's part of a request: its inputs, and its inference once that is known."""
 
     model: Model
     rows: int
     feeds: dict[str, Rows]
-    run: InferenceResult = field(init=False)
-    taken_ns: int = field(init=False)  # waiting included
+    inference: InferenceResult = field(init=False)
 
 
 class Prediction:
-    """The answers of one or more models to the same rows, as the API gives them.
+    """The runs of one or more models on the same rows, and the response that their results make.
 
-    The models run one after the other, so that each one's `compute_us` is its own, and in an order drawn for each
-    request: whichever is first finds cold caches, and that should not always be the same one.
+    The models run one after the other, so that each one's `compute_us` is its own. Their order is drawn at random for
+    each request: the first run finds cold caches, which should not always cost the same model time.
 
     Args:
-        models: that answer.
-        inputs: parsed JSON.
+        models: to run.
+        inputs: the request's rows, as parsed from JSON.
         max_batch: most rows.
-        booleans: whether the JSON may hold any.
-        receipt: say of each answer how it came about.
+        booleans: whether the JSON may hold `true` or `false`.
+        with_provenance: add the `receipt` to each model's answer.
 
     Raises:
-        BadRequest: the rows are not what one of the models takes.
+        BadRequest: the rows do not fit one of the models.
     """
 
     def __init__(
-        self, models: Sequence[Model], inputs: object, *, max_batch: int, booleans: bool, receipt: bool
+        self, models: Sequence[Model], inputs: object, *, max_batch: int, booleans: bool, with_provenance: bool
     ) -> None:
-        self._receipt = receipt
+        self._with_provenance = with_provenance
         self._parts: list[_Part] = []
-        self._turns: Sequence[_Part] = []
         arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
         for model in models:
             rows = arrays.get(model.row_shapes)
-            if rows is None:  # both members of a twin take the same rows
+            if rows is None:  # the members of a twin take the same rows
                 rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
                 arrays[model.row_shapes] = rows
             _check_fixed_batch(model, len(rows))
             self._parts.append(_Part(model, len(rows), model.row_input.feed(rows)))
-
-    async def run(self, scheduler: Scheduler, seconds: float) -> None:
-        """Run all models.
-
-        Raises:
-            Overloaded: too much is waiting.
-            TimedOut: it took too long.
-            ModelError: onnxruntime failed.
-        """
-        end = time.monotonic() + seconds
-        for part in self._in_turn():
-            started = _clock()
-            part.run = await scheduler.infer(
-                part.model.engine, part.feeds, (part.model.output_head.output,), timeout=end - time.monotonic()
-            )
-            part.taken_ns = _clock() - started
-
-    def asks(self, most: Callable[[Engine], int]) -> Sequence[InferenceTask] | None:
-        """What to run, in turns; None where a model takes fewer rows without waiting than `most` says of it."""
-        if any(part.rows > most(part.model.engine) for part in self._parts):
-            return None
-        self._turns = self._in_turn()
-        return [
+        self._order = random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
+        self.tasks: Sequence[InferenceTask] = [
             InferenceTask.create(part.model.engine, part.feeds, (part.model.output_head.output,))
-            for part in self._turns
+            for part in self._order
         ]
 
-    def ran(self, inferences: Sequence[InferenceResult]) -> None:
-        """What came of `asks`."""
-        for part, run in zip(self._turns, inferences, strict=True):
-            part.run, part.taken_ns = run, run.queue_ns + run.compute_ns
+    def answer(self, inferences: Sequence[InferenceResult], metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
+        """Compose the response, and count the request as answered by each model.
 
-    def answer(self, metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
-        """What came out, after which the request counts as answered.
+        Args:
+            inferences: the results of `tasks`.
+            metrics: counts the request.
+            shadow: is offered the request.
 
         Raises:
-            BadRequest: one of the models has no finite answer to a row.
+            BadRequest: a model has no finite answer to a row; nothing is counted then.
         """
+        for part, inference in zip(self._order, inferences, strict=True):
+            part.inference = inference
         results = []
         for part in self._parts:
-            results.append(_result(part.model, part.run))
-            if self._receipt:
-                results[-1]["receipt"] = make_receipt(part.model, part.run)
+            results.append(_result(part.model, part.inference))
+            if self._with_provenance:
+                results[-1]["receipt"] = provenance(part.model, part.inference)
         answer = {"results": results, "agreement": _agreement(results)}
         for part in self._parts:
-            model, run = part.model, part.run
+            model, run = part.model, part.inference
             if shadow is not None:
                 shadow.offer(model, part.feeds, run.outputs, run.compute_ns)
             metrics.predicted(
                 model.name,
                 model.version,
                 rows=part.rows,
-                request_ns=part.taken_ns,
+                request_ns=run.queue_ns + run.compute_ns,
                 queue_ns=run.queue_ns,
                 compute_ns=run.compute_ns,
             )
@@ -125,22 +100,31 @@ class Prediction:
             )
         return answer
 
-    def _in_turn(self) -> Sequence[_Part]:
-        return random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
+
+def provenance(model: Model, inference: InferenceResult) -> dict[str, Any]:
+    """Describe where an answer comes from: the file's checksum, provider, threads, times and batch size."""
+    return {
+        "model_sha256": model.artifact.sha256,
+        "provider": model.engine.provider,
+        "threads": model.engine.threads,
+        "queue_us": inference.queue_ns / 1000,
+        "compute_us": inference.compute_ns / 1000,
+        "batch_size": inference.batch_size,
+    }
 
 
-def _result(model: Model, run: InferenceResult) -> dict[str, Any]:
-    output = run.outputs[model.output_head.output]
+def _result(model: Model, inference: InferenceResult) -> dict[str, Any]:
+    output = inference.outputs[model.output_head.output]
     if not np.isfinite(output).all():
         finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
         raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
     return {
         "model": model.name,
-        "version": model.artifact.version,
+        "version": model.version,
         "provider": model.engine.provider,
         "outputs": model.output_head.decode(output),
-        "queue_us": run.queue_ns / 1000,
-        "compute_us": run.compute_ns / 1000,
+        "queue_us": inference.queue_ns / 1000,
+        "compute_us": inference.compute_ns / 1000,
     }
 
 
@@ -151,6 +135,7 @@ def _check_fixed_batch(model: Model, rows: int) -> None:
 
 
 def _agreement(results: Sequence[dict[str, Any]]) -> float | None:
+    """Fraction of rows to which all classifiers give the same label; None with fewer than two classifiers."""
     if len(results) < 2:
         return None
     columns = [[answer.get("label") for answer in result["outputs"]] for result in results]
@@ -159,15 +144,3 @@ def _agreement(results: Sequence[dict[str, Any]]) -> float | None:
         return None
     rows = list(zip(*columns, strict=True))
     return sum(len(set(labels)) == 1 for labels in rows) / len(rows)
-
-
-def make_receipt(model: Model, inference: InferenceResult) -> dict[str, Any]:
-    """What a request gets that asks for it."""
-    return {
-        "model_sha256": model.artifact.sha256,
-        "provider": model.engine.provider,
-        "threads": model.engine.threads,
-        "queue_us": inference.queue_ns / 1000,
-        "compute_us": inference.compute_ns / 1000,
-        "batch_size": inference.batch_size,
-    }

@@ -1,4 +1,4 @@
-"""Rows of a JSON request as a float32 array, with errors that name the row."""
+"""Conversion of a JSON request's rows to a float32 array, with errors that name the row."""
 
 import math
 import struct
@@ -17,23 +17,27 @@ NUMBERS = {int, float}
 def to_array(
     rows: object, shapes: Sequence[tuple[int, ...]], *, max_rows: int, booleans: bool = True
 ) -> NDArray[np.float32]:
-    """The rows as float32 (n, features), read-only.
+    """Convert and validate rows.
 
     Args:
         rows: parsed JSON.
-        shapes: the shapes that a row may have, all of the same number of values; the first is the flat one.
+        shapes: accepted shapes of a row, all with the same number of values; the first one is flat.
         max_rows: most rows.
-        booleans: whether the JSON may hold any; the look at the type of each value costs as much as parsing it.
+        booleans: whether the JSON may hold `true` or `false`. Then the type of each value is checked, which takes as
+            long as parsing the JSON.
+
+    Returns:
+        read-only float32 array of shape ``(n_rows, n_features)``.
 
     Raises:
-        BadRequest: with what was got and what was expected; its message starts with the place, as `inputs[3]`.
+        BadRequest: the rows are of another shape or not numbers; the message starts with the place, as `inputs[3]`.
     """
     if type(rows) is not list:
         raise BadRequest(f"inputs: got {name_of(rows)}, expected a list of rows")
     if not 1 <= len(rows) <= max_rows:
         raise BadRequest(f"inputs: got {len(rows)} rows, expected 1 to {max_rows}")
     features = math.prod(shapes[0])
-    # struct is many times faster than numpy here, and unlike numpy it takes neither text nor infinities for numbers.
+    # struct is many times faster than numpy here, and unlike numpy it refuses texts and infinities.
     pack = _packer(features)
     packed = []
     for index, row in enumerate(rows):
@@ -43,7 +47,7 @@ def to_array(
         try:
             packed.append(pack(*flat))
         except (struct.error, OverflowError):
-            # What is wrong is found by looking at each value.
+            # Check value by value to find the wrong one.
             flat = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
             column = next(column for column, value in enumerate(flat) if not fits_float32(value))
             raise BadRequest(
@@ -58,7 +62,7 @@ def _packer(features: int) -> Callable[..., bytes]:
 
 
 def _shape_like(row: object, shapes: Sequence[tuple[int, ...]], index: int) -> tuple[int, ...]:
-    """The accepted shape that is nested as deep as `row`."""
+    """Find the accepted shape that is nested as deep as `row`."""
     depth, inner = 0, row
     while type(inner) is list and depth < 9:
         depth, inner = depth + 1, inner[0] if inner else None

@@ -1,4 +1,4 @@
-"""Requests for predictions and their answers; the unit of a number is in its name."""
+"""Bodies of prediction requests and responses, and of the shadow report; the unit of a number is in its name."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from app.schemas import ModelName, RequestModel, ResponseModel
 
 
 class PredictRequest(RequestModel):
-    """Rows to predict."""
+    """A request for predictions."""
 
-    inputs: list[Any] = Field(description="rows, each flat or in the shape of the input (28 lists of 28 pixels)")
+    inputs: list[Any] = Field(description="rows, each flat or nested as the model's input (28 lists of 28 pixels)")
     models: list[ModelName] | None = Field(
         default=None,
         min_length=1,
@@ -18,42 +18,67 @@ class PredictRequest(RequestModel):
         description="default: the default twin",
         json_schema_extra={"uniqueItems": True},
     )
-    receipt: bool = Field(default=False, description="say where each answer comes from")
+    receipt: bool = Field(default=False, description="add the provenance of each model's answer")
 
 
-class Receipt(ResponseModel):
-    """Where an answer comes from."""
+class Provenance(ResponseModel):
+    """Provenance of a model's answer."""
 
-    model_sha256: str = Field(description="of the file that was loaded")
+    model_sha256: str = Field(description="checksum of the model file")
     provider: str
     threads: int
     queue_us: float
     compute_us: float
-    batch_size: int = Field(description="rows of the run, other requests' included")
+    batch_size: int = Field(description="rows of the run, including those of other requests")
 
 
-class Answer(ResponseModel):
-    """The answer for one row: of a classifier, label and probabilities in the order of the card's labels."""
+class RowPrediction(ResponseModel):
+    """The answer to one row: label and probabilities in the order of the card's labels, or the value in regression."""
 
     label: str | None = None
     probabilities: list[float] | None = None
     value: float | list[float] | None = None
 
 
-class Prediction(ResponseModel):
+class ModelPrediction(ResponseModel):
     """The answers of one model."""
 
     model: str
     version: str
     provider: str
-    outputs: list[Answer]
-    queue_us: float = Field(description="waiting for a thread; 0 for a run on the event loop")
-    compute_us: float = Field(description="the run, which may have been for rows of other requests too")
-    receipt: Receipt | None = Field(default=None, description="where it was asked for")
+    outputs: list[RowPrediction]
+    queue_us: float = Field(description="time of waiting for a thread, near 0 for a run on the event loop")
+    compute_us: float = Field(description="time of the run, which may include rows of other requests")
+    receipt: Provenance | None = Field(default=None, description="only if the request asked for it")
 
 
 class PredictResponse(ResponseModel):
     """The answers of all models."""
 
-    results: list[Prediction]
-    agreement: float | None = Field(description="share of rows to which all models give the same label")
+    results: list[ModelPrediction]
+    agreement: float | None = Field(description="fraction of rows to which all models give the same label")
+
+
+class ShadowReport(ResponseModel):
+    """Comparison of the shadow model with the model that answers, since the start; by one worker, if there are many."""
+
+    primary: str | None = Field(description="the model that answers; null where shadow mode is off")
+    shadow: str | None = Field(description="the model that is scored")
+    share: float = Field(description="fraction of the requests that are scored")
+    requests: int = Field(default=0, description="scored requests")
+    rows: int = Field(default=0, description="scored rows")
+    dropped: int = Field(default=0, description="sampled requests not scored because too many were waiting")
+    failed: int = Field(default=0, description="sampled requests on which the shadow model failed")
+    disagreements: int | None = Field(default=None, description="rows to which the models gave different labels")
+    disagreement_rate: float | None = Field(default=None, description="disagreements / rows")
+    largest_probability_drift: float | None = Field(
+        default=None, description="largest difference of one probability of one row, of classifiers"
+    )
+    largest_difference: float | None = Field(
+        default=None, description="largest difference of two values, in regression"
+    )
+    primary_p50_us: float | None = Field(default=None, description="median run of the last 1,000 scored requests")
+    shadow_p50_us: float | None = Field(
+        default=None, description="of the same requests, run in a thread of the shadow model's own"
+    )
+    difference_p50_us: float | None = Field(default=None, description="shadow - primary, median over those requests")

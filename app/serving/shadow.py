@@ -1,4 +1,4 @@
-"""Shadow mode: one model answers, another is scored on a sample of the same rows, off the request's path."""
+"""Shadow mode: score a second model on a sample of the requests that another one answers, outside of their path."""
 
 import contextlib
 import logging
@@ -13,49 +13,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from app.errors import BadRequest, ModelError, StartupError
 from app.models.model import Model
 from app.models.output_head import softmax
 from app.models.repository import Repository
+from app.serving.schemas import ShadowReport
 from app.settings import Settings
 from app.telemetry.prometheus import Metrics
 
-MAX_WAITING = 8  # requests; beyond that a sample is dropped, for answering goes first
-WINDOW = 1000  # requests whose times are kept
+MAX_WAITING = 8  # sampled requests; further ones are dropped, since answering takes precedence
+WINDOW = 1000  # latest requests, for the medians of times
 
 Array = NDArray[Any]
 
 log = logging.getLogger(__name__)
 
 
-class ShadowReport(BaseModel):
-    """How a model that does not answer compares with the one that does, since the start; of one worker, if many."""
-
-    model_config = ConfigDict(frozen=True)
-
-    primary: str | None = Field(description="the model that answers; null where shadow mode is off")
-    shadow: str | None = Field(description="the model that is scored")
-    share: float = Field(description="of the requests that are scored")
-    requests: int = Field(default=0, description="scored")
-    rows: int = Field(default=0, description="scored")
-    dropped: int = Field(default=0, description="sampled requests that were not scored, for too many were waiting")
-    failed: int = Field(default=0, description="requests that the shadow could not be run on")
-    disagreements: int | None = Field(default=None, description="rows that got another label")
-    disagreement_rate: float | None = None
-    largest_probability_drift: float | None = Field(
-        default=None, description="the most that one probability of one row differed"
-    )
-    largest_difference: float | None = Field(default=None, description="of two values, in a regression")
-    primary_p50_us: float | None = Field(default=None, description="computing, of the last 1,000 scored requests")
-    shadow_p50_us: float | None = Field(default=None, description="of the same requests, in a thread of its own")
-    difference_p50_us: float | None = Field(default=None, description="shadow - primary, median over those requests")
-
-
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """A request that was answered."""
+    """An answered request to be scored."""
 
     primary: Model
     rows: Array
@@ -64,14 +41,14 @@ class _Sample:
 
 
 class Shadow:
-    """Scores one model on what another answers.
+    """Scores the shadow model on requests that the primary model answered, in a thread of its own.
 
     Args:
-        primary: the model that answers.
-        shadow: the model that is scored.
-        share: of the requests that are scored.
-        repository: the models that are served, whichever versions that are at the time.
-        metrics: where it is counted.
+        primary: name of the model that answers.
+        shadow: name of the model that is scored.
+        share: fraction of the requests that are scored, from 0 to 1.
+        repository: gives the served version of the shadow model at the time of each run.
+        metrics: count what is scored.
     """
 
     def __init__(self, primary: str, shadow: str, *, share: float, repository: Repository, metrics: Metrics) -> None:
@@ -90,17 +67,17 @@ class Shadow:
         self._thread.start()
 
     @classmethod
-    def wanted(cls, settings: Settings, repository: Repository, metrics: Metrics) -> "Shadow | None":
-        """The shadow that the settings ask for.
+    def from_settings(cls, settings: Settings, repository: Repository, metrics: Metrics) -> "Shadow | None":
+        """Create the shadow that the settings ask for; None where they ask for none.
 
         Raises:
-            StartupError: they name models that are not there, or that do not take the same rows.
+            StartupError: the settings name models that are not served, or that take different rows.
         """
         if settings.shadow is None:
             return None
         got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
         primary, _, shadow = settings.shadow.partition("=")
-        if {primary, shadow} & repository.unloaded:  # a worker that replaces another one, for which it was good
+        if {primary, shadow} & repository.unloaded:  # this worker replaces one that has checked the models
             return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
         models = {model.name: model for model in repository.models.values() if model.unusable is None}
         if primary == shadow or not {primary, shadow} <= models.keys():
@@ -115,13 +92,13 @@ class Shadow:
         return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
 
     def offer(self, model: Model, feeds: Mapping[str, Array], outputs: Mapping[str, Array], compute_ns: int) -> None:
-        """A model has answered; never waits.
+        """Sample an answered request for scoring; never waits.
 
         Args:
-            model: that answered.
-            feeds: what it was given.
-            outputs: what it gave; without the one that its head reads, there is nothing to compare.
-            compute_ns: how long its run took.
+            model: the one that answered.
+            feeds: its inputs by name.
+            outputs: its outputs by name; a request without the output that the model's head reads is not scored.
+            compute_ns: time of its run.
         """
         if model.name != self._primary or model.unusable is not None or random.random() >= self._share:
             return
@@ -136,7 +113,7 @@ class Shadow:
             self._metrics.shadow_skipped("dropped")
 
     def report(self) -> ShadowReport:
-        """What is known so far."""
+        """Summarise the requests scored so far."""
         with self._lock:
             times = np.array(self._times) if self._times else None
             return ShadowReport(
@@ -157,7 +134,7 @@ class Shadow:
             )
 
     def close(self) -> None:
-        """Score nothing more."""
+        """Stop the thread; requests that wait are not scored."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._waiting.get_nowait()
@@ -167,10 +144,10 @@ class Shadow:
     def _work(self) -> None:
         while (sample := self._waiting.get()) is not None:
             self._compare(sample)
-            del sample  # an idle thread must not keep alive what it ran
+            del sample  # an idle thread must not keep a model alive
 
     def _compare(self, sample: _Sample) -> None:
-        """Run the shadow on what the other model answered."""
+        """Run the shadow model on an answered request and score it."""
         try:
             shadow = self._repository.models.get(self._shadow)
             if shadow is None:
@@ -180,7 +157,7 @@ class Shadow:
                 shadow.output_head.output
             ]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except Exception as error:  # whatever it is, the thread goes on with the next sample
+        except Exception as error:  # of any kind: the thread goes on with the next request
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
                 log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")
@@ -188,7 +165,7 @@ class Shadow:
                 self._failed += 1
 
     def _score(self, sample: _Sample, shadow: Model, output: Array, shadow_ns: int) -> None:
-        """Count one request."""
+        """Compare two outputs and count the request."""
         first, second = sample.primary.output_head.labels, shadow.output_head.labels
         if (first is None) != (second is None) or sample.output.shape != output.shape:
             raise ModelError(f"{shadow.name} does not answer as {sample.primary.name} does")
@@ -197,7 +174,7 @@ class Shadow:
         if not np.isfinite(largest):
             raise ModelError(f"{shadow.name} has no finite answer")
         different = 0 if first is None else int((a.argmax(axis=1) != b.argmax(axis=1)).sum())
-        self._metrics.shadowed(  # first: whoever sees the request in the report finds it here, too
+        self._metrics.shadowed(  # before the report, so that no request is in the report but not yet in the metrics
             shadow.name,
             rows=len(a),
             disagreements=different,
@@ -218,7 +195,7 @@ class Shadow:
 
 
 def _values(model: Model, output: Array) -> NDArray[np.float64]:
-    """Probabilities of a classifier, values of anything else."""
+    """Convert an output to what is compared: the probabilities of a classifier, else its values."""
     values = output.astype(np.float64)
     return np.asarray(softmax(values)) if model.output_head.labels is not None and model.output_head.softmax else values
 

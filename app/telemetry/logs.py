@@ -58,6 +58,5 @@ def configure_logging(settings: "Settings") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.log_level == "debug" else logging.WARNING)
     if settings.access_log:
         logging.getLogger("app.access").setLevel(logging.INFO)

@@ -63,6 +63,7 @@ class Metrics:
         self._counters = Counters(folder)
         self._engines: WeakKeyDictionary[object, memoryview[float]] = WeakKeyDictionary()
         self._waiting: WeakKeyDictionary[object, memoryview[float]] = WeakKeyDictionary()
+        self._blocks: dict[tuple[str, str], memoryview[float]] = {}
         self._served: dict[tuple[str, str], tuple[str, int]] = {}
         self._drifts: dict[str, float] = {}
         self._process = CollectorRegistry()
@@ -112,7 +113,7 @@ class Metrics:
 
     def predicted(self, name: str, version: str, *, rows: int, request_ns: int, queue_ns: int, compute_ns: int) -> None:
         """Count a request that a model version answered; times in nanoseconds."""
-        block = self._block(name, version)
+        block = self._blocks.get((name, version)) or self._block(name, version)
         block[_SUCCESS] += 1
         block[_ROWS_SUM] += rows
         block[_REQUEST_NS] += request_ns
@@ -167,7 +168,8 @@ class Metrics:
         return "\n".join([*self._lines(), ""]).encode() + generate_latest(self._process)
 
     def _block(self, name: str, version: str) -> "memoryview[float]":
-        return self._counters.block(("model", name, version))
+        block = self._blocks[name, version] = self._counters.block(("model", name, version))
+        return block
 
     def _lines(self) -> Iterator[str]:
         totals = self._counters.totals()

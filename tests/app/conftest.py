@@ -173,6 +173,13 @@ def oip_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield running
 
 
+@pytest.fixture(scope="session", params=["fast", "standard"])
+def http_mode(request: pytest.FixtureRequest) -> str:
+    """Value of `--http`: what asks for it runs with both HTTP servers."""
+    mode: str = request.param
+    return mode
+
+
 @pytest.fixture(scope="session")
 def oip(oip_server: Serving) -> httpx.Client:
     return oip_server.client

@@ -1,4 +1,4 @@
-"""Clients below HTTP libraries, which do what those would not: over real sockets."""
+"""Clients over raw sockets, which send what HTTP libraries would not."""
 
 import json
 import re
@@ -21,8 +21,8 @@ def connect(server: Serving) -> socket.socket:
     return opened
 
 
-def connect_reluctantly(server: Serving) -> socket.socket:
-    """A connection that takes some 100 KB before its client has to read."""
+def connect_with_small_buffer(server: Serving) -> socket.socket:
+    """Connect with a small receive buffer: about 100 KB fit before the client has to read."""
     url = httpx.URL(server.address)
     opened = socket.socket()
     opened.settimeout(10)
@@ -33,17 +33,17 @@ def connect_reluctantly(server: Serving) -> socket.socket:
 
 
 def held(server: Serving, opened: socket.socket) -> bool:
-    """Whether the service has its end of the connection open, from /proc."""
+    """Whether the service's end of the connection is open, from /proc."""
     ports = [httpx.URL(server.address).port, opened.getsockname()[1]]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if [int(address.rpartition(":")[2], 16) for address in fields[1:3]] == ports:
-            return fields[9] != "0"  # the inode; what the kernel alone still has to send belongs to nobody
+            return fields[9] != "0"  # the inode; 0 where only the kernel still has something to send
     return False
 
 
 def rest(opened: socket.socket) -> bytes:
-    """Whatever comes until the service closes the connection."""
+    """All bytes until the service closes the connection."""
     parts = []
     with opened, suppress(ConnectionResetError):
         while part := opened.recv(65536):
@@ -52,7 +52,7 @@ def rest(opened: socket.socket) -> bytes:
 
 
 def until(opened: socket.socket, end: bytes) -> bytes:
-    """What comes up to `end`, which must be the last so far."""
+    """All bytes up to `end`, which must be the last so far."""
     received = b""
     while not received.endswith(end):
         part = opened.recv(65536)
@@ -62,19 +62,19 @@ def until(opened: socket.socket, end: bytes) -> bytes:
 
 
 def pour(opened: socket.socket, piece: bytes, *, most: int) -> bytes:
-    """Send a piece over and over until something comes; then as `rest`."""
+    """Send a piece again and again until the service answers or closes; then all bytes, like `rest`."""
     sent = 0
     with opened:
         with suppress(OSError):
             while not select([opened], [], [], 0.01)[0]:
-                assert sent < most, f"nothing has come after {sent} bytes"
+                assert sent < most, f"no answer after {sent} bytes"
                 opened.sendall(piece)
                 sent += len(piece)
         return rest(opened)
 
 
 def answer(received: bytes) -> tuple[int, str]:
-    """Status and error."""
+    """Status and error of a refusal."""
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"connection: close" in head
     error: str = json.loads(body)["error"]

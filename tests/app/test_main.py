@@ -1,4 +1,4 @@
-"""The application before it is ready, and what it says when something breaks that nobody foresaw."""
+"""The application before it is ready, and its answers to unexpected errors."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
-def test_alive_but_not_ready_until_the_models_are_loaded_and_never_without_any(tmp_path: Path) -> None:
+def test_not_ready_until_the_models_are_loaded_and_never_without_models(tmp_path: Path) -> None:
     async def main() -> None:
         app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
         async with client_of(app) as client:
@@ -42,28 +42,28 @@ def test_alive_but_not_ready_until_the_models_are_loaded_and_never_without_any(t
     asyncio.run(main())
 
 
-def test_what_nobody_foresaw_while_loading_ends_the_start(
+def test_an_unexpected_error_while_loading_ends_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(settings: Settings) -> None:
-        raise LookupError("nobody foresaw this")
+        raise LookupError("unexpected")
 
     monkeypatch.setattr("app.service.check_serving_devices", broken)
-    told: list[Service] = []
+    loaded: list[Service] = []
 
     async def main() -> None:
-        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}), told.append, up_when_loaded=True)
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}), loaded.append, up_when_loaded=True)
         async with asyncio.timeout(30), client_of(app) as client, app.router.lifespan_context(app):
             answer = await client.get("/v2/health/ready")
             assert answer.status_code == 503
-            assert answer.json()["error"] == "loading failed: LookupError: nobody foresaw this"
+            assert answer.json()["error"] == "loading failed: LookupError: unexpected"
 
     asyncio.run(main())
-    assert [str(service.failure) for service in told] == ["loading failed: LookupError: nobody foresaw this"]
+    assert [str(service.failure) for service in loaded] == ["loading failed: LookupError: unexpected"]
     assert "loading failed" in caplog.text
 
 
-def test_what_nobody_foresaw_is_an_error_like_others_and_tells_nothing(tmp_path: Path) -> None:
+def test_an_unexpected_error_has_the_shape_of_others_and_no_detail(tmp_path: Path) -> None:
     async def broken() -> None:
         raise LookupError("a secret")
 
@@ -79,8 +79,8 @@ def test_what_nobody_foresaw_is_an_error_like_others_and_tells_nothing(tmp_path:
     asyncio.run(main())
 
 
-def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -> None:
-    """It divides by the number of rows less 40."""
+def test_a_model_that_fails_at_run_time_is_500_with_the_reason(tmp_path: Path) -> None:
+    """The model divides by the number of rows minus 40."""
     nodes = [
         helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
         helper.make_node("Sub", ["rows", "forty"], ["difference"]),
@@ -111,8 +111,8 @@ def test_a_model_that_breaks_at_run_time_is_a_500_that_says_so(tmp_path: Path) -
     asyncio.run(main())
 
 
-def test_a_run_that_takes_more_memory_than_there_is_failed_by_the_model(tmp_path: Path) -> None:
-    """It adds the sum of 2^45 zeros for each row beyond 39: 128 TiB of them."""
+def test_a_run_out_of_memory_counts_as_a_failure_of_the_model(tmp_path: Path) -> None:
+    """The model adds the sum of 2^45 zeros, 128 TiB, for each row beyond 39."""
     nodes = [
         helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
         helper.make_node("Sub", ["rows", "most"], ["difference"]),
@@ -159,7 +159,7 @@ def test_a_run_that_takes_more_memory_than_there_is_failed_by_the_model(tmp_path
         ("/", "GET, HEAD"),
     ],
 )
-def test_all_methods_of_a_path_are_named(tmp_path: Path, path: str, allow: str) -> None:
+def test_allow_names_all_methods_of_a_path(tmp_path: Path, path: str, allow: str) -> None:
     async def main() -> None:
         async with client_of(create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))) as client:
             answer = await client.request("PUT", path)

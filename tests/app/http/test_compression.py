@@ -1,4 +1,4 @@
-"""gzip and deflate: inflated within bounds, and chosen as the client wants."""
+"""gzip and deflate: bounded decompression, and the choice of an encoding."""
 
 import gzip
 import tracemalloc
@@ -11,7 +11,7 @@ from app.http import compression
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate"])
-def test_inflating(name: str) -> None:
+def test_round_trips_limits_and_damaged_data(name: str) -> None:
     body = b"0123456789" * 1000
     assert compression.decode(compression.encode(body, name), name, max_bytes=10_000) == body
     with pytest.raises(TooLarge, match="got more than 9999 bytes once inflated"):
@@ -21,7 +21,7 @@ def test_inflating(name: str) -> None:
             compression.decode(damaged, name, max_bytes=10_000)
 
 
-def test_deflate_without_a_header_and_gzip_in_pieces() -> None:
+def test_raw_deflate_and_several_gzip_members() -> None:
     raw = zlib.compressobj(wbits=-15)
     assert compression.decode(raw.compress(b"abc") + raw.flush(), "deflate", max_bytes=10) == b"abc"
     assert compression.decode(gzip.compress(b"abc") + gzip.compress(b"de"), "gzip", max_bytes=5) == b"abcde"
@@ -33,7 +33,7 @@ def test_deflate_without_a_header_and_gzip_in_pieces() -> None:
         compression.decode(b"", "br", max_bytes=10)
 
 
-def test_a_bomb_is_not_held() -> None:
+def test_a_decompression_bomb_is_not_held_in_memory() -> None:
     bomb = gzip.compress(bytes(200 * 2**20), 9)
     tracemalloc.start()
     with pytest.raises(TooLarge):

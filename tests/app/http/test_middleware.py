@@ -1,4 +1,4 @@
-"""What holds for every request, at a real server: keys, ids, limits, headers, and clients that hang up."""
+"""Keys, ids, limits, headers and logs of every request, and clients that disconnect, at a real server."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.access.keys import Role, make_key
-from tests.app.conftest import Serving, repeated_predictions, serving, wait_until
+from tests.app.conftest import ROWS, Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 from tests.app.sockets import connect
 
@@ -22,7 +22,7 @@ LONG = {"inputs": [[0.0] * 512] * 500, "models": ["heavy"]}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("front")
+    folder = tmp_path_factory.mktemp("middleware")
     publish(folder, "plain", classifier(weights([6, 3])))
     publish(folder, "heavy", heavy(width=512, products=150))
     return folder
@@ -35,21 +35,22 @@ def keys() -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def locked(
-    folder: Path, keys: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+    folder: Path, keys: dict[str, tuple[str, str]], http_mode: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Serving]:
-    """With keys, for one page elsewhere, one request of a client at a time, one thread, JSON logs."""
+    """A server with keys, two CORS origins, one request at a time for each client, one thread and JSON logs."""
     file = tmp_path_factory.mktemp("keys") / "keys"
     file.write_text("\n".join(line for _, line in keys.values()))
     options: dict[str, Any] = {
         "cors_origins": "https://page.example, http://other.example:81",
         "client_requests": 1,
         "instances": 1,
+        "http": http_mode,
     }
     with serving(folder, keys=file, log_format="json", access_log=True, **options) as running:
         yield running
 
 
-def test_each_role_may_do_what_it_may(locked: Serving, keys: dict[str, tuple[str, str]]) -> None:
+def test_each_role_allows_its_own_requests_and_no_more(locked: Serving, keys: dict[str, tuple[str, str]]) -> None:
     requests: dict[str, Callable[[dict[str, str]], httpx.Response]] = {
         "read": lambda headers: locked.client.get("/api/models", headers=headers),
         "predict": lambda headers: locked.client.post("/api/predict", json=ROW, headers=headers),
@@ -76,7 +77,7 @@ def test_only_admins_train(locked: Serving, keys: dict[str, tuple[str, str]]) ->
         assert (started.status_code, ended.status_code) == ((400, 404) if role is Role.admin else (403, 403))
 
 
-def test_without_a_key_only_what_holds_no_data(locked: Serving) -> None:
+def test_without_a_key_only_paths_without_data_are_open(locked: Serving) -> None:
     for path in ("/v2/health/live", "/v2/health/ready", "/metrics", "/openapi.json", "/docs"):
         assert locked.client.get(path).status_code == 200, path
     for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer x"}):
@@ -91,7 +92,7 @@ def test_without_a_key_only_what_holds_no_data(locked: Serving) -> None:
             assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_page_elsewhere_may_ask_only_if_it_was_named(locked: Serving, client: httpx.Client) -> None:
+def test_pages_of_other_origins_need_to_be_named_for_cors(locked: Serving, client: httpx.Client) -> None:
     preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     for origin in ("https://page.example", "http://other.example:81"):
         answer = locked.client.options("/api/predict", headers=preflight | {"Origin": origin})
@@ -102,9 +103,7 @@ def test_a_page_elsewhere_may_ask_only_if_it_was_named(locked: Serving, client: 
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_client_that_has_too_many_running_is_told_to_come_back(
-    locked: Serving, keys: dict[str, tuple[str, str]]
-) -> None:
+def test_too_many_requests_of_one_client_are_429(locked: Serving, keys: dict[str, tuple[str, str]]) -> None:
     own, other = {"X-API-Key": keys["admin"][0]}, {"X-API-Key": keys["predict"][0]}
     with repeated_predictions(locked, LONG, own) as codes:
         refused = wait_until(
@@ -119,8 +118,8 @@ def test_a_client_that_has_too_many_running_is_told_to_come_back(
     assert locked.client.get("/api/models", headers=own).status_code == 200
 
 
-def test_a_service_that_has_too_many_running_says_so_and_is_still_alive(folder: Path) -> None:
-    with serving(folder, max_requests=1) as server:
+def test_too_many_requests_are_503_and_health_still_answers(folder: Path, http_mode: str) -> None:
+    with serving(folder, max_requests=1, http=http_mode) as server:
         with repeated_predictions(server, LONG):
             refused = wait_until(lambda: (answer := server.client.get("/api/models")).status_code == 503 and answer)
             assert refused.json() == {"error": "1 requests are running, the most that may (KRON_MAX_REQUESTS)"}
@@ -129,7 +128,7 @@ def test_a_service_that_has_too_many_running_says_so_and_is_still_alive(folder: 
         assert server.client.get("/api/models").is_success
 
 
-def test_a_request_id_is_kept_if_it_is_plain_and_made_up_if_not(client: httpx.Client) -> None:
+def test_a_valid_request_id_is_kept_and_an_invalid_one_replaced(client: httpx.Client) -> None:
     for path in ("/v2/health/live", "/no/such/path", "/api/models"):
         assert client.get(path, headers={"X-Request-ID": "a-1_2:3"}).headers["x-request-id"] == "a-1_2:3"
     assert client.post("/api/predict", json=ROW, headers={"X-Request-ID": "p"}).headers["x-request-id"] == "p"
@@ -142,7 +141,7 @@ def test_a_request_id_is_kept_if_it_is_plain_and_made_up_if_not(client: httpx.Cl
     assert all(re.fullmatch(r"[0-9a-f]{12}-\d+", one) for one in made)
 
 
-def test_answers_with_data_have_their_headers(client: httpx.Client) -> None:
+def test_data_has_its_security_headers(client: httpx.Client) -> None:
     for answer in (client.post("/api/predict", json=ROW), client.post("/api/predict", content=b"{")):
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
@@ -151,9 +150,9 @@ def test_answers_with_data_have_their_headers(client: httpx.Client) -> None:
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
-def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path) -> None:
+def test_a_request_whose_client_disconnects_while_it_waits_is_not_run(tmp_path: Path, http_mode: str) -> None:
     publish(tmp_path, "heavy", heavy(width=512, products=300))
-    with serving(tmp_path, instances=1) as server:
+    with serving(tmp_path, instances=1, http=http_mode) as server:
         port = httpx.URL(server.address).port or 0
 
         def value(series: str) -> float:
@@ -165,7 +164,7 @@ def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path) -> None:
             connection.request("POST", "/api/predict", json.dumps(body))
             return connection
 
-        # Too many rows for one of the small requests to be run along with them; one runs, then all the others wait.
+        # Too many rows for a small request to be added to their batch: one runs, and all the others wait.
         running = [send({"inputs": [[0.0] * 512] * 1010, "models": ["heavy"]}) for _ in range(2)]
         waiting = [send({"inputs": [[0.0] * 512] * 20, "models": ["heavy"]}) for _ in range(3)]
         pending = 'nv_inference_pending_request_count{model="heavy",version="1"}'
@@ -185,17 +184,18 @@ def test_who_hangs_up_while_waiting_costs_no_run(tmp_path: Path) -> None:
         assert value(pending) == 0
 
 
-def test_who_hangs_up_in_the_body_is_no_failure_of_ours(folder: Path) -> None:
-    """On plain endpoints, on others, in JSON and in forms."""
+def test_a_client_that_disconnects_in_its_body_is_no_internal_error(folder: Path, http_mode: str) -> None:
+    """At raw endpoints and at others, in JSON and in forms."""
     form = "Content-Type: multipart/form-data; boundary=x\r\n"
     requests = [("/api/predict", ""), ("/v2/repository/index", ""), ("/api/compare", ""), ("/api/compare", form)]
-    with serving(folder, log_format="json", access_log=True, drain_seconds=0, expected_code=0) as server:
+    options: dict[str, Any] = {"log_format": "json", "access_log": True, "drain_seconds": 0, "http": http_mode}
+    with serving(folder, expected_code=0, **options) as server:
         for path, header in requests:
             with connect(server) as connection:
                 connection.sendall(
                     f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: 100\r\n\r\n-".encode()
                 )
-                server.client.get("/v2/health/live")  # this much has been read by then
+                server.client.get("/v2/health/live")  # by then the first bytes have been read
         server.client.get("/v2/health/live")
         server.client.close()
         server.process.terminate()
@@ -212,7 +212,7 @@ def test_a_prediction_that_takes_too_long_is_504(folder: Path) -> None:
         answer = server.client.post("/api/predict", json=body)
         assert answer.status_code == 504
         assert answer.json()["error"].startswith("no answer within ")
-        wait_until(lambda: server.client.post("/api/predict", json=ROW).status_code == 200)  # it has as little time
+        wait_until(lambda: server.client.post("/api/predict", json=ROW).status_code == 200)  # its limit is as short
 
 
 def test_the_log_is_json_and_has_the_ids_of_requests(folder: Path) -> None:
@@ -233,7 +233,7 @@ def test_the_log_is_json_and_has_the_ids_of_requests(folder: Path) -> None:
     assert set(by_id["mine"]) == {"time", "level", "logger", "message", "request_id", "status", "seconds"}
 
 
-def test_no_path_makes_a_line_of_the_log_for_people(folder: Path) -> None:
+def test_no_path_can_forge_a_line_of_the_text_log(folder: Path) -> None:
     with serving(folder, access_log=True, drain_seconds=0, expected_code=0) as server:
         server.client.get("/caf%c3%a9%0aERROR:%20forged%1b[2J%0d%c2%85%e2%80%a8", headers={"X-Request-ID": "mine"})
         server.client.close()
@@ -244,7 +244,7 @@ def test_no_path_makes_a_line_of_the_log_for_people(folder: Path) -> None:
     assert line.endswith(", request mine)")
 
 
-def test_without_keys_the_page_of_another_site_may_look_but_not_touch(client: httpx.Client) -> None:
+def test_without_keys_pages_of_other_sites_may_read_but_not_change(client: httpx.Client) -> None:
     row = {"inputs": [[0.0] * 6], "models": ["small-dense"]}
     for origin in ("https://evil.example", "null", "http://127.0.0.1:1"):
         for path in ("/api/predict", "/v2/repository/models/small-dense/unload", "/api/compare"):
@@ -257,3 +257,10 @@ def test_without_keys_the_page_of_another_site_may_look_but_not_touch(client: ht
     own = str(client.base_url).rstrip("/")
     assert client.post("/api/predict", json=row, headers={"Origin": own}).is_success
     assert client.post("/api/predict", json=row).is_success
+
+
+def test_a_connection_that_is_no_http_disturbs_no_other(server: Serving) -> None:
+    with connect(server) as connection:
+        connection.sendall(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
+        connection.recv(1000)
+    assert server.client.post("/api/predict", json={"inputs": ROWS[:1].tolist()}).is_success

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from app.errors import BadRequest, NotSupported, RequestError
 from app.inference.datatypes import DTYPES
 from app.oip.infer_request import RequestedOutput
+from app.oip.json_data import mentions_booleans
 from app.oip.request import read_request
 from app.oip.signature import Signature
-from app.parsing import mentions_booleans
 from tests.app.graphs import Array
 from tests.app.oip_requests import SIGNATURE, document, one, read
 

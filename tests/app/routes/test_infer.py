@@ -84,7 +84,7 @@ def test_half_precision_is_for_binary_data_only(oip: httpx.Client, datatype: str
         assert f"{datatype} has no JSON form" in reason or "bytes of binary data" in reason
 
 
-def test_several_inputs_and_outputs_in_the_order_asked_for(oip: httpx.Client) -> None:
+def test_several_inputs_and_outputs_in_the_requested_order(oip: httpx.Client) -> None:
     a, b = np.arange(6, dtype=np.float32).reshape(2, 3), np.array([[3, -4, 5], [6, 7, -8]])
     inputs = [tensor("b", b, "INT64"), tensor("a", a, "FP32")]
     outputs = infer(oip, "two", *inputs)
@@ -156,7 +156,7 @@ def test_compression_both_ways(oip: httpx.Client, name: str) -> None:
         json={"inputs": [tensor("input", ROWS, "FP32")]},
         headers={"Accept-Encoding": name},
     )
-    assert "content-encoding" not in small.headers  # too short to be worth it
+    assert "content-encoding" not in small.headers  # too short to be compressed
 
 
 def test_classification_with_the_cards_labels_and_without(oip: httpx.Client) -> None:
@@ -179,7 +179,7 @@ def test_classification_with_the_cards_labels_and_without(oip: httpx.Client) -> 
     assert (output["shape"], output["data"]) == ([2], ["4.0:1", "3.0:3"])
 
 
-def test_a_receipt_says_how_the_answer_came_about(oip: httpx.Client) -> None:
+def test_a_receipt_has_the_provenance_of_the_answer(oip: httpx.Client) -> None:
     body = {"inputs": [tensor("input", ROWS, "FP32")], "parameters": {"receipt": True}}
     answer = oip.post("/v2/models/digits/infer", json=body).json()
     receipt = answer["parameters"]

@@ -1,64 +1,18 @@
-"""The API of a real server, against numpy and against everything that clients get wrong."""
+"""Predictions of a real server, compared with numpy; wrong requests; overload."""
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from app.system.cpus import available_cpus
-from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS
-from tests.app.graphs import CARD, LABELS, forward, probabilities
-
-
-def test_models_lists_every_model_and_the_default_twin(client: httpx.Client) -> None:
-    answer = client.get("/api/models").json()
-    assert [model["name"] for model in answer["models"]] == [
-        "heavy",
-        "padded",
-        "plain",
-        "small-dense",
-        "small-kronecker",
-    ]
-    assert answer["default"] == ["small-kronecker", "small-dense"]
-    assert answer["cpus"] == available_cpus()
-    assert answer["devices"] == ["cpu"]  # these machines have no GPU
-
-
-def test_model_with_a_card(client: httpx.Client) -> None:
-    info = client.get("/api/models/small-kronecker").json()
-    assert info["card"] == CARD
-    assert info["version"] == "10"  # the highest as a number, not as text
-    assert info["provider"] == "CPUExecutionProvider"
-    assert info["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 6]}]
-    assert [output["name"] for output in info["outputs"]] == ["logits", "probabilities"]
-    assert info["parameters"] == CARD["parameters"]
-    assert info["initializer_bytes"] == 4 * 18
-    assert info["samples"] == len(ROWS)
-    assert info["dispatch"].keys() == {"run_us", "threaded_us", "inline_rows"}
-    assert client.get("/api/models/heavy").json()["dispatch"]["inline_rows"] == 0
-
-
-def test_model_without_a_card(client: httpx.Client) -> None:
-    info = client.get("/api/models/padded").json()
-    assert info["card"] is None
-    assert info["samples"] == 0
-    assert info["initializer_bytes"] == 4 * (18 + 1) + PADDING
-    assert info["parameters"] == 18 + 1 + PADDING // 4
-    assert info["file_bytes"] > info["initializer_bytes"]
-
-
-def test_samples(client: httpx.Client) -> None:
-    answer = client.get("/api/models/small-kronecker/samples", params={"offset": 38, "limit": 5}).json()
-    assert (answer["total"], answer["offset"], answer["version"]) == (40, 38, "10")
-    np.testing.assert_array_equal(np.float32(answer["inputs"]), ROWS[38:])
-    assert answer["labels"] == [LABELS[38 % 3], LABELS[39 % 3]]
-    assert len(client.get("/api/models/small-kronecker/samples").json()["inputs"]) == 20
-    assert client.get("/api/models/plain/samples").json()["inputs"] == []
+from tests.app.conftest import DENSE, KRONECKER, ROWS, Serving, serving
+from tests.app.graphs import LABELS, classifier, forward, probabilities, publish, weights
 
 
 def test_predict_agrees_with_numpy(client: httpx.Client) -> None:
@@ -94,14 +48,14 @@ def test_predict_without_a_card_takes_the_softmax_of_logits_and_numbers_the_labe
     assert [row["label"] for row in outputs] == [str(index) for index in forward(KRONECKER, ROWS[:3]).argmax(axis=1)]
 
 
-def test_predict_of_a_model_that_is_no_classifier_gives_values(client: httpx.Client) -> None:
+def test_predict_by_a_regression_model_gives_values(client: httpx.Client) -> None:
     row = np.arange(512, dtype=np.float32) / 512
     answer = client.post("/api/predict", json={"inputs": [row.tolist()], "models": ["heavy"]}).json()
     np.testing.assert_allclose(answer["results"][0]["outputs"][0]["value"], row)
     assert answer["agreement"] is None
 
 
-def test_a_receipt_says_where_an_answer_comes_from(client: httpx.Client, models: Path) -> None:
+def test_a_receipt_has_the_provenance_of_an_answer(client: httpx.Client, models: Path) -> None:
     body = {"inputs": ROWS[:3].tolist(), "models": ["plain", "padded"], "receipt": True}
     for result in client.post("/api/predict", json=body).json()["results"]:
         file = models / result["model"] / "1" / "model.onnx"
@@ -151,7 +105,7 @@ def row(**changes: Any) -> list[Any]:
         (None, "body: got null, expected a JSON object"),
     ],
 )
-def test_predict_says_what_is_wrong(client: httpx.Client, body: Any, message: str) -> None:
+def test_wrong_requests_are_400_with_the_reason(client: httpx.Client, body: Any, message: str) -> None:
     answer = client.post("/api/predict", content=json.dumps(body))
     assert answer.status_code == 400
     assert answer.json().keys() == {"error"}
@@ -178,13 +132,13 @@ def test_predict_names_the_row_that_has_no_finite_answer(client: httpx.Client) -
         (b"[" * 100_000, "expected a JSON object"),
     ],
 )
-def test_predict_refuses_what_is_not_json(client: httpx.Client, body: bytes, message: str) -> None:
+def test_predict_refuses_invalid_json(client: httpx.Client, body: bytes, message: str) -> None:
     answer = client.post("/api/predict", content=body)
     assert answer.status_code == 400
     assert message in answer.json()["error"]
 
 
-def test_unknown_model_is_404_and_names_those_that_are_there(client: httpx.Client) -> None:
+def test_an_unknown_model_is_404_and_the_known_ones_are_named(client: httpx.Client) -> None:
     expected = "models: got 'nobody', expected one of: heavy, padded, plain, small-dense, small-kronecker"
     for answer in (
         client.get("/api/models/nobody"),
@@ -193,21 +147,6 @@ def test_unknown_model_is_404_and_names_those_that_are_there(client: httpx.Clien
     ):
         assert answer.status_code == 404
         assert answer.json() == {"error": expected}
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ("offset=-1", "offset: got '-1', expected greater than or equal to 0"),
-        ("limit=0", "limit: got '0', expected greater than or equal to 1"),
-        ("limit=101", "limit: got '101', expected less than or equal to 100"),
-        ("limit=many", "limit: got 'many', expected a valid integer"),
-    ],
-)
-def test_samples_says_what_is_wrong(client: httpx.Client, query: str, message: str) -> None:
-    answer = client.get(f"/api/models/plain/samples?{query}")
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith(message)
 
 
 def test_unknown_paths_and_methods_are_errors_of_the_same_shape(client: httpx.Client) -> None:
@@ -220,44 +159,8 @@ def test_unknown_paths_and_methods_are_errors_of_the_same_shape(client: httpx.Cl
     assert (answer.status_code, answer.json()) == (404, {"error": "no such path: /static/nothing.js"})
 
 
-def test_health_and_metrics(client: httpx.Client) -> None:
-    assert client.get("/v2/health/live").json() == {"live": True}
-    assert client.get("/v2/health/ready").json() == {"ready": True}
-
-    def value(series: str) -> float:
-        lines = client.get("/metrics").text.splitlines()
-        return float(next((line.rpartition(" ")[2] for line in lines if line.startswith(series + " ")), "0"))
-
-    plain = 'model="plain",version="1"'
-    names = (
-        f"nv_inference_request_success{{{plain}}}",
-        f'nv_inference_request_failure{{{plain},reason="OTHER"}}',
-        'kron_failures_total{reason="BadRequest"}',
-        f"nv_inference_count{{{plain}}}",
-        f"nv_inference_exec_count{{{plain}}}",
-        f"kron_compute_seconds_count{{{plain}}}",
-        f"kron_batch_rows_sum{{{plain}}}",
-        f'kron_batch_rows_bucket{{{plain},le="2"}}',
-        f'kron_batch_rows_bucket{{{plain},le="4"}}',
-        f"kron_queue_seconds_count{{{plain}}}",
-        f'kron_request_seconds_bucket{{{plain},le="+Inf"}}',
-    )
-    before = [value(name) for name in names]
-    client.post("/api/predict", json={"inputs": [row()] * 3, "models": ["plain"]})
-    client.post("/api/predict", json={"inputs": [row()[1:]], "models": ["plain"]})
-    assert [value(name) - old for name, old in zip(names, before, strict=True)] == [1, 1, 1, 3, 1, 1, 3, 0, 1, 1, 1]
-    for name in ("request", "queue", "compute_infer"):
-        assert value(f"nv_inference_{name}_duration_us{{{plain}}}") >= 0
-    families = list(text_string_to_metric_families(client.get("/metrics").text))
-    assert {"nv_inference_request_success", "kron_request_seconds", "process_resident_memory_bytes"} <= {
-        family.name for family in families
-    }
-    info = 'kron_model_info{model="plain",provider="CPUExecutionProvider",threads='
-    assert info in client.get("/metrics").text
-
-
-def test_failures_are_in_the_statistics_as_successes_are(client: httpx.Client) -> None:
-    """Whether there is an answer at once or only later, of every model that was asked for it."""
+def test_statistics_count_failures_as_well_as_successes(client: httpx.Client) -> None:
+    """At the parsing and after the run, for each model of the request."""
 
     def counts() -> list[tuple[int, int]]:
         stages = [
@@ -275,13 +178,52 @@ def test_failures_are_in_the_statistics_as_successes_are(client: httpx.Client) -
     assert [(a - c, b - d) for (a, b), (c, d) in zip(counts(), before, strict=True)] == [(2, 3), (0, 1)]
 
 
-def test_openapi_describes_requests_errors_and_examples(client: httpx.Client) -> None:
-    paths = client.get("/openapi.json").json()["paths"]
-    assert "/v2/health/ready" in paths
-    for path in ("/api/predict", "/api/compare", "/api/trainings"):
-        operation = paths[path]["post"]
-        content = operation["requestBody"]["content"]["application/json"]
-        assert content["examples"]
-        assert content["schema"]["additionalProperties"] is False
-        assert "422" not in operation["responses"]
-        assert operation["responses"]["4XX"]["content"]["application/json"]["schema"]["$ref"].endswith("/Error")
+@pytest.fixture(scope="module")
+def queueless(http_mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server that runs one request at a time and queues none."""
+    folder = tmp_path_factory.mktemp("queueless")
+    publish(folder, "plain", classifier(weights([6, 3])))
+    publish(folder, "slow", classifier(weights([64, 3000, 3000, 3])))
+    with serving(folder, http=http_mode, instances=1, queue=0, max_batch=200) as running:
+        yield running
+
+
+def test_overload_is_503_with_retry_after(queueless: Serving) -> None:
+    body = {"inputs": [[1] * 64] * 70, "models": ["slow"]}
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with httpx.Client() as client:
+            answers.extend(client.post(f"{queueless.address}/api/predict", json=body) for _ in range(10))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} == {200, 503}
+    refused = next(answer for answer in answers if answer.status_code == 503)
+    assert refused.json() == {"error": "the queue of this model is full: 0 requests wait already (KRON_QUEUE)"}
+    assert refused.headers["Retry-After"] == "1"
+    assert queueless.client.post("/api/predict", json=body).is_success
+
+
+def test_the_event_loop_is_not_blocked_while_a_heavy_model_runs(server: Serving) -> None:
+    ended = threading.Event()
+    answers: list[httpx.Response] = []
+
+    def predict() -> None:
+        body = {"inputs": [[0.0] * 512] * 1024, "models": ["heavy"]}
+        answers.append(httpx.post(f"{server.address}/api/predict", json=body, timeout=60))
+        ended.set()
+
+    thread = threading.Thread(target=predict)
+    thread.start()
+    lively = 0
+    while not ended.is_set():
+        assert server.client.get("/v2/health/live").is_success
+        lively += not ended.is_set()
+    thread.join()
+    compute_us = answers[0].json()["results"][0]["compute_us"]
+    # A blocked loop would answer once before the run and once after it.
+    assert lively > 5, f"{lively} answers during {compute_us / 1e6:.2f} s"

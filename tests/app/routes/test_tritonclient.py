@@ -1,4 +1,4 @@
-"""Triton's own Python client, unchanged: every call that it has, by its blocking and its asyncio form."""
+"""Every call of Triton's Python client, unchanged, in its blocking and its asyncio form."""
 
 import asyncio
 import inspect
@@ -33,10 +33,10 @@ UNSUPPORTED = {
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(http_mode: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("triton")
     publish_all(folder)
-    with serving(folder, version_policy="all") as running:
+    with serving(folder, version_policy="all", http=http_mode) as running:
         yield httpx.URL(running.address).netloc.decode()
 
 
@@ -47,7 +47,7 @@ def test_the_client_has_no_other_calls() -> None:
 
 
 class Blocking:
-    """The asyncio client behind the blocking one's face, so that one test drives both."""
+    """The asyncio client with the interface of the blocking one, so that one test drives both."""
 
     def __init__(self, address: str) -> None:
         self._runner = asyncio.Runner()

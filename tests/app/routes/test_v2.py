@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP, of a real server with models of every datatype and shape."""
+"""The Open Inference Protocol but for inference, at a real server with models of every datatype and shape."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_model_metadata_and_readiness(oip: httpx.Client) -> None:
     assert [entry["datatype"] for entry in oip.get("/v2/models/two").json()["inputs"]] == ["FP32", "INT64"]
 
 
-def test_model_config_has_dims_without_the_batch_where_there_is_one(oip: httpx.Client) -> None:
+def test_model_config_leaves_the_batch_axis_out_of_dims(oip: httpx.Client) -> None:
     def config(model: str) -> tuple[int, list[int]]:
         answer = oip.get(f"/v2/models/{model}/config").json()
         return answer["max_batch_size"], answer["input"][0]["dims"]
@@ -112,7 +112,7 @@ def test_index(oip: httpx.Client) -> None:
         ]
 
 
-def test_the_api_lists_such_models_and_says_why_it_cannot_use_them(oip: httpx.Client) -> None:
+def test_the_api_lists_models_without_rows_with_the_reason_why_it_cannot_use_them(oip: httpx.Client) -> None:
     models = {model["name"]: model for model in oip.get("/api/models").json()["models"]}
     assert "unusable" not in models["digits"]
     assert models["two"]["unusable"] == "got 2 inputs, expected 1"
@@ -126,7 +126,7 @@ def test_the_api_lists_such_models_and_says_why_it_cannot_use_them(oip: httpx.Cl
         assert (answer.status_code, answer.json()) == (400, {"error": message})
 
 
-def test_openapi_has_the_protocol_with_examples_that_hold(oip: httpx.Client) -> None:
+def test_openapi_has_the_protocol_with_working_examples(oip: httpx.Client) -> None:
     paths = oip.get("/openapi.json").json()["paths"]
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
         content = paths[path]["post"]["requestBody"]["content"]

@@ -1,4 +1,4 @@
-"""What a real server says of requests that are wrong."""
+"""Errors of the Open Inference Protocol, at a real server."""
 
 import gzip
 import http.client
@@ -29,16 +29,14 @@ from tests.app.oip_calls import LENGTH, ROWS, infer, tensor
         (b" " * 200_001, {}, 413, "body: got 200001 bytes or more, expected at most 200000 (KRON_MAX_BODY_BYTES)"),
     ],
 )
-def test_what_is_wrong_with_a_body(
-    oip: httpx.Client, content: bytes, headers: dict[str, str], status: int, message: str
-) -> None:
+def test_wrong_bodies(oip: httpx.Client, content: bytes, headers: dict[str, str], status: int, message: str) -> None:
     answer = oip.post("/v2/models/digits/infer", content=content, headers=headers)
     assert answer.status_code == status
     assert answer.json().keys() == {"error"}
     assert message in answer.json()["error"]
 
 
-def test_values_that_only_the_model_can_refuse(oip: httpx.Client) -> None:
+def test_values_that_the_model_itself_refuses(oip: httpx.Client) -> None:
     answer = oip.post("/v2/models/lookup/infer", json={"inputs": [tensor("ids", np.array([1, 5]), "INT64")]})
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("inputs: onnxruntime refuses them: ")
@@ -86,7 +84,7 @@ def test_values_that_only_the_model_can_refuse(oip: httpx.Client) -> None:
         ("POST", "/v2/models/digits/generate", 501, "generate: not supported"),
     ],
 )
-def test_every_error_is_of_one_shape(oip: httpx.Client, method: str, path: str, status: int, message: str) -> None:
+def test_every_error_has_the_same_shape(oip: httpx.Client, method: str, path: str, status: int, message: str) -> None:
     answer = oip.request(method, path)
     assert answer.status_code == status
     assert answer.json().keys() == {"error"}
@@ -106,16 +104,14 @@ def test_every_error_is_of_one_shape(oip: httpx.Client, method: str, path: str, 
         ("models/digits/unload", b'{"parameters": {"unload_dependents": 1}}', 400, "expected a boolean"),
     ],
 )
-def test_repository_requests_that_are_wrong(
-    oip: httpx.Client, path: str, body: bytes, status: int, message: str
-) -> None:
+def test_wrong_repository_requests(oip: httpx.Client, path: str, body: bytes, status: int, message: str) -> None:
     answer = oip.post(f"/v2/repository/{path}", content=body)
     assert (answer.status_code, answer.json().keys()) == (status, {"error"})
     assert message in answer.json()["error"]
     assert oip.get("/v2/models/digits/ready").is_success
 
 
-def test_a_body_in_chunks_and_a_client_that_goes_away(oip_server: Serving) -> None:
+def test_a_chunked_body_and_a_client_that_disconnects(oip_server: Serving) -> None:
     body = json.dumps({"inputs": [tensor("input", ROWS, "FP32")]}).encode()
 
     def pieces() -> Iterator[bytes]:

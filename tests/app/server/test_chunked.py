@@ -1,4 +1,4 @@
-"""Bodies in chunks, at a real service: what is sent besides the body has an end, and is no header."""
+"""Chunked bodies, at a real service: framing and trailers are bounded, and trailers are no headers."""
 
 import json
 from collections.abc import Iterator
@@ -34,11 +34,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 @pytest.mark.parametrize(("begin", "piece"), ENDLESS.values(), ids=ENDLESS)
-def test_what_comes_besides_a_body_has_an_end(server: Serving, begin: bytes, piece: bytes) -> None:
+def test_framing_and_trailers_are_bounded(server: Serving, begin: bytes, piece: bytes) -> None:
     before = failures(server, "HeadTooLarge")
     opened = connect(server)
     opened.sendall(POST)
-    httpx.get(f"{server.address}/v2/health/live")  # the head has been read by then
+    httpx.get(f"{server.address}/v2/health/live")  # the headers have been read by then
     opened.sendall(b"1\r\n{\r\n" + begin)
     assert answer(pour(opened, piece, most=100 * MAX_HEAD)) == (
         431,
@@ -49,8 +49,8 @@ def test_what_comes_besides_a_body_has_an_end(server: Serving, begin: bytes, pie
 
 
 @pytest.mark.parametrize(("begin", "piece"), ENDLESS.values(), ids=ENDLESS)
-def test_it_has_one_after_an_early_answer_too(server: Serving, begin: bytes, piece: bytes) -> None:
-    """Nothing is said then, for it would be taken for the answer to another request."""
+def test_framing_and_trailers_are_bounded_after_an_early_answer(server: Serving, begin: bytes, piece: bytes) -> None:
+    """The connection is closed without a refusal, which would be taken for the answer to another request."""
     before = failures(server, "HeadTooLarge")
     opened = connect(server)
     opened.sendall(LIVE)

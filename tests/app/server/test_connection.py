@@ -1,4 +1,4 @@
-"""Clients that say nothing, or little by little, or too much, or do not read: over real sockets, by a real service."""
+"""Clients that send nothing, too slowly or too much, or do not read: over real sockets, at a real service."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ import pytest
 
 from tests.app.conftest import Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
-from tests.app.sockets import GET, answer, connect, connect_reluctantly, failures, held, rest
+from tests.app.sockets import GET, answer, connect, connect_with_small_buffer, failures, held, rest
 
 HEAD_SECONDS = 0.6
 MAX_HEAD = 4096
@@ -32,14 +32,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Serving]:
-    """One that waits for nobody."""
+    """A server with short waits."""
     with serving(folder, head_seconds=HEAD_SECONDS, keep_alive_seconds=0.5, send_seconds=1, reports="off") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def patient(folder: Path) -> Iterator[Serving]:
-    """One with other limits: who is slow for a moment is none of these."""
+    """A server with longer waits, and small limits on sizes and counts."""
     options: dict[str, Any] = {
         "head_seconds": 3, "keep_alive_seconds": 3, "max_head_bytes": MAX_HEAD, "max_connections": 40,
         "client_requests": 1, "trusted_proxies": "127.0.0.0/8", "reports": "off",
@@ -48,21 +48,21 @@ def patient(folder: Path) -> Iterator[Serving]:
         yield running
 
 
-def test_a_connection_that_says_nothing_is_closed(server: Serving) -> None:
+def test_a_connection_that_sends_nothing_is_closed(server: Serving) -> None:
     begun = time.monotonic()
     assert rest(connect(server)) == b""
     assert HEAD_SECONDS * 0.9 < time.monotonic() - begun < 5
     assert failures(server, "IdleConnection") >= 1
 
 
-def test_one_that_says_nothing_more_is_closed(server: Serving) -> None:
+def test_a_connection_that_sends_nothing_further_is_closed(server: Serving) -> None:
     opened = connect(server)
     opened.sendall(GET)
     assert b'{"live":true}' in rest(opened)
 
 
-def test_heads_that_come_drop_by_drop_have_an_end_and_hold_up_nobody(server: Serving) -> None:
-    """Slowloris: each of many connections sends a further header now and then, so that none is ever silent."""
+def test_headers_that_never_end_are_refused_and_delay_no_other_client(server: Serving) -> None:
+    """Slowloris: each of many connections sends a further header now and then, so that none is idle."""
     slow = [connect(server) for _ in range(30)]
     begun = time.monotonic()
     for opened in slow:
@@ -79,18 +79,18 @@ def test_heads_that_come_drop_by_drop_have_an_end_and_hold_up_nobody(server: Ser
         time.sleep(0.05)
     for opened in slow:
         received = rest(opened)
-        if received:  # the kernel may have thrown it away, for more was sent after the end
+        if received:  # the kernel may have dropped it, because more was sent after the connection was closed
             assert answer(received) == (408, f"headers: not received within {HEAD_SECONDS:g} s (KRON_HEAD_SECONDS)")
     assert failures(server, "HeadTimeout") >= 30
 
 
-def test_half_a_head_is_a_408(server: Serving) -> None:
+def test_incomplete_headers_are_a_408(server: Serving) -> None:
     opened = connect(server)
     opened.sendall(GET[:-2])
     assert answer(rest(opened))[0] == 408
 
 
-def test_empty_lines_are_no_request(server: Serving) -> None:
+def test_empty_lines_do_not_keep_a_connection_open(server: Serving) -> None:
     opened = connect(server)
     end = time.monotonic() + 10
     with opened, suppress(OSError):
@@ -111,7 +111,7 @@ def test_empty_lines_are_no_request(server: Serving) -> None:
     ids=["one", "many", "path", "endless"],
 )
 @pytest.mark.parametrize("size", [1000, 10**6], ids=["parts", "piece"])
-def test_large_heads_are_refused(patient: Serving, head: bytes, size: int) -> None:
+def test_large_headers_are_refused(patient: Serving, head: bytes, size: int) -> None:
     opened = connect(patient)
     with suppress(OSError):
         for start in range(0, len(head), size):
@@ -124,13 +124,13 @@ def test_large_heads_are_refused(patient: Serving, head: bytes, size: int) -> No
     )
 
 
-def test_what_is_no_http_is_told_so(server: Serving) -> None:
+def test_what_is_no_http_is_a_400(server: Serving) -> None:
     opened = connect(server)
     opened.sendall(b"hello, is anybody there?\r\n\r\n")
     assert answer(rest(opened)) == (400, "got something that is not HTTP/1.1")
 
 
-def test_a_body_may_be_longer_and_take_longer_than_a_head(server: Serving) -> None:
+def test_a_body_may_be_longer_and_take_longer_than_headers(server: Serving) -> None:
     rows = np.full((2000, 6), 0.25).tolist()
     body = json.dumps({"inputs": rows[:1000], "models": ["plain"]}).encode()
     assert len(body) > 5 * MAX_HEAD
@@ -144,8 +144,8 @@ def test_a_body_may_be_longer_and_take_longer_than_a_head(server: Serving) -> No
     assert rest(opened).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_the_rest_of_a_body_after_an_early_answer_is_no_head(patient: Serving, server: Serving) -> None:
-    """The path is not there, which needs no look at the body."""
+def test_the_rest_of_a_body_after_an_early_answer_does_not_count_as_headers(patient: Serving, server: Serving) -> None:
+    """A path that does not exist is answered before the body has arrived."""
     body = b"x" * 10 * MAX_HEAD
     for size in (MAX_HEAD, len(body)):
         opened = connect(patient)
@@ -166,7 +166,7 @@ def test_the_rest_of_a_body_after_an_early_answer_is_no_head(patient: Serving, s
     assert time.monotonic() - begun < 10
 
 
-def test_requests_that_are_sent_ahead_are_answered_in_turn(patient: Serving) -> None:
+def test_pipelined_requests_are_answered_in_their_order(patient: Serving) -> None:
     opened = connect(patient)
     body = json.dumps({"inputs": [[0.5] * 6], "models": ["plain"]}).encode()
     post = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -178,7 +178,7 @@ def test_requests_that_are_sent_ahead_are_answered_in_turn(patient: Serving) -> 
     assert received.count(b'{"live":true}') == 4
 
 
-def test_too_many_connections_are_refused_and_let_in_again(patient: Serving) -> None:
+def test_too_many_connections_are_refused_until_some_are_closed(patient: Serving) -> None:
     wait_until(lambda: httpx.get(f"{patient.address}/v2/health/live").is_success)
     held = [connect(patient) for _ in range(45)]
     refused = 0
@@ -193,7 +193,7 @@ def test_too_many_connections_are_refused_and_let_in_again(patient: Serving) -> 
     assert httpx.get(f"{patient.address}/v2/health/live").is_success
 
 
-def test_a_client_that_does_not_read_is_left(server: Serving) -> None:
+def test_a_client_that_does_not_read_is_cut_off(server: Serving) -> None:
     before = failures(server, "SlowReader")
     opened = connect(server)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -203,11 +203,11 @@ def test_a_client_that_does_not_read_is_left(server: Serving) -> None:
     opened.close()
 
 
-def test_a_client_that_does_not_read_its_last_answer_is_left(server: Serving) -> None:
-    """However little of it the service still has."""
+def test_a_client_that_does_not_read_its_last_answer_is_cut_off(server: Serving) -> None:
+    """However few bytes of it are still in the service."""
     before = failures(server, "SlowReader")
     with ExitStack() as stack:
-        opened = [stack.enter_context(connect_reluctantly(server)) for _ in range(24)]
+        opened = [stack.enter_context(connect_with_small_buffer(server)) for _ in range(24)]
         for count, one in enumerate(opened):
             asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
             one.sendall((asked + b"\r\n") * count + asked + b"Connection: close\r\n\r\n")
@@ -215,9 +215,9 @@ def test_a_client_that_does_not_read_its_last_answer_is_left(server: Serving) ->
     assert failures(server, "SlowReader") > before
 
 
-def test_a_client_that_says_no_more_and_does_not_read_is_left(server: Serving) -> None:
+def test_a_client_that_has_ended_its_side_and_does_not_read_is_cut_off(server: Serving) -> None:
     with ExitStack() as stack:
-        opened = [stack.enter_context(connect_reluctantly(server)) for _ in range(24)]
+        opened = [stack.enter_context(connect_with_small_buffer(server)) for _ in range(24)]
         for count, one in enumerate(opened):
             one.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * (count + 1))
             one.recv(1, socket.MSG_PEEK)
@@ -226,12 +226,12 @@ def test_a_client_that_says_no_more_and_does_not_read_is_left(server: Serving) -
 
 
 def test_requests_count_for_the_client_behind_a_trusted_proxy(patient: Serving) -> None:
-    """One request of a client may run; the proxy is 127.0.0.1, and speaks for two of them."""
+    """One request of a client may run at a time; the proxy, 127.0.0.1, forwards requests of two clients."""
     slow = {"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}
     quick = {"inputs": [[0.5] * 6], "models": ["plain"]}
 
     def behind(client: str) -> dict[str, str]:
-        return {"X-Forwarded-For": f"203.0.113.9, {client}, 127.0.0.2"}  # the first one is what the client says
+        return {"X-Forwarded-For": f"203.0.113.9, {client}, 127.0.0.2"}  # the first one is the client's own claim
 
     def post(client: str) -> int:
         return httpx.post(f"{patient.address}/api/predict", json=quick, headers=behind(client)).status_code
@@ -258,6 +258,6 @@ def test_the_wait_for_headers_does_not_end_a_longer_wait_for_the_next_request(tm
             received = http.client.HTTPResponse(opened)
             received.begin()
             assert received.status == 200
-            received.read()  # to its last byte, or the next one would begin in the middle of this
+            received.read()  # to its last byte: what is left would be read as part of the next response
             time.sleep(1.4)
         assert failures(server, "IdleConnection") == 0

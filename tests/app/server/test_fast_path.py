@@ -1,4 +1,4 @@
-"""The short way, at a real server over raw sockets: together, in order, and never other than the ordinary way."""
+"""The fast path of a real server, over raw sockets: batches, order, and the same answers as `RequestMiddleware`."""
 
 import json
 import re
@@ -22,7 +22,7 @@ RNG = np.random.default_rng(3)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    folder = tmp_path_factory.mktemp("shortcut")
+    folder = tmp_path_factory.mktemp("fast-path")
     publish(folder, "narrow", classifier(NARROW))
     publish(folder, "wide", classifier(WIDE))
     publish(folder, "heavy", heavy(width=512, products=150))
@@ -73,7 +73,7 @@ def logits(answer: dict[str, Any]) -> Array:
 
 
 def test_pipelined_requests_are_answered_in_their_order(server: Serving) -> None:
-    """Short ones, long ones, refused ones and ones for other endpoints, in one packet."""
+    """In one packet: requests for the fast path, long ones, refused ones and one for another endpoint."""
     a, b, long = RNG.random((2, 6)), RNG.random((3, 4)), RNG.random((3, 512))
     with connect(server) as connection:
         connection.sendall(
@@ -95,16 +95,16 @@ def test_pipelined_requests_are_answered_in_their_order(server: Serving) -> None
     assert len({headers["x-request-id"] for _, headers, _ in got}) == 6
 
 
-def test_what_arrives_together_is_run_together_and_everyone_gets_their_own_rows(server: Serving) -> None:
-    """While the event loop is away with a long body, many connections send: two models, several sizes, one mistake."""
+def test_requests_that_arrive_together_share_runs_and_get_their_own_rows(server: Serving) -> None:
+    """Many connections send while the event loop parses a long body: two models, several sizes, one wrong request."""
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(server)) for _ in range(40)]
         busy = stack.enter_context(connect(server))
-        away = json.dumps({"inputs": [[0.5] * 6] * 1024, "models": ["narrow"]}).encode()
+        long_body = json.dumps({"inputs": [[0.5] * 6] * 1024, "models": ["narrow"]}).encode()
         shared: set[str] = set()
         for _ in range(20):  # until the machine was quick enough for some to arrive together
             sent: list[tuple[str, list[Array], Array] | None] = []
-            busy.sendall(post("/api/predict", away))
+            busy.sendall(post("/api/predict", long_body))
             for index, connection in enumerate(connections):
                 if index == 7:
                     sent.append(None)
@@ -140,7 +140,7 @@ def test_what_arrives_together_is_run_together_and_everyone_gets_their_own_rows(
 
 
 @pytest.mark.parametrize("at", [30, 60, -200, -1])
-def test_a_request_in_two_packets_is_as_one(server: Serving, at: int) -> None:
+def test_a_request_in_two_packets_is_answered_as_in_one(server: Serving, at: int) -> None:
     rows = RNG.random((2, 6))
     message = request("narrow", rows, headers="X-Request-ID: mine\r\n")
     with connect(server) as connection:
@@ -154,25 +154,25 @@ def test_a_request_in_two_packets_is_as_one(server: Serving, at: int) -> None:
             np.testing.assert_allclose(logits(answer), forward(NARROW, rows), atol=1e-5)
 
 
-def test_both_ways_give_the_same_headers_and_the_same_answer(server: Serving) -> None:
-    """`Connection: close` and an `Origin` of our own take the ordinary way."""
+def test_the_fast_path_and_the_middleware_give_the_same_headers_and_answer(server: Serving) -> None:
+    """A request with an `Origin` is left to the middleware."""
     rows = RNG.random((1, 6))
     with connect(server) as connection:
         connection.sendall(request("narrow", rows))
-        (short,) = receive(connection)
+        (fast,) = receive(connection)
         connection.sendall(request("narrow", rows, headers="Origin: http://localhost\r\n"))
-        (ordinary,) = receive(connection)
-    for headers in (short[1], ordinary[1]):
+        (other,) = receive(connection)
+    for headers in (fast[1], other[1]):
         assert headers.pop("x-request-id")
         assert headers.pop("date")
         assert headers.pop("content-length")
-    assert short[1] == ordinary[1]
-    assert short[2]["outputs"] == ordinary[2]["outputs"]
-    assert short[2].keys() == ordinary[2].keys()
+    assert fast[1] == other[1]
+    assert fast[2]["outputs"] == other[2]["outputs"]
+    assert fast[2].keys() == other[2].keys()
 
 
 @pytest.mark.parametrize("space", [" ", "\t ", ""])
-def test_both_ways_take_a_length_with_blanks_after_it(server: Serving, space: str) -> None:
+def test_a_content_length_may_end_in_blanks(server: Serving, space: str) -> None:
     message = request("narrow", RNG.random((2, 6)))
     head, _, body = message.partition(b"\r\n\r\n")
     for more in (b"", b"\r\nOrigin: http://localhost"):
@@ -181,7 +181,7 @@ def test_both_ways_take_a_length_with_blanks_after_it(server: Serving, space: st
             assert receive(connection)[0][0] == 200
 
 
-def test_a_client_that_says_no_more_is_answered_all_the_same(server: Serving) -> None:
+def test_a_client_that_has_closed_its_sending_side_is_answered(server: Serving) -> None:
     rows = RNG.random((1, 6))
     with connect(server) as connection:
         connection.sendall(request("narrow", rows))
@@ -191,10 +191,10 @@ def test_a_client_that_says_no_more_is_answered_all_the_same(server: Serving) ->
         np.testing.assert_allclose(logits(answer), forward(NARROW, rows), atol=1e-5)
 
 
-def test_clients_that_are_gone_before_their_answer_disturb_nobody(server: Serving) -> None:
+def test_clients_that_reset_the_connection_before_their_answer_disturb_no_other(server: Serving) -> None:
     for _ in range(20):
         with connect(server) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close by a reset
             connection.sendall(request("narrow", RNG.random((1, 6))))
     rows = RNG.random((1, 6))
     with connect(server) as connection:
@@ -202,8 +202,8 @@ def test_clients_that_are_gone_before_their_answer_disturb_nobody(server: Servin
         np.testing.assert_allclose(logits(receive(connection)[0][2]), forward(NARROW, rows), atol=1e-5)
 
 
-def test_the_wait_for_the_next_request_ends_with_its_first_byte(tmp_path: Path) -> None:
-    """A load takes longer than that wait, which begins when the short request before it has been answered."""
+def test_the_keep_alive_timeout_ends_with_the_first_byte_of_the_next_request(tmp_path: Path) -> None:
+    """Loading takes longer than the timeout, which starts when the fast request before it has been answered."""
     publish(tmp_path, "narrow", classifier(NARROW))
     with serving(tmp_path, keep_alive_seconds=0.001) as server:
         connection = connect(server)

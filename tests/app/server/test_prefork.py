@@ -50,14 +50,14 @@ def memory(server: Serving) -> int:
 
 
 def states(server: Serving) -> dict[tuple[str, str], str]:
-    """What the index says, by name and version."""
+    """State in the repository index, by name and version."""
     index = httpx.post(f"{server.address}/v2/repository/index").json()
     return {(entry["name"], entry["version"]): entry["state"] for entry in index}
 
 
 @contextmanager
 def ended_by(sig: signal.Signals, server: Serving, *, code: int) -> Iterator[None]:
-    """Whatever happens inside happens after the signal; then the process has to end with that code."""
+    """Send the signal, run the block, and expect the process to end with that exit code."""
     server.process.send_signal(sig)
     yield
     _, errors = server.process.communicate(timeout=40)
@@ -88,9 +88,9 @@ def test_workers_share_the_port_and_their_metrics_and_one_that_dies_is_replaced(
         assert statistics(server)["inference_count"] == 21
 
         def both_serve() -> bool:
-            # The new one accepts nothing before it can answer: whoever asks meanwhile is answered by the other.
+            # The new worker accepts nothing before it can answer; until then the other one answers every request.
             assert httpx.get(f"{server.address}/v2/health/ready").is_success
-            return memory(server) == pytest.approx(both, rel=0.4)  # each has measured it for itself
+            return memory(server) == pytest.approx(both, rel=0.4)  # each worker has measured its own
 
         wait_until(both_serve)
     assert not any(is_alive(worker) for worker in workers)
@@ -110,11 +110,11 @@ def test_there_is_one_comparison_at_a_time_over_all_workers(folder: Path) -> Non
         for thread in threads:
             thread.join()
         assert sorted(answers) == [200, 409, 409, 409, 409]
-        compare()  # the lock is free again, whoever has it next
+        compare()  # the lock is free again, for any worker
         assert answers[-1] == 200
 
 
-def test_workers_that_die_again_and_again_end_it_all(folder: Path) -> None:
+def test_workers_that_die_again_and_again_end_the_service(folder: Path) -> None:
     with serving(folder, workers=2, expected_code=1) as server:
         killed: set[int] = set()
 
@@ -143,7 +143,7 @@ def test_workers_that_cannot_start_are_one_line_and_exit_code_2(tmp_path: Path) 
 
 
 def killed(server: Serving) -> int:
-    """One of two workers is killed; the process id of the other."""
+    """Kill one of two workers; the process id of the other."""
     victim, other = sorted(server.children())
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: victim not in server.children())
@@ -161,7 +161,7 @@ def test_a_worker_is_replaced_while_a_model_is_unloaded_by_request(
     with serving(tmp_path / "models", workers=2, **options) as server:
 
         def answers() -> set[int]:
-            """Of connections enough to meet both workers."""
+            """Statuses over as many connections as it takes to reach both workers."""
             return {httpx.get(f"{server.address}/v2/models/m/ready").status_code for _ in range(16)}
 
         def load() -> bool:
@@ -171,7 +171,7 @@ def test_a_worker_is_replaced_while_a_model_is_unloaded_by_request(
         other = killed(server)
         wait_until(lambda: {int(path.stem) for path in tmp_path.glob("shared/*/*.state")} - {other})
         assert answers() == {400}
-        wait_until(lambda: load() and answers() == {200})  # whoever is still starting is to be told once more
+        wait_until(lambda: load() and answers() == {200})  # a worker that is still starting may miss the first load
         assert len(server.children()) == 2
 
 
@@ -191,7 +191,7 @@ def test_a_worker_that_cannot_be_replaced_leaves_the_others_serving_until_it_can
         assert other in server.children()
 
 
-def test_workers_that_are_being_started_are_told_to_stop_like_the_others(folder: Path) -> None:
+def test_workers_that_are_being_started_are_stopped_like_the_others(folder: Path) -> None:
     command = [sys.executable, "-m", "app", "--port", "0", "--models", str(folder), "--workers", "48"]
     env = environment(drain_seconds=0, grace_seconds=60)
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as process:
@@ -199,7 +199,7 @@ def test_workers_that_are_being_started_are_told_to_stop_like_the_others(folder:
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         try:
-            _, errors = process.communicate(timeout=30)  # those that do not know would be waited for 65 s
+            _, errors = process.communicate(timeout=30)  # a worker without the signal would be waited for 65 s
         finally:
             process.kill()
     assert (process.returncode, errors) == (0, "")
@@ -212,9 +212,9 @@ def test_workers_do_not_outlive_their_parent(folder: Path) -> None:
         wait_until(lambda: not any(is_alive(worker) for worker in workers))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int) -> None:
-    with serving(folder, workers=workers, drain_seconds=4, expected_code=0) as server:
+@pytest.mark.parametrize(("workers", "http"), [(1, "fast"), (2, "fast"), (2, "standard")])
+def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Path, workers: int, http: str) -> None:
+    with serving(folder, workers=workers, http=http, drain_seconds=4, expected_code=0) as server:
         answers: list[httpx.Response] = []
 
         def predict() -> None:
@@ -228,7 +228,9 @@ def test_sigterm_ends_readiness_at_once_and_answers_what_was_accepted(folder: Pa
                 lambda: (got := httpx.get(f"{server.address}/v2/health/ready")).status_code == 503 and got
             )
             assert ready.json() == {"ready": False, "error": "the service is shutting down"}
-            assert httpx.post(f"{server.address}/api/predict", json=ROW).is_success  # until nobody sends any more
+            assert httpx.post(
+                f"{server.address}/api/predict", json=ROW
+            ).is_success  # connections are accepted while draining
             thread.join()
             assert answers[0].status_code == 200
     with pytest.raises(httpx.ConnectError):
@@ -243,14 +245,14 @@ def test_an_accepted_request_is_answered_after_connections_are_refused(folder: P
         def ask() -> None:
             while True:
                 code = httpx.post(f"{server.address}/api/predict", content=SLOW, timeout=250).status_code
-                if full.is_set() and code != 503:  # for 503 the question below had the last place
+                if full.is_set() and code != 503:  # a 503 means that the request below had the last place
                     break
             answers.append(code)
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
             thread.start()
-        wait_until(lambda: server.client.get("/api/models").status_code == 503)  # all four are in
+        wait_until(lambda: server.client.get("/api/models").status_code == 503)  # all four are accepted
         full.set()
         server.client.close()
         with ended_by(signal.SIGTERM, server, code=0):
@@ -279,13 +281,13 @@ def test_the_wait_for_accepted_requests_is_bounded(folder: Path) -> None:
     assert not children_of(server.process.pid)
 
 
-def test_models_that_are_loaded_and_unloaded_are_so_in_every_worker(tmp_path: Path) -> None:
+def test_loads_and_unloads_reach_every_worker(tmp_path: Path) -> None:
     publish(tmp_path, "m", classifier(weights([6, 3], seed=1)))
     publish(tmp_path, "other", classifier(weights([6, 3], seed=2)))
     with serving(tmp_path, workers=2) as server:
 
         def answers(path: str) -> set[int]:
-            """Of connections enough to meet both workers."""
+            """Statuses over as many connections as it takes to reach both workers."""
             return {httpx.get(f"{server.address}{path}").status_code for _ in range(16)}
 
         repository = f"{server.address}/v2/repository/models/m"

@@ -1,4 +1,4 @@
-"""Shadow mode: who answers, what is scored, and that answering never waits for it."""
+"""Shadow mode: which requests are scored, how, and that answers never wait for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def report(server: Serving) -> Any:
     return server.client.get("/api/shadow").json()
 
 
-def test_what_one_answers_is_scored_on_the_other(shadowed: Serving) -> None:
+def test_the_primarys_requests_are_scored_on_the_shadow(shadowed: Serving) -> None:
     assert report(shadowed)["disagreement_rate"] is None
     rows = 3 * np.random.default_rng(5).standard_normal((40, 6)).astype(np.float32)
     parts = [rows[:7], rows[7:9], rows[9:]]
@@ -37,19 +37,19 @@ def test_what_one_answers_is_scored_on_the_other(shadowed: Serving) -> None:
         assert answered["model"] == "small-kronecker"
         assert len(answered["outputs"]) == len(part)
         wait_until(lambda expected=number: report(shadowed)["requests"] == expected)  # type: ignore[misc]  # a default
-    predict(shadowed, "small-dense", rows)  # the other way round nothing is scored
-    told = report(shadowed)
+    predict(shadowed, "small-dense", rows)  # the shadow model's own requests are not scored
+    found = report(shadowed)
     a, b = probabilities(KRONECKER, rows), probabilities(DENSE, rows)
     different = int((a.argmax(axis=1) != b.argmax(axis=1)).sum())
     assert 0 < different < len(rows)
-    assert (told["primary"], told["shadow"], told["share"]) == ("small-kronecker", "small-dense", 1)
-    assert (told["requests"], told["rows"], told["dropped"], told["failed"]) == (3, len(rows), 0, 0)
-    assert told["disagreements"] == different
-    assert told["disagreement_rate"] == pytest.approx(different / len(rows))
-    assert told["largest_probability_drift"] == pytest.approx(np.abs(a - b).max(), abs=1e-5)
-    assert told["largest_difference"] is None
-    assert min(told["primary_p50_us"], told["shadow_p50_us"]) > 0
-    assert abs(told["difference_p50_us"]) <= max(told["primary_p50_us"], told["shadow_p50_us"]) * 10
+    assert (found["primary"], found["shadow"], found["share"]) == ("small-kronecker", "small-dense", 1)
+    assert (found["requests"], found["rows"], found["dropped"], found["failed"]) == (3, len(rows), 0, 0)
+    assert found["disagreements"] == different
+    assert found["disagreement_rate"] == pytest.approx(different / len(rows))
+    assert found["largest_probability_drift"] == pytest.approx(np.abs(a - b).max(), abs=1e-5)
+    assert found["largest_difference"] is None
+    assert min(found["primary_p50_us"], found["shadow_p50_us"]) > 0
+    assert abs(found["difference_p50_us"]) <= max(found["primary_p50_us"], found["shadow_p50_us"]) * 10
     metrics = shadowed.client.get("/metrics").text
     assert f'kron_shadow_rows_total{{shadow="small-dense"}} {len(rows)}\n' in metrics
     assert f'kron_shadow_disagreements_total{{shadow="small-dense"}} {different}\n' in metrics
@@ -65,13 +65,13 @@ def test_the_open_inference_protocol_is_scored_too(shadowed: Serving) -> None:
         answer = shadowed.client.post("/v2/models/small-kronecker/infer", json={"inputs": [tensor]} | wanted)
         assert answer.is_success, answer.text
     wait_until(lambda: report(shadowed)["requests"] > before["requests"])
-    after = report(shadowed)  # of logits alone nobody can tell, for the head reads probabilities
+    after = report(shadowed)  # a request for logits alone is not scored, since the head reads probabilities
     assert (after["requests"], after["rows"]) == (before["requests"] + 1, before["rows"] + 3)
     assert after["failed"] == 0
 
 
 @pytest.mark.parametrize("which", ["three", "other"])
-def test_neither_model_is_held_by_a_request_that_was_scored(tmp_path: Path, which: str) -> None:
+def test_a_scored_request_keeps_neither_model_alive(tmp_path: Path, which: str) -> None:
     publish(tmp_path, "three", classifier(KRONECKER))
     publish(tmp_path, "other", classifier(DENSE))
     with serving(tmp_path, shadow="three=other", shadow_share=1, reports="off") as server:
@@ -82,12 +82,12 @@ def test_neither_model_is_held_by_a_request_that_was_scored(tmp_path: Path, whic
         assert {entry["name"]: entry["reason"] for entry in index}[which] == "unloaded"
 
 
-def test_off_is_said(server: Serving) -> None:
-    told = report(server)
-    assert (told["primary"], told["shadow"], told["requests"]) == (None, None, 0)
+def test_the_report_says_that_shadow_mode_is_off(server: Serving) -> None:
+    found = report(server)
+    assert (found["primary"], found["shadow"], found["requests"]) == (None, None, 0)
 
 
-def test_a_slow_shadow_is_not_waited_for(tmp_path: Path) -> None:
+def test_requests_do_not_wait_for_a_slow_shadow(tmp_path: Path) -> None:
     publish(tmp_path, "quick", heavy(width=512, products=1))
     publish(tmp_path, "slow", heavy(width=512, products=1000))
     rows = np.random.default_rng(0).random((4, 512)).astype(np.float32)
@@ -103,16 +103,18 @@ def test_a_slow_shadow_is_not_waited_for(tmp_path: Path) -> None:
 
         wait_until(one_was_dropped)
         wait_until(lambda: report(server)["requests"] >= 2)
-        told = report(server)
-        assert told["requests"] + told["dropped"] <= sent
-        assert told["disagreements"] is None
-        assert told["largest_difference"] == 0.0  # both give back what they are given
-        assert told["difference_p50_us"] > 0
+        found = report(server)
+        assert found["requests"] + found["dropped"] <= sent
+        assert found["disagreements"] is None
+        assert found["largest_difference"] == 0.0  # both return their input
+        assert found["difference_p50_us"] > 0
         metrics = server.client.get("/metrics").text
-        assert f'kron_shadow_skipped_total{{reason="dropped"}} {told["dropped"]}\n' in metrics
+        assert f'kron_shadow_skipped_total{{reason="dropped"}} {found["dropped"]}\n' in metrics
 
 
-def test_a_share_is_a_share_and_a_shadow_of_other_classes_is_counted_as_failed(models: Path, tmp_path: Path) -> None:
+def test_only_a_fraction_is_scored_and_a_shadow_with_other_classes_counts_as_failed(
+    models: Path, tmp_path: Path
+) -> None:
     publish(tmp_path, "three", classifier(KRONECKER))
     publish(tmp_path, "four", classifier(weights([6, 4])))
     with serving(tmp_path, shadow="three=four", shadow_share=1) as server:

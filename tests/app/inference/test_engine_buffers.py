@@ -10,8 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from app.errors import InputsRefused
-from app.inference.engine import Engine
-from app.inference.io_binding import MAX_SHAPES, Bindings, DeviceBuffers, HostBuffers
+from app.inference.engine import MAX_SHAPES, Bindings, DeviceBuffers, Engine, HostBuffers
 from tests.app import oip_models
 from tests.app.graphs import classifier, probabilities, publish, weights
 
