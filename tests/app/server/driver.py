@@ -13,7 +13,8 @@ from app.server.connection_state import Action, ConnectionState, Event, IllegalT
 from app.server.fast_path import FastPath
 from app.settings import Settings
 
-SETTINGS = Settings(head_seconds=0.05, keep_alive_seconds=0.1, send_seconds=0.05, max_head_bytes=1024)
+PATIENT = Settings(head_seconds=60, keep_alive_seconds=60, send_seconds=60, max_head_bytes=1024)
+HASTY = Settings(head_seconds=0.05, keep_alive_seconds=0.4, send_seconds=0.05, max_head_bytes=1024)
 
 
 class FakeTransport(asyncio.Transport):
@@ -147,7 +148,7 @@ class RecordingState(ConnectionState):
 class Driver:
     """One connection without a socket."""
 
-    def __init__(self, settings: Settings = SETTINGS) -> None:
+    def __init__(self, settings: Settings = PATIENT) -> None:
         self.app = ManualApp()
         self.fast_path = StandInFastPath()
         self.refused: list[str] = []
@@ -176,11 +177,11 @@ class Driver:
         assert not self.machine.illegal
 
 
-def drive(test: Callable[[Driver], Awaitable[None]]) -> None:
+def drive(test: Callable[[Driver], Awaitable[None]], settings: Settings = PATIENT) -> None:
     """Run a test of one connection in an event loop."""
 
     async def run() -> None:
-        driver = Driver()
+        driver = Driver(settings)
         await test(driver)
         driver.lose()
         await turn()
