@@ -158,7 +158,7 @@ def _allow_files(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning(
-            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) wants %d", allowed, wanted
+            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) needs %d", allowed, wanted
         )
 
 
