@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from app.server.connection import ConnectionConfig, HttpConnection, connection_class
+from app.server.connection import ConnectionConfig, HttpConnection
 from app.server.connection_state import Action, ConnectionState, Event, IllegalTransitionError, State
 from app.server.fast_path import FastPath
 from app.settings import Settings
@@ -153,8 +154,9 @@ class Driver:
         self.fast_path = StandInFastPath()
         self.refused: list[str] = []
         shared = ConnectionConfig(settings, cast(FastPath, self.fast_path), None, self.refused.append)
+        self.protocol = partial(HttpConnection, shared)
         connection, self.transport = open_connection(
-            connection_class(shared), self.app, timeout_keep_alive=settings.keep_alive_seconds
+            self.protocol, self.app, timeout_keep_alive=settings.keep_alive_seconds
         )
         assert isinstance(connection, HttpConnection)
         self.connection = connection

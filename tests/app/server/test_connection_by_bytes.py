@@ -181,7 +181,7 @@ def test_too_many_connections() -> None:
     async def run() -> None:
         driver = Driver(Settings(max_connections=1))
         first = driver.connection
-        second, transport = open_connection(type(first), driver.app, first.server_state)
+        second, transport = open_connection(driver.protocol, driver.app, first.server_state)
         assert driver.refused == ["TooManyConnections"]
         assert refusal(transport) == (503, "1 connections are open, the most that may (KRON_MAX_CONNECTIONS)")
         second.connection_lost(None)
