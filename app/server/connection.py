@@ -1,13 +1,11 @@
 """HTTP connections: uvicorn's httptools protocol with limits on every wait for a client, and with the fast path."""
 
-import asyncio
-from asyncio import TimerHandle, Transport
+from asyncio import AbstractEventLoop, TimerHandle, Transport
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -17,11 +15,11 @@ from app.server.connection_state import (
     CLIENT_MUST_SEND,
     FRAMING_COUNTS,
     HEADERS_COUNT,
-    REFUSAL_STATUS,
     Action,
     ConnectionState,
     Event,
     State,
+    refusal,
 )
 from app.server.fast_path import MAX_BYTES, FastPath
 from app.server.proxies import TrustedProxies
@@ -37,19 +35,12 @@ FAST_PATH_BEGUN, BODY_COMPLETE, RESPONSE_COMPLETE = Event.FAST_PATH_BEGUN, Event
 
 @dataclass(frozen=True, slots=True)
 class ConnectionConfig:
-    """Configuration that all connections of a server share.
-
-    Args:
-        settings: sizes, times and the number of connections.
-        fast_path: answers requests without a task where it can.
-        proxies: whose `X-Forwarded-For` is believed; None where there are none.
-        count_refusal: called with the reason, such as `HeadTimeout`, of each connection that is refused or cut off.
-    """
+    """Configuration that all connections of a server share."""
 
     settings: Settings
     fast_path: FastPath
-    proxies: TrustedProxies | None
-    count_refusal: Callable[[str], None]
+    proxies: TrustedProxies | None  # whose `X-Forwarded-For` is believed
+    count_refusal: Callable[[str], None]  # called with the reason, such as `HeadTimeout`, of each refused connection
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -60,14 +51,17 @@ class HttpConnection(HttpToolsProtocol):
     A request that the fast path may be able to answer is held back until the bytes that brought its headers have been
     parsed. Mostly they hold the whole body too: then the fast path answers without a task, in the same turn of the
     event loop. Every other request is passed on to uvicorn, which starts a task for the application.
-
-    Headers that come in one piece, as they mostly do, cost no timer.
     """
 
     def __init__(
-        self, shared: ConnectionConfig, config: Config, server_state: ServerState, app_state: dict[str, Any]
+        self,
+        shared: ConnectionConfig,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state)
+        super().__init__(config, server_state, app_state, _loop)
         self._shared = shared
         self._settings = shared.settings
         self._fast_path = shared.fast_path
@@ -126,14 +120,16 @@ class HttpConnection(HttpToolsProtocol):
             self._overhead_bytes = 0
         if self._overhead_bytes > self._settings.max_head_bytes:
             self._refuse_too_large()
-        elif self._headers_timer is None and state in CLIENT_MUST_SEND:
+        elif self._headers_timer is None and state in CLIENT_MUST_SEND:  # headers in one piece need no timer
             self._start_headers_timer()
 
     def on_message_begin(self) -> None:
         """Begin a request with its first byte; one that the fast path has is answered before it."""
         if self._state.state is FAST_PATH:
             self._fast_path.finish()
-            self._cancel_keep_alive_timer()  # it waits for this very byte
+            if self.timeout_keep_alive_task is not None:  # it waits for this very byte
+                self.timeout_keep_alive_task.cancel()
+                self.timeout_keep_alive_task = None
         super().on_message_begin()
         self._state.receive(REQUEST_BEGUN)
 
@@ -298,11 +294,6 @@ class HttpConnection(HttpToolsProtocol):
         if self._state.state is FAST_PATH:
             self._fast_path.finish()
 
-    def _cancel_keep_alive_timer(self) -> None:
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-            self.timeout_keep_alive_task = None
-
     def _start_headers_timer(self) -> None:
         self._headers_timer = self.loop.call_later(self._settings.head_seconds, self._headers_timed_out)
 
@@ -342,17 +333,11 @@ class HttpConnection(HttpToolsProtocol):
         self._refuse(Event.HEADERS_TOO_LARGE, message, "HeadTooLarge")
 
     def _refuse(self, event: Event, message: str, reason: str) -> None:
-        """Close; before it, write the refusal if the client can take it for the answer to its request.
-
-        Args:
-            event: one of `REFUSAL_STATUS`.
-            message: for the client.
-            reason: counted in `kron_failures_total`.
-        """
+        """Count the reason and close; before it, write the message if the client takes it for its answer."""
         if self._state.state is State.BODY and self.cycle.response_started:  # uvicorn does not report it
             self._state.receive(Event.RESPONSE_STARTED)
         if self._state.receive(event) is Action.REFUSE:
-            self.transport.write(_refusal(event, message))
+            self.transport.write(refusal(event, message))
         self._shared.count_refusal(reason)
         self.transport.close()
         self._await_reading()
@@ -363,24 +348,3 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
         else:
             self.transport.close()
-
-
-def _refusal(event: Event, message: str) -> bytes:
-    """A whole response that refuses a connection or a request."""
-    status = REFUSAL_STATUS[event]
-    body = orjson.dumps({"error": message})
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}", "content-type: application/json"]
-    lines += [f"content-length: {len(body)}", "connection: close", "cache-control: no-store"]
-    if event is Event.TOO_MANY_CONNECTIONS:
-        lines.append("retry-after: 1")
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def connection_class(shared: ConnectionConfig) -> type[asyncio.Protocol]:
-    """The class that uvicorn instantiates for each connection."""
-
-    class ServerConnection(HttpConnection):
-        def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **_: object) -> None:
-            super().__init__(shared, config, server_state, app_state)
-
-    return ServerConnection

@@ -20,6 +20,8 @@ from enum import IntEnum
 from http import HTTPStatus
 from typing import TypeAlias
 
+import orjson
+
 
 class State(IntEnum):
     """Position of a connection in its exchange of requests and responses. Integers, because their hashes are quick."""
@@ -216,3 +218,14 @@ class ConnectionState:
             self.waiting += 1
         self.state, action, self._row = transition
         return action
+
+
+def refusal(event: Event, message: str) -> bytes:
+    """Build the whole response for an event of `REFUSAL_STATUS`; the connection closes after it."""
+    status = REFUSAL_STATUS[event]
+    body = orjson.dumps({"error": message})
+    lines = [f"HTTP/1.1 {status.value} {status.phrase}", "content-type: application/json"]
+    lines += [f"content-length: {len(body)}", "connection: close", "cache-control: no-store"]
+    if event is Event.TOO_MANY_CONNECTIONS:
+        lines.append("retry-after: 1")
+    return "\r\n".join([*lines, "", ""]).encode() + body

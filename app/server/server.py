@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from app.main import create_app
-from app.server.connection import ConnectionConfig, connection_class
+from app.server.connection import ConnectionConfig, HttpConnection
 from app.server.fast_path import FastPath
 from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
@@ -91,14 +92,15 @@ class Server(uvicorn.Server):
 def _uvicorn_config(settings: Settings, app: ASGIApp, service: Service) -> uvicorn.Config:
     """Configure uvicorn: with `HttpConnection` for `--http fast`, with its own protocol for `--http standard`."""
     proxies = TrustedProxies(settings.trusted_proxies) if settings.trusted_proxies else None
-    http: str | type[asyncio.Protocol] = "auto"
+    http: str | partial[HttpConnection] = "auto"
     if settings.http == "fast":
-        http = connection_class(ConnectionConfig(settings, FastPath(service), proxies, service.metrics.failed))
+        shared = ConnectionConfig(settings, FastPath(service), proxies, service.metrics.failed)
+        http = partial(HttpConnection, shared)
     elif proxies is not None:
         app = ProxyMiddleware(app, proxies)
     return uvicorn.Config(
         app,
-        http=http,
+        http=http,  # type: ignore[arg-type]  # uvicorn calls it as it would call a class
         timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it is given to `call_later`
         lifespan="on",
         log_config=None,
@@ -158,7 +160,7 @@ def _allow_files(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
         log.warning(
-            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) wants %d", allowed, wanted
+            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) needs %d", allowed, wanted
         )
 
 

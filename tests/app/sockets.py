@@ -32,7 +32,7 @@ def connect_with_small_buffer(server: Serving) -> socket.socket:
     return opened
 
 
-def held(server: Serving, opened: socket.socket) -> bool:
+def is_open_at_service(server: Serving, opened: socket.socket) -> bool:
     """Whether the service's end of the connection is open, from /proc."""
     ports = [httpx.URL(server.address).port, opened.getsockname()[1]]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:

@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from app.server.connection import ConnectionConfig, HttpConnection, connection_class
+from app.server.connection import ConnectionConfig, HttpConnection
 from app.server.connection_state import Action, ConnectionState, Event, IllegalTransitionError, State
 from app.server.fast_path import FastPath
 from app.settings import Settings
 
-SETTINGS = Settings(head_seconds=0.05, keep_alive_seconds=0.1, send_seconds=0.05, max_head_bytes=1024)
+PATIENT = Settings(head_seconds=60, keep_alive_seconds=60, send_seconds=60, max_head_bytes=1024)
+HASTY = Settings(head_seconds=0.05, keep_alive_seconds=0.4, send_seconds=0.05, max_head_bytes=1024)
 
 
 class FakeTransport(asyncio.Transport):
@@ -147,13 +149,14 @@ class RecordingState(ConnectionState):
 class Driver:
     """One connection without a socket."""
 
-    def __init__(self, settings: Settings = SETTINGS) -> None:
+    def __init__(self, settings: Settings = PATIENT) -> None:
         self.app = ManualApp()
         self.fast_path = StandInFastPath()
         self.refused: list[str] = []
         shared = ConnectionConfig(settings, cast(FastPath, self.fast_path), None, self.refused.append)
+        self.protocol = partial(HttpConnection, shared)
         connection, self.transport = open_connection(
-            connection_class(shared), self.app, timeout_keep_alive=settings.keep_alive_seconds
+            self.protocol, self.app, timeout_keep_alive=settings.keep_alive_seconds
         )
         assert isinstance(connection, HttpConnection)
         self.connection = connection
@@ -176,11 +179,11 @@ class Driver:
         assert not self.machine.illegal
 
 
-def drive(test: Callable[[Driver], Awaitable[None]]) -> None:
+def drive(test: Callable[[Driver], Awaitable[None]], settings: Settings = PATIENT) -> None:
     """Run a test of one connection in an event loop."""
 
     async def run() -> None:
-        driver = Driver()
+        driver = Driver(settings)
         await test(driver)
         driver.lose()
         await turn()

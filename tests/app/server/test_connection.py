@@ -15,7 +15,7 @@ import pytest
 
 from tests.app.conftest import Serving, repeated_predictions, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
-from tests.app.sockets import GET, answer, connect, connect_with_small_buffer, failures, held, rest
+from tests.app.sockets import GET, answer, connect, connect_with_small_buffer, failures, is_open_at_service, rest
 
 HEAD_SECONDS = 0.6
 MAX_HEAD = 4096
@@ -211,7 +211,7 @@ def test_a_client_that_does_not_read_its_last_answer_is_cut_off(server: Serving)
         for count, one in enumerate(opened):
             asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
             one.sendall((asked + b"\r\n") * count + asked + b"Connection: close\r\n\r\n")
-        wait_until(lambda: not any(held(server, one) for one in opened))
+        wait_until(lambda: not any(is_open_at_service(server, one) for one in opened))
     assert failures(server, "SlowReader") > before
 
 
@@ -222,7 +222,7 @@ def test_a_client_that_has_ended_its_side_and_does_not_read_is_cut_off(server: S
             one.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * (count + 1))
             one.recv(1, socket.MSG_PEEK)
             one.shutdown(socket.SHUT_WR)
-        wait_until(lambda: not any(held(server, one) for one in opened))
+        wait_until(lambda: not any(is_open_at_service(server, one) for one in opened))
 
 
 def test_requests_count_for_the_client_behind_a_trusted_proxy(patient: Serving) -> None:

@@ -47,14 +47,14 @@ def server(folder: Path, http_mode: str) -> Iterator[Serving]:
 
 
 def test_standard_is_uvicorns_own_protocol(folder: Path) -> None:
-    def protocol(**options: Any) -> type:
+    def protocol(**options: Any) -> Any:
         config = Server(Settings(models=folder, **options), lambda _: None, None, up_when_loaded=False).config
         config.load()
         return config.http_protocol_class
 
     assert protocol(http="standard", trusted_proxies=("10.0.0.0/8",)) is AutoHTTPProtocol
     assert protocol(http="standard").__module__.startswith("uvicorn.")
-    assert issubclass(protocol(), HttpConnection)
+    assert protocol().func is HttpConnection
 
 
 def test_requests_sent_ahead_and_in_parts_are_answered_in_turn(server: Serving) -> None:

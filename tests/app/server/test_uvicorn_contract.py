@@ -10,6 +10,7 @@ import logging
 import re
 import tomllib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_overridden_methods_are_there_with_their_parameters(
 
 def test_constructors_take_what_they_are_given() -> None:
     got = parameters(HttpToolsProtocol)
-    assert got[:3] == ["config", "server_state", "app_state"], says(f"HttpToolsProtocol takes {got}")
+    assert got == ["config", "server_state", "app_state", "_loop"], says(f"HttpToolsProtocol takes {got}")
     missing = OPTIONS - set(parameters(Config))
     assert not missing, says(f"Config does not take {sorted(missing)}")
     assert parameters(uvicorn.Server) == ["config"], says(f"Server takes {parameters(uvicorn.Server)}")
@@ -374,8 +375,9 @@ async def nothing(_: Scope, __: Receive, ___: Send) -> None:
     """An application that does nothing."""
 
 
-def test_a_class_and_auto_are_taken_for_http_and_log_level_reaches_the_loggers() -> None:
-    for http, expected in ((HttpToolsProtocol, HttpToolsProtocol), ("auto", AutoHTTPProtocol)):
+def test_a_factory_and_auto_are_taken_for_http_and_log_level_reaches_the_loggers() -> None:
+    factory: Any = partial(HttpToolsProtocol)
+    for http, expected in ((factory, factory), ("auto", AutoHTTPProtocol)):
         config = Config(nothing, http=http, log_config=None, log_level="warning", ws="none")
         config.load()
         assert config.http_protocol_class is expected, says(f"http={http!r} gives {config.http_protocol_class}")
