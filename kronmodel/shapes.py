@@ -69,6 +69,12 @@ def whole_number(value: Any) -> int | None:
         return None
 
 
+def _shown(value: Any) -> str:
+    """Format an argument for a message: a whole number of numpy's as Python's."""
+    number = whole_number(value)
+    return repr(value if number is None else number)
+
+
 def check_shape(name: str, shape: Sequence[int]) -> Shape:
     """Check the factor sizes of one side of a layer.
 
@@ -153,9 +159,9 @@ def balanced_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
     """
     number, parts = whole_number(width), whole_number(factors)
     if number is None or not 1 <= number <= MAX_WIDTH:
-        raise ValueError(f"a width must be a whole number between 1 and {MAX_WIDTH:,}, got {width!r}")
+        raise ValueError(f"a width must be a whole number between 1 and {MAX_WIDTH:,}, got {_shown(width)}")
     if parts is None or not 2 <= parts <= MAX_FACTORS:
-        raise ValueError(f"factors must be between 2 and {MAX_FACTORS}, got {factors!r}")
+        raise ValueError(f"factors must be between 2 and {MAX_FACTORS}, got {_shown(factors)}")
     shape = _balanced(number, parts)
     if pad:
         while shape[-1] > MAX_RATIO * shape[0]:
@@ -279,7 +285,7 @@ def check_rank(rank: int) -> int:
     """
     number = whole_number(rank)
     if number is None or not 1 <= number <= MAX_RANK:
-        raise ValueError(f"rank must be a whole number between 1 and {MAX_RANK:,}, got {rank!r}")
+        raise ValueError(f"rank must be a whole number between 1 and {MAX_RANK:,}, got {_shown(rank)}")
     return number
 
 
@@ -291,7 +297,7 @@ def check_linear_rank(rank: int, in_shape: Shape, out_shape: Shape) -> int:
     """
     number, limit = whole_number(rank), max_rank(in_shape, out_shape)
     if number is None or not 1 <= number <= limit:
-        raise ValueError(f"rank must be between 1 and {limit} for {in_shape} -> {out_shape}, got {rank!r}")
+        raise ValueError(f"rank must be between 1 and {limit} for {in_shape} -> {out_shape}, got {_shown(rank)}")
     return number
 
 

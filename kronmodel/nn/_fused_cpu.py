@@ -42,13 +42,14 @@ def is_applicable(x: Tensor, parameters: list[Tensor]) -> bool:
 
     It can't where something intercepts the operations: tracing, ``torch.func``, forward-mode differentiation, autocast.
     """
+    # Tracing first: a batch size that is a symbol there must not be compared with a number.
     return (
-        x.dtype in (torch.float32, torch.float64)
+        not torch.compiler.is_compiling()
+        and runs_eagerly()
+        and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= MIN_BATCH * x.shape[-1]
         and all(type(each) in _PLAIN and each.is_cpu and each.dtype == x.dtype for each in (x, *parameters))
-        and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and runs_eagerly()
     )
 
 

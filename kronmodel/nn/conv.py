@@ -36,7 +36,7 @@ def parse_channels(text: str) -> tuple[int, ...]:
 class ConvConfig:
     """Configuration of convolutional features: 3x3 convolutions, each with an activation and 2x2 max-pooling behind it.
 
-    The activation and the initialisation are those of the network that these features belong to.
+    Activation and initialisation are configured with the network that these features belong to.
 
     Attributes:
         image_shape: channels, height and width of the input.

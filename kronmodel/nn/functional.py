@@ -110,7 +110,7 @@ def kron_dual(
 
 
 def inner_shapes(in_shape: Shape, out_shape: Shape, order: Order) -> list[Shape]:
-    """List the shapes of the features after each factor but the last, which are those of a branch's inner biases."""
+    """List the shapes of one branch's inner biases: of the features after each factor but the last."""
     sizes, shapes = list(in_shape), []
     for axis in axes(order, len(sizes))[:-1]:
         sizes[axis] = out_shape[axis]

@@ -248,7 +248,7 @@ class KroneckerDual(KroneckerLayer):
         out_shape: factor sizes ``(m1, m2, ...)``, as many; it gives ``m1 * m2 * ...`` features.
         rank: number of branches; it may exceed ``min(m1*n1, m2*n2)``, since branches are separated by activations.
         order: ``"left"``, ``"right"``, or one of them for each branch: which factor comes first. Index k of the factors
-            belongs to ``order[k]``; ``left_biases`` and ``right_biases`` hold those of either order in this sequence.
+            belongs to ``order[k]``; ``left_biases`` and ``right_biases`` keep this sequence among their branches.
         activation: φ: gelu, relu, tanh, or any elementwise function; a module is registered with its parameters. Only
             the named ones have a fused path on the CPU.
         bias: learnable inner and output biases; one output bias serves all branches (the paper's copies are summed).
@@ -328,7 +328,7 @@ class KroneckerDual(KroneckerLayer):
 
         Args:
             init: ``"level"``, zero-mean orthogonal: keeps the variance of pre-activations at 1 through any depth and
-                rank, if what comes in has passed the same activation. All first factors of one order are one random
+                rank, if inputs have passed the same activation. All first factors of one order are one random
                 matrix with orthonormal rows (or columns) that sum to zero, and all last ones another. Independent
                 entries would keep it only on average over draws. The zero sums matter because an activation's mean,
                 where it isn't zero, gives each row of the product its own scale, and the scales multiply with depth.

@@ -64,7 +64,7 @@ class KroneckerConfig:
     """Configuration of a network of Kronecker layers.
 
     Attributes:
-        in_shape: factor sizes of the input; with convolutional ``features`` in front, of what they give.
+        in_shape: factor sizes of the input; with convolutional ``features`` in front, the shape of those.
         hidden: factor sizes of each hidden layer.
         out_shape: factor sizes of the output.
         rank: of every layer, or a tuple with one for each.
@@ -286,7 +286,7 @@ def _kronecker_layers(config: KroneckerConfig) -> Iterator[KroneckerDual | Krone
 
 
 def _set(config: DenseConfig | KroneckerConfig, **fields: Any) -> None:
-    """Replace fields of a frozen configuration by what the checks made of them: Python's own ints and tuples."""
+    """Replace fields of a frozen configuration by their checked values, which are Python's own ints and tuples."""
     for name, value in fields.items():
         object.__setattr__(config, name, value)
 

@@ -1,4 +1,4 @@
-"""The algebra against the dense matrix that it stands for, built by ``torch.kron``."""
+"""Kronecker products as functions, against dense matrices built by ``torch.kron``."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from kronmodel.shapes import axes
 # Two to four factors, in and out, no two sizes of a pair the same: a swapped factor shows.
 PAIRS = [((3, 7), (2, 5)), ((5, 2), (3, 8)), ((2, 5, 3), (4, 3, 6)), ((4, 2, 3, 5), (3, 5, 2, 4))]
 RANKS = (1, 2, 3)
-# Above 16 samples two factors go by columns.
+# From 16 samples on two factors take the fused path.
 LEADS = ((), (4,), (0,), (2, 6), (17,), (4, 5))
 Sizes = tuple[int, ...]
 
@@ -48,7 +48,7 @@ def dense_dual(
     order: Any,
     activation: Callable[[Tensor], Tensor] = torch.tanh,
 ) -> Tensor:
-    """Each factor as a dense matrix on its own, I ⊗ F ⊗ I, one after the other."""
+    """Apply each factor of each branch as a dense matrix, I ⊗ F ⊗ I, one after the other."""
     steps = axes(order, len(factors))
     total = torch.zeros(*x.shape[:-1], math.prod(factor.shape[1] for factor in factors), dtype=x.dtype)
     for branch in range(len(factors[0])):
@@ -149,7 +149,7 @@ def test_an_activation_that_is_neither_a_name_nor_a_function() -> None:
 def test_results_and_gradients_are_contiguous_whatever_the_batch(lead: Sizes, orders: Any, size: int) -> None:
     n, m = PAIRS[size]
     x, factors, bias = draw(*lead, math.prod(n)), draw_factors(2, n, m), draw(math.prod(m))
-    for y in (kron_dual(x, factors, "tanh", bias=bias, order=orders), kron_linear(x, factors, bias)):
+    for y in (kron_dual(x, factors, torch.tanh, bias=bias, order=orders), kron_linear(x, factors, bias)):
         assert y.is_contiguous()
         assert y.view(-1).shape == (math.prod(lead) * math.prod(m),)
         y.square().sum().backward()

@@ -33,7 +33,7 @@ def _seed() -> None:
 
 
 def is_fused(y: Tensor) -> bool:
-    """Whether this result was computed by the fused path."""
+    """Tell whether this result was computed by the fused path."""
     step: Any = y.grad_fn
     views = ("TBackward0", "CloneBackward0", "ViewBackward0", "UnsafeViewBackward0", "AddBackward0")
     while step is not None and step.name() in views:
@@ -107,14 +107,14 @@ def test_gradients_of_gradients(order: Any) -> None:
     ],
     ids=["columns", "rows", "strided", "expanded"],
 )
-def test_whatever_the_strides_of_what_comes_in(arrange: Callable[[Tensor], Tensor]) -> None:
+def test_inputs_of_any_strides(arrange: Callable[[Tensor], Tensor]) -> None:
     x, factors = draw(BATCH, math.prod(N)), draw_factors(2, N, M)
     y = kron_linear(arrange(x), factors)
     assert is_fused(y)
     assert_same_values_and_gradients(y, dense_linear(arrange(x), factors), [x, *factors])
 
 
-def test_frozen_parameters_get_no_gradient_and_the_others_theirs() -> None:
+def test_frozen_parameters_get_no_gradient_and_others_keep_theirs() -> None:
     layer = KroneckerDual(N, M, 2, dtype=torch.float64)
     x = torch.randn(BATCH, math.prod(N), dtype=torch.float64)
     layer(x).square().sum().backward()
@@ -129,7 +129,7 @@ def test_frozen_parameters_get_no_gradient_and_the_others_theirs() -> None:
             torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_what_comes_out_may_be_changed_in_place() -> None:
+def test_outputs_may_be_changed_in_place() -> None:
     layer = KroneckerLinear(N, M, 2, dtype=torch.float64)
     x = torch.randn(BATCH, math.prod(N), dtype=torch.float64)
     (direct,) = torch.autograd.grad(torch.relu(layer(x) * 2).sum(), [layer.factors[0]])
@@ -147,14 +147,14 @@ def test_without_gradients(context: Any) -> None:
 
 def test_a_backward_pass_may_be_repeated() -> None:
     x, factors = draw(BATCH, math.prod(N)), draw_factors(2, N, M)
-    loss = kron_dual(x, factors, torch.relu).square().sum()  # torch.relu is not one of ours
-    ours = kron_dual(x, factors, ACTIVATIONS["relu"]).square().sum()
+    loss = kron_dual(x, factors, torch.relu).square().sum()  # torch.relu has no fused path, F.relu has
+    fused = kron_dual(x, factors, ACTIVATIONS["relu"]).square().sum()
     for _ in range(2):
         want = torch.autograd.grad(loss, factors, retain_graph=True)
-        torch.testing.assert_close(torch.autograd.grad(ours, factors, retain_graph=True), want)
+        torch.testing.assert_close(torch.autograd.grad(fused, factors, retain_graph=True), want)
 
 
-def test_few_samples_other_activations_and_more_factors_go_the_other_way() -> None:
+def test_few_samples_other_activations_and_more_factors_take_the_composite_path() -> None:
     x, factors = draw(BATCH, math.prod(N)), draw_factors(2, N, M)
     assert is_fused(kron_linear(x, factors))
     assert not is_fused(kron_linear(x[: MIN_BATCH - 1], factors))

@@ -1,4 +1,4 @@
-"""The layers in whatever a researcher does with them, against dense matrices in float64."""
+"""Layers under vmap, compile, autocast, padding and in the place of nn.Linear, against dense matrices in float64."""
 
 import copy
 import math
@@ -37,7 +37,7 @@ def make(kind: str, shapes: Any, **options: Any) -> KroneckerLinear | KroneckerD
 
 
 def dense(layer: KroneckerLinear | KroneckerDual, x: Tensor) -> Tensor:
-    """What the layer computes, by dense matrices."""
+    """Compute the output of a layer by dense matrices."""
     if isinstance(layer, KroneckerLinear):
         return dense_linear(x, list(layer.factors), layer.bias)
     return branch_by_branch(layer, x)
@@ -108,6 +108,17 @@ def test_torch_compile_computes_the_same_without_graph_breaks(kind: str, shapes:
     compiled = torch.compile(layer, fullgraph=True, backend="inductor" if shutil.which("g++") else "aot_eager")
     x = torch.randn(17, layer.in_features, dtype=torch.float64, requires_grad=True)
     assert_same_values_and_gradients(compiled(x), dense(layer, x), [x, *layer.parameters()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_export_with_a_batch_of_any_size(kind: str, shapes: Any) -> None:
+    """A batch size is a symbol there: comparing it with the fused path's smallest batch would restrict the program."""
+    layer = make(kind, shapes)
+    x = torch.randn(20, layer.in_features, dtype=torch.float64)
+    program = torch.export.export(layer, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch", min=2)}})
+    for batch in (3, 33):
+        x = torch.randn(batch, layer.in_features, dtype=torch.float64)
+        torch.testing.assert_close(program.module()(x), dense(layer, x))
 
 
 @pytest.mark.parametrize("lead", [(), (0,), (2, 3), (2, 0, 3), (3, 7)])
@@ -219,7 +230,7 @@ def test_torchs_transformer_layer_trains_the_factors_as_it_would_the_dense_weigh
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("order", ["left", "right"])
-def test_three_factors_start_level_too(activation: str, order: Any) -> None:
+def test_initialisation_keeps_the_variance_level_with_three_factors(activation: str, order: Any) -> None:
     torch.manual_seed(0)
     shapes = [(9, 10, 8), (8, 12, 9), (10, 9, 8)] * 2
     z = torch.randn(32, math.prod(shapes[0]))

@@ -1,4 +1,4 @@
-"""The modules: parameters, costs and initialisation; their algebra is compared with dense matrices."""
+"""Layers: parameters, costs, initialisation, arguments; their outputs are compared with dense matrices."""
 
 import math
 from itertools import pairwise
@@ -28,7 +28,7 @@ def dual(**options: Any) -> KroneckerDual:
 
 
 def branch_by_branch(layer: KroneckerDual, x: Tensor) -> Tensor:
-    """Branch k by dense matrices: with index k of the factors, and its order's next inner bias."""
+    """Compute branch k by dense matrices, from index k of the factors and the next inner bias of its order."""
     assert layer.bias is not None
     biases = {"left": list(zip(*layer.left_biases, strict=True)), "right": list(zip(*layer.right_biases, strict=True))}
     total: Tensor = layer.bias
@@ -102,7 +102,7 @@ def test_initialisation_keeps_the_variance_level_through_depth(activation: str, 
     assert levels.max() < 2, levels
 
 
-def test_linear_initialisation_has_the_variance_it_promises_whatever_the_rank() -> None:
+def test_linear_initialisation_has_the_documented_variance_whatever_the_rank() -> None:
     torch.manual_seed(0)
     for rank in (1, 4, 16):
         layer = KroneckerLinear((24, 30), (20, 36), rank, bias=False)

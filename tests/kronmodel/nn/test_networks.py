@@ -199,3 +199,15 @@ def test_batches_are_innermost_in_memory_between_the_layers_of_a_network_only(la
     for hook in hooks:
         hook.remove()
     assert network.layers[0](torch.randn(20, 24)).is_contiguous()
+
+
+@pytest.mark.parametrize("activation", ["gelu", torch.sin])
+def test_networks_of_both_kinds_of_layers_are_exported_with_a_batch_of_any_size(activation: Any) -> None:
+    torch.manual_seed(0)
+    first = KroneckerDual((4, 6), (5, 3), 3, order=["right", "left", "right"], activation=activation)
+    network = Network([first, KroneckerLinear((5, 3), (7, 2), 2), nn.Linear(14, 3)], activation)
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(network, (torch.randn(20, 24),), dynamic_shapes={"x": {0: batch}})
+    for size in (3, 33):
+        x = torch.randn(size, 24)
+        torch.testing.assert_close(program.module()(x), network(x))
