@@ -143,6 +143,9 @@ class KroneckerLinear(KroneckerLayer):
     Example:
         >>> KroneckerLinear((28, 28), (2, 5), rank=2)(torch.zeros(7, 784)).shape
         torch.Size([7, 10])
+
+    Reference:
+        Hogue, Kirby & Narayan, arXiv 2204.04273.
     """
 
     def __init__(

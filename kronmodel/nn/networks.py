@@ -102,7 +102,6 @@ class KroneckerConfig:
                 "ones; leave it out"
             )
         layers = len(shapes) - 1
-        many = isinstance(self.rank, Iterable)
         given = tuple(self.rank) if isinstance(self.rank, Iterable) else (self.rank,) * layers
         if len(given) != layers:
             raise ValueError(f"rank must be one number, or one for each of {layers} layers, got {self.rank!r}")
@@ -112,9 +111,14 @@ class KroneckerConfig:
         )
         for rank in ranks:
             check_orders(self.order, rank)
-        order = self.order if isinstance(self.order, str) else tuple(self.order)
-        rank_field = ranks if many else ranks[0]
-        _set(self, in_shape=shapes[0], hidden=tuple(shapes[1:-1]), out_shape=shapes[-1], rank=rank_field, order=order)
+        _set(
+            self,
+            in_shape=shapes[0],
+            hidden=tuple(shapes[1:-1]),
+            out_shape=shapes[-1],
+            rank=ranks if isinstance(self.rank, Iterable) else ranks[0],
+            order=self.order if isinstance(self.order, str) else tuple(self.order),
+        )
         check_activation_name(self.activation)
         check_init(self.init)
         _check_features(self.features, math.prod(self.in_shape))
@@ -156,7 +160,9 @@ class Network(nn.Module):
         TypeError: a layer is of another kind.
 
     Example:
-        >>> Network([KroneckerDual((28, 28), (16, 16)), KroneckerLinear((16, 16), (2, 5))], torch.sin)
+        >>> layers = [KroneckerDual((28, 28), (16, 16), rank=2), KroneckerLinear((16, 16), (2, 5))]
+        >>> Network(layers, torch.sin)(torch.zeros(7, 784)).shape
+        torch.Size([7, 10])
     """
 
     activation: Activation
@@ -174,8 +180,7 @@ class Network(nn.Module):
         self.features = features
         self.layers = nn.ModuleList(layers)
         self.activation = activation
-        for _ in self._typed_layers():
-            pass
+        list(self._typed_layers())  # raises for a layer of another kind
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""
