@@ -97,7 +97,8 @@ def check_activation_name(activation: str) -> None:
             f"activation of a configuration must be one of the names {', '.join(ACTIVATIONS)}, which can be written "
             f"to a file, got {activation!r}; layers and Network take functions"
         )
-    get_activation(activation)
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
 
 
 def activation_name(activation: Activation) -> str:

@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
@@ -87,6 +89,27 @@ def test_the_kronecker_head_sees_the_features_in_that_order() -> None:
         right = a[1] @ np.maximum(x @ b[1].T + p["right_biases.0"][0], 0)
         want.append((left + right).reshape(-1) + p["bias"])
     np.testing.assert_allclose(network(torch.from_numpy(images)).detach().numpy(), want, rtol=1e-10)
+
+
+@pytest.mark.parametrize("activation", [torch.sin, nn.PReLU(), lambda z: z.clamp(-1, 1)])
+def test_any_function_is_an_activation(activation: Any) -> None:
+    made = features(activation=activation)
+    images = torch.randn(3, 2, 10, 15, dtype=torch.float64)
+    want = images
+    for layer in made.convolutions:
+        want = F.conv2d(want, layer.weight, layer.bias, padding=1)  # type: ignore[arg-type]
+        want = F.max_pool2d(activation(want), 2)
+    want = want.permute(0, 2, 3, 1).flatten(1)
+    parameters = list(made.parameters())
+    assert len(parameters) == (5 if isinstance(activation, nn.Module) else 4)
+    torch.testing.assert_close(made(images), want)
+    direction = torch.randn_like(want)
+    for got, exact in zip(
+        torch.autograd.grad(made(images), parameters, direction),
+        torch.autograd.grad(want, parameters, direction),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, exact)
 
 
 def test_flat_rows_are_the_same_images_and_a_batch_may_be_empty() -> None:

@@ -153,6 +153,8 @@ def test_configurations_take_activations_by_name_only(activation: Any) -> None:
         KroneckerConfig(activation=activation, **SHAPES)
     with pytest.raises(ValueError, match="layers and Network take functions"):
         DenseConfig(in_features=4, hidden=(), out_features=2, activation=activation)
+    with pytest.raises(ValueError, match=r"activation must be one of gelu, relu, tanh, got 'softplus'$"):
+        KroneckerConfig(activation="softplus", **SHAPES)
 
 
 def test_a_network_takes_any_function_and_trains_a_modules_parameters() -> None:
