@@ -18,9 +18,10 @@ from kronmodel.nn.activations import (
     get_activation,
     in_place,
 )
+from kronmodel.nn.base import KroneckerLayer
 from kronmodel.nn.conv import ConvConfig, ConvFeatures
 from kronmodel.nn.init import Init, check_init
-from kronmodel.nn.layers import KroneckerDual, KroneckerLayer, KroneckerLinear
+from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
 from kronmodel.shapes import Layer, Order, Shape, check_linear_rank, check_orders, check_rank, check_shape
 
 __all__ = ["DenseConfig", "KroneckerConfig", "Network", "build"]
