@@ -23,7 +23,7 @@ from rich.markup import escape
 from kronmodel import __version__
 from kronmodel.cli.console import print_fields, print_twin, training_progress
 from kronmodel.cli.jsonl import Messages
-from kronmodel.cli.options import file_options, training_options, with_network_options
+from kronmodel.cli.options import file_options, message, training_options, with_network_options
 from kronmodel.errors import KronmodelError
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KronmodelError, ValueError, ModuleNotFoundError) as error:
         # The base installation has only what serving needs.
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else str(error)
+        text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else message(error)
         errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
         return EXIT_BAD_INPUT
     return code

@@ -1,11 +1,14 @@
 """The public names, and what importing the package costs."""
 
 import ast
+import doctest
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import kronmodel
 
@@ -24,6 +27,10 @@ def test_public_names_are_sorted_and_all_there() -> None:
         assert getattr(kronmodel, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'KroneckerTriple'"):
         _ = kronmodel.KroneckerTriple
+
+
+def test_dir_lists_what_is_public() -> None:
+    assert dir(kronmodel) == sorted([*kronmodel.__all__, "__version__"])
 
 
 @pytest.mark.parametrize("path", SUB_PACKAGES, ids=relative)
@@ -48,6 +55,14 @@ def test_every_module_names_its_public_names(path: Path) -> None:
     ]
     assert defined <= set(names)
     assert names == sorted(names, key=lambda name: (not name.isupper(), name))
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if ">>>" in path.read_text()], ids=relative)
+def test_examples_in_docstrings_run(path: Path) -> None:
+    module = importlib.import_module(".".join(["kronmodel", *path.relative_to(PACKAGE).with_suffix("").parts]))
+    result = doctest.testmod(module, extraglobs={"torch": torch})
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_importing_the_package_and_its_command_line_is_cheap() -> None:

@@ -99,7 +99,7 @@ def test_the_card_says_what_was_trained(exported: Any, digits: Dataset) -> None:
     assert card["parameters"] == network.parameter_count == sum(layer["parameters"] for layer in card["layers"])
     assert card["macs_per_sample"] == sum(layer["macs_per_sample"] for layer in card["layers"])
     assert [layer["in_shape"] for layer in card["layers"]] == [[28, 28], [12, 20], [9, 16]]
-    assert card["layers"][0]["order"] == ["left", "left", "right"]
+    assert card["layers"][0]["order"] == ["left", "right", "left"]
     assert card["data"] == {
         "name": "mnist-5k",
         "sha256": digits.sha256,

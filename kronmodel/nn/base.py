@@ -1,0 +1,100 @@
+"""Base of the Kronecker layers: shapes, rank, padding, and factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronmodel.shapes import PrimeWidthError, balanced_shape, check_features, check_shapes
+
+__all__ = ["KroneckerLayer"]
+
+
+class KroneckerLayer(nn.Module):
+    """Base of both layers: shapes, rank, padding of the features, and the factors ``(rank, m_i, n_i)``."""
+
+    bias: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        rank: int,
+        *,
+        in_features: int | None,
+        out_features: int | None,
+        pad: bool,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = check_shapes(in_shape, out_shape)
+        self.in_features = check_features("in_features", in_features, self.in_shape, pad=pad)
+        self.out_features = check_features("out_features", out_features, self.out_shape, pad=pad)
+        self.rank = self._checked_rank(rank)
+        self._missing = math.prod(self.in_shape) - self.in_features
+        self._whole = math.prod(self.out_shape) == self.out_features
+        self.factors = nn.ParameterList(
+            torch.empty(self.rank, m, n, device=device, dtype=dtype)
+            for m, n in zip(self.out_shape, self.in_shape, strict=True)
+        )
+
+    @classmethod
+    def from_features(
+        cls, in_features: int, out_features: int, rank: int = 1, *, factors: int = 2, pad: bool = False, **options: Any
+    ) -> Self:
+        """Make a layer from widths alone, as ``nn.Linear(768, 3072)`` is made: with the most balanced factor sizes.
+
+        Args:
+            in_features: how many features the layer takes.
+            out_features: how many features it gives.
+            rank: number of Kronecker terms or branches.
+            factors: number of factors.
+            pad: allow larger shapes where the width has no balanced factors, a prime one for example: zeros are added
+                behind the input, the output is cropped.
+            **options: of the layer's constructor.
+
+        Raises:
+            PrimeWidthError: a width is a prime above 3, and ``pad`` is not set.
+            ValueError: as the constructor.
+
+        Example:
+            >>> from kronmodel import KroneckerLinear
+            >>> layer = KroneckerLinear.from_features(768, 3072, rank=4)
+            >>> layer.in_shape, layer.out_shape
+            ((24, 32), (48, 64))
+        """
+        shapes = []
+        for name, width in (("in_features", in_features), ("out_features", out_features)):
+            try:
+                shapes.append(balanced_shape(width, factors=factors, pad=pad))
+            except PrimeWidthError as error:
+                raise PrimeWidthError(f"{name}: {error}", error.width, error.padded) from None
+        sizes: dict[str, Any] = {"in_features": in_features, "out_features": out_features}
+        return cls(shapes[0], shapes[1], rank, pad=pad, **sizes, **options)
+
+    def _checked_rank(self, rank: int) -> int:
+        raise NotImplementedError
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Fill features ``(*, in_features)`` up with zeros to the width of the shape."""
+        if x.dim() < 1 or x.shape[-1] != self.in_features:
+            raise ValueError(f"features must have shape (*, {self.in_features}), got {tuple(x.shape)}")
+        return F.pad(x, (0, self._missing)) if self._missing else x
+
+    def _cropped(self, y: Tensor, *, column_output: bool) -> Tensor:
+        """Drop the outputs above ``out_features`` and add the bias, which has only as many values."""
+        y = y[..., : self.out_features]
+        if self.bias is not None:
+            return y + self.bias
+        return y if column_output else y.contiguous()
+
+    def _described(self) -> str:
+        padded = (self.in_features, self.out_features) != (math.prod(self.in_shape), math.prod(self.out_shape))
+        features = f", in_features={self.in_features}, out_features={self.out_features}" if padded else ""
+        return f"{self.in_shape} -> {self.out_shape}, rank={self.rank}{features}"
