@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronmodel.data.dataset import Dataset, TaskName
+from kronmodel.training.evaluation import outputs_and_targets
 
 __all__ = ["Classification", "Regression", "Task", "task_of"]
-
-EVALUATION_BATCH = 2048
 
 
 class Task(Protocol):
@@ -57,7 +55,7 @@ class Classification:
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
         """Share of samples whose largest logit is at their class index ``(n,)``."""
-        right = sum(int((output.argmax(1) == truth).sum()) for output, truth in _evaluate(network, x, y))
+        right = sum(int((output.argmax(1) == truth).sum()) for output, truth in outputs_and_targets(network, x, y))
         return right / len(x)
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -100,7 +98,7 @@ class Regression:
 
     def _errors(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Mean squared error of each standardised output, ``(k,)``, in float64."""
-        squares = [((output - truth).double() ** 2).sum(0) for output, truth in _evaluate(network, x, y)]
+        squares = [((output - truth).double() ** 2).sum(0) for output, truth in outputs_and_targets(network, x, y)]
         return torch.stack(squares).sum(0).cpu() / len(x)
 
 
@@ -111,12 +109,3 @@ def task_of(data: Dataset) -> Task:
     if data.target_scaling is None:
         raise ValueError("a regression data set needs the scaling of its targets, got None")
     return Regression(data.target_scaling.std)
-
-
-def _evaluate(network: nn.Module, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs and truths of all samples, a batch at a time."""
-    network.eval()
-    with torch.inference_mode():
-        for part, truth in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
-            yield network(part), truth
-    network.train()
