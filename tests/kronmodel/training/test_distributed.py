@@ -149,6 +149,41 @@ def test_no_thread_outlives_the_run(tmp_path: Path) -> None:
     assert process.returncode == 0, err
 
 
+RESTORE = """
+import os, signal, sys, warnings
+import torch
+from kronmodel.errors import TrainingError
+from kronmodel.training.distributed import joined
+
+def handler(*_):
+    print("told")
+
+signal.signal(signal.SIGTERM, handler)
+filters = list(warnings.filters)
+with joined("cpu") as group:
+    parallel = group.parallel(torch.nn.Linear(3, 2))
+    parallel(torch.ones(5, 3)).sum().backward()
+assert (signal.getsignal(signal.SIGTERM), list(warnings.filters)) == (handler, filters), "success"
+os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+try:
+    with joined("cpu") as group:
+        assert signal.getsignal(signal.SIGTERM) is handler
+        raise TrainingError("a failure of each")
+except (TrainingError, SystemExit):
+    pass
+assert (signal.getsignal(signal.SIGTERM), list(warnings.filters)) == (handler, filters), "failure"
+"""
+
+
+def test_signal_handlers_and_warning_filters_are_the_callers_again(tmp_path: Path) -> None:
+    script = tmp_path / "restore.py"
+    script.write_text(RESTORE)
+    with torchrun(str(script)) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
 SPEAK = """
 import os, signal, sys
 from kronmodel.training.distributed import Group
