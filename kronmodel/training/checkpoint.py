@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,7 +16,7 @@ import torch
 from torch import nn
 
 from kronmodel.errors import CheckpointError
-from kronmodel.files import sync_folder, write_atomically
+from kronmodel.files import FolderLock, sync_folder, write_atomically
 from kronmodel.training.distributed import Group
 from kronmodel.training.history import History
 
@@ -59,7 +57,7 @@ class Checkpoint:
         self._setting = _flat(setting)
         self._resume, self._writes, self._note = resume, writes, note
         self._made: list[Path] = []
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
 
     def __enter__(self) -> Self:
         if not self._writes:
@@ -67,8 +65,7 @@ class Checkpoint:
         try:
             self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = FolderLock(self.folder)
         except BlockingIOError as error:
             self._release()
             raise CheckpointError(
@@ -85,6 +82,8 @@ class Checkpoint:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._writes:
             (self.folder / "last.pt.new").unlink(missing_ok=True)
+            if self._lock is not None and self._lock.file is not None:  # it would keep the folder from being empty
+                self._release()
             self._remove_empty()
             self._release()
 
@@ -162,7 +161,7 @@ class Checkpoint:
 
     def _release(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def _remove_empty(self) -> None:
