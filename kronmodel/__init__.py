@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kronmodel.export.exporter import to_onnx
+    from kronmodel.export.saved import load
     from kronmodel.nn.conv import ConvConfig, ConvFeatures
     from kronmodel.nn.functional import kron_dual, kron_linear
     from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
@@ -29,6 +31,8 @@ __all__ = [
     "build",
     "kron_dual",
     "kron_linear",
+    "load",
+    "to_onnx",
 ]
 
 _MODULES = {
@@ -43,6 +47,8 @@ _MODULES = {
     "build": "nn.networks",
     "kron_dual": "nn.functional",
     "kron_linear": "nn.functional",
+    "load": "export.saved",
+    "to_onnx": "export.exporter",
 }
 
 

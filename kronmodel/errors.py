@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DataError", "ExportError", "KronmodelError", "TrainingError"]
+__all__ = ["CheckpointError", "DataError", "ExportError", "KronmodelError", "LoadError", "TrainingError"]
 
 
 class KronmodelError(Exception):
@@ -19,6 +19,10 @@ class TrainingError(KronmodelError):
 
 class CheckpointError(KronmodelError):
     """A checkpoint can't be written, is damaged, or belongs to another training."""
+
+
+class LoadError(KronmodelError):
+    """A saved network is missing, damaged, or of another format."""
 
 
 class ExportError(KronmodelError):

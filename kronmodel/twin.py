@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.errors import TrainingError
 from kronmodel.export.card import Role, make_card
-from kronmodel.export.exporter import to_onnx
+from kronmodel.export.exporter import on_cpu
 from kronmodel.export.repository import Publication, check_name, publish
+from kronmodel.export.saved import saved_files
+from kronmodel.export.served_network import export_network
 from kronmodel.nn.conv import ConvConfig
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
@@ -196,18 +198,19 @@ def publish_members(
         inputs = data.x_test[chosen]
         if network.features is not None:
             inputs = inputs.reshape(-1, *network.input_shape)
-        model = to_onnx(network, card, inputs, data.scaling, data.target_scaling)
+        model = export_network(network, card, inputs, data.scaling, data.target_scaling)
+        files = saved_files(network, member.config, data)
         cards.append(card)
         labels = _column(data.y_test[chosen])
-        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels))
+        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels, files=files))
     paths = publish(publications, repository)
     return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
 
 
 def _metrics(network: Network, data: Dataset) -> dict[str, float]:
-    """The test metric and whatever else the task reports, of the network as it is now; it is moved to the CPU."""
+    """Compute the test metric and whatever else the task reports of a network, on the CPU."""
     ready = prepared(data, network.in_features)
-    return task_of(data).metrics(network.cpu(), torch.from_numpy(ready.x_test), torch.from_numpy(ready.y_test))
+    return task_of(data).metrics(on_cpu(network), torch.from_numpy(ready.x_test), torch.from_numpy(ready.y_test))
 
 
 def _column(y: NDArray[np.int64] | NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
