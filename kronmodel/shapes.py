@@ -1,23 +1,30 @@
-"""Factor sizes of layer widths and images: balanced proposals, checks, parsing, multiply-adds. Integers only."""
+"""Factor sizes of layer widths and images: balanced factorisations, checks, parsing, multiply-adds. Integers only."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, get_args
 
 Shape = tuple[int, ...]
 Order = Literal["left", "right"]
+"""Which factor a branch of a dual layer applies first: the leftmost or the rightmost of its Kronecker product."""
+Layer = Literal["dual", "linear"]
+"""Kind of a Kronecker layer: with biases and activations between its factors, or without."""
 Image = tuple[int, int, int]
 """Channels, height, width."""
 
 __all__ = [
     "Image",
+    "Layer",
     "Order",
+    "PrimeWidthError",
     "Shape",
     "axes",
     "balanced_shape",
     "check_features",
+    "check_linear_rank",
     "check_orders",
     "check_rank",
     "check_shape",
@@ -29,19 +36,62 @@ __all__ = [
     "max_rank",
     "output_shape",
     "parse_shapes",
+    "whole_number",
 ]
 
-MAX_WIDTH = 1 << 24  # a typing error should not ask for the memory of a data centre
+# Bounds against typing errors, which would otherwise ask for more memory than the machine has.
+MAX_WIDTH = 1 << 24
+MAX_RANK = 1 << 16
 MAX_FACTORS = 12
-BALANCED = 2  # the largest ratio of two factors that padding is content with
+MAX_RATIO = 2  # of the largest to the smallest factor of a padded width
+
+
+class PrimeWidthError(ValueError):
+    """A width has no factors but 1 and itself, and padding was not allowed.
+
+    Attributes:
+        width: the prime number.
+        padded: the shape that ``pad=True`` would choose.
+    """
+
+    def __init__(self, message: str, width: int, padded: Shape) -> None:
+        super().__init__(message)
+        self.width, self.padded = width, padded
+
+
+def whole_number(value: Any) -> int | None:
+    """Return ``value`` as an ``int`` if it is a whole number (of Python or numpy), None if it is not; a bool is not."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _shown(value: Any) -> str:
+    """Format an argument for a message: a whole number of numpy's as Python's."""
+    number = whole_number(value)
+    return repr(value if number is None else number)
 
 
 def check_shape(name: str, shape: Sequence[int]) -> Shape:
-    """Return ``shape`` as a tuple of factor sizes, or raise a ``ValueError`` that says what is wrong with it."""
-    sizes = tuple(shape)
-    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
-    if not whole or not 2 <= len(sizes) <= MAX_FACTORS:
-        raise ValueError(f"{name} must be 2 to {MAX_FACTORS} whole numbers such as (28, 28), got {sizes!r}")
+    """Check the factor sizes of one side of a layer.
+
+    Args:
+        name: of the argument, for the message.
+        shape: 2 to 12 whole numbers, of Python or numpy.
+
+    Returns:
+        The sizes as a tuple of Python's ints.
+
+    Raises:
+        ValueError: a size is not a whole number or below 1, there are too few or too many, or their product is too big.
+    """
+    given = tuple(shape) if isinstance(shape, Iterable) else (shape,)
+    sizes = tuple(size for size in map(whole_number, given) if size is not None)
+    if len(sizes) != len(given) or not 2 <= len(sizes) <= MAX_FACTORS:
+        raise ValueError(f"{name} must be 2 to {MAX_FACTORS} whole numbers such as (28, 28), got {given!r}")
     if min(sizes) < 1:
         raise ValueError(f"{name} must have sizes of at least 1, got {sizes!r}")
     if math.prod(sizes) > MAX_WIDTH:
@@ -50,7 +100,11 @@ def check_shape(name: str, shape: Sequence[int]) -> Shape:
 
 
 def check_shapes(in_shape: Sequence[int], out_shape: Sequence[int]) -> tuple[Shape, Shape]:
-    """Check both shapes of a layer, and that they have the same number of factors."""
+    """Check the factor sizes of both sides of a layer, of which there must be equally many.
+
+    Raises:
+        ValueError: a shape is impossible, or their lengths differ.
+    """
     checked = check_shape("in_shape", in_shape), check_shape("out_shape", out_shape)
     if len(checked[0]) != len(checked[1]):
         raise ValueError(
@@ -60,13 +114,25 @@ def check_shapes(in_shape: Sequence[int], out_shape: Sequence[int]) -> tuple[Sha
 
 
 def check_features(name: str, features: int | None, shape: Shape, *, pad: bool) -> int:
-    """The number of features that a layer with this shape takes or gives, which only padding may make smaller.
+    """Check the number of features on one side of a layer: the product of its shape, or fewer where padding is allowed.
+
+    Args:
+        name: of the argument, for the message.
+        features: number of features; None for the product of the shape.
+        shape: checked factor sizes.
+        pad: allow fewer features than the product.
 
     Raises:
-        ValueError: it isn't the product of the shape, and ``pad`` is not set or the shape is too small.
+        ValueError: ``features`` is not a whole number, differs from the product without ``pad``, or exceeds it.
     """
     width = math.prod(shape)
-    if features is None or features == width:
+    if features is None:
+        return width
+    number = whole_number(features)
+    if number is None:
+        raise ValueError(f"{name} must be a whole number between 1 and {width}, got {features!r}")
+    features = number
+    if features == width:
         return width
     if not pad:
         raise ValueError(f"{name} must be {' * '.join(map(str, shape))} = {width}, got {features}; or set pad=True")
@@ -76,43 +142,49 @@ def check_features(name: str, features: int | None, shape: Shape, *, pad: bool) 
 
 
 def balanced_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
-    """The most balanced factors of ``width``, smallest first: 784 gives (28, 28), 10 gives (2, 5).
+    """Factor a layer's width into sizes as equal as possible, smallest first.
 
     Args:
-        width: number of features.
-        factors: how many factors.
-        pad: allow a larger product, for widths with no balanced factors: 13 gives (3, 5), for the layer to pad.
+        width: number of features, of Python's or numpy's integers.
+        factors: number of sizes, 2 to 12.
+        pad: allow a larger product, so that no size is more than twice another; the layer then fills up with zeros.
 
     Raises:
-        ValueError: ``width`` is below 1; or, without ``pad``, it is a prime above 3, of which (1, width) would
-            compress nothing.
+        ValueError: ``width`` or ``factors`` is not a whole number or out of range.
+        PrimeWidthError: ``width`` is a prime above 3 and ``pad`` is not set: ``(1, width)`` would compress nothing.
+
+    Example:
+        >>> balanced_shape(768), balanced_shape(768, factors=3), balanced_shape(13, pad=True)
+        ((24, 32), (8, 8, 12), (3, 5))
     """
-    if not 1 <= width <= MAX_WIDTH:
-        raise ValueError(f"a width must be between 1 and {MAX_WIDTH:,}, got {width}")
-    if not 2 <= factors <= MAX_FACTORS:
-        raise ValueError(f"factors must be between 2 and {MAX_FACTORS}, got {factors}")
+    number, parts = whole_number(width), whole_number(factors)
+    if number is None or not 1 <= number <= MAX_WIDTH:
+        raise ValueError(f"a width must be a whole number between 1 and {MAX_WIDTH:,}, got {_shown(width)}")
+    if parts is None or not 2 <= parts <= MAX_FACTORS:
+        raise ValueError(f"factors must be between 2 and {MAX_FACTORS}, got {_shown(factors)}")
+    shape = _balanced(number, parts)
     if pad:
-        shape = _balanced(width, factors)
-        while shape[-1] > BALANCED * shape[0]:
-            width += 1
-            shape = _balanced(width, factors)
-        return shape
-    shape = _balanced(width, factors)
-    if width > 3 and shape[-1] == width:
-        raise ValueError(
-            f"a width of {width} is prime, so its only factors are 1 and {width}, which compress nothing; "
-            f"expected a width with balanced factors, or padding (pad=True) to {balanced_shape(width, pad=True)}"
+        while shape[-1] > MAX_RATIO * shape[0]:
+            number += 1
+            shape = _balanced(number, parts)
+    elif number > 3 and shape[-1] == number:
+        padded = balanced_shape(number, factors=parts, pad=True)
+        raise PrimeWidthError(
+            f"a width of {number} is prime, so its only factors are 1 and {number}, which compress nothing; "
+            f"expected a width with balanced factors, or padding (pad=True) to {padded}",
+            number,
+            padded,
         )
     return shape
 
 
 def _balanced(width: int, factors: int) -> Shape:
-    """The factorisation with the smallest largest factor, and among those the largest smallest one."""
+    """Choose the factorisation with the smallest maximum, and among those the one with the largest minimum."""
     return min(_factorisations(width, factors, 1), key=lambda shape: (shape[-1], -shape[0]))
 
 
 def _factorisations(width: int, factors: int, least: int) -> Iterator[Shape]:
-    """All ways to write ``width`` as a product of sizes in rising order, none below ``least``."""
+    """Iterate over all ways to write ``width`` as a product of sizes in rising order, none below ``least``."""
     if factors == 1:
         if width >= least:
             yield (width,)
@@ -124,58 +196,63 @@ def _factorisations(width: int, factors: int, least: int) -> Iterator[Shape]:
 
 
 def input_shape(width: int, image_shape: Sequence[int] | None, *, pad: bool) -> Shape:
-    """Factor sizes for the features: an image's own, else the most balanced ones.
+    """Choose factor sizes for a network's input: height and width of an image, else the most balanced factors.
 
     Args:
         width: number of features.
         image_shape: ``(height, width)`` or ``(channels, height, width)`` if the features are an image's.
-        pad: take the next width that has balanced factors; the row is filled up with zeros.
+        pad: allow a larger product with balanced factors; rows are then filled up with zeros.
 
     Raises:
-        ValueError: the width is prime, and padding was not asked for.
+        PrimeWidthError: the width is prime, and ``pad`` is not set.
     """
     if image_shape is not None and len(image_shape) == 2:
         return (image_shape[0], image_shape[1])
     if pad or _has_factors(width):
         return balanced_shape(width, pad=pad)
-    padded = "x".join(map(str, balanced_shape(width, pad=True)))
-    raise ValueError(
+    padded = balanced_shape(width, pad=True)
+    raise PrimeWidthError(
         f"{width} features have no factors but 1 and {width}, which compress nothing; "
-        f"--pad fills each row up with zeros to {padded}"
+        f"pad=True fills each row up with zeros to {padded}",
+        width,
+        padded,
     )
 
 
 def output_shape(width: int) -> Shape:
-    """Factor sizes for the classes or values to predict: the most balanced ones, else ``(1, width)``.
+    """Choose factor sizes for a network's output: the most balanced factors, ``(1, width)`` where the width is prime.
 
-    Outputs are few and nothing can be padded among them; one output or a prime number of them is no mistake.
+    Outputs are few and can't be padded, so a prime number of them is accepted.
     """
     return balanced_shape(width) if _has_factors(width) else (1, width)
 
 
 def _has_factors(width: int) -> bool:
-    """Whether there are factors worth the name, or the width is so small that it doesn't matter."""
+    """Tell whether the width is composite, or so small that factors would not matter."""
     return width <= 3 or any(width % size == 0 for size in range(2, math.isqrt(width) + 1))
 
 
 def image_of(shape: Sequence[int] | None) -> Image:
-    """Channels, height and width of an image whose shape is ``(height, width)`` or ``(channels, height, width)``.
+    """Complete an image's shape to channels, height and width.
+
+    Args:
+        shape: ``(height, width)`` or ``(channels, height, width)``; None if the data are no images.
 
     Raises:
-        ValueError: it is neither, or None: the data are no images.
+        ValueError: the shape has neither form, or is None.
     """
     given = () if shape is None else tuple(shape)
-    sizes = (1, *given) if len(given) == 2 else given
-    if len(sizes) != 3 or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+    sizes = tuple(size for size in map(whole_number, given) if size is not None and size >= 1)
+    if len(sizes) != len(given) or len(sizes) not in (2, 3):
         raise ValueError(
             "convolutional features need images of shape (height, width) or (channels, height, width), "
             f"got {given or 'data that are no images'}"
         )
-    return (sizes[0], sizes[1], sizes[2])
+    return (1, sizes[0], sizes[1]) if len(sizes) == 2 else (sizes[0], sizes[1], sizes[2])
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:
-    """Read ``"28x28,16x32"`` into ``((28, 28), (16, 32))``.
+    """Parse layer shapes: ``"28x28,16x32"`` becomes ``((28, 28), (16, 32))``.
 
     Raises:
         ValueError: the text has another form, or a size is below 1.
@@ -190,39 +267,60 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
 
 
 def max_rank(in_shape: Shape, out_shape: Shape) -> int:
-    """A Kronecker rank that reaches every matrix: more terms are of no use.
+    """Compute the largest useful rank of a linear Kronecker layer, with which any weight matrix can be represented.
 
     Rearranged, a Kronecker product is an outer product of vectors with one entry for each weight of a factor, and a
-    tensor is a sum of as many outer products as its sizes but the largest multiply to.
+    tensor is a sum of as many outer products as its sizes but the largest multiply to. With two factors that is
+    ``min(m1*n1, m2*n2)``. A dual layer has no such bound: its branches are separated by activations.
     """
     weights = [m * n for m, n in zip(out_shape, in_shape, strict=True)]
     return math.prod(weights) // max(weights)
 
 
-def check_rank(rank: int, in_shape: Shape, out_shape: Shape) -> int:
-    """Return ``rank``, or raise a ``ValueError`` if it is below 1 or above the useful maximum."""
-    limit = max_rank(in_shape, out_shape)
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= limit:
-        raise ValueError(f"rank must be between 1 and {limit} for {in_shape} -> {out_shape}, got {rank!r}")
-    return rank
+def check_rank(rank: int) -> int:
+    """Check the number of branches of a dual layer.
+
+    Raises:
+        ValueError: ``rank`` is not a whole number, or below 1 or above 65,536.
+    """
+    number = whole_number(rank)
+    if number is None or not 1 <= number <= MAX_RANK:
+        raise ValueError(f"rank must be a whole number between 1 and {MAX_RANK:,}, got {_shown(rank)}")
+    return number
+
+
+def check_linear_rank(rank: int, in_shape: Shape, out_shape: Shape) -> int:
+    """Check the rank of a linear layer.
+
+    Raises:
+        ValueError: ``rank`` is not a whole number, or below 1 or above :func:`max_rank`.
+    """
+    number, limit = whole_number(rank), max_rank(in_shape, out_shape)
+    if number is None or not 1 <= number <= limit:
+        raise ValueError(f"rank must be between 1 and {limit} for {in_shape} -> {out_shape}, got {_shown(rank)}")
+    return number
 
 
 def check_orders(order: Order | Sequence[Order], rank: int) -> tuple[Order, ...]:
-    """Spread one order over all branches, or check that there is one for each branch."""
+    """Return the order of each branch: one order repeated, or the caller's sequence, unchanged.
+
+    Raises:
+        ValueError: an order is neither ``"left"`` nor ``"right"``, or there is not one for each branch.
+    """
     orders: tuple[Order, ...] = (order,) * rank if isinstance(order, str) else tuple(order)
-    if len(orders) != rank or any(each not in ("left", "right") for each in orders):
+    if len(orders) != rank or any(each not in get_args(Order) for each in orders):
         raise ValueError(f"order must be 'left', 'right' or one of them for each of {rank} branches, got {order!r}")
     return orders
 
 
 def axes(order: Order, factors: int) -> tuple[int, ...]:
-    """The axes in the order in which their factors are applied: from the left, or from the right."""
+    """List the axes in the order in which their factors are applied: from the left, or from the right."""
     forward = tuple(range(factors))
     return forward if order == "left" else forward[::-1]
 
 
 def dual_macs(in_shape: Shape, out_shape: Shape, order: Order) -> int:
-    """Multiply-adds per sample of one branch that applies its factors in the given order."""
+    """Count the multiply-adds of one branch for one sample, its factors applied in the given order."""
     sizes, total = list(in_shape), 0
     for axis in axes(order, len(sizes)):
         total += math.prod(sizes) * out_shape[axis]
@@ -231,6 +329,6 @@ def dual_macs(in_shape: Shape, out_shape: Shape, order: Order) -> int:
 
 
 def linear_macs(in_shape: Shape, out_shape: Shape) -> tuple[Order, int]:
-    """The cheaper order of a Kronecker product without an activation in between, and its multiply-adds."""
+    """Choose the cheaper order of a linear Kronecker product; return it and its multiply-adds for one sample."""
     left, right = (dual_macs(in_shape, out_shape, order) for order in ("left", "right"))
     return ("left", left) if left <= right else ("right", right)

@@ -24,7 +24,7 @@ from rich.markup import escape
 from kronmodel import __version__
 from kronmodel.cli.console import print_fields, print_twin, training_progress
 from kronmodel.cli.jsonl import Messages
-from kronmodel.cli.options import file_options, training_options, with_network_options
+from kronmodel.cli.options import file_options, message, training_options, with_network_options
 from kronmodel.errors import KronmodelError
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_error(error: Exception) -> None:
     """Print an error in one line; of a missing package, how to install it: the base installation only serves."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else str(error)
+    text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else message(error)
     errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
 
 

@@ -7,13 +7,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kronmodel.errors import KronmodelError
-from kronmodel.shapes import parse_shapes
+from kronmodel.shapes import PrimeWidthError, parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.data.user_file import FileOptions
     from kronmodel.training.recipes import Recipe
 
-__all__ = ["file_options", "training_options", "with_network_options"]
+__all__ = ["file_options", "message", "training_options", "with_network_options"]
+
+
+def message(error: Exception) -> str:
+    """The text of an error, which names options where the library's own names arguments."""
+    if isinstance(error, PrimeWidthError):
+        return (
+            f"{error.width} features have no factors but 1 and {error.width}, which compress nothing; "
+            f"--pad fills each row up with zeros to {'x'.join(map(str, error.padded))}"
+        )
+    return str(error)
 
 
 def file_options(args: argparse.Namespace) -> FileOptions:

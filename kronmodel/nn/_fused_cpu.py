@@ -2,8 +2,8 @@
 
 With the features as ``(n1, n2, batch)`` a factor multiplies whichever axis lies first, all branches and samples in one
 product. The axes change places where every value is touched anyway, in adding a bias and in the activation's gradient:
-nothing is copied for it. The output has the usual shape ``(batch, features)`` and the strides of its transpose, so
-that the next layer needs no copy of it.
+nothing is copied for it. The output is ``(features, batch)`` in memory. Between the layers of a network it stays so,
+transposed only in its strides; anywhere else it is copied into the usual layout.
 """
 
 from __future__ import annotations
@@ -14,57 +14,52 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from kronmodel.nn._private_torch import mkldnn_linear, runs_eagerly
 from kronmodel.nn.activations import InPlace
 
-__all__ = ["MIN_BATCH", "Plan", "dual", "matmul", "pays"]
+__all__ = ["MIN_BATCH", "Operation", "dual", "is_applicable", "matmul"]
 
-# torch.mm goes to MKL, which on AMD's processors leaves half of AVX-512 unused; oneDNN, which torch ships too and which
-# torch.compile calls through this very operation, is up to twice as fast there. A call costs 12 µs more.
-_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-_WORTH_IT = 1 << 20  # multiply-adds
+MIN_BATCH = 16  # below, the batch is too short a row to be read and written in one go
+_MIN_MKLDNN_MACS = 1 << 20  # multiply-adds of a product below which torch.mm is as fast
+_PLAIN = (Tensor, torch.nn.Parameter)  # subclasses may intercept operations
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` of ``(n, k)`` and ``(k, m)``, outside of autograd."""
-    if _LINEAR is None or a.dtype != torch.float32 or a.shape[0] * a.shape[1] * b.shape[1] < _WORTH_IT:
-        return torch.mm(a, b)
-    out: Tensor = _LINEAR(a, b.t(), None, "none", [], "")
-    return out
+    """Multiply ``(n, k)`` by ``(k, m)`` outside of autograd, by the faster of torch's two libraries.
 
-
-MIN_BATCH = 16  # below, the batch is too short a row to be read and written in one go
-
-
-def pays(x: Tensor, parameters: list[Tensor]) -> bool:
-    """Whether :func:`dual` can take these tensors here, and is the faster way.
-
-    It can't where something else looks into the operations: tracing, ``torch.func``, forward-mode differentiation,
-    autocast.
+    torch.mm goes to MKL, which on AMD's processors leaves half of AVX-512 unused; oneDNN, which torch.compile calls
+    through this operation, is up to twice as fast there. A call costs 12 µs more.
     """
+    macs = a.shape[0] * a.shape[1] * b.shape[1]
+    if mkldnn_linear is None or a.dtype != torch.float32 or macs < _MIN_MKLDNN_MACS:
+        return torch.mm(a, b)
+    return mkldnn_linear(a, b.t(), None, "none", [], "")
+
+
+def is_applicable(x: Tensor, parameters: list[Tensor]) -> bool:
+    """Tell whether :func:`dual` can compute with these tensors, and faster than the composite operations.
+
+    It can't where something intercepts the operations: tracing, ``torch.func``, forward-mode differentiation, autocast.
+    """
+    # Tracing first: a batch size that is a symbol there must not be compared with a number.
     return (
-        x.dtype in (torch.float32, torch.float64)
+        not torch.compiler.is_compiling()
+        and runs_eagerly()
+        and x.dtype in (torch.float32, torch.float64)
         and x.numel() >= MIN_BATCH * x.shape[-1]
         and all(type(each) in _PLAIN and each.is_cpu and each.dtype == x.dtype for each in (x, *parameters))
-        and not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
     )
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-
 @dataclass(frozen=True)
-class Plan:
-    """What a layer does, beside its tensors.
+class Operation:
+    """The part of a layer that is not a tensor.
 
     Attributes:
-        left: whether the first factor to be applied works on the axis n1.
-        activation: after that factor; None for none.
+        left: whether the factor that is applied first works on the axis n1.
+        activation: between the two factors; None for a linear layer.
         composite: the layer as a function of ``(x, first, second, inner, bias)`` in differentiable operations, for the
             gradients of gradients.
     """
@@ -74,33 +69,47 @@ class Plan:
     composite: Callable[..., Tensor]
 
 
-def dual(plan: Plan, x: Tensor, factors: Sequence[Tensor], inner: Tensor | None, bias: Tensor | None) -> Tensor:
+def dual(
+    operation: Operation,
+    x: Tensor,
+    factors: Sequence[Tensor],
+    inner: Tensor | None,
+    bias: Tensor | None,
+    *,
+    column_output: bool = False,
+) -> Tensor:
     """Apply one factor, a bias and an activation, then the other factor and a bias, summed over the branches.
 
     Args:
-        plan: the order, the activation.
-        x: features ``(batch, n1 * n2)``.
+        operation: the order and the activation.
+        x: features ``(batch, n1 * n2)``, of any strides; the gradient has the strides of x if those are contiguous
+            or a transposed contiguous matrix's.
         factors: the one that is applied first, ``(r, p, i)``, and the other one, ``(r, q, j)``.
         inner: ``(r, m1, n2)`` if the left factor comes first, else ``(r, n1, m2)``; or None.
         bias: ``(m1 * m2,)`` or None.
+        column_output: leave the result in the column layout, which saves the next layer a copy.
 
     Returns:
-        ``(batch, m1 * m2)``, with the strides of its transpose.
+        ``(batch, m1 * m2)``: contiguous, or with ``column_output`` the transpose of a contiguous matrix.
     """
-    y: Tensor = _Dual.apply(plan, x, *factors, inner, bias)  # type: ignore[no-untyped-call]
-    return y.t()
+    y: Tensor = _Dual.apply(operation, x, *factors, inner, bias)  # type: ignore[no-untyped-call]
+    return y.t() if column_output else y.t().contiguous()
+
+
+def _is_column_layout(x: Tensor) -> bool:
+    return x.t().is_contiguous() and not x.is_contiguous()
 
 
 class _Dual(torch.autograd.Function):
-    """From ``(batch, features)`` to ``(features, batch)``."""
+    """Layer from ``(batch, features)`` to ``(features, batch)``."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, *inputs: Any) -> Tensor:
+    def forward(ctx: Any, operation: Operation, *inputs: Any) -> Tensor:
         x, first, second, inner, bias = inputs
         (r, p, i), (_, q, j), batch = first.shape, second.shape, x.shape[0]
         wide = second.transpose(0, 1).reshape(q, r * j)
         columns = x.t().contiguous()
-        if not plan.left:
+        if not operation.left:
             columns = columns.view(j, i, batch).transpose(0, 1).contiguous()
         columns = columns.view(i, j * batch)
 
@@ -109,55 +118,58 @@ class _Dual(torch.autograd.Function):
         if inner is None:
             z.copy_(product)
         else:
-            torch.add(product, (inner.transpose(1, 2) if plan.left else inner).unsqueeze(-1), out=z)
-        h = z if plan.activation is None else plan.activation.forward(z)
+            torch.add(product, (inner.transpose(1, 2) if operation.left else inner).unsqueeze(-1), out=z)
+        h = z if operation.activation is None else operation.activation.forward(z)
 
         product = matmul(wide, h.view(r * j, p * batch)).view(q, p, batch)
-        product = product.transpose(0, 1) if plan.left else product
+        product = product.transpose(0, 1) if operation.left else product
         y: Tensor = x.new_empty(p * q, batch)
         if bias is None:
             y.view(product.shape).copy_(product)
         else:
             torch.add(product, bias.view(*product.shape[:2], 1), out=y.view(product.shape))
-        ctx.plan = plan
+        ctx.operation = operation
         ctx.save_for_backward(*inputs, columns, wide, z, h)
         return y  # not a view: those of a custom function may not be changed in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        plan, (*inputs, columns, wide, z, h) = ctx.plan, ctx.saved_tensors
+        operation, (*inputs, columns, wide, z, h) = ctx.operation, ctx.saved_tensors
         if torch.is_grad_enabled():
-            return (None, *_differentiable(plan.composite, inputs, ctx.needs_input_grad[1:], gradients[0].t()))
+            return (None, *_differentiable(operation.composite, inputs, ctx.needs_input_grad[1:], gradients[0].t()))
         x, first, second, inner, bias = inputs
         (r, p, i), (_, q, j), batch = first.shape, second.shape, x.shape[0]
         g = gradients[0].contiguous()
         g_bias = None if bias is None else g.sum(1)
-        g = g.view(p, q, batch).transpose(0, 1).reshape(q, p * batch) if plan.left else g.view(q, p * batch)
+        g = g.view(p, q, batch).transpose(0, 1).reshape(q, p * batch) if operation.left else g.view(q, p * batch)
 
         g_wide = matmul(g, h.view(r * j, p * batch).t())
         g_h = matmul(wide.t(), g).view(r, j, p, batch)
         g_z = x.new_empty(r, p, j, batch)
-        if plan.activation is None:
+        if operation.activation is None:
             g_z.transpose(1, 2).copy_(g_h)
         else:
-            plan.activation.backward(g_h, z, h, g_z.transpose(1, 2))
+            operation.activation.backward(g_h, z, h, g_z.transpose(1, 2))
         g_inner = None
         if inner is not None:
-            g_inner = g_z.sum(3) if plan.left else g_z.sum(3).transpose(1, 2)
+            g_inner = g_z.sum(3) if operation.left else g_z.sum(3).transpose(1, 2).contiguous()
 
         g_z = g_z.view(r * p, j * batch)
         g_first = matmul(g_z, columns.t()).view(r, p, i)
         g_x = None
         if ctx.needs_input_grad[1]:
             g_x = matmul(first.reshape(r * p, i).t(), g_z).view(i, j, batch)
-            g_x = (g_x if plan.left else g_x.transpose(0, 1).contiguous()).view(i * j, batch).t()
-        return None, g_x, g_first, g_wide.view(q, r, j).transpose(0, 1), g_inner, g_bias
+            g_x = (g_x if operation.left else g_x.transpose(0, 1).contiguous()).view(i * j, batch).t()
+            g_x = g_x if _is_column_layout(x) else g_x.contiguous()
+        # Contiguous like the parameters: autograd would copy it otherwise, and a user who reads it may want views.
+        g_second = g_wide.view(q, r, j).transpose(0, 1).contiguous()
+        return None, g_x, g_first, g_second, g_inner, g_bias
 
 
 def _differentiable(
     composite: Callable[..., Tensor], inputs: list[Tensor | None], needed: tuple[bool, ...], gradient: Tensor
 ) -> list[Tensor | None]:
-    """The gradients as functions of the inputs that can be differentiated again."""
+    """Compute the gradients by the composite operations, so that they can be differentiated again."""
     wanted = [each for each, need in zip(inputs, needed, strict=False) if need and each is not None]
     found = iter(torch.autograd.grad(composite(*inputs), wanted, gradient, create_graph=True))
     return [next(found) if need and each is not None else None for each, need in zip(inputs, needed, strict=False)]

@@ -1,4 +1,4 @@
-"""Convolutional features: what turns an image into the vector that a dense or Kronecker head takes."""
+"""Convolutional features: convolutions and pooling that turn an image into the input of dense or Kronecker layers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.nn.activations import activation_moments, get_activation
+from kronmodel.nn.activations import Activation, activation_moments, activation_name, get_activation
 from kronmodel.nn.init import Init, check_init
-from kronmodel.shapes import Image, image_of
+from kronmodel.shapes import Image, image_of, whole_number
 
 __all__ = ["ConvConfig", "ConvFeatures", "parse_channels"]
 
 KERNEL = 3
 POOL = 2
-MAX_CHANNELS = 1 << 16  # a typing error should not ask for the memory of a data centre
+MAX_CHANNELS = 1 << 16  # against typing errors, which would otherwise ask for more memory than the machine has
 
 
 def parse_channels(text: str) -> tuple[int, ...]:
-    """Read ``"16,64,256"`` into ``(16, 64, 256)``.
+    """Parse channels: ``"16,64,256"`` becomes ``(16, 64, 256)``.
 
     Raises:
         ValueError: the text has another form.
@@ -34,17 +34,17 @@ def parse_channels(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvConfig:
-    """Convolutions of 3x3 pixels that keep height and width, each with an activation and 2x2 max-pooling behind it.
+    """Configuration of convolutional features: 3x3 convolutions, each with an activation and 2x2 max-pooling behind it.
 
-    The activation and the initialisation are those of the network that these features belong to.
+    Activation and initialisation are configured with the network that these features belong to.
 
     Attributes:
         image_shape: channels, height and width of the input.
-        channels: what each convolution gives.
-        dropout: share of the features that is left out in training.
+        channels: number of output channels of each convolution.
+        dropout: probability with which a feature is zeroed in training.
 
     Raises:
-        ValueError: a size or the share is not possible, or the image is too small to be halved so often.
+        ValueError: a size or the probability is out of range, or the image is too small to be halved so often.
     """
 
     image_shape: Image
@@ -54,15 +54,15 @@ class ConvConfig:
     def __post_init__(self) -> None:
         if len(self.image_shape) != 3:
             raise ValueError(f"image_shape must be (channels, height, width), got {self.image_shape!r}")
-        image_of(self.image_shape)
-        if not self.channels or any(
-            isinstance(each, bool) or not isinstance(each, int) or not 1 <= each <= MAX_CHANNELS
-            for each in self.channels
-        ):
+        channels = tuple(each for each in map(whole_number, self.channels) if each and 1 <= each <= MAX_CHANNELS)
+        if not channels or len(channels) != len(self.channels):
             raise ValueError(
                 f"channels must be whole numbers between 1 and {MAX_CHANNELS} such as (16, 64, 256), "
                 f"got {self.channels!r}"
             )
+        # Python's own ints, so that equal configurations are written alike.
+        object.__setattr__(self, "image_shape", image_of(self.image_shape))
+        object.__setattr__(self, "channels", channels)
         if not (math.isfinite(self.dropout) and 0 <= self.dropout < 1):
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
         if min(self.image_shape[1:]) < POOL ** len(self.channels):
@@ -74,14 +74,14 @@ class ConvConfig:
 
     @property
     def shapes(self) -> tuple[Image, ...]:
-        """Channels, height and width of the image and of what each convolution gives, pooled."""
+        """Channels, height and width of the input, and of each convolution's output after pooling."""
         _, height, width = self.image_shape
         halved = ((height // POOL**depth, width // POOL**depth) for depth in range(1, len(self.channels) + 1))
         return (self.image_shape, *((each, *size) for each, size in zip(self.channels, halved, strict=True)))
 
     @property
     def out_features(self) -> int:
-        """How many features come out."""
+        """Number of output features."""
         return math.prod(self.shapes[-1])
 
 
@@ -89,8 +89,8 @@ class ConvFeatures(nn.Module):
     """Features of an image: 3x3 convolutions with an activation and 2x2 max-pooling behind each, then dropout.
 
     Args:
-        config: sizes and the share of dropout.
-        activation: its name.
+        config: sizes and dropout.
+        activation: gelu, relu, tanh, or any elementwise function; a module is registered with its parameters.
 
     Shape:
         input ``(batch, channels, height, width)``, or ``(batch, channels * height * width)`` in the same order;
@@ -113,11 +113,13 @@ class ConvFeatures(nn.Module):
         Hogue, Kirby & Narayan, arXiv 2204.04273: channels 16, 64 and 256, relu, dropout 0.2.
     """
 
-    def __init__(self, config: ConvConfig, activation: str = "relu") -> None:
+    activation: Activation
+
+    def __init__(self, config: ConvConfig, activation: Activation = "relu") -> None:
         super().__init__()
         self.config = config
+        get_activation(activation)
         self.activation = activation
-        self._activation = get_activation(activation)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before[0], after[0], KERNEL, padding="same")
             for before, after in zip(config.shapes, config.shapes[1:], strict=False)
@@ -129,12 +131,12 @@ class ConvFeatures(nn.Module):
         """Draw the kernels anew; biases become zero.
 
         Args:
-            init: ``"level"`` keeps the mean square of pre-activations where what comes in has passed the activation:
-                He's initialisation, with the second moment of the activation in use.
+            init: ``"level"`` keeps the mean square of pre-activations level behind the activation: He's
+                initialisation, with the second moment of the activation in use.
                 ``"glorot"``: uniform with variance ``2 / (fan_in + fan_out)``: Keras's default, presumably the paper's.
         """
         check_init(init)
-        second_moment = math.hypot(*activation_moments(self.activation))
+        second_moment = math.hypot(*activation_moments(self.activation, self._typed()[0].weight))
         for convolution in self._typed():
             if init == "glorot":
                 nn.init.xavier_uniform_(convolution.weight)
@@ -145,7 +147,8 @@ class ConvFeatures(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(batch, channels, height, width)`` or flat to ``(batch, out_features)``."""
+        """Compute features ``(batch, out_features)`` of ``(batch, channels, height, width)``, or of flat images."""
+        activation = get_activation(self.activation)
         shape = self.config.image_shape
         if x.dim() == 2 and x.shape[1] == math.prod(shape):
             x = x.reshape(x.shape[0], *shape)
@@ -159,7 +162,7 @@ class ConvFeatures(nn.Module):
             # This is contiguous(memory_format=channels_last) in operations that vmap knows.
             x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
             x = convolution(x)  # (batch, c, h, w)
-            x = F.max_pool2d(self._activation(x), POOL)  # (batch, c, h // 2, w // 2)
+            x = F.max_pool2d(activation(x), POOL)  # (batch, c, h // 2, w // 2)
         features: Tensor = self.dropout(x.permute(0, 2, 3, 1).flatten(1))  # (batch, h * w * c)
         return features
 
@@ -169,7 +172,7 @@ class ConvFeatures(nn.Module):
         return sum(card["macs_per_sample"] for card in self.layer_cards())
 
     def layer_cards(self) -> list[dict[str, Any]]:
-        """What the model card says of each convolution; ``out_shape`` is that of the pooled image."""
+        """Describe each convolution for the model card; ``out_shape`` is the shape after pooling."""
         cards = []
         for convolution, before, after in zip(self._typed(), self.config.shapes, self.config.shapes[1:], strict=False):
             kernel = convolution.weight.numel()
@@ -182,7 +185,7 @@ class ConvFeatures(nn.Module):
                     "kernel": [KERNEL, KERNEL],
                     "padding": "same",
                     "pool": [POOL, POOL],
-                    "activation": self.activation,
+                    "activation": activation_name(self.activation),
                     "parameters": kernel + bias,
                     "macs_per_sample": kernel * before[1] * before[2],
                 }
@@ -193,5 +196,6 @@ class ConvFeatures(nn.Module):
         return [each for each in self.convolutions if isinstance(each, nn.Conv2d)]
 
     def extra_repr(self) -> str:
-        """What the features are, for ``repr``."""
-        return f"{self.config.image_shape} -> {self.config.out_features}, activation={self.activation!r}"
+        """Describe the features for ``repr``."""
+        name = activation_name(self.activation)
+        return f"{self.config.image_shape} -> {self.config.out_features}, activation={name!r}"

@@ -1,19 +1,23 @@
-"""The algebra as pure tensor functions. The matrix that they stand for is never formed."""
+"""Products with sums of Kronecker products as pure tensor functions; the dense matrix is never formed."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from kronmodel.nn import _fused_cpu
-from kronmodel.nn.activations import Activation, in_place
-from kronmodel.shapes import Order, Shape, axes, linear_macs
+from kronmodel.nn.activations import Activation, Function, get_activation, in_place
+from kronmodel.shapes import Order, Shape, axes, check_orders, linear_macs
 
-__all__ = ["apply", "inner_shapes", "kron_dual", "kron_linear"]
+__all__ = ["apply_branches", "branches_by_order", "inner_shapes", "kron_dual", "kron_linear", "linear_product"]
 
 Middle = Callable[[int, Tensor], Tensor]
+Branches = Mapping[Order, Sequence[int]]
+"""Indices of the branches of each order that occurs."""
 
 
 def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
@@ -27,62 +31,86 @@ def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None
         bias: ``(m1 * m2 * ...,)`` or None.
 
     Returns:
-        ``(*, m1 * m2 * ...)``.
+        ``(*, m1 * m2 * ...)``, contiguous.
+
+    Cost:
+        multiply-adds a sample as :func:`kronmodel.shapes.linear_macs` counts them, times r.
 
     Raises:
         ValueError: the shapes don't fit each other.
+
+    Example:
+        >>> kron_linear(torch.zeros(7, 784), [torch.zeros(2, 16, 28), torch.zeros(2, 32, 28)]).shape
+        torch.Size([7, 512])
     """
-    in_shape, out_shape = _check(x, factors)
-    order, _ = linear_macs(in_shape, out_shape)
-    return apply(x, factors, None, None, bias=bias, order=order)
+    _check(x, factors)
+    return linear_product(x, factors, bias)
 
 
 def kron_dual(
     x: Tensor,
     factors: Sequence[Tensor],
-    activation: Callable[[Tensor], Tensor],
+    activation: Activation,
     *,
-    inner_biases: Sequence[Tensor] | None = None,
+    inner_biases: Sequence[Tensor] | Sequence[Sequence[Tensor]] | None = None,
     bias: Tensor | None = None,
-    order: Order = "left",
+    order: Order | Sequence[Order] = "left",
 ) -> Tensor:
-    """Kronecker product with a bias and an activation after each factor but the last, summed over the branches.
+    """Apply Kronecker factors with a bias and an activation after each but the last, summed over the branches.
 
-    With two factors and ``order="left"``: ``Σ_k φ(A_k X + C_k) B_kᵀ + D``; with ``order="right"``:
-    ``Σ_k A_k φ(X B_kᵀ + C_k) + D``.
+    With two factors a branch is ``φ(A_k X + C_k) B_kᵀ`` in the order ``"left"`` and ``A_k φ(X B_kᵀ + C_k)`` in the
+    order ``"right"``; ``bias`` is added to their sum.
 
     Args:
         x: features ``(*, n1 * n2 * ...)``.
         factors: two or more, each ``(r, m_i, n_i)``.
-        activation: elementwise function φ.
-        inner_biases: one for each factor but the last to be applied, of the shapes that :func:`inner_shapes` gives
-            behind ``r``; or None.
-        bias: D, ``(m1 * m2 * ...,)``, or None.
-        order: whether the first factor is applied first, and the last one last, or the other way round.
+        activation: elementwise function φ, or the name of one: gelu, relu or tanh.
+        inner_biases: with one order for all branches, one tensor for each factor but the last to be applied, of shapes
+            ``(r, *shape)`` for the shapes that :func:`inner_shapes` lists. With an order for each branch, one such
+            sequence for each branch, of shapes without ``r``. None for no inner biases.
+        bias: ``(m1 * m2 * ...,)`` or None.
+        order: ``"left"`` if the first factor is applied first, ``"right"`` if the last one is; or one for each branch.
 
     Returns:
-        ``(*, m1 * m2 * ...)``.
+        ``(*, m1 * m2 * ...)``, contiguous.
+
+    Cost:
+        multiply-adds a sample as :func:`kronmodel.shapes.dual_macs` counts them for each branch.
 
     Raises:
-        ValueError: the shapes don't fit each other, or the order is neither left nor right.
+        ValueError: the shapes don't fit each other, an order is unknown, or the activation is.
+
+    Example:
+        >>> factors = [torch.zeros(2, 4, 28), torch.zeros(2, 8, 28)]
+        >>> kron_dual(torch.zeros(7, 784), factors, torch.tanh, order=["left", "right"]).shape
+        torch.Size([7, 32])
 
     Reference:
         Hogue, Kirby & Narayan, arXiv 2204.04273.
     """
     in_shape, out_shape = _check(x, factors)
-    if order not in ("left", "right"):
-        raise ValueError(f"order must be 'left' or 'right', got {order!r}")
-    if inner_biases is not None:
-        expected = [(factors[0].shape[0], *shape) for shape in inner_shapes(in_shape, out_shape, order)]
-        if [tuple(each.shape) for each in inner_biases] != expected:
-            got = [tuple(each.shape) for each in inner_biases]
-            raise ValueError(f"inner_biases must have shapes {expected}, got {got}")
-
-    return apply(x, factors, activation, inner_biases, bias=bias, order=order)
+    orders = check_orders(order, len(factors[0]))
+    branches = branches_by_order(orders)
+    inner: dict[Order, Sequence[Tensor]] = {}
+    if inner_biases is not None and isinstance(order, str):
+        shared = cast("Sequence[Tensor]", inner_biases)
+        _check_inner(shared, [(len(orders), *shape) for shape in inner_shapes(in_shape, out_shape, order)])
+        inner = {order: shared}
+    elif inner_biases is not None:
+        each = cast("Sequence[Sequence[Tensor]]", inner_biases)
+        if len(each) != len(orders):
+            raise ValueError(f"inner_biases must be one sequence for each of {len(orders)} branches, got {len(each)}")
+        for index, (biases, own_order) in enumerate(zip(each, orders, strict=True)):
+            _check_inner(biases, inner_shapes(in_shape, out_shape, own_order), f" of branch {index}")
+        inner = {
+            own_order: [torch.stack(step) for step in zip(*(each[index] for index in indices), strict=True)]
+            for own_order, indices in branches.items()
+        }
+    return apply_branches(x, factors, get_activation(activation), inner, bias=bias, branches=branches)
 
 
 def inner_shapes(in_shape: Shape, out_shape: Shape, order: Order) -> list[Shape]:
-    """The shapes between the factors: of the features after each factor but the last has been applied."""
+    """List the shapes of one branch's inner biases: of the features after each factor but the last."""
     sizes, shapes = list(in_shape), []
     for axis in axes(order, len(sizes))[:-1]:
         sizes[axis] = out_shape[axis]
@@ -90,20 +118,93 @@ def inner_shapes(in_shape: Shape, out_shape: Shape, order: Order) -> list[Shape]
     return shapes
 
 
-def apply(
+def branches_by_order(orders: Sequence[Order]) -> dict[Order, tuple[int, ...]]:
+    """Group the indices of branches by their order; an order that does not occur has no entry."""
+    every: tuple[Order, ...] = ("left", "right")
+    groups = {order: tuple(index for index, each in enumerate(orders) if each == order) for order in every}
+    return {order: indices for order, indices in groups.items() if indices}
+
+
+def linear_product(
+    x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None, *, column_output: bool = False
+) -> Tensor:
+    """Compute :func:`kron_linear` without its checks, in the cheaper order.
+
+    Args:
+        x: features ``(*, n1 * n2 * ...)``.
+        factors: two or more, each ``(r, m_i, n_i)``.
+        bias: ``(m1 * m2 * ...,)`` or None.
+        column_output: allow a result whose batch is innermost in memory, for a next layer that reads it so.
+    """
+    in_shape, out_shape = ([factor.shape[side] for factor in factors] for side in (2, 1))
+    order, _ = linear_macs(tuple(in_shape), tuple(out_shape))
+    return _apply(x, factors, None, None, bias=bias, order=order, column_output=column_output)
+
+
+def apply_branches(
     x: Tensor,
     factors: Sequence[Tensor],
-    activation: Activation | None,
+    activation: Function,
+    inner: Mapping[Order, Sequence[Tensor]],
+    *,
+    bias: Tensor | None,
+    branches: Branches,
+    column_output: bool = False,
+) -> Tensor:
+    """Compute :func:`kron_dual` without its checks, the branches of each order together.
+
+    Args:
+        x: features ``(*, n1 * n2 * ...)``.
+        factors: two or more, each ``(r, m_i, n_i)``.
+        activation: elementwise function.
+        inner: inner biases of the branches of each order, stacked in their sequence; no entry or an empty one for none.
+        bias: ``(m1 * m2 * ...,)`` or None.
+        branches: indices of the branches of each order.
+        column_output: allow a result whose batch is innermost in memory, for a next layer that reads it so.
+    """
+    if len(branches) == 1:
+        (order,) = branches
+        # The bias goes along: one pass through the output less.
+        return _apply(x, factors, activation, inner.get(order), bias=bias, order=order, column_output=column_output)
+    parts = [
+        _apply(
+            x,
+            [_select(factor, indices) for factor in factors],
+            activation,
+            inner.get(order),
+            bias=None,
+            order=order,
+            column_output=column_output,
+        )
+        for order, indices in branches.items()
+    ]
+    y = parts[0] + parts[1]
+    return y if bias is None else y + bias
+
+
+def _select(factor: Tensor, indices: Sequence[int]) -> Tensor:
+    """Select branches: as a view where they are neighbours."""
+    first, last = indices[0], indices[-1]
+    if last - first + 1 == len(indices):
+        return factor[first : last + 1]
+    return torch.stack([factor[index] for index in indices])
+
+
+def _apply(
+    x: Tensor,
+    factors: Sequence[Tensor],
+    activation: Function | None,
     inner_biases: Sequence[Tensor] | None,
     *,
     bias: Tensor | None,
     order: Order,
+    column_output: bool,
 ) -> Tensor:
-    """Both functions without their checks, in the way that is the faster one here; no activation makes it linear."""
+    """Apply the factors in one order by the faster implementation; without an activation the layer is linear."""
     inner = inner_biases or None
     fused = None if activation is None else in_place(activation)
     parameters = [*factors, *(inner or ()), *(() if bias is None else (bias,))]
-    if len(factors) != 2 or (activation is not None and fused is None) or not _fused_cpu.pays(x, parameters):
+    if len(factors) != 2 or (activation is not None and fused is None) or not _fused_cpu.is_applicable(x, parameters):
         return _composite(x, factors, activation, inner, bias=bias, order=order)
     left = order == "left"
     both = factors if left else factors[::-1]
@@ -112,21 +213,27 @@ def apply(
         factors = (first, second) if left else (second, first)
         return _composite(x, factors, activation, None if inner is None else [inner], bias=bias, order=order)
 
-    plan = _fused_cpu.Plan(left, fused, composite)
-    y = _fused_cpu.dual(plan, x.reshape(-1, x.shape[-1]), both, None if inner is None else inner[0], bias)
+    y = _fused_cpu.dual(
+        _fused_cpu.Operation(left, fused, composite),
+        x.reshape(-1, x.shape[-1]),
+        both,
+        None if inner is None else inner[0],
+        bias,
+        column_output=column_output,
+    )
     return y if x.dim() == 2 else y.reshape(*x.shape[:-1], y.shape[1])
 
 
 def _composite(
     x: Tensor,
     factors: Sequence[Tensor],
-    activation: Activation | None,
+    activation: Function | None,
     inner_biases: Sequence[Tensor] | None,
     *,
     bias: Tensor | None,
     order: Order,
 ) -> Tensor:
-    """In operations that autograd, torch.func, torch.compile and the exporter know, for any number of factors."""
+    """Compute a layer of any number of factors in operations that every transformation and exporter of torch knows."""
 
     def middle(index: int, z: Tensor) -> Tensor:
         if inner_biases is not None:
@@ -139,7 +246,7 @@ def _composite(
 
 
 def _products(x: Tensor, factors: Sequence[Tensor], order: Order, middle: Middle) -> Tensor:
-    """All branches of all factors as one matrix product for each axis, with ``middle`` applied between them.
+    """Apply the factors of all branches as one matrix product for each axis, with ``middle`` applied between them.
 
     In between, the features lie as ``(*, s1, r, s2, ...)``: with the branches behind the first axis the first product
     from the left gives what the next one takes, and the last one sums over the branches, by another shape alone. With
@@ -190,3 +297,10 @@ def _check(x: Tensor, factors: Sequence[Tensor]) -> tuple[Shape, Shape]:
         sizes = " * ".join(map(str, in_shape))
         raise ValueError(f"features must have shape (*, {sizes} = {math.prod(in_shape)}), got {tuple(x.shape)}")
     return in_shape, tuple(factor.shape[1] for factor in factors)
+
+
+def _check_inner(biases: Sequence[Tensor], expected: Sequence[Shape], of: str = "") -> None:
+    """Check the shapes of inner biases, of all branches or of one."""
+    got = [tuple(each.shape) for each in biases]
+    if got != list(expected):
+        raise ValueError(f"inner_biases{of} must have shapes {list(expected)}, got {got}")

@@ -1,23 +1,26 @@
-"""Modules that hold the parameters of the functions in :mod:`kronmodel.nn.functional`."""
+"""Kronecker layers: modules that hold the parameters of the functions in :mod:`kronmodel.nn.functional`."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.nn.activations import activation_moments, get_activation
-from kronmodel.nn.functional import apply, inner_shapes, kron_linear
-from kronmodel.nn.init import Init, check_init, zero_sum_orthogonal
+from kronmodel.nn.activations import Activation, activation_moments, activation_name, get_activation
+from kronmodel.nn.functional import apply_branches, branches_by_order, inner_shapes, linear_product
+from kronmodel.nn.init import Init, check_init, fill_orthogonal
 from kronmodel.shapes import (
     Order,
+    PrimeWidthError,
     Shape,
-    axes,
+    balanced_shape,
     check_features,
+    check_linear_rank,
     check_orders,
     check_rank,
     check_shapes,
@@ -25,11 +28,13 @@ from kronmodel.shapes import (
     linear_macs,
 )
 
-__all__ = ["KroneckerDual", "KroneckerLinear"]
+__all__ = ["KroneckerDual", "KroneckerLayer", "KroneckerLinear"]
 
 
-class _KroneckerLayer(nn.Module):
-    """What both layers share: shapes, rank, padding of the features, and the factors."""
+class KroneckerLayer(nn.Module):
+    """Base of both layers: shapes, rank, padding of the features, and the factors ``(rank, m_i, n_i)``."""
+
+    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -47,19 +52,62 @@ class _KroneckerLayer(nn.Module):
         self.in_shape, self.out_shape = check_shapes(in_shape, out_shape)
         self.in_features = check_features("in_features", in_features, self.in_shape, pad=pad)
         self.out_features = check_features("out_features", out_features, self.out_shape, pad=pad)
-        self.rank = check_rank(rank, self.in_shape, self.out_shape)
+        self.rank = self._checked_rank(rank)
         self._missing = math.prod(self.in_shape) - self.in_features
         self._whole = math.prod(self.out_shape) == self.out_features
-        self._new = functools.partial(torch.empty, device=device, dtype=dtype)
         self.factors = nn.ParameterList(
-            self._new(rank, m, n) for m, n in zip(self.out_shape, self.in_shape, strict=True)
+            torch.empty(self.rank, m, n, device=device, dtype=dtype)
+            for m, n in zip(self.out_shape, self.in_shape, strict=True)
         )
 
+    @classmethod
+    def from_features(
+        cls, in_features: int, out_features: int, rank: int = 1, *, factors: int = 2, pad: bool = False, **options: Any
+    ) -> Self:
+        """Make a layer from widths alone, as ``nn.Linear(768, 3072)`` is made: with the most balanced factor sizes.
+
+        Args:
+            in_features: how many features the layer takes.
+            out_features: how many features it gives.
+            rank: number of Kronecker terms or branches.
+            factors: number of factors.
+            pad: allow larger shapes where the width has no balanced factors, a prime one for example: zeros are added
+                behind the input, the output is cropped.
+            **options: of the layer's constructor.
+
+        Raises:
+            PrimeWidthError: a width is a prime above 3, and ``pad`` is not set.
+            ValueError: as the constructor.
+
+        Example:
+            >>> layer = KroneckerLinear.from_features(768, 3072, rank=4)
+            >>> layer.in_shape, layer.out_shape
+            ((24, 32), (48, 64))
+        """
+        shapes = []
+        for name, width in (("in_features", in_features), ("out_features", out_features)):
+            try:
+                shapes.append(balanced_shape(width, factors=factors, pad=pad))
+            except PrimeWidthError as error:
+                raise PrimeWidthError(f"{name}: {error}", error.width, error.padded) from None
+        sizes: dict[str, Any] = {"in_features": in_features, "out_features": out_features}
+        return cls(shapes[0], shapes[1], rank, pad=pad, **sizes, **options)
+
+    def _checked_rank(self, rank: int) -> int:
+        raise NotImplementedError
+
     def _padded(self, x: Tensor) -> Tensor:
-        """Features ``(*, in_features)`` with zeros behind them, as many as the shape has room for."""
+        """Fill features ``(*, in_features)`` up with zeros to the width of the shape."""
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"features must have shape (*, {self.in_features}), got {tuple(x.shape)}")
         return F.pad(x, (0, self._missing)) if self._missing else x
+
+    def _cropped(self, y: Tensor, *, column_output: bool) -> Tensor:
+        """Drop the outputs above ``out_features`` and add the bias, which has only as many values."""
+        y = y[..., : self.out_features]
+        if self.bias is not None:
+            return y + self.bias
+        return y if column_output else y.contiguous()
 
     def _described(self) -> str:
         padded = (self.in_features, self.out_features) != (math.prod(self.in_shape), math.prod(self.out_shape))
@@ -67,8 +115,8 @@ class _KroneckerLayer(nn.Module):
         return f"{self.in_shape} -> {self.out_shape}, rank={self.rank}{features}"
 
 
-class KroneckerLinear(_KroneckerLayer):
-    """Linear layer whose weight is a sum of Kronecker products.
+class KroneckerLinear(KroneckerLayer):
+    """Linear layer whose weight is a sum of Kronecker products; takes the place of an ``nn.Linear``.
 
     Args:
         in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features.
@@ -78,11 +126,12 @@ class KroneckerLinear(_KroneckerLayer):
         in_features: how many features it takes, if fewer than the shape has room for (with ``pad``).
         out_features: how many features it gives, if fewer than the shape has room for (with ``pad``).
         pad: allow that, for widths without balanced factors: zeros are added behind the input, the output is cropped.
-        device: where the parameters lie.
+        device: of the parameters.
         dtype: of the parameters.
 
     Shape:
-        input ``(*, in_features)``, output ``(*, out_features)``; the weight is never formed.
+        input ``(*, in_features)``, output ``(*, out_features)``, contiguous; the weight ``(out_features, in_features)``
+        is formed only where :attr:`weight` is read.
 
     Cost:
         ``rank * (m1*n1 + m2*n2 + ...)`` weights; multiply-adds a sample in ``macs_per_sample``.
@@ -119,65 +168,106 @@ class KroneckerLinear(_KroneckerLayer):
             device=device,
             dtype=dtype,
         )
-        self.macs_per_sample = rank * linear_macs(self.in_shape, self.out_shape)[1]
-        self.bias = nn.Parameter(self._new(self.out_features)) if bias else None
+        self.macs_per_sample = self.rank * linear_macs(self.in_shape, self.out_shape)[1]
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def reset_parameters(self, gain: float = 1.0) -> None:
-        """Draw the factors so that the implied weight has variance ``gain² / (n1 * n2 * ...)``, whatever the rank."""
-        share = (gain**2 / self.rank) ** (1 / (2 * len(self.factors)))
-        for factor, n in zip(self.factors, self.in_shape, strict=True):
-            nn.init.normal_(factor, std=share / math.sqrt(n))
+    def _checked_rank(self, rank: int) -> int:
+        return check_linear_rank(rank, self.in_shape, self.out_shape)
+
+    def reset_parameters(self, gain: float = 1.0, init: Literal["normal"] | Init = "normal") -> None:
+        """Draw the factors anew; the bias becomes zero.
+
+        Args:
+            gain: root mean square of the outputs for inputs of variance 1.
+            init: ``"normal"``: normal factors, with which the implied weight has variance ``gain² / (n1 * n2 * ...)``
+                whatever the rank.
+                ``"level"``: zero-mean orthogonal, for a layer behind an activation of standard deviation ``1 / gain``:
+                its outputs have variance 1 through any depth and rank; a mean of the activation is ignored.
+                ``"glorot"``: as ``"normal"``, but the implied weight has the variance of Glorot's initialisation of a
+                dense layer, ``2 / (fan_in + fan_out)``; ``gain`` is not used.
+        """
+        if init != "normal":
+            check_init(init)
+        if init == "level":
+            order, _ = linear_macs(self.in_shape, self.out_shape)
+            fill_orthogonal(list(self.factors), range(self.rank), order, gain=gain, linear=True)
+        else:
+            n, m = math.prod(self.in_shape), math.prod(self.out_shape)
+            total = 2 * n / (n + m) if init == "glorot" else gain**2
+            part = (total / self.rank) ** (1 / (2 * len(self.factors)))
+            for factor, size in zip(self.factors, self.in_shape, strict=True):
+                nn.init.normal_(factor, std=part / math.sqrt(size))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(*, in_features)`` to ``(*, out_features)``."""
-        if self._whole:
-            return kron_linear(self._padded(x), list(self.factors), self.bias)
-        y = kron_linear(self._padded(x), list(self.factors))[..., : self.out_features]
-        return y if self.bias is None else y + self.bias
+    def forward(self, x: Tensor, *, column_output: bool = False) -> Tensor:
+        """Compute ``x @ weight.T + bias``.
 
-    def dense_weight(self) -> Tensor:
-        """The weight ``(out_features, in_features)`` that the layer stands for, formed for inspection."""
-        weight = sum(functools.reduce(torch.kron, terms) for terms in zip(*self.factors, strict=True))
-        return torch.as_tensor(weight)[: self.out_features, : self.in_features]
+        Args:
+            x: ``(*, in_features)``.
+            column_output: allow a result whose batch is innermost in memory, for a next Kronecker layer.
+
+        Returns:
+            ``(*, out_features)``.
+        """
+        x, factors = self._padded(x), list(self.factors)
+        if self._whole:
+            return linear_product(x, factors, self.bias, column_output=column_output)
+        return self._cropped(linear_product(x, factors, column_output=column_output), column_output=column_output)
+
+    @property
+    def weight(self) -> Tensor:
+        """Dense weight ``(out_features, in_features)`` that the factors imply, differentiable, formed at each access.
+
+        For inspection, and for code that reads the weight of an ``nn.Linear``, such as the fast path of
+        ``nn.TransformerEncoderLayer``. It is no parameter: ``state_dict`` and optimizers see the factors.
+        """
+        try:
+            factors = list(self.factors)
+        except AttributeError as error:
+            # nn.Module would replace it by one that says that there is no weight.
+            raise RuntimeError(f"the weight can't be formed: {error}") from error
+        terms = (functools.reduce(torch.kron, term) for term in zip(*factors, strict=True))
+        weight: Tensor = functools.reduce(torch.add, terms)
+        return weight[: self.out_features, : self.in_features].contiguous()
 
     def extra_repr(self) -> str:
-        """What the layer is, for ``repr``."""
+        """Describe the layer for ``repr``."""
         return f"{self._described()}, bias={self.bias is not None}"
 
 
-class KroneckerDual(_KroneckerLayer):
+class KroneckerDual(KroneckerLayer):
     """Kronecker dual layer: each branch applies its factors with a bias and an activation in between.
 
-    With two factors ``Y = Σ_k φ(A_k X + C_k) B_kᵀ + D`` for the branches that go from the left, and
-    ``A_k φ(X B_kᵀ + C_k)`` for those that go from the right. The outer activation is the caller's.
+    With two factors ``Y = Σ_k φ(A_k X + C_k) B_kᵀ + D`` for the branches in the order ``"left"``, and
+    ``A_k φ(X B_kᵀ + C_k)`` for those in the order ``"right"``. The outer activation is the caller's.
 
     Args:
         in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features.
         out_shape: factor sizes ``(m1, m2, ...)``, as many; it gives ``m1 * m2 * ...`` features.
-        rank: number of branches.
-        order: ``"left"``, ``"right"``, or one of them for each branch: which factor comes first. Branches are summed,
-            so their sequence doesn't matter; left-first ones are kept in front.
-        activation: name of φ: gelu, relu or tanh.
+        rank: number of branches; it may exceed ``min(m1*n1, m2*n2)``, since branches are separated by activations.
+        order: ``"left"``, ``"right"``, or one of them for each branch: which factor comes first. Index k of the factors
+            belongs to ``order[k]``; ``left_biases`` and ``right_biases`` keep this sequence among their branches.
+        activation: φ: gelu, relu, tanh, or any elementwise function; a module is registered with its parameters. Only
+            the named ones have a fused path on the CPU.
         bias: learnable inner and output biases; one output bias serves all branches (the paper's copies are summed).
         in_features: how many features it takes, if fewer than the shape has room for (with ``pad``).
         out_features: how many features it gives, if fewer than the shape has room for (with ``pad``).
         pad: allow that, for widths without balanced factors: zeros are added behind the input, the output is cropped.
-        device: where the parameters lie.
+        device: of the parameters.
         dtype: of the parameters.
 
     Shape:
-        input ``(*, in_features)``, output ``(*, out_features)``.
+        input ``(*, in_features)``, output ``(*, out_features)``, contiguous.
 
     Cost:
         with two factors ``m1*n1 + m2*n2`` weights and ``m1*n2`` (left) or ``n1*m2`` (right) inner biases a branch;
         multiply-adds a sample in ``macs_per_sample``.
 
     Raises:
-        ValueError: a size below 1, shapes that don't multiply to the features, a rank below 1 or above the useful
-            maximum, orders that don't match the rank, an unknown activation.
+        ValueError: a size below 1, shapes that don't multiply to the features, a rank below 1, orders that don't match
+            the rank, an unknown activation, or one that is not elementwise.
 
     Example:
         >>> KroneckerDual((28, 28), (4, 8), rank=2, order=["left", "right"])(torch.zeros(7, 784)).shape
@@ -187,6 +277,8 @@ class KroneckerDual(_KroneckerLayer):
         Hogue, Kirby & Narayan, arXiv 2204.04273.
     """
 
+    activation: Activation
+
     def __init__(
         self,
         in_shape: Sequence[int],
@@ -194,7 +286,7 @@ class KroneckerDual(_KroneckerLayer):
         rank: int = 1,
         *,
         order: Order | Sequence[Order] = "left",
-        activation: str = "tanh",
+        activation: Activation = "tanh",
         bias: bool = True,
         in_features: int | None = None,
         out_features: int | None = None,
@@ -212,79 +304,76 @@ class KroneckerDual(_KroneckerLayer):
             device=device,
             dtype=dtype,
         )
-        self.order: tuple[Order, ...] = tuple(sorted(check_orders(order, rank)))
+        get_activation(activation)
+        self.order = check_orders(order, self.rank)
         self.activation = activation
-        self._activation = get_activation(activation)
         self.macs_per_sample = sum(dual_macs(self.in_shape, self.out_shape, each) for each in self.order)
-        self._left = self.order.count("left")
-        self.left_biases = self._inner_biases(self._left if bias else 0, "left")
-        self.right_biases = self._inner_biases(rank - self._left if bias else 0, "right")
-        self.bias = nn.Parameter(self._new(self.out_features)) if bias else None
+        self._branches = branches_by_order(self.order)
+
+        def inner_biases(order: Order) -> nn.ParameterList:
+            branches = len(self._branches.get(order, ())) if bias else 0
+            shapes: list[Shape] = inner_shapes(self.in_shape, self.out_shape, order) if branches else []
+            return nn.ParameterList(torch.empty(branches, *shape, device=device, dtype=dtype) for shape in shapes)
+
+        self.left_biases = inner_biases("left")
+        self.right_biases = inner_biases("right")
+        self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
 
-    def _inner_biases(self, branches: int, order: Order) -> nn.ParameterList:
-        shapes: list[Shape] = inner_shapes(self.in_shape, self.out_shape, order) if branches else []
-        return nn.ParameterList(self._new(branches, *shape) for shape in shapes)
+    def _checked_rank(self, rank: int) -> int:
+        return check_rank(rank)
 
     def reset_parameters(self, init: Init = "level") -> None:
-        """Draw the factors anew; biases become zero.
+        """Draw the factors anew; biases become zero. Parameters of an activation stay as they are.
 
         Args:
-            init: ``"level"`` keeps the variance of pre-activations at 1 through any depth and rank, if what comes in
-                has passed the same activation: all first factors of one order are one random matrix with orthonormal
-                rows (or columns) that sum to zero, and all last ones another. Independent entries would keep it
-                only on average over draws. The zero sums matter because an activation's mean, where it isn't zero,
-                gives each row of the product its own scale, and the scales multiply with depth.
+            init: ``"level"``, zero-mean orthogonal: keeps the variance of pre-activations at 1 through any depth and
+                rank, if inputs have passed the same activation. All first factors of one order are one random
+                matrix with orthonormal rows (or columns) that sum to zero, and all last ones another. Independent
+                entries would keep it only on average over draws. The zero sums matter because an activation's mean,
+                where it isn't zero, gives each row of the product its own scale, and the scales multiply with depth.
                 ``"glorot"``: uniform with variance ``2 / (fan_in + fan_out)``, each factor by itself: Keras's
                 default, presumably the paper's.
         """
         check_init(init)
+        factors = list(self.factors)
         with torch.no_grad():
             if init == "glorot":
-                for factor in self.factors:
+                for factor in factors:
                     bound = math.sqrt(6 / (factor.shape[1] + factor.shape[2]))
                     factor.uniform_(-bound, bound)
             else:
-                self._reset_level(slice(self._left), "left")
-                self._reset_level(slice(self._left, None), "right")
+                gain = 1 / activation_moments(self.activation, factors[0])[1]
+                for order, branches in self._branches.items():
+                    fill_orthogonal(factors, branches, order, gain=gain)
             for bias in (*self.left_biases, *self.right_biases):
                 bias.zero_()
             if self.bias is not None:
                 self.bias.zero_()
 
-    def _reset_level(self, which: slice, order: Order) -> None:
-        """Fill the factors of the branches that go in this order."""
-        branches = len(range(self.rank)[which])
-        if branches == 0:
-            return
-        gain = 1 / activation_moments(self.activation)[1]
-        first, *between, last = (self.factors[axis][which] for axis in axes(order, len(self.factors)))
-        first.copy_(zero_sum_orthogonal(branches * first.shape[1], first.shape[2], gain).reshape(first.shape))
-        for factor in between:
-            for branch in factor:
-                branch.copy_(zero_sum_orthogonal(branch.shape[0], branch.shape[1], gain))
-        # The last factors lie side by side: they sum over the branches, of which these are only a part.
-        share = gain * math.sqrt(branches / self.rank)
-        wide = zero_sum_orthogonal(last.shape[1], branches * last.shape[2], share)
-        last.copy_(wide.reshape(last.shape[1], branches, last.shape[2]).transpose(0, 1))
+    def forward(self, x: Tensor, *, column_output: bool = False) -> Tensor:
+        """Compute the sum of the branches, and add the bias.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(*, in_features)`` to ``(*, out_features)``."""
-        x, factors, phi = self._padded(x), list(self.factors), self._activation
-        lefts, rights, left = list(self.left_biases), list(self.right_biases), self._left
-        if not 0 < left < self.rank:
-            # The bias goes along where it can: one pass through the output less.
-            bias = self.bias if self._whole else None
-            y = apply(x, factors, phi, lefts or rights, bias=bias, order=self.order[0])
-            if bias is not None:
-                return y
-        else:
-            y = apply(x, [each[:left] for each in factors], phi, lefts, bias=None, order="left")
-            y = y + apply(x, [each[left:] for each in factors], phi, rights, bias=None, order="right")
-        y = y if self._whole else y[..., : self.out_features]
-        return y if self.bias is None else y + self.bias
+        Args:
+            x: ``(*, in_features)``.
+            column_output: allow a result whose batch is innermost in memory, for a next Kronecker layer.
+
+        Returns:
+            ``(*, out_features)``.
+        """
+        y = apply_branches(
+            self._padded(x),
+            list(self.factors),
+            get_activation(self.activation),
+            {"left": list(self.left_biases), "right": list(self.right_biases)},
+            bias=self.bias if self._whole else None,
+            branches=self._branches,
+            column_output=column_output,
+        )
+        return y if self._whole else self._cropped(y, column_output=column_output)
 
     def extra_repr(self) -> str:
-        """What the layer is, for ``repr``."""
+        """Describe the layer for ``repr``."""
         orders = self.order[0] if len(set(self.order)) == 1 else self.order
-        return f"{self._described()}, order={orders!r}, activation={self.activation!r}, bias={self.bias is not None}"
+        described = f"{self._described()}, order={orders!r}, activation={activation_name(self.activation)!r}"
+        return f"{described}, bias={self.bias is not None}"

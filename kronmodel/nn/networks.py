@@ -1,29 +1,43 @@
-"""Frozen configurations and the networks built from them: a Kronecker network and its dense counterpart."""
+"""Configurations of networks, and the networks built from them: a Kronecker network and its dense counterpart."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
-from kronmodel.nn.activations import activation_moments, get_activation
+from kronmodel.nn.activations import (
+    Activation,
+    activation_moments,
+    activation_name,
+    check_activation_name,
+    get_activation,
+    in_place,
+)
 from kronmodel.nn.conv import ConvConfig, ConvFeatures
 from kronmodel.nn.init import Init, check_init
-from kronmodel.nn.layers import KroneckerDual
-from kronmodel.shapes import Order, Shape, check_orders, check_rank, check_shape
+from kronmodel.nn.layers import KroneckerDual, KroneckerLayer, KroneckerLinear
+from kronmodel.shapes import Layer, Order, Shape, check_linear_rank, check_orders, check_rank, check_shape
 
 __all__ = ["DenseConfig", "KroneckerConfig", "Network", "build"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig:
-    """A network of dense layers: ``in_features`` to each width of ``hidden`` to ``out_features``.
+    """Configuration of a network of dense layers.
 
-    With convolutional ``features`` in front, ``in_features`` is how many of them there are.
+    Attributes:
+        in_features: number of inputs; with convolutional ``features`` in front, how many of those there are.
+        hidden: widths of the hidden layers.
+        out_features: number of outputs.
+        activation: between the layers: gelu, relu or tanh. A name, since configurations are written to files.
+        init: how weights are drawn, with the aims of the Kronecker network's: ``"level"`` keeps the variance of
+            pre-activations level, ``"glorot"`` is Keras's default.
+        features: convolutions in front, if there are any.
 
     Raises:
         ValueError: a width, the activation or the initialisation is not possible, or the features don't fit.
@@ -37,28 +51,42 @@ class DenseConfig:
     features: ConvConfig | None = None
 
     def __post_init__(self) -> None:
-        for width in (self.in_features, *self.hidden, self.out_features):
-            check_shape("a width", (1, width))
-        get_activation(self.activation)
+        given = (self.in_features, *self.hidden, self.out_features)
+        widths = [check_shape("a width", (1, width))[1] for width in given]
+        _set(self, in_features=widths[0], hidden=tuple(widths[1:-1]), out_features=widths[-1])
+        check_activation_name(self.activation)
         check_init(self.init)
         _check_features(self.features, self.in_features)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KroneckerConfig:
-    """A network of Kronecker dual layers: ``in_shape`` to each shape of ``hidden`` to ``out_shape``.
+    """Configuration of a network of Kronecker layers.
 
-    The ``rank`` is that of every layer, or a tuple with one for each. With convolutional ``features`` in front,
-    ``in_shape`` is the shape in which the head takes them.
+    Attributes:
+        in_shape: factor sizes of the input; with convolutional ``features`` in front, the shape of those.
+        hidden: factor sizes of each hidden layer.
+        out_shape: factor sizes of the output.
+        rank: of every layer, or a tuple with one for each.
+        layer: ``"dual"`` for layers with biases and activations between their factors, ``"linear"`` for sums of
+            Kronecker products.
+        order: of the branches of dual layers: which factor comes first; one for all or one for each branch. Linear
+            layers choose the cheaper order by themselves.
+        activation: between and inside the layers: gelu, relu or tanh. A name, since configurations are written to
+            files.
+        init: how weights are drawn: ``"level"`` for zero-mean orthogonal factors, which keep the variance of
+            pre-activations level through depth, ``"glorot"`` for Keras's default.
+        features: convolutions in front, if there are any.
 
     Raises:
-        ValueError: a shape, a rank, an order or the activation is not possible, or the features don't fit.
+        ValueError: a shape, a rank, an order, the layer or the activation is not possible, or the features don't fit.
     """
 
     in_shape: Shape
     hidden: tuple[Shape, ...]
     out_shape: Shape
     rank: int | tuple[int, ...] = 1
+    layer: Layer = "dual"
     order: Order | tuple[Order, ...] = "left"
     activation: str = "gelu"
     init: Init = "level"
@@ -66,12 +94,28 @@ class KroneckerConfig:
 
     def __post_init__(self) -> None:
         shapes = [check_shape("a shape", shape) for shape in (self.in_shape, *self.hidden, self.out_shape)]
-        if len(self.ranks) != len(shapes) - 1:
-            raise ValueError(f"rank must be one number, or one for each of {len(shapes) - 1} layers, got {self.rank!r}")
-        for rank, in_shape, out_shape in zip(self.ranks, shapes, shapes[1:], strict=False):
-            check_rank(rank, in_shape, out_shape)
+        if self.layer not in get_args(Layer):
+            raise ValueError(f"layer must be one of {', '.join(get_args(Layer))}, got {self.layer!r}")
+        if self.layer == "linear" and self.order != "left":
+            raise ValueError(
+                f"order is for dual layers, whose activations stand between the factors, got {self.order!r} for linear "
+                "ones; leave it out"
+            )
+        layers = len(shapes) - 1
+        many = isinstance(self.rank, Iterable)
+        given = tuple(self.rank) if isinstance(self.rank, Iterable) else (self.rank,) * layers
+        if len(given) != layers:
+            raise ValueError(f"rank must be one number, or one for each of {layers} layers, got {self.rank!r}")
+        ranks = tuple(
+            check_rank(rank) if self.layer == "dual" else check_linear_rank(rank, in_shape, out_shape)
+            for rank, (in_shape, out_shape) in zip(given, pairwise(shapes), strict=True)
+        )
+        for rank in ranks:
             check_orders(self.order, rank)
-        get_activation(self.activation)
+        order = self.order if isinstance(self.order, str) else tuple(self.order)
+        rank_field = ranks if many else ranks[0]
+        _set(self, in_shape=shapes[0], hidden=tuple(shapes[1:-1]), out_shape=shapes[-1], rank=rank_field, order=order)
+        check_activation_name(self.activation)
         check_init(self.init)
         _check_features(self.features, math.prod(self.in_shape))
 
@@ -81,7 +125,7 @@ class KroneckerConfig:
         return self.rank if isinstance(self.rank, tuple) else (self.rank,) * (len(self.hidden) + 1)
 
     def dense(self) -> DenseConfig:
-        """The counterpart with dense layers of the same widths, the same activation and the same features."""
+        """Return the counterpart with dense layers of the same widths, the same activation and the same features."""
         return DenseConfig(
             in_features=math.prod(self.in_shape),
             hidden=tuple(math.prod(shape) for shape in self.hidden),
@@ -93,37 +137,57 @@ class KroneckerConfig:
 
 
 class Network(nn.Module):
-    """Layers with one activation between them; the last layer's output is the logits.
+    """Layers with an activation between them; the last layer's output is the logits.
 
     Args:
         layers: at least one, each taking as many features as the one before gives.
-        activation: its name.
-        features: what makes the first layer's input out of images, if there is such a part.
+        activation: between the layers: gelu, relu, tanh, or any elementwise function; a module is registered.
+        features: convolutions that make the first layer's input of images, if there are any.
 
     Shape:
         input ``(batch, in_features)`` or, with convolutions, also ``(batch, channels, height, width)``;
-        output ``(batch, out_features)``.
+        output ``(batch, out_features)``, contiguous. Between its layers the batch may be innermost in memory.
+
+    Cost:
+        :attr:`parameter_count` trainable values, :attr:`macs_per_sample` multiply-adds a sample.
+
+    Raises:
+        ValueError: there is no layer, or the activation is unknown.
+        TypeError: a layer is of another kind.
+
+    Example:
+        >>> Network([KroneckerDual((28, 28), (16, 16)), KroneckerLinear((16, 16), (2, 5))], torch.sin)
     """
+
+    activation: Activation
 
     def __init__(
         self,
-        layers: Sequence[KroneckerDual | nn.Linear],
-        activation: str,
+        layers: Sequence[KroneckerDual | KroneckerLinear | nn.Linear],
+        activation: Activation,
         features: ConvFeatures | None = None,
     ) -> None:
         super().__init__()
+        get_activation(activation)
+        if not layers:
+            raise ValueError("a network needs at least one layer, got none")
         self.features = features
         self.layers = nn.ModuleList(layers)
         self.activation = activation
-        self._activation = get_activation(activation)
+        for _ in self._typed_layers():
+            pass
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""
+        """Compute logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""
         if self.features is not None:
             x = self.features(x)
+        activation = get_activation(self.activation)
+        # Any other function may look at strides, by view for example.
+        column_output = in_place(activation) is not None
         *hidden, last = self.layers
         for layer in hidden:
-            x = self._activation(layer(x))
+            x = layer(x, column_output=True) if column_output and isinstance(layer, KroneckerLayer) else layer(x)
+            x = activation(x)
         out: Tensor = last(x)
         return out
 
@@ -134,9 +198,9 @@ class Network(nn.Module):
 
     @property
     def parameter_count_with_branch_biases(self) -> int:
-        """The same as the paper counts: each branch of a layer with an output bias of its own.
+        """Number of trainable values as the paper counts them: each branch of a dual layer has an output bias.
 
-        Their sum is one bias, which is what a layer here has.
+        Their sum is one bias, which is all that a layer here has.
         """
         copies = (
             (layer.rank - 1) * layer.bias.numel()
@@ -156,8 +220,7 @@ class Network(nn.Module):
         """Number of values in a sample."""
         if self.features is not None:
             return math.prod(self.features.config.image_shape)
-        first = next(self._typed_layers())
-        return first.in_features if isinstance(first, nn.Linear) else math.prod(first.in_shape)
+        return next(self._typed_layers()).in_features
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -165,56 +228,67 @@ class Network(nn.Module):
         return (self.in_features,) if self.features is None else self.features.config.image_shape
 
     def layer_cards(self) -> list[dict[str, Any]]:
-        """What the model card says of each layer."""
+        """Describe each layer for the model card; a function in the place of an activation by its name."""
         cards: list[dict[str, Any]] = [] if self.features is None else self.features.layer_cards()
         for layer in self._typed_layers():
             if isinstance(layer, nn.Linear):
                 card: dict[str, Any] = {"in_shape": [layer.in_features], "out_shape": [layer.out_features]}
             else:
-                card = {
-                    "in_shape": list(layer.in_shape),
-                    "out_shape": list(layer.out_shape),
-                    "rank": layer.rank,
-                    "order": list(layer.order),
-                    "activation": layer.activation,
-                }
+                card = {"in_shape": list(layer.in_shape), "out_shape": list(layer.out_shape), "rank": layer.rank}
+            if isinstance(layer, KroneckerDual):
+                card |= {"order": list(layer.order), "activation": activation_name(layer.activation)}
             cards.append(
                 {"kind": type(layer).__name__, **card, "parameters": _count(layer), "macs_per_sample": _macs(layer)}
             )
         return cards
 
-    def _typed_layers(self) -> Iterator[KroneckerDual | nn.Linear]:
+    def _typed_layers(self) -> Iterator[KroneckerDual | KroneckerLinear | nn.Linear]:
         for layer in self.layers:
-            if not isinstance(layer, KroneckerDual | nn.Linear):
-                raise TypeError(f"layers must be KroneckerDual or Linear, got {type(layer).__name__}")
+            if not isinstance(layer, KroneckerDual | KroneckerLinear | nn.Linear):
+                raise TypeError(f"layers must be KroneckerDual, KroneckerLinear or Linear, got {type(layer).__name__}")
             yield layer
 
 
 def build(config: KroneckerConfig | DenseConfig) -> Network:
-    """Build the network of a configuration, freshly initialised from torch's global random state."""
+    """Build the network of a configuration, with weights drawn from torch's global random state."""
     features = None
     if config.features is not None:
         features = ConvFeatures(config.features, config.activation)
         features.reset_parameters(config.init)
-    layers: list[KroneckerDual | nn.Linear] = []
-    if isinstance(config, DenseConfig):
-        for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
-            linear = nn.Linear(n, m)
-            # The same aims as in the Kronecker layers, so that the comparison is not one of initialisations.
-            if config.init == "glorot":
-                nn.init.xavier_uniform_(linear.weight)
-            else:
-                second_moment = math.hypot(*activation_moments(config.activation))
-                nn.init.normal_(linear.weight, std=1 / (second_moment * math.sqrt(n)))
-            nn.init.zeros_(linear.bias)
-            layers.append(linear)
-    else:
-        shapes = pairwise((config.in_shape, *config.hidden, config.out_shape))
-        for rank, (in_shape, out_shape) in zip(config.ranks, shapes, strict=True):
-            layer = KroneckerDual(in_shape, out_shape, rank, order=config.order, activation=config.activation)
-            layer.reset_parameters(config.init)
-            layers.append(layer)
-    return Network(layers, config.activation, features)
+    layers = _dense_layers(config) if isinstance(config, DenseConfig) else _kronecker_layers(config)
+    return Network(list(layers), config.activation, features)
+
+
+def _dense_layers(config: DenseConfig) -> Iterator[nn.Linear]:
+    """Make dense layers, drawn with the aims of the Kronecker layers, so that initialisations are not compared."""
+    for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
+        linear = nn.Linear(n, m)
+        if config.init == "glorot":
+            nn.init.xavier_uniform_(linear.weight)
+        else:
+            second_moment = math.hypot(*activation_moments(config.activation))
+            nn.init.normal_(linear.weight, std=1 / (second_moment * math.sqrt(n)))
+        nn.init.zeros_(linear.bias)
+        yield linear
+
+
+def _kronecker_layers(config: KroneckerConfig) -> Iterator[KroneckerDual | KroneckerLinear]:
+    shapes = pairwise((config.in_shape, *config.hidden, config.out_shape))
+    for rank, (in_shape, out_shape) in zip(config.ranks, shapes, strict=True):
+        if config.layer == "linear":
+            linear = KroneckerLinear(in_shape, out_shape, rank)
+            linear.reset_parameters(1 / activation_moments(config.activation)[1], config.init)
+            yield linear
+        else:
+            dual = KroneckerDual(in_shape, out_shape, rank, order=config.order, activation=config.activation)
+            dual.reset_parameters(config.init)
+            yield dual
+
+
+def _set(config: DenseConfig | KroneckerConfig, **fields: Any) -> None:
+    """Replace fields of a frozen configuration by their checked values, which are Python's own ints and tuples."""
+    for name, value in fields.items():
+        object.__setattr__(config, name, value)
 
 
 def _check_features(features: ConvConfig | None, in_features: int) -> None:
@@ -229,5 +303,5 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _macs(layer: KroneckerDual | nn.Linear) -> int:
+def _macs(layer: KroneckerDual | KroneckerLinear | nn.Linear) -> int:
     return layer.in_features * layer.out_features if isinstance(layer, nn.Linear) else layer.macs_per_sample

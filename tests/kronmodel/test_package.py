@@ -26,6 +26,10 @@ def test_public_names_are_sorted_and_all_there() -> None:
         _ = kronmodel.KroneckerTriple
 
 
+def test_dir_lists_what_is_public() -> None:
+    assert dir(kronmodel) == sorted([*kronmodel.__all__, "__version__"])
+
+
 @pytest.mark.parametrize("path", SUB_PACKAGES, ids=relative)
 def test_the_init_of_a_sub_package_is_a_docstring(path: Path) -> None:
     (only,) = ast.parse(path.read_text()).body

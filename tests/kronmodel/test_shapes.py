@@ -1,5 +1,7 @@
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 
 from kronmodel import shapes
@@ -49,8 +51,41 @@ def test_padding_proposes_the_smallest_balanced_product_that_has_room(factors: i
 @pytest.mark.parametrize("width", [0, -4, 1 << 30])
 def test_impossible_widths(width: int) -> None:
     for pad in (False, True):
-        with pytest.raises(ValueError, match=f"between 1 and 16,777,216, got {width}"):
+        with pytest.raises(ValueError, match=f"a whole number between 1 and 16,777,216, got {width}"):
             shapes.balanced_shape(width, pad=pad)
+
+
+def test_widths_and_numbers_of_factors_may_be_of_numpy() -> None:
+    shape = shapes.balanced_shape(np.int64(768), factors=np.int8(3))  # type: ignore[arg-type]
+    assert (shapes.balanced_shape(np.uint16(768)), shape) == ((24, 32), (8, 8, 12))  # type: ignore[arg-type]
+    assert {type(size) for size in shape} == {int}
+    image: Any = np.array([3, 32, 30])
+    assert shapes.image_of(image) == (3, 32, 30)
+    for width in (True, np.bool_(True), 784.0, np.float32(784), "784", None):
+        with pytest.raises(ValueError, match="a width must be a whole number between 1 and"):
+            shapes.balanced_shape(width)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ValueError, match="factors must be between 2 and 12, got True"):
+        shapes.balanced_shape(784, factors=True)
+
+
+def test_errors_about_prime_widths_carry_the_shape_that_padding_would_choose() -> None:
+    for width, factors, padded in ((13, 2, (3, 5)), (101, 2, (8, 13)), (13, 3, (2, 2, 4))):
+        with pytest.raises(shapes.PrimeWidthError) as caught:
+            shapes.balanced_shape(width, factors=factors)
+        assert (caught.value.width, caught.value.padded) == (width, padded)
+        assert padded == shapes.balanced_shape(width, factors=factors, pad=True)
+
+
+def test_ranks_are_whole_numbers_and_of_linear_layers_at_most_the_useful_maximum() -> None:
+    rank: Any = np.int32(7)
+    assert shapes.check_rank(rank) == 7
+    assert type(shapes.check_rank(rank)) is int
+    assert shapes.check_linear_rank(6, (3, 7), (2, 5)) == 6
+    for bad in (0, -1, True, 2.0, 1 << 17):
+        with pytest.raises(ValueError, match=f"rank must be a whole number between 1 and 65,536, got {bad}"):
+            shapes.check_rank(bad)  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ValueError, match=r"rank must be between 1 and 6 for \(3, 7\) -> \(2, 5\), got 7"):
+        shapes.check_linear_rank(rank, (3, 7), (2, 5))
 
 
 def test_impossible_numbers_of_factors() -> None:
@@ -131,7 +166,7 @@ def test_padding_goes_to_the_next_width_that_has_balanced_factors(width: int, pa
 
 
 def test_a_prime_width_is_never_padded_silently() -> None:
-    with pytest.raises(ValueError, match=r"13 features have no factors but 1 and 13.*--pad fills each row up .* 3x5"):
+    with pytest.raises(ValueError, match=r"13 features have no factors but 1 and 13.*pad=True fills .* \(3, 5\)"):
         shapes.input_shape(13, None, pad=False)
 
 

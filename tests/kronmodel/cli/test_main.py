@@ -159,7 +159,7 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["train", "--data", "mnits"], "no data set named 'mnits'; expected one of: mnist, mnist-5k"),
         (["train", *FAST, "--recipe", "best"], "no recipe named 'best'; expected one of: default, accurate"),
-        (["train", *FAST, "--rank", "0"], "rank must be between 1 and 224 for (28, 28) -> (8, 8), got 0"),
+        (["train", *FAST, "--rank", "0"], "rank must be a whole number between 1 and 65,536, got 0"),
         (["train", *FAST, "--hidden", "28by28"], "expected factor sizes such as 28x28,28x28, got '28by28'"),
         (["train", *FAST, "--order", "left,left"], "for each of 1 branches, got ('left', 'left')"),
         (["train", *FAST, "--activation", "swish"], "activation must be one of gelu, relu, tanh, got 'swish'"),

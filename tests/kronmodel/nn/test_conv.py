@@ -26,7 +26,7 @@ CIFAR10 = (3, 32, 32)
 
 
 def features(config: ConvConfig = SMALL, **options: Any) -> ConvFeatures:
-    """With biases too: zeros would hide where they are added."""
+    """Make features with random biases too: zeros would hide where they are added."""
     torch.manual_seed(0)
     made = ConvFeatures(config, **options).double().eval()
     with torch.no_grad():
@@ -36,7 +36,7 @@ def features(config: ConvConfig = SMALL, **options: Any) -> ConvFeatures:
 
 
 def by_hand(image: Doubles, made: ConvFeatures) -> Doubles:
-    """One image ``(h, w, c)``, as Keras holds it: a sum over the kernel for each pixel, relu, the largest of four."""
+    """Compute features of an image ``(h, w, c)``, as in Keras: sums over the kernel, relu, the largest of four."""
     for layer in made.convolutions:
         kernel = layer.weight.detach().permute(2, 3, 1, 0).numpy()  # type: ignore[operator]  # (3, 3, in, out)
         bias = layer.bias.detach().numpy()  # type: ignore[operator]
@@ -176,7 +176,7 @@ def test_initialisations_are_glorot_and_he() -> None:
 
 
 def coloured(shape: Any = CIFAR10, count: int = 120) -> Dataset:
-    """Noise in the format of CIFAR-10 whose class is told by which corner is bright in which channel."""
+    """Make noise in the format of CIFAR-10, whose class decides which corner is bright in which channel."""
     rng = np.random.default_rng(0)
     y = np.arange(count, dtype=np.int64) % 6
     images = rng.random((count, *shape)) / 2
@@ -198,7 +198,7 @@ def coloured(shape: Any = CIFAR10, count: int = 120) -> Dataset:
 
 
 def cifar10_networks() -> dict[str, Network]:
-    """The authors' three, for images as CIFAR-10 has them: 10 classes."""
+    """Build the authors' three networks for CIFAR-10 images of 10 classes."""
     data = replace(coloured(), labels=tuple("0123456789"))
     rank_1, rank_4 = (plan("p", data, name, RECIPES[name], {}) for name in ("paper-cifar10", "paper-cifar10-rank-4"))
     configs = {"dense": rank_1["dense"], "rank 1": rank_1["kronecker"], "rank 4": rank_4["kronecker"]}
@@ -207,7 +207,7 @@ def cifar10_networks() -> dict[str, Network]:
 
 
 def test_weights_of_the_published_cifar10_networks() -> None:
-    """The table in arXiv 2204.04273, which counts an output bias for each of the four branches."""
+    """Published in the table in arXiv 2204.04273, which counts an output bias for each of the four branches."""
     networks = cifar10_networks()
     published = {name: network.parameter_count_with_branch_biases for name, network in networks.items()}
     assert published == {"dense": 33_761_034, "rank 1": 190_794, "rank 4": 291_048}
@@ -218,7 +218,7 @@ def test_weights_of_the_published_cifar10_networks() -> None:
     assert networks["rank 1"].macs_per_sample == convolutions + 4 * 64**3 + 2 * 64 * 64 + 2 * 64 * 5
 
 
-def test_the_recipe_is_the_authors_setting() -> None:
+def test_the_recipe_is_the_authors_configuration() -> None:
     for name, orders in (("paper-cifar10", "left"), ("paper-cifar10-rank-4", ("left", "left", "left", "right"))):
         recipe = RECIPES[name]
         assert (recipe.features, recipe.dropout, recipe.activation, recipe.init) == (

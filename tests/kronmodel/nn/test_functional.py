@@ -1,4 +1,4 @@
-"""The algebra against the dense matrix that it stands for, built by ``torch.kron``."""
+"""Kronecker products as functions, against dense matrices built by ``torch.kron``."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from kronmodel.shapes import axes
 # Two to four factors, in and out, no two sizes of a pair the same: a swapped factor shows.
 PAIRS = [((3, 7), (2, 5)), ((5, 2), (3, 8)), ((2, 5, 3), (4, 3, 6)), ((4, 2, 3, 5), (3, 5, 2, 4))]
 RANKS = (1, 2, 3)
-# Above 16 samples two factors go by columns.
+# From 16 samples on two factors take the fused path.
 LEADS = ((), (4,), (0,), (2, 6), (17,), (4, 5))
 Sizes = tuple[int, ...]
 
@@ -48,7 +48,7 @@ def dense_dual(
     order: Any,
     activation: Callable[[Tensor], Tensor] = torch.tanh,
 ) -> Tensor:
-    """Each factor as a dense matrix on its own, I ⊗ F ⊗ I, one after the other."""
+    """Apply each factor of each branch as a dense matrix, I ⊗ F ⊗ I, one after the other."""
     steps = axes(order, len(factors))
     total = torch.zeros(*x.shape[:-1], math.prod(factor.shape[1] for factor in factors), dtype=x.dtype)
     for branch in range(len(factors[0])):
@@ -92,6 +92,71 @@ def test_dual_equals_dense(n: Sizes, m: Sizes, order: Any, rank: int, lead: Size
     got = kron_dual(x, factors, torch.tanh, inner_biases=inner, bias=bias, order=order)
     want = dense_dual(x, factors, inner, bias, order)
     assert_same_values_and_gradients(got, want, [x, *factors, *inner, bias])
+
+
+@pytest.mark.parametrize(("n", "m"), PAIRS)
+@pytest.mark.parametrize("orders", [("right", "left", "right"), ("left", "right", "right"), ("right",) * 3])
+@pytest.mark.parametrize("lead", [(4,), (0,), (2, 6), (17,)])
+def test_dual_with_an_order_for_each_branch_equals_a_loop_over_branches(
+    n: Sizes, m: Sizes, orders: Any, lead: Sizes
+) -> None:
+    x, factors, bias = draw(*lead, math.prod(n)), draw_factors(3, n, m), draw(math.prod(m))
+    inner = [[draw(*shape) for shape in inner_shapes(n, m, order)] for order in orders]
+    got = kron_dual(x, factors, torch.tanh, inner_biases=inner, bias=bias, order=orders)
+    want = bias.expand(*lead, -1)
+    for k, order in enumerate(orders):
+        want = want + dense_dual(
+            x, [each[k : k + 1] for each in factors], [each[None] for each in inner[k]], None, order
+        )
+    assert_same_values_and_gradients(got, want, [x, *factors, *(each for biases in inner for each in biases), bias])
+    bare = kron_dual(x, factors, torch.tanh, order=list(orders))
+    loop = [dense_dual(x, [each[k : k + 1] for each in factors], [], None, order) for k, order in enumerate(orders)]
+    torch.testing.assert_close(bare, torch.stack(loop).sum(0))
+
+
+def test_inner_biases_of_branches_that_do_not_fit_their_order() -> None:
+    x, factors = torch.zeros(4, 21), [torch.zeros(2, 2, 3), torch.zeros(2, 5, 7)]
+    left, right = [torch.zeros(2, 7)], [torch.zeros(3, 5)]
+    kron_dual(x, factors, torch.tanh, inner_biases=[right, left], order=("right", "left"))
+    with pytest.raises(ValueError, match=r"of branch 0 must have shapes \[\(3, 5\)\], got \[\(2, 7\)\]"):
+        kron_dual(x, factors, torch.tanh, inner_biases=[left, right], order=("right", "left"))
+    with pytest.raises(ValueError, match="one sequence for each of 2 branches, got 1"):
+        kron_dual(x, factors, torch.tanh, inner_biases=[right], order=("right", "left"))
+    with pytest.raises(ValueError, match="for each of 2 branches, got"):
+        kron_dual(x, factors, torch.tanh, order=("right", "left", "left"))
+
+
+@pytest.mark.parametrize("activation", [torch.sin, torch.nn.SiLU(), lambda z: z * z.sigmoid(), "gelu"])
+def test_any_function_and_any_known_name_is_an_activation(activation: Any) -> None:
+    n, m = PAIRS[0]
+    x, factors = draw(17, math.prod(n)), draw_factors(2, n, m)
+    inner = [draw(2, *shape) for shape in inner_shapes(n, m, "right")]
+    function = F.gelu if activation == "gelu" else activation
+    got = kron_dual(x, factors, activation, inner_biases=inner, order="right")
+    assert_same_values_and_gradients(got, dense_dual(x, factors, inner, None, "right", function), [x, *factors, *inner])
+
+
+def test_an_activation_that_is_neither_a_name_nor_a_function() -> None:
+    factors = [torch.zeros(2, 2, 3), torch.zeros(2, 5, 7)]
+    for activation in ("softplus", 3):
+        with pytest.raises(ValueError, match=f"one of gelu, relu, tanh, got {activation!r}; any other is passed"):
+            kron_dual(torch.zeros(4, 21), factors, activation)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("lead", [(15,), (16,), (33,), (4, 8), (0,), ()])
+@pytest.mark.parametrize("orders", ["left", "right", ("right", "left")])
+@pytest.mark.parametrize("size", [0, 2])
+def test_results_and_gradients_are_contiguous_whatever_the_batch(lead: Sizes, orders: Any, size: int) -> None:
+    n, m = PAIRS[size]
+    x, factors, bias = draw(*lead, math.prod(n)), draw_factors(2, n, m), draw(math.prod(m))
+    for y in (kron_dual(x, factors, torch.tanh, bias=bias, order=orders), kron_linear(x, factors, bias)):
+        assert y.is_contiguous()
+        assert y.view(-1).shape == (math.prod(lead) * math.prod(m),)
+        y.square().sum().backward()
+        for each in (x, *factors, bias):
+            assert each.grad is not None
+            assert each.grad.is_contiguous()
+            each.grad = None
 
 
 @pytest.mark.parametrize(("n", "m"), PAIRS)
@@ -141,5 +206,5 @@ def test_dual_refuses_biases_of_the_other_order_and_an_unknown_order() -> None:
         kron_dual(x, factors, torch.tanh, inner_biases=[torch.zeros(2, 3, 5)])
     with pytest.raises(ValueError, match=r"must have shapes \[\(2, 2, 7\)\], got \[\]"):
         kron_dual(x, factors, torch.tanh, inner_biases=[])
-    with pytest.raises(ValueError, match="'left' or 'right', got 'up'"):
+    with pytest.raises(ValueError, match="'left', 'right' or one of them for each of 2 branches, got 'up'"):
         kron_dual(x, factors, torch.tanh, order="up")  # type: ignore[arg-type]  # wrong on purpose

@@ -32,10 +32,11 @@ def _seed() -> None:
     torch.manual_seed(4)
 
 
-def by_columns(y: Tensor) -> bool:
-    """Whether this result came that way."""
+def is_fused(y: Tensor) -> bool:
+    """Tell whether this result was computed by the fused path."""
     step: Any = y.grad_fn
-    while step is not None and step.name() in ("TBackward0", "ViewBackward0", "UnsafeViewBackward0", "AddBackward0"):
+    views = ("TBackward0", "CloneBackward0", "ViewBackward0", "UnsafeViewBackward0", "AddBackward0")
+    while step is not None and step.name() in views:
         step = step.next_functions[0][0]
     return step is not None and "_Dual" in step.name()
 
@@ -51,8 +52,8 @@ def test_equals_dense(activation: str, order: Any, rank: int, biased: bool) -> N
     function = ACTIVATIONS[activation]
     got = kron_dual(x, factors, function, inner_biases=inner or None, bias=bias, order=order)
     want = dense_dual(x, factors, inner, bias, order, function)
-    assert by_columns(got)
-    assert got.stride() == (1, BATCH)
+    assert is_fused(got)
+    assert got.is_contiguous()
     inputs = [x, *factors, *inner, *([] if bias is None else [bias])]
     assert_same_values_and_gradients(got, want, inputs)
     assert_same_values_and_gradients(
@@ -91,7 +92,7 @@ def test_gradients_of_gradients(order: Any) -> None:
     def function(x: Tensor, inner: Tensor, bias: Tensor, *factors: Tensor) -> Tensor:
         return dual(x, factors, inner_biases=[inner], bias=bias)
 
-    assert by_columns(function(x, inner, bias, *factors))
+    assert is_fused(function(x, inner, bias, *factors))
     assert torch.autograd.gradcheck(function, (x, inner, bias, *factors))
     assert torch.autograd.gradgradcheck(function, (x, inner, bias, *factors))
 
@@ -106,14 +107,14 @@ def test_gradients_of_gradients(order: Any) -> None:
     ],
     ids=["columns", "rows", "strided", "expanded"],
 )
-def test_whatever_the_strides_of_what_comes_in(arrange: Callable[[Tensor], Tensor]) -> None:
+def test_inputs_of_any_strides(arrange: Callable[[Tensor], Tensor]) -> None:
     x, factors = draw(BATCH, math.prod(N)), draw_factors(2, N, M)
     y = kron_linear(arrange(x), factors)
-    assert by_columns(y)
+    assert is_fused(y)
     assert_same_values_and_gradients(y, dense_linear(arrange(x), factors), [x, *factors])
 
 
-def test_frozen_parameters_get_no_gradient_and_the_others_theirs() -> None:
+def test_frozen_parameters_get_no_gradient_and_others_keep_theirs() -> None:
     layer = KroneckerDual(N, M, 2, dtype=torch.float64)
     x = torch.randn(BATCH, math.prod(N), dtype=torch.float64)
     layer(x).square().sum().backward()
@@ -128,7 +129,7 @@ def test_frozen_parameters_get_no_gradient_and_the_others_theirs() -> None:
             torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_what_comes_out_may_be_changed_in_place() -> None:
+def test_outputs_may_be_changed_in_place() -> None:
     layer = KroneckerLinear(N, M, 2, dtype=torch.float64)
     x = torch.randn(BATCH, math.prod(N), dtype=torch.float64)
     (direct,) = torch.autograd.grad(torch.relu(layer(x) * 2).sum(), [layer.factors[0]])
@@ -146,20 +147,20 @@ def test_without_gradients(context: Any) -> None:
 
 def test_a_backward_pass_may_be_repeated() -> None:
     x, factors = draw(BATCH, math.prod(N)), draw_factors(2, N, M)
-    loss = kron_dual(x, factors, torch.relu).square().sum()  # torch.relu is not one of ours
-    ours = kron_dual(x, factors, ACTIVATIONS["relu"]).square().sum()
+    loss = kron_dual(x, factors, torch.relu).square().sum()  # torch.relu has no fused path, F.relu has
+    fused = kron_dual(x, factors, ACTIVATIONS["relu"]).square().sum()
     for _ in range(2):
         want = torch.autograd.grad(loss, factors, retain_graph=True)
-        torch.testing.assert_close(torch.autograd.grad(ours, factors, retain_graph=True), want)
+        torch.testing.assert_close(torch.autograd.grad(fused, factors, retain_graph=True), want)
 
 
-def test_few_samples_other_activations_and_more_factors_go_the_other_way() -> None:
+def test_few_samples_other_activations_and_more_factors_take_the_composite_path() -> None:
     x, factors = draw(BATCH, math.prod(N)), draw_factors(2, N, M)
-    assert by_columns(kron_linear(x, factors))
-    assert not by_columns(kron_linear(x[: MIN_BATCH - 1], factors))
-    assert not by_columns(kron_dual(x, factors, torch.sigmoid))
+    assert is_fused(kron_linear(x, factors))
+    assert not is_fused(kron_linear(x[: MIN_BATCH - 1], factors))
+    assert not is_fused(kron_dual(x, factors, torch.sigmoid))
     sizes: Sizes = (2, 3, 2)
-    assert not by_columns(kron_linear(draw(BATCH, 12), draw_factors(1, sizes, sizes)))
+    assert not is_fused(kron_linear(draw(BATCH, 12), draw_factors(1, sizes, sizes)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own, of its own
@@ -178,7 +179,7 @@ def test_matrix_products_equal_numpys(
     library: str, sizes: tuple[int, int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if library == "torch's own":
-        monkeypatch.setattr(_fused_cpu, "_LINEAR", None)
+        monkeypatch.setattr(_fused_cpu, "mkldnn_linear", None)
     n, k, m = sizes
     a, b = torch.randn(n, k, dtype=torch.float64), torch.randn(k, m, dtype=torch.float64)
     want = torch.from_numpy(a.numpy() @ b.numpy())
@@ -187,3 +188,17 @@ def test_matrix_products_equal_numpys(
             got = _fused_cpu.matmul(left.to(dtype), right.to(dtype))
             assert got.dtype == dtype
             torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", ["left", "right"])
+def test_the_gradient_of_the_input_has_the_layout_of_the_input(order: Any) -> None:
+    factors = draw_factors(2, N, M)
+    rows = draw(BATCH, math.prod(N))
+    columns = draw(math.prod(N), BATCH).t()
+    for x, strides in ((rows, (math.prod(N), 1)), (columns, (1, BATCH))):
+        y = kron_dual(x, factors, torch.tanh, order=order)
+        assert is_fused(y)
+        (gradient,) = torch.autograd.grad(y.square().sum(), [x])
+        assert gradient.stride() == strides
+        (want,) = torch.autograd.grad(dense_dual(x, factors, [], None, order).square().sum(), [x])
+        torch.testing.assert_close(gradient, want)

@@ -1,4 +1,4 @@
-"""The layers in whatever a researcher does with them, against dense matrices in float64."""
+"""Layers under vmap, compile, autocast, padding and in the place of nn.Linear, against dense matrices in float64."""
 
 import copy
 import math
@@ -13,8 +13,9 @@ from torch.func import functional_call, grad, vmap
 
 from kronmodel import KroneckerDual, KroneckerLinear
 from kronmodel.nn.activations import ACTIVATIONS
-from kronmodel.nn.init import zero_sum_orthogonal
-from tests.kronmodel.nn.test_functional import assert_same_values_and_gradients, dense_dual, dense_linear
+from kronmodel.nn.init import zero_mean_orthogonal
+from tests.kronmodel.nn.test_functional import assert_same_values_and_gradients, dense_linear
+from tests.kronmodel.nn.test_layers import branch_by_branch
 
 SHAPES: list[Any] = [((3, 7), (2, 5)), ((2, 5, 3), (4, 3, 6))]
 KINDS = ["linear", "left", "right", "mixed"]
@@ -27,7 +28,7 @@ def make(kind: str, shapes: Any, **options: Any) -> KroneckerLinear | KroneckerD
     if kind == "linear":
         layer = KroneckerLinear(shapes[0], shapes[1], 3, **options)
     else:
-        order: Any = ("left", "left", "right") if kind == "mixed" else kind
+        order: Any = ("right", "left", "right") if kind == "mixed" else kind
         layer = KroneckerDual(shapes[0], shapes[1], 3, order=order, activation="tanh", **options)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -36,17 +37,10 @@ def make(kind: str, shapes: Any, **options: Any) -> KroneckerLinear | KroneckerD
 
 
 def dense(layer: KroneckerLinear | KroneckerDual, x: Tensor) -> Tensor:
-    """What the layer computes, by dense matrices."""
+    """Compute the output of a layer by dense matrices."""
     if isinstance(layer, KroneckerLinear):
         return dense_linear(x, list(layer.factors), layer.bias)
-    lefts, total = layer.order.count("left"), torch.zeros(())
-    for part, biases, order in (
-        (slice(lefts), layer.left_biases, "left"),
-        (slice(lefts, None), layer.right_biases, "right"),
-    ):
-        total = total + dense_dual(x, [factor[part] for factor in layer.factors], list(biases), None, order)
-    assert layer.bias is not None
-    return total + layer.bias
+    return branch_by_branch(layer, x)
 
 
 @pytest.fixture(params=SHAPES, ids=["two factors", "three factors"])
@@ -116,6 +110,17 @@ def test_torch_compile_computes_the_same_without_graph_breaks(kind: str, shapes:
     assert_same_values_and_gradients(compiled(x), dense(layer, x), [x, *layer.parameters()])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_export_with_a_batch_of_any_size(kind: str, shapes: Any) -> None:
+    """A batch size is a symbol there: comparing it with the fused path's smallest batch would restrict the program."""
+    layer = make(kind, shapes)
+    x = torch.randn(20, layer.in_features, dtype=torch.float64)
+    program = torch.export.export(layer, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch", min=2)}})
+    for batch in (3, 33):
+        x = torch.randn(batch, layer.in_features, dtype=torch.float64)
+        torch.testing.assert_close(program.module()(x), dense(layer, x))
+
+
 @pytest.mark.parametrize("lead", [(), (0,), (2, 3), (2, 0, 3), (3, 7)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_leading_dimensions_and_empty_batches(kind: str, shapes: Any, lead: tuple[int, ...]) -> None:
@@ -150,21 +155,82 @@ def test_padding_is_never_silent() -> None:
             KroneckerDual((3, 5), (2, 4), **options)  # type: ignore[arg-type]  # options of several kinds
 
 
-def test_dense_weight_is_the_linear_map(shapes: Any) -> None:
+def test_the_weight_is_the_linear_map(shapes: Any) -> None:
     layer = make("linear", shapes)
     assert isinstance(layer, KroneckerLinear)
     unit = torch.eye(layer.in_features, dtype=torch.float64)
     assert layer.bias is not None
-    torch.testing.assert_close(layer.dense_weight(), (layer(unit) - layer.bias).T)
+    torch.testing.assert_close(layer.weight, (layer(unit) - layer.bias).T)
+    x = torch.randn(5, layer.in_features, dtype=torch.float64, requires_grad=True)
+    want = dense_linear(x, list(layer.factors), layer.bias)
+    got = nn.functional.linear(x, layer.weight, layer.bias)
+    assert_same_values_and_gradients(got, want, [x, *layer.parameters()])
+    assert "weight" not in layer.state_dict()
+    assert "weight" not in dict(layer.named_parameters())
     padded = KroneckerLinear((3, 5), (2, 4), 2, in_features=13, out_features=7, pad=True, bias=False)
-    torch.testing.assert_close(padded.dense_weight(), padded(torch.eye(13)).T)
-    padded.dense_weight().sum().backward()
-    assert all(factor.grad is not None for factor in padded.factors)
+    torch.testing.assert_close(padded.weight, padded(torch.eye(13)).T)
+    assert padded.weight.is_contiguous()
+
+
+def test_the_weight_says_what_is_missing_and_is_none_of_a_dual_layer() -> None:
+    layer = KroneckerLinear((3, 7), (2, 5))
+    del layer.factors
+    with pytest.raises(RuntimeError, match=r"the weight can't be formed: .* no attribute 'factors'"):
+        _ = layer.weight
+    assert not hasattr(KroneckerDual((3, 7), (2, 5)), "weight")
+
+
+def transformer() -> nn.TransformerEncoderLayer:
+    torch.manual_seed(5)
+    made = nn.TransformerEncoderLayer(12, 2, dim_feedforward=35, dropout=0.0, batch_first=True)
+    made.linear1 = KroneckerLinear((3, 4), (5, 7), 2)  # type: ignore[assignment]  # in the place of an nn.Linear
+    made.linear2 = KroneckerLinear((5, 7), (4, 3), 2)  # type: ignore[assignment]
+    made.self_attn.out_proj = KroneckerLinear((4, 3), (2, 6), 3)  # type: ignore[assignment]
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(std=0.5)
+    return made
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_torchs_transformer_layer_takes_kronecker_layers_on_its_fast_path_too(context: Any) -> None:
+    made = transformer()
+    x = torch.randn(2, 9, 12)
+    trained = made(x)
+    made.eval()
+    with context(), torch.profiler.profile() as profile:
+        fast = made(x)
+    assert any("_transformer_encoder_layer_fwd" in event.key for event in profile.key_averages())
+    torch.testing.assert_close(fast.clone(), trained.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_torchs_transformer_layer_trains_the_factors_as_it_would_the_dense_weights() -> None:
+    made, dense_one = (
+        transformer(),
+        nn.TransformerEncoderLayer(12, 2, dim_feedforward=35, dropout=0.0, batch_first=True),
+    )
+    pairs: list[tuple[Any, Any]] = [(made.linear1, dense_one.linear1), (made.linear2, dense_one.linear2)]
+    pairs.append((made.self_attn.out_proj, dense_one.self_attn.out_proj))
+    dense_one.load_state_dict(made.state_dict(), strict=False)
+    with torch.no_grad():
+        for kronecker, plain in pairs:
+            plain.weight.copy_(kronecker.weight)
+            plain.bias.copy_(kronecker.bias)
+    x = torch.randn(2, 9, 12)
+    torch.testing.assert_close(made(x), dense_one(x), rtol=1e-4, atol=1e-5)
+    direction = torch.randn(2, 9, 12)
+    (made(x) * direction).sum().backward()
+    (dense_one(x) * direction).sum().backward()
+    for kronecker, plain in pairs:
+        factors = list(kronecker.factors)
+        want = torch.autograd.grad(kronecker.weight, factors, plain.weight.grad)
+        for factor, gradient in zip(factors, want, strict=True):
+            torch.testing.assert_close(factor.grad, gradient, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("order", ["left", "right"])
-def test_three_factors_start_level_too(activation: str, order: Any) -> None:
+def test_initialisation_keeps_the_variance_level_with_three_factors(activation: str, order: Any) -> None:
     torch.manual_seed(0)
     shapes = [(9, 10, 8), (8, 12, 9), (10, 9, 8)] * 2
     z = torch.randn(32, math.prod(shapes[0]))
@@ -175,8 +241,8 @@ def test_three_factors_start_level_too(activation: str, order: Any) -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 9), (9, 9), (12, 5), (4, 2), (3, 1)])
-def test_zero_sum_orthogonal_matrices_are_what_their_name_says(rows: int, columns: int) -> None:
-    matrix = zero_sum_orthogonal(rows, columns, gain=3.0)
+def test_rows_of_zero_mean_orthogonal_matrices_sum_to_zero_and_are_orthogonal(rows: int, columns: int) -> None:
+    matrix = zero_mean_orthogonal(rows, columns, 3.0, torch.empty(0))
     assert matrix.shape == (rows, columns)
     if columns > 1:
         assert matrix.sum(1).abs().max() < 1e-4
