@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
     from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
     from kronmodel.shapes import balanced_shape
+    from kronmodel.twin import train_twin
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ __all__ = [
     "kron_linear",
     "load",
     "to_onnx",
+    "train_twin",
 ]
 
 _MODULES = {
@@ -49,6 +51,7 @@ _MODULES = {
     "kron_linear": "nn.functional",
     "load": "export.saved",
     "to_onnx": "export.exporter",
+    "train_twin": "twin",
 }
 
 

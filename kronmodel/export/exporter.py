@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import inspect
 import logging
 import warnings
@@ -15,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kronmodel import __version__
 from kronmodel.errors import ExportError
 from kronmodel.export.parity import check_parity, repeat_to
 from kronmodel.export.passes import simplify
@@ -65,7 +65,7 @@ def to_onnx(
         _strip(model)
         if not _has_subgraphs(model):
             simplify(model)
-        model.producer_name, model.producer_version = "kronmodel", __version__
+        model.producer_name, model.producer_version = "kronmodel", importlib.metadata.version("kronmodel")
         for key, value in (metadata or {}).items():
             model.metadata_props.add(key=key, value=value)
         try:

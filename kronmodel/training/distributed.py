@@ -43,7 +43,7 @@ class Group:
     size: int
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process leads."""
         return self.rank == 0
 
@@ -85,7 +85,7 @@ class Group:
             value /= self.size
         return value
 
-    def from_leader(self, value: Any) -> Any:
+    def from_main(self, value: Any) -> Any:
         """The leader's value in every process. It goes by pickle, but only between processes of one run."""
         if self.size == 1:
             return value
@@ -114,14 +114,14 @@ class Group:
             raise TrainingError("told to stop (by torchrun, if another process of this run is gone)") from error
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """What is in this block runs in the leader, then in the others: one download, not many at a time."""
-        if self.size > 1 and not self.leads:
+        if self.size > 1 and not self.is_main:
             dist.barrier()
         try:
             yield
         finally:
-            if self.size > 1 and self.leads:
+            if self.size > 1 and self.is_main:
                 dist.barrier()
 
 

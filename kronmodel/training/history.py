@@ -68,7 +68,7 @@ class History:
         if epoch.validation is not None and self.best is epoch:
             self.best_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    def waited(self, patience: int) -> bool:
+    def patience_exhausted(self, patience: int) -> bool:
         """Whether the last ``patience`` epochs brought no better validation score; never for a patience of 0."""
         return bool(patience and self.epochs) and self.epochs[-1].epoch - self.best.epoch >= patience
 

@@ -137,7 +137,7 @@ def train(
     history.higher_is_better = task.higher_is_better
     for epoch in history.epochs:
         log(epoch)
-    while len(history.epochs) < config.epochs and not history.waited(config.patience):
+    while len(history.epochs) < config.epochs and not history.patience_exhausted(config.patience):
         number = len(history.epochs) + 1
         if group.size > 1:  # dropout and the like: other numbers in each process, the same after a resumption
             torch.manual_seed(config.seed + 1_000_003 * number + group.rank)
@@ -167,7 +167,7 @@ def train(
         loss = finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
         check_weights(network, number)
         # The leader evaluates; what the others hear of it keeps their histories, and so their decisions, the same.
-        done = group.from_leader(
+        done = group.from_main(
             Epoch(
                 epoch=number,
                 seconds=seconds,
@@ -176,7 +176,7 @@ def train(
                 validation=task.score(network, x_held, y_held) if len(x_held) else None,
                 test=task.score(network, x_test, y_test),
             )
-            if group.leads
+            if group.is_main
             else None
         )
         history.add(done, network)

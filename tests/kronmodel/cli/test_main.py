@@ -303,7 +303,7 @@ def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
     assert stdout == ""
     assert "Traceback" not in stderr
     assert waited < 30
-    assert "--resume goes on from there" in stderr
+    assert "--resume continues from there" in stderr
     left = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
     assert left == [Path(".checkpoints/mnist-5k-kronecker/last.pt")]
 
@@ -358,3 +358,19 @@ def test_a_thread_can_call_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+def test_linear_layers_reach_the_network_and_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--layer", "linear", "--kind", "kronecker", "--name", "toy", "--out", str(tmp_path), "--json"]
+    assert cli.main(["train", *FAST, *options]) == 0
+    summary = json.loads(capsys.readouterr().out)["models"]["kronecker"]
+    assert cli.main(["info", summary["path"], "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["card"]["layers"]
+    assert [layer["kind"] for layer in layers] == ["KroneckerLinear", "KroneckerLinear"]
+    # Weights and biases of A (8 x 28), B (8 x 28), then A (2 x 8), B (5 x 8).
+    assert summary["parameters"] == 2 * 8 * 28 + 64 + 2 * 8 + 5 * 8 + 10
+    assert cli.main(["train", *FAST, "--layer", "linear", "--order", "right"]) == 2
+    assert "order is for dual layers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["train", *FAST, "--layer", "cubic"])
+    assert "argument --layer: invalid choice: 'cubic'" in capsys.readouterr().err

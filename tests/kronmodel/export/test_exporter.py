@@ -18,11 +18,12 @@ from kronmodel.data.dataset import Dataset
 from kronmodel.errors import ExportError, KronmodelError
 from kronmodel.export.card import make_card, read_card
 from kronmodel.export.parity import check_parity
+from kronmodel.export.published import publish_members
 from kronmodel.export.served_network import export_network
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.loop import train
+from kronmodel.training.members import make_members, train_member
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import plan, publish_members, train_member
 
 CONFIG = KroneckerConfig(
     in_shape=(28, 28), hidden=((12, 20), (9, 16)), out_shape=(2, 5), rank=3, order=("left", "right", "left")
@@ -165,7 +166,7 @@ def test_a_network_with_infinite_weights_is_refused(exported: Any, digits: Datas
 
 
 def test_a_failed_check_publishes_neither_member(exported: Any, digits: Dataset, tmp_path: Path) -> None:
-    members = plan("toy", digits, "default", replace(RECIPES["default"], hidden=((12, 20),)), {"epochs": 1})
+    members = make_members("toy", digits, "default", replace(RECIPES["default"], hidden=((12, 20),)), {"epochs": 1})
     trained = [(member, *train_member(member, digits)) for member in members.values()]
     with torch.no_grad():
         trained[1][1].layers[0].weight.fill_(torch.nan)  # type: ignore[operator]  # the dense one is the second

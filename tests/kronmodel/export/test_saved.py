@@ -19,11 +19,12 @@ from kronmodel import ConvConfig, DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data.dataset import Dataset, Scaling, prepared
 from kronmodel.data.registry import load as load_data
 from kronmodel.errors import LoadError
+from kronmodel.export.published import publish_members
 from kronmodel.export.saved import saved_files
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.loop import train
+from kronmodel.training.members import make_members, train_member
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import plan, publish_members, train_member
 
 RNG = np.random.default_rng(5)
 
@@ -56,7 +57,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Datas
         (table(), replace(RECIPES["small-table"], hidden=((3, 4),)), True),
         (load_data("digits", pytest.fail), replace(RECIPES["default"], hidden=((4, 6),), features=(4,)), False),
     ):
-        members = plan(data.name, data, "toy", recipe, {"epochs": 1, "batch_size": 40}, pad=pad)
+        members = make_members(data.name, data, "toy", recipe, {"epochs": 1, "batch_size": 40}, pad=pad)
         trained = [(member, *train_member(member, data)) for member in members.values()]
         for (member, network, _), each in zip(trained, publish_members(trained, data, repository), strict=True):
             made[member.name] = (data, network, each.path.parent)

@@ -130,7 +130,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_be_resumed(
     assert waited < 60  # torchrun gives the others 30 seconds to leave
     (line,) = [line for line in err.splitlines() if line.startswith("kronmodel: error:")]
     assert "gone" in line
-    assert f"is kept in {checkpoint}: the same command with --resume goes on from there" in line
+    assert f"is kept in {checkpoint}: the same training with --resume continues from there" in line
     assert checkpoint.exists()
 
     resumed = alone(capsys, *arguments, "--out", str(tmp_path / "two"), "--resume")
@@ -220,7 +220,7 @@ def test_one_process_is_a_run_of_its_own() -> None:
         assert group is ALONE
     network = torch.nn.Linear(1, 1)
     assert group.parallel(network) is network
-    assert group.from_leader("x") == "x"
+    assert group.from_main("x") == "x"
     with group.connected(), pytest.raises(RuntimeError, match="gloo, but alone"), group.connected():
         raise RuntimeError("gloo, but alone")
 
