@@ -35,7 +35,7 @@ def test_errors_carry_it_and_so_do_their_copies() -> None:
         (["--data", "{csv}"], "name the column to predict by --target; "),
         (["--data", "{csv}", "--target", "y"], "leave them out with --skip-bad-rows"),
         (
-            ["--data", "{csv}", "--target", "y", "--skip-bad-rows"],
+            ["--data", "{unique}", "--target", "y"],
             "has one sample only; for amounts use --task regression",
         ),
         (["--data", "digits", "--dropout", "0.1"], "--dropout leaves out convolutional features; expected --features"),
@@ -44,8 +44,9 @@ def test_errors_carry_it_and_so_do_their_copies() -> None:
 def test_the_command_line_speaks_of_options(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "table.csv"
-    path.write_text("x,y\n1,1\n2,2\nthree,3\n4,4\n")
-    arguments = [argument.replace("{csv}", str(path)) for argument in arguments]
+    paths = {"{csv}": tmp_path / "table.csv", "{unique}": tmp_path / "unique.csv"}
+    paths["{csv}"].write_text("x,y\n1,1\n2,2\nthree,1\n4,2\n")
+    paths["{unique}"].write_text("x,y\n1,1\n2,2\n4,3\n")
+    arguments = [str(paths.get(argument, argument)) for argument in arguments]
     assert cli.main(["train", *arguments, "--out", str(tmp_path / "models")]) == 2
     assert message in capsys.readouterr().err
