@@ -36,7 +36,7 @@ class Checkpoint:
         folder: where it is; made when it is missing.
         fingerprint: what decides the course of the training, as nested mappings of plain values. A checkpoint with
             another one is refused.
-        resume: go on from the checkpoint that is there, if one is.
+        resume: continue from the checkpoint in the folder, if there is one.
         writes: whether this process writes; in a run of several only one does.
         report: called with lines for the user.
 
@@ -99,7 +99,7 @@ class Checkpoint:
             self._release()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, if this is to be resumed and there is one. Nothing in the file is executed.
+        """Read the saved state if the training is to be resumed and there is one. Nothing in the file is executed.
 
         Raises:
             CheckpointError: the file is damaged, or belongs to another configuration.
@@ -140,7 +140,7 @@ class Checkpoint:
                 Message(f"{self.path} is of another configuration ({wrong}); without ", RESUME, " it is replaced")
             )
         self.epoch = int(saved["epoch"])
-        self._report(f"going on from {self.path} after epoch {self.epoch}")
+        self._report(f"continuing from {self.path} after epoch {self.epoch}")
         result: dict[str, Any] = state
         return result
 
@@ -148,8 +148,8 @@ class Checkpoint:
         """Replace the checkpoint.
 
         Args:
-            epoch: how many are finished.
-            state: gives tensors and plain values; called only in the process that writes.
+            epoch: number of finished epochs.
+            state: returns tensors and plain values; called only in the process that writes.
 
         Raises:
             CheckpointError: it can't be written; the one before is still there.
@@ -167,7 +167,7 @@ class Checkpoint:
         self.epoch = epoch
 
     def remove(self) -> None:
-        """Remove the checkpoint: what it was for is done."""
+        """Remove the checkpoint of a training that is complete."""
         if self._writes:
             self.path.unlink(missing_ok=True)
             (self.folder / "last.pt.new").unlink(missing_ok=True)
@@ -200,7 +200,7 @@ class Checkpoint:
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``, with values as JSON gives them back."""
+    """Flatten ``{"a": {"b": 1}}`` to ``{"a.b": 1}``, with values as JSON reads them."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
@@ -230,7 +230,7 @@ class Resumable:
     order: torch.Generator
 
     def state(self, history: History, learning_rate: float) -> dict[str, Any]:
-        """All of it, as tensors and plain values."""
+        """Return all of it as tensors and plain values."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -245,8 +245,8 @@ class Resumable:
     def resume(self, checkpoint: Checkpoint | None, learning_rate: float, group: Group) -> History:
         """Take the state of a checkpoint if there is one to resume, and return its history.
 
-        Only the leader needs the file. The learning rate may be another than before, above all a lower one after a
-        divergence: the schedule goes on where it was, scaled.
+        Only the main process needs the file. The learning rate may differ from before, such as a lower one after a
+        divergence: the schedule continues where it was, scaled.
 
         Raises:
             CheckpointError: it is damaged, or of another configuration.

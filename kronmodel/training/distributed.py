@@ -1,4 +1,4 @@
-"""One training in several processes, as ``torchrun`` starts them: each takes its share of every batch.
+"""One training in several processes, as ``torchrun`` starts them: each takes a part of every batch.
 
 Batches and weights are those of a single process; only the order in which floating-point numbers are added differs.
 """
@@ -25,7 +25,7 @@ from kronmodel.errors import KronmodelError, TrainingError
 
 __all__ = ["ALONE", "Group", "joined"]
 
-PATIENCE = timedelta(minutes=10)  # the leader may evaluate and save that long while the others wait
+PATIENCE = timedelta(minutes=10)  # the main process may evaluate and save that long while the others wait
 LOST = "kronmodel/lost"
 EXIT_FAILED = 2
 
@@ -35,8 +35,8 @@ class Group:
     """The processes of a run. Each has the whole data set and the same weights.
 
     Attributes:
-        rank: number of this process, from 0; 0 leads: it evaluates, prints, saves and publishes.
-        size: how many there are.
+        rank: number of this process, from 0; process 0 is the main one, which evaluates, prints, saves and publishes.
+        size: number of processes.
     """
 
     rank: int
@@ -44,11 +44,11 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process leads."""
+        """Whether this is the main process."""
         return self.rank == 0
 
     def take_device(self, device: str) -> None:
-        """Of several processes on CUDA devices, give each its own.
+        """Select a CUDA device of its own for each of several processes.
 
         Raises:
             KronmodelError: there are more processes on this machine than GPUs.
@@ -63,10 +63,10 @@ class Group:
             raise KronmodelError(f"each process needs a GPU: got {torch.cuda.device_count()}, expected over {mine}")
         torch.cuda.set_device(mine)
 
-    def share(self, batch: Tensor) -> tuple[Tensor, float]:
-        """This process's samples of a batch ``(n,)``, and the weight of their mean loss among the processes.
+    def part_of(self, batch: Tensor) -> tuple[Tensor, float]:
+        """Select this process's samples of a batch ``(n,)``, and compute the weight of their mean loss.
 
-        Gradients are averaged over processes, so a share of ``k`` samples counts ``k * size / n``. A process for
+        Gradients are averaged over processes, so the mean of ``k`` samples counts ``k * size / n``. A process for
         which nothing is left takes a sample at weight 0: every process must take part in every step.
         """
         mine = batch[self.rank :: self.size]
@@ -79,14 +79,14 @@ class Group:
         return network if self.size == 1 else nn.parallel.DistributedDataParallel(network)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over the processes."""
+        """Average a tensor over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def from_main(self, value: Any) -> Any:
-        """The leader's value in every process. It goes by pickle, but only between processes of one run."""
+        """Send the main process's value to every process, by pickle; only processes of one run exchange it."""
         if self.size == 1:
             return value
         values = [value]
@@ -95,7 +95,7 @@ class Group:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Say in plain words what it means if the connection to the others breaks in this block, or SIGTERM comes.
+        """Translate a broken connection to the other processes, or SIGTERM, into a ``TrainingError``.
 
         Raises:
             TrainingError: in a run of several processes, one of them is gone.
@@ -111,11 +111,13 @@ class Group:
             if self.size == 1:
                 raise
             _ignore_sigterm()
-            raise TrainingError("told to stop (by torchrun, if another process of this run is gone)") from error
+            raise TrainingError(
+                "stopped by SIGTERM (torchrun sends it if another process of this run is gone)"
+            ) from error
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """What is in this block runs in the leader, then in the others: one download, not many at a time."""
+        """Run this block in the main process before the others, so that only one of them downloads."""
         if self.size > 1 and not self.is_main:
             dist.barrier()
         try:
@@ -132,7 +134,7 @@ ALONE = Group(rank=0, size=1)
 def joined(device: str) -> Iterator[Group]:
     """Join the other processes of this run, if the environment says that there are any, and leave them at the end.
 
-    Of several processes that fail, the first to say so speaks for all: the others leave without a word.
+    Of several processes that fail, only the first reports its error.
 
     Args:
         device: ``"cpu"`` (gloo) or ``"cuda"`` (nccl).
@@ -207,5 +209,5 @@ def _is_first_failure(store: Any) -> bool:
 
 
 def _is_of_the_connection(error: RuntimeError) -> bool:
-    """Gloo throws plain runtime errors; they name its source files."""
+    """Return whether an error is one of the connection; gloo's are plain runtime errors that name its source files."""
     return isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error)

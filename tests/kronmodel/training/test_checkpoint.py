@@ -282,7 +282,7 @@ def test_notes_say_what_is_done(tmp_path: Path) -> None:
     assert notes == [
         f"no checkpoint in {tmp_path}: starting from the beginning",
         f"starting afresh; the checkpoint {path} of an earlier run will be replaced (or: resume=True)",
-        f"going on from {path} after epoch 5",
+        f"continuing from {path} after epoch 5",
     ]
 
 

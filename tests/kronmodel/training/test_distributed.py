@@ -208,7 +208,7 @@ def test_weighted_shares_average_to_the_mean_of_the_batch(size: int) -> None:
     values = torch.rand(100, dtype=torch.float64)
     for count in (1, 2, 5, 100):
         batch = torch.randperm(100)[:count]
-        shares = [Group(rank=rank, size=size).share(batch) for rank in range(size)]
+        shares = [Group(rank=rank, size=size).part_of(batch) for rank in range(size)]
         mean = sum(float(values[mine].mean()) * weight for mine, weight in shares) / size
         assert mean == pytest.approx(float(values[batch].mean()))
         taken = torch.cat([mine for mine, weight in shares if weight])
