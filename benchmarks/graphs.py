@@ -29,7 +29,7 @@ from onnx import TensorProto, helper
 
 from app.inference.session import open_session
 from benchmarks.steps import Step, Times, measure, ratio
-from kronmodel.export.exporter import to_onnx
+from kronmodel.export.served_network import export_network
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, build
 
 SIDES, RANKS, BATCHES, ACTIVATIONS = (28, 64), (1, 2, 4), (1, 32, 512), ("gelu", "relu")
@@ -50,7 +50,7 @@ def exported(of: KroneckerConfig | DenseConfig) -> bytes:
             if not parameter.any():
                 parameter.normal_(std=0.1)
     samples = np.random.default_rng(0).random((8, network.in_features), np.float32)
-    content: bytes = to_onnx(network, {"versions": {"kronmodel": "benchmark"}}, samples).SerializeToString()
+    content: bytes = export_network(network, {"versions": {"kronmodel": "benchmark"}}, samples).SerializeToString()
     return content
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from kronmodel.cli.console import training_progress
 from kronmodel.data.registry import load
 from kronmodel.nn.networks import build
+from kronmodel.training.members import Member, make_members, train_member
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import Member, plan, train_member
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main() -> None:
     if data.name != "mnist":
         parser.error("the published numbers are of the full MNIST, which is neither here nor can it be downloaded")
     paper = RECIPES["paper"]
-    rank_1, rank_2 = (plan("mnist", data, "paper", replace(paper, rank=rank), {}) for rank in (1, 2))
+    rank_1, rank_2 = (make_members("mnist", data, "paper", replace(paper, rank=rank), {}) for rank in (1, 2))
     rows = (
         Published("dense 784-784-784-10", rank_1["dense"], 1_238_730, 97.72, 19),
         Published("Kronecker dual, rank 1", rank_1["kronecker"], 6_534, 96.94, 13),

@@ -39,9 +39,9 @@ from kronmodel.nn.networks import KroneckerConfig, Network, build
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.device import keep_freed_memory
 from kronmodel.training.loop import hold_out, train
+from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES, Recipe
 from kronmodel.training.tasks import task_of
-from kronmodel.twin import plan
 
 # The recipes that were chosen on each data set.
 CHOSEN = {"mnist": ("default", "accurate"), "fashion-mnist": ("fashion-mnist",)}
@@ -95,13 +95,13 @@ def entries(data: Dataset) -> list[Entry]:
 
 
 def _config(data: Dataset, recipe: Recipe) -> KroneckerConfig:
-    config = plan(data.name, data, "", recipe, {})["kronecker"].config
+    config = make_members(data.name, data, "", recipe, {})["kronecker"].config
     assert isinstance(config, KroneckerConfig)
     return config
 
 
 def _kronecker(data: Dataset, name: str, recipe: Recipe, row: str) -> Entry:
-    member = plan(data.name, data, name, recipe, {})["kronecker"]
+    member = make_members(data.name, data, name, recipe, {})["kronecker"]
     return Entry(row, f"Kronecker, {name}", partial(build, member.config), member.training)
 
 

@@ -9,11 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kronmodel.export.exporter import to_onnx
+    from kronmodel.export.saved import load
     from kronmodel.nn.conv import ConvConfig, ConvFeatures
     from kronmodel.nn.functional import kron_dual, kron_linear
     from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
     from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
     from kronmodel.shapes import balanced_shape
+    from kronmodel.twin import train_twin
 
 __version__ = "0.1.0"
 
@@ -29,6 +32,9 @@ __all__ = [
     "build",
     "kron_dual",
     "kron_linear",
+    "load",
+    "to_onnx",
+    "train_twin",
 ]
 
 _MODULES = {
@@ -43,6 +49,9 @@ _MODULES = {
     "build": "nn.networks",
     "kron_dual": "nn.functional",
     "kron_linear": "nn.functional",
+    "load": "export.saved",
+    "to_onnx": "export.exporter",
+    "train_twin": "twin",
 }
 
 

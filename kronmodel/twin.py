@@ -2,228 +2,282 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from kronmodel.data.dataset import Dataset, prepared
-from kronmodel.errors import TrainingError
-from kronmodel.export.card import Role, make_card
-from kronmodel.export.exporter import to_onnx
-from kronmodel.export.repository import Publication, check_name, publish
-from kronmodel.nn.conv import ConvConfig
-from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
-from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
+from kronmodel.data.arrays import SPLIT, WHOLE, check_array
+from kronmodel.data.dataset import Dataset, TaskName
+from kronmodel.data.registry import load
+from kronmodel.data.user_file import FileOptions, from_arrays
+from kronmodel.errors import Argument, DataError, KronmodelError, Message
+from kronmodel.export.published import Published, card_of, publish_members
+from kronmodel.export.repository import check_name, check_writable
+from kronmodel.nn.networks import Network
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
-from kronmodel.training.distributed import ALONE, Group
+from kronmodel.training.device import check_device, cpu_threads
+from kronmodel.training.distributed import Group, joined
 from kronmodel.training.history import Epoch
-from kronmodel.training.loop import Progress, TrainResult, train
-from kronmodel.training.recipes import Recipe
-from kronmodel.training.tasks import task_of
+from kronmodel.training.loop import Progress, TrainResult
+from kronmodel.training.members import Member, Role, fingerprint, make_members, train_member
+from kronmodel.training.recipes import RECIPES, Recipe, recommended
 
-__all__ = ["Member", "Published", "plan", "publish_members", "setting", "train_member"]
+__all__ = ["TrainedModel", "TrainingCallback", "Twin", "train_twin"]
 
-SMALLEST_CHANGED = 16  # pixels a side of images that a recipe may shift: of a smaller one a pixel is too much
-SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
+Kind = Literal["twin", "kronecker", "dense"]
+
+
+class TrainingCallback:
+    """Methods that :func:`train_twin` calls on its way; each does nothing until a subclass overrides it.
+
+    An exception from any of them ends the training; its checkpoints are kept.
+    """
+
+    def on_message(self, line: str) -> None:
+        """Receive a line for the user, which may be a :class:`~kronmodel.errors.Message` that names arguments."""
+
+    def on_start(self, members: Sequence[Member], data: Dataset) -> None:
+        """Receive the networks that will be trained, and the data, before the first step."""
+
+    def training(self, member: Member) -> AbstractContextManager[None]:
+        """Return a context that spans the training of one network."""
+        return nullcontext()
+
+    def on_step(self, member: Member, progress: Progress) -> None:
+        """Receive the progress of a training, about ten times a second and after each epoch."""
+
+    def on_epoch(self, member: Member, epoch: Epoch) -> None:
+        """Receive the loss and the scores of an epoch; when resuming, first those of the earlier epochs."""
+
+    def on_export(self) -> None:
+        """Learn that all networks are trained and will be exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """One network of a twin: what it is called, what it is, and how it is trained."""
+class TrainedModel:
+    """A trained network of a twin.
 
-    twin: str
-    role: Role
-    config: KroneckerConfig | DenseConfig
-    training: TrainConfig
-    recipe: str
+    Attributes:
+        network: with the weights that are kept, on the device on which it was trained.
+        result: scores, times and the history of the epochs.
+        card: its model card; None in other processes than the main one.
+        path: of its published ``model.onnx``; None if it was not published.
+    """
 
-    @property
-    def name(self) -> str:
-        """The name under which it is published."""
-        return f"{self.twin}-{self.role}"
+    network: Network
+    result: TrainResult
+    card: dict[str, Any] | None
+    path: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
-    """A member with its trained network and the path of its published file."""
+class Twin:
+    """What :func:`train_twin` returns.
 
-    card: dict[str, Any]
-    path: Path
+    Attributes:
+        name: of the twin.
+        data: what it was trained on.
+        models: the trained networks by role; one, if only one kind was asked for.
+        published: the models in the repository, in the same order; empty if there is none, or in other processes than
+            the main one of a run of several.
+    """
 
-    def summary(self) -> dict[str, Any]:
-        """What ``kronmodel train --json`` prints of one model."""
-        metric = self.card["test_metric"]
-        return {
-            "name": self.card["name"],
-            "version": self.path.parent.name,
-            "path": str(self.path),
-            "parameters": self.card["parameters"],
-            "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
-            "macs_per_sample": self.card["macs_per_sample"],
-            **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
-            "test_metric": metric,
-            "train_seconds": self.card["training"]["seconds"],
-            "ms_per_step": self.card["training"]["ms_per_step"],
-        }
+    name: str
+    data: Dataset
+    models: Mapping[Role, TrainedModel]
+    published: Sequence[Published]
 
 
-def plan(
-    twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: dict[str, Any], *, pad: bool = False
-) -> dict[Role, Member]:
-    """The two members that a recipe makes of a data set.
+def train_twin(
+    data: str | os.PathLike[str] | Dataset | Mapping[str, Any] = "mnist",
+    *,
+    kind: Kind = "twin",
+    name: str | None = None,
+    recipe: str | Recipe | None = None,
+    network: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    pad: bool = False,
+    target: str | None = None,
+    task: TaskName | None = None,
+    test_fraction: float | None = None,
+    skip_bad_rows: bool = False,
+    out: str | os.PathLike[str] | None = "models",
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    callback: TrainingCallback | None = None,
+) -> Twin:
+    """Train a Kronecker network and its dense counterpart, and publish both: what ``kronmodel train`` does.
+
+    In each of the processes that ``torchrun`` started, it trains together with the others; the main one publishes.
+    Torch's random state and number of threads are unchanged afterwards.
 
     Args:
-        twin: the name of the twin; its members are called ``twin-kronecker`` and ``twin-dense``.
-        data: gives the first and the last shape.
-        recipe_name: for the card.
-        recipe: hidden shapes, rank, activation, training.
-        overrides: fields of :class:`TrainConfig` to use instead of the recipe's, for both members.
-        pad: fill the features up with zeros to a width that has balanced factors; the dense member needs no filling.
+        data: the name of a data set, the path of a .csv or .npz file, a :class:`~kronmodel.data.dataset.Dataset`, or
+            arrays by name: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
+        kind: train both networks or only one of them.
+        name: of the twin; by default that of the data.
+        recipe: network and training to start from, by name or itself; by default the one that suits the data.
+        network: fields of :class:`~kronmodel.training.recipes.Recipe` that describe the network, to use instead of the
+            recipe's: ``hidden``, ``rank``, ``layer``, ``order``, ``activation``, ``features``, ``dropout``.
+        training: fields of :class:`~kronmodel.training.config.TrainConfig` to use instead of the recipe's for both
+            networks, such as ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and ``device``.
+        pad: fill the features up with zeros to a width that has balanced factors.
+        target: column of a .csv file to predict.
+        task: of files and arrays; by default inferred from the target.
+        test_fraction: of the samples to keep for the test, where they are not split already; by default 0.2.
+        skip_bad_rows: leave out rows of a .csv file that can't be used instead of refusing the file.
+        out: model repository; None publishes nothing.
+        checkpoint: folder of the checkpoints; by default ``.checkpoints`` in the repository, or none without one.
+        resume: continue from the checkpoints of an interrupted training, if there are any.
+        threads: CPU threads; by default torch's choice.
+        callback: receives progress and messages.
 
     Raises:
-        ValueError: a name, shape, rank or setting is not possible, or images are to be changed and the data are none.
+        KronmodelError: the data, the checkpoints or the repository can't be read or written, the device is not there,
+            the training diverges, or a model fails a check.
+        ValueError: a value is not possible, or doesn't fit the others.
     """
-    features = None
-    if recipe.features:
-        image = image_of(data.image_shape)
-        features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
-    config = KroneckerConfig(
-        in_shape=(
-            input_shape(data.features, data.image_shape, pad=pad)
-            if features is None
-            else balanced_shape(features.out_features)
-        ),
-        hidden=recipe.hidden,
-        out_shape=output_shape(data.outputs),
-        rank=recipe.rank,
-        order=recipe.order,
-        activation=recipe.activation,
-        init=recipe.init,
-        features=features,
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    callback = callback or TrainingCallback()
+    overrides = dict(training or {})
+    device = str(overrides.get("device", "cpu"))
+    options = FileOptions(
+        target=target,
+        task=task,
+        test_fraction=test_fraction,
+        skip_bad_rows=skip_bad_rows,
+        seed=overrides.get("seed", 0),
     )
-    dense = config.dense()
-    if features is None:
-        dense = replace(dense, in_features=data.features)
-    if recipe.dense_hidden is not None:
-        dense = replace(dense, hidden=recipe.dense_hidden)
-    check_name(f"{twin}-kronecker")
-
-    def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
-        if data.image_shape is None or min(data.image_shape[-2:]) < SMALLEST_CHANGED:
-            training = replace(training, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
-        training = replace(training, **overrides)
-        return Member(twin=twin, role=role, config=network, training=training, recipe=recipe_name)
-
-    return {
-        "kronecker": member("kronecker", config, recipe.kronecker),
-        "dense": member("dense", dense, recipe.dense),
+    if isinstance(recipe, str) and recipe not in RECIPES:
+        raise KronmodelError(f"no recipe named {recipe!r}; expected one of: {', '.join(RECIPES)}")
+    repository = None if out is None else Path(out)
+    folder = Path(checkpoint) if checkpoint is not None else None if repository is None else repository / ".checkpoints"
+    with cpu_threads(threads), joined(device) as group:
+        check_device(device)
+        group.take_device(device)
+        with group.main_process_first():
+            dataset = _dataset(data, options, callback)
+        members = _members(name or dataset.name, dataset, recipe, network or {}, overrides, pad=pad)
+        chosen = [member for role, member in members.items() if kind in ("twin", role)]
+        if group.is_main and repository is not None:
+            check_writable(repository)
+        callback.on_start(chosen, dataset)
+        with _checkpoints(chosen, dataset, folder, group, callback, resume=resume) as checkpoints:
+            trained = []
+            for member, saved in zip(chosen, checkpoints, strict=True):
+                with callback.training(member):
+                    outcome = train_member(
+                        member,
+                        dataset,
+                        partial(callback.on_step, member),
+                        log=partial(callback.on_epoch, member),
+                        checkpoint=saved,
+                        group=group,
+                    )
+                trained.append((member, *outcome))
+            published: list[Published] = []
+            if group.is_main and repository is not None:
+                callback.on_export()
+                published = publish_members(trained, dataset, repository)
+            for saved in checkpoints:
+                if saved is not None:
+                    saved.remove()
+        described: list[tuple[dict[str, Any] | None, Path | None]]
+        if published:
+            described = [(each.card, each.path) for each in published]
+        else:
+            described = [(card_of(*each, dataset) if group.is_main else None, None) for each in trained]
+    models = {
+        member.role: TrainedModel(network=trained_network, result=result, card=card, path=path)
+        for (member, trained_network, result), (card, path) in zip(trained, described, strict=True)
     }
+    return Twin(name=name or dataset.name, data=dataset, models=models, published=published)
 
 
-def setting(member: Member, data: Dataset) -> dict[str, Any]:
-    """What decides the course of a training: a checkpoint is only for the setting that it was made with.
-
-    Not among it: where it is computed, and the learning rate, which may be lowered after a divergence.
-    """
-    training = asdict(member.training)
-    for name in ("device", "compile", "learning_rate"):
-        del training[name]
-    return {
-        "role": member.role,
-        "network": asdict(member.config),
-        "training": training,
-        "data": {"name": data.name, "sha256": data.sha256},
-    }
-
-
-def train_member(
-    member: Member,
-    data: Dataset,
-    report: Callable[[Progress], None] = lambda progress: None,
-    *,
-    log: Callable[[Epoch], None] = lambda epoch: None,
-    checkpoint: Checkpoint | None = None,
-    group: Group = ALONE,
-) -> tuple[Network, TrainResult]:
-    """Build and train one member; the seed decides its initial weights.
-
-    Raises:
-        TrainingError: the loss is no longer finite, or another process of the run is gone; with a checkpoint, the
-            message says where one can go on from.
-        CheckpointError: the checkpoint can't be read or written.
-    """
-    torch.manual_seed(member.training.seed)
-    network = build(member.config)
-    ready = prepared(data, network.in_features)
-    try:
-        with group.connected():
-            return network, train(network, ready, member.training, report, log=log, checkpoint=checkpoint, group=group)
-    except TrainingError as error:
-        if checkpoint is None or not checkpoint.hint:
-            raise
-        raise TrainingError(f"{error}; {checkpoint.hint}") from error
-
-
-def publish_members(
-    members: Sequence[tuple[Member, Network, TrainResult]], data: Dataset, repository: Path
-) -> list[Published]:
-    """Export each trained member, check it, and publish all of them or none.
-
-    Raises:
-        ExportError: a check failed or the repository can't be written to.
-    """
-    chosen = _samples(data)
-    cards, publications = [], []
-    for member, network, result in members:
-        card = make_card(
-            twin=member.twin,
-            role=member.role,
-            network=network,
-            data=data,
-            config=member.training,
-            result=result,
-            recipe=member.recipe,
-            threads=torch.get_num_threads(),
-            metrics=_metrics(network, data),
+def _dataset(
+    data: str | os.PathLike[str] | Dataset | Mapping[str, Any], options: FileOptions, callback: TrainingCallback
+) -> Dataset:
+    """Load the data that :func:`train_twin` was given."""
+    if isinstance(data, Dataset):
+        if options.given():
+            arguments = [part for argument in options.given() for part in (" and ", argument)][1:]
+            raise ValueError(Message(*arguments, " can only be given for files and arrays, got a Dataset"))
+        return data
+    if not isinstance(data, Mapping):
+        return load(os.fspath(data), callback.on_message, options)
+    names = SPLIT if "x_train" in data else WHOLE
+    if set(data) != set(names):
+        got = ", ".join(sorted(map(str, data))) or "nothing"
+        raise DataError(f"expected arrays {', '.join(WHOLE)} or {', '.join(SPLIT)}, got {got}")
+    if options.target is not None or options.skip_bad_rows:
+        raise ValueError(
+            Message(Argument("target"), " and ", Argument("skip_bad_rows"), " are for .csv files, got arrays")
         )
-        # With convolutions the graph takes images, else the data's own features, before any filling up.
-        inputs = data.x_test[chosen]
-        if network.features is not None:
-            inputs = inputs.reshape(-1, *network.input_shape)
-        model = to_onnx(network, card, inputs, data.scaling, data.target_scaling)
-        cards.append(card)
-        labels = _column(data.y_test[chosen])
-        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels))
-    paths = publish(publications, repository)
-    return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
+    arrays = {each: np.asarray(data[each]) for each in names}
+    for each, array in arrays.items():
+        check_array(array, each)
+    return from_arrays(arrays, callback.on_message, options, name="data", origin="arrays")
 
 
-def _metrics(network: Network, data: Dataset) -> dict[str, float]:
-    """The test metric and whatever else the task reports, of the network as it is now; it is moved to the CPU."""
-    ready = prepared(data, network.in_features)
-    return task_of(data).metrics(network.cpu(), torch.from_numpy(ready.x_test), torch.from_numpy(ready.y_test))
+def _members(
+    name: str,
+    data: Dataset,
+    recipe: str | Recipe | None,
+    network: Mapping[str, Any],
+    overrides: dict[str, Any],
+    *,
+    pad: bool,
+) -> dict[Role, Member]:
+    """Configure the networks of a twin after checking the names of the overrides."""
+    check_name(f"{name}-kronecker")
+    fields = TrainConfig.__dataclass_fields__
+    unknown = [field for field in overrides if field not in fields]
+    if unknown:
+        raise ValueError(f"training has no field {unknown[0]!r}; expected some of {', '.join(fields)}")
+    recipe_name = recipe if isinstance(recipe, str) else "own" if recipe is not None else recommended(data)
+    changed = (recipe if isinstance(recipe, Recipe) else RECIPES[recipe_name]).with_network(network)
+    return make_members(name, data, recipe_name, changed, overrides, pad=pad)
 
 
-def _column(y: NDArray[np.int64] | NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
-    """One target as ``(n,)``, as class indices are; several as they are, ``(n, k)``."""
-    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-
-
-def _samples(data: Dataset) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Indices of test samples, the classes in turn: 0, 1, 2, ..., so that the first few already show all of them.
-
-    Of a regression the first ones, in the order of the file.
-    """
-    if data.task == "regression":
-        return np.arange(min(SAMPLES, len(data.x_test)))
-    classes = len(data.labels)
-    each = -(-SAMPLES // classes)
-    rows = [np.flatnonzero(data.y_test == label)[:each] for label in range(classes)]
-    turns = [row[turn] for turn in range(each) for row in rows if turn < len(row)]
-    return np.array(turns[:SAMPLES])
+@contextmanager
+def _checkpoints(
+    members: Sequence[Member],
+    data: Dataset,
+    folder: Path | None,
+    group: Group,
+    callback: TrainingCallback,
+    *,
+    resume: bool,
+) -> Iterator[list[Checkpoint | None]]:
+    """Open a checkpoint for each member; if the block is interrupted, report what a resumption would continue from."""
+    with ExitStack() as stack:
+        checkpoints = [
+            None
+            if folder is None
+            else stack.enter_context(
+                Checkpoint(
+                    folder / member.name,
+                    fingerprint(member, data),
+                    resume=resume,
+                    writes=group.is_main,
+                    report=callback.on_message,
+                )
+            )
+            for member in members
+        ]
+        try:
+            yield checkpoints
+        except (KeyboardInterrupt, SystemExit):
+            for checkpoint in checkpoints:
+                if checkpoint is not None and checkpoint.hint:
+                    callback.on_message(checkpoint.hint)
+            raise

@@ -16,7 +16,7 @@ from kronmodel.training.history import Epoch
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.data.dataset import Dataset
     from kronmodel.training.loop import Progress
-    from kronmodel.twin import Member
+    from kronmodel.training.members import Member
 
 __all__ = ["Messages"]
 
@@ -49,10 +49,13 @@ class Messages:
         """Tell what will be trained on what."""
         if self._descriptor is None:
             return
+        import torch
+
         from kronmodel.nn.networks import build
         from kronmodel.training.tasks import task_of
 
-        networks = [(member, build(member.config)) for member in members]
+        with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
+            networks = [(member, build(member.config)) for member in members]
         self._tell(
             "plan",
             members=[

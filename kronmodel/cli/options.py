@@ -1,33 +1,50 @@
-"""From parsed command-line options to what the library takes."""
+"""Options of the command line as arguments of the library, and the library's messages with options."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kronmodel.errors import KronmodelError
+from kronmodel.errors import Argument, Message
 from kronmodel.shapes import PrimeWidthError, parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.data.user_file import FileOptions
-    from kronmodel.training.recipes import Recipe
 
-__all__ = ["file_options", "message", "training_options", "with_network_options"]
+__all__ = ["error_text", "file_options", "network_arguments", "option_text", "twin_arguments"]
+
+OPTIONS = {"test_fraction": "--test-share"}  # options that are called otherwise than their arguments
+TRAINING = (
+    "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device",
+    "validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip",
+)  # fmt: skip
 
 
-def message(error: Exception) -> str:
-    """The text of an error, which names options where the library's own names arguments."""
+def option_text(message: str) -> str:
+    """Write a message of the library with options in the place of its arguments."""
+    if not isinstance(message, Message):
+        return message
+    return "".join(_option(part) if isinstance(part, Argument) else part for part in message.parts)
+
+
+def _option(argument: Argument) -> str:
+    """Write an argument of the library as an option, such as ``--task regression``."""
+    name = OPTIONS.get(argument.name, "--" + argument.name.replace("_", "-"))
+    return name if argument.value in (None, True) else f"{name} {argument.value}"
+
+
+def error_text(error: Exception) -> str:
+    """Write the text of an error with options in the place of the library's arguments."""
     if isinstance(error, PrimeWidthError):
         return (
             f"{error.width} features have no factors but 1 and {error.width}, which compress nothing; "
             f"--pad fills each row up with zeros to {'x'.join(map(str, error.padded))}"
         )
-    return str(error)
+    return option_text(error.args[0]) if error.args and isinstance(error.args[0], Message) else str(error)
 
 
 def file_options(args: argparse.Namespace) -> FileOptions:
-    """How to read the user's own file."""
+    """Collect how to read the user's own file."""
     from kronmodel.data.user_file import FileOptions
 
     seed = args.seed or 0
@@ -36,40 +53,49 @@ def file_options(args: argparse.Namespace) -> FileOptions:
     return FileOptions(
         target=args.target,
         task=args.task,
-        test_share=args.test_share,
+        test_fraction=args.test_share,
         skip_bad_rows=args.skip_bad_rows,
         seed=seed,
     )
 
 
-def with_network_options(recipe: Recipe, args: argparse.Namespace) -> Recipe:
-    """The recipe with the network that the command line asks for."""
-    changes: dict[str, Any] = {
-        field: getattr(args, field) for field in ("activation", "dropout") if getattr(args, field) is not None
+def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect the arguments of :func:`kronmodel.train_twin` that the command line sets, but for data and callback."""
+    return {
+        "kind": args.kind,
+        "name": args.name,
+        "recipe": args.recipe,
+        "network": network_arguments(args),
+        "training": {field: getattr(args, field) for field in TRAINING if getattr(args, field) is not None},
+        "pad": args.pad,
+        "target": args.target,
+        "task": args.task,
+        "test_fraction": args.test_share,
+        "skip_bad_rows": args.skip_bad_rows,
+        "out": args.out,
+        "checkpoint": args.checkpoint,
+        "resume": args.resume,
+        "threads": args.threads,
+    }
+
+
+def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect the fields of a recipe's network that the command line sets."""
+    given: dict[str, Any] = {
+        field: getattr(args, field) for field in ("activation", "dropout", "layer") if getattr(args, field) is not None
     }
     if args.hidden is not None:
-        changes["hidden"] = parse_shapes(args.hidden)
-        changes["dense_hidden"] = None
+        given["hidden"] = parse_shapes(args.hidden)
     if args.rank is not None:
-        changes["rank"] = _parse_rank(args.rank)
+        given["rank"] = _parse_rank(args.rank)
     if args.features is not None:
         from kronmodel.nn.conv import parse_channels
 
-        changes["features"] = parse_channels(args.features)
+        given["features"] = parse_channels(args.features)
     if args.order is not None:
         orders = tuple(args.order.split(","))
-        changes["order"] = orders[0] if len(orders) == 1 else orders
-    changed = replace(recipe, **changes)
-    if args.dropout is not None and not changed.features:
-        raise KronmodelError("--dropout leaves out convolutional features; expected --features beside it, got none")
-    return changed
-
-
-def training_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a training configuration that the command line sets."""
-    fields = ("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device")
-    more = ("validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip")
-    return {field: getattr(args, field) for field in (*fields, *more) if getattr(args, field) is not None}
+        given["order"] = orders[0] if len(orders) == 1 else orders
+    return given
 
 
 def _parse_rank(text: str) -> int | tuple[int, ...]:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
 
-__all__ = ["SPLIT", "WHOLE", "read_npz"]
+__all__ = ["SPLIT", "WHOLE", "check_array", "read_npz"]
 
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
+KINDS = "biufU"  # booleans, integers, floating-point numbers, text
 MAX_BYTES = 4 << 30  # of one array
 # What zipfile and numpy raise on what is not theirs; the last five at headers that nobody's numpy has written.
 _UNREADABLE: tuple[type[Exception], ...] = (
@@ -52,12 +53,23 @@ def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:
         _check_header(member, what)
     with archive.open(f"{name}.npy") as member:
         array = np.lib.format.read_array(member, allow_pickle=False)
+    check_array(array, what)
+    return array
+
+
+def check_array(array: NDArray[Any], what: str) -> None:
+    """Check that an array holds finite numbers or text, and at least one sample.
+
+    Raises:
+        DataError: it doesn't; the message begins with ``what``.
+    """
+    if array.dtype.kind not in KINDS:
+        raise DataError(f"{what} is of type {array.dtype}, expected numbers")
     if array.ndim == 0 or len(array) == 0:
         raise DataError(f"{what} is empty")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         index = np.argwhere(~np.isfinite(array))[0].tolist()
         raise DataError(f"{what}{index} is {array[tuple(index)]}, expected finite numbers")
-    return array
 
 
 def _check_header(member: IO[bytes], what: str) -> None:
@@ -67,7 +79,7 @@ def _check_header(member: IO[bytes], what: str) -> None:
     if version not in readers:
         raise DataError(f"{what} is of the format {version}, expected 1.0 or 2.0")
     shape, _, dtype = readers[version](member)
-    if dtype.kind not in "biufU":
+    if dtype.kind not in KINDS:
         raise DataError(f"{what} is of type {dtype}, expected numbers")
     size = math.prod(shape) * dtype.itemsize
     if size > MAX_BYTES:

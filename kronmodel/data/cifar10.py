@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.data.dataset import Note
+from kronmodel.data.dataset import Report
 from kronmodel.data.idx import Arrays, user_cache
 from kronmodel.errors import DataError
 
@@ -54,18 +54,18 @@ def locate(data_home: str | None = None) -> Path | None:
     return None
 
 
-def read(place: Path, note: Note) -> Arrays:
+def read(place: Path, report: Report) -> Arrays:
     """Training images ``(n, 3, 32, 32)``, training labels ``(n,)``, test images, test labels, all uint8.
 
     Args:
         place: the archive, or the folder with its files.
-        note: called with a line where the archive or the files are not the official ones.
+        report: called with a line where the archive or the files are not the official ones.
 
     Raises:
         DataError: a file is missing, too large, damaged or holds anything but such data.
     """
     try:
-        files = _from_archive(place, note) if place.is_file() else _from_folder(place, note)
+        files = _from_archive(place, report) if place.is_file() else _from_folder(place, report)
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{place} can't be read: {error}") from error
     missing = [name for name in (*TRAIN, TEST) if name not in files]
@@ -77,7 +77,7 @@ def read(place: Path, note: Note) -> Arrays:
     return x_train, y_train, *test
 
 
-def _from_folder(folder: Path, note: Note) -> dict[str, bytes]:
+def _from_folder(folder: Path, report: Report) -> dict[str, bytes]:
     """The six files of an unpacked folder, by name. Their checksums are not published: only sizes are compared."""
     files = {}
     for name in (*TRAIN, TEST):
@@ -86,15 +86,15 @@ def _from_folder(folder: Path, note: Note) -> dict[str, bytes]:
         _check_size(folder / name, len(files[name]))
     others = [name for name, content in files.items() if len(content) != MAX_BATCH_BYTES]
     if others:
-        note(f"{folder}: {', '.join(others)} differ from the official CIFAR-10; going on with what they hold")
+        report(f"{folder}: {', '.join(others)} differ from the official CIFAR-10; going on with what they hold")
     return files
 
 
-def _from_archive(path: Path, note: Note) -> dict[str, bytes]:
+def _from_archive(path: Path, report: Report) -> dict[str, bytes]:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != ARCHIVE_SHA256:
-        note(f"{path} is not the official archive (SHA-256 {digest}, expected {ARCHIVE_SHA256}); going on with it")
+        report(f"{path} is not the official archive (SHA-256 {digest}, expected {ARCHIVE_SHA256}); going on with it")
     files: dict[str, bytes] = {}
     with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as archive:
         for count, member in enumerate(archive, start=1):

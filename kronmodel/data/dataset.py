@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Note", "Scaling", "TaskName", "prepared"]
+__all__ = ["Dataset", "Report", "Scaling", "TaskName", "prepared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Scaling:
         return (values - self.mean) * self.inverse
 
 
-Note = Callable[[str], None]
+Report = Callable[[str], None]
 """Takes lines for the user: a download that begins, a fallback that was taken, what was inferred."""
 
 TaskName = Literal["classification", "regression"]

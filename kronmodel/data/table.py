@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.data.dataset import TaskName
-from kronmodel.errors import DataError
+from kronmodel.errors import Argument, DataError, Message
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -25,12 +25,12 @@ __all__ = [
     "Table",
     "Target",
     "classes_of",
-    "from_array",
-    "from_texts",
-    "infer",
+    "infer_task",
     "missing",
     "number",
     "read_csv",
+    "target_from_array",
+    "target_from_text",
     "usable_rows",
 ]
 
@@ -138,7 +138,7 @@ def _target_column(path: Path, header: Sequence[str], target: str | None) -> int
             f"{path}: the columns' names are too long, expected at most {MAX_NAME} characters {MAX_NAMES:,} in all"
         )
     if target is None:
-        raise DataError(f"name the column to predict: --target COLUMN; {path} has {columns}")
+        raise DataError(Message("name the column to predict by ", Argument("target"), f"; {path} has {columns}"))
     if target not in header:
         raise DataError(f"{path} has no column {target!r}; it has {columns}")
     return header.index(target)
@@ -189,7 +189,11 @@ def usable_rows(path: Path, bad: Sequence[BadRow], *, skip: bool) -> str | None:
     count = "1 bad row" if len(rows) == 1 else f"{len(rows):,} bad rows"
     if skip:
         return f"left out {count} of {path}: {shown}{more}"
-    raise DataError(f"{path} has {count}: {shown}{more}. Mend them, or leave them out with --skip-bad-rows")
+    raise DataError(
+        Message(
+            f"{path} has {count}: {shown}{more}. Mend them, or leave them out with ", Argument("skip_bad_rows", True)
+        )
+    )
 
 
 FEW = 20  # whole numbers with more distinct values than this are taken for amounts, not for classes
@@ -214,7 +218,7 @@ class Target:
     reason: str
 
 
-def infer(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
+def infer_task(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
     """Guess the task from the target's values, or from None if they are no numbers; with the reason, in words."""
     if numbers is None:
         return "classification", "its values are not numbers"
@@ -228,7 +232,7 @@ def infer(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
     return "classification", f"it has {distinct} distinct whole numbers"
 
 
-def from_texts(texts: Sequence[str], task: TaskName | None) -> tuple[Target | None, dict[int, str]]:
+def target_from_text(texts: Sequence[str], task: TaskName | None) -> tuple[Target | None, dict[int, str]]:
     """The target from a file's cells, or what is wrong with some of them, by index.
 
     A column of numbers with a few other words in it is one of numbers with mistakes, unless classes were asked for.
@@ -240,10 +244,10 @@ def from_texts(texts: Sequence[str], task: TaskName | None) -> tuple[Target | No
             return None, {index: f"got {text[:40]!r}, expected a finite number" for index, text in wrong.items()}
     elif wrong:
         return _classes(np.array(texts), task), {}
-    return from_array(np.array(numbers, np.float64), task), {}
+    return target_from_array(np.array(numbers, np.float64), task), {}
 
 
-def from_array(values: NDArray[Any], task: TaskName | None) -> Target:
+def target_from_array(values: NDArray[Any], task: TaskName | None) -> Target:
     """The target from numbers ``(n,)`` or ``(n, k)``, or from text ``(n,)``.
 
     Raises:
@@ -254,7 +258,7 @@ def from_array(values: NDArray[Any], task: TaskName | None) -> Target:
     if values.ndim > 2:
         raise DataError(f"the target has shape {values.shape}, expected (n,) or (n, k)")
     text = values.dtype.kind == "U"
-    inferred, reason = infer(None if text else values)
+    inferred, reason = infer_task(None if text else values)
     if (task or inferred) == "classification":
         return _classes(values, task, reason)
     if text:
@@ -277,7 +281,12 @@ def _classes(values: NDArray[Any], task: TaskName | None, reason: str | None = N
         raise DataError(f"a class has a name of {max(map(len, names))} characters, expected at most {MAX_LABEL}")
     counts = Counter(y.tolist())
     if max(counts.values()) == 1:
-        raise DataError(f"each of the {len(names):,} classes has one sample only; --task regression for amounts")
+        raise DataError(
+            Message(
+                f"each of the {len(names):,} classes has one sample only; for amounts use ",
+                Argument("task", "regression"),
+            )
+        )
     return Target(
         task="classification", y=y, labels=names, reason=_why(task, reason or "its values are not all numbers")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.data.arrays import SPLIT, read_npz
-from kronmodel.data.dataset import Dataset, Note, Scaling, TaskName
+from kronmodel.data.arrays import SPLIT, WHOLE, read_npz
+from kronmodel.data.dataset import Dataset, Report, Scaling, TaskName
 from kronmodel.data.split import split
-from kronmodel.data.table import BadRow, Target, from_array, from_texts, read_csv, usable_rows
-from kronmodel.errors import DataError
+from kronmodel.data.table import BadRow, Target, read_csv, target_from_array, target_from_text, usable_rows
+from kronmodel.errors import Argument, DataError, Message
 
-__all__ = ["SUFFIXES", "TEST_SHARE", "FileOptions", "load_file"]
+__all__ = ["SUFFIXES", "TEST_FRACTION", "FileOptions", "from_arrays", "load_file"]
 
 SUFFIXES = (".csv", ".npz")
-TEST_SHARE = 0.2
+TEST_FRACTION = 0.2
 STANDARDISED = "none needed: the graph takes the values as they are and standardises them itself"
 GREY = "bytes divided by 255"
 AS_IS = "none: values between 0 and 1 as they are"
@@ -35,93 +36,119 @@ class FileOptions:
     Attributes:
         target: the column to predict, of a .csv file.
         task: instead of inferring it from the target.
-        test_share: of the samples to keep for the test, of a file that is not split already; 0.2 if not given.
+        test_fraction: of the samples to keep for the test, of a file that is not split already; 0.2 if not given.
         skip_bad_rows: leave out rows that can't be used instead of refusing the file.
         seed: of the split.
     """
 
     target: str | None = None
     task: TaskName | None = None
-    test_share: float | None = None
+    test_fraction: float | None = None
     skip_bad_rows: bool = False
     seed: int = 0
 
-    def given(self) -> list[str]:
-        """The options that were given, as on the command line; the seed is not only for files."""
-        options = {
-            "--target": self.target is not None,
-            "--task": self.task is not None,
-            "--test-share": self.test_share is not None,
-            "--skip-bad-rows": self.skip_bad_rows,
-        }
-        return [option for option, there in options.items() if there]
+    def given(self) -> list[Argument]:
+        """List the arguments that were given, but for the seed, which is not only for files."""
+        names = ("target", "task", "test_fraction", "skip_bad_rows")
+        return [Argument(name) for name in names if getattr(self, name) not in (None, False)]
 
 
-def load_file(path: Path, note: Note, options: FileOptions) -> Dataset:
+def load_file(path: Path, report: Report, options: FileOptions) -> Dataset:
     """Load a .csv or .npz file.
 
     Raises:
         DataError: it can't be read, or holds what can't be learnt from; bad rows are named by their line.
         ValueError: an option is out of range or means nothing for such a file.
     """
-    if options.test_share is not None and not 0 < options.test_share < 1:
-        raise ValueError(f"the test share must be between 0 and 1, got {options.test_share}")
-    return _from_csv(path, note, options) if path.suffix.lower() == ".csv" else _from_npz(path, note, options)
+    if options.test_fraction is not None and not 0 < options.test_fraction < 1:
+        raise ValueError(f"the test fraction must be between 0 and 1, got {options.test_fraction}")
+    return _from_csv(path, report, options) if path.suffix.lower() == ".csv" else _from_npz(path, report, options)
 
 
-def _from_csv(path: Path, note: Note, options: FileOptions) -> Dataset:
+def _from_csv(path: Path, report: Report, options: FileOptions) -> Dataset:
     table = read_csv(path, options.target)
     name = repr(options.target)
-    target, wrong = from_texts(table.targets, options.task) if table.targets else (None, {})
+    target, wrong = target_from_text(table.targets, options.task) if table.targets else (None, {})
     bad = [*table.bad, *(BadRow(table.lines[index], f"the target {name}: {text}") for index, text in wrong.items())]
     left_out = usable_rows(path, bad, skip=options.skip_bad_rows)
     if left_out:
-        note(left_out)
+        report(left_out)
     good = np.ones(len(table.values), bool)
     good[list(wrong)] = False
     if not good.any():
         raise DataError(f"{path} has no rows that can be used")
     if target is None:
-        target, _ = from_texts([table.targets[index] for index in np.flatnonzero(good)], options.task)
+        target, _ = target_from_text([table.targets[index] for index in np.flatnonzero(good)], options.task)
     if target is None:
         raise DataError(f"{path}: the target {name} is not of numbers, expected numbers for regression")
-    note(f"target {name}: {target.task}, because {target.reason}")
-    return _split_and_scale(path, note, options, x=table.values[good], target=target, names=table.names)
+    report(f"target {name}: {target.task}, because {target.reason}")
+    return _split_and_scale(
+        _name(path), str(path), report, options, x=table.values[good], target=target, names=table.names
+    )
 
 
-def _from_npz(path: Path, note: Note, options: FileOptions) -> Dataset:
+def _from_npz(path: Path, report: Report, options: FileOptions) -> Dataset:
     if options.target is not None or options.skip_bad_rows:
-        raise ValueError(f"--target and --skip-bad-rows are for .csv files; the target of {path} is its y")
-    arrays = read_npz(path)
-    parts = SPLIT if "x_train" in arrays else ("x", "y")
+        raise ValueError(
+            Message(
+                Argument("target"),
+                " and ",
+                Argument("skip_bad_rows"),
+                f" are for .csv files; the target of {path} is its y",
+            )
+        )
+    return from_arrays(read_npz(path), report, options, name=_name(path), origin=str(path))
+
+
+def from_arrays(
+    arrays: Mapping[str, NDArray[Any]], report: Report, options: FileOptions, *, name: str, origin: str
+) -> Dataset:
+    """Make a data set of arrays.
+
+    Bytes, or values between 0 and 1 in the form of images, are images; anything else is a table that is standardised.
+
+    Args:
+        arrays: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``: features ``(n, features)``, or
+            images ``(n, height, width)`` or ``(n, channels, height, width)``; targets ``(n,)`` or ``(n, k)``.
+        report: called with lines for the user.
+        options: the task, and the split of ``x`` and ``y``.
+        name: of the data set.
+        origin: where the arrays come from, in words, for messages.
+
+    Raises:
+        DataError: the arrays don't fit each other, or hold what can't be learnt from.
+        ValueError: an option means nothing for these arrays.
+    """
+    parts = SPLIT if "x_train" in arrays else WHOLE
     counts = {name: len(arrays[name]) for name in parts}
     for one, other in zip(parts[::2], parts[1::2], strict=True):
         if counts[one] != counts[other]:
             raise DataError(
-                f"{path}: {one} has {counts[one]:,} samples, {other} has {counts[other]:,}; expected the same number"
+                f"{origin}: {one} has {counts[one]:,} samples, {other} has {counts[other]:,}; expected the same number"
             )
     if len({arrays[x].shape[1:] for x in parts[::2]}) > 1 or len({arrays[y].shape[1:] for y in parts[1::2]}) > 1:
-        raise DataError(f"{path}: the training and the test part are of different shapes")
+        raise DataError(f"{origin}: the training and the test part are of different shapes")
     raw, y = (np.concatenate([arrays[name] for name in names]) for names in (parts[::2], parts[1::2]))
     if raw.ndim < 2 or raw.dtype.kind not in "biuf":
-        raise DataError(f"{path}: {parts[0]} is {raw.dtype} {raw.shape}, expected numbers of shape (n, features)")
-    target = from_array(y, options.task)
-    note(f"target {parts[1]!r}: {target.task}, because {target.reason}")
+        raise DataError(f"{origin}: {parts[0]} is {raw.dtype} {raw.shape}, expected numbers of shape (n, features)")
+    target = target_from_array(y, options.task)
+    report(f"target {parts[1]!r}: {target.task}, because {target.reason}")
     # Bytes, or values in [0, 1] in the form of an image, are pictures; anything else is a table of features.
     shape = raw.shape[1:] if raw.ndim in (3, 4) else None
     flat = raw.reshape(len(raw), -1)
     if flat.dtype.kind == "f" and np.abs(flat).max() > np.finfo(np.float32).max:
-        raise DataError(f"{path}: {parts[0]} has values that don't fit in float32")
+        raise DataError(f"{origin}: {parts[0]} has values that don't fit in float32")
     in_unit = shape is not None and flat.min() >= 0 and flat.max() <= 1
     values = flat.astype(np.float32) / np.float32(255) if flat.dtype == np.uint8 and shape else flat.astype(np.float32)
     preprocessing = None if shape is None else GREY if flat.dtype == np.uint8 else AS_IS if in_unit else None
     names = tuple(f"x{index}" for index in range(flat.shape[1])) if preprocessing is None else ()
     published = counts["x_train"] if parts == SPLIT else None
-    if published is not None and options.test_share is not None:
-        raise ValueError(f"{path} is split already, so --test-share means nothing for it")
+    if published is not None and options.test_fraction is not None:
+        raise ValueError(f"{origin} is split already, so --test-fraction means nothing for it")
     return _split_and_scale(
-        path,
-        note,
+        name,
+        origin,
+        report,
         options,
         x=values,
         target=target,
@@ -133,8 +160,9 @@ def _from_npz(path: Path, note: Note, options: FileOptions) -> Dataset:
 
 
 def _split_and_scale(
-    path: Path,
-    note: Note,
+    name: str,
+    origin: str,
+    report: Report,
     options: FileOptions,
     *,
     x: NDArray[np.float32],
@@ -148,24 +176,24 @@ def _split_and_scale(
     size = len(json.dumps([names, target.labels]))
     if x.shape[1] > MAX_FEATURES or size > MAX_CARD_NAMES:
         raise DataError(
-            f"{path} has {x.shape[1]:,} features and {len(target.labels):,} classes, whose names take {size:,} bytes; "
+            f"{origin} has {x.shape[1]:,} features and {len(target.labels):,} classes, with {size:,} bytes of names; "
             f"expected at most {MAX_FEATURES:,} features, and {MAX_CARD_NAMES:,} bytes of names in the model card"
         )
     y, classes = target.y, target.task == "classification"
     if published is None:
-        share = TEST_SHARE if options.test_share is None else options.test_share
-        train, test = split(len(x), share, options.seed, y if classes else None)
+        fraction = TEST_FRACTION if options.test_fraction is None else options.test_fraction
+        train, test = split(len(x), fraction, options.seed, y if classes else None)
         of = "of the samples of each class" if classes else "of the samples"
-        how = f"{share:.4g} {of} for the test, drawn with seed {options.seed}"
+        how = f"{fraction:.4g} {of} for the test, drawn with seed {options.seed}"
     else:
         train, test = np.arange(published), np.arange(published, len(x))
         how = "as in the file"
     scaling = Scaling.of(x[train]) if preprocessing is None else None
     if scaling is not None:
-        _tell_constant(path, note, scaling, names)
-    target_scaling = None if classes else _target_scaling(path, y[train])
+        _report_constant(origin, report, scaling, names)
+    target_scaling = None if classes else _target_scaling(origin, y[train])
     return Dataset(
-        name=_name(path),
+        name=name,
         x_train=x[train],
         y_train=y[train],
         x_test=x[test],
@@ -177,25 +205,29 @@ def _split_and_scale(
         scaling=scaling,
         target_scaling=target_scaling,
         preprocessing=preprocessing or STANDARDISED,
-        origin=str(path),
+        origin=origin,
         split=how,
     )
 
 
-def _tell_constant(path: Path, note: Note, scaling: Scaling, names: tuple[str, ...]) -> None:
+def _report_constant(origin: str, report: Report, scaling: Scaling, names: tuple[str, ...]) -> None:
     constant = scaling.constant
     if len(constant) == len(names):
-        raise DataError(f"{path}: every feature is constant in the training samples, so there is nothing to learn from")
+        raise DataError(
+            f"{origin}: every feature is constant in the training samples, so there is nothing to learn from"
+        )
     if len(constant):
         shown = ", ".join(repr(names[index]) for index in constant[:5])
         more = f" and {len(constant) - 5} more" if len(constant) > 5 else ""
-        note(f"constant in the training samples, so ignored by the networks: {shown}{more}")
+        report(f"constant in the training samples, so ignored by the networks: {shown}{more}")
 
 
-def _target_scaling(path: Path, y: NDArray[Any]) -> Scaling:
+def _target_scaling(origin: str, y: NDArray[Any]) -> Scaling:
     scaling = Scaling.of(y)
     if len(scaling.constant):
-        raise DataError(f"{path}: the target is {y[0, scaling.constant[0]]} in every training sample, nothing to learn")
+        raise DataError(
+            f"{origin}: the target is {y[0, scaling.constant[0]]} in every training sample, nothing to learn"
+        )
     return scaling
 
 

@@ -7,7 +7,7 @@ import json
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # reading a card needs no torch
     from kronmodel.nn.networks import Network
     from kronmodel.training.config import TrainConfig
     from kronmodel.training.loop import TrainResult
+    from kronmodel.training.members import Role
 
-__all__ = ["CARD_KEY", "Role", "make_card", "read_card"]
+__all__ = ["CARD_KEY", "make_card", "read_card"]
 
 CARD_KEY = "kronmodel"
-Role = Literal["kronecker", "dense"]
 
 
 def make_card(

@@ -1,187 +1,207 @@
-"""A trained network as one self-contained ONNX file, checked against torch before anybody sees it."""
+"""Export of any PyTorch module to a self-contained ONNX model, checked against the module."""
 
 from __future__ import annotations
 
-import json
+import copy
+import importlib.metadata
+import inspect
 import logging
-import math
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
-from kronmodel.data.dataset import Scaling
 from kronmodel.errors import ExportError
-from kronmodel.export.card import CARD_KEY
+from kronmodel.export.parity import check_parity, repeat_to
 from kronmodel.export.passes import simplify
-from kronmodel.nn.networks import Network
+from kronmodel.training.evaluation import evaluation_mode
 
-__all__ = ["PARITY_BATCHES", "check_parity", "to_onnx"]
+__all__ = ["on_cpu", "to_onnx"]
 
-PARITY_BATCHES = (1, 7, 64)
-PARITY_TOLERANCE = 1e-4
-
-
-class _Frame(nn.Module):
-    """What the file computes around the network: raw features are standardised and filled up with zeros first."""
-
-    mean: Tensor
-    inverse: Tensor
-
-    def __init__(self, network: Network, shape: tuple[int, ...], scaling: Scaling | None) -> None:
-        super().__init__()
-        self.network = network
-        self.missing = network.in_features - math.prod(shape)
-        self.scaled = scaling is not None
-        if scaling is not None:
-            self.register_buffer("mean", torch.from_numpy(scaling.mean).reshape(shape))
-            self.register_buffer("inverse", torch.from_numpy(scaling.inverse).reshape(shape))
-
-    def inner(self, x: Tensor) -> Tensor:
-        """The network's output for raw features ``(batch, *shape)``."""
-        if self.scaled:
-            x = (x - self.mean) * self.inverse
-        if self.missing:
-            x = nn.functional.pad(x, (0, self.missing))
-        output: Tensor = self.network(x)
-        return output
-
-
-class _Classifier(_Frame):
-    """Gives the logits and their softmax."""
-
-    outputs = ("logits", "probabilities")
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.inner(x)
-        return logits, logits.softmax(-1)
-
-
-class _Regressor(_Frame):
-    """Gives values in the target's own units."""
-
-    outputs = ("prediction",)
-    target_std: Tensor
-    target_mean: Tensor
-
-    def __init__(self, network: Network, shape: tuple[int, ...], scaling: Scaling | None, target: Scaling) -> None:
-        super().__init__(network, shape, scaling)
-        self.register_buffer("target_std", torch.from_numpy(target.std))
-        self.register_buffer("target_mean", torch.from_numpy(target.mean))
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        return (self.inner(x) * self.target_std + self.target_mean,)
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 
 def to_onnx(
-    network: Network,
-    card: dict[str, Any],
-    samples: NDArray[np.float32],
-    scaling: Scaling | None = None,
-    target: Scaling | None = None,
+    module: nn.Module,
+    example_inputs: Inputs,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    units: Mapping[str, NDArray[Any]] | None = None,
 ) -> onnx.ModelProto:
-    """Translate a network, put its card into the metadata, and check the outcome.
+    """Export a module to ONNX, check the model by ``onnx.checker``, and compare it with the module at several batches.
+
+    The module is exported as it computes in evaluation mode, on the CPU; it keeps its modes and its device.
 
     Args:
-        network: on any device; it is moved to the CPU.
-        card: from :func:`kronmodel.export.card.make_card`.
-        samples: real inputs ``(n, features)``, or ``(n, channels, height, width)`` with convolutions, to compare on. If
-            they are fewer features than the network takes, the graph fills them up with zeros.
-        scaling: of the features; becomes the first step of the graph.
-        target: scaling of the values to predict, of a regression; undone in the last step of the graph.
+        module: takes tensors and gives a tensor, or nested tuples, lists and dicts of tensors.
+        example_inputs: a tensor, a tuple of tensors for ``forward``'s positional arguments, or a dict of tensors by
+            the names of its arguments. The first axis of each is the batch, of at least one sample and dynamic in the
+            model. The comparison uses these values, so real samples are better than zeros.
+        metadata: texts for the model's ``metadata_props``.
+        units: by name of an output, the magnitude that the comparison's tolerance of 1e-4 refers to; by default the
+            root mean square of its values, at least 1.
 
     Returns:
-        Input ``input`` float32 ``[batch, features]``, or ``[batch, channels, height, width]`` with convolutions;
-        outputs ``logits`` and ``probabilities``, or ``prediction`` float32 ``[batch, k]``.
+        One input is called ``input``, several have the names of ``forward``'s arguments. One output is called
+        ``output``, several ``output_0``, ``output_1``, ..., and those of a dict by their keys.
 
     Raises:
-        ExportError: the file is not valid ONNX, or computes something else than the network.
+        ExportError: torch can't export the module, or the model is not valid ONNX, or computes something else.
+        TypeError: an example input is not a tensor.
+        ValueError: the example inputs have no batch axis, or batches of different sizes or of none.
     """
-    shape = samples.shape[1:]
-    served: _Classifier | _Regressor
-    if target is None:
-        served = _Classifier(network.cpu(), shape, scaling)
-    else:
-        served = _Regressor(network.cpu(), shape, scaling, target)
-    served.eval()
-    example = torch.zeros(2, *shape)
-    batch = torch.export.Dim("batch", min=1)
-    # The exporter announces each of its steps, and warns of its own future.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            served,
-            (example,),
-            dynamo=True,
-            dynamic_shapes={"x": {0: batch}},
-            input_names=["input"],
-            output_names=list(served.outputs),
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError("torch.onnx.export gave no program")
-    model = program.model_proto
-    _strip(model)
-    simplify(model)
-    model.producer_name, model.producer_version = "kronmodel", card["versions"]["kronmodel"]
-    model.metadata_props.add(key=CARD_KEY, value=json.dumps(card, allow_nan=False))
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the exported model is not valid ONNX: {error}") from error
-    check_parity(model, served, samples, unit=1.0 if target is None else target.std)
+    names, inputs = _named_inputs(module, example_inputs)
+    inputs = [tensor.detach().cpu() for tensor in inputs]
+    flat = _FlatModule(on_cpu(module), list(example_inputs) if isinstance(example_inputs, Mapping) else None)
+    with evaluation_mode(flat):
+        with torch.inference_mode():
+            output_names = _output_names(flat.call(*inputs))
+        model = _export(flat, [repeat_to(tensor, 2) for tensor in inputs], names, output_names)
+        _strip(model)
+        if not _has_subgraphs(model):
+            simplify(model)
+        model.producer_name, model.producer_version = "kronmodel", importlib.metadata.version("kronmodel")
+        for key, value in (metadata or {}).items():
+            model.metadata_props.add(key=key, value=value)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+            raise ExportError(f"the exported model is not valid ONNX: {error}") from error
+        check_parity(model, flat, inputs, units)
     return model
 
 
-def check_parity(
-    model: onnx.ModelProto,
-    reference: nn.Module,
-    samples: NDArray[np.float32],
-    unit: float | NDArray[np.float32] = 1.0,
-) -> None:
-    """Compare a model with torch at each of :data:`PARITY_BATCHES`, by ONNX's own reference implementation.
+def on_cpu(module: nn.Module) -> nn.Module:
+    """Return the module if it is on the CPU, else a copy of it there."""
+    tensors = (*module.parameters(), *module.buffers())
+    return module if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(module).cpu()
 
-    The reference implementation is independent of both torch and onnxruntime: what it computes is what the
-    standard says that the file means.
+
+class _FlatModule(nn.Module):
+    """A module whose inputs are positional and whose outputs are one tuple of tensors.
 
     Args:
-        model: with an input ``input`` and outputs in the order of the reference's.
-        reference: gives a tuple of tensors.
-        samples: inputs ``(n, ...)``; they are repeated to fill the largest batch.
-        unit: what counts as one in the outputs, or in each of them ``(k,)``: the spread of what is predicted.
-
-    Raises:
-        ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, in units or relatively, or isn't finite.
+        module: any module.
+        keywords: names of the arguments that the inputs are, if they are to be passed by name.
     """
-    evaluator = ReferenceEvaluator(model)
-    names = [output.name for output in model.graph.output]
-    for size in PARITY_BATCHES:
-        x = np.resize(samples, (size, *samples.shape[1:]))
-        with torch.inference_mode():
-            expected = [tensor.numpy() for tensor in reference(torch.from_numpy(x))]
-        with np.errstate(all="ignore"):  # what isn't finite is reported below
-            computed = evaluator.run(None, {"input": x})
-        for name, want, got in zip(names, expected, computed, strict=True):
-            if got.shape != want.shape:
-                raise ExportError(f"{name} at batch {size} has shape {got.shape}, torch gives {want.shape}")
-            difference = np.abs(got - want)
-            allowed = PARITY_TOLERANCE * (unit + np.abs(want))
-            if not np.isfinite(got).all() or not (difference <= allowed).all():
-                worst = float((difference / unit).max())
-                raise ExportError(
-                    f"{name} at batch {size} differs from torch by up to {worst:.3g}, "
-                    f"expected at most {PARITY_TOLERANCE}"
-                )
+
+    def __init__(self, module: nn.Module, keywords: Sequence[str] | None) -> None:
+        super().__init__()
+        self.module = module
+        self.keywords = keywords
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor for _, tensor in _flatten(self.call(*inputs)))
+
+    def call(self, *inputs: Tensor) -> Any:
+        """Return the module's output as it is."""
+        return self.module(**dict(zip(self.keywords, inputs, strict=True))) if self.keywords else self.module(*inputs)
+
+
+def _named_inputs(module: nn.Module, examples: Inputs) -> tuple[list[str], list[Tensor]]:
+    """Return the names in the graph and the tensors of the example inputs, after checking them."""
+    if isinstance(examples, Mapping):
+        names, tensors = list(examples), list(examples.values())
+    else:
+        tensors = [examples] if isinstance(examples, Tensor) else list(examples)
+        names = ["input"] if len(tensors) == 1 else _argument_names(module, len(tensors))
+    if not tensors:
+        raise ValueError("example_inputs must be at least one tensor, got none")
+    for name, tensor in zip(names, tensors, strict=True):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"example_inputs must be tensors, got {type(tensor).__name__} for {name!r}")
+        if tensor.ndim == 0:
+            raise ValueError(f"example_inputs must have a batch as their first axis, got a scalar for {name!r}")
+    sizes = {name: len(tensor) for name, tensor in zip(names, tensors, strict=True)}
+    if len(set(sizes.values())) != 1 or 0 in sizes.values():
+        raise ValueError(f"example_inputs must be batches of the same size, at least 1, got {sizes}")
+    return names, tensors
+
+
+def _argument_names(module: nn.Module, count: int) -> list[str]:
+    """Return the names of the first arguments of ``forward``; ``input_0`` and so on where it takes ``*args``."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
+
+
+def _output_names(output: Any) -> list[str]:
+    """Return the names in the graph of a module's outputs: keys and indices joined, in the outputs' order."""
+    names = []
+    for path, _ in _flatten(output):
+        named = bool(path) and not path[0].isdigit()
+        names.append("_".join(path if named else ("output", *path)))
+    if not names:
+        raise ExportError("the module must give at least one tensor, got none")
+    return names
+
+
+def _flatten(output: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Yield the tensors of nested tuples, lists and dicts with their keys and indices; None is left out."""
+    if isinstance(output, Tensor):
+        yield path, output
+    elif isinstance(output, Mapping):
+        for key, value in output.items():
+            yield from _flatten(value, (*path, str(key)))
+    elif isinstance(output, tuple | list):
+        for index, value in enumerate(output):
+            yield from _flatten(value, (*path, str(index)))
+    elif output is not None:
+        raise ExportError(f"the module must give tensors, got {type(output).__name__} among its outputs")
+
+
+def _export(
+    module: _FlatModule, inputs: Sequence[Tensor], input_names: Sequence[str], output_names: Sequence[str]
+) -> onnx.ModelProto:
+    """Translate a module by torch's exporter, with the first axis of each input dynamic."""
+    try:
+        with _quiet_exporter():
+            batch = torch.export.Dim("batch", min=1)
+            program = torch.onnx.export(
+                module,
+                tuple(inputs),
+                dynamo=True,
+                dynamic_shapes={"inputs": tuple({0: batch} for _ in inputs)},
+                input_names=list(input_names),
+                output_names=list(output_names),
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"torch can't export {type(module.module).__name__} to ONNX: {reason[0][:300]}") from error
+    if program is None:
+        raise ExportError("torch.onnx.export gave no program")
+    return program.model_proto
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence torch's exporter, which logs each of its steps and warns of its own future."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _has_subgraphs(model: onnx.ModelProto) -> bool:
+    """Return whether a node has a graph of its own, such as a branch; the passes don't look into those."""
+    kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    nodes = model.graph.node
+    return bool(model.functions) or any(attribute.type in kinds for node in nodes for attribute in node.attribute)
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes for debugging: it is larger than small networks, and names files of this machine."""
+    """Remove the exporter's notes for debugging: they outweigh small networks and name files of this machine."""
     del model.metadata_props[:]
     model.doc_string = ""
     graph = model.graph

@@ -6,8 +6,8 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,21 @@ READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A model to publish, and test samples: inputs ``(n, ...)`` as the graph takes them, classes or values ``(n,)``."""
+    """A model to publish.
+
+    Attributes:
+        name: of the model in the repository.
+        model: the graph.
+        inputs: of test samples ``(n, ...)``, as the graph takes them.
+        labels: class indices ``(n,)`` or values of these samples.
+        files: content of further files in the version's folder, by name.
+    """
 
     name: str
     model: onnx.ModelProto
     inputs: NDArray[np.float32]
     labels: NDArray[np.int64] | NDArray[np.float32]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def check_name(name: str) -> str:
@@ -55,7 +64,7 @@ def check_writable(repository: Path) -> None:
 
 
 def publish(publications: Sequence[Publication], repository: Path) -> list[Path]:
-    """Write each model as the next version of its name: ``repository/name/version/model.onnx`` and ``samples.npz``.
+    """Write each model as the next version of its name: ``repository/name/version/model.onnx`` and what belongs to it.
 
     Everything is written and synced in a hidden folder beside before the first version is renamed into place,
     so a failure or an interruption leaves the repository as it was.
@@ -87,6 +96,8 @@ def _write(publication: Publication, folder: Path) -> Path:
     samples = io.BytesIO()
     np.savez_compressed(samples, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
     write_synced(folder / "samples.npz", samples.getbuffer())
+    for name, content in publication.files.items():
+        write_synced(folder / name, content)
     sync_folder(folder)
     return folder
 

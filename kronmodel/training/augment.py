@@ -16,12 +16,12 @@ __all__ = ["Augmenter"]
 
 
 class Augmenter:
-    """Changes images by an augmentation.
+    """Applies random shifts, rotations, stretches and mirrorings to batches of images.
 
     Args:
-        augmentation: how far.
+        augmentation: largest changes.
         image_shape: of the image that a row is, ``(height, width)`` or ``(channels, height, width)``.
-        features: width of a row: the image's values, then, where it was padded, whatever fills it up.
+        features: width of a row: the image's values, then the padding, if there is any.
         device: where the rows lie.
 
     Raises:
@@ -44,13 +44,13 @@ class Augmenter:
             raise ValueError(f"images of shape {self.image} have {self.pixels} values, got rows of {features}")
         _, height, width = self.image
         x, y = _centres(width), _centres(height)
-        # What torch's affine_grid makes of a map and these is the same, but takes it thirty times as long.
+        # torch's affine_grid computes the same from a map, but takes thirty times as long.
         self._grid = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones(height * width)]).to(device)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Maps ``(count, 2, 3)`` from where a pixel goes to where it comes from, in half widths and half heights.
+        """Draw affine maps ``(count, 2, 3)`` from the target to the source of a pixel, in half widths and half heights.
 
-        Drawn on the CPU: the same anywhere. What is zero draws nothing.
+        They are drawn on the CPU, to be the same on any device. Changes of zero draw no random numbers.
         """
         limits, (_, height, width) = self.augmentation, self.image
 
@@ -74,7 +74,7 @@ class Augmenter:
         return torch.stack(columns, 2)
 
     def change(self, rows: Tensor, maps: Tensor) -> Tensor:
-        """Rows ``(n, features)`` with their images changed by maps ``(n, 2, 3)``, bilinearly; what comes in is 0."""
+        """Apply maps ``(n, 2, 3)`` bilinearly to the images of rows ``(n, features)``; pixels from outside are 0."""
         channels, height, width = self.image
         images = rows[:, : self.pixels].reshape(-1, channels, height, width)
         grid = (maps.to(rows.device) @ self._grid).transpose(1, 2).reshape(-1, height, width, 2)
@@ -83,5 +83,5 @@ class Augmenter:
 
 
 def _centres(size: int) -> Tensor:
-    """Where the centres of that many pixels lie between -1 and 1."""
+    """Return the centres of ``size`` pixels that lie side by side between -1 and 1."""
     return (2 * torch.arange(size) + 1) / size - 1

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
@@ -17,14 +15,15 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from kronmodel.errors import CheckpointError
-from kronmodel.files import sync_folder, write_atomically
+from kronmodel.errors import Argument, CheckpointError, Message
+from kronmodel.files import FolderLock, sync_folder, write_atomically
 from kronmodel.training.distributed import Group
 from kronmodel.training.history import History
 
 __all__ = ["Checkpoint", "Resumable"]
 
 FORMAT = 1
+RESUME = Argument("resume", True)
 
 
 class Checkpoint:
@@ -35,10 +34,11 @@ class Checkpoint:
 
     Args:
         folder: where it is; made when it is missing.
-        setting: what the training is of, as nested mappings of plain values. Resuming another setting is refused.
-        resume: go on from the checkpoint that is there, if one is.
+        fingerprint: what decides the course of the training, as nested mappings of plain values. A checkpoint with
+            another one is refused.
+        resume: continue from the checkpoint in the folder, if there is one.
         writes: whether this process writes; in a run of several only one does.
-        note: called with lines for the user.
+        report: called with lines for the user.
 
     Raises:
         CheckpointError: the folder can't be made or another run uses it (on entering).
@@ -47,19 +47,19 @@ class Checkpoint:
     def __init__(
         self,
         folder: Path,
-        setting: Mapping[str, Any],
+        fingerprint: Mapping[str, Any],
         *,
         resume: bool = False,
         writes: bool = True,
-        note: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder = folder
         self.path = folder / "last.pt"
         self.epoch = 0
-        self._setting = _flat(setting)
-        self._resume, self._writes, self._note = resume, writes, note
+        self._fingerprint = _flat(fingerprint)
+        self._resume, self._writes, self._report = resume, writes, report
         self._made: list[Path] = []
-        self._lock: int | None = None
+        self._lock: FolderLock | None = None
 
     def __enter__(self) -> Self:
         if not self._writes:
@@ -67,58 +67,80 @@ class Checkpoint:
         try:
             self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = FolderLock(self.folder)
         except BlockingIOError as error:
             self._release()
             raise CheckpointError(
-                f"another training is writing checkpoints to {self.folder}; expected a folder of its own: give one of "
-                f"them another --name or --checkpoint"
+                Message(
+                    f"another training is writing checkpoints to {self.folder}; expected a folder of its own: give one "
+                    "of them another ",
+                    Argument("name"),
+                    " or ",
+                    Argument("checkpoint"),
+                )
             ) from error
         except OSError as error:
             self._release()
             raise self._unwritable(error) from error
         if self.path.exists() and not self._resume:
-            self._note(f"starting afresh; the checkpoint {self.path} of an earlier run will be replaced (or: --resume)")
+            self._report(
+                Message(
+                    f"starting afresh; the checkpoint {self.path} of an earlier run will be replaced (or: ", RESUME, ")"
+                )
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._writes:
             (self.folder / "last.pt.new").unlink(missing_ok=True)
+            if self._lock is not None and self._lock.file is not None:  # it would keep the folder from being empty
+                self._release()
             self._remove_empty()
             self._release()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, if this is to be resumed and there is one. Nothing in the file is executed.
+        """Read the saved state if the training is to be resumed and there is one. Nothing in the file is executed.
 
         Raises:
-            CheckpointError: the file is damaged, or belongs to another setting.
+            CheckpointError: the file is damaged, or belongs to another configuration.
         """
         if not self._resume:
             return None
         if not self.path.exists():
-            self._note(f"no checkpoint in {self.folder}: starting from the beginning")
+            self._report(f"no checkpoint in {self.folder}: starting from the beginning")
             return None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what isn't a checkpoint, torch suspects that it is a newer one
                 saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            found, setting, state = saved["format"], json.loads(saved["setting"]), saved["state"]
+            found, fingerprint, state = saved["format"], json.loads(saved["fingerprint"]), saved["state"]
         except OSError as error:
             raise CheckpointError(f"{self.path} can't be read: {error.strerror or error}") from error
         except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CheckpointError(
-                f"{self.path} is not a checkpoint, or damaged ({reason}); without --resume a training starts afresh"
+                Message(
+                    f"{self.path} is not a checkpoint, or damaged ({reason}); without ",
+                    RESUME,
+                    " a training starts afresh",
+                )
             ) from error
         if found != FORMAT:
             raise CheckpointError(f"{self.path} has format {found!r}, expected {FORMAT}")
-        names = [name for name in {**self._setting, **setting} if setting.get(name) != self._setting.get(name)]
+        names = [
+            name
+            for name in {**self._fingerprint, **fingerprint}
+            if fingerprint.get(name) != self._fingerprint.get(name)
+        ]
         if names:
-            wrong = "; ".join(f"{name}: got {setting.get(name)}, expected {self._setting.get(name)}" for name in names)
-            raise CheckpointError(f"{self.path} is of another setting ({wrong}); without --resume it is replaced")
+            wrong = "; ".join(
+                f"{name}: got {fingerprint.get(name)}, expected {self._fingerprint.get(name)}" for name in names
+            )
+            raise CheckpointError(
+                Message(f"{self.path} is of another configuration ({wrong}); without ", RESUME, " it is replaced")
+            )
         self.epoch = int(saved["epoch"])
-        self._note(f"going on from {self.path} after epoch {self.epoch}")
+        self._report(f"continuing from {self.path} after epoch {self.epoch}")
         result: dict[str, Any] = state
         return result
 
@@ -126,14 +148,14 @@ class Checkpoint:
         """Replace the checkpoint.
 
         Args:
-            epoch: how many are finished.
-            state: gives tensors and plain values; called only in the process that writes.
+            epoch: number of finished epochs.
+            state: returns tensors and plain values; called only in the process that writes.
 
         Raises:
             CheckpointError: it can't be written; the one before is still there.
         """
         if self._writes:
-            saved = {"format": FORMAT, "setting": json.dumps(self._setting), "epoch": epoch, "state": state()}
+            saved = {"format": FORMAT, "fingerprint": json.dumps(self._fingerprint), "epoch": epoch, "state": state()}
             content = io.BytesIO()  # torch would turn a full disk into an error of its own
             torch.save(saved, content)
             try:
@@ -145,24 +167,26 @@ class Checkpoint:
         self.epoch = epoch
 
     def remove(self) -> None:
-        """Remove the checkpoint: what it was for is done."""
+        """Remove the checkpoint of a training that is complete."""
         if self._writes:
             self.path.unlink(missing_ok=True)
             (self.folder / "last.pt.new").unlink(missing_ok=True)
         self.epoch = 0
 
     @property
-    def hint(self) -> str:
-        """How to go on after a failure, in words; empty if nothing is kept."""
-        kept = f"epoch {self.epoch} is kept in {self.path}: the same command with --resume goes on from there"
-        return kept if self.epoch else ""
+    def hint(self) -> Message:
+        """How to continue after a failure; empty if nothing is kept."""
+        if not self.epoch:
+            return Message()
+        kept = f"epoch {self.epoch} is kept in {self.path}: the same training with "
+        return Message(kept, RESUME, " continues from there")
 
     def _unwritable(self, error: OSError) -> CheckpointError:
         return CheckpointError(f"can't write checkpoints to {self.folder}: {error}")
 
     def _release(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def _remove_empty(self) -> None:
@@ -175,10 +199,10 @@ class Checkpoint:
                     return
 
 
-def _flat(setting: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` as ``{"a.b": 1}``, with values as JSON gives them back."""
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten ``{"a": {"b": 1}}`` to ``{"a.b": 1}``, with values as JSON reads them."""
     flat: dict[str, Any] = {}
-    for name, value in setting.items():
+    for name, value in nested.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
@@ -206,7 +230,7 @@ class Resumable:
     order: torch.Generator
 
     def state(self, history: History, learning_rate: float) -> dict[str, Any]:
-        """All of it, as tensors and plain values."""
+        """Return all of it as tensors and plain values."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -221,14 +245,14 @@ class Resumable:
     def resume(self, checkpoint: Checkpoint | None, learning_rate: float, group: Group) -> History:
         """Take the state of a checkpoint if there is one to resume, and return its history.
 
-        Only the leader needs the file. The learning rate may be another than before, above all a lower one after a
-        divergence: the schedule goes on where it was, scaled.
+        Only the main process needs the file. The learning rate may differ from before, such as a lower one after a
+        divergence: the schedule continues where it was, scaled.
 
         Raises:
-            CheckpointError: it is damaged, or of another setting.
+            CheckpointError: it is damaged, or of another configuration.
         """
-        saved = checkpoint.load() if checkpoint is not None and group.leads else None
-        saved = group.from_leader(saved)
+        saved = checkpoint.load() if checkpoint is not None and group.is_main else None
+        saved = group.from_main(saved)
         if saved is None:
             return History()
         self.network.load_state_dict(saved["network"])

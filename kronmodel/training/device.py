@@ -5,24 +5,25 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from kronmodel.errors import KronmodelError
 
-__all__ = ["keep_freed_memory", "use_device"]
+__all__ = ["check_device", "cpu_threads", "keep_freed_memory", "seeded"]
 
 
-def use_device(device: str, threads: int | None) -> None:
-    """Check that a device is there and works, and set the number of CPU threads.
+def check_device(device: str) -> None:
+    """Check that a device is present on this machine.
 
     Args:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        threads: at least 1; None leaves torch's choice, one for each core that this process may use.
 
     Raises:
         KronmodelError: the device is not there.
-        ValueError: the name or number is not possible.
+        ValueError: the name is not possible.
     """
     try:
         kind = torch.device(device)
@@ -34,11 +35,44 @@ def use_device(device: str, threads: int | None) -> None:
         raise KronmodelError(
             f"device {device} is not there: torch {torch.__version__} sees {torch.cuda.device_count()}"
         )
-    if threads is not None:
-        limit = os.cpu_count() or 1
-        if not 1 <= threads <= limit:
-            raise ValueError(f"threads must be between 1 and {limit}, got {threads}")
-        torch.set_num_threads(threads)
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """Set the number of CPU threads that torch uses in this block, and restore the former number afterwards.
+
+    Args:
+        threads: at least 1; None leaves torch's choice, one for each core that this process may use.
+
+    Raises:
+        ValueError: the number is not possible.
+    """
+    limit = os.cpu_count() or 1
+    if threads is not None and not 1 <= threads <= limit:
+        raise ValueError(f"threads must be between 1 and {limit}, got {threads}")
+    before = torch.get_num_threads()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global random generators in this block, and restore their former states afterwards.
+
+    Args:
+        seed: of the generators of the CPU and of CUDA devices.
+        device: the CUDA device whose generator is restored too, if it is one.
+    """
+    kind = torch.device(device)
+    devices = [] if kind.type != "cuda" else [torch.cuda.current_device() if kind.index is None else kind.index]
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h

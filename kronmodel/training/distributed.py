@@ -1,4 +1,4 @@
-"""One training in several processes, as ``torchrun`` starts them: each takes its share of every batch.
+"""One training in several processes, as ``torchrun`` starts them: each takes a part of every batch.
 
 Batches and weights are those of a single process; only the order in which floating-point numbers are added differs.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from kronmodel.errors import KronmodelError, TrainingError
 
 __all__ = ["ALONE", "Group", "joined"]
 
-PATIENCE = timedelta(minutes=10)  # the leader may evaluate and save that long while the others wait
+PATIENCE = timedelta(minutes=10)  # the main process may evaluate and save that long while the others wait
 LOST = "kronmodel/lost"
 EXIT_FAILED = 2
 
@@ -34,20 +35,20 @@ class Group:
     """The processes of a run. Each has the whole data set and the same weights.
 
     Attributes:
-        rank: number of this process, from 0; 0 leads: it evaluates, prints, saves and publishes.
-        size: how many there are.
+        rank: number of this process, from 0; process 0 is the main one, which evaluates, prints, saves and publishes.
+        size: number of processes.
     """
 
     rank: int
     size: int
 
     @property
-    def leads(self) -> bool:
-        """Whether this process leads."""
+    def is_main(self) -> bool:
+        """Whether this is the main process."""
         return self.rank == 0
 
     def take_device(self, device: str) -> None:
-        """Of several processes on CUDA devices, give each its own.
+        """Select a CUDA device of its own for each of several processes.
 
         Raises:
             KronmodelError: there are more processes on this machine than GPUs.
@@ -62,10 +63,10 @@ class Group:
             raise KronmodelError(f"each process needs a GPU: got {torch.cuda.device_count()}, expected over {mine}")
         torch.cuda.set_device(mine)
 
-    def share(self, batch: Tensor) -> tuple[Tensor, float]:
-        """This process's samples of a batch ``(n,)``, and the weight of their mean loss among the processes.
+    def part_of(self, batch: Tensor) -> tuple[Tensor, float]:
+        """Select this process's samples of a batch ``(n,)``, and compute the weight of their mean loss.
 
-        Gradients are averaged over processes, so a share of ``k`` samples counts ``k * size / n``. A process for
+        Gradients are averaged over processes, so the mean of ``k`` samples counts ``k * size / n``. A process for
         which nothing is left takes a sample at weight 0: every process must take part in every step.
         """
         mine = batch[self.rank :: self.size]
@@ -74,22 +75,18 @@ class Group:
         return mine, len(mine) * self.size / len(batch)
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network as it is to be called in training: its gradients are averaged over the processes."""
-        if self.size == 1:
-            return network
-        # Told once of each layout that is not its own; for factors of one row or column there are two equal ones.
-        warnings.filterwarnings("ignore", message="Grad strides do not match")
-        return nn.parallel.DistributedDataParallel(network)
+        """Wrap a network for training, so that its gradients are averaged over the processes."""
+        return network if self.size == 1 else nn.parallel.DistributedDataParallel(network)
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over the processes."""
+        """Average a tensor over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
-    def from_leader(self, value: Any) -> Any:
-        """The leader's value in every process. It goes by pickle, but only between processes of one run."""
+    def from_main(self, value: Any) -> Any:
+        """Send the main process's value to every process, by pickle; only processes of one run exchange it."""
         if self.size == 1:
             return value
         values = [value]
@@ -98,7 +95,7 @@ class Group:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Say in plain words what it means if the connection to the others breaks in this block, or SIGTERM comes.
+        """Translate a broken connection to the other processes, or SIGTERM, into a ``TrainingError``.
 
         Raises:
             TrainingError: in a run of several processes, one of them is gone.
@@ -108,23 +105,25 @@ class Group:
         except RuntimeError as error:
             if self.size == 1 or not _is_of_the_connection(error):
                 raise
-            _speak_first()
+            _ignore_sigterm()
             raise TrainingError(f"another of the {self.size} processes of this run is gone") from error
         except SystemExit as error:
             if self.size == 1:
                 raise
-            _speak_first()
-            raise TrainingError("told to stop (by torchrun, if another process of this run is gone)") from error
+            _ignore_sigterm()
+            raise TrainingError(
+                "stopped by SIGTERM (torchrun sends it if another process of this run is gone)"
+            ) from error
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """What is in this block runs in the leader, then in the others: one download, not many at a time."""
-        if self.size > 1 and not self.leads:
+    def main_process_first(self) -> Iterator[None]:
+        """Run this block in the main process before the others, so that only one of them downloads."""
+        if self.size > 1 and not self.is_main:
             dist.barrier()
         try:
             yield
         finally:
-            if self.size > 1 and self.leads:
+            if self.size > 1 and self.is_main:
                 dist.barrier()
 
 
@@ -135,7 +134,7 @@ ALONE = Group(rank=0, size=1)
 def joined(device: str) -> Iterator[Group]:
     """Join the other processes of this run, if the environment says that there are any, and leave them at the end.
 
-    Of several processes that fail, the first to say so speaks for all: the others leave without a word.
+    Of several processes that fail, only the first reports its error.
 
     Args:
         device: ``"cpu"`` (gloo) or ``"cuda"`` (nccl).
@@ -162,26 +161,47 @@ def joined(device: str) -> Iterator[Group]:
     except (dist.DistError, RuntimeError, ValueError) as error:
         raise TrainingError(f"the processes of this run can't find each other: {error}") from error
     group = Group(rank=rank, size=size)
+    with _sigterm_restored(), warnings.catch_warnings():
+        # DistributedDataParallel warns of gradients in another layout than its own; factors of one row or column have
+        # two equal layouts.
+        warnings.filterwarnings("ignore", message="Grad strides do not match")
+        try:
+            with group.connected():
+                yield group
+            gc.collect()  # networks are cycles, and those in training hold the group
+        except (KronmodelError, ValueError):
+            _ignore_sigterm()
+            if not _is_first_failure(store):
+                raise SystemExit(EXIT_FAILED) from None
+            raise
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _sigterm_restored() -> Iterator[None]:
+    """Restore the handler of SIGTERM after this block."""
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        with group.connected():
-            yield group
-        gc.collect()  # networks are cycles, and those in training hold the group
-    except (KronmodelError, ValueError):
-        _speak_first()
-        if not _first(store):
-            raise SystemExit(EXIT_FAILED) from None
-        raise
+        yield
     finally:
-        dist.destroy_process_group()
+        if handler is not None and _in_main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
-def _speak_first() -> None:
-    """On its way out with something to say, this process is no longer stopped by torchrun, but for its SIGKILL."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _ignore_sigterm() -> None:
+    """Ignore SIGTERM, so that torchrun doesn't stop this process before it has reported its error."""
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _first(store: Any) -> bool:
-    """Whether no other process has failed before; if that can't be asked any more, yes."""
+def _in_main_thread() -> bool:
+    """Return whether this is the main thread, the only one in which Python changes signal handlers."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _is_first_failure(store: Any) -> bool:
+    """Return whether no other process of the run has failed before; true if the store can't be reached any more."""
     try:
         return int(store.add(LOST, 1)) == 1
     except (dist.DistError, RuntimeError):
@@ -189,5 +209,5 @@ def _first(store: Any) -> bool:
 
 
 def _is_of_the_connection(error: RuntimeError) -> bool:
-    """Gloo throws plain runtime errors; they name its source files."""
+    """Return whether an error is one of the connection; gloo's are plain runtime errors that name its source files."""
     return isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error)

@@ -1,4 +1,4 @@
-"""What each epoch of a training gave, which one was the best, and a CSV file of it that grows with the training."""
+"""Losses and scores of the epochs of a training, the best of them, and a CSV log that grows with the training."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Epoch:
 
 @dataclass
 class History:
-    """The epochs so far, and the weights of the best one where there is a validation split to tell it by."""
+    """The epochs so far, and the weights of the best one if there is a validation split to choose it by."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] | None = None
@@ -63,22 +63,22 @@ class History:
         return statistics.median(epoch.ms_per_step for epoch in self.epochs)
 
     def add(self, epoch: Epoch, network: nn.Module) -> None:
-        """Note an epoch, and keep a copy of the network's weights if its validation score is the best so far."""
+        """Add an epoch, and keep a copy of the network's weights if its validation score is the best so far."""
         self.epochs.append(epoch)
         if epoch.validation is not None and self.best is epoch:
             self.best_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    def waited(self, patience: int) -> bool:
-        """Whether the last ``patience`` epochs brought no better validation score; never for a patience of 0."""
+    def patience_exhausted(self, patience: int) -> bool:
+        """Return whether the last ``patience`` epochs brought no better validation score; never for a patience of 0."""
         return bool(patience and self.epochs) and self.epochs[-1].epoch - self.best.epoch >= patience
 
     def state(self) -> dict[str, Any]:
-        """Plain values and tensors, as a checkpoint holds them."""
+        """Return the history as plain values and tensors, for a checkpoint."""
         return {"epochs": [asdict(epoch) for epoch in self.epochs], "best_weights": self.best_weights}
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Self:
-        """The history that :meth:`state` was made of."""
+        """Build the history from the result of :meth:`state`."""
         return cls([Epoch(**epoch) for epoch in state["epochs"]], state["best_weights"])
 
 
@@ -110,7 +110,7 @@ class EpochLog:
             self._file.close()
 
     def add(self, model: str, epoch: Epoch) -> None:
-        """Write one line. A score that there isn't is an empty field.
+        """Write one line; a missing score is an empty field.
 
         Raises:
             TrainingError: the file can't be written.

@@ -38,15 +38,15 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What training gave.
+    """Result of a training.
 
     Attributes:
-        metric: what the scores are: ``"accuracy"``, or ``"rmse"``, of which less is better.
+        metric: name of the scores: ``"accuracy"``, or ``"rmse"``, of which less is better.
         test_score: on the test samples, with the weights that are kept.
         train_seconds: wall time of the training epochs, without the evaluations.
         ms_per_step: median wall time of a step (of the epochs' medians): batch selection, forward, backward, update.
         steps: number of steps.
-        history: what each epoch gave.
+        history: losses and scores of each epoch.
         best_epoch: the one whose weights are kept: the best on the validation split, without one the last.
     """
 
@@ -66,7 +66,7 @@ class TrainResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where the training stands; ``test_score``, of the task's ``metric``, is given at the end of an epoch only."""
+    """State of a running training; ``test_score``, of the task's ``metric``, is known at the end of an epoch only."""
 
     step: int
     steps: int
@@ -124,7 +124,7 @@ def train(
         if augmenter is None:
             return rows
         maps = augmenter.draw(count, order)  # of the whole batch, in each process the same
-        return augmenter.change(rows, group.share(maps)[0])
+        return augmenter.change(rows, group.part_of(maps)[0])
 
     forward: Callable[[Tensor], Tensor] = group.parallel(network)
     if config.compile:
@@ -137,7 +137,7 @@ def train(
     history.higher_is_better = task.higher_is_better
     for epoch in history.epochs:
         log(epoch)
-    while len(history.epochs) < config.epochs and not history.waited(config.patience):
+    while len(history.epochs) < config.epochs and not history.patience_exhausted(config.patience):
         number = len(history.epochs) + 1
         if group.size > 1:  # dropout and the like: other numbers in each process, the same after a resumption
             torch.manual_seed(config.seed + 1_000_003 * number + group.rank)
@@ -152,7 +152,7 @@ def train(
             group=group,
             precision=precision,
             change=change,
-            tell=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
+            report=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
                 Progress(
                     step=(number - 1) * steps_an_epoch + step,
                     steps=steps,
@@ -166,8 +166,8 @@ def train(
         seconds = time.perf_counter() - began + (history.epochs[-1].seconds if history.epochs else 0.0)
         loss = finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
         check_weights(network, number)
-        # The leader evaluates; what the others hear of it keeps their histories, and so their decisions, the same.
-        done = group.from_leader(
+        # The main process evaluates; the others receive the scores, so that all decide alike.
+        done = group.from_main(
             Epoch(
                 epoch=number,
                 seconds=seconds,
@@ -176,7 +176,7 @@ def train(
                 validation=task.score(network, x_held, y_held) if len(x_held) else None,
                 test=task.score(network, x_test, y_test),
             )
-            if group.leads
+            if group.is_main
             else None
         )
         history.add(done, network)
@@ -209,20 +209,33 @@ def _steps(
     group: Group,
     precision: AbstractContextManager[Any],
     change: Callable[[Tensor, int], Tensor],
-    tell: Callable[[int, float], None],
+    report: Callable[[int, float], None],
 ) -> tuple[list[Tensor], list[float]]:
-    """The steps of one epoch: the loss of each, still on its device, and how many seconds each took.
+    """Run the steps of one epoch.
 
-    ``change`` makes what the network sees of this process's samples of a batch, told how many the whole batch has.
-    ``tell`` is called about ten times a second; only then, and at the end of an epoch, is a loss waited for.
+    Args:
+        forward: the network, as it is called in training.
+        x: all training inputs.
+        y: all training targets.
+        order: indices of the samples of each batch.
+        updates: optimizer and schedule.
+        task: computes the loss.
+        group: the processes among which a batch is divided.
+        precision: context of the forward pass.
+        change: augments this process's samples of a batch, given the size of the whole batch.
+        report: called about ten times a second with the number of steps and the last loss; only then is the device
+            waited for.
+
+    Returns:
+        The loss of each step, on the device, and the seconds that each took.
     """
     optimizer, schedule = updates
     times: list[float] = []
     losses: list[Tensor] = []
-    last_told = 0.0
+    last_report = 0.0
     for indices in order:
         began = time.perf_counter()
-        mine, weight = group.share(indices) if group.size > 1 else (indices, 1.0)
+        mine, weight = group.part_of(indices) if group.size > 1 else (indices, 1.0)
         rows = change(x[mine], len(indices))
         with precision:
             output = forward(rows)
@@ -237,35 +250,38 @@ def _steps(
         _synchronize(x.device)
         now = time.perf_counter()
         times.append(now - began)
-        if now - last_told > 0.1:
-            last_told = now
-            tell(len(times), float(losses[-1]))
+        if now - last_report > 0.1:
+            last_report = now
+            report(len(times), float(losses[-1]))
     return losses, times
 
 
 def _synchronize(device: torch.device) -> None:
-    """Wait until the device has done its work, so that the clock measures it."""
+    """Wait for the device to finish, so that the clock includes its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def batches(count: int, size: int, order: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Indices ``(size,)`` of each batch of one epoch, in a new random order. Drawn on the CPU: the same anywhere."""
+    """Yield the indices ``(size,)`` of each batch of an epoch, in a new random order.
+
+    The order is drawn on the CPU, to be the same on any device.
+    """
     yield from torch.randperm(count, generator=order).to(device).split(size)
 
 
-def hold_out(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training samples and targets, then those of the validation split, which the seed draws.
+def hold_out(x: Tensor, y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Split off a validation set, drawn by the seed: training inputs and targets, then validation inputs and targets.
 
     Raises:
-        ValueError: the share of the samples is none or all of them.
+        ValueError: the fraction of the samples is none or all of them.
     """
-    if not share:
+    if not fraction:
         return x, y, x[:0], y[:0]
-    count = round(len(x) * share)
+    count = round(len(x) * fraction)
     if not 0 < count < len(x):
         raise ValueError(
-            f"validation_share {share} of {len(x)} samples is {count}, expected at least 1 and fewer than all"
+            f"validation_share {fraction} of {len(x)} samples is {count}, expected at least 1 and fewer than all"
         )
     # Not the generator of the batches: without validation their order stays what it was.
     drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
@@ -274,7 +290,7 @@ def hold_out(x: Tensor, y: Tensor, share: float, seed: int) -> tuple[Tensor, Ten
 
 
 def mean_loss(losses: list[Tensor], samples: int, batch_size: int) -> Tensor:
-    """Mean over the samples of an epoch, from the batches' mean losses: the last batch may be a smaller one."""
+    """Average the batches' mean losses over the samples of an epoch, whose last batch may be smaller."""
     sizes = torch.full((len(losses),), float(batch_size), dtype=torch.float64, device=losses[0].device)
     sizes[-1] = samples - batch_size * (len(losses) - 1)
     return (torch.stack(losses).double() * sizes).sum() / samples

@@ -16,7 +16,13 @@ __all__ = ["make_optimizer"]
 def make_optimizer(
     network: nn.Module, config: TrainConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimizer of a configuration, and the schedule of its learning rate over that many steps."""
+    """Make the optimizer of a configuration and the schedule of its learning rate.
+
+    Args:
+        network: whose parameters are trained.
+        config: names the optimizer and the schedule.
+        steps: number of optimizer steps that the one-cycle schedule spans.
+    """
     rate = config.learning_rate
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
@@ -27,5 +33,8 @@ def make_optimizer(
         optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
     if config.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
+    # One-cycle would give SGD a momentum, which plain SGD hasn't; of Adam it cycles the first beta.
     # One step more than is taken: the scheduler is stepped after the last step too.
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps + 1)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=rate, total_steps=steps + 1, cycle_momentum=config.optimizer != "sgd"
+    )

@@ -6,11 +6,13 @@ the learning rate 0.001 of dense layers, which is older than that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kronmodel.data.dataset import Dataset
-from kronmodel.shapes import Order, Shape
+from kronmodel.errors import Argument, Message
+from kronmodel.shapes import Layer, Order, Shape
 from kronmodel.training.config import TrainConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -18,6 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 __all__ = ["RECIPES", "Recipe", "recommended"]
 
+NETWORK = ("hidden", "rank", "layer", "order", "activation", "features", "dropout")
 SMALL_TABLE = 5_000  # rows; ten epochs of fewer are too few steps
 
 
@@ -31,6 +34,7 @@ class Recipe:
         dense_hidden: widths of the dense twin's hidden layers, None for the same ones. A wide Kronecker layer is still
             a small one, a dense layer as wide is not.
         rank: Kronecker rank of every layer, or one for each.
+        layer: ``"dual"``, with biases and activations between the factors of a layer, or ``"linear"``, without.
         order: which factor comes first, or one for each branch.
         activation: of both networks.
         init: how the weights of both are first drawn.
@@ -45,6 +49,7 @@ class Recipe:
     hidden: tuple[Shape, ...]
     dense_hidden: tuple[int, ...] | None = None
     rank: int | tuple[int, ...]
+    layer: Layer = "dual"
     order: Order | tuple[Order, ...] = "left"
     activation: str
     init: Init = "level"
@@ -52,6 +57,32 @@ class Recipe:
     dropout: float = 0.2
     kronecker: TrainConfig
     dense: TrainConfig
+
+    def with_network(self, changes: Mapping[str, Any]) -> Recipe:
+        """Return the recipe with another network; other hidden shapes are those of the dense twin, too.
+
+        Args:
+            changes: values for some of the fields ``hidden``, ``rank``, ``layer``, ``order``, ``activation``,
+                ``features`` and ``dropout``.
+
+        Raises:
+            ValueError: another field, or ``dropout`` without convolutional features.
+        """
+        unknown = [field for field in changes if field not in NETWORK]
+        if unknown:
+            raise ValueError(f"network has no field {unknown[0]!r}; expected some of {', '.join(NETWORK)}")
+        dense_hidden = None if "hidden" in changes else self.dense_hidden
+        changed = replace(self, dense_hidden=dense_hidden, **changes)
+        if "dropout" in changes and not changed.features:
+            raise ValueError(
+                Message(
+                    Argument("dropout"),
+                    " leaves out convolutional features; expected ",
+                    Argument("features"),
+                    " beside it, got none",
+                )
+            )
+        return changed
 
 
 _PAPER = TrainConfig(epochs=20, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="constant")

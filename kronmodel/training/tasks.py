@@ -1,8 +1,7 @@
-"""What a network is trained for and how it is judged: classification or regression."""
+"""Tasks: classification and regression, each with its loss and its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronmodel.data.dataset import Dataset, TaskName
+from kronmodel.training.evaluation import outputs_and_targets
 
 __all__ = ["Classification", "Regression", "Task", "task_of"]
-
-EVALUATION_BATCH = 2048
 
 
 class Task(Protocol):
@@ -32,15 +30,15 @@ class Task(Protocol):
     higher_is_better: bool
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The mean loss, a scalar, of outputs ``(batch, width)``."""
+        """Compute the mean loss, a scalar, of outputs ``(batch, width)``."""
         ...
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
-        """The score of a network on prepared samples ``(n, width)``, as ``prepared`` gives them."""
+        """Score a network on preprocessed samples ``(n, width)``; its modes are unchanged afterwards."""
         ...
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """The score under its name, then whatever else is worth reporting."""
+        """Compute the score and further figures, by name."""
         ...
 
 
@@ -52,16 +50,16 @@ class Classification:
     higher_is_better = True
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy."""
+        """Compute the cross-entropy."""
         return F.cross_entropy(output, target)
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
-        """Share of samples whose largest logit is at their class index ``(n,)``."""
-        right = sum(int((output.argmax(1) == truth).sum()) for output, truth in _evaluate(network, x, y))
+        """Compute the fraction of samples whose largest logit is that of their class ``(n,)``."""
+        right = sum(int((output.argmax(1) == truth).sum()) for output, truth in outputs_and_targets(network, x, y))
         return right / len(x)
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """The accuracy."""
+        """Compute the accuracy."""
         return {self.metric: self.score(network, x, y)}
 
 
@@ -80,15 +78,15 @@ class Regression:
         self.std = torch.from_numpy(std).double()  # (k,)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error."""
+        """Compute the mean squared error."""
         return F.mse_loss(output, target)
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
-        """Root of the mean squared error over samples and outputs."""
+        """Compute the root of the mean squared error over samples and outputs, in the targets' units."""
         return float((self._errors(network, x, y) * self.std**2).mean().sqrt())
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """RMSE, and R²: the share of the targets' variance that is explained, averaged over outputs.
+        """Compute RMSE, and R²: the fraction of the targets' variance that is explained, averaged over outputs.
 
         R² has no meaning, and is left out, where a target is constant among the samples.
         """
@@ -99,24 +97,15 @@ class Regression:
         return found
 
     def _errors(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Mean squared error of each standardised output, ``(k,)``, in float64."""
-        squares = [((output - truth).double() ** 2).sum(0) for output, truth in _evaluate(network, x, y)]
+        """Compute the mean squared error of each standardised output, ``(k,)``, in float64."""
+        squares = [((output - truth).double() ** 2).sum(0) for output, truth in outputs_and_targets(network, x, y)]
         return torch.stack(squares).sum(0).cpu() / len(x)
 
 
 def task_of(data: Dataset) -> Task:
-    """The task that a data set sets."""
+    """Return the task of a data set."""
     if data.task == "classification":
         return Classification()
     if data.target_scaling is None:
         raise ValueError("a regression data set needs the scaling of its targets, got None")
     return Regression(data.target_scaling.std)
-
-
-def _evaluate(network: nn.Module, x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs and truths of all samples, a batch at a time."""
-    network.eval()
-    with torch.inference_mode():
-        for part, truth in zip(x.split(EVALUATION_BATCH), y.split(EVALUATION_BATCH), strict=True):
-            yield network(part), truth
-    network.train()

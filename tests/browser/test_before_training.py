@@ -14,12 +14,12 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from kronmodel.data.dataset import Dataset
-from kronmodel.data.table import from_texts, read_csv
+from kronmodel.data.table import read_csv, target_from_text
 from kronmodel.errors import DataError
 from kronmodel.nn.networks import KroneckerConfig, build
 from kronmodel.shapes import max_rank
+from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import plan
 from tests.browser import tables
 from tests.browser.service import Service
 from tests.browser.visit import DESKTOP, new_context
@@ -105,7 +105,7 @@ def built(wanted: dict[str, Any]) -> dict[str, Any]:
         order=tuple(order) if isinstance(order, list) else order,
         features=tuple(wanted.get("channels", ())),
     )
-    members = plan("any", data, "default", recipe, {}, pad=wanted.get("pad", False))
+    members = make_members("any", data, "default", recipe, {}, pad=wanted.get("pad", False))
     config = members["kronecker"].config
     assert isinstance(config, KroneckerConfig)
     shapes = (config.in_shape, *config.hidden, config.out_shape)
@@ -150,7 +150,7 @@ def test_columns_of_a_file_are_inferred_like_in_training(page: Page, tmp_path: P
     assert (seen["columns"], seen["rows"]) == ([*table.names, "always"], len(table.lines) + len(table.bad))
     for name, guess in zip(COLUMNS, seen["targets"], strict=True):
         try:
-            target, _ = from_texts(COLUMNS[name], None)
+            target, _ = target_from_text(COLUMNS[name], None)
         except DataError:
             target = None
         if target is None:

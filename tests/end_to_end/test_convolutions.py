@@ -14,8 +14,9 @@ from app.cli import main as kronserve
 from kronmodel import Network
 from kronmodel.cli import main as cli
 from kronmodel.data.dataset import Dataset
+from kronmodel.export.published import publish_members
+from kronmodel.training.members import make_members, train_member
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import plan, publish_members, train_member
 from tests.app.conftest import Serving, serving
 from tests.kronmodel.nn.test_conv import coloured
 
@@ -35,7 +36,9 @@ def colour(tmp_path_factory: pytest.TempPathFactory) -> Colour:
     repository = tmp_path_factory.mktemp("convolutions")
     data = coloured(shape=(3, 32, 32))
     recipe = replace(RECIPES["paper-cifar10"], features=(4, 8, 16), hidden=((8, 8),))
-    members = plan("colour", data, "paper-cifar10", recipe, {"epochs": 8, "batch_size": 10, "learning_rate": 1e-2})
+    members = make_members(
+        "colour", data, "paper-cifar10", recipe, {"epochs": 8, "batch_size": 10, "learning_rate": 1e-2}
+    )
     trained = [(member, *train_member(member, data)) for member in members.values()]
     publish_members(trained, data, repository)
     options = ["--features", "4,8", "--hidden", "8x8", "--epochs", "1", "--batch-size", "500", "--json"]

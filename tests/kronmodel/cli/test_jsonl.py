@@ -13,8 +13,8 @@ from kronmodel.cli.jsonl import Messages
 from kronmodel.data.registry import DATASETS, catalogue, load
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.history import Epoch
+from kronmodel.training.members import Member, make_members
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import Member, plan
 
 FAST = ["--data", "digits", "--hidden", "8x8", "--rank", "1", "--batch-size", "500"]
 
@@ -81,7 +81,7 @@ def test_a_driver_that_is_gone_and_a_descriptor_that_is_none_are_one_line(
 
 def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
     data = load("digits", lambda line: None)
-    member: Member = plan("toy", data, "default", RECIPES["default"], {})["dense"]
+    member: Member = make_members("toy", data, "default", RECIPES["default"], {})["dense"]
     told = tmp_path / "told"
     with told.open("w") as file:
         Messages(file.fileno()).epoch(

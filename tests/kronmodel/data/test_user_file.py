@@ -71,7 +71,7 @@ def test_the_task_is_inferred_or_asked_for(
     cells: list[str], asked: Any, task: str, labels: tuple[str, ...], tmp_path: Path
 ) -> None:
     text = "f,y\n" + "".join(f"{index},{cell}\n" for index, cell in enumerate(cells))
-    data = load(write(tmp_path, text), quiet, FileOptions(target="y", task=asked, test_share=0.5))
+    data = load(write(tmp_path, text), quiet, FileOptions(target="y", task=asked, test_fraction=0.5))
     assert (data.task, data.labels) == (task, labels)
     if labels:
         truth = [labels.index(str(int(float(cell))) if cell in ("1.0", "0.0") else cell) for cell in cells]
@@ -90,13 +90,13 @@ def test_bad_rows_are_named_by_line_with_got_and_expected(tmp_path: Path) -> Non
         "line 4: got 2 values, expected 3; line 6: column 'b': got 'nan', expected a finite number; "
         "line 7: the target 'y': got '', expected a value; "
         "line 10: column 'b': got '1e39', expected a finite number; and 2 more. "
-        "Mend them, or leave them out with --skip-bad-rows"
+        "Mend them, or leave them out with skip_bad_rows=True"
     )
 
 
 def test_bad_rows_are_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
     notes: list[str] = []
-    data = load(write(tmp_path, BAD), notes.append, FileOptions(target="y", skip_bad_rows=True, test_share=0.4))
+    data = load(write(tmp_path, BAD), notes.append, FileOptions(target="y", skip_bad_rows=True, test_fraction=0.4))
     assert notes[0].startswith("left out 7 bad rows of ")
     assert everything(data) == [[1, 2, 0.5], [5, 2, 2.5], [9, 3, 1.5]]
 
@@ -104,7 +104,7 @@ def test_bad_rows_are_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "target", "message"),
     [
-        (HOUSES, None, r"name the column to predict: --target COLUMN; .* has rooms, area, town, price"),
+        (HOUSES, None, r"name the column to predict by target; .* has rooms, area, town, price"),
         (HOUSES, "cost", "has no column 'cost'; it has rooms, area, town, price"),
         (HOUSES.split("\n", 1)[1], "1", "begins with the numbers 3, 70.5, 1, 200.5, expected a header line"),
         ("", "y", "has 0 columns, expected a target and at least one more"),
@@ -126,17 +126,17 @@ def test_bad_rows_are_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
 )
 def test_files_that_are_no_use(text: str | bytes, target: str | None, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        load(write(tmp_path, text), quiet, FileOptions(target=target, test_share=0.34))
+        load(write(tmp_path, text), quiet, FileOptions(target=target, test_fraction=0.34))
 
 
 def test_options_that_mean_nothing(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"--target and --test-share is for \.csv and \.npz files, not for the data set"
+        ValueError, match=r"target and test_fraction are for \.csv and \.npz files, not for the data set"
     ):
-        load("digits", quiet, FileOptions(target="y", test_share=0.1))
+        load("digits", quiet, FileOptions(target="y", test_fraction=0.1))
     for share in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="the test share must be between 0 and 1, got"):
-            load(write(tmp_path, HOUSES), quiet, FileOptions(target="price", test_share=share))
+            load(write(tmp_path, HOUSES), quiet, FileOptions(target="price", test_fraction=share))
     with pytest.raises(DataError, match="can't be read: No such file"):
         load(str(tmp_path / "none.csv"), quiet, FileOptions(target="y"))
     with pytest.raises(DataError, match=r"'a\.xls'; expected one of: mnist, .*, or a file \.csv or \.npz"):
@@ -161,7 +161,7 @@ def test_the_split_is_seeded_and_keeps_the_proportions_of_the_classes(tmp_path: 
 
 
 def test_features_are_standardised_by_the_training_samples_only(tmp_path: Path) -> None:
-    data = load(wine(tmp_path), quiet, FileOptions(target="cultivar", test_share=0.5))
+    data = load(wine(tmp_path), quiet, FileOptions(target="cultivar", test_fraction=0.5))
     ready = prepared(data, 16)
     oracle = StandardScaler().fit(data.x_train.astype(np.float64))
     np.testing.assert_allclose(ready.x_train[:, :13], oracle.transform(data.x_train), atol=2e-5)
@@ -194,9 +194,9 @@ def test_npz_of_pictures_split_already(tmp_path: Path) -> None:
     assert (data.split, data.preprocessing, data.labels) == ("as in the file", "bytes divided by 255", ("0", "1", "2"))
     np.testing.assert_array_equal(data.x_test, x[20:].reshape(10, 30).astype(np.float32) / 255)
     assert data.y_train.tolist() == y[:20].tolist()
-    with pytest.raises(ValueError, match="is split already, so --test-share means nothing"):
-        load(str(tmp_path / "own.npz"), quiet, FileOptions(test_share=0.1))
-    with pytest.raises(ValueError, match=r"--target and --skip-bad-rows are for \.csv files"):
+    with pytest.raises(ValueError, match="is split already, so test_fraction means nothing"):
+        load(str(tmp_path / "own.npz"), quiet, FileOptions(test_fraction=0.1))
+    with pytest.raises(ValueError, match=r"target and skip_bad_rows are for \.csv files"):
         load(str(tmp_path / "own.npz"), quiet, FileOptions(target="y"))
 
 

@@ -17,11 +17,13 @@ from kronmodel import KroneckerConfig, build
 from kronmodel.data.dataset import Dataset
 from kronmodel.errors import ExportError, KronmodelError
 from kronmodel.export.card import make_card, read_card
-from kronmodel.export.exporter import check_parity, to_onnx
+from kronmodel.export.parity import check_parity
+from kronmodel.export.published import publish_members
+from kronmodel.export.served_network import export_network
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.loop import train
+from kronmodel.training.members import make_members, train_member
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import plan, publish_members, train_member
 
 CONFIG = KroneckerConfig(
     in_shape=(28, 28), hidden=((12, 20), (9, 16)), out_shape=(2, 5), rank=3, order=("left", "right", "left")
@@ -45,7 +47,7 @@ def exported(digits: Dataset) -> dict[str, tuple[Any, dict[str, Any], onnx.Model
             recipe="default",
             threads=1,
         )
-        made[role] = (network, card, to_onnx(network, card, digits.x_test[:100]))
+        made[role] = (network, card, export_network(network, card, digits.x_test[:100]))
     return made
 
 
@@ -127,13 +129,13 @@ def test_a_file_that_computes_something_else_is_refused(exported: Any, digits: D
             logits = network(x)
             return logits, logits.softmax(-1)
 
-    check_parity(model, Reference(), digits.x_test[:10])
+    check_parity(model, Reference(), [torch.from_numpy(digits.x_test[:10])])
     wrong = onnx.ModelProto()
     wrong.CopyFrom(model)
     weights = numpy_helper.to_array(wrong.graph.initializer[0]) + np.float32(1e-2)
     wrong.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, wrong.graph.initializer[0].name))
     with pytest.raises(ExportError, match="logits at batch 1 differs from torch by up to"):
-        check_parity(wrong, Reference(), digits.x_test[:10])
+        check_parity(wrong, Reference(), [torch.from_numpy(digits.x_test[:10])])
 
 
 def test_a_batch_dimension_that_the_export_fixed_is_refused() -> None:
@@ -151,7 +153,7 @@ def test_a_batch_dimension_that_the_export_fixed_is_refused() -> None:
             return (x,)
 
     with pytest.raises(ExportError, match=r"out at batch 7 has shape \(1, 21\), torch gives \(7, 3\)"):
-        check_parity(model, Same(), np.ones((4, 3), np.float32))
+        check_parity(model, Same(), [torch.ones(4, 3)])
 
 
 def test_a_network_with_infinite_weights_is_refused(exported: Any, digits: Dataset) -> None:
@@ -160,11 +162,11 @@ def test_a_network_with_infinite_weights_is_refused(exported: Any, digits: Datas
     with torch.no_grad():
         network.layers[0].factors[0].fill_(torch.inf)  # type: ignore[index]  # it is a Kronecker layer
     with pytest.raises(ExportError, match="logits at batch 1"):
-        to_onnx(network, card, digits.x_test[:10])
+        export_network(network, card, digits.x_test[:10])
 
 
 def test_a_failed_check_publishes_neither_member(exported: Any, digits: Dataset, tmp_path: Path) -> None:
-    members = plan("toy", digits, "default", replace(RECIPES["default"], hidden=((12, 20),)), {"epochs": 1})
+    members = make_members("toy", digits, "default", replace(RECIPES["default"], hidden=((12, 20),)), {"epochs": 1})
     trained = [(member, *train_member(member, digits)) for member in members.values()]
     with torch.no_grad():
         trained[1][1].layers[0].weight.fill_(torch.nan)  # type: ignore[operator]  # the dense one is the second

@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from kronmodel import KroneckerConfig, build
-from kronmodel.export.exporter import to_onnx
 from kronmodel.export.passes import flatten_last, level_products, merge_reshapes, shift_relus, simplify
+from kronmodel.export.served_network import export_network
 
 
 def graph(*, fold: tuple[int, ...] = (-1, 3, 4), activation: str = "Gelu", keep_flat: bool = False) -> onnx.ModelProto:
@@ -208,7 +208,7 @@ def test_exported_networks_compute_the_same(options: dict[str, Any]) -> None:
         for parameter in network.parameters():
             parameter.normal_(std=0.5)
     x = np.random.default_rng(0).normal(size=(9, 24)).astype(np.float32)
-    model = to_onnx(network, {"versions": {"kronmodel": "0"}}, x)
+    model = export_network(network, {"versions": {"kronmodel": "0"}}, x)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for batch in (1, 2, 9):
         with torch.inference_mode():

@@ -16,10 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import ConvConfig, ConvFeatures, DenseConfig, KroneckerConfig, Network, build
 from kronmodel.data.dataset import Dataset
+from kronmodel.export.published import publish_members
 from kronmodel.nn.conv import parse_channels
 from kronmodel.training.config import TrainConfig
+from kronmodel.training.members import make_members, train_member
 from kronmodel.training.recipes import RECIPES
-from kronmodel.twin import plan, publish_members, train_member
 
 Doubles = NDArray[np.float64]
 
@@ -223,7 +224,9 @@ def coloured(shape: Any = CIFAR10, count: int = 120) -> Dataset:
 def cifar10_networks() -> dict[str, Network]:
     """Build the authors' three networks for CIFAR-10 images of 10 classes."""
     data = replace(coloured(), labels=tuple("0123456789"))
-    rank_1, rank_4 = (plan("p", data, name, RECIPES[name], {}) for name in ("paper-cifar10", "paper-cifar10-rank-4"))
+    rank_1, rank_4 = (
+        make_members("p", data, name, RECIPES[name], {}) for name in ("paper-cifar10", "paper-cifar10-rank-4")
+    )
     configs = {"dense": rank_1["dense"], "rank 1": rank_1["kronecker"], "rank 4": rank_4["kronecker"]}
     with torch.device("meta"):  # counted, not computed
         return {name: build(member.config) for name, member in configs.items()}
@@ -261,7 +264,9 @@ def test_the_recipe_is_the_authors_configuration() -> None:
 def test_a_twin_on_colour_images_is_trained_exported_and_the_same_in_onnxruntime(tmp_path: Path) -> None:
     data = coloured(shape=(3, 12, 16))
     recipe = replace(RECIPES["paper-cifar10-rank-4"], features=(4, 8), hidden=((8, 6),))
-    members = plan("colour", data, "paper-cifar10", recipe, {"epochs": 30, "batch_size": 20, "learning_rate": 1e-2})
+    members = make_members(
+        "colour", data, "paper-cifar10", recipe, {"epochs": 30, "batch_size": 20, "learning_rate": 1e-2}
+    )
     trained = [(member, *train_member(member, data)) for member in members.values()]
     published = publish_members(trained, data, tmp_path)
     for (_, network, result), each in zip(trained, published, strict=True):
@@ -284,7 +289,7 @@ def test_a_twin_on_colour_images_is_trained_exported_and_the_same_in_onnxruntime
 def test_the_same_seed_gives_the_same_weights_dropout_included() -> None:
     data = coloured(shape=(3, 12, 16))
     recipe = replace(RECIPES["paper-cifar10"], features=(4, 8), hidden=((8, 6),))
-    member = plan("colour", data, "paper-cifar10", recipe, {"epochs": 2, "batch_size": 20})["kronecker"]
+    member = make_members("colour", data, "paper-cifar10", recipe, {"epochs": 2, "batch_size": 20})["kronecker"]
     first, again = (train_member(member, data)[0].state_dict() for _ in range(2))
     for name, tensor in first.items():
         assert torch.equal(tensor, again[name]), name

@@ -21,7 +21,7 @@ from kronmodel.errors import CheckpointError, TrainingError
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.loop import Progress, TrainResult, train
-from kronmodel.twin import Member, setting, train_member
+from kronmodel.training.members import Member, fingerprint, train_member
 
 FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
@@ -113,7 +113,7 @@ MEMBER = Member(twin="toy", role="dense", config=KRONECKER.dense(), training=ADA
 
 def train_in_child(folder: Path, data: Dataset) -> None:
     torch.set_num_threads(1)
-    with Checkpoint(folder, setting(MEMBER, data), resume=True) as checkpoint:
+    with Checkpoint(folder, fingerprint(MEMBER, data), resume=True) as checkpoint:
         train_member(MEMBER, data, checkpoint=checkpoint)
 
 
@@ -131,11 +131,11 @@ def test_killed_in_training_again_and_again_it_still_comes_to_the_same_end(digit
         time.sleep(delay)
         child.kill()
         child.join()
-        with Checkpoint(folder, setting(MEMBER, digits), resume=True) as checkpoint:
+        with Checkpoint(folder, fingerprint(MEMBER, digits), resume=True) as checkpoint:
             assert checkpoint.load() is not None
         assert checkpoint.epoch >= min(reached + 1, 4)
         reached = checkpoint.epoch
-    with Checkpoint(folder, setting(MEMBER, digits), resume=True) as checkpoint:
+    with Checkpoint(folder, fingerprint(MEMBER, digits), resume=True) as checkpoint:
         assert_the_same(train_member(MEMBER, digits, checkpoint=checkpoint), train_member(MEMBER, digits))
         checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
@@ -189,7 +189,7 @@ def test_killed_while_writing_it_leaves_the_checkpoint_before(tmp_path: Path) ->
 
 
 def test_another_setting_is_refused_by_name_and_value(digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, setting(MEMBER, digits)) as checkpoint:
+    with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, fingerprint(MEMBER, digits)) as checkpoint:
         train_member(MEMBER, digits, interrupt_in(2), checkpoint=checkpoint)
     other = replace(MEMBER, training=replace(ADAM, batch_size=100), config=KRONECKER)
     fewer = replace(digits, x_train=digits.x_train[:100], y_train=digits.y_train[:100])
@@ -200,7 +200,7 @@ def test_another_setting_is_refused_by_name_and_value(digits: Dataset, tmp_path:
     ):
         with (
             pytest.raises(CheckpointError, match=message),
-            Checkpoint(tmp_path, setting(member, data), resume=True) as checkpoint,
+            Checkpoint(tmp_path, fingerprint(member, data), resume=True) as checkpoint,
         ):
             train_member(member, data, checkpoint=checkpoint)
 
@@ -275,14 +275,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
 def test_notes_say_what_is_done(tmp_path: Path) -> None:
     notes: list[str] = []
     for resume in (True, False, True):
-        with Checkpoint(tmp_path, {}, resume=resume, note=notes.append) as checkpoint:
+        with Checkpoint(tmp_path, {}, resume=resume, report=notes.append) as checkpoint:
             checkpoint.load()
             checkpoint.save(5, dict)
     path = tmp_path / "last.pt"
     assert notes == [
         f"no checkpoint in {tmp_path}: starting from the beginning",
-        f"starting afresh; the checkpoint {path} of an earlier run will be replaced (or: --resume)",
-        f"going on from {path} after epoch 5",
+        f"starting afresh; the checkpoint {path} of an earlier run will be replaced (or: resume=True)",
+        f"continuing from {path} after epoch 5",
     ]
 
 
@@ -294,18 +294,18 @@ def test_after_a_divergence_one_goes_on_from_the_last_good_epoch_at_a_lower_rate
     def member(rate: float) -> Member:
         return replace(MEMBER, training=replace(SGD, learning_rate=rate))
 
-    with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, setting(member(0.1), digits)) as checkpoint:
+    with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, fingerprint(member(0.1), digits)) as checkpoint:
         train_member(member(0.1), digits, interrupt_in(2), checkpoint=checkpoint)
     message = (
         r"training diverged in epoch 2: .*try a lower learning rate; epoch 1 is kept in .*last\.pt: the same command "
-        r"with --resume goes on from there"
+        r"with resume=True continues from there"
     )
     with (
         pytest.raises(TrainingError, match=message),
-        Checkpoint(tmp_path, setting(member(1e30), digits), resume=True) as checkpoint,
+        Checkpoint(tmp_path, fingerprint(member(1e30), digits), resume=True) as checkpoint,
     ):
         train_member(member(1e30), digits, checkpoint=checkpoint)
-    with Checkpoint(tmp_path, setting(member(0.05), digits), resume=True) as checkpoint:
+    with Checkpoint(tmp_path, fingerprint(member(0.05), digits), resume=True) as checkpoint:
         network, result = train_member(member(0.05), digits, checkpoint=checkpoint)
     assert [epoch.epoch for epoch in result.history] == [1, 2, 3, 4]
     assert result.test_score > result.history[0].test

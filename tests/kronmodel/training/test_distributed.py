@@ -130,7 +130,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_be_resumed(
     assert waited < 60  # torchrun gives the others 30 seconds to leave
     (line,) = [line for line in err.splitlines() if line.startswith("kronmodel: error:")]
     assert "gone" in line
-    assert f"is kept in {checkpoint}: the same command with --resume goes on from there" in line
+    assert f"is kept in {checkpoint}: the same training with --resume continues from there" in line
     assert checkpoint.exists()
 
     resumed = alone(capsys, *arguments, "--out", str(tmp_path / "two"), "--resume")
@@ -144,6 +144,41 @@ def test_no_thread_outlives_the_run(tmp_path: Path) -> None:
     """One that did would abort the process if it still had a tensor to let go when the interpreter is gone."""
     script = tmp_path / "leave.py"
     script.write_text(LEAVE)
+    with torchrun(str(script)) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+
+
+RESTORE = """
+import os, signal, sys, warnings
+import torch
+from kronmodel.errors import TrainingError
+from kronmodel.training.distributed import joined
+
+def handler(*_):
+    print("told")
+
+signal.signal(signal.SIGTERM, handler)
+filters = list(warnings.filters)
+with joined("cpu") as group:
+    parallel = group.parallel(torch.nn.Linear(3, 2))
+    parallel(torch.ones(5, 3)).sum().backward()
+assert (signal.getsignal(signal.SIGTERM), list(warnings.filters)) == (handler, filters), "success"
+os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+try:
+    with joined("cpu") as group:
+        assert signal.getsignal(signal.SIGTERM) is handler
+        raise TrainingError("a failure of each")
+except (TrainingError, SystemExit):
+    pass
+assert (signal.getsignal(signal.SIGTERM), list(warnings.filters)) == (handler, filters), "failure"
+"""
+
+
+def test_signal_handlers_and_warning_filters_are_the_callers_again(tmp_path: Path) -> None:
+    script = tmp_path / "restore.py"
+    script.write_text(RESTORE)
     with torchrun(str(script)) as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -173,7 +208,7 @@ def test_weighted_shares_average_to_the_mean_of_the_batch(size: int) -> None:
     values = torch.rand(100, dtype=torch.float64)
     for count in (1, 2, 5, 100):
         batch = torch.randperm(100)[:count]
-        shares = [Group(rank=rank, size=size).share(batch) for rank in range(size)]
+        shares = [Group(rank=rank, size=size).part_of(batch) for rank in range(size)]
         mean = sum(float(values[mine].mean()) * weight for mine, weight in shares) / size
         assert mean == pytest.approx(float(values[batch].mean()))
         taken = torch.cat([mine for mine, weight in shares if weight])
@@ -185,7 +220,7 @@ def test_one_process_is_a_run_of_its_own() -> None:
         assert group is ALONE
     network = torch.nn.Linear(1, 1)
     assert group.parallel(network) is network
-    assert group.from_leader("x") == "x"
+    assert group.from_main("x") == "x"
     with group.connected(), pytest.raises(RuntimeError, match="gloo, but alone"), group.connected():
         raise RuntimeError("gloo, but alone")
 

@@ -95,11 +95,11 @@ def epoch(number: int, validation: float | None) -> Epoch:
 def test_the_best_epoch_and_patience() -> None:
     network = torch.nn.Linear(1, 1)
     history = History()
-    assert not history.waited(1)
+    assert not history.patience_exhausted(1)
     for number, validation in enumerate((0.2, 0.5, 0.5, 0.4), start=1):
         history.add(epoch(number, validation), network)
         assert history.best.epoch == min(number, 2)
-        assert [history.waited(patience) for patience in (0, 1, 2)] == [False, number > 2, number > 3]
+        assert [history.patience_exhausted(patience) for patience in (0, 1, 2)] == [False, number > 2, number > 3]
     assert History.of(history.state()) == history
     history.higher_is_better = False
     assert history.best.epoch == 1

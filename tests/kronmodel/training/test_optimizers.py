@@ -43,3 +43,25 @@ def test_updates_are_those_of_the_definition(name: Any) -> None:
     for index, parameter in enumerate(network.parameters()):
         want = by_hand(name, before[index], [step[index] for step in gradients])
         torch.testing.assert_close(parameter.detach(), want)
+
+
+def test_sgd_is_plain_under_one_cycle_too() -> None:
+    """One-cycle cycles the momentum of an SGD unless it is told not to, which makes another optimizer of it."""
+    torch.manual_seed(0)
+    network = nn.Linear(5, 3, dtype=torch.float64)
+    config = TrainConfig(epochs=1, optimizer="sgd", learning_rate=RATE, schedule="one-cycle")
+    optimizer, schedule = make_optimizer(network, config, 6)
+    weight = network.weight.detach().clone()
+    rates = []
+    for _ in range(6):
+        gradients = [torch.randn_like(each) for each in network.parameters()]
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        (rate,) = schedule.get_last_lr()
+        weight -= rate * gradients[0]
+        rates.append(rate)
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(RATE, rel=0.3)
+    assert rates[0] < max(rates) > rates[-1]
+    torch.testing.assert_close(network.weight.detach(), weight)

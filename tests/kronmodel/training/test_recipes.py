@@ -11,12 +11,12 @@ from sklearn.datasets import load_diabetes
 
 from kronmodel import DenseConfig, build
 from kronmodel.cli import main as cli
-from kronmodel.cli.options import with_network_options
+from kronmodel.cli.options import network_arguments
 from kronmodel.data.dataset import Dataset
 from kronmodel.data.registry import load
 from kronmodel.data.user_file import FileOptions
+from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES, recommended
-from kronmodel.twin import plan
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("default", 11_490, 179_312), ("accurate", 22_410, 437_120), ("fashion-mnist", 22_410, 510_272)],
 )
 def test_weights_and_multiply_adds_on_28x28_pixels(name: str, weights: int, macs: int, digits: Dataset) -> None:
-    members = plan("twin", digits, name, RECIPES[name], {})
+    members = make_members("twin", digits, name, RECIPES[name], {})
     network = build(members["kronecker"].config)
     assert build(members["dense"].config).parameter_count == 1_238_730
     assert (network.parameter_count, network.macs_per_sample) == (weights, macs)
@@ -47,7 +47,9 @@ def test_weights_and_multiply_adds_on_28x28_pixels(name: str, weights: int, macs
 def test_other_hidden_shapes_are_the_dense_twins_too(digits: Dataset) -> None:
     for options, widths in (([], (784, 784)), (["--hidden", "4x6,5x3", "--rank", "2"], (24, 15))):
         args = cli.parser().parse_args(["train", "--recipe", "accurate", *options])
-        dense = plan("t", digits, "accurate", with_network_options(RECIPES["accurate"], args), {})["dense"].config
+        dense = make_members("t", digits, "accurate", RECIPES["accurate"].with_network(network_arguments(args)), {})[
+            "dense"
+        ].config
         assert isinstance(dense, DenseConfig)
         assert dense.hidden == widths
 
@@ -57,9 +59,9 @@ def test_recipes_change_no_tables_and_no_tiny_images_unless_told_to(images: bool
     table = load(str(diabetes), lambda line: None, FileOptions(target="progression"))
     data = load("digits", lambda line: None) if images else table
     assert not any(
-        member.training.augmentation for member in plan("t", data, "default", RECIPES["default"], {}).values()
+        member.training.augmentation for member in make_members("t", data, "default", RECIPES["default"], {}).values()
     )
-    member = plan("t", data, "default", RECIPES["default"], {"shift": 2.0})["dense"]
+    member = make_members("t", data, "default", RECIPES["default"], {"shift": 2.0})["dense"]
     assert member.training.augmentation
 
 

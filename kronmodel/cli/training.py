@@ -1,0 +1,81 @@
+"""Progress of a training on the terminal, as JSON lines and as a CSV log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+
+from kronmodel.cli.console import training_progress
+from kronmodel.cli.jsonl import Messages
+from kronmodel.data.dataset import Dataset
+from kronmodel.training.history import Epoch, EpochLog
+from kronmodel.training.loop import Progress
+from kronmodel.training.members import Member
+from kronmodel.twin import TrainingCallback
+
+__all__ = ["CommandCallback"]
+
+
+class CommandCallback(TrainingCallback):
+    """What ``kronmodel train`` shows and writes while it trains. A context, which closes the log.
+
+    Args:
+        console: for the progress bar.
+        note: prints a line for the user.
+        descriptor: open file descriptor for JSON lines, or None.
+        log: CSV file with a line for each epoch, or None.
+
+    Raises:
+        KronmodelError: the descriptor or the log can't be written to.
+    """
+
+    def __init__(
+        self, console: Console, note: Callable[[str], None], *, descriptor: int | None, log: Path | None
+    ) -> None:
+        self._note = note
+        self._console = console
+        self._messages = Messages(descriptor)
+        self._log = EpochLog(log)
+        self._show: Callable[[Progress], None] = lambda progress: None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._log.__exit__(kind, error, at)
+
+    def on_message(self, line: str) -> None:
+        """Print a line."""
+        self._note(line)
+
+    def on_start(self, members: Sequence[Member], data: Dataset) -> None:
+        """Write the plan, and print how many samples there are."""
+        self._messages.plan(members, data)
+        train, test = len(data.x_train), len(data.x_test)
+        self.on_message(f"{data.name}: {train:,} training and {test:,} test samples from {data.origin}")
+
+    @contextmanager
+    def training(self, member: Member) -> Iterator[None]:
+        """Show a progress bar, or a line for each epoch where there is no terminal."""
+        with training_progress(self._console, member.name, member.training.epochs) as self._show:
+            yield
+
+    def on_step(self, member: Member, progress: Progress) -> None:
+        """Move the bar, and write a line."""
+        self._show(progress)
+        self._messages.step(member, progress)
+
+    def on_epoch(self, member: Member, epoch: Epoch) -> None:
+        """Write a line to the log, and one for the program that reads the progress."""
+        self._log.add(member.name, epoch)
+        self._messages.epoch(member, epoch)
+
+    def on_export(self) -> None:
+        """Announce the export."""
+        self._messages.exporting()
+        self.on_message("exporting to ONNX and comparing with torch ...")

@@ -1,0 +1,77 @@
+"""Comparison of an ONNX model with the PyTorch module that it was exported from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from kronmodel.errors import ExportError
+
+__all__ = ["PARITY_BATCHES", "check_parity", "repeat_to"]
+
+PARITY_BATCHES = (1, 7, 64)
+PARITY_TOLERANCE = 1e-4
+
+
+def check_parity(
+    model: onnx.ModelProto,
+    reference: nn.Module,
+    inputs: Sequence[Tensor],
+    units: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
+    """Compare a model with a module at each of :data:`PARITY_BATCHES`, by ONNX's own reference implementation.
+
+    The reference implementation is independent of both torch and onnxruntime: it computes what the standard says that
+    the file means.
+
+    Args:
+        model: with inputs and outputs in the order of the module's.
+        reference: takes the inputs as positional arguments and gives a tuple of tensors.
+        inputs: tensors ``(n, ...)`` on the CPU; they are repeated to fill the largest batch.
+        units: by name of an output, the magnitude that its tolerance refers to, broadcast to the output; by default
+            the root mean square of the output's values, at least 1.
+
+    Raises:
+        ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, in units or relatively, is not finite
+            where the module's is, or has another shape or, unless it is floating-point, another value.
+    """
+    evaluator = ReferenceEvaluator(model)
+    names = [output.name for output in model.graph.output]
+    for size in PARITY_BATCHES:
+        batch = [repeat_to(each, size) for each in inputs]
+        with torch.inference_mode():
+            expected = [tensor.numpy() for tensor in reference(*batch)]
+        feeds = {each.name: tensor.numpy() for each, tensor in zip(model.graph.input, batch, strict=True)}
+        with np.errstate(all="ignore"):  # what isn't finite is reported below
+            computed = evaluator.run(None, feeds)
+        for name, want, got in zip(names, expected, computed, strict=True):
+            _check_output(f"{name} at batch {size}", want, np.asarray(got), (units or {}).get(name))
+
+
+def _check_output(what: str, want: NDArray[Any], got: NDArray[Any], unit: NDArray[Any] | None) -> None:
+    if got.shape != want.shape:
+        raise ExportError(f"{what} has shape {got.shape}, torch gives {want.shape}")
+    if got.dtype != want.dtype:
+        raise ExportError(f"{what} has type {got.dtype}, torch gives {want.dtype}")
+    if want.dtype.kind not in "fc":
+        if not np.array_equal(got, want):
+            raise ExportError(f"{what} differs from torch in {int((got != want).sum()):,} of {want.size:,} values")
+        return
+    if unit is None:
+        unit = np.asarray(max(1.0, float(np.sqrt(np.mean(np.square(want, dtype=np.float64)))) if want.size else 1.0))
+    difference = np.abs(got - want)
+    if not np.isfinite(got).all() or not (difference <= PARITY_TOLERANCE * (unit + np.abs(want))).all():
+        worst = float((difference / unit).max())
+        raise ExportError(f"{what} differs from torch by up to {worst:.3g}, expected at most {PARITY_TOLERANCE}")
+
+
+def repeat_to(samples: Tensor, size: int) -> Tensor:
+    """Repeat samples ``(n, ...)`` in their order until there are ``size``, or take the first ``size`` of them."""
+    return samples[torch.arange(size) % len(samples)]

@@ -1,0 +1,121 @@
+"""Trained networks of a twin in the model repository, with their model cards and test samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kronmodel.data.dataset import Dataset, prepared
+from kronmodel.export.card import make_card
+from kronmodel.export.exporter import on_cpu
+from kronmodel.export.repository import Publication, publish
+from kronmodel.export.saved import saved_files
+from kronmodel.export.served_network import export_network
+from kronmodel.nn.networks import Network
+from kronmodel.training.loop import TrainResult
+from kronmodel.training.members import Member
+from kronmodel.training.tasks import task_of
+
+__all__ = ["Published", "card_of", "publish_members"]
+
+SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A model in the repository.
+
+    Attributes:
+        card: its model card.
+        path: of its ``model.onnx``.
+    """
+
+    card: dict[str, Any]
+    path: Path
+
+    def summary(self) -> dict[str, Any]:
+        """Summarise the model in the fields that ``kronmodel train --json`` prints."""
+        metric = self.card["test_metric"]
+        return {
+            "name": self.card["name"],
+            "version": self.path.parent.name,
+            "path": str(self.path),
+            "parameters": self.card["parameters"],
+            "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
+            "macs_per_sample": self.card["macs_per_sample"],
+            **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
+            "test_metric": metric,
+            "train_seconds": self.card["training"]["seconds"],
+            "ms_per_step": self.card["training"]["ms_per_step"],
+        }
+
+
+def publish_members(
+    members: Sequence[tuple[Member, Network, TrainResult]], data: Dataset, repository: Path
+) -> list[Published]:
+    """Export each trained member, check it, and publish all of them or none of them.
+
+    Raises:
+        ExportError: a check failed or the repository can't be written to.
+    """
+    chosen = _samples(data)
+    cards, publications = [], []
+    for member, network, result in members:
+        card = card_of(member, network, result, data)
+        # With convolutions the graph takes images, else the data's own features, before any filling up.
+        inputs = data.x_test[chosen]
+        if network.features is not None:
+            inputs = inputs.reshape(-1, *network.input_shape)
+        model = export_network(network, card, inputs, data.scaling, data.target_scaling)
+        files = saved_files(network, member.config, data)
+        cards.append(card)
+        labels = _column(data.y_test[chosen])
+        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels, files=files))
+    paths = publish(publications, repository)
+    return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
+
+
+def card_of(member: Member, network: Network, result: TrainResult, data: Dataset) -> dict[str, Any]:
+    """Make the model card of a trained member."""
+    return make_card(
+        twin=member.twin,
+        role=member.role,
+        network=network,
+        data=data,
+        config=member.training,
+        result=result,
+        recipe=member.recipe,
+        threads=torch.get_num_threads(),
+        metrics=_metrics(network, data),
+    )
+
+
+def _metrics(network: Network, data: Dataset) -> dict[str, float]:
+    """Compute the test metric and whatever else the task reports of a network, on the CPU."""
+    ready = prepared(data, network.in_features)
+    return task_of(data).metrics(on_cpu(network), torch.from_numpy(ready.x_test), torch.from_numpy(ready.y_test))
+
+
+def _column(y: NDArray[np.int64] | NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
+    """Return one target for each sample as ``(n,)``, like class indices, and several unchanged as ``(n, k)``."""
+    return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _samples(data: Dataset) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Choose test samples to publish: of a regression the first ones, else of each class in turn.
+
+    The classes alternate, so that the first few samples show all of them.
+    """
+    if data.task == "regression":
+        return np.arange(min(SAMPLES, len(data.x_test)))
+    classes = len(data.labels)
+    each = -(-SAMPLES // classes)
+    rows = [np.flatnonzero(data.y_test == label)[:each] for label in range(classes)]
+    turns = [row[turn] for turn in range(each) for row in rows if turn < len(row)]
+    return np.array(turns[:SAMPLES])

@@ -1,0 +1,383 @@
+"""Trained networks as files to train on from: ``model.safetensors`` with the weights, ``model.json`` with the rest.
+
+The files are untrusted when they are read: nothing in them is executed, and sizes are checked before memory is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kronmodel.data.dataset import Dataset, Scaling, TaskName
+from kronmodel.errors import ExportError, LoadError
+from kronmodel.nn.conv import ConvConfig
+from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
+
+__all__ = ["Preprocessing", "SavedNetwork", "load", "saved_files"]
+
+FORMAT_VERSION = 1
+CONFIG_NAME, WEIGHTS_NAME = "model.json", "model.safetensors"
+MAX_CONFIG_BYTES = 256 << 20  # a million features have three numbers each
+MAX_HEADER_BYTES = 100 << 20  # as safetensors itself
+MAX_SIZE = 1 << 24  # of a width or a rank
+MAX_LAYERS = 1000
+LARGEST_ITEM = 8  # bytes of a float64
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+CONFIGS: dict[str, type[KroneckerConfig | DenseConfig]] = {"kronecker": KroneckerConfig, "dense": DenseConfig}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preprocessing:
+    """What stands between raw values and a network, as in the exported graph.
+
+    Attributes:
+        task: ``"classification"`` or ``"regression"``.
+        labels: name of each class; empty for regression.
+        n_features: number of raw features of a sample.
+        feature_names: name of each feature, where a sample is no image.
+        image_shape: ``(height, width)`` or ``(channels, height, width)`` of a sample that is an image, else None.
+        description: how the raw features were made, in words.
+        scaling: standardises the features; None where they are used as they are.
+        target_scaling: standardises the values to predict; None for classification.
+        width: number of values that the network takes; beyond the features they are zeros.
+    """
+
+    task: TaskName
+    labels: tuple[str, ...]
+    n_features: int
+    feature_names: tuple[str, ...]
+    image_shape: tuple[int, ...] | None
+    description: str
+    scaling: Scaling | None
+    target_scaling: Scaling | None
+    width: int
+
+    def features(self, x: NDArray[Any] | Tensor) -> Tensor:
+        """Standardise raw features and fill them up with zeros, for the network to take.
+
+        Args:
+            x: ``(n, n_features)`` or images ``(n, *image_shape)``.
+
+        Returns:
+            ``(n, width)``, float32, on the device of ``x``.
+
+        Raises:
+            ValueError: a sample has another number of features.
+        """
+        rows = torch.as_tensor(x, dtype=torch.float32)
+        rows = rows.reshape(len(rows), -1)
+        if rows.shape[1] != self.n_features:
+            raise ValueError(f"expected {self.n_features} features a sample, got {rows.shape[1]}")
+        if self.scaling is not None:
+            mean, inverse = (_like(rows, values) for values in (self.scaling.mean, self.scaling.inverse))
+            rows = (rows - mean) * inverse
+        return nn.functional.pad(rows, (0, self.width - self.n_features))
+
+    def targets(self, y: NDArray[Any] | Tensor) -> Tensor:
+        """Standardise the values to predict ``(n, k)``; class indices ``(n,)`` are returned as int64."""
+        if self.target_scaling is None:
+            return torch.as_tensor(y, dtype=torch.int64)
+        values = torch.as_tensor(y, dtype=torch.float32)
+        scaling = self.target_scaling
+        return (values - _like(values, scaling.mean)) * _like(values, scaling.inverse)
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Turn the network's output into probabilities ``(n, classes)``, or values ``(n, k)`` in their own units."""
+        if self.target_scaling is None:
+            return output.softmax(-1)
+        return output * _like(output, self.target_scaling.std) + _like(output, self.target_scaling.mean)
+
+
+def _like(tensor: Tensor, values: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(values).to(tensor.device)
+
+
+class SavedNetwork(Network):
+    """A trained network that was read from its files, in training mode.
+
+    Attributes:
+        config: what the network was built from.
+        preprocessing: of raw features, targets and outputs. The network itself takes preprocessed features.
+        path: the version folder that it was read from.
+    """
+
+    def __init__(
+        self, network: Network, config: KroneckerConfig | DenseConfig, preprocessing: Preprocessing, path: Path
+    ) -> None:
+        super().__init__(cast(Any, list(network.layers)), config.activation, network.features)
+        self.config = config
+        self.preprocessing = preprocessing
+        self.path = path
+
+
+def saved_files(network: Network, config: KroneckerConfig | DenseConfig, data: Dataset) -> dict[str, bytes]:
+    """Write a trained network as files that :func:`load` reads.
+
+    Args:
+        network: on any device.
+        config: what it was built from.
+        data: what it was trained on; gives labels and scaling.
+
+    Returns:
+        The content of each file by its name.
+
+    Raises:
+        ExportError: the configuration holds what JSON has no form for.
+    """
+    kind = next(kind for kind, made_by in CONFIGS.items() if type(config) is made_by)
+    described = {
+        "format_version": FORMAT_VERSION,
+        "network": {"kind": kind, **asdict(config)},
+        "task": data.task,
+        "labels": data.labels,
+        "n_features": data.features,
+        "feature_names": data.feature_names,
+        "image_shape": data.image_shape,
+        "preprocessing": data.preprocessing,
+        "scaling": _scaling_lists(data.scaling),
+        "target_scaling": _scaling_lists(data.target_scaling),
+    }
+    try:
+        text = json.dumps(described, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"the configuration of the network can't be written as JSON: {error}") from error
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    return {WEIGHTS_NAME: safetensors.torch.save(weights), CONFIG_NAME: text.encode()}
+
+
+def _scaling_lists(scaling: Scaling | None) -> dict[str, list[float]] | None:
+    """Return a scaling as lists. JSON writes each float32 so that the same float32 is read back."""
+    if scaling is None:
+        return None
+    return {name: getattr(scaling, name).tolist() for name in ("mean", "std", "inverse")}
+
+
+def load(folder: str | os.PathLike[str]) -> SavedNetwork:
+    """Read a trained network from a model repository, ready to train on.
+
+    Torch's random state is unchanged.
+
+    Args:
+        folder: a model's folder, such as ``models/mnist-kronecker``, for its newest version; or that of a version.
+
+    Returns:
+        The network on the CPU, in training mode, with the weights and the types that it was saved with.
+
+    Raises:
+        LoadError: a file is missing, truncated or damaged, of another format, or doesn't fit the others.
+    """
+    path = _version_folder(Path(folder).expanduser())
+    described = _read_config(path / CONFIG_NAME)
+    try:
+        config = _network_config(described["network"])
+        preprocessing = _preprocessing(described, config)
+        with torch.random.fork_rng([]), torch.device("meta"):  # no memory for the weights yet
+            network = build(config)
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RuntimeError) as error:
+        raise LoadError(f"{path / CONFIG_NAME} is not the configuration of a network: {error}") from error
+    network.load_state_dict(_read_weights(path / WEIGHTS_NAME, network.state_dict()), assign=True)
+    return SavedNetwork(network, config, preprocessing, path)
+
+
+def _version_folder(folder: Path) -> Path:
+    """Return the folder of a version: the given one, or the newest of a model."""
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    if not folder.is_dir():
+        raise LoadError(f"{folder} is not a folder; expected that of a model or of one of its versions")
+    try:
+        versions = [path for path in folder.iterdir() if VERSION.fullmatch(path.name) and path.is_dir()]
+    except OSError as error:
+        raise LoadError(f"{folder} can't be read: {error.strerror or error}") from error
+    newest = max(versions, key=lambda path: int(path.name), default=None)
+    if newest is None or not (newest / CONFIG_NAME).is_file():
+        raise LoadError(
+            f"{newest or folder} has no {CONFIG_NAME}; expected the folder of a model that was trained here"
+        )
+    return newest
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read a file of at most ``limit`` bytes."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise LoadError(f"{path} can't be read: {error.strerror or error}") from error
+    if len(content) > limit:
+        raise LoadError(f"{path} has more than {limit:,} bytes, which its configuration does not account for")
+    return content
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read ``model.json`` and check its format version and the names of its fields."""
+    try:
+        described = json.loads(_read(path, MAX_CONFIG_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"{path} is not JSON, or truncated: {error}") from error
+    if not isinstance(described, dict):
+        raise LoadError(f"{path} must be a JSON object, got {type(described).__name__}")
+    if described.get("format_version") != FORMAT_VERSION:
+        found = str(described.get("format_version"))[:40]
+        raise LoadError(f"{path} has format version {found}, expected {FORMAT_VERSION}")
+    try:
+        _check_names(described, EXPECTED, EXPECTED)
+    except ValueError as error:
+        raise LoadError(f"{path}: {error}") from error
+    return described
+
+
+EXPECTED = (
+    "format_version", "network", "task", "labels", "n_features", "feature_names", "image_shape", "preprocessing",
+    "scaling", "target_scaling",
+)  # fmt: skip
+
+
+def _check_names(given: Mapping[str, Any], allowed: Sequence[str], required: Sequence[str]) -> None:
+    unknown = [name[:40] for name in given if name not in allowed]
+    missing = [name for name in required if name not in given]
+    if unknown or missing:
+        got = ", ".join([*(f"unknown field {name!r}" for name in unknown[:5]), *(f"no {name!r}" for name in missing)])
+        raise ValueError(f"got {got}; expected {', '.join(allowed)}")
+
+
+def _network_config(given: Any) -> KroneckerConfig | DenseConfig:
+    """Build a configuration from JSON, whose constructor checks the values.
+
+    Raises:
+        ValueError: a field is unknown, missing or too large.
+        TypeError: a field is of another type.
+    """
+    if not isinstance(given, dict) or given.get("kind") not in CONFIGS:
+        raise ValueError(f"network must be an object with a kind of {' or '.join(CONFIGS)}")
+    made_by = CONFIGS[given["kind"]]
+    given = {name: value for name, value in given.items() if name != "kind"}
+    names = [each.name for each in fields(made_by)]
+    _check_names(given, names, names)
+    if not isinstance(given["hidden"], list) or len(given["hidden"]) > MAX_LAYERS:
+        raise ValueError(f"hidden must be a list of at most {MAX_LAYERS} layers")
+    _check_sizes(given)
+    if given["features"] is not None:
+        conv = [each.name for each in fields(ConvConfig)]
+        if not isinstance(given["features"], dict):
+            raise TypeError("features must be an object or null")
+        _check_names(given["features"], conv, conv)
+        given["features"] = ConvConfig(**{name: _tuples(value) for name, value in given["features"].items()})
+    return made_by(**{name: _tuples(value) for name, value in given.items()})
+
+
+def _check_sizes(value: Any) -> None:
+    """Check that no number asks for more than a network of this library can have."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        _check_sizes(part)
+    if isinstance(value, int | float) and not -MAX_SIZE <= value <= MAX_SIZE:
+        raise ValueError(f"numbers must be at most {MAX_SIZE:,}, got {value}")
+
+
+def _tuples(value: Any) -> Any:
+    """Turn JSON's lists into the tuples that configurations hold."""
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
+
+
+def _preprocessing(given: Mapping[str, Any], config: KroneckerConfig | DenseConfig) -> Preprocessing:
+    """Build the preprocessing from JSON, after checking it against the network.
+
+    Raises:
+        ValueError: a value doesn't fit the network or the others.
+        TypeError: a value is of another type.
+    """
+    task, image_shape, n_features = given["task"], given["image_shape"], given["n_features"]
+    if task not in ("classification", "regression"):
+        raise ValueError(f"task must be classification or regression, got {str(task)[:40]!r}")
+    dense = config if isinstance(config, DenseConfig) else config.dense()
+    width = dense.in_features if config.features is None else math.prod(config.features.image_shape)
+    labels, names = (_texts(name, given[name]) for name in ("labels", "feature_names"))
+    if type(n_features) is not int or not 1 <= n_features <= width:
+        raise ValueError(f"n_features must be between 1 and the network's {width:,} inputs, got {n_features!r}")
+    if len(labels) != (dense.out_features if task == "classification" else 0):
+        raise ValueError(f"expected a label for each of the {dense.out_features:,} classes, got {len(labels):,}")
+    if names and len(names) != n_features:
+        raise ValueError(f"expected {n_features:,} feature_names, got {len(names):,}")
+    if image_shape is not None:
+        _check_sizes(image_shape)
+        if not all(type(size) is int for size in image_shape) or math.prod(image_shape) != n_features:
+            raise ValueError(f"image_shape must be whole numbers with the product {n_features:,}, got {image_shape}")
+    scaling = _scaling("scaling", given["scaling"], n_features)
+    target_scaling = _scaling("target_scaling", given["target_scaling"], dense.out_features)
+    if (target_scaling is not None) != (task == "regression"):
+        raise ValueError(f"target_scaling is for regression, which alone needs it, got task {task!r}")
+    if not isinstance(given["preprocessing"], str):
+        raise TypeError("preprocessing must be a text")
+    return Preprocessing(
+        task=task,
+        labels=labels,
+        n_features=n_features,
+        feature_names=names,
+        image_shape=None if image_shape is None else tuple(image_shape),
+        description=given["preprocessing"],
+        scaling=scaling,
+        target_scaling=target_scaling,
+        width=width,
+    )
+
+
+def _texts(name: str, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        raise TypeError(f"{name} must be a list of texts")
+    return tuple(given)
+
+
+def _scaling(name: str, given: Any, count: int) -> Scaling | None:
+    """Build a scaling of ``count`` columns from JSON."""
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise TypeError(f"{name} must be an object or null")
+    columns = ("mean", "std", "inverse")
+    _check_names(given, columns, columns)
+    with np.errstate(over="ignore"):  # what float32 can't hold is not finite, and refused
+        arrays = [np.asarray(given[column], np.float32) for column in columns]
+    if any(array.shape != (count,) or not np.isfinite(array).all() for array in arrays):
+        raise ValueError(f"{name} must have {count:,} finite numbers in each of {', '.join(columns)}")
+    return Scaling(*arrays)
+
+
+def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read ``model.safetensors`` and check names, shapes and types of its tensors.
+
+    Args:
+        path: of the file.
+        expected: tensors of these names and shapes; only their values may differ, and their floating-point types.
+
+    Raises:
+        LoadError: the file can't be read, or holds other tensors or values that are not finite.
+    """
+    limit = MAX_HEADER_BYTES + LARGEST_ITEM * sum(tensor.numel() for tensor in expected.values())
+    try:
+        tensors = safetensors.torch.load(_read(path, limit))
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+        raise LoadError(f"{path} is not a safetensors file, or truncated: {error}") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    names = [name for name in {**shapes, **found} if shapes.get(name) != found.get(name)]
+    if names:
+        wrong = "; ".join(f"{name[:80]}: got {found.get(name)}, expected {shapes.get(name)}" for name in names[:5])
+        raise LoadError(f"{path} does not fit {CONFIG_NAME} ({wrong})")
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise LoadError(f"{path}: {name} must hold finite floating-point numbers")
+    return tensors

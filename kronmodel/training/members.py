@@ -1,0 +1,147 @@
+"""The two networks of a twin: configured by a recipe for a data set, and trained one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from kronmodel.data.dataset import Dataset, prepared
+from kronmodel.errors import Message, TrainingError
+from kronmodel.nn.conv import ConvConfig
+from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
+from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
+from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.config import TrainConfig
+from kronmodel.training.device import seeded
+from kronmodel.training.distributed import ALONE, Group
+from kronmodel.training.history import Epoch
+from kronmodel.training.loop import Progress, TrainResult, train
+from kronmodel.training.recipes import Recipe
+
+__all__ = ["Member", "Role", "fingerprint", "make_members", "train_member"]
+
+SMALLEST_AUGMENTED = 16  # pixels a side of images that a recipe may shift: of a smaller one a pixel is too much
+
+Role = Literal["kronecker", "dense"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """Configuration of one network of a twin and of its training.
+
+    Attributes:
+        twin: name of the twin.
+        role: which of its two networks this is.
+        config: of the network.
+        training: of its training.
+        recipe: name of the recipe, for the model card.
+    """
+
+    twin: str
+    role: Role
+    config: KroneckerConfig | DenseConfig
+    training: TrainConfig
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        """Name of the model in the repository."""
+        return f"{self.twin}-{self.role}"
+
+
+def make_members(
+    twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: dict[str, Any], *, pad: bool = False
+) -> dict[Role, Member]:
+    """Configure the two networks that a recipe makes for a data set.
+
+    Args:
+        twin: the name of the twin; its members are called ``twin-kronecker`` and ``twin-dense``.
+        data: gives the first and the last shape.
+        recipe_name: for the card.
+        recipe: hidden shapes, rank, activation, training.
+        overrides: fields of :class:`TrainConfig` to use instead of the recipe's, for both members.
+        pad: fill the features up with zeros to a width that has balanced factors; the dense member needs no filling.
+
+    Raises:
+        ValueError: a shape, a rank or another value is not possible, or augmentation was asked for and the data are no
+            images.
+    """
+    features = None
+    if recipe.features:
+        image = image_of(data.image_shape)
+        features = ConvConfig(image_shape=image, channels=recipe.features, dropout=recipe.dropout)
+    config = KroneckerConfig(
+        in_shape=(
+            input_shape(data.features, data.image_shape, pad=pad)
+            if features is None
+            else balanced_shape(features.out_features)
+        ),
+        hidden=recipe.hidden,
+        out_shape=output_shape(data.outputs),
+        rank=recipe.rank,
+        layer=recipe.layer,
+        order=recipe.order,
+        activation=recipe.activation,
+        init=recipe.init,
+        features=features,
+    )
+    dense = config.dense()
+    if features is None:
+        dense = replace(dense, in_features=data.features)
+    if recipe.dense_hidden is not None:
+        dense = replace(dense, hidden=recipe.dense_hidden)
+
+    def member(role: Role, network: KroneckerConfig | DenseConfig, training: TrainConfig) -> Member:
+        if data.image_shape is None or min(data.image_shape[-2:]) < SMALLEST_AUGMENTED:
+            training = replace(training, shift=0.0, rotate=0.0, zoom=0.0, flip=False)
+        training = replace(training, **overrides)
+        return Member(twin=twin, role=role, config=network, training=training, recipe=recipe_name)
+
+    return {
+        "kronecker": member("kronecker", config, recipe.kronecker),
+        "dense": member("dense", dense, recipe.dense),
+    }
+
+
+def fingerprint(member: Member, data: Dataset) -> dict[str, Any]:
+    """Collect what a checkpoint has to agree with for its training to be resumed.
+
+    The device and the compiler are left out, and the learning rate, which may be lowered after a divergence.
+    """
+    training = asdict(member.training)
+    for name in ("device", "compile", "learning_rate"):
+        del training[name]
+    return {
+        "role": member.role,
+        "network": asdict(member.config),
+        "training": training,
+        "data": {"name": data.name, "sha256": data.sha256},
+    }
+
+
+def train_member(
+    member: Member,
+    data: Dataset,
+    report: Callable[[Progress], None] = lambda progress: None,
+    *,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Checkpoint | None = None,
+    group: Group = ALONE,
+) -> tuple[Network, TrainResult]:
+    """Build and train one member; the seed decides its initial weights. Torch's random state is unchanged afterwards.
+
+    Raises:
+        TrainingError: the loss is no longer finite, or another process of the run is gone; with a checkpoint, the
+            message says where one can go on from.
+        CheckpointError: the checkpoint can't be read or written.
+    """
+    try:
+        with seeded(member.training.seed, member.training.device), group.connected():
+            network = build(member.config)
+            ready = prepared(data, network.in_features)
+            return network, train(network, ready, member.training, report, log=log, checkpoint=checkpoint, group=group)
+    except TrainingError as error:
+        if checkpoint is None or not checkpoint.hint:
+            raise
+        raise TrainingError(Message(f"{error}; ", *checkpoint.hint.parts)) from error
