@@ -4,7 +4,6 @@ import csv
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from playwright.sync_api import Browser, Page
 from kronmodel.data.dataset import Dataset
 from kronmodel.data.table import read_csv, target_from_text
 from kronmodel.errors import DataError
-from kronmodel.nn.networks import KroneckerConfig, build
-from kronmodel.shapes import max_rank
+from kronmodel.nn.networks import build
 from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES
 from tests.browser import tables
@@ -25,8 +23,8 @@ from tests.browser.service import Service
 from tests.browser.visit import DESKTOP, new_context
 
 COUNT = """async (networks) => {
-    const { maxCommonRank, twinSize } = await import("/static/js/views/train/network-size.js");
-    return networks.map((network) => ({ ...twinSize(network), most: maxCommonRank(network) }));
+    const { twinSize } = await import("/static/js/views/train/network-size.js");
+    return networks.map((network) => twinSize(network));
 }"""
 READ_HEAD = """async ([text, columns]) => {
     const { CsvHead } = await import("/static/js/views/train/csv-head.js");
@@ -106,10 +104,7 @@ def built(wanted: dict[str, Any]) -> dict[str, Any]:
         features=tuple(wanted.get("channels", ())),
     )
     members = make_members("any", data, "default", recipe, {}, pad=wanted.get("pad", False))
-    config = members["kronecker"].config
-    assert isinstance(config, KroneckerConfig)
-    shapes = (config.in_shape, *config.hidden, config.out_shape)
-    result: dict[str, Any] = {"most": min(max_rank(*pair) for pair in pairwise(shapes))}
+    result: dict[str, Any] = {}
     for role, member in members.items():
         with torch.device("meta"):  # sizes without values
             made = build(member.config)

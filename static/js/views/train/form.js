@@ -7,7 +7,7 @@ import { recall, remember } from "../../ui/store.js";
 import { FieldError, field, optionalNumber, textInput } from "../jobs/fields.js";
 import { DataChooser } from "./data-chooser.js";
 import { LayerShapes } from "./layer-shapes.js";
-import { inputShape, maxCommonRank } from "./network-size.js";
+import { inputShape } from "./network-size.js";
 import { SizePreview } from "./size-preview.js";
 
 /**
@@ -161,7 +161,7 @@ export class TrainForm {
     /** @type {Network} */
     const network = { features, image, outputs, pad, hidden, rank: 1, order: recipe.order, channels, denseHidden: this.hasRecipeLayers ? recipe.dense_hidden : null };
     this.layers.limit(limits, inputShape(network));
-    return { ...network, rank: this.#readRank(recipe, Math.min(maxCommonRank(network), options.limits.rank), hidden.length + 1) };
+    return { ...network, rank: this.#readRank(recipe, options.limits.rank, hidden.length + 1) };
   }
 
   /**

@@ -79,22 +79,6 @@ export function inputShape({ features, image, channels = [], pad = false }) {
  */
 export const outputShape = (width) => (hasFactors(width) ? proposedShape(width) : [1, width]);
 
-/**
- * Returns the rank at which a sum of Kronecker products reaches every matrix.
- * @param {Shape} from
- * @param {Shape} to
- */
-export const maxRank = (from, to) => Math.min(from[0] * to[0], from[1] * to[1]);
-
-/**
- * Returns the largest rank that all layers can have.
- * @param {Network} network
- */
-export function maxCommonRank(network) {
-  const shapes = kroneckerShapes(network);
-  return Math.min(...shapes.slice(1).map((to, i) => maxRank(shapes[i], to)));
-}
-
 /** @param {Network} network */
 const kroneckerShapes = (network) => [inputShape(network), ...network.hidden, outputShape(network.outputs)];
 
