@@ -1,4 +1,4 @@
-"""What people see on a terminal: the progress of a training, and tables."""
+"""Progress bars and tables on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training as messages for the program that drives it: JSON objects, one a line, to an open file descriptor."""
+"""Progress of a training as JSON lines to an open file descriptor, for another program."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["Messages"]
 
 
 class Messages:
-    """What a training tells on the way, each time a JSON object with the key ``event``.
+    """Writes the events of a training, each as a JSON object with the key ``event``.
 
     - ``plan``, once, before the first step: ``members``, each with ``role``, ``name``, ``epochs``, ``parameters``,
       ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, as ``kronmodel data NAME`` has it.
     - ``step``, about ten times a second: ``role``, ``name``, ``step`` of ``steps``, ``epoch``, ``loss``.
     - ``epoch``, after each one: ``role``, ``name`` and the fields of :class:`~kronmodel.training.history.Epoch`. A
-      training that is resumed first tells the epochs that it had before.
+      resumed training first repeats its earlier epochs.
     - ``exporting``, once all are trained. What was published is what ``--json`` prints.
 
     A number that is not finite is null.
 
     Args:
-        descriptor: an open file descriptor such as 2 or 3; None tells nobody.
+        descriptor: an open file descriptor such as 2 or 3; None writes nothing.
 
     Raises:
         KronmodelError: it is not open for writing.
@@ -46,7 +46,7 @@ class Messages:
             raise KronmodelError(f"--progress-fd must be a file descriptor that is open for writing, got {descriptor}")
 
     def plan(self, members: Sequence[Member], data: Dataset) -> None:
-        """Tell what will be trained on what."""
+        """Write the networks and the data of the training."""
         if self._descriptor is None:
             return
         import torch
@@ -56,7 +56,7 @@ class Messages:
 
         with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
             networks = [(member, build(member.config)) for member in members]
-        self._tell(
+        self._write(
             "plan",
             members=[
                 {
@@ -74,23 +74,23 @@ class Messages:
         )
 
     def step(self, member: Member, now: Progress) -> None:
-        """Tell how far the training of a member is."""
+        """Write the progress of one network's training."""
         own = {"role": member.role, "name": member.name}
-        self._tell("step", **own, step=now.step, steps=now.steps, epoch=now.epoch, loss=now.loss)
+        self._write("step", **own, step=now.step, steps=now.steps, epoch=now.epoch, loss=now.loss)
 
     def epoch(self, member: Member, epoch: Epoch) -> None:
-        """Tell what an epoch gave."""
-        self._tell("epoch", role=member.role, name=member.name, **asdict(epoch))
+        """Write the scores of an epoch."""
+        self._write("epoch", role=member.role, name=member.name, **asdict(epoch))
 
     def exporting(self) -> None:
-        """Tell that the training is over."""
-        self._tell("exporting")
+        """Write that all networks are trained."""
+        self._write("exporting")
 
-    def _tell(self, event: str, **fields: Any) -> None:
+    def _write(self, event: str, **fields: Any) -> None:
         """Write one line.
 
         Raises:
-            TrainingError: nobody reads it any more.
+            TrainingError: the reader has closed its end.
         """
         if self._descriptor is None:
             return

@@ -32,7 +32,7 @@ for (const [id, figure] of Object.entries(JSON.parse(document.getElementById("fi
 
 
 def check_report(path: Path | None) -> None:
-    """Find out before a long training whether its report can be written, and leave nothing behind.
+    """Check before a long training that its report can be written; nothing is written.
 
     Raises:
         ExportError: it can't.

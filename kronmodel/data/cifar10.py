@@ -38,13 +38,13 @@ MAX_MEMBERS = 100  # the official archive has 9
 
 
 def folders(data_home: str | None = None) -> list[Path]:
-    """Where the archive or its folder is looked for: ``$KRONMODEL_DATA/cifar10``, the user's cache."""
+    """List the folders that are searched for the archive: ``$KRONMODEL_DATA/cifar10``, then the user's cache."""
     home = data_home if data_home is not None else os.environ.get("KRONMODEL_DATA")
     return [*([Path(home).expanduser() / "cifar10"] if home else []), user_cache("cifar10")]
 
 
 def locate(data_home: str | None = None) -> Path | None:
-    """The archive, or the folder with its files; None if neither is there."""
+    """Find the archive or the folder with its files; None if both are missing."""
     for folder in folders(data_home):
         for place in (folder / FOLDER, folder):
             if all((place / name).is_file() for name in (*TRAIN, TEST)):
@@ -55,7 +55,7 @@ def locate(data_home: str | None = None) -> Path | None:
 
 
 def read(place: Path, report: Report) -> Arrays:
-    """Training images ``(n, 3, 32, 32)``, training labels ``(n,)``, test images, test labels, all uint8.
+    """Read training images ``(n, 3, 32, 32)``, training labels ``(n,)``, test images, test labels, all uint8.
 
     Args:
         place: the archive, or the folder with its files.
@@ -78,7 +78,7 @@ def read(place: Path, report: Report) -> Arrays:
 
 
 def _from_folder(folder: Path, report: Report) -> dict[str, bytes]:
-    """The six files of an unpacked folder, by name. Their checksums are not published: only sizes are compared."""
+    """Read the six files of an unpacked folder by name, comparing sizes: their checksums are not published."""
     files = {}
     for name in (*TRAIN, TEST):
         with (folder / name).open("rb") as stream:
@@ -86,7 +86,7 @@ def _from_folder(folder: Path, report: Report) -> dict[str, bytes]:
         _check_size(folder / name, len(files[name]))
     others = [name for name, content in files.items() if len(content) != MAX_BATCH_BYTES]
     if others:
-        report(f"{folder}: {', '.join(others)} differ from the official CIFAR-10; going on with what they hold")
+        report(f"{folder}: {', '.join(others)} differ from the official CIFAR-10; they are used as they are")
     return files
 
 
@@ -94,7 +94,7 @@ def _from_archive(path: Path, report: Report) -> dict[str, bytes]:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != ARCHIVE_SHA256:
-        report(f"{path} is not the official archive (SHA-256 {digest}, expected {ARCHIVE_SHA256}); going on with it")
+        report(f"{path} is not the official archive (SHA-256 {digest}, expected {ARCHIVE_SHA256}); it is used as it is")
     files: dict[str, bytes] = {}
     with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, path), mode="r|") as archive:
         for count, member in enumerate(archive, start=1):
@@ -122,7 +122,7 @@ class _Bounded(io.BufferedIOBase):
         self.left = MAX_UNPACKED_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to ``size`` bytes."""
+        """Read up to ``size`` bytes."""
         limit = self.left + 1
         part = self.stream.read(limit if size is None or size < 0 else min(size, limit))
         self.left -= len(part)
@@ -137,7 +137,7 @@ def _check_size(what: Path | str, size: int) -> None:
 
 
 def _batch(content: bytes, what: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images ``(n, 3, 32, 32)`` and labels ``(n,)`` of one file of records."""
+    """Decode the images ``(n, 3, 32, 32)`` and labels ``(n,)`` of one file of records."""
     if not content or len(content) % RECORD_BYTES:
         raise DataError(f"{what} has {len(content):,} bytes, expected records of {RECORD_BYTES:,} bytes, at least one")
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)

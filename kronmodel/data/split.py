@@ -1,4 +1,4 @@
-"""Which samples are for training and which for test, decided by a seed."""
+"""Split of samples into training and test, drawn by a seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Indices = NDArray[np.intp]
 
 
 def split(count: int, fraction: float, seed: int, classes: NDArray[Any] | None = None) -> tuple[Indices, Indices]:
-    """Indices of the training and of the test samples, both in the order of the file.
+    """Draw the indices of the training and of the test samples, both in the order of the file.
 
     Args:
         count: number of samples.

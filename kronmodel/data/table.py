@@ -122,7 +122,7 @@ def _read(path: Path, reader: Reader, target: str | None) -> Table:
 
 
 def _target_column(path: Path, header: Sequence[str], target: str | None) -> int:
-    """Where the target is, after checking that the first line is a header."""
+    """Find the index of the target column, after checking that the first line is a header."""
     if len(header) < 2:
         raise DataError(f"{path} has {len(header)} columns, expected a target and at least one more")
     columns = ", ".join(header[:12]) + (f" and {len(header) - 12} more" if len(header) > 12 else "")
@@ -145,7 +145,7 @@ def _target_column(path: Path, header: Sequence[str], target: str | None) -> int
 
 
 def _numbers(header: Sequence[str], cells: Sequence[str], target: int) -> list[float] | str:
-    """The numbers of a row but for the target, or what is wrong with it."""
+    """Parse the numbers of a row except the target; return an error text if one is wrong."""
     if len(cells) != len(header):
         return f"got {len(cells)} values, expected {len(header)}"
     row = []
@@ -167,7 +167,7 @@ def missing(cell: str) -> bool:
 
 
 def number(cell: str) -> float | None:
-    """The finite number that a cell holds, if float32 can hold it too. Digits grouped with ``_`` are text."""
+    """Parse a cell as a finite number that float32 can hold, else return None. Digits grouped by ``_`` are text."""
     try:
         value = float(cell)
     except ValueError:
@@ -176,7 +176,7 @@ def number(cell: str) -> float | None:
 
 
 def usable_rows(path: Path, bad: Sequence[BadRow], *, skip: bool) -> str | None:
-    """What to tell the user of the rows that are left out, or None if there are none.
+    """Describe the rows that are left out, or return None if there are none.
 
     Raises:
         DataError: there are bad rows, and they were not to be skipped.
@@ -203,7 +203,7 @@ MAX_LABEL = 200  # characters, as the model card is read
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """What is to be predicted.
+    """Values to predict.
 
     Attributes:
         task: classification or regression.
@@ -219,7 +219,11 @@ class Target:
 
 
 def infer_task(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
-    """Guess the task from the target's values, or from None if they are no numbers; with the reason, in words."""
+    """Infer the task from the target's values, or from None if they are no numbers.
+
+    Returns:
+        The task, and the reason in words.
+    """
     if numbers is None:
         return "classification", "its values are not numbers"
     if numbers.ndim > 1 and numbers.shape[1] > 1:
@@ -233,9 +237,12 @@ def infer_task(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
 
 
 def target_from_text(texts: Sequence[str], task: TaskName | None) -> tuple[Target | None, dict[int, str]]:
-    """The target from a file's cells, or what is wrong with some of them, by index.
+    """Parse the target column of a file.
 
-    A column of numbers with a few other words in it is one of numbers with mistakes, unless classes were asked for.
+    A column of mostly numbers is numeric, and its other cells are errors, unless classification was asked for.
+
+    Returns:
+        The target, or None and the errors by index.
     """
     numbers = [number(text) for text in texts]
     wrong = {index: text for index, text in enumerate(texts) if numbers[index] is None}
@@ -248,10 +255,10 @@ def target_from_text(texts: Sequence[str], task: TaskName | None) -> tuple[Targe
 
 
 def target_from_array(values: NDArray[Any], task: TaskName | None) -> Target:
-    """The target from numbers ``(n,)`` or ``(n, k)``, or from text ``(n,)``.
+    """Make the target of numbers ``(n,)`` or ``(n, k)``, or of text ``(n,)``.
 
     Raises:
-        DataError: it can't be what was asked for.
+        DataError: the values don't suit the task.
     """
     if values.dtype.kind == "b":
         values = values.astype(np.int64)
@@ -293,7 +300,7 @@ def _classes(values: NDArray[Any], task: TaskName | None, reason: str | None = N
 
 
 def classes_of(values: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """The names of the classes in order, numbers by size and texts by alphabet, and the index of each sample's."""
+    """Collect the classes, numbers by size and texts by alphabet, and the index of each sample's class."""
     distinct, indices = np.unique(values, return_inverse=True)
     whole = distinct.dtype.kind == "f" and np.array_equal(distinct, np.round(distinct))
     names = tuple(str(int(each)) if whole else str(each) for each in distinct.tolist())

@@ -57,7 +57,7 @@ def load_file(path: Path, report: Report, options: FileOptions) -> Dataset:
     """Load a .csv or .npz file.
 
     Raises:
-        DataError: it can't be read, or holds what can't be learnt from; bad rows are named by their line.
+        DataError: it can't be read, or holds nothing to learn from; bad rows are named by their line.
         ValueError: an option is out of range or means nothing for such a file.
     """
     if options.test_fraction is not None and not 0 < options.test_fraction < 1:
@@ -116,7 +116,7 @@ def from_arrays(
         origin: where the arrays come from, in words, for messages.
 
     Raises:
-        DataError: the arrays don't fit each other, or hold what can't be learnt from.
+        DataError: the arrays don't fit each other, or hold nothing to learn from.
         ValueError: an option means nothing for these arrays.
     """
     parts = SPLIT if "x_train" in arrays else WHOLE
@@ -144,7 +144,7 @@ def from_arrays(
     names = tuple(f"x{index}" for index in range(flat.shape[1])) if preprocessing is None else ()
     published = counts["x_train"] if parts == SPLIT else None
     if published is not None and options.test_fraction is not None:
-        raise ValueError(f"{origin} is split already, so --test-fraction means nothing for it")
+        raise ValueError(Message(f"{origin} is split already, so ", Argument("test_fraction"), " means nothing for it"))
     return _split_and_scale(
         name,
         origin,
@@ -172,7 +172,7 @@ def _split_and_scale(
     image: tuple[int, ...] | None = None,
     preprocessing: str | None = None,
 ) -> Dataset:
-    """The data set of all samples; the file itself may have the first ``published`` of them for training."""
+    """Split all samples and standardise them; the first ``published`` are for training if the file is split already."""
     size = len(json.dumps([names, target.labels]))
     if x.shape[1] > MAX_FEATURES or size > MAX_CARD_NAMES:
         raise DataError(
@@ -232,5 +232,5 @@ def _target_scaling(origin: str, y: NDArray[Any]) -> Scaling:
 
 
 def _name(path: Path) -> str:
-    """The file's name as a model's may be: letters, digits, dots, dashes and underscores."""
+    """Turn the file's name into a possible model name of letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:80] or "data"

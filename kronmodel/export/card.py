@@ -1,4 +1,4 @@
-"""The model card: what an ONNX file says of itself, as JSON in its metadata under the key ``kronmodel``."""
+"""Model cards: JSON descriptions in the metadata of ONNX files, under the key ``kronmodel``."""
 
 from __future__ import annotations
 
@@ -37,9 +37,18 @@ def make_card(
     threads: int,
     metrics: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Collect the card of a trained network. Everything in it is what was measured or used, nothing is assumed.
+    """Make the model card of a trained network, of what was measured or used.
 
-    ``metrics`` is what the task reports of the network besides the test metric, such as R².
+    Args:
+        twin: name of the twin.
+        role: of the network in the twin.
+        network: trained.
+        data: that it was trained on.
+        config: of the training.
+        result: of the training.
+        recipe: its name.
+        threads: number of CPU threads.
+        metrics: further figures besides the test metric, such as R².
     """
     others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
     return {
@@ -88,7 +97,7 @@ def make_card(
 
 
 def _input(data: Dataset) -> dict[str, Any]:
-    """What one row means to those who ask the served model."""
+    """Describe a row of the served model's input: an image or named features."""
     if data.image_shape is not None and data.scaling is None:
         return {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]}
     shape = {} if data.image_shape is None else {"shape": list(data.image_shape)}
@@ -96,7 +105,7 @@ def _input(data: Dataset) -> dict[str, Any]:
 
 
 def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:
-    """The card inside a model, or None if it has none.
+    """Read the card of a model, or None if it has none.
 
     Raises:
         KronmodelError: there is one, but it isn't a JSON object.

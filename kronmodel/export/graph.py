@@ -1,4 +1,4 @@
-"""What a pass over an ONNX graph asks of it and does to it."""
+"""View of an ONNX graph for passes: producers, consumers, shapes and constants, and edits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """A view of a model's graph; what is changed through it is changed in the model.
+    """A view of a model's graph, through which the model is edited.
 
     Args:
         model: its main graph, without subgraphs.
@@ -31,36 +31,36 @@ class Graph:
         }
 
     def nodes(self, op_type: str) -> list[onnx.NodeProto]:
-        """Those of a type, each after what it depends on."""
+        """List the nodes of a type in topological order."""
         return [node for node in self._graph.node if node.op_type == op_type]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of a value that is computed; a variable size is 0. Empty if it isn't known."""
+        """Return the shape of a value; a variable size is 0. Empty if it isn't known."""
         return self._shapes.get(name, ())
 
     def constant(self, name: str) -> Array | None:
-        """Its value, if that name is a constant's."""
+        """Return the value of a constant, or None if the name is not that of a constant."""
         found = next((each for each in self._graph.initializer if each.name == name), None)
         return None if found is None else numpy_helper.to_array(found)
 
     def split(self, node: onnx.NodeProto) -> tuple[str, str]:
-        """The names of the computed and of the constant one of a node's two inputs; empty ones if it isn't so."""
+        """Return the names of a node's computed and constant inputs; empty names unless it has one of each."""
         names = {each.name for each in self._graph.initializer}
         computed = [name for name in node.input if name not in names]
         constant = [name for name in node.input if name in names]
         return (computed[0], constant[0]) if len(computed) == len(constant) == 1 else ("", "")
 
     def producer(self, name: str) -> onnx.NodeProto | None:
-        """The node that computes it."""
+        """Return the node that computes a value, or None."""
         return next((node for node in self._graph.node if name in node.output), None)
 
     def consumer(self, name: str) -> onnx.NodeProto | None:
-        """The node that takes it, if nothing else does."""
+        """Return the only node that takes a value, or None if there are others or the value is an output."""
         found = self._consumers(name)
         return found[0] if len(found) == 1 and name not in self._outputs else None
 
     def set_constant(self, node: onnx.NodeProto, name: str, value: Array) -> None:
-        """Give a node another value in the place of a constant; other nodes that take that constant keep it."""
+        """Replace a constant of one node; other nodes that take that constant keep it."""
         if len(self._consumers(name)) == 1:
             next(each for each in self._graph.initializer if each.name == name).CopyFrom(
                 numpy_helper.from_array(value, name)
@@ -70,7 +70,7 @@ class Graph:
             node.input[:] = [own if each == name else each for each in node.input]
 
     def add_constant(self, name: str, value: Array) -> str:
-        """Its name, which is the same."""
+        """Add a constant and return its name."""
         self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 

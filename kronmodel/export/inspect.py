@@ -1,4 +1,4 @@
-"""What an ONNX file is, read without running it."""
+"""Description of ONNX files, read without running them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Size, inputs, outputs, weights and model card of an ONNX file.
+    """Describe an ONNX file: its size, inputs, outputs, weights and model card.
 
     Raises:
         KronmodelError: the file can't be read, is too large, or is not ONNX.

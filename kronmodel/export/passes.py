@@ -1,4 +1,4 @@
-"""An exported graph with fewer nodes for the same numbers: at one sample, most of a small network's time is nodes."""
+"""Passes that remove nodes from an exported graph: at one sample, nodes take most of a small network's time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LARGEST_FLAT = 4096  # values of a matrix that is mostly zeros: as many multipl
 
 
 def simplify(model: onnx.ModelProto) -> None:
-    """All that is below, in place; what comes out differs by rounding only."""
+    """Apply all passes in place; outputs differ by rounding only."""
     merge_reshapes(model)
     shift_relus(model)
     flatten_last(model)

@@ -53,7 +53,7 @@ def check_name(name: str) -> str:
 
 
 def check_writable(repository: Path) -> None:
-    """Find out before a long training whether its outcome can be written, and leave nothing behind.
+    """Check before a long training that its models can be written; nothing is written.
 
     Raises:
         ExportError: it can't.
@@ -80,8 +80,8 @@ def publish(publications: Sequence[Publication], repository: Path) -> list[Path]
         check_name(publication.name)
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        # Cleaned up on the way out, whether by success, failure or Ctrl-C.
-        # One that is killed leaves a folder by whose name whoever started it can tell that nobody needs it any more.
+        # Removed on success, failure or Ctrl-C. A killed process leaves the folder, with its number in the name,
+        # so that the parent can remove it.
         with tempfile.TemporaryDirectory(prefix=f".publishing-{os.getpid()}-", dir=repository) as staging:
             staged = [_write(publication, Path(staging, publication.name)) for publication in publications]
             return [_rename(folder, repository / folder.name) / "model.onnx" for folder in staged]
@@ -111,7 +111,7 @@ def _rename(folder: Path, model: Path) -> Path:
         try:
             folder.rename(target)
         except OSError:
-            # Another run may have taken this number in the meantime; any other reason is the caller's to hear.
+            # Another run may have taken this number in the meantime; any other error is raised.
             if not target.exists():
                 raise
             version += 1

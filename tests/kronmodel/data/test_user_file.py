@@ -135,7 +135,7 @@ def test_options_that_mean_nothing(tmp_path: Path) -> None:
     ):
         load("digits", quiet, FileOptions(target="y", test_fraction=0.1))
     for share in (0.0, 1.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="the test share must be between 0 and 1, got"):
+        with pytest.raises(ValueError, match="the test fraction must be between 0 and 1, got"):
             load(write(tmp_path, HOUSES), quiet, FileOptions(target="price", test_fraction=share))
     with pytest.raises(DataError, match="can't be read: No such file"):
         load(str(tmp_path / "none.csv"), quiet, FileOptions(target="y"))

@@ -297,7 +297,7 @@ def test_after_a_divergence_one_goes_on_from_the_last_good_epoch_at_a_lower_rate
     with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, fingerprint(member(0.1), digits)) as checkpoint:
         train_member(member(0.1), digits, interrupt_in(2), checkpoint=checkpoint)
     message = (
-        r"training diverged in epoch 2: .*try a lower learning rate; epoch 1 is kept in .*last\.pt: the same command "
+        r"training diverged in epoch 2: .*try a lower learning rate; epoch 1 is kept in .*last\.pt: the same training "
         r"with resume=True continues from there"
     )
     with (
