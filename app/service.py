@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """Holds what the endpoints use, and starts and stops it.
+    """Models, scheduler, jobs and metrics that the endpoints use; starts and stops them.
 
     Args:
         settings: of the service.
@@ -168,7 +168,7 @@ class Service:
         await self.jobs.stop()
 
     async def stop(self) -> None:
-        """Stop everything, child processes included."""
+        """Stop loading, jobs with their child processes, scheduler, shadow mode and traces."""
         if self._restore_signal is not None:
             self._restore_signal()
         for task in self._tasks:

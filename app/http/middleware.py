@@ -87,7 +87,7 @@ class RequestMiddleware:
 
 
 class _Response:
-    """The ASGI `send` of one request: adds the headers of all answers, and keeps the status; 0 before there is one."""
+    """ASGI `send` of one request that adds the common headers and records the status; 0 before the response starts."""
 
     __slots__ = ("_request_id", "_send", "status")
 

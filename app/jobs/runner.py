@@ -73,11 +73,11 @@ class JobRunner:
         return job
 
     async def cancel(self, kind: Kind, job_id: str) -> None:
-        """Cancel a running job, in whichever process it runs, or delete a job that has ended.
+        """Cancel a running job of any process of the service, or delete a job that has ended.
 
         Raises:
             NotFound: there is no such job.
-            Conflict: the process that runs it does not react.
+            Conflict: the process that runs the job does not respond.
         """
         if self._find_local(kind, job_id) is None:
             await self._cancel_remote(kind, job_id)
@@ -116,7 +116,7 @@ class JobRunner:
         return total, [local.summary if (local := self._find_local(kind, job.id)) else job for job in jobs]
 
     async def follow(self, kind: Kind, job_id: str) -> AsyncIterator[Event | None]:
-        """The events of a job, as `Job.follow` yields them, in whichever process it runs or ran.
+        """Follow the events of a job of any process of the service, as `Job.follow` yields them.
 
         Raises:
             NotFound: there is no such job.
@@ -264,6 +264,6 @@ class JobRunner:
             yield "report", report
 
     def _find_local(self, kind: Kind, job_id: str) -> Job | None:
-        """The job that runs in this process, if it is the given one."""
+        """The running job of this process with this kind and id; None if there is none."""
         job = self._running
         return job if job is not None and (job.kind, job.id) == (kind, job_id) else None

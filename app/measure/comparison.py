@@ -266,7 +266,7 @@ async def _write(failure: str, function: Callable[..., None], *args: object) -> 
 
 
 def _model_job(artifact: Artifact) -> dict[str, Any]:
-    """The model as the measuring processes are sent it."""
+    """Build the description of a model that measuring processes receive in their job."""
     card = None if artifact.card is None else artifact.card.model_dump_json()
     return {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path), "card": card}
 
@@ -297,7 +297,7 @@ def _service_layers(request: CompareRequest) -> list[Depth]:
 def _compared_model(
     artifact: Artifact, load: Mapping[str, Any], latency: Sequence[Latency], service_latency: Sequence[Latency]
 ) -> ComparedModel:
-    """One model of the report.
+    """Build the entry of one model in the report.
 
     Args:
         artifact: the model.

@@ -69,7 +69,7 @@ class Environment(ResponseModel):
 
     @classmethod
     def current(cls, provider: str, threads: int) -> Self:
-        """This machine.
+        """Describe this machine and the configuration of a measurement.
 
         Args:
             provider: onnxruntime execution provider of the measured sessions.

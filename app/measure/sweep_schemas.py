@@ -78,7 +78,7 @@ class Cell(ResponseModel):
 
 
 class Crossover(ResponseModel):
-    """The width from which on Kronecker is faster."""
+    """Width from which a Kronecker network is faster than a dense one, at one rank, batch size and thread count."""
 
     rank: int
     batch_size: int

@@ -235,7 +235,7 @@ def _time_series(
 
 
 def _warm_up(model: TimedModel, feed: Any, batch_size: int) -> float:
-    """Run a batch size until it is warm, check the outputs, and return the seconds of the fastest run.
+    """Warm a model up at one batch size, check its outputs, and return the seconds of the fastest run.
 
     Slower runs were disturbed by the machine; the number of timed runs must not depend on that.
 
@@ -276,11 +276,11 @@ class InputRows:
 
     @property
     def source(self) -> str:
-        """Where the rows come from, for the report."""
+        """Source of the rows, as the report names it."""
         return " and ".join(dict.fromkeys(self._sources))
 
     def rows_for(self, model: TimedModel) -> Array:
-        """Rows (n, *row_shape) for a model.
+        """Input rows (n, *row_shape) for a model of this row shape.
 
         Raises:
             Refused: the uploaded rows have another width.

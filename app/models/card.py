@@ -31,7 +31,7 @@ class _Part(BaseModel):
 
 
 class Layer(_Part):
-    """A layer of the network."""
+    """A layer of the network that a model card describes."""
 
     kind: Text | None = None
     in_shape: Shape | None = None
@@ -44,7 +44,7 @@ class Layer(_Part):
 
 
 class Input(_Part):
-    """The meaning of a row of the input: an image, or named features."""
+    """Meaning of a model's input rows by its card: an image, or named features."""
 
     kind: Literal["image", "features"] | None = None
     shape: Shape | None = None
@@ -53,7 +53,7 @@ class Input(_Part):
 
 
 class Data(_Part):
-    """The data set of the training."""
+    """The data set that a model was trained on, by its card."""
 
     name: Text | None = None
     sha256: Text | None = None
@@ -62,7 +62,7 @@ class Data(_Part):
 
 
 class TestMetric(_Part):
-    """A metric that the training measured on held-out data."""
+    """A model's metric on held-out data, by its card."""
 
     __test__ = False  # not a test class, although pytest would collect it by its name
 
@@ -72,7 +72,7 @@ class TestMetric(_Part):
 
 
 class Training(_Part):
-    """The configuration and duration of the training."""
+    """Configuration and duration of a model's training, by its card."""
 
     recipe: Text | None = None
     epochs: Count | None = None

@@ -46,7 +46,7 @@ def inspect_file(path: Path, *, max_card_chars: int) -> Mapping[str, object]:
 
 
 def _find_error(model: onnx.ModelProto) -> str | None:
-    """The first reason to refuse a model: no graph, external or truncated tensors, operators that are not built in."""
+    """Find a reason to refuse a model: no graph, external or truncated tensors, operators that are not built in."""
     if not model.graph.node:
         return "not an ONNX file: the graph is empty"
     for tensor, _ in _tensors(model):

@@ -103,7 +103,7 @@ class UnloadedModels:
 
     @property
     def names(self) -> frozenset[str]:
-        """The current names."""
+        """Names of the unloaded models."""
         if self._path is not None:
             try:
                 self._names = frozenset(json.loads(self._path.read_text()))

@@ -44,7 +44,7 @@ def served_model(service: Service, name: str, version: str | None = None) -> Mod
 
 
 class Infer(RawRequest):
-    """A request to run one model."""
+    """Inference request of the Open Inference Protocol, which runs one model."""
 
     __slots__ = ("_model", "_parse_ns", "_parsed_ns", "_request")
 

@@ -1,4 +1,4 @@
-"""Routes of trainings: the options, and those of every job."""
+"""Routes of trainings: their options, and the routes that all jobs have."""
 
 from typing import Any
 

@@ -165,7 +165,7 @@ def _allow_files(wanted: int) -> None:
 
 
 def describe(service: Service) -> str:
-    """One line for people that names the models, the provider and the threads."""
+    """The start-up line: names of the models, provider and threads."""
     models = service.repository.models.values()
     if not models:
         return "Serving nothing: all models were unloaded by request"

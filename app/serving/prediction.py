@@ -20,7 +20,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(slots=True)
 class _Part:
-    """One model's part of a request: its inputs, and its inference once that is known."""
+    """One model's run of a prediction request: the inputs, and the result once the model has run."""
 
     model: Model
     rows: int
@@ -29,7 +29,7 @@ class _Part:
 
 
 class Prediction:
-    """The runs of one or more models on the same rows, and the response that their results make.
+    """Prediction request: runs of one or more models on the same rows, and the response made of their results.
 
     The models run one after the other, so that each one's `compute_us` is its own. Their order is drawn at random for
     each request: the first run finds cold caches, which should not always cost the same model time.
@@ -102,7 +102,7 @@ class Prediction:
 
 
 def provenance(model: Model, inference: InferenceResult) -> dict[str, Any]:
-    """Describe where an answer comes from: the file's checksum, provider, threads, times and batch size."""
+    """Describe the provenance of an answer: the file's checksum, provider, threads, times and batch size."""
     return {
         "model_sha256": model.artifact.sha256,
         "provider": model.engine.provider,

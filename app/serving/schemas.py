@@ -8,7 +8,7 @@ from app.schemas import ModelName, RequestModel, ResponseModel
 
 
 class PredictRequest(RequestModel):
-    """A request for predictions."""
+    """Request to run one or more models on rows of inputs."""
 
     inputs: list[Any] = Field(description="rows, each flat or nested as the model's input (28 lists of 28 pixels)")
     models: list[ModelName] | None = Field(

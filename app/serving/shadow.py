@@ -1,4 +1,4 @@
-"""Shadow mode: score a second model on a sample of the requests that another one answers, outside of their path."""
+"""Shadow mode: a second model is scored on a sample of the answered requests, off the request path."""
 
 import contextlib
 import logging
@@ -41,7 +41,7 @@ class _Sample:
 
 
 class Shadow:
-    """Scores the shadow model on requests that the primary model answered, in a thread of its own.
+    """Scores the shadow model on requests that the primary model answered, in a separate thread.
 
     Args:
         primary: name of the model that answers.
@@ -195,7 +195,7 @@ class Shadow:
 
 
 def _values(model: Model, output: Array) -> NDArray[np.float64]:
-    """Convert an output to what is compared: the probabilities of a classifier, else its values."""
+    """Extract the values to compare from an output: the probabilities of a classifier, else its values."""
     values = output.astype(np.float64)
     return np.asarray(softmax(values)) if model.output_head.labels is not None and model.output_head.softmax else values
 

@@ -97,7 +97,7 @@ class Counters:
                         file.write(bytes(BLOCK_SIZE * 8))
 
     def _contents(self) -> Iterator[tuple[bytes, bytes]]:
-        """Header and blocks in use of each process's file."""
+        """Read each process's counter file: the header with the keys, and the blocks in use."""
         if self._folder is None:
             header = self._map[: self._header_used]
             yield header, self._map[_HEADER_BYTES : _HEADER_BYTES + header.count(b"\n") * BLOCK_SIZE * 8]

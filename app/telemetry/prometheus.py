@@ -1,4 +1,4 @@
-"""Prometheus metrics, summed over all worker processes. Those that Triton has, too, have Triton's names."""
+"""Prometheus metrics, summed over all worker processes. Metrics that Triton has, too, have Triton's names."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ _HISTOGRAMS = (
 
 
 class Metrics:
-    """Metrics of this process and of those that share its folder, since the service started.
+    """Prometheus metrics since the start of the service, summed over the processes that share a folder.
 
     Args:
         folder: shared by all workers of the service; None if there is only one.

@@ -21,7 +21,7 @@ Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
 
 
 class TrainRequest(BaseModel):
-    """The data, the networks and how to train them; null: as the recipe says."""
+    """The data, the networks and their training; null stands for the recipe's value."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -101,7 +101,7 @@ class RecipeOption(RecipeTraining):
 
 
 class Limits(ResponseModel):
-    """Largest values that a request may have."""
+    """Largest values that a training request may have."""
 
     rank: int = MAX_RANK
     hidden_layers: int = MAX_HIDDEN
@@ -138,7 +138,7 @@ class EpochReport(ResponseModel):
 
 
 class PlannedMember(ResponseModel):
-    """A network of the plan."""
+    """A network that a training is about to train."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -151,7 +151,7 @@ class PlannedMember(ResponseModel):
 
 
 class PlannedData(ResponseModel):
-    """The data of the plan."""
+    """The data that a training is about to use."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -219,7 +219,7 @@ def _whole_number(label: Any) -> int:
 
 
 def _targets(labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Labels as the targets of a regression.
+    """Convert labels to the targets of a regression.
 
     Raises:
         Refused: a label is not a finite number.

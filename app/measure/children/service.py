@@ -108,7 +108,7 @@ class RemoteModel:
         """Do nothing: the service itself refuses a batch size that the model does not take."""
 
     def feed(self, rows: Array, batch_size: int) -> bytes:
-        """The body of a request."""
+        """Encode the body of a prediction request: `rows` repeated or cut to the batch size."""
         inputs = np.resize(rows, (batch_size, *self.row_shape)).tolist()
         return json.dumps({"inputs": inputs, "models": [self.name]}, separators=(",", ":")).encode()
 
@@ -118,7 +118,7 @@ class RemoteModel:
         return []
 
     def time(self, feed: bytes, runs: int) -> list[int]:
-        """Send `runs` requests and return the nanoseconds from sending each to having read its response."""
+        """Send `runs` requests and return the nanoseconds of each, from sending it to the end of its response."""
         clock, responses, times = time.perf_counter_ns, [], []
         self._request("POST", "/api/predict", feed)  # not counted: brings the model back into the CPU's cache
         for _ in range(runs):
@@ -132,7 +132,7 @@ class RemoteModel:
         return times
 
     def queue_times(self, batch_size: int, count: int) -> list[int]:
-        """Waiting and computing in nanoseconds, as the service reported them for the last `count` timed requests."""
+        """Queue time plus compute time in nanoseconds, as the service reported for the last `count` timed requests."""
         return self._queue_ns[batch_size][-count:]
 
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
@@ -185,7 +185,7 @@ class ServiceUnderTest:
         return np.array(times, dtype=np.int64).reshape(series, rounds, runs)
 
     def stop(self) -> None:
-        """Kill the process, if it runs."""
+        """Kill the service's process if it is running."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _measure_memory(job: Mapping[str, Any]) -> dict[str, object]:
-    """Measure memory, loading time and first run of one model, in a process that has done nothing else."""
+    """Measure memory, loading time and first run of one model; must be the first work of its process."""
     device, threads = job["device"], job["threads"]
     model = job["models"][0]
     rng = np.random.default_rng(job["seed"])
@@ -98,7 +98,7 @@ def _measure_latency(job: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _increase(after: int | None, before: int | None) -> int | None:
-    """Bytes added; 0 where the allocator freed more memory in between, None where either is unknown."""
+    """Increase in bytes; 0 where the allocator freed more memory in between, None where either value is unknown."""
     return None if after is None or before is None else max(0, after - before)
 
 
