@@ -85,7 +85,7 @@ class Scheduler:
         self._closed = False
 
     async def warm_up(self, engine: Engine) -> Placement:
-        """Measure whether a model is faster on the event loop or in a thread, and run it there from now on."""
+        """Measure whether a model is faster on the event loop or in a thread, and place its later runs accordingly."""
         queue = self._queue_of(engine)
         queue.max_inline_rows = 0
 
@@ -120,7 +120,7 @@ class Scheduler:
 
         Raises:
             Overloaded: too many requests wait for this model, or the scheduler is closed.
-            TimedOut: the time is over; a request that is still waiting then does not run.
+            TimedOut: the time limit is exceeded; a request that is still waiting then does not run.
             ModelError: onnxruntime failed.
         """
         if self._closed:
@@ -136,7 +136,8 @@ class Scheduler:
                     del result
             return self._report_answer(engine, result)
         if not self._idle and len(queue.waiting) >= self._max_waiting:
-            raise Overloaded(f"the queue of this model is full: {self._max_waiting} requests wait already (KRON_QUEUE)")
+            got = f"got {len(queue.waiting) + 1} waiting requests for this model"
+            raise Overloaded(f"{got}, expected at most {self._max_waiting} (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
         queued = _QueuedTask(task, task.batch_key(), loop.create_future())
         queue.waiting.append(queued)
@@ -214,7 +215,7 @@ class Scheduler:
         self._threads.close()
 
     def join(self, seconds: float) -> bool:
-        """Wait after `close` for runs in progress; whether all of them finished within that time."""
+        """Wait, after `close`, at most `seconds` for runs in progress; returns whether all of them finished."""
         return self._threads.join(seconds)
 
     def _queue_of(self, engine: Engine) -> _ModelQueue:
@@ -229,7 +230,7 @@ class Scheduler:
             self._round_robin.append((engine, queue))
 
     def _start_runs(self) -> None:
-        """Give every idle thread a batch, from one model after the other."""
+        """Assign a batch to each idle thread, taking the models in turn."""
         while self._idle and self._round_robin:
             engine, queue = self._round_robin.popleft()
             queue.is_scheduled = False
@@ -243,7 +244,7 @@ class Scheduler:
                 self._threads.submit(_BatchRun(engine, batch, asyncio.get_running_loop(), self._on_run_end))
 
     def _take_batch(self, queue: _ModelQueue) -> list[_QueuedTask]:
-        """Take the oldest task and those that can share its run, in the order of arrival."""
+        """Remove the oldest task and the tasks that can share its run from a queue, in the order of arrival."""
         batch: list[_QueuedTask] = []
         others: list[_QueuedTask] = []
         rows = 0
@@ -333,12 +334,12 @@ class Threads:
         self._jobs.put(job)
 
     def close(self) -> None:
-        """Let the threads end after the submitted jobs, without waiting for them."""
+        """End the threads once the submitted jobs have run; does not wait for that."""
         for _ in self._threads:
             self._jobs.put(None)
 
     def join(self, seconds: float) -> bool:
-        """Wait for the threads to end; whether they did within that time, since onnxruntime cannot be interrupted."""
+        """Wait at most `seconds` for the threads, whose runs cannot be interrupted; returns whether all ended."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -19,7 +19,7 @@ MAX_UNREAD_EVENTS = 100  # a follower with more unread events than this gets no 
 
 Event = tuple[str, bytes]  # name and JSON
 FINAL_EVENTS = frozenset({"report", "error"})
-INTERNAL_ERROR = "internal error; the service's log says more"
+INTERNAL_ERROR = "internal error; see the service's log"
 
 
 class Result(Protocol):
@@ -136,7 +136,7 @@ class Job:
 
         Raises:
             Overloaded: the job was cancelled or the service is shutting down.
-            Exception: whatever the work raised.
+            Exception: the exception that the work raised.
         """
         await asyncio.wait([self.task])
         if self.report is not None and not self.cancelled:
@@ -146,7 +146,7 @@ class Job:
         raise self.error
 
     async def follow(self) -> AsyncIterator[Event | None]:
-        """Yield `started`, the published events, the latest progress, then each event as it happens, up to the end.
+        """Yield `started`, the published events, the latest progress, then each new event until the job ends.
 
         None is yielded after `KEEP_ALIVE_SECONDS` without an event.
         """

@@ -183,7 +183,7 @@ class Repository:
             except StartupError as error:  # with the path of the folder, which clients must not see
                 log.error("%.100r: not loaded: %s", name, error)
                 raise NotReady(
-                    f"failed to load {name[:100]!r}: the folder of models cannot be read; the service's log says more"
+                    f"failed to load {name[:100]!r}: the folder of models cannot be read; see the service's log"
                 ) from None
             if name not in scan.names:
                 raise NotFound(f"failed to load {name[:100]!r}: expected the name of a folder in the repository")
@@ -226,7 +226,8 @@ class Repository:
             Overloaded: too many are waiting already.
         """
         if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} loads and unloads are waiting; try again later")
+            got = f"got {MAX_WAITING + 1} waiting loads and unloads"
+            raise Overloaded(f"{got}, expected at most {MAX_WAITING}; try again later")
         self._waiting += 1
         try:
             async with self._lock:
@@ -268,7 +269,7 @@ class Repository:
                 refused[artifact.version] = str(error)
             except Exception as error:  # an unexpected error of one model must not stop the others
                 log.exception("%s: version %s", name, artifact.version)
-                refused[artifact.version] = f"internal error ({type(error).__name__}); the service's log says more"
+                refused[artifact.version] = f"internal error ({type(error).__name__}); see the service's log"
             else:
                 loaded[artifact.version] = model
         for version in [version for other, version in self._status if other == name and version not in before]:
