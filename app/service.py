@@ -114,7 +114,7 @@ class Service:
             self.shadow = Shadow.from_settings(self.settings, repository, self.metrics)
         except StartupError as error:
             self.failure = error
-        except Exception as error:  # of any kind: a process that waits for the end of loading must not wait forever
+        except Exception as error:  # any error: processes that wait for the end of loading must not wait forever
             log.exception("loading failed")
             self.failure = StartupError(f"loading failed: {type(error).__name__}: {error}")
         else:
@@ -125,7 +125,7 @@ class Service:
             log.error("%s", self.failure)
         self._load_ended.set()
 
-    async def loaded(self) -> None:
+    async def wait_until_loaded(self) -> None:
         """Wait until loading the models has ended or failed, or until the service shuts down."""
         await self._load_ended.wait()
 
@@ -138,7 +138,7 @@ class Service:
             await self._repository.refresh()
         except KronError as error:
             log.error("SIGHUP: the models were not reloaded: %s", error)
-        except Exception:  # of any kind: it must not end the task that serves
+        except Exception:  # any error: the service goes on with the loaded models
             log.exception("SIGHUP: the models were not reloaded")
         else:
             served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)

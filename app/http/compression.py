@@ -73,7 +73,7 @@ def encode(body: bytes, encoding: str) -> bytes:
     return gzip.compress(body, _LEVEL, mtime=0) if encoding == GZIP else zlib.compress(body, _LEVEL)
 
 
-def accepted(header: str) -> str:
+def choose_encoding(header: str) -> str:
     """Choose gzip, deflate or `identity` for an answer by the request's `Accept-Encoding`."""
     weights: dict[str, float] = {}
     for item in header.lower().split(",")[:20]:

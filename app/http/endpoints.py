@@ -142,7 +142,7 @@ async def answer(endpoint: Endpoint, service: Service, path: str, headers: Heade
     accepted = headers.get(b"accept-encoding") if endpoint.compressible else None
     if accepted is None or len(answered.body) < compression.MIN_BYTES:
         return answered
-    return await _compressed(answered, compression.accepted(accepted.decode("latin-1")))
+    return await _compressed(answered, compression.choose_encoding(accepted.decode("latin-1")))
 
 
 async def _run(request: RawRequest) -> Sequence[InferenceResult]:

@@ -71,7 +71,7 @@ class Scheduler:
         on_run: Callable[[Engine, int, int], None] = lambda engine, rows, run_ns: None,
         on_answer: Callable[..., None] | None = None,
     ) -> None:
-        self._threads = Threads(instances)
+        self._threads = ThreadPool(instances)
         self._idle = instances
         self._max_waiting = queue
         self._max_batch = max_batch
@@ -314,7 +314,7 @@ def _expire(queued: _QueuedTask, seconds: float) -> None:
         queued.future.set_exception(TimedOut(f"no answer within {seconds:g} s (KRON_PREDICT_SECONDS)"))
 
 
-class Threads:
+class ThreadPool:
     """Daemon threads that run jobs in the order of their submission; a job must not raise.
 
     Cheaper than `concurrent.futures`, whose futures, locks and callbacks cost as much as a run of a small model.

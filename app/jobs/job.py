@@ -17,7 +17,7 @@ from app.jobs.store import StoredEvents
 KEEP_ALIVE_SECONDS = 15
 MAX_UNREAD_EVENTS = 100  # a follower with more unread events than this gets no further progress events
 
-Event = tuple[str, bytes]  # name and JSON
+JobEvent = tuple[str, bytes]  # name and JSON
 FINAL_EVENTS = frozenset({"report", "error"})
 INTERNAL_ERROR = "internal error; see the service's log"
 
@@ -78,9 +78,9 @@ class Job:
         self.report: bytes | None = None
         self.error: BaseException | None = None
         self._progress: Progress | None = None
-        self._published: list[Event] = []
-        self._end: Event | None = None
-        self._followers: set[asyncio.Queue[Event]] = set()
+        self._published: list[JobEvent] = []
+        self._end: JobEvent | None = None
+        self._followers: set[asyncio.Queue[JobEvent]] = set()
 
     @property
     def summary(self) -> JobSummary:
@@ -126,7 +126,7 @@ class Job:
         self._published.append((name, orjson.dumps(data)))
         self._send(self._published[-1])
 
-    def end(self, event: Event) -> None:
+    def end(self, event: JobEvent) -> None:
         """Send the final event."""
         self._end = event
         self._send(event)
@@ -145,12 +145,12 @@ class Job:
             raise Overloaded(self.failure)
         raise self.error
 
-    async def follow(self) -> AsyncIterator[Event | None]:
+    async def follow(self) -> AsyncIterator[JobEvent | None]:
         """Yield `started`, the published events, the latest progress, then each new event until the job ends.
 
         None is yielded after `KEEP_ALIVE_SECONDS` without an event.
         """
-        queue: asyncio.Queue[Event] = asyncio.Queue()
+        queue: asyncio.Queue[JobEvent] = asyncio.Queue()
         # No await between this list and the registration of the queue: no event is lost or sent twice.
         past = [started_event(self.summary), *self._published]
         if self._end is not None:
@@ -176,7 +176,7 @@ class Job:
         finally:
             self._followers.discard(queue)
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: JobEvent) -> None:
         for queue in self._followers:
             if event[0] != "progress" or queue.qsize() < MAX_UNREAD_EVENTS:  # a slow reader gets a later one
                 queue.put_nowait(event)
@@ -196,16 +196,16 @@ async def time_limit(kind: Kind, seconds: float, limit_name: str) -> AsyncIterat
         raise TimedOut(f"the {kind} took longer than {seconds:g} s ({limit_name})") from None
 
 
-def started_event(job: JobSummary) -> Event:
+def started_event(job: JobSummary) -> JobEvent:
     """The first event: the job as lists show it."""
     return "started", job.model_dump_json().encode()
 
 
-def progress_event(progress: Progress) -> Event:
+def progress_event(progress: Progress) -> JobEvent:
     """An event with the progress of a job."""
     return "progress", progress.model_dump_json().encode()
 
 
-def error_event(message: str) -> Event:
+def error_event(message: str) -> JobEvent:
     """The final event of a job that failed or was cancelled."""
     return "error", orjson.dumps({"error": message})

@@ -127,7 +127,7 @@ class JobStore:
         with self._transaction() as db:
             db.execute("INSERT INTO jobs (id, kind, status, created, title, request) VALUES (?, ?, ?, ?, ?, ?)", values)
 
-    def progress(self, job_id: str, progress: Progress | None, events: StoredEvents = ()) -> bool:
+    def save_progress(self, job_id: str, progress: Progress | None, events: StoredEvents = ()) -> bool:
         """Store the progress and new events of a running job; returns whether its cancellation was requested."""
         with self._transaction() as db:
             _insert_events(db, job_id, events)
@@ -138,7 +138,9 @@ class JobStore:
             row = db.execute("SELECT cancel FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return row is not None and bool(row[0])
 
-    def done(self, job_id: str, report: bytes, events: StoredEvents = (), *, seconds: float, headline: str) -> None:
+    def save_report(
+        self, job_id: str, report: bytes, events: StoredEvents = (), *, seconds: float, headline: str
+    ) -> None:
         """Store the report of a job and delete the oldest jobs beyond the limits."""
         with self._transaction() as db:
             _insert_events(db, job_id, events)
@@ -148,7 +150,7 @@ class JobStore:
             )
             self._prune(db)
 
-    def failed(self, job_id: str, error: str, events: StoredEvents = ()) -> None:
+    def save_failure(self, job_id: str, error: str, events: StoredEvents = ()) -> None:
         """Store the error message of a failed job and delete the oldest jobs beyond the limits."""
         with self._transaction() as db:
             _insert_events(db, job_id, events)

@@ -14,7 +14,7 @@ _UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 Width = Annotated[int, Field(ge=16, le=8100, json_schema_extra={"enum": _SQUARES})]
 Rank = Annotated[int, Field(ge=1, le=64)]
 BatchSize = Annotated[int, Field(ge=1)]
-Threads = Annotated[int, Field(ge=1, le=256)]
+ThreadCount = Annotated[int, Field(ge=1, le=256)]
 
 
 class SweepRequest(BaseModel):
@@ -31,7 +31,7 @@ class SweepRequest(BaseModel):
     )
     ranks: list[Rank] = Field(default=[1, 2], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
     batch_sizes: list[BatchSize] = Field(default=[1, 32], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
-    threads: list[Threads] = Field(default=[1], min_length=1, max_length=4, json_schema_extra=_UNIQUE)
+    threads: list[ThreadCount] = Field(default=[1], min_length=1, max_length=4, json_schema_extra=_UNIQUE)
     layers: int = Field(default=2, ge=1, le=4)
     device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as the service runs models")
     seconds: float = Field(

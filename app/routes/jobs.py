@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import Conflict
 from app.http.responses import Json
-from app.jobs.job import Event, Job, JobSpec
+from app.jobs.job import Job, JobEvent, JobSpec
 from app.jobs.schemas import Kind
 from app.routes.dependencies import ServiceDep
 from app.service import Service
@@ -123,12 +123,12 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _stream(events: AsyncIterator[Event | None]) -> Response:
+def _stream(events: AsyncIterator[JobEvent | None]) -> Response:
     """Respond with server-sent events."""
     return StreamingResponse(_lines(events), media_type=EVENTS, headers={"Cache-Control": "no-store"})
 
 
-async def _lines(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
+async def _lines(events: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
     async for event in events:
         if event is None:
             yield b": keep-alive\n\n"  # so that no proxy closes the connection as idle

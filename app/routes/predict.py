@@ -25,7 +25,7 @@ _KEYS = frozenset(PredictRequest.model_fields)
 _ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.0] * 13 for row in range(28)]
 
 
-class Predict(RawRequest):
+class RawPredictRequest(RawRequest):
     """Request to `/api/predict`, which runs one or more models on the same rows."""
 
     __slots__ = ("_models", "_prediction")
@@ -102,7 +102,7 @@ add_raw_route(
     router,
     "POST",
     "/predict",
-    Predict,
+    RawPredictRequest,
     name="predict",
     response_model=PredictResponse,
     summary="Predict",

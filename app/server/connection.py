@@ -39,7 +39,7 @@ class ConnectionConfig:
 
     settings: Settings
     fast_path: FastPath
-    proxies: TrustedProxies | None  # whose `X-Forwarded-For` is believed
+    proxies: TrustedProxies | None  # trusted proxies, which set `X-Forwarded-For`
     count_refusal: Callable[[str], None]  # called with the reason, such as `HeadTimeout`, of each refused connection
 
 
@@ -94,7 +94,7 @@ class HttpConnection(HttpToolsProtocol):
         for timer in (self._headers_timer, self._reading_timer, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
-        if self._cycle_answered is not None:  # uvicorn reports it to the newest request only
+        if self._cycle_answered is not None:  # uvicorn reports the disconnect to the newest request only
             self._cycle_answered.disconnected = True
             self._cycle_answered.message_event.set()
         super().connection_lost(exc)
@@ -127,7 +127,7 @@ class HttpConnection(HttpToolsProtocol):
         """Begin a request at its first byte; an earlier one that the fast path has prepared is answered first."""
         if self._state.state is FAST_PATH:
             self._fast_path.finish()
-            if self.timeout_keep_alive_task is not None:  # it waits for this very byte
+            if self.timeout_keep_alive_task is not None:  # the client has sent its next request
                 self.timeout_keep_alive_task.cancel()
                 self.timeout_keep_alive_task = None
         super().on_message_begin()

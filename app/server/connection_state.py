@@ -32,7 +32,7 @@ class State(IntEnum):
     FAST_PATH = 3  # the request is complete; the fast path answers it
     BODY = 4  # the application has the request; its body is arriving; no byte of the response is written
     EARLY_RESPONSE = 5  # the response has begun before the body was complete
-    DISCARDING = 6  # the response is complete, the body still arriving: nobody reads the rest
+    DISCARDING = 6  # the response is complete, the body still arriving: the rest of it is discarded
     RESPONDING = 7  # the request is complete, its response is not
     NEXT_HEADERS = 8  # like RESPONDING, and the headers of a further request are arriving
     NEXT_BODY = 9  # like RESPONDING, and the body of a further request is arriving; that request waits

@@ -75,7 +75,7 @@ class FastPath:
         try:
             self._service.admission.check(method, path, address, caller)
             request = self._prepare(endpoint, path, given, body)
-        except Exception:  # of any kind: `RequestMiddleware` meets it again, and counts, logs and answers it
+        except Exception:  # any error: `RequestMiddleware` raises it again, and counts, logs and answers it
             return False
         if request is None:
             return False

@@ -25,7 +25,7 @@ from app.system.pidfiles import state_file
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
-MAX_REPORT_BYTES = 4000  # a pipe takes so many in one piece
+MAX_REPORT_BYTES = 4000  # which a pipe transfers in one piece (PIPE_BUF)
 RETRY_SECONDS = 5.0  # until a worker that could not start is started again, while others serve
 STOP_MARGIN_SECONDS = 5.0  # beyond the time that the workers themselves wait
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -41,7 +41,7 @@ class TrustedProxies:
         client = peer
         for hop in hops[: -MAX_HOPS - 1 : -1]:
             host = _host(hop.strip())
-            if host is None:  # not an address: nothing before it can be believed
+            if host is None:  # not an address: the hops before it cannot be trusted either
                 return client
             client = host, 0
             if not self._trusts(host):

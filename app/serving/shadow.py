@@ -157,7 +157,7 @@ class Shadow:
                 shadow.output_head.output
             ]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except Exception as error:  # of any kind: the thread goes on with the next request
+        except Exception as error:  # any error: the thread goes on with the next request
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
                 log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")

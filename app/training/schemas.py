@@ -15,7 +15,7 @@ MAX_EPOCHS = 100
 TWIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Activation = Literal["gelu", "relu", "tanh"]
-Role = Literal["kronecker", "dense"]
+NetworkRole = Literal["kronecker", "dense"]
 Factor = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
 
@@ -128,7 +128,7 @@ class EpochReport(ResponseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    role: Role
+    role: NetworkRole
     epoch: int
     seconds: float = Field(description="training time so far, without evaluations")
     ms_per_step: float = Field(description="median of this epoch")
@@ -142,7 +142,7 @@ class PlannedMember(ResponseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    role: Role
+    role: NetworkRole
     name: str
     epochs: int
     parameters: int
@@ -177,7 +177,7 @@ class TrainingPlan(ResponseModel):
 class TrainedMember(ResponseModel):
     """A trained and published network."""
 
-    role: Role
+    role: NetworkRole
     name: str
     version: str
     parameters: int

@@ -84,7 +84,10 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         for size, cell in zip(sizes, times, strict=True)
     ]
     return {
-        "layers": {"queue": bootstrap.tables(queue_times, sizes, seed), "http": bootstrap.tables(times, sizes, seed)},
+        "layers": {
+            "queue": bootstrap.latencies_and_ratios(queue_times, sizes, seed),
+            "http": bootstrap.latencies_and_ratios(times, sizes, seed),
+        },
         "series": len(times[0][0]),
     }
 

@@ -93,7 +93,7 @@ def _measure_latency(job: Mapping[str, Any]) -> dict[str, object]:
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
     )
-    latencies, pairs = bootstrap.tables(times, batch_sizes, seed)
+    latencies, pairs = bootstrap.latencies_and_ratios(times, batch_sizes, seed)
     return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
 
 

@@ -37,7 +37,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         seed=seed,
         stage=f"width {width}, {job['threads']} threads" if job["threads"] > 1 else f"width {width}",
     )
-    latencies, pairs = bootstrap.tables(times, sizes, seed)
+    latencies, pairs = bootstrap.latencies_and_ratios(times, sizes, seed)
     dense = len(ranks)  # the position of the dense network
     cells = []
     for pair in pairs:
