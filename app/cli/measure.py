@@ -67,7 +67,7 @@ def add_selftest(commands: Any, add_options: AddOptions) -> None:
     parser = commands.add_parser(
         "selftest",
         help="check that comparisons are correct on this machine",
-        description="Compare models whose differences are known; exit code 1 if a comparison reports others.",
+        description="Compare models with known differences; exit code 1 if a comparison reports other differences.",
     )
     add = parser.add_argument
     add("--runs", type=int, default=20, metavar="N", help="number of comparisons of a model with itself (default: 20)")
@@ -75,7 +75,7 @@ def add_selftest(commands: Any, add_options: AddOptions) -> None:
         "--seconds",
         type=float,
         metavar="S",
-        help="approximate time of timed runs in each (default: as in other comparisons)",
+        help="approximate time of timed runs in each comparison (default: as in `kronserve compare`)",
     )
     add(
         "--depths",
@@ -91,7 +91,7 @@ def add_sweep(commands: Any, add_options: AddOptions) -> None:
     """Add the parser of `kronserve sweep`; arguments as in `add_compare`."""
     parser = commands.add_parser(
         "sweep",
-        help="find the width from which on Kronecker networks are faster on this machine",
+        help="find the width from which Kronecker networks are faster than dense ones on this machine",
         description="Measure synthetic Kronecker and dense networks of the same widths side by side.",
     )
     add = parser.add_argument

@@ -96,7 +96,7 @@ class Engine:
 
         Args:
             feeds: arrays of all inputs by name.
-            outputs: names of the wanted outputs; None for all.
+            outputs: names of the requested outputs; None for all.
 
         Raises:
             InputsRefused: onnxruntime refuses the arrays.

@@ -56,8 +56,7 @@ class Scheduler:
         seconds: most seconds of a request, waiting and running.
         on_queue: called when requests enter a model's queue or leave it: engine, change of their number.
         on_run: called after each run: engine, rows, nanoseconds.
-        on_answer: called for each answered request, in the asyncio task that awaits it: engine and, by keyword,
-            `batch_size`, `queue_ns` and `compute_ns`.
+        on_answer: called in the asyncio task of each answered request: engine, `batch_size`, `queue_ns`, `compute_ns`.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class Scheduler:
         Args:
             engine: the model.
             feeds: arrays of all inputs by name.
-            outputs: names of the wanted outputs.
+            outputs: names of the requested outputs.
             timeout: most seconds for waiting and running, if less than the scheduler's own limit.
 
         Raises:

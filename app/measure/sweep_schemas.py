@@ -84,7 +84,7 @@ class Crossover(ResponseModel):
     batch_size: int
     threads: int
     width: int | None = Field(
-        description="the smallest measured width from which on every verdict is faster; null where there is none"
+        description="the smallest measured width from which every verdict is faster; null where there is none"
     )
     estimate: float | None = Field(description="interpolated width at which the ratio passes 1; null where it does not")
     sentence: str

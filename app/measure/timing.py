@@ -39,6 +39,15 @@ class Refused(Exception):  # noqa: N818
     """The models cannot be measured as requested; the message is for the client."""
 
 
+def run_job(measure: Callable[[Mapping[str, Any]], object]) -> None:
+    """Receive the job of a measuring process, and send the result of `measure` or the message of its refusal."""
+    job = child.receive()
+    try:
+        child.send(result=measure(job))
+    except Refused as error:
+        child.send(refused=str(error))
+
+
 class TimedModel(Protocol):
     """A model whose runs can be timed: a `TimedSession`, or a model behind a service."""
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from app.measure import bootstrap, timing
 from app.measure.timing import Array, Refused
-from app.processes import child
 
 START_SECONDS = 60.0  # until the service is ready
 RESPONSE_SECONDS = 120.0
@@ -33,12 +32,8 @@ ALL_STARTS_SECONDS = 10.0  # spent at most on starting the service again and aga
 
 def main() -> None:
     """Receive a job, measure, and send the result."""
-    job = child.receive()
     gc.disable()  # no collection in the middle of a timed request
-    try:
-        child.send(result=_measure(job))
-    except Refused as error:
-        child.send(refused=str(error))
+    timing.run_job(_measure)
 
 
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:

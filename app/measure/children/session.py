@@ -15,19 +15,14 @@ import numpy as np
 from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.measure import bootstrap, timing
 from app.measure.timing import Refused, TimedSession
-from app.processes import child
 from app.system.gpu import device_bytes
 from app.system.process_memory import peak_bytes, resident_bytes
 
 
 def main() -> None:
     """Receive a job of the kind `memory` or `latency`, measure, and send the result."""
-    job = child.receive()
     gc.disable()  # no collection in the middle of a timed run
-    try:
-        child.send(result=_measure_memory(job) if job["kind"] == "memory" else _measure_latency(job))
-    except Refused as error:
-        child.send(refused=str(error))
+    timing.run_job(lambda job: _measure_memory(job) if job["kind"] == "memory" else _measure_latency(job))
 
 
 def _measure_memory(job: Mapping[str, Any]) -> dict[str, object]:
