@@ -204,11 +204,11 @@ class Settings(BaseModel):
 
     def choose_versions(self, versions: Sequence[str]) -> list[str]:
         """Select the versions that `version_policy` serves, in the order given, which is newest first."""
-        kind, _, which = self.version_policy.partition(":")
+        kind, _, argument = self.version_policy.partition(":")
         if kind == "latest":
-            return list(versions[: int(which)])
-        wanted = set(which.split(","))
-        return [version for version in versions if kind == "all" or version in wanted]
+            return list(versions[: int(argument)])
+        selected = set(argument.split(","))
+        return [version for version in versions if kind == "all" or version in selected]
 
     @field_validator("trusted_proxies")
     @classmethod
