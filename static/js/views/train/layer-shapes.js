@@ -31,7 +31,7 @@ export class LayerShapes extends EventTarget {
     this.widest = 4096;
     this.most = 4;
     /** The sizes that are suggested now, as text. */
-    this.suggested = "";
+    this.suggestedNames = "";
     this.rows = h("ol", { class: "shape-rows" });
     this.add = h("button", { type: "button", class: "button small" }, "Add a layer");
     this.suggested = h("div", { class: "suggested", role: "group", "aria-label": "Suggested sizes for all hidden layers" });
@@ -73,8 +73,8 @@ export class LayerShapes extends EventTarget {
     this.widest = widest;
     const sizes = input === null ? [] : suggestions(input, widest);
     const names = sizes.map(name).join();
-    if (names !== this.suggested) {
-      this.suggested = names;
+    if (names !== this.suggestedNames) {
+      this.suggestedNames = names;
       this.suggested.replaceChildren(
         h("span", { class: "muted" }, "All:"),
         ...sizes.map((shape) => {
