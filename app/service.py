@@ -61,7 +61,7 @@ class Service:
             on_answer=self.traces.ran if self.traces else None,
         )
         self.jobs = JobRunner(JobStore.open(settings, shared))
-        self.trainer = TrainingCatalogue(settings)
+        self.training_catalogue = TrainingCatalogue(settings)
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False

@@ -124,9 +124,9 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     sizes, depths = _numbers("--batch-sizes", parsed.batch_sizes or "1,32"), (parsed.depths or "session").split(",")
     fields = {"batch_sizes": sizes, "depths": depths, "seconds": parsed.seconds, "threads": settings.threads}
     device = None if settings.device == "auto" else settings.device
-    inputs = _read_inputs(parsed.inputs, parsed.labels)
+    uploaded = _read_inputs(parsed.inputs, parsed.labels)
     request = _request(fields | {"device": device}, CompareRequest)
-    report = asyncio.run(_measure(settings, parsed.names, request, inputs))
+    report = asyncio.run(_measure(settings, parsed.names, request, uploaded))
     _print(report, parsed.json)
     return 0
 
@@ -260,7 +260,7 @@ def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
 
 
 async def _measure(
-    settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "UploadedInputs | None"
+    settings: Settings, names: Sequence[str], request: "CompareRequest", uploaded: "UploadedInputs | None"
 ) -> "Report":
     """Run a comparison within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
@@ -282,7 +282,7 @@ async def _measure(
     check(artifacts, request, settings)
     with progress_bar() as progress:
         async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
-            return await compare(artifacts, request, settings, progress, inputs=inputs)
+            return await compare(artifacts, request, settings, progress, uploaded=uploaded)
 
 
 def _read_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":

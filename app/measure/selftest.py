@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.measure.children import delayed
 from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
-from app.measure.comparison_schemas import NICENESS, CompareRequest, Depth
+from app.measure.comparison_schemas import NICENESS, CompareRequest, MeasuredLayer
 from app.models.scan import Artifact, read_folder
 from app.processes.parent import run_measuring_process
 from app.settings import Settings
@@ -43,7 +43,12 @@ class Check:
 
 
 async def selftest(
-    settings: Settings, *, runs: int, seconds: float | None, on_step: OnStep, depths: Sequence[Depth] = ("session",)
+    settings: Settings,
+    *,
+    runs: int,
+    seconds: float | None,
+    on_step: OnStep,
+    depths: Sequence[MeasuredLayer] = ("session",),
 ) -> list[Check]:
     """Run all checks.
 

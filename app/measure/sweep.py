@@ -65,7 +65,7 @@ def check(request: SweepRequest, settings: Settings) -> None:
 async def sweep(
     request: SweepRequest, settings: Settings, progress: OnProgress, on_cells: OnCells, *, report_id: str | None = None
 ) -> SweepReport:
-    """Run a sweep. Cancelling it kills its process; it has no time limit of its own.
+    """Run a sweep. Cancelling it kills its process; the caller limits the time.
 
     Args:
         request: the networks to measure, which `check` has accepted.

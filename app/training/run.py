@@ -99,7 +99,7 @@ def title(request: TrainRequest, uploaded: UploadedData | None) -> str:
 async def train(
     request: TrainRequest, uploaded: UploadedData | None, settings: Settings, repository: Repository, job: Job
 ) -> TrainingReport:
-    """Train models in a child process, publish and serve them. Cancelling kills the process; there is no time limit.
+    """Train models in a child process, publish and serve them. Cancelling kills the process; callers limit the time.
 
     Args:
         request: the request, which `check` has accepted.
