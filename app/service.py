@@ -74,7 +74,7 @@ class Service:
 
     @property
     def repository(self) -> Repository:
-        """The served models.
+        """The repository of served models.
 
         Raises:
             Overloaded: the models are not loaded yet, or could not be.

@@ -20,7 +20,7 @@ access = logging.getLogger("app.access")
 
 
 class RequestMiddleware:
-    """ASGI middleware around all others.
+    """Outermost ASGI middleware: request id, admission, metrics, error responses and access log.
 
     Args:
         app: answers every request but those to raw endpoints.
@@ -34,7 +34,7 @@ class RequestMiddleware:
         self._admission = service.admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or connection."""
+        """Serve one HTTP request, or pass on an ASGI connection of another type."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

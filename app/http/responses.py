@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Json(Response):
-    """A JSON response, written by orjson."""
+    """Starlette response whose JSON is written by orjson."""
 
     media_type = "application/json"
 

@@ -52,7 +52,7 @@ class InferenceTask:
 
     @classmethod
     def create(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "InferenceTask":
-        """A task that arrives now, with the number of rows read from its inputs."""
+        """Create a task with the present time as its arrival, and the number of rows of its inputs."""
         rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if engine.batchable else 1
         return cls(engine, feeds, outputs, rows, time.perf_counter_ns())
 
@@ -70,7 +70,7 @@ def batch_key(feeds: Feeds, outputs: Sequence[str]) -> object:
 
 @dataclass(slots=True)
 class BatchResult:
-    """The outcome of a batch.
+    """Results of the tasks of a batch, and the runs of the model that they took.
 
     Args:
         results: for each task its result or its error.

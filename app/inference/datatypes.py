@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """A datatype of tensors.
+    """Datatype of tensors, with its names in the protocol, ONNX and Triton.
 
     Args:
         name: in the Open Inference Protocol.

@@ -99,7 +99,7 @@ class Scheduler:
         return queue.placement
 
     def placement(self, engine: Engine) -> Placement | None:
-        """The result of `warm_up`; None for a model that was not measured and runs in threads."""
+        """The measured placement of a model; None for one that was not measured and runs in threads."""
         return self._queue_of(engine).placement
 
     def waiting(self, engine: Engine) -> int:

@@ -27,7 +27,7 @@ class Result(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Duration of the work."""
+        """Duration of the job's work."""
         ...
 
     @property
@@ -111,7 +111,7 @@ class Job:
 
     @property
     def outcome(self) -> str:
-        """How the job ended, as metrics name it: `ok`, `cancelled` or the class of the error."""
+        """Outcome of the job as a label of metrics: `ok`, `cancelled` or the class of the error."""
         if self.cancelled or isinstance(self.error, asyncio.CancelledError):
             return "cancelled"
         return "ok" if self.error is None else type(self.error).__name__
@@ -127,7 +127,7 @@ class Job:
         self._send(self._published[-1])
 
     def end(self, event: JobEvent) -> None:
-        """Send the final event."""
+        """Send the job's final event to its followers."""
         self._end = event
         self._send(event)
 
@@ -184,7 +184,7 @@ class Job:
 
 @asynccontextmanager
 async def time_limit(kind: Kind, seconds: float, limit_name: str) -> AsyncIterator[None]:
-    """Cancel the block after `seconds`.
+    """Context manager that cancels its block after `seconds`.
 
     Raises:
         TimedOut: with the limit and the setting that holds it, `limit_name`.

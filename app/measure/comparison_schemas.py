@@ -99,7 +99,7 @@ def _cpu_name() -> str:
 
 
 class CompareSettings(ResponseModel):
-    """How the models were measured."""
+    """Configuration that a comparison was measured with."""
 
     batch_sizes: list[int]
     device: str

@@ -30,7 +30,7 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """An expected figure beside the measured one."""
+    """A check of the self-test: an expected and a measured figure, and whether they agree."""
 
     name: str
     expected: str
@@ -50,7 +50,7 @@ async def selftest(
     on_step: OnStep,
     depths: Sequence[MeasuredLayer] = ("session",),
 ) -> list[Check]:
-    """Run all checks.
+    """Run all checks of the self-test.
 
     Args:
         settings: device, threads and the time limit of a comparison.

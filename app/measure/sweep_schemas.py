@@ -45,7 +45,7 @@ class SweepRequest(BaseModel):
 
 
 class SweepSettings(ResponseModel):
-    """How the networks were measured."""
+    """Configuration that a sweep was measured with."""
 
     widths: list[int]
     ranks: list[int]
@@ -103,7 +103,7 @@ class SweepReport(ResponseModel):
 
     @property
     def headline(self) -> str:
-        """The first sentence, shown in lists."""
+        """The report's first conclusion, shown in lists."""
         return self.crossovers[0].sentence
 
 

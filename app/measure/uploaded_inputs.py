@@ -41,7 +41,7 @@ class UploadedInputs:
 
     @classmethod
     def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "UploadedInputs":
-        """Parse uploaded files.
+        """Parse uploaded files of rows and labels.
 
         Args:
             inputs: name and content of the file of rows, which may hold labels, too.

@@ -82,7 +82,7 @@ class Repository:
 
     @property
     def served(self) -> list[Model]:
-        """All versions in service."""
+        """All model versions in service."""
         return [model for versions in self._versions.values() for model in versions.values()]
 
     def get(self, name: str, version: str | None = None) -> Model:

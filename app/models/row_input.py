@@ -30,7 +30,7 @@ class RowInput:
 
     @classmethod
     def of(cls, engine: Engine, outputs: Mapping[str, Array]) -> "RowInput":
-        """The row input of a model.
+        """Find the row input of a loaded model.
 
         Args:
             engine: the model.

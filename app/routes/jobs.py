@@ -42,7 +42,7 @@ def add_job_routes(
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
     ) -> Response:
-        """Newest first, including the running one."""
+        """List the jobs of this kind, newest first, including the running one."""
         total, found = await service.jobs.list(kind, limit=limit, offset=offset)
         return Json({"total": total, "offset": offset, plural: [job.model_dump(mode="json") for job in found]})
 

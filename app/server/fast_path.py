@@ -133,5 +133,5 @@ class FastPath:
 
 
 def _lines(headers: RawHeaders) -> bytes:
-    """Format headers as they are sent."""
+    """Format headers as the lines of an HTTP/1.1 response."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])

@@ -66,7 +66,7 @@ class ProxyMiddleware:
         self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request with the client's address in its scope."""
         if scope["type"] == "http" and scope["client"] is not None:
             scope["client"] = self._proxies.client(tuple(scope["client"]), scope["headers"])
         await self._app(scope, receive, send)

@@ -22,7 +22,7 @@ class PredictRequest(RequestModel):
 
 
 class Provenance(ResponseModel):
-    """Provenance of a model's answer."""
+    """Provenance of a model's answer: file, provider, times and batch size."""
 
     model_sha256: str = Field(description="checksum of the model file")
     provider: str
@@ -41,7 +41,7 @@ class RowPrediction(ResponseModel):
 
 
 class ModelPrediction(ResponseModel):
-    """The answers of one model."""
+    """One model's answers to the rows of a request."""
 
     model: str
     version: str
@@ -53,7 +53,7 @@ class ModelPrediction(ResponseModel):
 
 
 class PredictResponse(ResponseModel):
-    """The answers of all models."""
+    """The answers of all models to the rows of a request."""
 
     results: list[ModelPrediction]
     agreement: float | None = Field(description="fraction of rows to which all models give the same label")

@@ -39,7 +39,7 @@ class UploadedData:
 
     @property
     def suffix(self) -> str:
-        """The suffix in lower case, such as `.csv`."""
+        """Suffix of the file's name in lower case, such as `.csv`."""
         return Path(self.name).suffix.lower()
 
     @property
@@ -202,7 +202,7 @@ async def _run_child(arguments: list[str], settings: Settings, folder: Path, mon
 
 
 def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Path, *, pad: bool) -> list[str]:
-    """The command line of `kronmodel train`.
+    """Build the command line of `kronmodel train`.
 
     Values are joined to their options by `=`, so that none is parsed as an option.
 

@@ -78,7 +78,7 @@ class DataOption(ResponseModel):
 
 
 class RecipeTraining(BaseModel):
-    """How a recipe trains one network, with the names of `kronmodel`."""
+    """Training configuration of one network in a recipe, with the field names of `kronmodel`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
