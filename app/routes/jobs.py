@@ -48,7 +48,7 @@ def add_job_routes(
 
     @router.get(f"/{plural}/{{job_id}}", name=kind, response_model=shown | reported, summary=f"Read a {kind}")
     async def job(service: ServiceDep, job_id: str, download: bool = False) -> Response:
-        """The status and, once it is done, the report; with `download` the report alone, as a file."""
+        """The status of a job and, once the job is done, the report; with `download` the report alone, as a file."""
         summary = await service.jobs.get(kind, job_id)
         report = await service.jobs.report(job_id)
         if not download:

@@ -291,7 +291,7 @@ class TrainingFolder:
 
     @property
     def path(self) -> Path:
-        """The path of the folder; known once it is made."""
+        """The path of the folder; valid after `make`."""
         return self._folder.path
 
     def make(self) -> None:
