@@ -1,1 +1,1 @@
-"""The service: ONNX models in, predictions out. Imports neither torch nor kronmodel."""
+"""HTTP service that runs ONNX models with onnxruntime. Imports neither torch nor kronmodel."""

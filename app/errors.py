@@ -5,7 +5,7 @@ KronError                     exit code 2, if it ends a command
 ├── WorkerCrashLoop           workers crash again and again (exit code 1)
 ├── ReportsError              reports cannot be read or written; everything else still works (500)
 ├── ModelError                one model cannot be served; the others can
-│   └── OutOfMemory           a run needs more memory than there is
+│   └── OutOfMemory           a run needs more memory than is available
 └── RequestError              one request cannot be answered
     ├── BadRequest            400
     │   └── InputsRefused     also a ModelError: the model refuses the inputs
@@ -26,7 +26,7 @@ KronError                     exit code 2, if it ends a command
     ├── Overloaded            503
     └── TimedOut              504 (exit code 1)
 
-The names of those that a request can cause are labels of the metric `kron_failures_total`.
+The names of errors that a request can cause are labels of the metric `kron_failures_total`.
 """
 
 
@@ -55,7 +55,7 @@ class ModelError(KronError):
 
 
 class OutOfMemory(ModelError):  # noqa: N818
-    """A run needs more memory than there is."""
+    """A run needs more memory than is available."""
 
 
 class RequestError(KronError):
@@ -119,7 +119,7 @@ class RequestTimeout(RequestError):  # noqa: N818
 
 
 class Conflict(RequestError):  # noqa: N818
-    """Something else that excludes this request is running."""
+    """The request conflicts with a job that is running."""
 
     status = 409
     retry_after = 10
@@ -150,7 +150,7 @@ class NotReady(RequestError):  # noqa: N818
 
 
 class TooManyRequests(RequestError):  # noqa: N818
-    """The client has as many running requests as it may have."""
+    """The client has reached its limit of running requests."""
 
     status = 429
     retry_after = 1
@@ -180,7 +180,7 @@ class Overloaded(RequestError):  # noqa: N818
 
 
 class TimedOut(RequestError):  # noqa: N818
-    """The request took longer than it may."""
+    """A request or a measurement exceeded its time limit."""
 
     status = 504
     exit_code = 1

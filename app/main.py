@@ -87,7 +87,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         if up_when_loaded:
-            await service.loaded()
+            await service.wait_until_loaded()
         yield
         await service.stop()
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """Holds what the endpoints use, and starts and stops it.
+    """Models, scheduler, jobs and metrics that the endpoints use; starts and stops them.
 
     Args:
         settings: of the service.
@@ -61,7 +61,7 @@ class Service:
             on_answer=self.traces.ran if self.traces else None,
         )
         self.jobs = JobRunner(JobStore.open(settings, shared))
-        self.trainer = TrainingCatalogue(settings)
+        self.training_catalogue = TrainingCatalogue(settings)
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False
@@ -74,7 +74,7 @@ class Service:
 
     @property
     def repository(self) -> Repository:
-        """The served models.
+        """The repository of served models.
 
         Raises:
             Overloaded: the models are not loaded yet, or could not be.
@@ -114,7 +114,7 @@ class Service:
             self.shadow = Shadow.from_settings(self.settings, repository, self.metrics)
         except StartupError as error:
             self.failure = error
-        except Exception as error:  # of any kind: a process that waits for the end of loading must not wait forever
+        except Exception as error:  # any error: processes that wait for the end of loading must not wait forever
             log.exception("loading failed")
             self.failure = StartupError(f"loading failed: {type(error).__name__}: {error}")
         else:
@@ -125,7 +125,7 @@ class Service:
             log.error("%s", self.failure)
         self._load_ended.set()
 
-    async def loaded(self) -> None:
+    async def wait_until_loaded(self) -> None:
         """Wait until loading the models has ended or failed, or until the service shuts down."""
         await self._load_ended.wait()
 
@@ -138,7 +138,7 @@ class Service:
             await self._repository.refresh()
         except KronError as error:
             log.error("SIGHUP: the models were not reloaded: %s", error)
-        except Exception:  # of any kind: it must not end the task that serves
+        except Exception:  # any error: the service goes on with the loaded models
             log.exception("SIGHUP: the models were not reloaded")
         else:
             served = ", ".join(f"{model.name} (version {model.version})" for model in self._repository.served)
@@ -168,7 +168,7 @@ class Service:
         await self.jobs.stop()
 
     async def stop(self) -> None:
-        """Stop everything, child processes included."""
+        """Stop loading, jobs with their child processes, scheduler, shadow mode and traces."""
         if self._restore_signal is not None:
             self._restore_signal()
         for task in self._tasks:

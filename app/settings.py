@@ -137,7 +137,7 @@ class Settings(BaseModel):
         default=4 * 2**30,
         ge=2**26,
         le=2**44,
-        description="most memory of that smoke test, in addition to 6 times the file's size",
+        description="most memory of the smoke test of one model file, in addition to 6 times the file's size",
     )
     compare_seconds: float = Field(default=60, gt=0, le=3600, description="longest time of a comparison")
     sweep_seconds: float = Field(default=900, gt=0, le=86_400, description="longest time of a sweep")
@@ -169,7 +169,10 @@ class Settings(BaseModel):
         description="time from SIGTERM, which ends readiness, until new connections are refused",
     )
     grace_seconds: float = Field(
-        default=30, gt=0, le=600, description="longest wait after that for accepted requests to end"
+        default=30,
+        gt=0,
+        le=600,
+        description="longest wait for accepted requests to end, once new connections are refused",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="lowest level that is logged"
@@ -201,11 +204,11 @@ class Settings(BaseModel):
 
     def choose_versions(self, versions: Sequence[str]) -> list[str]:
         """Select the versions that `version_policy` serves, in the order given, which is newest first."""
-        kind, _, which = self.version_policy.partition(":")
+        kind, _, argument = self.version_policy.partition(":")
         if kind == "latest":
-            return list(versions[: int(which)])
-        wanted = set(which.split(","))
-        return [version for version in versions if kind == "all" or version in wanted]
+            return list(versions[: int(argument)])
+        selected = set(argument.split(","))
+        return [version for version in versions if kind == "all" or version in selected]
 
     @field_validator("trusted_proxies")
     @classmethod

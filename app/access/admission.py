@@ -11,7 +11,7 @@ from app.settings import Settings
 
 
 class Caller(NamedTuple):
-    """Headers that identify a request and its client, before anything else of the request is read.
+    """Request headers that admission needs: the request's id and length, the API key, host and origin.
 
     Attributes:
         request_id: the client's own id of the request.
@@ -57,11 +57,11 @@ class Admission:
         self._total = 0
 
     def enter(self) -> None:
-        """Count a request that has arrived, admitted or not; each one needs a call of `leave` at its end."""
+        """Count an arrived request, before it is admitted or refused; `leave` must be called when it ends."""
         self._total += 1
 
     def leave(self, client: str | None) -> None:
-        """Uncount a request that has ended; `client` is what `admit` returned for it, None if it was refused."""
+        """Stop counting a request that has ended; `client` is what its `admit` returned, None if it was refused."""
         self._total -= 1
         if client is not None:
             self._running[client] -= 1
@@ -93,7 +93,7 @@ class Admission:
         return client
 
     def check(self, method: str, path: str, address: str, caller: Caller) -> str | None:
-        """Check a request as `admit` does, without counting it: for one that is answered before the next can arrive."""
+        """Check a request as `admit` does, without counting it: for requests that the event loop answers at once."""
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
         unlimited = most is None and not self._keys and not full
@@ -104,9 +104,8 @@ class Admission:
         if role is None:
             return None
         if full:
-            raise Overloaded(
-                f"{self._settings.max_requests} requests are running, the most that may (KRON_MAX_REQUESTS)"
-            )
+            limit = self._settings.max_requests
+            raise Overloaded(f"got {self._total} running requests, expected at most {limit} (KRON_MAX_REQUESTS)")
         client = address
         if not self._keys:
             self._hosts.check(caller.host)
@@ -122,12 +121,13 @@ class Admission:
             return None
         if self._running[client] >= most:
             raise TooManyRequests(
-                f"{most} requests of this client are running, the most that may (KRON_CLIENT_REQUESTS)"
+                f"got {self._running[client] + 1} running requests of this client, "
+                f"expected at most {most} (KRON_CLIENT_REQUESTS)"
             )
         return client
 
     def _check_origin(self, method: str, foreign_origin: bytes | None) -> None:
-        """Refuse changes by other sites' pages: any page in a browser can send requests to this machine."""
+        """Refuse changes by web pages of other sites: any page in a browser can send requests to this machine."""
         if foreign_origin is None or method in {"GET", "HEAD", "OPTIONS"}:
             return
         got = foreign_origin[:200].decode("latin-1")

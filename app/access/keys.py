@@ -70,7 +70,7 @@ def read_keys(path: Path) -> list[Key]:
 
 
 def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
-    """Find the key that a client presented; None if it is unknown. Takes equally long in all cases."""
+    """Look up the API key that a client sent, in constant time; None if it is unknown."""
     digest = hashlib.sha256(presented).digest()
     found = None
     for key in keys:
@@ -80,7 +80,7 @@ def find_key(keys: Sequence[Key], presented: bytes) -> Key | None:
 
 
 def make_key(name: str, role: Role) -> tuple[str, str]:
-    """Make a new key; returns it and its line for the key file. For 256 random bits a fast hash is safe."""
+    """Generate an API key; returns it and its line for the key file. For 256 random bits a fast hash is safe."""
     key = secrets.token_urlsafe(32)
     return key, f"{name} {role.name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 

@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command of `kronserve`.
 
     Args:
         argv: arguments without the program's name; default: those of this process.

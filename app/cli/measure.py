@@ -67,7 +67,7 @@ def add_selftest(commands: Any, add_options: AddOptions) -> None:
     parser = commands.add_parser(
         "selftest",
         help="check that comparisons are correct on this machine",
-        description="Compare models whose differences are known; exit code 1 if a comparison reports others.",
+        description="Compare models with known differences; exit code 1 if a comparison reports other differences.",
     )
     add = parser.add_argument
     add("--runs", type=int, default=20, metavar="N", help="number of comparisons of a model with itself (default: 20)")
@@ -75,7 +75,7 @@ def add_selftest(commands: Any, add_options: AddOptions) -> None:
         "--seconds",
         type=float,
         metavar="S",
-        help="approximate time of timed runs in each (default: as in other comparisons)",
+        help="approximate time of timed runs in each comparison (default: as in `kronserve compare`)",
     )
     add(
         "--depths",
@@ -91,7 +91,7 @@ def add_sweep(commands: Any, add_options: AddOptions) -> None:
     """Add the parser of `kronserve sweep`; arguments as in `add_compare`."""
     parser = commands.add_parser(
         "sweep",
-        help="find the width from which on Kronecker networks are faster on this machine",
+        help="find the width from which Kronecker networks are faster than dense ones on this machine",
         description="Measure synthetic Kronecker and dense networks of the same widths side by side.",
     )
     add = parser.add_argument
@@ -124,9 +124,9 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     sizes, depths = _numbers("--batch-sizes", parsed.batch_sizes or "1,32"), (parsed.depths or "session").split(",")
     fields = {"batch_sizes": sizes, "depths": depths, "seconds": parsed.seconds, "threads": settings.threads}
     device = None if settings.device == "auto" else settings.device
-    inputs = _read_inputs(parsed.inputs, parsed.labels)
+    uploaded = _read_inputs(parsed.inputs, parsed.labels)
     request = _request(fields | {"device": device}, CompareRequest)
-    report = asyncio.run(_measure(settings, parsed.names, request, inputs))
+    report = asyncio.run(_measure(settings, parsed.names, request, uploaded))
     _print(report, parsed.json)
     return 0
 
@@ -260,7 +260,7 @@ def _request(fields: dict[str, Any], kind: "type[M]") -> "M":
 
 
 async def _measure(
-    settings: Settings, names: Sequence[str], request: "CompareRequest", inputs: "UploadedInputs | None"
+    settings: Settings, names: Sequence[str], request: "CompareRequest", uploaded: "UploadedInputs | None"
 ) -> "Report":
     """Run a comparison within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
@@ -282,7 +282,7 @@ async def _measure(
     check(artifacts, request, settings)
     with progress_bar() as progress:
         async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
-            return await compare(artifacts, request, settings, progress, inputs=inputs)
+            return await compare(artifacts, request, settings, progress, uploaded=uploaded)
 
 
 def _read_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":

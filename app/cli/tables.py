@@ -1,4 +1,4 @@
-"""Reports as tables and sentences, and progress, at the terminal."""
+"""Terminal output: reports as tables and sentences, and progress bars."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,7 +87,7 @@ def print_checks(checks: Sequence[Check]) -> None:
 
 
 def _sentences(report: Report) -> Iterator[str]:
-    """Conclusions from the figures, and warnings about unstable ones."""
+    """Conclusions of a comparison's report, and warnings about unstable measurements."""
     yield from (pair.sentence for pair in (*report.pairs, *report.service_pairs))
     yield from (sentence for prediction in report.predictions for sentence in prediction.sentences)
     if report.memory_sentence is not None:
@@ -142,7 +142,7 @@ def _metric(metric: TestMetric) -> str:
 
 
 def _over_baseline(size: int | None, baseline: int | None) -> str:
-    """Memory in addition to a baseline; empty if either is unknown."""
+    """Memory above the baseline, as text; empty if either figure is unknown."""
     return "" if size is None or baseline is None else f"+{_megabytes(max(0, size - baseline))}"
 
 

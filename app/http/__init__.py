@@ -1,1 +1,1 @@
-"""What every HTTP request passes: middleware, bodies, compression, headers, responses."""
+"""HTTP handling shared by all endpoints: middleware, bodies, compression, headers, responses."""

@@ -1,4 +1,4 @@
-"""The request's side of an HTTP exchange: a body bounded in size and time, and the client's disconnect."""
+"""Request bodies with limits of size and time, and detection of clients that disconnect."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ WATCH_AFTER_SECONDS = 0.02  # a shorter request ends before a disconnect could s
 
 
 class Body:
-    """The ASGI `receive` of one request, which counts bytes as they arrive: a chunked body is bounded too.
+    """ASGI `receive` of one request that limits the size and the time of its body, a chunked one included.
 
     Args:
         receive: of the server.
@@ -43,7 +43,7 @@ class Body:
         if self._complete:
             return await self._receive()  # only a disconnect can follow, and there is no limit on when
         if not self._announced.isdigit():
-            raise BadRequest("Content-Length: expected a number of bytes")
+            raise BadRequest(f"Content-Length: got {self._announced[:40]!r}, expected a number of bytes")
         self._check(int(self._announced))
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._seconds

@@ -1,4 +1,4 @@
-"""Content-Encoding and Accept-Encoding: gzip and deflate, with a bound on what a small body may inflate to."""
+"""Content-Encoding and Accept-Encoding: gzip and deflate, with a limit on the decompressed size."""
 
 import asyncio
 import gzip
@@ -37,7 +37,7 @@ def decode(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
     Raises:
         UnsupportedEncoding: the encoding is neither gzip nor deflate.
         BadRequest: the data is damaged, truncated, or followed by other bytes.
-        TooLarge: the result is longer than `max_bytes`; no more than these are ever held in memory.
+        TooLarge: the result is longer than `max_bytes`, at which decompression stops.
     """
     if encoding == GZIP:
         bits = _GZIP_BITS
@@ -73,8 +73,8 @@ def encode(body: bytes, encoding: str) -> bytes:
     return gzip.compress(body, _LEVEL, mtime=0) if encoding == GZIP else zlib.compress(body, _LEVEL)
 
 
-def accepted(header: str) -> str:
-    """Choose the encoding of an answer by the request's `Accept-Encoding`; `identity` where it accepts none of ours."""
+def choose_encoding(header: str) -> str:
+    """Choose gzip, deflate or `identity` for an answer by the request's `Accept-Encoding`."""
     weights: dict[str, float] = {}
     for item in header.lower().split(",")[:20]:
         name, _, parameter = item.partition(";")

@@ -1,4 +1,4 @@
-"""Raw endpoints: hot requests, answered below FastAPI's routing and dependencies but documented like all others.
+"""Raw endpoints: frequent requests, answered without FastAPI's routing and dependencies, documented like all others.
 
 One class reads, answers and counts the requests of one endpoint. Two drivers call it in the same order: `answer` here,
 which awaits the scheduler, and `app.server.fast_path`, which runs short requests on the event loop at once.
@@ -32,14 +32,14 @@ class Answer(NamedTuple):
 
 
 class RawRequest(ABC):
-    """One request to a raw endpoint, from its bytes to those of its answer.
+    """Request to a raw endpoint: parses the body, lists the inference tasks to run, and writes the answer.
 
     A driver calls `prepare`, runs the `tasks` and calls `finish`; where one of these steps fails, it may call `failed`.
     Statistics and metrics change at the end of `finish` and in `failed` only, so that a request that is abandoned
     before leaves no trace.
 
     Args:
-        service: holds the models and what counts.
+        service: holds the models, statistics and metrics.
         path: of the request.
         headers: of the request.
 
@@ -62,7 +62,7 @@ class RawRequest(ABC):
 
     @abstractmethod
     def may_run_inline(self) -> bool:
-        """Whether a run could be short enough for the event loop, as far as is known before the body is read."""
+        """Whether the request may be short enough to run on the event loop; asked before the body is read."""
 
     @abstractmethod
     def prepare(self, body: bytes) -> None:
@@ -89,7 +89,7 @@ class RawRequest(ABC):
 
     @abstractmethod
     def failed(self, error: BaseException) -> None:
-        """Count the request as failed for the models that it is known to be for."""
+        """Count the request as failed for each model that it is known to address."""
 
 
 Endpoint: TypeAlias = type[RawRequest]
@@ -123,7 +123,7 @@ RAW_ROUTES = RawRoutes()  # the application's; the same for every service of a p
 
 
 async def answer(endpoint: Endpoint, service: Service, path: str, headers: Headers, body: bytes) -> Answer:
-    """Answer a request to a raw endpoint; its runs wait for the scheduler.
+    """Answer a request to a raw endpoint, running its tasks through the scheduler.
 
     Raises:
         KronError: the request is wrong or failed; by then it is counted.
@@ -142,7 +142,7 @@ async def answer(endpoint: Endpoint, service: Service, path: str, headers: Heade
     accepted = headers.get(b"accept-encoding") if endpoint.compressible else None
     if accepted is None or len(answered.body) < compression.MIN_BYTES:
         return answered
-    return await _compressed(answered, compression.accepted(accepted.decode("latin-1")))
+    return await _compressed(answered, compression.choose_encoding(accepted.decode("latin-1")))
 
 
 async def _run(request: RawRequest) -> Sequence[InferenceResult]:

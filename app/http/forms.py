@@ -41,8 +41,8 @@ async def _read(request: Request, files: Sequence[str], expected: str) -> tuple[
     async with request.form(max_files=len(files), max_fields=1, max_part_size=MAX_REQUEST_BYTES) as form:
         if unknown := form.keys() - {"request", *files}:
             raise BadRequest(f"form: got the part {min(unknown)[:100]!r}, expected {', '.join(('request', *files))}")
-        wanted = form.get("request")
-        text = await wanted.read(MAX_REQUEST_BYTES) if isinstance(wanted, UploadFile) else (wanted or "{}").encode()
+        body = form.get("request")
+        text = await body.read(MAX_REQUEST_BYTES) if isinstance(body, UploadFile) else (body or "{}").encode()
         found: dict[str, File] = {}
         for name in files:
             part = form.get(name)

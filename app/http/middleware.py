@@ -20,7 +20,7 @@ access = logging.getLogger("app.access")
 
 
 class RequestMiddleware:
-    """ASGI middleware around all others.
+    """Outermost ASGI middleware: request id, admission, metrics, error responses and access log.
 
     Args:
         app: answers every request but those to raw endpoints.
@@ -34,7 +34,7 @@ class RequestMiddleware:
         self._admission = service.admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or connection."""
+        """Serve one HTTP request, or pass on an ASGI connection of another type."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -45,7 +45,7 @@ class RequestMiddleware:
         body = Body(
             receive, caller.content_length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
         )
-        response = _Response(send, own_id)
+        response = _ResponseSender(send, own_id)
         traces = self._service.traces
         span = None if traces is None else traces.begin(scope, own_id.decode())
         client = None
@@ -60,7 +60,7 @@ class RequestMiddleware:
             else:
                 await self._answer_raw(endpoint, scope["path"], headers, body, response)
         except (ClientDisconnected, ClientDisconnect):
-            response.status = 499  # for the log: nobody receives it
+            response.status = 499  # for the log only: the client has disconnected
         except KronError as error:
             await failure(self._service, scope, error)(scope, receive, response)
         except Exception as error:  # the last place that can answer it and log it
@@ -77,7 +77,7 @@ class RequestMiddleware:
                 access.info("%s %s", scope["method"], scope["path"][:500], extra=fields)
 
     async def _answer_raw(
-        self, endpoint: Endpoint, path: str, headers: Headers, body: Body, response: "_Response"
+        self, endpoint: Endpoint, path: str, headers: Headers, body: Body, response: "_ResponseSender"
     ) -> None:
         """Answer by a raw endpoint, whose work is cancelled when the client disconnects."""
         content = await body.read()
@@ -86,8 +86,8 @@ class RequestMiddleware:
         await response.send_data(answered.body, answered.media_type, answered.headers)
 
 
-class _Response:
-    """The ASGI `send` of one request: adds the headers of all answers, and keeps the status; 0 before there is one."""
+class _ResponseSender:
+    """ASGI `send` of one request that adds the common headers and records the status; 0 before the response starts."""
 
     __slots__ = ("_request_id", "_send", "status")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI does not write by itself, and the deferred compilation of FastAPI's own models.
+"""The OpenAPI document: additions to FastAPI's own, and deferred compilation of FastAPI's pydantic models.
 
 `app.main` imports this module before FastAPI.
 """

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Json(Response):
-    """A JSON response, written by orjson."""
+    """Starlette response whose JSON is written by orjson."""
 
     media_type = "application/json"
 
@@ -32,7 +32,7 @@ def error(message: str, status: int, headers: dict[str, str] | None = None) -> J
 
 def internal_error() -> Json:
     """Make the response to a request that failed by an unexpected exception, without any detail of it."""
-    return error("internal error; the service's log says more", 500)
+    return error("internal error; see the service's log", 500)
 
 
 def failure(service: "Service", scope: Scope, problem: KronError) -> Json:

@@ -26,6 +26,6 @@ DATA_HEADERS: RawHeaders = [
 
 
 def complete(headers: RawHeaders, extra: RawHeaders) -> RawHeaders:
-    """Add those of the `extra` headers whose names are not among `headers`."""
+    """Add each of the `extra` headers whose name is missing from `headers`."""
     given = {name for name, _ in headers}
     return [*headers, *(header for header in extra if header[0] not in given)]

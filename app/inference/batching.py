@@ -1,4 +1,4 @@
-"""Inference tasks of several requests joined into one run, and their results split again."""
+"""Batching: inference tasks of several requests joined into one run, whose outputs are split again."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,12 +34,12 @@ class InferenceResult:
 
 @dataclass(slots=True, eq=False)
 class InferenceTask:
-    """The inputs of one request to one model, and the outputs that it wants.
+    """The inputs of one request to one model, and its requested outputs.
 
     Args:
         engine: the model.
         feeds: arrays of all inputs by name.
-        outputs: names of the wanted outputs.
+        outputs: names of the requested outputs.
         rows: size of the batch; 1 where the model has no batch axis.
         arrived_ns: when the request arrived, by `time.perf_counter_ns`.
     """
@@ -52,7 +52,7 @@ class InferenceTask:
 
     @classmethod
     def create(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "InferenceTask":
-        """A task that arrives now, with the number of rows read from its inputs."""
+        """Create a task with the present time as its arrival, and the number of rows of its inputs."""
         rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if engine.batchable else 1
         return cls(engine, feeds, outputs, rows, time.perf_counter_ns())
 
@@ -62,7 +62,7 @@ class InferenceTask:
 
 
 def batch_key(feeds: Feeds, outputs: Sequence[str]) -> object:
-    """The wanted outputs and each input's dtype and row shape; None if the inputs differ in their number of rows."""
+    """Requested outputs, and dtype and row shape of each input; None if the inputs have different numbers of rows."""
     if len({array.shape[:1] or None for array in feeds.values()}) != 1:
         return None
     return (tuple(outputs), *sorted((name, array.dtype.str, array.shape[1:]) for name, array in feeds.items()))
@@ -70,7 +70,7 @@ def batch_key(feeds: Feeds, outputs: Sequence[str]) -> object:
 
 @dataclass(slots=True)
 class BatchResult:
-    """The outcome of a batch.
+    """Results of the tasks of a batch, and the runs of the model that they took.
 
     Args:
         results: for each task its result or its error.

@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Datatype:
-    """A datatype of tensors.
+    """Datatype of tensors, with its names in the protocol, ONNX and Triton.
 
     Args:
         name: in the Open Inference Protocol.
@@ -60,7 +60,7 @@ BINARY_ONLY = frozenset(datatype.name for datatype in _TABLE if not datatype.has
 
 
 class _Dtypes(dict[str, np.dtype[Any]]):
-    """Numpy types by datatype; that of BF16 is added at its first use, since loading ml_dtypes takes memory."""
+    """Numpy types by datatype; the type of BF16 is added at its first use, since loading ml_dtypes takes memory."""
 
     def __missing__(self, name: str) -> np.dtype[Any]:
         if name != BF16:

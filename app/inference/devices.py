@@ -1,4 +1,4 @@
-"""The devices and thread counts that models can run on here, and the checks of those that users ask for."""
+"""Devices and numbers of threads that this machine has, and checks of requested ones."""
 
 from functools import cache
 from typing import Literal
@@ -22,7 +22,7 @@ _OPEN_ERRORS: tuple[type[Exception], ...] = (DeviceUnavailable, *ORT_ERRORS)
 
 @cache
 def available_devices() -> tuple[Device, ...]:
-    """The values that `device` may have: CUDA only with onnxruntime's provider, the driver, and a GPU known to NVML."""
+    """Devices of this machine: CUDA only with onnxruntime's provider, the driver, and a GPU that NVML lists."""
     cuda = why_no_cuda() is None and device_count() != 0
     return ("cpu", "cuda") if cuda else ("cpu",)
 
@@ -31,10 +31,10 @@ def check_device(device: Device | None) -> None:
     """Refuse a device that this machine does not have; None is always accepted.
 
     Raises:
-        BadRequest: with the device, the available ones and the reason.
+        BadRequest: the message has the device, the available devices and the reason.
     """
     if device is not None and device not in available_devices():
-        reason = why_no_cuda() or "NVML knows of no GPU"
+        reason = why_no_cuda() or "NVML lists no GPU"
         raise BadRequest(f"device: got {device!r}, expected one of: {', '.join(available_devices())} ({reason})")
 
 
@@ -42,7 +42,7 @@ def check_serving_devices(settings: Settings) -> None:
     """Open an empty session on each GPU that the settings name, so that a missing one stops the start; blocking.
 
     Raises:
-        StartupError: with the option, the device and onnxruntime's reason.
+        StartupError: the message has the option, the device and onnxruntime's reason.
     """
     for device in sorted(settings.devices - {"auto", "cpu"}):
         try:
@@ -53,10 +53,10 @@ def check_serving_devices(settings: Settings) -> None:
 
 
 def check_threads(threads: int) -> None:
-    """Refuse more threads than CPUs, which would only slow each other down.
+    """Refuse more threads than CPUs, since more threads would only slow each other down.
 
     Raises:
-        BadRequest: with the number asked for and the number of CPUs.
+        BadRequest: the message has the requested number and the number of CPUs.
     """
     if threads > available_cpus():
         raise BadRequest(f"threads: got {threads}, expected at most {available_cpus()}, the CPUs available here")

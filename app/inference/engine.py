@@ -92,11 +92,11 @@ class Engine:
         return self._session
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """Run the model, in bound buffers where there are some for these shapes.
+        """Run the model, in bound buffers if the session has some for these shapes.
 
         Args:
             feeds: arrays of all inputs by name.
-            outputs: names of the wanted outputs; None for all.
+            outputs: names of the requested outputs; None for all.
 
         Raises:
             InputsRefused: onnxruntime refuses the arrays.
@@ -168,7 +168,7 @@ class Engine:
         return True
 
     def _generate_inputs(self, batch: int) -> dict[str, Array]:
-        """Floats from 0 to 1, integers 0, since they may be indices, and empty strings; other free axes have size 1."""
+        """Generate floats from 0 to 1, integers 0 as they may be indices, or empty strings; other free axes are 1."""
         feeds: dict[str, Array] = {}
         for tensor in self.inputs:
             first = tuple(batch if size < 0 else size for size in tensor.shape[:1])
@@ -213,7 +213,7 @@ class _Buffers(Protocol):
 
 
 class Bindings:
-    """The buffers of one session by wanted outputs and input shapes.
+    """Bound buffers of one session, by requested outputs and input shapes.
 
     Threads may run at the same time: each run takes a set of buffers out and puts it back afterwards.
 

@@ -1,4 +1,4 @@
-"""The choice between running a model on the event loop and in a thread, by measuring both end to end."""
+"""Placement of a model's runs on the event loop or in a thread, chosen by measuring both end to end."""
 
 import asyncio
 import statistics
@@ -40,7 +40,7 @@ class Placement:
 
 
 async def measure(engine: Engine, run_in_thread: RunInThread) -> Placement:
-    """Measure both ways with growing batches, until a run takes too long or a thread is as fast.
+    """Time a model on the event loop and in a thread with growing batches, until a run is too long or a thread as fast.
 
     Only measured sizes run on the event loop: no larger batches, and no models with free axes beside the batch.
     """
@@ -83,7 +83,7 @@ async def _measure_both(
 
 
 def _zero_inputs(engine: Engine, rows: int) -> Mapping[str, Array]:
-    """Zeros for all inputs of that many rows; other free axes have size 1."""
+    """Inputs of `rows` rows of zeros; other free axes have size 1."""
     feeds = {}
     for tensor in engine.inputs:
         shape = [max(1, size) for size in tensor.shape]

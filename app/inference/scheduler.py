@@ -56,8 +56,7 @@ class Scheduler:
         seconds: most seconds of a request, waiting and running.
         on_queue: called when requests enter a model's queue or leave it: engine, change of their number.
         on_run: called after each run: engine, rows, nanoseconds.
-        on_answer: called for each answered request, in the asyncio task that awaits it: engine and, by keyword,
-            `batch_size`, `queue_ns` and `compute_ns`.
+        on_answer: called in the asyncio task of each answered request: engine, `batch_size`, `queue_ns`, `compute_ns`.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Scheduler:
         on_run: Callable[[Engine, int, int], None] = lambda engine, rows, run_ns: None,
         on_answer: Callable[..., None] | None = None,
     ) -> None:
-        self._threads = Threads(instances)
+        self._threads = ThreadPool(instances)
         self._idle = instances
         self._max_waiting = queue
         self._max_batch = max_batch
@@ -85,7 +84,7 @@ class Scheduler:
         self._closed = False
 
     async def warm_up(self, engine: Engine) -> Placement:
-        """Measure whether a model is faster on the event loop or in a thread, and run it there from now on."""
+        """Measure whether a model is faster on the event loop or in a thread, and place its later runs accordingly."""
         queue = self._queue_of(engine)
         queue.max_inline_rows = 0
 
@@ -100,7 +99,7 @@ class Scheduler:
         return queue.placement
 
     def placement(self, engine: Engine) -> Placement | None:
-        """The result of `warm_up`; None for a model that was not measured and runs in threads."""
+        """The measured placement of a model; None for one that was not measured and runs in threads."""
         return self._queue_of(engine).placement
 
     def waiting(self, engine: Engine) -> int:
@@ -115,12 +114,12 @@ class Scheduler:
         Args:
             engine: the model.
             feeds: arrays of all inputs by name.
-            outputs: names of the wanted outputs.
+            outputs: names of the requested outputs.
             timeout: most seconds for waiting and running, if less than the scheduler's own limit.
 
         Raises:
             Overloaded: too many requests wait for this model, or the scheduler is closed.
-            TimedOut: the time is over; a request that is still waiting then does not run.
+            TimedOut: the time limit is exceeded; a request that is still waiting then does not run.
             ModelError: onnxruntime failed.
         """
         if self._closed:
@@ -136,7 +135,8 @@ class Scheduler:
                     del result
             return self._report_answer(engine, result)
         if not self._idle and len(queue.waiting) >= self._max_waiting:
-            raise Overloaded(f"the queue of this model is full: {self._max_waiting} requests wait already (KRON_QUEUE)")
+            got = f"got {len(queue.waiting) + 1} waiting requests for this model"
+            raise Overloaded(f"{got}, expected at most {self._max_waiting} (KRON_QUEUE)")
         loop = asyncio.get_running_loop()
         queued = _QueuedTask(task, task.batch_key(), loop.create_future())
         queue.waiting.append(queued)
@@ -214,7 +214,7 @@ class Scheduler:
         self._threads.close()
 
     def join(self, seconds: float) -> bool:
-        """Wait after `close` for runs in progress; whether all of them finished within that time."""
+        """Wait, after `close`, at most `seconds` for runs in progress; returns whether all of them finished."""
         return self._threads.join(seconds)
 
     def _queue_of(self, engine: Engine) -> _ModelQueue:
@@ -229,7 +229,7 @@ class Scheduler:
             self._round_robin.append((engine, queue))
 
     def _start_runs(self) -> None:
-        """Give every idle thread a batch, from one model after the other."""
+        """Assign a batch to each idle thread, taking the models in turn."""
         while self._idle and self._round_robin:
             engine, queue = self._round_robin.popleft()
             queue.is_scheduled = False
@@ -243,7 +243,7 @@ class Scheduler:
                 self._threads.submit(_BatchRun(engine, batch, asyncio.get_running_loop(), self._on_run_end))
 
     def _take_batch(self, queue: _ModelQueue) -> list[_QueuedTask]:
-        """Take the oldest task and those that can share its run, in the order of arrival."""
+        """Remove the oldest task and the tasks that can share its run from a queue, in the order of arrival."""
         batch: list[_QueuedTask] = []
         others: list[_QueuedTask] = []
         rows = 0
@@ -313,7 +313,7 @@ def _expire(queued: _QueuedTask, seconds: float) -> None:
         queued.future.set_exception(TimedOut(f"no answer within {seconds:g} s (KRON_PREDICT_SECONDS)"))
 
 
-class Threads:
+class ThreadPool:
     """Daemon threads that run jobs in the order of their submission; a job must not raise.
 
     Cheaper than `concurrent.futures`, whose futures, locks and callbacks cost as much as a run of a small model.
@@ -333,12 +333,12 @@ class Threads:
         self._jobs.put(job)
 
     def close(self) -> None:
-        """Let the threads end after the submitted jobs, without waiting for them."""
+        """End the threads once the submitted jobs have run; does not wait for that."""
         for _ in self._threads:
             self._jobs.put(None)
 
     def join(self, seconds: float) -> bool:
-        """Wait for the threads to end; whether they did within that time, since onnxruntime cannot be interrupted."""
+        """Wait at most `seconds` for the threads, whose runs cannot be interrupted; returns whether all ended."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

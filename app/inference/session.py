@@ -37,7 +37,7 @@ INVALID_ARGUMENT: type[Exception] = _state.InvalidArgument  # raised for inputs 
 
 
 class DeviceUnavailable(Exception):  # noqa: N818
-    """CUDA was asked for and is not available."""
+    """The requested CUDA device is not available."""
 
 
 def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntime.InferenceSession:
@@ -89,7 +89,7 @@ def tensor_device(session: onnxruntime.InferenceSession) -> tuple[str, int]:
 
 @cache
 def why_no_cuda() -> str | None:
-    """The reason why CUDA is not available, without starting it; None where nothing speaks against it."""
+    """The reason why CUDA is not available, found without starting it; None if no reason is found."""
     available = onnxruntime.get_available_providers()
     if CUDA not in available:
         return f"onnxruntime has no {CUDA} here; it has {', '.join(available)}"

@@ -17,9 +17,9 @@ from app.jobs.store import StoredEvents
 KEEP_ALIVE_SECONDS = 15
 MAX_UNREAD_EVENTS = 100  # a follower with more unread events than this gets no further progress events
 
-Event = tuple[str, bytes]  # name and JSON
+JobEvent = tuple[str, bytes]  # name and JSON
 FINAL_EVENTS = frozenset({"report", "error"})
-INTERNAL_ERROR = "internal error; the service's log says more"
+INTERNAL_ERROR = "internal error; see the service's log"
 
 
 class Result(Protocol):
@@ -27,7 +27,7 @@ class Result(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Duration of the work."""
+        """Duration of the job's work."""
         ...
 
     @property
@@ -78,9 +78,9 @@ class Job:
         self.report: bytes | None = None
         self.error: BaseException | None = None
         self._progress: Progress | None = None
-        self._published: list[Event] = []
-        self._end: Event | None = None
-        self._followers: set[asyncio.Queue[Event]] = set()
+        self._published: list[JobEvent] = []
+        self._end: JobEvent | None = None
+        self._followers: set[asyncio.Queue[JobEvent]] = set()
 
     @property
     def summary(self) -> JobSummary:
@@ -111,7 +111,7 @@ class Job:
 
     @property
     def outcome(self) -> str:
-        """How the job ended, as metrics name it: `ok`, `cancelled` or the class of the error."""
+        """Outcome of the job as a label of metrics: `ok`, `cancelled` or the class of the error."""
         if self.cancelled or isinstance(self.error, asyncio.CancelledError):
             return "cancelled"
         return "ok" if self.error is None else type(self.error).__name__
@@ -126,8 +126,8 @@ class Job:
         self._published.append((name, orjson.dumps(data)))
         self._send(self._published[-1])
 
-    def end(self, event: Event) -> None:
-        """Send the final event."""
+    def end(self, event: JobEvent) -> None:
+        """Send the job's final event to its followers."""
         self._end = event
         self._send(event)
 
@@ -136,7 +136,7 @@ class Job:
 
         Raises:
             Overloaded: the job was cancelled or the service is shutting down.
-            Exception: whatever the work raised.
+            Exception: the exception that the work raised.
         """
         await asyncio.wait([self.task])
         if self.report is not None and not self.cancelled:
@@ -145,12 +145,12 @@ class Job:
             raise Overloaded(self.failure)
         raise self.error
 
-    async def follow(self) -> AsyncIterator[Event | None]:
-        """Yield `started`, the published events, the latest progress, then each event as it happens, up to the end.
+    async def follow(self) -> AsyncIterator[JobEvent | None]:
+        """Yield `started`, the published events, the latest progress, then each new event until the job ends.
 
         None is yielded after `KEEP_ALIVE_SECONDS` without an event.
         """
-        queue: asyncio.Queue[Event] = asyncio.Queue()
+        queue: asyncio.Queue[JobEvent] = asyncio.Queue()
         # No await between this list and the registration of the queue: no event is lost or sent twice.
         past = [started_event(self.summary), *self._published]
         if self._end is not None:
@@ -176,7 +176,7 @@ class Job:
         finally:
             self._followers.discard(queue)
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: JobEvent) -> None:
         for queue in self._followers:
             if event[0] != "progress" or queue.qsize() < MAX_UNREAD_EVENTS:  # a slow reader gets a later one
                 queue.put_nowait(event)
@@ -184,7 +184,7 @@ class Job:
 
 @asynccontextmanager
 async def time_limit(kind: Kind, seconds: float, limit_name: str) -> AsyncIterator[None]:
-    """Cancel the block after `seconds`.
+    """Context manager that cancels its block after `seconds`.
 
     Raises:
         TimedOut: with the limit and the setting that holds it, `limit_name`.
@@ -196,16 +196,16 @@ async def time_limit(kind: Kind, seconds: float, limit_name: str) -> AsyncIterat
         raise TimedOut(f"the {kind} took longer than {seconds:g} s ({limit_name})") from None
 
 
-def started_event(job: JobSummary) -> Event:
+def started_event(job: JobSummary) -> JobEvent:
     """The first event: the job as lists show it."""
     return "started", job.model_dump_json().encode()
 
 
-def progress_event(progress: Progress) -> Event:
+def progress_event(progress: Progress) -> JobEvent:
     """An event with the progress of a job."""
     return "progress", progress.model_dump_json().encode()
 
 
-def error_event(message: str) -> Event:
+def error_event(message: str) -> JobEvent:
     """The final event of a job that failed or was cancelled."""
     return "error", orjson.dumps({"error": message})

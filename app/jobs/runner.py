@@ -11,8 +11,8 @@ import orjson
 from app.errors import Conflict, KronError, NotFound, Overloaded, ReportsError
 from app.jobs.job import (
     KEEP_ALIVE_SECONDS,
-    Event,
     Job,
+    JobEvent,
     JobSpec,
     error_event,
     progress_event,
@@ -66,18 +66,18 @@ class JobRunner:
                 await run_to_completion(try_call_store(self._store.delete, job.id))  # it will never run
                 raise
             job.task = asyncio.create_task(self._run(job, slot.pop_all(), on_end))
-        # The task makes itself known in its first step. Cancelled before that, it would never reach its `finally`.
+        # The task sets `self._running` in its first step; cancelled before that, it would never reach its `finally`.
         await asyncio.sleep(0)
         if self._stopping.is_set():  # since the check above
             await self.stop()
         return job
 
     async def cancel(self, kind: Kind, job_id: str) -> None:
-        """Cancel a running job, in whichever process it runs, or delete a job that has ended.
+        """Cancel a running job of any process of the service, or delete a job that has ended.
 
         Raises:
             NotFound: there is no such job.
-            Conflict: the process that runs it does not react.
+            Conflict: the process that runs the job does not respond.
         """
         if self._find_local(kind, job_id) is None:
             await self._cancel_remote(kind, job_id)
@@ -115,8 +115,8 @@ class JobRunner:
         total, jobs = await call_store(self._store.list, kind, limit=limit, offset=offset)
         return total, [local.summary if (local := self._find_local(kind, job.id)) else job for job in jobs]
 
-    async def follow(self, kind: Kind, job_id: str) -> AsyncIterator[Event | None]:
-        """The events of a job, as `Job.follow` yields them, in whichever process it runs or ran.
+    async def follow(self, kind: Kind, job_id: str) -> AsyncIterator[JobEvent | None]:
+        """Follow the events of a job of any process of the service, as `Job.follow` yields them.
 
         Raises:
             NotFound: there is no such job.
@@ -156,7 +156,7 @@ class JobRunner:
             job.report = orjson.dumps(result.model_dump(mode="json"))
             await run_to_completion(
                 try_call_store(
-                    self._store.done,
+                    self._store.save_report,
                     job.id,
                     job.report,
                     job.stored_events,
@@ -184,7 +184,7 @@ class JobRunner:
         heartbeat.cancel()
         try:
             if job.report is None and not job.cancelled:
-                await try_call_store(self._store.failed, job.id, job.failure, job.stored_events)
+                await try_call_store(self._store.save_failure, job.id, job.failure, job.stored_events)
             if job.cancelled:  # maybe only while the end was being written
                 await try_call_store(self._store.delete, job.id)
         finally:
@@ -202,7 +202,7 @@ class JobRunner:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             progress, events = job.summary.progress, job.stored_events
             changed = None if progress == written else progress
-            cancel = await try_call_store(self._store.progress, job.id, changed, events[events_written:])
+            cancel = await try_call_store(self._store.save_progress, job.id, changed, events[events_written:])
             if cancel:
                 job.cancelled = True
                 job.task.cancel()
@@ -231,7 +231,7 @@ class JobRunner:
             job = await call_store(self._store.get, kind, job_id)
         raise Conflict(f"the process that runs this {kind} has not ended it yet; try again later")
 
-    async def _follow_remote(self, job: JobSummary) -> AsyncIterator[Event | None]:
+    async def _follow_remote(self, job: JobSummary) -> AsyncIterator[JobEvent | None]:
         """The events of a job of another process, polled from the store."""
         yield started_event(job)
         silent_seconds, events_read = 0.0, 0
@@ -264,6 +264,6 @@ class JobRunner:
             yield "report", report
 
     def _find_local(self, kind: Kind, job_id: str) -> Job | None:
-        """The job that runs in this process, if it is the given one."""
+        """The running job of this process with this kind and id; None if there is none."""
         job = self._running
         return job if job is not None and (job.kind, job.id) == (kind, job_id) else None

@@ -118,17 +118,17 @@ class JobStore:
             return cls(memory, settings.max_reports)
 
     def exclusive_slot(self) -> AbstractContextManager[None]:
-        """A context in which no other job may run, in any process; entering it raises Conflict where one does."""
+        """Context manager that holds the exclusive slot; raises Conflict while a job of any process holds it."""
         return self._exclusive_slot.acquire()
 
     def add(self, job: JobSummary) -> None:
-        """Insert a job that starts."""
+        """Insert a job, with the status `running`."""
         values = (job.id, job.kind, job.status, job.created, job.title, _dumps(job.request))
         with self._transaction() as db:
             db.execute("INSERT INTO jobs (id, kind, status, created, title, request) VALUES (?, ?, ?, ?, ?, ?)", values)
 
-    def progress(self, job_id: str, progress: Progress | None, events: StoredEvents = ()) -> bool:
-        """Write the progress and new events of a running job; return whether it shall be cancelled."""
+    def save_progress(self, job_id: str, progress: Progress | None, events: StoredEvents = ()) -> bool:
+        """Store the progress and new events of a running job; returns whether its cancellation was requested."""
         with self._transaction() as db:
             _insert_events(db, job_id, events)
             if progress is not None:
@@ -138,7 +138,9 @@ class JobStore:
             row = db.execute("SELECT cancel FROM jobs WHERE id = ?", (job_id,)).fetchone()
         return row is not None and bool(row[0])
 
-    def done(self, job_id: str, report: bytes, events: StoredEvents = (), *, seconds: float, headline: str) -> None:
+    def save_report(
+        self, job_id: str, report: bytes, events: StoredEvents = (), *, seconds: float, headline: str
+    ) -> None:
         """Store the report of a job and delete the oldest jobs beyond the limits."""
         with self._transaction() as db:
             _insert_events(db, job_id, events)
@@ -148,8 +150,8 @@ class JobStore:
             )
             self._prune(db)
 
-    def failed(self, job_id: str, error: str, events: StoredEvents = ()) -> None:
-        """Store why a job failed and delete the oldest jobs beyond the limits."""
+    def save_failure(self, job_id: str, error: str, events: StoredEvents = ()) -> None:
+        """Store the error message of a failed job and delete the oldest jobs beyond the limits."""
         with self._transaction() as db:
             _insert_events(db, job_id, events)
             db.execute(
@@ -184,7 +186,7 @@ class JobStore:
         return None if row is None else row[0]
 
     def events(self, job_id: str, *, after: int) -> Sequence[tuple[str, bytes]]:
-        """Names and JSON of the stored events of a job, in order, without the first `after`."""
+        """Names and JSON of the stored events of a job in order, skipping the first `after`."""
         with self._lock:
             found = self._db.execute(
                 "SELECT name, data FROM events WHERE job = ? ORDER BY number LIMIT -1 OFFSET ?", (job_id, after)
@@ -203,7 +205,7 @@ class JobStore:
         return total, [_summary(row) for row in rows]
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the SQLite file."""
         with self._lock:
             self._db.close()
 

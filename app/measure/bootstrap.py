@@ -36,10 +36,10 @@ def summary(times: Times, batch_size: int) -> dict[str, object]:
     }
 
 
-def tables(
+def latencies_and_ratios(
     times: Sequence[Sequence[Times]], batch_sizes: Sequence[int], seed: int
 ) -> tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]:
-    """Summarise times by model and compare each pair of models.
+    """Summarise the times of models and compare each pair of models.
 
     Args:
         times: by batch size and model.

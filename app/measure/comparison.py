@@ -26,9 +26,9 @@ from app.measure.comparison_schemas import (
     ComparedModel,
     CompareRequest,
     CompareSettings,
-    Depth,
     Environment,
     Latency,
+    MeasuredLayer,
     Memory,
     Quality,
     Report,
@@ -79,17 +79,17 @@ async def compare(
     settings: Settings,
     progress: OnProgress,
     *,
-    inputs: UploadedInputs | None = None,
+    uploaded: UploadedInputs | None = None,
     report_id: str | None = None,
 ) -> Report:
-    """Run a comparison. Cancelling it kills its processes; it has no time limit of its own.
+    """Run a comparison. Cancelling it kills its processes; the caller limits the time.
 
     Args:
         artifacts: the models, which `check` has accepted, in the order of the request.
         request: batch sizes, device, threads and layers.
         settings: the settings of the service.
         progress: called with the stage, the number of parts done and the total number of parts.
-        inputs: rows to measure on, instead of the models' own samples.
+        uploaded: rows to measure on, instead of the models' own samples.
         report_id: id of the report; by default a new one.
 
     Raises:
@@ -98,7 +98,7 @@ async def compare(
     """
     async with _temporary_folder() as folder:
         comparison = _Comparison(artifacts, request, settings, progress, folder)
-        return await comparison.run(report_id or uuid.uuid4().hex, inputs)
+        return await comparison.run(report_id or uuid.uuid4().hex, uploaded)
 
 
 class _Comparison:
@@ -143,13 +143,13 @@ class _Comparison:
             "models": [_model_job(artifact) for artifact in artifacts],
         }
 
-    async def run(self, report_id: str, inputs: UploadedInputs | None) -> Report:
+    async def run(self, report_id: str, uploaded: UploadedInputs | None) -> Report:
         """Run every measuring process and build the report; arguments as for `compare`."""
         created, start = datetime.now(UTC), time.perf_counter()
-        if inputs is not None:
+        if uploaded is not None:
             path = self._folder / "inputs.npz"
-            await _write("the rows cannot be kept", inputs.save, path)
-            self._job["uploaded"] = {"name": inputs.name, "path": str(path)}
+            await _write("the rows cannot be kept", uploaded.save, path)
+            self._job["uploaded"] = {"name": uploaded.name, "path": str(path)}
         loads = [await self._measure_memory(model) for model in self._job["models"]]
         session = await run_measuring_process(session_child.__name__, self._job | {"kind": "latency"}, self._begin_part)
         self._done = len(loads) + SERIES * len(self._request.batch_sizes)
@@ -266,7 +266,7 @@ async def _write(failure: str, function: Callable[..., None], *args: object) -> 
 
 
 def _model_job(artifact: Artifact) -> dict[str, Any]:
-    """The model as the measuring processes are sent it."""
+    """Build the description of a model that measuring processes receive in their job."""
     card = None if artifact.card is None else artifact.card.model_dump_json()
     return {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path), "card": card}
 
@@ -289,7 +289,7 @@ def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, set
     return min(SECONDS_PER_CELL, 0.4 * settings.compare_seconds / cells)
 
 
-def _service_layers(request: CompareRequest) -> list[Depth]:
+def _service_layers(request: CompareRequest) -> list[MeasuredLayer]:
     """The requested layers that need a service to measure."""
     return [layer for layer in ("queue", "http") if layer in request.depths]
 
@@ -297,7 +297,7 @@ def _service_layers(request: CompareRequest) -> list[Depth]:
 def _compared_model(
     artifact: Artifact, load: Mapping[str, Any], latency: Sequence[Latency], service_latency: Sequence[Latency]
 ) -> ComparedModel:
-    """One model of the report.
+    """Build the entry of one model in the report.
 
     Args:
         artifact: the model.

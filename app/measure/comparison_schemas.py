@@ -17,7 +17,7 @@ from app.system.cpus import available_cpus
 
 NICENESS = 10  # of measuring and training processes
 
-Depth = Literal["session", "queue", "http"]
+MeasuredLayer = Literal["session", "queue", "http"]
 
 
 class CompareRequest(RequestModel):
@@ -44,7 +44,7 @@ class CompareRequest(RequestModel):
         description="approximate limit of all timed runs together; default: 1 s for each model and batch size, and "
         "half of that in addition for the service",
     )
-    depths: list[Depth] = Field(
+    depths: list[MeasuredLayer] = Field(
         default=["session"],
         min_length=1,
         max_length=3,
@@ -69,7 +69,7 @@ class Environment(ResponseModel):
 
     @classmethod
     def current(cls, provider: str, threads: int) -> Self:
-        """This machine.
+        """Describe this machine and the configuration of a measurement.
 
         Args:
             provider: onnxruntime execution provider of the measured sessions.
@@ -99,7 +99,7 @@ def _cpu_name() -> str:
 
 
 class CompareSettings(ResponseModel):
-    """How the models were measured."""
+    """Configuration that a comparison was measured with."""
 
     batch_sizes: list[int]
     device: str
@@ -112,7 +112,7 @@ class CompareSettings(ResponseModel):
     seconds_per_cell: float | None = Field(
         default=None, description="time of timed runs of one model at one batch size, at the session"
     )
-    depths: list[Depth] = Field(default=["session"])
+    depths: list[MeasuredLayer] = Field(default=["session"])
     seed: int
     practical_margin: float = Field(description="differences of medians below this fraction give no verdict")
     confidence: float
@@ -150,7 +150,7 @@ class Memory(ResponseModel):
 class Latency(ResponseModel):
     """Latency of one model at one batch size."""
 
-    depth: Depth = Field(
+    depth: MeasuredLayer = Field(
         default="session",
         description="layer that is measured. session: onnxruntime's run alone. queue: waiting and computing of a "
         "request, as the service reports them. http: from sending a JSON request to having read the response, over "
@@ -190,7 +190,7 @@ class ComparedModel(ResponseModel):
 class Pair(ResponseModel):
     """Which of two models is faster at one batch size."""
 
-    depth: Depth = "session"
+    depth: MeasuredLayer = "session"
     a: str
     b: str
     batch_size: int

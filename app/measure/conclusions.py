@@ -6,10 +6,17 @@ from typing import Any
 
 from app.measure.bootstrap import PRACTICAL_MARGIN, Verdict
 from app.measure.bootstrap import verdict as verdict_of
-from app.measure.comparison_schemas import ComparedModel, Depth, Pair, PredictedMemory, PredictedRatios, PredictedTime
+from app.measure.comparison_schemas import (
+    ComparedModel,
+    MeasuredLayer,
+    Pair,
+    PredictedMemory,
+    PredictedRatios,
+    PredictedTime,
+)
 
 MIN_LOAD_BYTES = 256 * 1024  # less memory than that is noise of the allocator
-LAYER_PHRASES: Mapping[Depth, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
+LAYER_PHRASES: Mapping[MeasuredLayer, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
 OPPOSITE: dict[Verdict, Verdict] = {
     "faster": "slower",
     "slower": "faster",
@@ -17,7 +24,7 @@ OPPOSITE: dict[Verdict, Verdict] = {
 }
 
 
-def compared_pair(measured: Mapping[str, Any], models: Sequence[ComparedModel], layer: Depth) -> Pair:
+def compared_pair(measured: Mapping[str, Any], models: Sequence[ComparedModel], layer: MeasuredLayer) -> Pair:
     """The verdict on two models, with its figures in a sentence.
 
     Args:
@@ -173,6 +180,6 @@ def _mebibytes(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def _p50(model: ComparedModel, layer: Depth, batch_size: int) -> float:
+def _p50(model: ComparedModel, layer: MeasuredLayer, batch_size: int) -> float:
     latencies = (*model.latency, *model.service_latency)
     return next(each.p50_us for each in latencies if (each.depth, each.batch_size) == (layer, batch_size))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from app.measure.children import delayed
 from app.measure.comparison import SECONDS_PER_CELL, SEED, compare
-from app.measure.comparison_schemas import NICENESS, CompareRequest, Depth
+from app.measure.comparison_schemas import NICENESS, CompareRequest, MeasuredLayer
 from app.models.scan import Artifact, read_folder
 from app.processes.parent import run_measuring_process
 from app.settings import Settings
@@ -30,7 +30,7 @@ OnStep = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """An expected figure beside the measured one."""
+    """A check of the self-test: an expected and a measured figure, and whether they agree."""
 
     name: str
     expected: str
@@ -43,9 +43,14 @@ class Check:
 
 
 async def selftest(
-    settings: Settings, *, runs: int, seconds: float | None, on_step: OnStep, depths: Sequence[Depth] = ("session",)
+    settings: Settings,
+    *,
+    runs: int,
+    seconds: float | None,
+    on_step: OnStep,
+    depths: Sequence[MeasuredLayer] = ("session",),
 ) -> list[Check]:
-    """Run all checks.
+    """Run all checks of the self-test.
 
     Args:
         settings: device, threads and the time limit of a comparison.

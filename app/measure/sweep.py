@@ -65,7 +65,7 @@ def check(request: SweepRequest, settings: Settings) -> None:
 async def sweep(
     request: SweepRequest, settings: Settings, progress: OnProgress, on_cells: OnCells, *, report_id: str | None = None
 ) -> SweepReport:
-    """Run a sweep. Cancelling it kills its process; it has no time limit of its own.
+    """Run a sweep. Cancelling it kills its process; the caller limits the time.
 
     Args:
         request: the networks to measure, which `check` has accepted.
@@ -129,7 +129,7 @@ async def sweep(
 
 
 def crossovers(cells: Sequence[Cell]) -> list[Crossover]:
-    """The width from which on Kronecker is faster, for each rank, batch size and number of threads."""
+    """Widths from which a Kronecker network is faster, for each rank, batch size and number of threads."""
     groups = dict.fromkeys((cell.rank, cell.batch_size, cell.threads) for cell in cells)
     return [
         _crossover(
@@ -143,7 +143,7 @@ def crossovers(cells: Sequence[Cell]) -> list[Crossover]:
 
 
 def _crossover(cells: Sequence[Cell]) -> Crossover:
-    """The crossover of cells that differ in their width only, in ascending order of it."""
+    """The crossover of cells that differ only in width; the cells are sorted by width."""
     first, last = cells[0], cells[-1]
     faster = len(list(itertools.takewhile(lambda cell: cell.verdict == "faster", reversed(cells))))
     width = cells[-faster].width if faster else None
@@ -163,7 +163,7 @@ def _crossover(cells: Sequence[Cell]) -> Crossover:
 
 
 def _break_even(cells: Sequence[Cell]) -> float | None:
-    """The width at which the ratio last rises through 1, interpolated on logarithmic scales; None where it does not."""
+    """The width at which the ratio last rises through 1, interpolated on logarithmic scales; None if it never does."""
     for low, high in reversed(list(itertools.pairwise(cells))):
         if low.ratio <= 1 < high.ratio:
             fraction = math.log(1 / low.ratio) / math.log(high.ratio / low.ratio)

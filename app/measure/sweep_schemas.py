@@ -14,7 +14,7 @@ _UNIQUE: dict[str, JsonValue] = {"uniqueItems": True}
 Width = Annotated[int, Field(ge=16, le=8100, json_schema_extra={"enum": _SQUARES})]
 Rank = Annotated[int, Field(ge=1, le=64)]
 BatchSize = Annotated[int, Field(ge=1)]
-Threads = Annotated[int, Field(ge=1, le=256)]
+ThreadCount = Annotated[int, Field(ge=1, le=256)]
 
 
 class SweepRequest(BaseModel):
@@ -31,7 +31,7 @@ class SweepRequest(BaseModel):
     )
     ranks: list[Rank] = Field(default=[1, 2], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
     batch_sizes: list[BatchSize] = Field(default=[1, 32], min_length=1, max_length=6, json_schema_extra=_UNIQUE)
-    threads: list[Threads] = Field(default=[1], min_length=1, max_length=4, json_schema_extra=_UNIQUE)
+    threads: list[ThreadCount] = Field(default=[1], min_length=1, max_length=4, json_schema_extra=_UNIQUE)
     layers: int = Field(default=2, ge=1, le=4)
     device: Literal["cpu", "cuda"] | None = Field(default=None, description="default: as the service runs models")
     seconds: float = Field(
@@ -45,7 +45,7 @@ class SweepRequest(BaseModel):
 
 
 class SweepSettings(ResponseModel):
-    """How the networks were measured."""
+    """Configuration that a sweep was measured with."""
 
     widths: list[int]
     ranks: list[int]
@@ -78,13 +78,13 @@ class Cell(ResponseModel):
 
 
 class Crossover(ResponseModel):
-    """The width from which on Kronecker is faster."""
+    """Width from which a Kronecker network is faster than a dense one, at one rank, batch size and thread count."""
 
     rank: int
     batch_size: int
     threads: int
     width: int | None = Field(
-        description="the smallest measured width from which on every verdict is faster; null where there is none"
+        description="the smallest measured width from which every verdict is faster; null where there is none"
     )
     estimate: float | None = Field(description="interpolated width at which the ratio passes 1; null where it does not")
     sentence: str
@@ -103,7 +103,7 @@ class SweepReport(ResponseModel):
 
     @property
     def headline(self) -> str:
-        """The first sentence, shown in lists."""
+        """The report's first conclusion, shown in lists."""
         return self.crossovers[0].sentence
 
 

@@ -41,7 +41,7 @@ class _Graph:
         self.output = name
 
     def reshape(self, *shape: int) -> None:
-        """Reshape `output`."""
+        """Add a node that reshapes `output`."""
         self.add("Reshape", self.output, self.tensor(np.array(shape, np.int64)))
 
     def bytes(self, width: int) -> bytes:
@@ -110,12 +110,12 @@ def kronecker(width: int, rank: int, *, layers: int, seed: int) -> bytes:
 
 
 def dense_macs(width: int, layers: int) -> int:
-    """Multiply-adds of one sample in `dense`."""
+    """Multiply-adds of one sample in a network that `dense` builds."""
     return layers * width * width
 
 
 def kronecker_macs(width: int, rank: int, layers: int) -> int:
-    """Multiply-adds of one sample in `kronecker`."""
+    """Multiply-adds of one sample in a network that `kronecker` builds."""
     return layers * 2 * rank * width * math.isqrt(width)
 
 

@@ -39,6 +39,15 @@ class Refused(Exception):  # noqa: N818
     """The models cannot be measured as requested; the message is for the client."""
 
 
+def run_job(measure: Callable[[Mapping[str, Any]], object]) -> None:
+    """Receive the job of a measuring process, and send the result of `measure` or the message of its refusal."""
+    job = child.receive()
+    try:
+        child.send(result=measure(job))
+    except Refused as error:
+        child.send(refused=str(error))
+
+
 class TimedModel(Protocol):
     """A model whose runs can be timed: a `TimedSession`, or a model behind a service."""
 
@@ -235,7 +244,7 @@ def _time_series(
 
 
 def _warm_up(model: TimedModel, feed: Any, batch_size: int) -> float:
-    """Run a batch size until it is warm, check the outputs, and return the seconds of the fastest run.
+    """Warm a model up at one batch size, check its outputs, and return the seconds of the fastest run.
 
     Slower runs were disturbed by the machine; the number of timed runs must not depend on that.
 
@@ -276,11 +285,11 @@ class InputRows:
 
     @property
     def source(self) -> str:
-        """Where the rows come from, for the report."""
+        """Source of the rows, as the report names it."""
         return " and ".join(dict.fromkeys(self._sources))
 
     def rows_for(self, model: TimedModel) -> Array:
-        """Rows (n, *row_shape) for a model.
+        """Input rows (n, *row_shape) for a model of this row shape.
 
         Raises:
             Refused: the uploaded rows have another width.

@@ -41,7 +41,7 @@ class UploadedInputs:
 
     @classmethod
     def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "UploadedInputs":
-        """Parse uploaded files.
+        """Parse uploaded files of rows and labels.
 
         Args:
             inputs: name and content of the file of rows, which may hold labels, too.
@@ -157,7 +157,7 @@ def _labels(array: Array, rows: int) -> Array:
         raise BadRequest(f"labels: got {array.dtype} {array.shape}, expected {rows} numbers or names")
     array = array.reshape(rows)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadRequest("labels: got a value that is not finite")
+        raise BadRequest("labels: got a value that is not finite, expected finite numbers")
     if array.dtype.kind == "U" and max(map(len, array.tolist())) > MAX_LABEL_CHARS:
         raise BadRequest(f"labels: got a name of more than {MAX_LABEL_CHARS} characters")
     return array

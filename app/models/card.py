@@ -26,12 +26,12 @@ def _limit_to_64_bits(seed: object) -> object:
 Seed = Annotated[int | Label, BeforeValidator(_limit_to_64_bits)]
 
 
-class _Part(BaseModel):
+class _CardPart(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
 
 
-class Layer(_Part):
-    """A layer of the network."""
+class Layer(_CardPart):
+    """A layer of the network that a model card describes."""
 
     kind: Text | None = None
     in_shape: Shape | None = None
@@ -43,8 +43,8 @@ class Layer(_Part):
     macs_per_sample: Count | None = None
 
 
-class Input(_Part):
-    """The meaning of a row of the input: an image, or named features."""
+class Input(_CardPart):
+    """Meaning of a model's input rows by its card: an image, or named features."""
 
     kind: Literal["image", "features"] | None = None
     shape: Shape | None = None
@@ -52,8 +52,8 @@ class Input(_Part):
     names: Annotated[list[Label], Field(max_length=100_000)] | None = None
 
 
-class Data(_Part):
-    """The data set of the training."""
+class Data(_CardPart):
+    """The data set that a model was trained on, by its card."""
 
     name: Text | None = None
     sha256: Text | None = None
@@ -61,8 +61,8 @@ class Data(_Part):
     test_samples: Count | None = None
 
 
-class TestMetric(_Part):
-    """A metric that the training measured on held-out data."""
+class TestMetric(_CardPart):
+    """A model's metric on held-out data, by its card."""
 
     __test__ = False  # not a test class, although pytest would collect it by its name
 
@@ -71,8 +71,8 @@ class TestMetric(_Part):
     samples: Count | None = None
 
 
-class Training(_Part):
-    """The configuration and duration of the training."""
+class Training(_CardPart):
+    """Configuration and duration of a model's training, by its card."""
 
     recipe: Text | None = None
     epochs: Count | None = None
@@ -87,7 +87,7 @@ class Training(_Part):
     threads: Count | None = None
 
 
-class Card(_Part):
+class Card(_CardPart):
     """A model card. Every field is optional and typed; unknown keys are ignored."""
 
     card_version: Count | None = None

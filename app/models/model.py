@@ -103,7 +103,7 @@ class Model:
 
     @property
     def row_input(self) -> RowInput:
-        """The input of rows of floats.
+        """The graph input that the rows of `/api` requests are fed to.
 
         Raises:
             BadRequest: the model cannot be used at `/api`.
@@ -114,7 +114,7 @@ class Model:
 
     @property
     def output_head(self) -> OutputHead:
-        """The output that answers rows, and its decoding.
+        """The graph output that answers `/api` requests, and its decoding.
 
         Raises:
             BadRequest: the model cannot be used at `/api`.

@@ -46,7 +46,7 @@ def inspect_file(path: Path, *, max_card_chars: int) -> Mapping[str, object]:
 
 
 def _find_error(model: onnx.ModelProto) -> str | None:
-    """The first reason to refuse a model: no graph, external or truncated tensors, operators that are not built in."""
+    """Find a reason to refuse a model: no graph, external or truncated tensors, operators that are not built in."""
     if not model.graph.node:
         return "not an ONNX file: the graph is empty"
     for tensor, _ in _tensors(model):
@@ -84,7 +84,7 @@ def _check_operators(model: onnx.ModelProto) -> str | None:
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of subgraphs and functions included."""
+    """Iterate over all nodes of a model, including those of its subgraphs and functions."""
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while nodes:
         node = nodes.pop()
@@ -95,7 +95,7 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, bool]]:
-    """All tensors, those of subgraphs and functions included, each with whether it is an initializer."""
+    """Iterate over all tensors of a model, with subgraphs and functions, each with whether it is an initializer."""
     graphs = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
     while graphs or nodes:

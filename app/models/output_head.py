@@ -44,7 +44,7 @@ class OutputHead:
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
         }
         if not usable:
-            raise ModelError("got no numeric output")
+            raise ModelError("got no numeric output, expected at least one")
         if card is not None and card.task == "regression":
             return cls("prediction" if "prediction" in usable else next(iter(usable)))
         for name in ("probabilities", "logits"):

@@ -13,14 +13,14 @@ from app.models.model import Model
 from app.models.scan import Artifact, ScanResult, list_versions, read_folder, version_key
 from app.models.statistics import Statistics, StatisticsRegistry
 from app.models.twin import default_names
-from app.models.worker_state import Status, UnloadedModels, WorkerState
+from app.models.worker_state import UnloadedModels, VersionStatus, WorkerState
 from app.settings import Settings
 from app.system.heap import HeldObject, free_when_unreferenced
 
 DRAIN_SECONDS = 30.0  # longest that an unload waits for running requests
 MAX_WAITING = 16  # loads and unloads that wait for the exclusive slot
 
-UNLOADED = Status("UNAVAILABLE", "unloaded")
+UNLOADED = VersionStatus("UNAVAILABLE", "unloaded")
 Versions = Mapping[str, Model]  # newest first
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Repository:
 
     @property
     def served(self) -> list[Model]:
-        """All versions in service."""
+        """All model versions in service."""
         return [model for versions in self._versions.values() for model in versions.values()]
 
     def get(self, name: str, version: str | None = None) -> Model:
@@ -134,7 +134,7 @@ class Repository:
         if not ready:
             for name, versions in (await asyncio.to_thread(list_versions, self._settings)).items():
                 for version in versions:
-                    status.setdefault((name, version), Status("UNAVAILABLE", "not loaded"))
+                    status.setdefault((name, version), VersionStatus("UNAVAILABLE", "not loaded"))
         entries = sorted(status.items(), key=lambda item: (item[0][0], version_key(item[0][1])))
         return [
             {"name": name, "version": version, "state": now.state, "reason": now.reason}
@@ -183,7 +183,7 @@ class Repository:
             except StartupError as error:  # with the path of the folder, which clients must not see
                 log.error("%.100r: not loaded: %s", name, error)
                 raise NotReady(
-                    f"failed to load {name[:100]!r}: the folder of models cannot be read; the service's log says more"
+                    f"failed to load {name[:100]!r}: the folder of models cannot be read; see the service's log"
                 ) from None
             if name not in scan.names:
                 raise NotFound(f"failed to load {name[:100]!r}: expected the name of a folder in the repository")
@@ -226,7 +226,8 @@ class Repository:
             Overloaded: too many are waiting already.
         """
         if self._waiting >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} loads and unloads are waiting; try again later")
+            got = f"got {MAX_WAITING + 1} waiting loads and unloads"
+            raise Overloaded(f"{got}, expected at most {MAX_WAITING}; try again later")
         self._waiting += 1
         try:
             async with self._lock:
@@ -257,7 +258,7 @@ class Repository:
                 loaded[artifact.version] = current
                 continue
             if current is None:
-                self._status[name, artifact.version] = Status("LOADING")
+                self._status[name, artifact.version] = VersionStatus("LOADING")
             try:
                 model = await asyncio.to_thread(
                     _load, artifact, self._statistics.of(name, artifact.version), self._settings
@@ -268,14 +269,14 @@ class Repository:
                 refused[artifact.version] = str(error)
             except Exception as error:  # an unexpected error of one model must not stop the others
                 log.exception("%s: version %s", name, artifact.version)
-                refused[artifact.version] = f"internal error ({type(error).__name__}); the service's log says more"
+                refused[artifact.version] = f"internal error ({type(error).__name__}); see the service's log"
             else:
                 loaded[artifact.version] = model
         for version in [version for other, version in self._status if other == name and version not in before]:
             del self._status[name, version]
         for version, reason in refused.items():
             if version not in before:
-                self._status[name, version] = Status("UNAVAILABLE", reason)
+                self._status[name, version] = VersionStatus("UNAVAILABLE", reason)
         if refused:
             reason = "; ".join(f"version {version}: {why}" if version else why for version, why in refused.items())
             if before or not loaded:
@@ -295,14 +296,14 @@ class Repository:
         new = [model for version, model in versions.items() if before.get(version) is not model]
         old = [model for version, model in before.items() if versions.get(version) is not model]
         for version in versions:
-            self._status[name, version] = Status("READY")
+            self._status[name, version] = VersionStatus("READY")
         if self._on_change is not None and (new or old):
             self._on_change(new, old)
         if not old:
             return None
         for model in old:
             if model.version not in versions:
-                self._status[name, model.version] = Status("UNLOADING")
+                self._status[name, model.version] = VersionStatus("UNLOADING")
                 self._statistics.clear(name, model.version)
         sessions = [HeldObject(model.engine.session) for model in old]
         task = asyncio.create_task(self._drain(sessions, [(name, model.version) for model in old]))
@@ -314,7 +315,7 @@ class Repository:
         """Wait until no request uses the sessions of the old versions any more, and free their memory."""
         await free_when_unreferenced(sessions)
         for key in keys:
-            if self._status.get(key) == Status("UNLOADING"):
+            if self._status.get(key) == VersionStatus("UNLOADING"):
                 self._status[key] = UNLOADED
 
 

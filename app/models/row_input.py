@@ -1,4 +1,4 @@
-"""The input of rows of floats that `/api/predict` and comparisons need; other models are served at `/v2` only."""
+"""Row input: the float input that `/api/predict` and comparisons need; models without one are served at `/v2` only."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class RowInput:
 
     @classmethod
     def of(cls, engine: Engine, outputs: Mapping[str, Array]) -> "RowInput":
-        """The row input of a model.
+        """Find the row input of a loaded model.
 
         Args:
             engine: the model.

@@ -167,7 +167,7 @@ class StatisticsRegistry:
         self._versions: dict[tuple[str, str], Statistics] = {}
 
     def of(self, name: str, version: str) -> Statistics:
-        """The statistics of one version."""
+        """Statistics of a model version, created at its first use."""
         found = self._versions.get((name, version))
         if found is None:
             found = self._versions[name, version] = Statistics(self._counters, name, version)

@@ -170,7 +170,7 @@ def _describe_exit(code: int, seconds: float) -> str:
 
 
 def _limit_process(seconds: float, size: int) -> None:
-    """Limit this process, on Unix, to that many seconds and that many bytes of memory beyond what it has."""
+    """Limit this process, on Unix, to `seconds` from now and to `size` bytes of memory beyond its present use."""
     try:
         import resource
         import signal

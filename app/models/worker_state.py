@@ -12,24 +12,24 @@ from typing import Literal, TypeAlias
 from app.system.files import locked
 from app.system.pidfiles import state_file
 
-State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
-Key: TypeAlias = tuple[str, str]  # name and version
+VersionState = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
+VersionKey: TypeAlias = tuple[str, str]  # name and version
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class VersionStatus:
     """The state of a version in one worker or in all, and the reason for it."""
 
-    state: State
+    state: VersionState
     reason: str = ""
 
 
 # From worst to best: the state of a version in all workers is its worst one.
-_WORST_FIRST: tuple[State, ...] = ("LOADING", "UNLOADING", "UNAVAILABLE", "READY")
-_NOT_LOADED = Status("UNAVAILABLE", "not loaded")
+_WORST_FIRST: tuple[VersionState, ...] = ("LOADING", "UNLOADING", "UNAVAILABLE", "READY")
+_NOT_LOADED = VersionStatus("UNAVAILABLE", "not loaded")
 
 
-class WorkerState(UserDict[Key, Status]):
+class WorkerState(UserDict[VersionKey, VersionStatus]):
     """The status of each version in this worker, written to a file for the other workers at every change.
 
     Args:
@@ -40,21 +40,21 @@ class WorkerState(UserDict[Key, Status]):
         self._path = None if folder is None else state_file(folder, os.getpid())
         super().__init__()
 
-    def __setitem__(self, key: Key, status: Status) -> None:
+    def __setitem__(self, key: VersionKey, status: VersionStatus) -> None:
         super().__setitem__(key, status)
         self._write()
 
-    def __delitem__(self, key: Key) -> None:
+    def __delitem__(self, key: VersionKey) -> None:
         super().__delitem__(key)
         self._write()
 
-    def merged(self) -> dict[Key, Status]:
+    def merged(self) -> dict[VersionKey, VersionStatus]:
         """The status of each version in all workers; a version is ready only if it is ready in every worker."""
         workers = [self.data, *self._others()]
         keys = dict.fromkeys(key for worker in workers for key in worker)
         return {key: _merge([worker.get(key, _NOT_LOADED) for worker in workers]) for key in keys}
 
-    def count_ready(self, key: Key) -> int:
+    def count_ready(self, key: VersionKey) -> int:
         """Number of workers in which a version is ready."""
         return sum(worker.get(key, _NOT_LOADED).state == "READY" for worker in (self.data, *self._others()))
 
@@ -66,7 +66,7 @@ class WorkerState(UserDict[Key, Status]):
         temporary.write_text(json.dumps(entries))
         temporary.replace(self._path)
 
-    def _others(self) -> Iterator[Mapping[Key, Status]]:
+    def _others(self) -> Iterator[Mapping[VersionKey, VersionStatus]]:
         if self._path is None:
             return
         for path in sorted(self._path.parent.glob(f"*{self._path.suffix}")):
@@ -76,16 +76,16 @@ class WorkerState(UserDict[Key, Status]):
                 entries = json.loads(path.read_text())
             except FileNotFoundError:  # the worker died meanwhile
                 continue
-            yield {(name, version): Status(**status) for name, version, status in entries}
+            yield {(name, version): VersionStatus(**status) for name, version, status in entries}
 
 
-def _merge(statuses: list[Status]) -> Status:
+def _merge(statuses: list[VersionStatus]) -> VersionStatus:
     worst = min(statuses, key=lambda status: _WORST_FIRST.index(status.state))
     count = sum(status == worst for status in statuses)
     if count == len(statuses):
         return worst
     where = f"in {count} of {len(statuses)} workers"
-    return Status(worst.state, f"{where}: {worst.reason}" if worst.reason else where)
+    return VersionStatus(worst.state, f"{where}: {worst.reason}" if worst.reason else where)
 
 
 class UnloadedModels:
@@ -103,7 +103,7 @@ class UnloadedModels:
 
     @property
     def names(self) -> frozenset[str]:
-        """The current names."""
+        """Names of the unloaded models."""
         if self._path is not None:
             try:
                 self._names = frozenset(json.loads(self._path.read_text()))

@@ -27,7 +27,7 @@ class BinarySection:
         self._offset = 0
 
     def take(self, size: object, name: str) -> memoryview:
-        """Read the next `size` bytes.
+        """Read an input's data: the next `size` bytes.
 
         Args:
             size: the input's `binary_data_size`, not checked yet.

@@ -1,4 +1,4 @@
-"""A checked inference request, as it is run and answered."""
+"""Validated inference request: input arrays, requested outputs and options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -76,7 +76,7 @@ def _read_inputs(document: dict[str, Any], signature: Signature, body: bytes, en
         if tensor is None:
             raise BadRequest(f"inputs: got {name[:100]!r}, expected {_quoted(signature.inputs)}")
         if name in feeds:
-            raise BadRequest(f"inputs: got {name!r} twice")
+            raise BadRequest(f"inputs: got {name!r} twice, expected each name once")
         if entry.get("datatype") != tensor.datatype:
             raise BadRequest(
                 f"input {name!r}: datatype: got {entry.get('datatype')!r:.40}, expected {tensor.datatype!r}"
@@ -114,7 +114,7 @@ def _read_outputs(document: dict[str, Any], signature: Signature, parameters: Pa
     else:
         outputs = [_read_output(entry, signature, binary=binary) for entry in entries]
         if len(outputs) > 1 and len({output.name for output in outputs}) < len(outputs):
-            raise BadRequest("outputs: got one of them twice")
+            raise BadRequest("outputs: got a name twice, expected each name once")
     for output in outputs:
         if output.datatype in BINARY_ONLY and not output.binary and not output.classes:
             raise BadRequest(f"output {output.name!r}: {output.datatype} has no JSON form; ask for binary_data")

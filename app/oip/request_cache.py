@@ -23,7 +23,7 @@ _Input: TypeAlias = tuple[str, str, tuple[int, ...], int]  # name, datatype, sha
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """A request without its tensors' data, which has `size` bytes in all where it is binary."""
+    """Parsed request without its tensors' data; `size` is the number of bytes of binary data."""
 
     inputs: Sequence[_Input]
     size: int
@@ -33,7 +33,7 @@ class _Template:
     provenance: bool
 
     def fill(self, feeds: dict[str, Array]) -> InferRequest:
-        """The request with these input arrays."""
+        """Build a request from the template and input arrays."""
         return InferRequest(feeds, self.outputs, self.rows, None, self.timeout_s, self.provenance)
 
 
@@ -131,7 +131,7 @@ def _find_data(body: bytes) -> tuple[int, int]:
 
 
 def _surrounds_data(before: bytes, after: bytes) -> bool:
-    """Whether a JSON value between these bytes is the data of the only input."""
+    """Whether a JSON value between two parts of a request's JSON is the data of the only input."""
     try:
         document = orjson.loads(b"%bnull%b" % (before, after))
     except orjson.JSONDecodeError:

@@ -136,6 +136,6 @@ class VersionStatistics(ResponseModel):
 
 
 class ModelStatistics(ResponseModel):
-    """Statistics of models."""
+    """Statistics of served model versions."""
 
     model_stats: list[VersionStatistics]

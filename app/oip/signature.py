@@ -33,7 +33,7 @@ class Signature:
         object.__setattr__(self, "request_cache", RequestTemplateCache(self.inputs))
 
     def response_fits(self, rows: int, max_bytes: int) -> bool:
-        """Whether a response with all outputs of that many rows is estimated at fewer than `max_bytes`, even as JSON.
+        """Whether a response of `rows` rows with all outputs is estimated at fewer than `max_bytes`, even as JSON.
 
         False where the size of an output is not known.
         """

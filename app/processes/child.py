@@ -51,7 +51,7 @@ def _exit_with_parent(before_end: Callable[[], object]) -> None:
 
 
 def kill_process_group(pid: int) -> None:
-    """Kill a process and all that it has started, if it leads a process group, as the service's children do."""
+    """Kill a process, and its whole process group if it leads one, as the service's child processes do."""
     if hasattr(os, "killpg") and os.getpgid(pid) == pid:
         os.killpg(pid, signal.SIGKILL)
 

@@ -175,7 +175,7 @@ async def _limit_memory(process: asyncio.subprocess.Process, max_bytes: int, exc
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill the process and all that it has started, and wait for its end."""
+    """Kill a child process with its process group, and wait until it has exited."""
     with suppress(ProcessLookupError):
         kill_process_group(process.pid)
         process.kill()
@@ -191,7 +191,7 @@ async def _read_tail(stream: asyncio.StreamReader) -> bytes:
 
 
 def _exit_reason(code: int, errors: str) -> str:
-    """Why a process ended, from its exit code and what it wrote to standard error."""
+    """The reason why a process ended, from its exit code and the text that it wrote to standard error."""
     if code < 0:
         name = signal.Signals(-code).name
         by_system = ", by hand or by the system because memory ran out" if name == "SIGKILL" else ""

@@ -1,1 +1,1 @@
-"""Thin HTTP: what a route does stands in the modules beside this package."""
+"""HTTP routes, one file per resource; the work is done by the packages below."""

@@ -77,9 +77,9 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     `started` holds its id, and `DELETE` cancels it. A client that disconnects while it waits for the report cancels it.
     """
     if is_form(request):
-        parsed, inputs = await _read_uploads(request)
+        parsed, uploaded = await _read_uploads(request)
     else:
-        parsed, inputs = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
+        parsed, uploaded = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
     settings = service.settings
     models = service.repository.choose(parsed.models)
     for model in models:
@@ -89,7 +89,7 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     names = [artifact.name for artifact in artifacts]
 
     async def work(job: Job) -> Report:
-        return await compare(artifacts, parsed, settings, job.progress, inputs=inputs, report_id=job.id)
+        return await compare(artifacts, parsed, settings, job.progress, uploaded=uploaded, report_id=job.id)
 
     spec = JobSpec(
         kind="comparison",

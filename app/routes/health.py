@@ -11,13 +11,13 @@ router = APIRouter(tags=["operation"])
 
 @router.get("/v2/health/live", summary="Is the process alive?")
 async def live() -> Response:
-    """200 from the moment that the process accepts connections."""
+    """Liveness: 200 as soon as the process accepts connections."""
     return Json({"live": True})
 
 
 @router.get("/v2/health/ready", summary="Is every model loaded and warmed up?")
 async def ready(service: ServiceDep) -> Response:
-    """200 once every model is loaded and warmed up; 503 before, while shutting down, and where there is no model."""
+    """Readiness: 200 once every model is loaded and warmed up; 503 before, while shutting down, or without a model."""
     reason = service.not_ready
     if reason is None:
         return Json({"ready": True})

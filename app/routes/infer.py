@@ -43,8 +43,8 @@ def served_model(service: Service, name: str, version: str | None = None) -> Mod
         raise UnknownModel(f"Request for unknown model: {str(error).removeprefix('models: ')}") from None
 
 
-class Infer(RawRequest):
-    """A request to run one model."""
+class RawInferRequest(RawRequest):
+    """Inference request of the Open Inference Protocol, which runs one model."""
 
     __slots__ = ("_model", "_parse_ns", "_parsed_ns", "_request")
 
@@ -142,13 +142,13 @@ def _header_length(value: bytes | None) -> int | None:
     return int(value)
 
 
-RAW_ROUTES.add("POST", _PATH, Infer)
+RAW_ROUTES.add("POST", _PATH, RawInferRequest)
 
 
 def add_infer(app: FastAPI) -> None:
     """Add the paths to the application's routes and to its OpenAPI document."""
     for path in PATHS:
-        app.router.routes.append(Route(path, endpoint=handler(Infer), methods=["POST"]))
+        app.router.routes.append(Route(path, endpoint=handler(RawInferRequest), methods=["POST"]))
     amend_document(app, _add_paths)
 
 

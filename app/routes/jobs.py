@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import Conflict
 from app.http.responses import Json
-from app.jobs.job import Event, Job, JobSpec
+from app.jobs.job import Job, JobEvent, JobSpec
 from app.jobs.schemas import Kind
 from app.routes.dependencies import ServiceDep
 from app.service import Service
@@ -42,13 +42,13 @@ def add_job_routes(
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
     ) -> Response:
-        """Newest first, including the running one."""
+        """List the jobs of this kind, newest first, including the running one."""
         total, found = await service.jobs.list(kind, limit=limit, offset=offset)
         return Json({"total": total, "offset": offset, plural: [job.model_dump(mode="json") for job in found]})
 
     @router.get(f"/{plural}/{{job_id}}", name=kind, response_model=shown | reported, summary=f"Read a {kind}")
     async def job(service: ServiceDep, job_id: str, download: bool = False) -> Response:
-        """The status and, once it is done, the report; with `download` the report alone, as a file."""
+        """The status of a job and, once the job is done, the report; with `download` the report alone, as a file."""
         summary = await service.jobs.get(kind, job_id)
         report = await service.jobs.report(job_id)
         if not download:
@@ -123,12 +123,12 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _stream(events: AsyncIterator[Event | None]) -> Response:
+def _stream(events: AsyncIterator[JobEvent | None]) -> Response:
     """Respond with server-sent events."""
     return StreamingResponse(_lines(events), media_type=EVENTS, headers={"Cache-Control": "no-store"})
 
 
-async def _lines(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
+async def _lines(events: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
     async for event in events:
         if event is None:
             yield b": keep-alive\n\n"  # so that no proxy closes the connection as idle

@@ -1,4 +1,4 @@
-"""The project's own prediction endpoint: rows in, the answers of several models side by side; a raw endpoint."""
+"""The endpoint `/api/predict`: answers of several models to the same rows; a raw endpoint."""
 
 import time
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ _KEYS = frozenset(PredictRequest.model_fields)
 _ONE_DIGIT = [[0.0] * 28 if not 4 <= row < 24 else [0.0] * 13 + [0.9, 1.0] + [0.0] * 13 for row in range(28)]
 
 
-class Predict(RawRequest):
-    """A request to run one or more models on the same rows."""
+class RawPredictRequest(RawRequest):
+    """Request to `/api/predict`, which runs one or more models on the same rows."""
 
     __slots__ = ("_models", "_prediction")
 
@@ -92,7 +92,7 @@ def _model_names(names: object) -> list[str] | None:
     if names is None:
         return None
     if type(names) is not list or not 1 <= len(names) <= MAX_MODELS or not all(type(name) is str for name in names):
-        raise BadRequest(f"models: expected a list of 1 to {MAX_MODELS} names")
+        raise BadRequest(f"models: got {names!r:.40}, expected a list of 1 to {MAX_MODELS} names")
     if len(set(names)) < len(names):
         raise BadRequest(f"models: got {', '.join(names)[:200]}, expected different names")
     return names
@@ -102,7 +102,7 @@ add_raw_route(
     router,
     "POST",
     "/predict",
-    Predict,
+    RawPredictRequest,
     name="predict",
     response_model=PredictResponse,
     summary="Predict",

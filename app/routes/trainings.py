@@ -1,4 +1,4 @@
-"""Routes of trainings: the options, and those of every job."""
+"""Routes of trainings: their options, and the routes that all jobs have."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _KEYS = frozenset(TrainRequest.model_fields)
 @router.get("/trainings/options", response_model=TrainingOptions, summary="List data sets, recipes and limits")
 async def options(service: ServiceDep) -> Response:
     """Whether this service can train, and the data sets, recipes and limits."""
-    return Json((await service.trainer.options()).model_dump(mode="json"))
+    return Json((await service.training_catalogue.options()).model_dump(mode="json"))
 
 
 add_job_routes(router, "training", listed=TrainingList, shown=TrainingJob, reported=TrainingReport)
@@ -113,7 +113,7 @@ async def post_training(service: ServiceDep, request: Request) -> Response:
         text, uploaded = await request.body(), None
     parsed = validated(TrainRequest, parse_object(text, _KEYS))
     check(parsed, uploaded)
-    await service.trainer.check(data=parsed.data, recipe=parsed.recipe)
+    await service.training_catalogue.check(data=parsed.data, recipe=parsed.recipe)
     settings, repository = service.settings, service.repository
 
     async def work(job: Job) -> TrainingReport:

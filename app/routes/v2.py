@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2 but for inference: metadata, readiness, repository and statistics."""
+"""Open Inference Protocol v2 without inference: metadata, readiness, repository and statistics."""
 
 from importlib.metadata import version as package_version
 from typing import Any

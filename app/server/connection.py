@@ -39,7 +39,7 @@ class ConnectionConfig:
 
     settings: Settings
     fast_path: FastPath
-    proxies: TrustedProxies | None  # whose `X-Forwarded-For` is believed
+    proxies: TrustedProxies | None  # trusted proxies, which set `X-Forwarded-For`
     count_refusal: Callable[[str], None]  # called with the reason, such as `HeadTimeout`, of each refused connection
 
 
@@ -74,7 +74,7 @@ class HttpConnection(HttpToolsProtocol):
         self._body_parts: list[bytes] = []  # of the request that is held
         self._overhead_bytes = 0  # of headers that are not complete, or of a body's framing and trailers
         self._read_bytes = 0  # of the present read
-        self._read_body_bytes = 0  # of the present read, those of bodies
+        self._read_body_bytes = 0  # of the present read: bytes of bodies
         self._read_is_within = True  # the present read completed neither headers nor a body
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -83,18 +83,18 @@ class HttpConnection(HttpToolsProtocol):
         self._peer = self.client
         most = self._settings.max_connections
         if len(self.connections) > most:
-            message = f"{most} connections are open, the most that may (KRON_MAX_CONNECTIONS)"
+            message = f"got {len(self.connections)} open connections, expected at most {most} (KRON_MAX_CONNECTIONS)"
             self._refuse(Event.TOO_MANY_CONNECTIONS, message, "TooManyConnections")
         else:
             self._start_headers_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all waiting, and let the application know."""
+        """Cancel all timers, and report the disconnect to the application."""
         self._state.receive(Event.CONNECTION_LOST)
         for timer in (self._headers_timer, self._reading_timer, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
-        if self._cycle_answered is not None:  # uvicorn reports it to the newest request only
+        if self._cycle_answered is not None:  # uvicorn reports the disconnect to the newest request only
             self._cycle_answered.disconnected = True
             self._cycle_answered.message_event.set()
         super().connection_lost(exc)
@@ -124,17 +124,17 @@ class HttpConnection(HttpToolsProtocol):
             self._start_headers_timer()
 
     def on_message_begin(self) -> None:
-        """Begin a request with its first byte; one that the fast path has is answered before it."""
+        """Begin a request at its first byte; an earlier one that the fast path has prepared is answered first."""
         if self._state.state is FAST_PATH:
             self._fast_path.finish()
-            if self.timeout_keep_alive_task is not None:  # it waits for this very byte
+            if self.timeout_keep_alive_task is not None:  # the client has sent its next request
                 self.timeout_keep_alive_task.cancel()
                 self.timeout_keep_alive_task = None
         super().on_message_begin()
         self._state.receive(REQUEST_BEGUN)
 
     def on_headers_complete(self) -> None:
-        """Hold the request for the fast path, or pass it on."""
+        """Hold the request for the fast path, or pass it on to the application."""
         if self._headers_timer is not None:
             self._headers_timer.cancel()
             self._headers_timer = None
@@ -155,7 +155,7 @@ class HttpConnection(HttpToolsProtocol):
             self._state.receive(REQUEST_HELD)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Keep a part of a held request's body, or pass it on to the application."""
         if self._state.state is HELD:
             self._body_parts.append(body)
         else:
@@ -194,31 +194,31 @@ class HttpConnection(HttpToolsProtocol):
             self._await_reading()
 
     def eof_received(self) -> None:
-        """Answer what the fast path has; the transport closes once the client has read what is written so far."""
+        """Answer a request that the fast path has prepared; the transport closes once all written bytes are sent."""
         self._finish_fast_path()
         super().eof_received()
         self._state.receive(Event.CLOSE_BEGUN)
         self._await_reading()
 
     def shutdown(self) -> None:
-        """Close, or have the connection closed after the response."""
+        """Close the connection if it is idle, otherwise after the response."""
         self._finish_fast_path()
         super().shutdown()
         if self.transport.is_closing():
             self._state.receive(Event.CLOSE_BEGUN)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what could not be parsed; headers that are too large have been refused by now."""
+        """Refuse a request that is not valid HTTP; too large headers have been refused before."""
         if self._state.state is not State.DRAINING:
             self._refuse(Event.INVALID_HTTP, "got something that is not HTTP/1.1", "InvalidHttp")
 
     def pause_writing(self) -> None:
-        """Wait for the client, which does not read as fast as it is answered."""
+        """Limit the time of a client that reads more slowly than the service writes."""
         super().pause_writing()
         self._await_reading()
 
     def resume_writing(self) -> None:
-        """Stop the wait: the client has read."""
+        """Cancel the time limit of a client that has read its responses."""
         super().resume_writing()
         if self._reading_timer is not None:
             self._reading_timer.cancel()
@@ -227,12 +227,12 @@ class HttpConnection(HttpToolsProtocol):
             self._await_reading()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close: no further request has come."""
+        """Close a connection that was idle for the keep-alive time."""
         self._state.receive(Event.KEEP_ALIVE_TIMED_OUT)
         self._close_now()
 
     def _may_take_fast_path(self) -> bool:
-        """Whether request and connection are like most of those that can be answered at once."""
+        """Whether a request may take the fast path: a short POST, with nothing else in progress on the connection."""
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
@@ -245,7 +245,7 @@ class HttpConnection(HttpToolsProtocol):
         )
 
     def _content_length(self) -> float:
-        """Bytes of the body; infinite where the headers do not say."""
+        """Length of the body in bytes by the request's headers; infinite where they do not give it."""
         for name, value in self.headers:
             if name == b"content-length":
                 return int(value)  # httptools has checked that it is a number
@@ -260,7 +260,7 @@ class HttpConnection(HttpToolsProtocol):
             self._cycle_answered = self.cycle
 
     def _pass_on_held(self) -> None:
-        """Pass on the request that was held, with what is there of its body."""
+        """Pass on the held request with the received part of its body."""
         parts = self._release_held()
         if not self.transport.is_closing():
             self._pass_on()
@@ -268,7 +268,7 @@ class HttpConnection(HttpToolsProtocol):
                 super().on_body(part)
 
     def _release_held(self) -> list[bytes]:
-        """The body so far of the request that is held, which is held no longer."""
+        """Stop holding a request; returns the received parts of its body."""
         self._endpoint = None
         parts, self._body_parts = self._body_parts, []
         return parts
@@ -321,7 +321,7 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.abort()
 
     def _headers_size(self) -> int:
-        """Bytes of the request's URL and headers, which are complete; close to what was sent."""
+        """Size in bytes of the request's URL and complete headers, close to the size that was sent."""
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _refuse_too_large(self) -> None:
@@ -329,11 +329,11 @@ class HttpConnection(HttpToolsProtocol):
         got = f"headers: got more than {most} bytes"
         if self._state.state in FRAMING_COUNTS:
             got = f"body: got more than {most} bytes besides it, in lengths and extensions of chunks and in trailers"
-        message = f"{got}, expected at most so many (KRON_MAX_HEAD_BYTES)"
+        message = f"{got}, expected at most {most} (KRON_MAX_HEAD_BYTES)"
         self._refuse(Event.HEADERS_TOO_LARGE, message, "HeadTooLarge")
 
     def _refuse(self, event: Event, message: str, reason: str) -> None:
-        """Count the reason and close; before it, write the message if the client takes it for its answer."""
+        """Refuse a request: count it, write an error response if the client takes it for its answer, and close."""
         if self._state.state is State.BODY and self.cycle.response_started:  # uvicorn does not report it
             self._state.receive(Event.RESPONSE_STARTED)
         if self._state.receive(event) is Action.REFUSE:
@@ -343,7 +343,7 @@ class HttpConnection(HttpToolsProtocol):
         self._await_reading()
 
     def _close_now(self) -> None:
-        """Close, without a wait for a client that does not read."""
+        """Close at once, without waiting for a client that does not read."""
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

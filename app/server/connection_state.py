@@ -32,7 +32,7 @@ class State(IntEnum):
     FAST_PATH = 3  # the request is complete; the fast path answers it
     BODY = 4  # the application has the request; its body is arriving; no byte of the response is written
     EARLY_RESPONSE = 5  # the response has begun before the body was complete
-    DISCARDING = 6  # the response is complete, the body still arriving: nobody reads the rest
+    DISCARDING = 6  # the response is complete, the body still arriving: the rest of it is discarded
     RESPONDING = 7  # the request is complete, its response is not
     NEXT_HEADERS = 8  # like RESPONDING, and the headers of a further request are arriving
     NEXT_BODY = 9  # like RESPONDING, and the body of a further request is arriving; that request waits
@@ -41,7 +41,7 @@ class State(IntEnum):
 
 
 class Event(IntEnum):
-    """Something that has happened on a connection."""
+    """Event on a connection, reported by `HttpConnection`."""
 
     REQUEST_BEGUN = 0  # its first byte has arrived
     REQUEST_HELD = 1  # its headers are complete, and the fast path may be able to answer it
@@ -61,7 +61,7 @@ class Event(IntEnum):
 
 
 class Action(IntEnum):
-    """What the connection does about an event."""
+    """What the connection does in response to an event."""
 
     PROCEED = 0
     REFUSE = 1  # write the refusal, then close once the client has read what is written
@@ -203,7 +203,7 @@ class ConnectionState:
         """Change the state by an event.
 
         Returns:
-            what the connection has to do now.
+            the action that the connection has to take.
 
         Raises:
             IllegalTransitionError: the event cannot happen in this state, which stays as it is.

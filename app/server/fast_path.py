@@ -75,7 +75,7 @@ class FastPath:
         try:
             self._service.admission.check(method, path, address, caller)
             request = self._prepare(endpoint, path, given, body)
-        except Exception:  # of any kind: `RequestMiddleware` meets it again, and counts, logs and answers it
+        except Exception:  # any error: `RequestMiddleware` raises it again, and counts, logs and answers it
             return False
         if request is None:
             return False
@@ -133,5 +133,5 @@ class FastPath:
 
 
 def _lines(headers: RawHeaders) -> bytes:
-    """Format headers as they are sent."""
+    """Format headers as the lines of an HTTP/1.1 response."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])

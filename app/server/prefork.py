@@ -25,7 +25,7 @@ from app.system.pidfiles import state_file
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
-MAX_REPORT_BYTES = 4000  # a pipe takes so many in one piece
+MAX_REPORT_BYTES = 4000  # which a pipe transfers in one piece (PIPE_BUF)
 RETRY_SECONDS = 5.0  # until a worker that could not start is started again, while others serve
 STOP_MARGIN_SECONDS = 5.0  # beyond the time that the workers themselves wait
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -52,7 +52,7 @@ def serve_by_workers(settings: Settings, listening: socket.socket, address: str)
 
 
 class _Supervisor:
-    """Parent of the workers, which it knows by their process ids."""
+    """Parent process of the workers: starts, replaces and stops them."""
 
     def __init__(self, settings: Settings, listening: socket.socket, address: str, shared: Path) -> None:
         self._settings = settings
@@ -147,13 +147,13 @@ class _Supervisor:
                 print(f"{text}, {self._settings.workers} workers.")
                 print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
 
-    def _on_start_failure(self, child: int, why: str) -> None:
-        """Stop the service, unless other workers serve: then a later worker may find the cause mended."""
+    def _on_start_failure(self, child: int, reason: str) -> None:
+        """Stop the service when a worker cannot start, unless other workers serve: then start it again later."""
         if self._all_were_ready and self._ready:
-            log.error("worker %d could not start; the next try is in %g s: %s", child, RETRY_SECONDS, why)
+            log.error("worker %d could not start; the next try is in %g s: %s", child, RETRY_SECONDS, reason)
             self._could_not_start.add(child)
         else:
-            self._stop(StartupError(why))
+            self._stop(StartupError(reason))
 
     def _reap(self) -> None:
         for child in list(self._children):
@@ -191,7 +191,7 @@ class _Supervisor:
                 self._read_reports()
 
     def _run_child(self, mask: set[int | signal.Signals]) -> NoReturn:
-        """Serve in the process that was just forked, and end it.
+        """Serve in a forked worker process, and exit.
 
         Args:
             mask: signals that were blocked before the fork.

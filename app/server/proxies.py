@@ -15,7 +15,7 @@ MAX_HOPS = 32
 
 
 class TrustedProxies:
-    """Reads `X-Forwarded-For` of trusted proxies only: anybody can send that header.
+    """Reads `X-Forwarded-For` of trusted proxies only, since any client can send this header.
 
     Args:
         networks: addresses and networks of the proxies, as `read_network` takes them.
@@ -26,7 +26,7 @@ class TrustedProxies:
         self._trusts = lru_cache(maxsize=4096)(self._look_up)
 
     def client(self, peer: tuple[str, int], headers: Sequence[tuple[bytes, bytes]]) -> tuple[str, int]:
-        """Find the client: the last hop that is no trusted proxy. Each proxy appends the address that called it.
+        """Find the client: the last hop that is not a trusted proxy. Each proxy appends the address that called it.
 
         Args:
             peer: address and port that the connection comes from.
@@ -41,7 +41,7 @@ class TrustedProxies:
         client = peer
         for hop in hops[: -MAX_HOPS - 1 : -1]:
             host = _host(hop.strip())
-            if host is None:  # not an address: nothing before it can be believed
+            if host is None:  # not an address: the hops before it cannot be trusted either
                 return client
             client = host, 0
             if not self._trusts(host):
@@ -58,7 +58,7 @@ class ProxyMiddleware:
 
     Args:
         app: the application.
-        proxies: whose header is believed.
+        proxies: the trusted proxies.
     """
 
     def __init__(self, app: ASGIApp, proxies: TrustedProxies) -> None:
@@ -66,14 +66,14 @@ class ProxyMiddleware:
         self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request with the client's address in its scope."""
         if scope["type"] == "http" and scope["client"] is not None:
             scope["client"] = self._proxies.client(tuple(scope["client"]), scope["headers"])
         await self._app(scope, receive, send)
 
 
 def _host(hop: str) -> str | None:
-    """The address of a hop in its usual spelling, without a port; None if it is no address."""
+    """The address of a hop in its usual spelling, without a port; None if it is not an address."""
     if hop.startswith("["):
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:

@@ -147,25 +147,25 @@ def serve(
         raise KeyboardInterrupt
 
 
-def _allow_files(wanted: int) -> None:
-    """Raise this process's limit of open files to `wanted`, or as far as the system allows; connections are files."""
+def _allow_files(needed: int) -> None:
+    """Raise this process's limit of open files to `needed`, or as far as the system allows; connections are files."""
     try:
         import resource
     except ImportError:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
+    if allowed < needed:
         log.warning(
-            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) needs %d", allowed, wanted
+            "the system allows %d open files; --max-connections (KRON_MAX_CONNECTIONS) needs %d", allowed, needed
         )
 
 
 def describe(service: Service) -> str:
-    """One line for people that names the models, the provider and the threads."""
+    """The start-up line: names of the models, provider and threads."""
     models = service.repository.models.values()
     if not models:
         return "Serving nothing: all models were unloaded by request"

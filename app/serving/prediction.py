@@ -19,8 +19,8 @@ Rows = NDArray[np.float32]
 
 
 @dataclass(slots=True)
-class _Part:
-    """One model's part of a request: its inputs, and its inference once that is known."""
+class _ModelRun:
+    """One model's run of a prediction request: the inputs, and the result once the model has run."""
 
     model: Model
     rows: int
@@ -29,7 +29,7 @@ class _Part:
 
 
 class Prediction:
-    """The runs of one or more models on the same rows, and the response that their results make.
+    """Prediction request: runs of one or more models on the same rows, and the response made of their results.
 
     The models run one after the other, so that each one's `compute_us` is its own. Their order is drawn at random for
     each request: the first run finds cold caches, which should not always cost the same model time.
@@ -49,7 +49,7 @@ class Prediction:
         self, models: Sequence[Model], inputs: object, *, max_batch: int, booleans: bool, with_provenance: bool
     ) -> None:
         self._with_provenance = with_provenance
-        self._parts: list[_Part] = []
+        self._runs: list[_ModelRun] = []
         arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
         for model in models:
             rows = arrays.get(model.row_shapes)
@@ -57,11 +57,10 @@ class Prediction:
                 rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
                 arrays[model.row_shapes] = rows
             _check_fixed_batch(model, len(rows))
-            self._parts.append(_Part(model, len(rows), model.row_input.feed(rows)))
-        self._order = random.sample(self._parts, len(self._parts)) if len(self._parts) > 1 else self._parts
+            self._runs.append(_ModelRun(model, len(rows), model.row_input.feed(rows)))
+        self._order = random.sample(self._runs, len(self._runs)) if len(self._runs) > 1 else self._runs
         self.tasks: Sequence[InferenceTask] = [
-            InferenceTask.create(part.model.engine, part.feeds, (part.model.output_head.output,))
-            for part in self._order
+            InferenceTask.create(run.model.engine, run.feeds, (run.model.output_head.output,)) for run in self._order
         ]
 
     def answer(self, inferences: Sequence[InferenceResult], metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
@@ -75,34 +74,34 @@ class Prediction:
         Raises:
             BadRequest: a model has no finite answer to a row; nothing is counted then.
         """
-        for part, inference in zip(self._order, inferences, strict=True):
-            part.inference = inference
+        for run, inference in zip(self._order, inferences, strict=True):
+            run.inference = inference
         results = []
-        for part in self._parts:
-            results.append(_result(part.model, part.inference))
+        for run in self._runs:
+            results.append(_result(run.model, run.inference))
             if self._with_provenance:
-                results[-1]["receipt"] = provenance(part.model, part.inference)
+                results[-1]["receipt"] = provenance(run.model, run.inference)
         answer = {"results": results, "agreement": _agreement(results)}
-        for part in self._parts:
-            model, run = part.model, part.inference
+        for run in self._runs:
+            model, result = run.model, run.inference
             if shadow is not None:
-                shadow.offer(model, part.feeds, run.outputs, run.compute_ns)
+                shadow.offer(model, run.feeds, result.outputs, result.compute_ns)
             metrics.predicted(
                 model.name,
                 model.version,
-                rows=part.rows,
-                request_ns=run.queue_ns + run.compute_ns,
-                queue_ns=run.queue_ns,
-                compute_ns=run.compute_ns,
+                rows=run.rows,
+                request_ns=result.queue_ns + result.compute_ns,
+                queue_ns=result.queue_ns,
+                compute_ns=result.compute_ns,
             )
             model.statistics.record_success(
-                rows=part.rows, batch_size=run.batch_size, queue_ns=run.queue_ns, compute_ns=run.compute_ns
+                rows=run.rows, batch_size=result.batch_size, queue_ns=result.queue_ns, compute_ns=result.compute_ns
             )
         return answer
 
 
 def provenance(model: Model, inference: InferenceResult) -> dict[str, Any]:
-    """Describe where an answer comes from: the file's checksum, provider, threads, times and batch size."""
+    """Describe the provenance of an answer: the file's checksum, provider, threads, times and batch size."""
     return {
         "model_sha256": model.artifact.sha256,
         "provider": model.engine.provider,

@@ -17,7 +17,7 @@ NUMBERS = {int, float}
 def to_array(
     rows: object, shapes: Sequence[tuple[int, ...]], *, max_rows: int, booleans: bool = True
 ) -> NDArray[np.float32]:
-    """Convert and validate rows.
+    """Convert the rows of a request from JSON to a float32 array, and validate them.
 
     Args:
         rows: parsed JSON.

@@ -8,7 +8,7 @@ from app.schemas import ModelName, RequestModel, ResponseModel
 
 
 class PredictRequest(RequestModel):
-    """A request for predictions."""
+    """Request to run one or more models on rows of inputs."""
 
     inputs: list[Any] = Field(description="rows, each flat or nested as the model's input (28 lists of 28 pixels)")
     models: list[ModelName] | None = Field(
@@ -22,7 +22,7 @@ class PredictRequest(RequestModel):
 
 
 class Provenance(ResponseModel):
-    """Provenance of a model's answer."""
+    """Provenance of a model's answer: file, provider, times and batch size."""
 
     model_sha256: str = Field(description="checksum of the model file")
     provider: str
@@ -41,7 +41,7 @@ class RowPrediction(ResponseModel):
 
 
 class ModelPrediction(ResponseModel):
-    """The answers of one model."""
+    """One model's answers to the rows of a request."""
 
     model: str
     version: str
@@ -53,7 +53,7 @@ class ModelPrediction(ResponseModel):
 
 
 class PredictResponse(ResponseModel):
-    """The answers of all models."""
+    """The answers of all models to the rows of a request."""
 
     results: list[ModelPrediction]
     agreement: float | None = Field(description="fraction of rows to which all models give the same label")

@@ -1,4 +1,4 @@
-"""Shadow mode: score a second model on a sample of the requests that another one answers, outside of their path."""
+"""Shadow mode: a second model is scored on a sample of the answered requests, off the request path."""
 
 import contextlib
 import logging
@@ -41,20 +41,20 @@ class _Sample:
 
 
 class Shadow:
-    """Scores the shadow model on requests that the primary model answered, in a thread of its own.
+    """Scores the shadow model on requests that the primary model answered, in a separate thread.
 
     Args:
         primary: name of the model that answers.
         shadow: name of the model that is scored.
-        share: fraction of the requests that are scored, from 0 to 1.
+        fraction: of the requests that are scored, from 0 to 1.
         repository: gives the served version of the shadow model at the time of each run.
         metrics: count what is scored.
     """
 
-    def __init__(self, primary: str, shadow: str, *, share: float, repository: Repository, metrics: Metrics) -> None:
+    def __init__(self, primary: str, shadow: str, *, fraction: float, repository: Repository, metrics: Metrics) -> None:
         self._primary = primary
         self._shadow = shadow
-        self._share = share
+        self._fraction = fraction
         self._repository = repository
         self._metrics = metrics
         self._waiting: queue.Queue[_Sample | None] = queue.Queue(MAX_WAITING)
@@ -78,7 +78,7 @@ class Shadow:
         got = f"--shadow (KRON_SHADOW): got {settings.shadow!r}"
         primary, _, shadow = settings.shadow.partition("=")
         if {primary, shadow} & repository.unloaded:  # this worker replaces one that has checked the models
-            return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
+            return cls(primary, shadow, fraction=settings.shadow_share, repository=repository, metrics=metrics)
         models = {model.name: model for model in repository.models.values() if model.unusable is None}
         if primary == shadow or not {primary, shadow} <= models.keys():
             raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")
@@ -89,7 +89,7 @@ class Shadow:
         if sizes[0] != sizes[1]:
             both = f"{primary} takes {sizes[0]} values, {shadow} {sizes[1]}"
             raise StartupError(f"{got}, expected models that take the same rows: {both}")
-        return cls(primary, shadow, share=settings.shadow_share, repository=repository, metrics=metrics)
+        return cls(primary, shadow, fraction=settings.shadow_share, repository=repository, metrics=metrics)
 
     def offer(self, model: Model, feeds: Mapping[str, Array], outputs: Mapping[str, Array], compute_ns: int) -> None:
         """Sample an answered request for scoring; never waits.
@@ -100,7 +100,7 @@ class Shadow:
             outputs: its outputs by name; a request without the output that the model's head reads is not scored.
             compute_ns: time of its run.
         """
-        if model.name != self._primary or model.unusable is not None or random.random() >= self._share:
+        if model.name != self._primary or model.unusable is not None or random.random() >= self._fraction:
             return
         output = outputs.get(model.output_head.output)
         if output is None:
@@ -119,7 +119,7 @@ class Shadow:
             return ShadowReport(
                 primary=self._primary,
                 shadow=self._shadow,
-                share=self._share,
+                share=self._fraction,
                 requests=self._requests,
                 rows=self._rows,
                 dropped=self._dropped,
@@ -157,7 +157,7 @@ class Shadow:
                 shadow.output_head.output
             ]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except Exception as error:  # of any kind: the thread goes on with the next request
+        except Exception as error:  # any error: the thread goes on with the next request
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
                 log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")
@@ -195,7 +195,7 @@ class Shadow:
 
 
 def _values(model: Model, output: Array) -> NDArray[np.float64]:
-    """Convert an output to what is compared: the probabilities of a classifier, else its values."""
+    """Extract the values to compare from an output: the probabilities of a classifier, else its values."""
     values = output.astype(np.float64)
     return np.asarray(softmax(values)) if model.output_head.labels is not None and model.output_head.softmax else values
 

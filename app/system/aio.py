@@ -1,4 +1,4 @@
-"""Work that must not be left half-done when its caller is cancelled, and signals in an event loop."""
+"""asyncio helpers: work that runs to completion although its caller is cancelled, and signals in an event loop."""
 
 import asyncio
 import signal

@@ -15,7 +15,7 @@ MAX_BLOCKS = 4000
 _HEADER_BYTES = 512 * 1024  # keys, one per line; then the blocks in the same order
 _BYTES = _HEADER_BYTES + BLOCK_SIZE * MAX_BLOCKS * 8
 
-Key: TypeAlias = tuple[str, ...]
+CounterKey: TypeAlias = tuple[str, ...]
 
 
 class Counters:
@@ -36,10 +36,10 @@ class Counters:
                 file.truncate(_BYTES)
                 self._map = mmap.mmap(file.fileno(), _BYTES)
         self._header_used = 0
-        self._blocks: dict[Key, memoryview[float]] = {}
+        self._blocks: dict[CounterKey, memoryview[float]] = {}
         self._lock = threading.Lock()  # for adding keys: shadow requests are counted in another thread
 
-    def block(self, key: Key) -> "memoryview[float]":
+    def block(self, key: CounterKey) -> "memoryview[float]":
         """This process's values under a key, initially 0; add to them in place.
 
         For further keys beyond `MAX_BLOCKS` the values are not part of any sum.
@@ -50,7 +50,7 @@ class Counters:
         with self._lock:
             return self._blocks.get(key) or self._add(key)
 
-    def _add(self, key: Key) -> "memoryview[float]":
+    def _add(self, key: CounterKey) -> "memoryview[float]":
         line = ("\t".join(key) + "\n").encode()
         number = len(self._blocks)
         if number >= MAX_BLOCKS or self._header_used + len(line) >= _HEADER_BYTES:
@@ -63,22 +63,22 @@ class Counters:
         self._header_used += len(line)
         return block
 
-    def totals(self) -> dict[Key, list[float]]:
+    def totals(self) -> dict[CounterKey, list[float]]:
         """Sums over all processes by key, in the order in which the keys were added."""
-        sums: dict[Key, list[float]] = {}
+        sums: dict[CounterKey, list[float]] = {}
         for key, block in self.per_process():
             before = sums.get(key, [0.0] * BLOCK_SIZE)
             sums[key] = [a + b for a, b in zip(before, block, strict=True)]
         return sums
 
-    def per_process(self) -> "Iterator[tuple[Key, memoryview[float]]]":
+    def per_process(self) -> "Iterator[tuple[CounterKey, memoryview[float]]]":
         """Keys and values of each process separately: a key occurs once per process that has it."""
         for header, content in self._contents():
             values = memoryview(content).cast("d")
             for number, key in enumerate(_keys(header)):
                 yield key, values[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE]
 
-    def clear_ended(self, matches: Callable[[Key], bool], has_ended: Callable[[int], bool]) -> None:
+    def clear_ended(self, matches: Callable[[CounterKey], bool], has_ended: Callable[[int], bool]) -> None:
         """Set the values of processes that have ended to 0.
 
         Args:
@@ -97,7 +97,7 @@ class Counters:
                         file.write(bytes(BLOCK_SIZE * 8))
 
     def _contents(self) -> Iterator[tuple[bytes, bytes]]:
-        """Header and blocks in use of each process's file."""
+        """Read each process's counter file: the header with the keys, and the blocks in use."""
         if self._folder is None:
             header = self._map[: self._header_used]
             yield header, self._map[_HEADER_BYTES : _HEADER_BYTES + header.count(b"\n") * BLOCK_SIZE * 8]
@@ -109,5 +109,5 @@ class Counters:
                 yield header, file.read(header.count(b"\n") * BLOCK_SIZE * 8)
 
 
-def _keys(header: bytes) -> list[Key]:
+def _keys(header: bytes) -> list[CounterKey]:
     return [tuple(line.split("\t")) for line in header.decode().split("\n")[:-1]]

@@ -1,4 +1,4 @@
-"""Prometheus metrics, summed over all worker processes. Those that Triton has, too, have Triton's names."""
+"""Prometheus metrics, summed over all worker processes. Metrics that Triton has, too, have Triton's names."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.exposition import generate_latest
 
 from app.system.pidfiles import state_file
-from app.telemetry.counters import Counters, Key
+from app.telemetry.counters import CounterKey, Counters
 
 _SECONDS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 10,
@@ -52,7 +52,7 @@ _HISTOGRAMS = (
 
 
 class Metrics:
-    """Metrics of this process and of those that share its folder, since the service started.
+    """Prometheus metrics since the start of the service, summed over the processes that share a folder.
 
     Args:
         folder: shared by all workers of the service; None if there is only one.
@@ -208,7 +208,7 @@ class Metrics:
                     yield f"{name}{{{_labels(**{key[1]: key[2]})}}} {_number(block[0])}"
         yield from self._gauges(totals)
 
-    def _gauges(self, totals: Mapping[Key, Sequence[float]]) -> Iterator[str]:
+    def _gauges(self, totals: Mapping[CounterKey, Sequence[float]]) -> Iterator[str]:
         yield from _metadata(_PENDING, "Requests that are waiting for a thread.", "gauge")
         for key, block in totals.items():
             if key[0] == _PENDING:

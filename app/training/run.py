@@ -39,7 +39,7 @@ class UploadedData:
 
     @property
     def suffix(self) -> str:
-        """The suffix in lower case, such as `.csv`."""
+        """Suffix of the file's name in lower case, such as `.csv`."""
         return Path(self.name).suffix.lower()
 
     @property
@@ -53,7 +53,7 @@ class UploadedData:
         """Write the file into a folder and free its memory; blocking.
 
         Raises:
-            TrainingError: the disk does not take it.
+            TrainingError: the file cannot be written.
         """
         path = folder / self.file_name
         try:
@@ -65,7 +65,7 @@ class UploadedData:
 
 
 def check(request: TrainRequest, uploaded: UploadedData | None) -> None:
-    """Check a request as far as possible without reading the data.
+    """Check a training request as far as possible without reading the data.
 
     Raises:
         BadRequest: saying what was got and what was expected.
@@ -99,7 +99,7 @@ def title(request: TrainRequest, uploaded: UploadedData | None) -> str:
 async def train(
     request: TrainRequest, uploaded: UploadedData | None, settings: Settings, repository: Repository, job: Job
 ) -> TrainingReport:
-    """Train, publish and serve. Cancelling it kills its process; it has no time limit of its own.
+    """Train models in a child process, publish and serve them. Cancelling kills the process; callers limit the time.
 
     Args:
         request: the request, which `check` has accepted.
@@ -202,7 +202,7 @@ async def _run_child(arguments: list[str], settings: Settings, folder: Path, mon
 
 
 def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Path, *, pad: bool) -> list[str]:
-    """The command line of `kronmodel train`.
+    """Build the command line of `kronmodel train`.
 
     Values are joined to their options by `=`, so that none is parsed as an option.
 
@@ -291,11 +291,11 @@ class TrainingFolder:
 
     @property
     def path(self) -> Path:
-        """The path of the folder; known once it is made."""
+        """The path of the folder; valid after `make`."""
         return self._folder.path
 
     def make(self) -> None:
-        """Make the folder, and remove those that killed services have left.
+        """Create the folder, and remove training folders that killed services have left.
 
         Raises:
             TrainingError: the model repository cannot be written to.

@@ -15,13 +15,13 @@ MAX_EPOCHS = 100
 TWIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Activation = Literal["gelu", "relu", "tanh"]
-Role = Literal["kronecker", "dense"]
+NetworkRole = Literal["kronecker", "dense"]
 Factor = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
 
 
 class TrainRequest(BaseModel):
-    """The data, the networks and how to train them; null: as the recipe says."""
+    """The data, the networks and their training; null stands for the recipe's value."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -78,7 +78,7 @@ class DataOption(ResponseModel):
 
 
 class RecipeTraining(BaseModel):
-    """How a recipe trains one network, with the names of `kronmodel`."""
+    """Training configuration of one network in a recipe, with the field names of `kronmodel`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -101,7 +101,7 @@ class RecipeOption(RecipeTraining):
 
 
 class Limits(ResponseModel):
-    """Largest values that a request may have."""
+    """Largest values that a training request may have."""
 
     rank: int = MAX_RANK
     hidden_layers: int = MAX_HIDDEN
@@ -128,7 +128,7 @@ class EpochReport(ResponseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    role: Role
+    role: NetworkRole
     epoch: int
     seconds: float = Field(description="training time so far, without evaluations")
     ms_per_step: float = Field(description="median of this epoch")
@@ -138,11 +138,11 @@ class EpochReport(ResponseModel):
 
 
 class PlannedMember(ResponseModel):
-    """A network of the plan."""
+    """A network that a training is about to train."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    role: Role
+    role: NetworkRole
     name: str
     epochs: int
     parameters: int
@@ -151,7 +151,7 @@ class PlannedMember(ResponseModel):
 
 
 class PlannedData(ResponseModel):
-    """The data of the plan."""
+    """The data that a training is about to use."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -177,7 +177,7 @@ class TrainingPlan(ResponseModel):
 class TrainedMember(ResponseModel):
     """A trained and published network."""
 
-    role: Role
+    role: NetworkRole
     name: str
     version: str
     parameters: int

@@ -73,7 +73,7 @@ def test_an_unexpected_error_has_the_shape_of_others_and_no_detail(tmp_path: Pat
         async with client_of(app) as client:
             answer = await client.get("/broken")
             assert answer.status_code == 500
-            assert answer.json() == {"error": "internal error; the service's log says more"}
+            assert answer.json() == {"error": "internal error; see the service's log"}
             assert 'kron_failures_total{reason="InternalError"} 1\n' in (await client.get("/metrics")).text
 
     asyncio.run(main())

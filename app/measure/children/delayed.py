@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from app.measure import bootstrap, timing
-from app.measure.timing import Refused, TimedSession
-from app.processes import child
+from app.measure.timing import TimedSession
 
 
 class _DelayedRuns:
@@ -47,12 +46,8 @@ class DelayedSession(TimedSession):
 
 def main() -> None:
     """Receive a job, measure, and send the result."""
-    job = child.receive()
     gc.disable()  # as in a comparison
-    try:
-        child.send(result={"cells": _measure(job)})
-    except Refused as error:
-        child.send(refused=str(error))
+    timing.run_job(lambda job: {"cells": _measure(job)})
 
 
 def _measure(job: Mapping[str, Any]) -> list[dict[str, float]]:

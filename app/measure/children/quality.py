@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ModelError
-from app.measure.timing import Array, Refused, TimedSession, read_uploaded_rows
+from app.measure.timing import Array, Refused, TimedSession, read_uploaded_rows, run_job
 from app.models.card import Card
 from app.models.output_head import OutputHead, softmax
 from app.models.samples import SamplesError, read_samples
-from app.processes import child
 
 BATCH = 256
 MAX_CLASSES = 100  # of a confusion matrix
@@ -65,11 +64,7 @@ class ModelOutputs:
 
 def main() -> None:
     """Receive a job, evaluate the models, and send the result."""
-    job = child.receive()
-    try:
-        child.send(result={"quality": _evaluate(job)})
-    except Refused as error:
-        child.send(refused=str(error))
+    run_job(lambda job: {"quality": _evaluate(job)})
 
 
 def _evaluate(job: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -219,7 +214,7 @@ def _whole_number(label: Any) -> int:
 
 
 def _targets(labels: NDArray[Any]) -> NDArray[np.float64]:
-    """Labels as the targets of a regression.
+    """Convert labels to the targets of a regression.
 
     Raises:
         Refused: a label is not a finite number.

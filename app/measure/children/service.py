@@ -21,7 +21,6 @@ import numpy as np
 
 from app.measure import bootstrap, timing
 from app.measure.timing import Array, Refused
-from app.processes import child
 
 START_SECONDS = 60.0  # until the service is ready
 RESPONSE_SECONDS = 120.0
@@ -33,12 +32,8 @@ ALL_STARTS_SECONDS = 10.0  # spent at most on starting the service again and aga
 
 def main() -> None:
     """Receive a job, measure, and send the result."""
-    job = child.receive()
     gc.disable()  # no collection in the middle of a timed request
-    try:
-        child.send(result=_measure(job))
-    except Refused as error:
-        child.send(refused=str(error))
+    timing.run_job(_measure)
 
 
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:
@@ -84,7 +79,10 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         for size, cell in zip(sizes, times, strict=True)
     ]
     return {
-        "layers": {"queue": bootstrap.tables(queue_times, sizes, seed), "http": bootstrap.tables(times, sizes, seed)},
+        "layers": {
+            "queue": bootstrap.latencies_and_ratios(queue_times, sizes, seed),
+            "http": bootstrap.latencies_and_ratios(times, sizes, seed),
+        },
         "series": len(times[0][0]),
     }
 
@@ -108,7 +106,7 @@ class RemoteModel:
         """Do nothing: the service itself refuses a batch size that the model does not take."""
 
     def feed(self, rows: Array, batch_size: int) -> bytes:
-        """The body of a request."""
+        """Encode the body of a prediction request: `rows` repeated or cut to the batch size."""
         inputs = np.resize(rows, (batch_size, *self.row_shape)).tolist()
         return json.dumps({"inputs": inputs, "models": [self.name]}, separators=(",", ":")).encode()
 
@@ -118,7 +116,7 @@ class RemoteModel:
         return []
 
     def time(self, feed: bytes, runs: int) -> list[int]:
-        """Send `runs` requests and return the nanoseconds from sending each to having read its response."""
+        """Send `runs` requests and return the nanoseconds of each, from sending it to the end of its response."""
         clock, responses, times = time.perf_counter_ns, [], []
         self._request("POST", "/api/predict", feed)  # not counted: brings the model back into the CPU's cache
         for _ in range(runs):
@@ -132,7 +130,7 @@ class RemoteModel:
         return times
 
     def queue_times(self, batch_size: int, count: int) -> list[int]:
-        """Waiting and computing in nanoseconds, as the service reported them for the last `count` timed requests."""
+        """Queue time plus compute time in nanoseconds, as the service reported for the last `count` timed requests."""
         return self._queue_ns[batch_size][-count:]
 
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
@@ -185,7 +183,7 @@ class ServiceUnderTest:
         return np.array(times, dtype=np.int64).reshape(series, rounds, runs)
 
     def stop(self) -> None:
-        """Kill the process, if it runs."""
+        """Kill the service's process if it is running."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

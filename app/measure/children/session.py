@@ -15,23 +15,18 @@ import numpy as np
 from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.measure import bootstrap, timing
 from app.measure.timing import Refused, TimedSession
-from app.processes import child
 from app.system.gpu import device_bytes
 from app.system.process_memory import peak_bytes, resident_bytes
 
 
 def main() -> None:
     """Receive a job of the kind `memory` or `latency`, measure, and send the result."""
-    job = child.receive()
     gc.disable()  # no collection in the middle of a timed run
-    try:
-        child.send(result=_measure_memory(job) if job["kind"] == "memory" else _measure_latency(job))
-    except Refused as error:
-        child.send(refused=str(error))
+    timing.run_job(lambda job: _measure_memory(job) if job["kind"] == "memory" else _measure_latency(job))
 
 
 def _measure_memory(job: Mapping[str, Any]) -> dict[str, object]:
-    """Measure memory, loading time and first run of one model, in a process that has done nothing else."""
+    """Measure memory, loading time and first run of one model; must be the first work of its process."""
     device, threads = job["device"], job["threads"]
     model = job["models"][0]
     rng = np.random.default_rng(job["seed"])
@@ -93,12 +88,12 @@ def _measure_latency(job: Mapping[str, Any]) -> dict[str, object]:
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
     )
-    latencies, pairs = bootstrap.tables(times, batch_sizes, seed)
+    latencies, pairs = bootstrap.latencies_and_ratios(times, batch_sizes, seed)
     return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
 
 
 def _increase(after: int | None, before: int | None) -> int | None:
-    """Bytes added; 0 where the allocator freed more memory in between, None where either is unknown."""
+    """Increase in bytes; 0 where the allocator freed more memory in between, None where either value is unknown."""
     return None if after is None or before is None else max(0, after - before)
 
 

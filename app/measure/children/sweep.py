@@ -6,18 +6,13 @@ from functools import partial
 from typing import Any
 
 from app.measure import bootstrap, timing
-from app.measure.timing import Refused, TimedSession
-from app.processes import child
+from app.measure.timing import TimedSession
 
 
 def main() -> None:
     """Receive a job, measure, and send the result."""
-    job = child.receive()
     gc.disable()  # no collection in the middle of a timed run
-    try:
-        child.send(result=_measure(job))
-    except Refused as error:
-        child.send(refused=str(error))
+    timing.run_job(_measure)
 
 
 def _measure(job: Mapping[str, Any]) -> dict[str, object]:
@@ -37,7 +32,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         seed=seed,
         stage=f"width {width}, {job['threads']} threads" if job["threads"] > 1 else f"width {width}",
     )
-    latencies, pairs = bootstrap.tables(times, sizes, seed)
+    latencies, pairs = bootstrap.latencies_and_ratios(times, sizes, seed)
     dense = len(ranks)  # the position of the dense network
     cells = []
     for pair in pairs:

@@ -1,4 +1,4 @@
-/** HTTP client of the service: requests with the API key; each failure is one of two errors with a message for readers. */
+/** HTTP client of the service: requests with the API key. Failures are an ApiError or a NetworkError, whose messages can be shown. */
 
 import { credentials } from "./credentials.js";
 
@@ -69,7 +69,7 @@ async function attempt(path, init) {
 }
 
 /**
- * Sends a request with the API key, if there is one. If the service requires another key, asks the reader and tries again.
+ * Sends a request with the API key, if there is one. If the service requires another key, asks the user and tries again.
  * @param {string} path
  * @param {Init} [init]
  * @param {number} [timeout] milliseconds for the whole answer

@@ -1,4 +1,4 @@
-/** The API key, kept in the tab's session storage and sent as a header; never part of an address. */
+/** The API key: stored in the tab's session storage, sent as a header, never part of an address. */
 
 import { recall, remember } from "../ui/store.js";
 
@@ -9,16 +9,16 @@ const STORED_AS = "key";
 export const KEY_PATTERN = /^[\x21-\x7e]{1,500}$/;
 
 class Credentials extends EventTarget {
-  /** Dispatches "change" when the key changes or the reader declines to enter one. */
+  /** Dispatches "change" when the key changes or the user declines to enter one. */
   constructor() {
     super();
     const stored = recall(STORED_AS);
     /** @type {string | null} */
     this.key = typeof stored === "string" && KEY_PATTERN.test(stored) ? stored : null;
-    /** Whether the reader has declined to enter a key. */
+    /** Whether the user has declined to enter a key. */
     this.declined = false;
     /**
-     * Asks the reader for another key after a request was denied; throws if there is none. main.js sets it.
+     * Asks the user for another key after a request was denied; throws if there is none. main.js sets it.
      * @type {(sent: string | null, error: ApiError) => Promise<void>}
      */
     this.renew = (_, error) => Promise.reject(error);

@@ -1,4 +1,4 @@
-/** Client of the service's jobs: comparisons, sweeps and trainings. Errors are those of client.js. */
+/** Client of the service's jobs: comparisons, sweeps and trainings. Throws the errors of client.js. */
 
 import { ApiError, DISCONNECTED, NetworkError, TIMEOUT_MS, json, post, send } from "./client.js";
 import { serverSentEvents } from "./server-sent-events.js";
@@ -53,7 +53,7 @@ export async function start(kind, request, files = {}) {
 }
 
 /**
- * Receives a job's events from its first on; of a finished one its result alone.
+ * Follows a job's events from the first one; a finished job sends its result only.
  * @param {JobKind} kind
  * @param {string} id
  * @param {(event: string, data: any) => void} onEvent receives `started`, `progress`, the events of a kind (`cells`, `plan`,

@@ -1,6 +1,6 @@
 /** Parser of server-sent events in a fetch body: EventSource can neither POST nor send an API key. */
 
-/** Far above the service's largest event; an endless one must not fill the memory. */
+/** Maximum length of an event, far above the service's largest one: an endless event must not exhaust the memory. */
 const MAX_EVENT_CHARS = 4_000_000;
 
 /**

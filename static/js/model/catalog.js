@@ -16,7 +16,7 @@ export class Catalog {
   /** The maximum of threads in a measurement. */
   cpus = 1;
 
-  /** Fetches the list. Errors are those of the client. */
+  /** Fetches the list; throws the errors of api/client.js. */
   async load() {
     const list = await api.models();
     const key = (/** @type {ModelInfo} */ { name, card }) => `${card?.twin ?? name} ${card?.role === "kronecker" ? 0 : 1} ${name}`;

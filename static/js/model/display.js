@@ -1,4 +1,4 @@
-/** How a model is presented: its name, its colour, its number of weights. */
+/** Presentation of a model: its name, its colour, its number of weights. */
 
 /**
  * @import { Drawn } from "../api/types.js"

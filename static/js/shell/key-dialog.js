@@ -8,7 +8,7 @@ import { stylesheets } from "../ui/stylesheet.js";
 /** @import { Connection } from "./connection.js" */
 
 const REQUIRED = "This service requires an API key.";
-/** Reasons for which the reader has closed the dialog: it does not open again for them until the key changes. @type {Set<string>} */
+/** Reasons for which the user has closed the dialog: until the key changes, it does not open for them again. @type {Set<string>} */
 const declined = new Set();
 
 /** @type {Promise<boolean> | null} */
@@ -42,7 +42,7 @@ export function showKeyButton(connection) {
 
 /**
  * @param {string} why a sentence
- * @returns {Promise<boolean>} whether the reader entered a key
+ * @returns {Promise<boolean>} whether the user entered a key
  */
 function askForKey(why) {
   open ??= ask(why).finally(() => {

@@ -1,4 +1,4 @@
-/** Dates, memory sizes and sentences as reports show them. Apart from format.js, which the first view loads. */
+/** Dates, memory sizes and sentences as reports show them. Separate from format.js, which the first view loads. */
 
 import { withUnit } from "./format.js";
 

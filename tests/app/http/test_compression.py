@@ -59,4 +59,4 @@ def test_a_decompression_bomb_is_not_held_in_memory() -> None:
     ],
 )
 def test_accept_encoding(header: str, expected: str) -> None:
-    assert compression.accepted(header) == expected
+    assert compression.choose_encoding(header) == expected

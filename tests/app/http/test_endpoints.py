@@ -11,7 +11,7 @@ import pytest
 from app.errors import BadRequest, KronError, TimedOut, UnsupportedEncoding
 from app.http.endpoints import answer
 from app.main import create_app
-from app.routes.infer import Infer
+from app.routes.infer import RawInferRequest
 from app.service import Service
 from app.settings import Settings
 from tests.app.graphs import classifier, publish, weights
@@ -59,7 +59,7 @@ def test_a_failure_of_any_step_counts_once(
 ) -> None:
     async def test(service: Service) -> None:
         with pytest.raises(error):
-            await answer(Infer, service, PATH, headers, content)
+            await answer(RawInferRequest, service, PATH, headers, content)
         assert counts(service) == (0, 1)
 
     run(tmp_path, test)
@@ -68,7 +68,7 @@ def test_a_failure_of_any_step_counts_once(
 def test_an_answer_counts_once_also_with_compression(tmp_path: Path) -> None:
     async def test(service: Service) -> None:
         headers = {b"content-encoding": b"gzip", b"accept-encoding": b"gzip"}
-        answered = await answer(Infer, service, PATH, headers, gzip.compress(body(2)))
+        answered = await answer(RawInferRequest, service, PATH, headers, gzip.compress(body(2)))
         assert dict(answered.headers)[b"content-encoding"] == b"gzip"
         assert json.loads(gzip.decompress(answered.body))["model_name"] == "wide"
         assert counts(service) == (1, 0)
@@ -80,7 +80,7 @@ def test_a_request_that_is_cancelled_while_its_answer_is_compressed_counts_once(
     """The model has answered: the client that disconnected afterwards is no failure of the model."""
 
     async def test(service: Service) -> None:
-        task = asyncio.create_task(answer(Infer, service, PATH, {b"accept-encoding": b"gzip"}, body(200)))
+        task = asyncio.create_task(answer(RawInferRequest, service, PATH, {b"accept-encoding": b"gzip"}, body(200)))
         while counts(service) == (0, 0):
             await asyncio.sleep(0)
         task.cancel()

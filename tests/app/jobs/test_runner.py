@@ -381,7 +381,7 @@ def test_an_internal_error_of_the_work_is_logged_and_not_sent_to_clients(caplog:
 
         job = await start(jobs, work)
         events = [event async for event in job.follow()]
-        assert events[-1] == ("error", b'{"error":"internal error; the service\'s log says more"}')
+        assert events[-1] == ("error", b'{"error":"internal error; see the service\'s log"}')
         with pytest.raises(ZeroDivisionError):
             await job.result()
         assert (await jobs.get("comparison", job.id)).status == "failed"

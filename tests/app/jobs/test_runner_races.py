@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.errors import Conflict
-from app.jobs.job import Event, Job, JobSpec, error_event
+from app.jobs.job import Job, JobEvent, JobSpec, error_event
 from app.jobs.runner import JobRunner
 from app.jobs.store import JobStore
 
@@ -55,13 +55,13 @@ async def wait_for(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, 60)
 
 
-async def collect(following: AsyncIterator[Event | None]) -> list[Event | None]:
+async def collect(following: AsyncIterator[JobEvent | None]) -> list[JobEvent | None]:
     return [event async for event in following]
 
 
 @pytest.mark.parametrize("read", [1, 2, 3])
 def test_a_follower_that_pauses_anywhere_sees_each_event_once(read: int) -> None:
-    async def scenario() -> list[Event | None]:
+    async def scenario() -> list[JobEvent | None]:
         job = Job(spec(None))
         job.publish("cells", 0)
         job.publish("cells", 1)
@@ -79,7 +79,7 @@ def test_a_late_heartbeat_does_not_change_a_job_that_has_ended(tmp_path: Path, m
     monkeypatch.setattr("app.jobs.runner.HEARTBEAT_SECONDS", 0.01)
 
     async def scenario() -> None:
-        store = BlockingStore(str(tmp_path / "a.sqlite3"), "progress")
+        store = BlockingStore(str(tmp_path / "a.sqlite3"), "save_progress")
         jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:
@@ -144,7 +144,7 @@ def test_ending_a_job_waits_until_its_end_is_written(tmp_path: Path, ended: str,
     """A cancellation deletes the job; a shutdown of the service does not change how it ended."""
 
     async def scenario() -> None:
-        store = BlockingStore(str(tmp_path / "a.sqlite3"), "done" if ended == "well" else "failed")
+        store = BlockingStore(str(tmp_path / "a.sqlite3"), "save_report" if ended == "well" else "save_failure")
         jobs = JobRunner(store)
 
         async def work(job: Job) -> Any:

@@ -20,13 +20,13 @@ def test_the_store_is_bounded_in_number_and_bytes(monkeypatch: pytest.MonkeyPatc
     store = JobStore(":memory:", keep=3)
     for number in range(6):
         store.add(summary(number))
-        store.done(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
+        store.save_report(summary(number).id, b"x" * 10, seconds=1.0, headline="h")
     total, jobs = store.list("comparison", limit=10, offset=0)
     assert total == 3
     assert [job.title for job in jobs] == ["number 5", "number 4", "number 3"]
     monkeypatch.setattr("app.jobs.store.MAX_BYTES", 25)
     store.add(summary(6))
-    store.done(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
+    store.save_report(summary(6).id, b"x" * 10, seconds=1.0, headline="h")
     assert [job.title for job in store.list("comparison", limit=10, offset=0)[1]] == ["number 6", "number 5"]
 
 
@@ -35,7 +35,7 @@ def test_progress_and_cancellation_are_shared_between_processes(tmp_path: Path) 
     store = JobStore(path, keep=5)
     with store.exclusive_slot():
         store.add(summary(1))
-        assert store.progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
+        assert store.save_progress(summary(1).id, Progress(stage="s", done=1, total=4)) is False
         other = JobStore(path, keep=5)
         found = other.get("comparison", summary(1).id)
         assert found is not None
@@ -44,24 +44,24 @@ def test_progress_and_cancellation_are_shared_between_processes(tmp_path: Path) 
         with pytest.raises(Conflict), other.exclusive_slot():
             pass
         other.ask_to_cancel(summary(1).id)
-        assert store.progress(summary(1).id, None) is True
+        assert store.save_progress(summary(1).id, None) is True
 
 
 def test_events_are_deleted_with_their_job_and_count_as_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     store = JobStore(":memory:", keep=3)
     for number in (1, 2):
         store.add(summary(number))
-        store.progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
-        store.progress(summary(number).id, None, [(1, "epoch", b"[1]")])  # stored once
-        store.failed(summary(number).id, "reason", [(2, "epoch", b"[2]")])
+        store.save_progress(summary(number).id, None, [(0, "plan", b"{}"), (1, "epoch", b"[1]")])
+        store.save_progress(summary(number).id, None, [(1, "epoch", b"[1]")])  # stored once
+        store.save_failure(summary(number).id, "reason", [(2, "epoch", b"[2]")])
         assert store.events(summary(number).id, after=1) == [("epoch", b"[1]"), ("epoch", b"[2]")]
     store.delete(summary(2).id)
     assert store.events(summary(2).id, after=0) == []
-    store.progress(summary(2).id, None, [(0, "plan", b"{}")])  # of a deleted job
+    store.save_progress(summary(2).id, None, [(0, "plan", b"{}")])  # of a deleted job
     assert store.events(summary(2).id, after=0) == []
     monkeypatch.setattr("app.jobs.store.MAX_BYTES", 15)
     store.add(summary(3))
-    store.done(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
+    store.save_report(summary(3).id, b"x" * 10, seconds=1.0, headline="h")
     assert (
         store.list("comparison", limit=9, offset=0)[0] == 1
     )  # with the 8 bytes of events of the first job the limit is exceeded

@@ -93,7 +93,7 @@ def test_the_enclosing_interval_of_few_series_covers_the_true_ratio() -> None:
 def test_tables_are_by_model_and_by_pair() -> None:
     rng = np.random.default_rng(6)
     cells = [[times_of(rng, median) for median in medians] for medians in ((100, 200, 50), (1000, 1000, 3000))]
-    latencies, pairs = bootstrap.tables(cells, [1, 16], seed=0)
+    latencies, pairs = bootstrap.latencies_and_ratios(cells, [1, 16], seed=0)
     assert [[latency["batch_size"] for latency in model] for model in latencies] == [[1, 16]] * 3
     assert latencies[1][0]["p50_us"] == pytest.approx(200, rel=0.05)
     assert latencies[1][0]["p50_low_us"] < latencies[1][0]["p50_us"] < latencies[1][0]["p50_high_us"]

@@ -160,7 +160,7 @@ def test_an_unexpected_error_stops_only_its_model(tmp_path: Path, caplog: pytest
         repository = Repository(Settings.model_validate({"models": tmp_path}), prepare=prepare)
         await repository.refresh()
         assert list(repository.models) == ["m", "o"]
-        assert repository.failures == {"n": "version 1: internal error (LookupError); the service's log says more"}
+        assert repository.failures == {"n": "version 1: internal error (LookupError); see the service's log"}
         with pytest.raises(BadRequest, match=r"^failed to load n: version 1: internal error \(LookupError"):
             await repository.load_model("n")
         assert "n: version 1" in caplog.text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.models.worker_state import Status, UnloadedModels, WorkerState
+from app.models.worker_state import UnloadedModels, VersionStatus, WorkerState
 from app.system.pidfiles import state_file
 from tests.app.conftest import environment
 
@@ -25,8 +25,8 @@ def write_state(folder: Path, pid: int, **states: str) -> None:
 
 def test_a_single_worker() -> None:
     state = WorkerState()
-    state[ONE] = Status("READY")
-    assert state.merged() == {ONE: Status("READY")}
+    state[ONE] = VersionStatus("READY")
+    assert state.merged() == {ONE: VersionStatus("READY")}
     assert state.count_ready(ONE) == 1
     del state[ONE]
     assert state.merged() == {}
@@ -35,21 +35,21 @@ def test_a_single_worker() -> None:
 
 def test_the_worst_state_of_several_workers_counts(tmp_path: Path) -> None:
     state = WorkerState(tmp_path)
-    state[ONE] = Status("READY")
-    state[TWO] = Status("UNAVAILABLE", "not an ONNX file")
+    state[ONE] = VersionStatus("READY")
+    state[TWO] = VersionStatus("UNAVAILABLE", "not an ONNX file")
     own = state_file(tmp_path, os.getpid())
     assert json.loads(own.read_text())[1] == ["m", "2", {"state": "UNAVAILABLE", "reason": "not an ONNX file"}]
     write_state(tmp_path, 1, v1="READY", v2="READY")
     write_state(tmp_path, 2, v1="READY", v3="READY")
     assert state.merged() == {
-        ONE: Status("READY"),
-        TWO: Status("UNAVAILABLE", "in 1 of 3 workers: not an ONNX file"),
-        ("m", "3"): Status("UNAVAILABLE", "in 2 of 3 workers: not loaded"),
+        ONE: VersionStatus("READY"),
+        TWO: VersionStatus("UNAVAILABLE", "in 1 of 3 workers: not an ONNX file"),
+        ("m", "3"): VersionStatus("UNAVAILABLE", "in 2 of 3 workers: not loaded"),
     }
     assert state.count_ready(ONE) == 3
     write_state(tmp_path, 2, v1="LOADING", v2="UNAVAILABLE")
     state_file(tmp_path, 1).unlink()  # the worker died
-    assert state.merged()[ONE] == Status("LOADING", "in 1 of 2 workers")
+    assert state.merged()[ONE] == VersionStatus("LOADING", "in 1 of 2 workers")
     assert state.count_ready(ONE) == 1
 
 

@@ -112,7 +112,7 @@ def test_binary_outputs_by_request_or_by_output() -> None:
         ({"id": 7}, "id: got 7, expected a string"),
         ({"outputs": {}}, "outputs: got an object, expected a list"),
         ({"outputs": [{"name": "z"}]}, "outputs: got 'z', expected 'y', 'h', 's'"),
-        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "outputs: got one of them twice"),
+        ({"outputs": [{"name": "y"}, {"name": "y"}]}, "outputs: got a name twice"),
         ({"outputs": [{"name": "h"}]}, "output 'h': FP16 has no JSON form; ask for binary_data"),
         ({"outputs": None}, "output 'h': FP16 has no JSON form"),
         ({"outputs": [{"name": "y", "parameters": {"classification": -1}}]}, "classification: got -1"),

@@ -96,9 +96,9 @@ def row(**changes: Any) -> list[Any]:
         ({"inputs": [row(_1={})]}, "inputs[0]: value 1: got an object, expected a number"),
         ({"inputs": [row(), row(_3=1e39)]}, "inputs[1]: value 3: got 1e+39, expected a finite number"),
         ({"inputs": [row()], "model": "plain"}, "body: got the unknown key 'model', expected inputs, models, receipt"),
-        ({"inputs": [row()], "models": "plain"}, "models: expected a list of 1 to 16 names"),
-        ({"inputs": [row()], "models": []}, "models: expected a list of 1 to 16 names"),
-        ({"inputs": [row()], "models": [1]}, "models: expected a list of 1 to 16 names"),
+        ({"inputs": [row()], "models": "plain"}, "models: got 'plain', expected a list of 1 to 16 names"),
+        ({"inputs": [row()], "models": []}, "models: got [], expected a list of 1 to 16 names"),
+        ({"inputs": [row()], "models": [1]}, "models: got [1], expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": ["plain", "plain"]}, "models: got plain, plain, expected different names"),
         ({"inputs": [row()], "receipt": 1}, "receipt: got a number, expected true or false"),
         ([1], "body: got a list, expected a JSON object"),
@@ -203,7 +203,7 @@ def test_overload_is_503_with_retry_after(queueless: Serving) -> None:
         thread.join()
     assert {answer.status_code for answer in answers} == {200, 503}
     refused = next(answer for answer in answers if answer.status_code == 503)
-    assert refused.json() == {"error": "the queue of this model is full: 0 requests wait already (KRON_QUEUE)"}
+    assert refused.json() == {"error": "got 1 waiting requests for this model, expected at most 0 (KRON_QUEUE)"}
     assert refused.headers["Retry-After"] == "1"
     assert queueless.client.post("/api/predict", json=body).is_success
 

@@ -43,7 +43,7 @@ def test_framing_and_trailers_are_bounded(server: Serving, begin: bytes, piece: 
     assert answer(pour(opened, piece, most=100 * MAX_HEAD)) == (
         431,
         f"body: got more than {MAX_HEAD} bytes besides it, in lengths and extensions of chunks and in trailers, "
-        "expected at most so many (KRON_MAX_HEAD_BYTES)",
+        f"expected at most {MAX_HEAD} (KRON_MAX_HEAD_BYTES)",
     )
     assert failures(server, "HeadTooLarge") == before + 1
 

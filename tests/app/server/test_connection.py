@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ def test_large_headers_are_refused(patient: Serving, head: bytes, size: int) -> 
     status, error = answer(rest(opened))
     assert (status, error) == (
         431,
-        f"headers: got more than {MAX_HEAD} bytes, expected at most so many (KRON_MAX_HEAD_BYTES)",
+        f"headers: got more than {MAX_HEAD} bytes, expected at most {MAX_HEAD} (KRON_MAX_HEAD_BYTES)",
     )
 
 
@@ -187,8 +188,9 @@ def test_too_many_connections_are_refused_until_some_are_closed(patient: Serving
             received = rest(opened)
         if received:
             refused += 1
-            message = "40 connections are open, the most that may (KRON_MAX_CONNECTIONS)"
-            assert answer(received) == (503, message)
+            status, message = answer(received)
+            assert status == 503
+            assert re.fullmatch(r"got 4[1-5] open connections, expected at most 40 \(KRON_MAX_CONNECTIONS\)", message)
     assert refused >= 5
     assert httpx.get(f"{patient.address}/v2/health/live").is_success
 

@@ -171,7 +171,7 @@ def test_headers_that_are_too_large(before: bytes, size: int) -> None:
         if before:
             assert (driver.transport.take(), driver.transport.closing) == (b"", True)
         else:
-            message = "headers: got more than 1024 bytes, expected at most so many (KRON_MAX_HEAD_BYTES)"
+            message = "headers: got more than 1024 bytes, expected at most 1024 (KRON_MAX_HEAD_BYTES)"
             assert refusal(driver.transport) == (431, message)
 
     drive(test)
@@ -183,7 +183,7 @@ def test_too_many_connections() -> None:
         first = driver.connection
         second, transport = open_connection(driver.protocol, driver.app, first.server_state)
         assert driver.refused == ["TooManyConnections"]
-        assert refusal(transport) == (503, "1 connections are open, the most that may (KRON_MAX_CONNECTIONS)")
+        assert refusal(transport) == (503, "got 2 open connections, expected at most 1 (KRON_MAX_CONNECTIONS)")
         second.connection_lost(None)
         driver.lose()
 

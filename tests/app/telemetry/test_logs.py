@@ -45,7 +45,7 @@ assert state() == before, (before, state())
 
 async def run():
     async with app.router.lifespan_context(app):
-        await app.state.service.loaded()
+        await app.state.service.wait_until_loaded()
         assert app.state.service.repository.models
 
 

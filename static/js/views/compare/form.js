@@ -1,4 +1,4 @@
-/** The form of a comparison: models, batch sizes, depths, uploaded inputs. Its values survive a reload. */
+/** The form of a comparison: models, batch sizes, layers, uploaded inputs. Its values survive a reload. */
 
 import { ModelPicker } from "../../model/picker.js";
 import { taskKey } from "../../model/task.js";
@@ -11,9 +11,9 @@ import { DeviceField, FieldError, field, optionalNumber, textInput, wholeNumbers
  * @import { Form } from "../jobs/types.js"
  */
 
-const MOST = 6;
+const MAX_MODELS = 6;
 /** @type {[string, string][]} */
-const DEPTHS = [["queue", "through the queue"], ["http", "over HTTP"]];
+const SERVICE_LAYERS = [["queue", "through the queue"], ["http", "over HTTP"]];
 const STORED_AS = "compare.form";
 
 /** @implements {Form} */
@@ -21,12 +21,12 @@ export class CompareForm {
   /** @param {Catalog} catalog */
   constructor(catalog) {
     this.catalog = catalog;
-    this.picker = new ModelPicker("Models, two to six", MOST);
+    this.picker = new ModelPicker("Models, two to six", MAX_MODELS);
     this.batches = textInput("1, 32");
     this.threads = textInput("", "as served");
     this.seconds = textInput("", "automatic");
     this.device = new DeviceField();
-    this.depths = DEPTHS.map(([value, name]) => ({ value, name, input: h("input", { type: "checkbox", value, checked: true }) }));
+    this.depths = SERVICE_LAYERS.map(([value, name]) => ({ value, name, input: h("input", { type: "checkbox", value, checked: true }) }));
     this.inputs = h("input", { type: "file", accept: ".npy,.npz,.csv" });
     this.labels = h("input", { type: "file", accept: ".npy,.csv" });
     this.element = h(
@@ -93,7 +93,7 @@ export class CompareForm {
     const known = [asked, this.picker.chosen, this.storedModels ?? [], this.catalog.defaults].map((names) => this.catalog.pick(names));
     const [first, ...rest] = known.find((models) => models.length > 0) ?? [];
     const together = first === undefined ? [] : [first, ...rest.filter((model) => taskKey(model) === taskKey(first))];
-    this.picker.set(this.catalog.models, together.slice(0, MOST).map(({ name }) => name));
+    this.picker.set(this.catalog.models, together.slice(0, MAX_MODELS).map(({ name }) => name));
   }
 
   read() {

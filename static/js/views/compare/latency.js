@@ -1,4 +1,4 @@
-/** Latencies of a comparison: lookup by depth and batch size, and their charts. */
+/** Latencies of a comparison: lookup by layer and batch size, and their charts. */
 
 import { showIntervals } from "../../charts/intervals.js";
 import { shortName, tone } from "../../model/display.js";
@@ -11,7 +11,7 @@ import { capitalized } from "../../ui/text.js";
  */
 
 /** @type {Record<Depth, string>} */
-export const DEPTH_NAMES = { session: "the session alone", queue: "through the queue", http: "over HTTP" };
+export const LAYER_NAMES = { session: "the session alone", queue: "through the queue", http: "over HTTP" };
 
 /** @param {number} size */
 export const batchName = (size) => (size === 1 ? "One sample at a time" : `${count(size)} samples at a time`);
@@ -27,7 +27,7 @@ const latencies = ({ latency, service_latency = [] }) => [...latency, ...service
 export const latencyAt = (model, depth, size) => latencies(model).find((l) => l.depth === depth && l.batch_size === size);
 
 /** @param {Measured[]} models */
-export function depths(models) {
+export function measuredLayers(models) {
   return /** @type {Depth[]} */ (["session", "queue", "http"]).filter((depth) => models.some((model) => latencies(model).some((l) => l.depth === depth)));
 }
 
@@ -66,9 +66,9 @@ function chart(models, depth) {
     axis: `time per call, ${unit.name}`,
     format: (value) => plainDigits(value / unit.size),
     log: Math.max(...spread) / Math.min(...spread) > 6,
-    alternative: `Latency of ${DEPTH_NAMES[depth]}. ${groups.map(({ title, rows }) => `${title}: ${rows.map(({ name, text, high }) => `${name} median ${text}, 95th percentile ${duration(high)}`).join("; ")}`).join(". ")}.`,
+    alternative: `Latency of ${LAYER_NAMES[depth]}. ${groups.map(({ title, rows }) => `${title}: ${rows.map(({ name, text, high }) => `${name} median ${text}, 95th percentile ${duration(high)}`).join("; ")}`).join(". ")}.`,
   });
-  return h("figure", {}, h("figcaption", {}, capitalized(DEPTH_NAMES[depth])), place);
+  return h("figure", {}, h("figcaption", {}, capitalized(LAYER_NAMES[depth])), place);
 }
 
 /** @param {Measured[]} models */
@@ -79,6 +79,6 @@ export function latencyPanel(models) {
     { class: "panel" },
     h("h2", {}, "Latency"),
     h("p", { class: "muted" }, `Mark: median. Thick line: up to the 95th percentile; thin line: up to the 99th.${unstable ? " Question mark: unstable, the times varied between series." : ""}`),
-    h("div", { class: "chart-grid" }, ...depths(models).map((depth) => chart(models, depth))),
+    h("div", { class: "chart-grid" }, ...measuredLayers(models).map((depth) => chart(models, depth))),
   );
 }

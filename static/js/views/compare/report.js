@@ -16,7 +16,7 @@ import { figuresTable, pairsTable } from "./tables.js";
  * @import { Presentation } from "../jobs/types.js"
  */
 
-/** Further pairs are in the table. */
+/** Maximum number of findings; further pairs are in the table. */
 const MAX_FINDINGS = 8;
 
 /**

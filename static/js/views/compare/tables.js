@@ -5,7 +5,7 @@ import { h } from "../../ui/dom.js";
 import { BYTE_UNITS, TIME_UNITS, count, digits, metric, times } from "../../ui/format.js";
 import { MEMORY_UNITS } from "../../ui/text.js";
 import { pointsDifference, speedRatio, tableRow } from "../jobs/table-row.js";
-import { DEPTH_NAMES, batchName, batchSizes, depths, latencyAt } from "./latency.js";
+import { LAYER_NAMES, batchName, batchSizes, latencyAt, measuredLayers } from "./latency.js";
 
 /**
  * @import { Depth, Latency, Measured, Pair, Report } from "../../api/types.js"
@@ -39,7 +39,7 @@ function groups({ models, pairs, service_pairs = [] }) {
       ],
     },
   ];
-  for (const depth of depths(models)) {
+  for (const depth of measuredLayers(models)) {
     for (const size of batchSizes(models, depth)) found.push(latencyGroup(models, [...pairs, ...service_pairs], depth, size));
   }
   found.push(
@@ -83,7 +83,7 @@ function latencyGroup(models, pairs, depth, size) {
   /** @param {(latency: Latency) => number | null | undefined} get */
   const time = (get) => ({ values: of(get), units: TIME_UNITS, ratio: two ? speedRatio(of(get)) : "" });
   return {
-    title: `${batchName(size)}, ${DEPTH_NAMES[depth]}${at.some((latency) => latency?.unstable) ? " (unstable: times varied between series)" : ""}`,
+    title: `${batchName(size)}, ${LAYER_NAMES[depth]}${at.some((latency) => latency?.unstable) ? " (unstable: times varied between series)" : ""}`,
     rows: [
       { name: "p50", ...time((l) => l.p50_us), ...(pair && { ratio: pair.verdict !== "not distinguishable" ? `${times(pair.ratio)} as fast` : "no clear difference" }) },
       { name: "p90", ...time((l) => l.p90_us) },
@@ -127,7 +127,7 @@ export function figuresTable(report) {
 }
 
 /**
- * Lists every pair at every depth and batch size.
+ * Lists every pair at every layer and batch size.
  * @param {Report} report
  */
 export function pairsTable({ pairs, service_pairs = [] }) {
@@ -135,7 +135,7 @@ export function pairsTable({ pairs, service_pairs = [] }) {
     "table",
     {},
     h("caption", { class: "sr-only" }, "All pairs"),
-    h("thead", {}, h("tr", {}, ...["", "with", "depth", "batch", "speed ratio", "95 % interval", "verdict"].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
+    h("thead", {}, h("tr", {}, ...["", "with", "layer", "batch", "speed ratio", "95 % interval", "verdict"].map((name) => (name ? h("th", { scope: "col" }, name) : h("td", {}))))),
     h(
       "tbody",
       {},

@@ -49,7 +49,7 @@ export class DeviceField {
   }
 }
 
-/** An invalid value of a field; the message is shown to the reader. */
+/** An invalid value of a field; the message is shown to the user. */
 export class FieldError extends Error {}
 
 /**

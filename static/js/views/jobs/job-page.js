@@ -53,7 +53,7 @@ export class JobPage {
     this.delete.addEventListener("click", () => void this.#remove("Deleting …"));
   }
 
-  /** The job's title, once it is known. */
+  /** The job's title, or the kind of job until it is loaded. */
   get title() {
     return this.heading.textContent || this.options.word;
   }

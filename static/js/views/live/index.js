@@ -14,9 +14,9 @@ import { fetchShadow, shadowPanel } from "./shadow.js";
  */
 
 const INTERVAL_MS = 1000;
-/** Snapshots kept: two minutes. */
+/** Number of snapshots to keep: two minutes. */
 const HISTORY = 121;
-/** Latencies are computed over this many seconds: one second has too few. */
+/** Seconds over which latencies are computed: a single second has too few requests. */
 const WINDOW = 10;
 const NOTHING = "–";
 /** Columns hidden on narrow screens. */
@@ -139,7 +139,7 @@ class LiveView {
       this.#show();
     } catch (error) {
       this.state.textContent = `No metrics: ${this.connection.explain(error)}`;
-      // Wait until the reader enters a key.
+      // Wait until the user enters a key.
       this.locked = error instanceof ApiError && (error.status === 401 || error.status === 403);
       this.state.classList.add("failed");
       this.#keep(null);
@@ -150,7 +150,7 @@ class LiveView {
     }
   }
 
-  /** Without a shadow, it is not fetched again: one can only be added by a restart of the service. */
+  /** Fetches the shadow statistics; without a shadow only once, since one is added by a restart of the service. */
   async #fetchShadow() {
     const shadow = await fetchShadow();
     this.hasShadow = shadow.primary !== null;

@@ -24,7 +24,7 @@ export const METRICS = {
   start: "process_start_time_seconds",
 };
 
-/** Limits far above the service's metrics: those of another server must not fill the memory. */
+/** Limits far above the service's metrics, so that a response of another server cannot exhaust the memory. */
 const MAX_CHARS = 8_000_000;
 const MAX_READINGS = 20_000;
 const LINE = /^([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)/;
@@ -65,7 +65,7 @@ export function parseMetrics(text) {
   return found;
 }
 
-/** All readings of one moment. */
+/** All metrics read at one point in time. */
 export class Snapshot {
   /**
    * @param {Reading[]} readings

@@ -1,4 +1,4 @@
-/** The Sweep view: from which width on Kronecker networks are faster than dense ones. */
+/** The Sweep view: finds the width from which Kronecker networks are faster than dense ones. */
 
 import { JobView } from "../jobs/job-view.js";
 import { SweepForm } from "./form.js";

@@ -33,7 +33,7 @@ export class TrainForm {
     this.slider = h("input", { type: "range", min: 1, max: 8, value: 2, "aria-label": "Rank slider" });
     this.rank = h("input", { type: "text", inputmode: "numeric", autocomplete: "off", maxlength: 4, value: "2", "aria-label": "Rank", "aria-describedby": "rank-words" });
     this.rankWords = h("p", { id: "rank-words", class: "muted" });
-    /** Whether the reader has chosen the rank; otherwise the recipe's ranks apply, which may differ by layer. */
+    /** Whether the user has chosen the rank; otherwise the recipe's ranks apply, which may differ by layer. */
     this.customRank = false;
     /** The recommended recipe of the chosen data. */
     this.recommended = "";
@@ -93,7 +93,7 @@ export class TrainForm {
     this.unavailable.hidden = options.available;
     this.unavailable.textContent = options.available ? "" : `Training is not available: ${options.reason ?? "the service gives no reason"}`;
     this.fields.hidden = this.aside.hidden = !options.available;
-    if (!first || !options.available) return; // keep what the reader has entered
+    if (!first || !options.available) return; // keep what the user has entered
     this.recipe.replaceChildren(...options.recipes.map(({ name }) => h("option", { value: name }, name)));
     this.activation.replaceChildren(...options.activations.map((name) => h("option", { value: name }, name)));
     const stored = recall(STORED_AS);

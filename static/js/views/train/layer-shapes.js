@@ -10,7 +10,7 @@ const SMALL = 8;
 const STEPS = { small: [1, 1.5, 2], wide: [Math.SQRT1_2, 1, Math.SQRT2] };
 
 /**
- * Suggests layers half as wide as the input, as wide, and twice as wide; for few columns none narrower, which learn little.
+ * Suggests layers half as wide as the input, as wide, and twice as wide; none narrower for few columns, since narrow layers learn little.
  * @param {Shape} input
  * @param {number} widest
  * @returns {Shape[]}
@@ -30,8 +30,8 @@ export class LayerShapes extends EventTarget {
     super();
     this.widest = 4096;
     this.most = 4;
-    /** The sizes suggested at present. */
-    this.names = "";
+    /** The sizes that are suggested now, as text. */
+    this.suggestedNames = "";
     this.rows = h("ol", { class: "shape-rows" });
     this.add = h("button", { type: "button", class: "button small" }, "Add a layer");
     this.suggested = h("div", { class: "suggested", role: "group", "aria-label": "Suggested sizes for all hidden layers" });
@@ -73,8 +73,8 @@ export class LayerShapes extends EventTarget {
     this.widest = widest;
     const sizes = input === null ? [] : suggestions(input, widest);
     const names = sizes.map(name).join();
-    if (names !== this.names) {
-      this.names = names;
+    if (names !== this.suggestedNames) {
+      this.suggestedNames = names;
       this.suggested.replaceChildren(
         h("span", { class: "muted" }, "All:"),
         ...sizes.map((shape) => {

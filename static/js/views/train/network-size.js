@@ -28,7 +28,7 @@
 
 const KERNEL = 3;
 const POOL = 2;
-/** Padding stops at factors whose ratio is at most this. */
+/** Maximum ratio of the factors of a padded width. */
 const MAX_RATIO = 2;
 
 /** @param {number[]} sizes */

@@ -9,7 +9,7 @@ import { bytes, count, digits, duration, metric, probability, short } from "../.
  */
 
 const NOTHING = "–";
-/** Of more labels, the likeliest are shown. */
+/** Maximum number of bars; of more labels, the most probable ones are shown. */
 const MAX_BARS = 12;
 
 /**

@@ -1,4 +1,4 @@
-/** Image input: drawn on the pad, uploaded, or a test sample; shows the preprocessed image that the networks get. */
+/** Image input: drawn on the pad, uploaded, or a test sample; shows the preprocessed image that the networks receive. */
 
 import { byId } from "../../ui/dom.js";
 import { stylesheets } from "../../ui/stylesheet.js";
@@ -23,9 +23,9 @@ export class Drawing extends EventTarget {
     this.hint = byId("pad-hint");
     this.box = byId("pad-box");
     this.message = byId("file-message");
-    /** Fetched for the first network with colour input. @type {import("./palette.js").Palette | null} */
+    /** Colours of the pen; fetched for the first network with colour input. @type {import("./palette.js").Palette | null} */
     this.palette = null;
-    /** Fetched with the first stroke. @type {typeof import("./preprocessing.js").preprocess | null} */
+    /** The preprocessing function; fetched with the first stroke. @type {typeof import("./preprocessing.js").preprocess | null} */
     this.preprocess = null;
     /** @type {ImageTask | null} */
     this.task = null;

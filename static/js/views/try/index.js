@@ -24,7 +24,7 @@ import { throttle } from "./throttle.js";
 
 /** Minimum time between predictions. */
 const GAP_MS = 70;
-/** A drawing is stored for a reload once it has not changed for this time. */
+/** Milliseconds without a change after which a drawing is stored for a reload. */
 const STORE_DELAY_MS = 700;
 const MAX_MODELS = 6;
 const NO_MODEL = "The service has no models yet. Train a twin with “kronmodel train” or in the Train view.";
@@ -39,10 +39,10 @@ class TryView {
     this.drawing = new Drawing(connection);
     this.verdict = byId("verdict");
     this.spoken = new LiveRegion(byId("spoken"));
-    /** Fetched for the first model that takes rows. @type {import("./row-form.js").RowForm | null} */
+    /** Form for a row of numbers; fetched for the first model that takes rows. @type {import("./row-form.js").RowForm | null} */
     this.form = null;
     this.strip = new SampleStrip(byId("samples"), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
-    /** Fetched if there is a choice of models. @type {import("../../model/picker.js").ModelPicker | null} */
+    /** Check boxes of the models; fetched if there is a choice of models. @type {import("../../model/picker.js").ModelPicker | null} */
     this.picker = null;
     /** @type {AnswerCard[]} */
     this.cards = [];
@@ -50,10 +50,10 @@ class TryView {
     this.models = [];
     /** @type {Task | null} */
     this.task = null;
-    /** The models' current input; null without one. @type {Input | null} */
+    /** Current input of the models; null without one. @type {Input | null} */
     this.input = null;
-    /** Number of the picked test sample. @type {number | undefined} */
-    this.sampled = undefined;
+    /** Number of the chosen test sample, counted from 1. @type {number | undefined} */
+    this.sampleNumber = undefined;
     this.prompt = "";
     this.saving = 0;
     this.signature = "";
@@ -212,7 +212,7 @@ class TryView {
   #save() {
     clearTimeout(this.saving);
     const [model] = this.models;
-    if (model === undefined || this.task === null || this.sampled !== undefined) return;
+    if (model === undefined || this.task === null || this.sampleNumber !== undefined) return;
     if (this.input === null) storeInput(model, null);
     else storeInput(model, this.task.kind === "row" ? { row: this.input.values } : { drawing: this.drawing.toDataUrl() });
   }
@@ -238,7 +238,7 @@ class TryView {
    */
   #setInput(input, sample) {
     this.input = input;
-    this.sampled = sample;
+    this.sampleNumber = sample;
     if (input === null) this.#empty();
     else this.requestPrediction();
     clearTimeout(this.saving);

@@ -29,7 +29,7 @@ export class Pad extends EventTarget {
     this.cursor = cursor;
     this.context = context;
     this.material = CHALK;
-    /** Whether the reader has drawn the ink; else it is a sample's. */
+    /** Whether the ink was drawn by the user; otherwise the pad shows a test sample. */
     this.drawn = false;
     this.blank = true;
     /** @type {Point | null} */
@@ -95,7 +95,7 @@ export class Pad extends EventTarget {
   }
 
   /**
-   * Replaces the drawing by a picture, on which the reader can draw.
+   * Replaces the drawing by a picture, on which the user can draw.
    * @param {(context: CanvasRenderingContext2D) => void} paint
    */
   replace(paint) {
@@ -127,7 +127,7 @@ export class Pad extends EventTarget {
       if (error instanceof DOMException) return;
       throw error;
     }
-    if (this.drawn) return; // the reader has begun to draw meanwhile
+    if (this.drawn) return; // the user has begun to draw meanwhile
     this.replace((context) => context.drawImage(image, 0, 0, this.canvas.width, this.canvas.height));
   }
 

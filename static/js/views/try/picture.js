@@ -12,7 +12,7 @@ const MAX_FILE_BYTES = 25_000_000;
 /** Larger pictures are scaled down: networks use fewer pixels. */
 const MAX_SIDE = 1024;
 
-/** An unusable picture file; the message is shown to the reader. */
+/** An unusable picture file; the message is shown to the user. */
 export class PictureError extends Error {}
 
 /** Fraction of the pad's side that uploaded ink fills. */

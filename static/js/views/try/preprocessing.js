@@ -139,7 +139,7 @@ export function centre(grey, rows = 28, columns = 28, framed = true) {
 }
 
 /**
- * Resizes a drawing to the network's input: grey drawings are centred as above, colours only resized.
+ * Resizes a drawing to the network's input: grey drawings are centred like MNIST's digits, colours only resized.
  * @param {Grey[]} channels
  * @param {ImageTask} task
  * @returns {ArrayLike<number>[] | null} null if nothing is drawn
