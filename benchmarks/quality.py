@@ -203,9 +203,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    torch.optim.AdamW(
-        [torch.zeros(1, requires_grad=True)]
-    )  # imports modules of torch that would cost the first run a second
+    # The first optimizer imports more of torch, which would add a second to the first run.
+    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
     progress = Console(stderr=True)
     overrides = {name: getattr(args, name) for name in ("epochs", "learning_rate") if getattr(args, name) is not None}
     cache = RunCache(args.runs)
