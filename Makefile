@@ -1,4 +1,4 @@
-# Every command that a person or CI runs. All of them create what they need: `make demo` on a fresh machine is enough.
+# Every command that a person or CI runs. Each target installs what it needs: on a fresh machine `make demo` is enough.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 setup: $(VENV)/.ready
 
-# The stamp is touched last, so that an interrupted installation is taken up again.
+# .ready is created last, so that the next call repeats an interrupted installation.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "kronmodel needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1); try: make PYTHON=python3.12" >&2; exit 2; }
@@ -23,23 +23,23 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		--constraint constraints.txt --editable '.[train,dev]'
 	@touch $@
 
-# The port is checked first: nobody wants to hear that it is taken after the training.
+# The port is checked before the training, which takes a minute: a port in use is reported at once.
 demo: setup
 	@$(BIN)/kronserve check-port --host $(HOST) --port $(PORT)
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	@$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
 
-# The name is given because offline the data is not the whole of MNIST, and would give the twin another one.
+# --name keeps the name of the twin offline, where the data set is mnist-5k and the twin would be named after it.
 train: setup
 	@$(BIN)/kronmodel train --data mnist --name mnist --out models
 
 serve: setup
 	@$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
 
-# A browser on the PATH is taken as it is; where there is none, Playwright fetches its own if it can.
+# The browser tests use a browser on the PATH; without one, Playwright downloads Chromium if it can.
 test: setup
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
-		timeout 600 $(BIN)/playwright install chromium || echo "no browser to be had; the browser tests will say so" >&2
+		timeout 600 $(BIN)/playwright install chromium || echo "no browser: none on the PATH, and Chromium could not be downloaded; without CI=true the browser tests are skipped" >&2
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
@@ -48,21 +48,21 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@if $(TSC) --version >/dev/null 2>&1; then echo "$(TSC)"; $(TSC) --project jsconfig.json; \
-		else echo "the page's types are not checked: no npm here, or it cannot fetch typescript $(TYPESCRIPT)" >&2; fi
+		else echo "types in static/js are not checked: npm is missing or cannot download typescript $(TYPESCRIPT)" >&2; fi
 
-# The published accuracies beside ours, three seeds each.
+# Published and measured accuracies of the paper's networks, three seeds each.
 bench-paper: setup
 	$(BIN)/python -m benchmarks.paper
 
-# Time of a training step beside dense and low-rank; a quiet machine, please.
+# Time and memory of a training step: Kronecker, dense, low-rank. Needs an otherwise idle machine.
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
 
-# The exported files in onnxruntime at one thread, dense beside Kronecker; a quiet machine, please.
+# Latency of exported graphs in onnxruntime at one thread, dense and Kronecker. Needs an otherwise idle machine.
 bench-graphs: setup
 	$(BIN)/python -m benchmarks.graphs
 
-# The same network with other libraries' layers, each library in an environment of its own.
+# Time of a training step with the layers of other libraries, each in its own virtual environment.
 bench-others:
 	@for library in tensorly-torch pyfastkron; do \
 		test -e build/envs/$$library/.ready || { rm -rf build/envs/$$library && $(PYTHON) -m venv build/envs/$$library && \
@@ -70,16 +70,18 @@ bench-others:
 			&& touch build/envs/$$library/.ready; } && \
 		build/envs/$$library/bin/python -m benchmarks.others $$library || exit 1; done
 
-# Accuracy for the weights, on MNIST and Fashion-MNIST.
+# Accuracy, weights and training time of recipes and baselines, on MNIST and Fashion-MNIST.
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
 
-# Our service beside others, each in its own environment under build/envs; needs wrk, and a quiet machine.
+# kronmodel's service and other inference servers, each in its own virtual environment under build/envs. Needs wrk and an
+# otherwise idle machine.
 bench-serve: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.serve
 
-# Requests that schemathesis makes up from the OpenAPI document, against the real service; FUZZ="--seconds 60" is shorter.
+# Fuzzing: schemathesis generates requests from the OpenAPI document and sends them to the real service, for 240 s or
+# those of FUZZ="--seconds 60".
 fuzz: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	@test -e build/envs/fuzz/.ready || { rm -rf build/envs/fuzz && $(PYTHON) -m venv build/envs/fuzz && \
@@ -87,7 +89,7 @@ fuzz: setup
 		&& touch build/envs/fuzz/.ready; }
 	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
 
-# The pictures of docs/, of the twin in models/; needs a browser.
+# Screenshots for docs/, taken with the twin in models/. Needs a browser.
 pictures: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m tests.browser.pictures

@@ -1,11 +1,12 @@
-"""Exported twins in onnxruntime, one thread, dense beside Kronecker: `make bench-graphs`.
+"""Latency of exported graphs in onnxruntime at one thread, dense and Kronecker: `make bench-graphs`.
 
-Nothing is trained: weights and biases are random, the files come from the export that `kronmodel train` uses and run in
-sessions as the service opens them. The files of a row take turns in blocks of random order, after a warm-up; what is
-printed is the median of a run with numpy arrays in and out, and of dense ÷ Kronecker also its 95 % bootstrap interval
-over blocks and the same ratio of the fastest twentieth, which the machine's other work touches least.
+Nothing is trained: weights and biases are random. The files are exported as by `kronmodel train` and run in sessions
+opened as by the service. The files of a row are timed in alternating blocks of random order, after a warm-up. Each row
+has median run times with numpy inputs and outputs, the ratio of the medians with its 95 % bootstrap interval over
+blocks, and the ratio of the 5th percentiles, which other processes on the machine affect least.
 
-Two floors stand beside them: the same nodes with every size 1, and a graph of nothing but the softmax of its input.
+Two lower bounds are timed too: the Kronecker graph of rank 1 with every size reduced to 1, and a graph with only a
+softmax.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import torch
 from onnx import TensorProto, helper
 
 from app.inference.session import open_session
-from benchmarks.steps import Step, Times, measure, ratio
+from benchmarks.timing import Operation, Times, format_ratio, time_interleaved
 from kronmodel.export.served_network import export_network
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, build
 
@@ -37,14 +38,15 @@ BLOCK_SECONDS = 0.02
 Clock = Callable[[], float]
 
 
-def config(side: int, rank: int, activation: str) -> KroneckerConfig:
+def kronecker_config(side: int, rank: int, activation: str) -> KroneckerConfig:
+    """Network with two hidden layers as wide as the input, ``side * side``, and ten classes."""
     shape = (side, side)
     return KroneckerConfig(in_shape=shape, hidden=(shape, shape), out_shape=(2, 5), rank=rank, activation=activation)
 
 
-def exported(of: KroneckerConfig | DenseConfig) -> bytes:
-    """The file of such a network, with biases as if it had been trained."""
-    network = build(of)
+def exported_bytes(config: KroneckerConfig | DenseConfig) -> bytes:
+    """Export an untrained network as an ONNX file; its biases are random, as if trained, instead of zero."""
+    network = build(config)
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -54,8 +56,8 @@ def exported(of: KroneckerConfig | DenseConfig) -> bytes:
     return content
 
 
-def empty(features: int) -> bytes:
-    """A graph that gives its input and a softmax of it, the least that a classifier does."""
+def softmax_graph(features: int) -> bytes:
+    """ONNX file with the outputs ``logits``, the input itself, and ``p``, its softmax: the least a classifier does."""
     nodes = [
         helper.make_node("Identity", ["input"], ["logits"]),
         helper.make_node("Softmax", ["input"], ["p"], axis=-1),
@@ -63,55 +65,58 @@ def empty(features: int) -> bytes:
     infos = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", features]) for name in ("input", "logits", "p")
     ]
-    graph = helper.make_graph(nodes, "empty", infos[:1], infos[1:])
+    graph = helper.make_graph(nodes, "softmax", infos[:1], infos[1:])
     content: bytes = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
     ).SerializeToString()
     return content
 
 
-def runner(model: bytes, batch: int) -> Step:
-    """One run of a batch, from and to numpy."""
+def session_run(model: bytes, batch: int) -> Operation:
+    """Run of an ONNX file in onnxruntime on a random batch, with numpy inputs and outputs."""
     session = open_session(model, device="cpu", threads=1)
     (node,), names = session.get_inputs(), [output.name for output in session.get_outputs()]
     feeds = {"input": np.random.default_rng(1).random((batch, node.shape[1]), np.float32)}
     return functools.partial(session.run, names, feeds)
 
 
-def fastest(times: Times) -> float:
+def fifth_percentile(times: Times) -> float:
     return float(np.quantile(times, 0.05))
 
 
-def table(sides: list[int], ranks: list[int], batches: list[int], activations: list[str], clock: Clock) -> None:
+def print_table(sides: list[int], ranks: list[int], batches: list[int], activations: list[str], clock: Clock) -> None:
     print(
-        "| width | batch | activation | rank | dense, µs | Kronecker, µs | dense ÷ Kronecker | fastest 5 % "
-        "| nodes of size 1, µs | empty graph, µs |\n|" + "---|" * 10
+        "| width | batch | activation | rank | dense, µs | Kronecker, µs | dense ÷ Kronecker "
+        "| ratio of 5th percentiles | all sizes 1, µs | softmax only, µs |\n|" + "---|" * 10
     )
     for side, activation in product(sides, activations):
-        dense = exported(config(side, 1, activation).dense())
-        networks = {rank: exported(config(side, rank, activation)) for rank in ranks}
-        ones = replace(config(1, 1, activation), out_shape=(1, 1))
-        floors = {"ones": exported(ones), "empty": empty(10)}
+        dense = exported_bytes(kronecker_config(side, 1, activation).dense())
+        networks = {rank: exported_bytes(kronecker_config(side, rank, activation)) for rank in ranks}
+        size_1 = replace(kronecker_config(1, 1, activation), out_shape=(1, 1))
+        lower_bounds = {"size 1": exported_bytes(size_1), "softmax": softmax_graph(10)}
         for batch in batches:
-            files = {"dense": dense, **{f"rank {rank}": file for rank, file in networks.items()}, **floors}
-            times = measure({name: runner(file, batch) for name, file in files.items()}, BLOCK_SECONDS, clock)
+            files = {"dense": dense, **{f"rank {rank}": file for rank, file in networks.items()}, **lower_bounds}
+            runs = {name: session_run(file, batch) for name, file in files.items()}
+            times = time_interleaved(runs, BLOCK_SECONDS, clock)
             us = {name: 1e6 * float(np.median(each)) for name, each in times.items()}
             for rank in networks:
-                own = f"rank {rank}"
-                least = f"{fastest(times['dense']) / fastest(times[own]):.2f}"
-                cells = [f"{us['dense']:,.1f}", f"{us[own]:,.1f}", ratio(times["dense"], times[own]), least]
-                cells += [f"{us['ones']:.1f}" if rank == 1 else "", f"{us['empty']:.1f}"]
+                name = f"rank {rank}"
+                fastest = f"{fifth_percentile(times['dense']) / fifth_percentile(times[name]):.2f}"
+                cells = [f"{us['dense']:,.1f}", f"{us[name]:,.1f}", format_ratio(times["dense"], times[name]), fastest]
+                cells += [f"{us['size 1']:.1f}" if rank == 1 else "", f"{us['softmax']:.1f}"]
                 print(f"| {side * side} | {batch} | {activation} | {rank} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), help="roots of the widths")
-    parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS))
-    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), help="square roots of the layer widths")
+    parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS), help="ranks of the Kronecker networks")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="samples per run")
     parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=list(ACTIVATIONS))
     parser.add_argument(
-        "--cpu-time", action="store_true", help="time that the thread ran: for a machine that others use"
+        "--cpu-time",
+        action="store_true",
+        help="measure the CPU time of the thread instead of wall time, for a machine in use",
     )
     args = parser.parse_args()
     random.seed(0)
@@ -120,7 +125,7 @@ def main() -> None:
     versions = f"onnxruntime {onnxruntime.__version__}, onnx {onnx.__version__}, torch {torch.__version__}"
     print(f"{versions}, {platform.machine()}, {os.cpu_count()} CPUs", file=sys.stderr)
     clock = time.thread_time if args.cpu_time else time.perf_counter
-    table(args.sides, args.ranks, args.batches, args.activations, clock)
+    print_table(args.sides, args.ranks, args.batches, args.activations, clock)
 
 
 if __name__ == "__main__":

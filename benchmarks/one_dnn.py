@@ -1,4 +1,4 @@
-"""A dense network whose products go the way of our layers': by oneDNN instead of torch.mm's library."""
+"""Dense networks whose matrix products use oneDNN, as the Kronecker layers do, instead of the BLAS behind torch.mm."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 
 from kronmodel.nn._fused_cpu import matmul
 
-__all__ = ["one_dnn"]
+__all__ = ["with_one_dnn"]
 
 
-def one_dnn(network: nn.Module) -> nn.Module:
-    """A copy of a network, its linear layers going that way."""
+def with_one_dnn(network: nn.Module) -> nn.Module:
+    """Copy of a network whose ``nn.Linear`` layers multiply by oneDNN, forward and backward."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if type(module) is nn.Linear:
-            module.__class__ = _Linear
+            module.__class__ = _OneDnnLinear
     return network
 
 
-class _Linear(nn.Linear):
+class _OneDnnLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _Product.apply(x, self.weight)  # type: ignore[no-untyped-call]
+        y: Tensor = _OneDnnProduct.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return y + self.bias
 
 
-class _Product(torch.autograd.Function):
+class _OneDnnProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         x, weight = inputs

@@ -1,7 +1,7 @@
-"""The paper's MNIST table (arXiv 2204.04273) beside ours: `make bench-paper`, about four minutes a seed.
+"""Reproduce the MNIST table of arXiv 2204.04273: `make bench-paper`, about four minutes per seed.
 
-Each network is trained by the authors' setting (`--recipe paper`), with several seeds; the networks take turns, so that
-whatever else the machine does falls on all of them.
+Each network is trained in the authors' configuration (`--recipe paper`) with several seeds. The networks are trained in
+turns, so that other load on the machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -20,28 +20,33 @@ from kronmodel.training.recipes import RECIPES
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedRow:
+    """Row of the published table, and the model that reproduces it."""
+
     name: str
     member: Member
     weights: int
-    accuracy: float
+    accuracy: float  # %
     ms_per_step: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     seeds = parser.parse_args().seeds
     progress = Console(stderr=True)
     data = load("mnist", progress.print)
     if data.name != "mnist":
-        parser.error("the published numbers are of the full MNIST, which is neither here nor can it be downloaded")
+        parser.error(
+            f"got the data set {data.name}, expected the full MNIST: it is neither on this machine nor could it be "
+            "downloaded; put its four files into $KRONMODEL_DATA/mnist"
+        )
     paper = RECIPES["paper"]
     rank_1, rank_2 = (make_members("mnist", data, "paper", replace(paper, rank=rank), {}) for rank in (1, 2))
     rows = (
-        Published("dense 784-784-784-10", rank_1["dense"], 1_238_730, 97.72, 19),
-        Published("Kronecker dual, rank 1", rank_1["kronecker"], 6_534, 96.94, 13),
-        Published("Kronecker dual, rank 2", rank_2["kronecker"], 13_068, 97.36, 17),
+        PublishedRow("dense 784-784-784-10", rank_1["dense"], 1_238_730, 97.72, 19),
+        PublishedRow("Kronecker dual, rank 1", rank_1["kronecker"], 6_534, 96.94, 13),
+        PublishedRow("Kronecker dual, rank 2", rank_2["kronecker"], 13_068, 97.36, 17),
     )
     accuracies: dict[str, list[float]] = {row.name: [] for row in rows}
     steps: dict[str, list[float]] = {row.name: [] for row in rows}
@@ -53,15 +58,19 @@ def main() -> None:
             accuracies[row.name].append(100 * result.test_score)
             steps[row.name].append(result.ms_per_step)
 
-    print("| network | weights (published) | published | ours: mean of seeds (each) | published ms/step | ours |")
+    print(
+        "| network | weights (published) | published accuracy | measured accuracy: mean of seeds (each) "
+        "| published ms/step | measured ms/step |"
+    )
     print("|---|---|---|---|---|---|")
     for row in rows:
-        ours = accuracies[row.name]
-        each = ", ".join(f"{value:.2f}" for value in ours)
+        measured = accuracies[row.name]
+        each = ", ".join(f"{value:.2f}" for value in measured)
         weights = build(row.member.config).parameter_count
         print(
             f"| {row.name} | {weights:,} ({row.weights:,}) | {row.accuracy:.2f} % | "
-            f"{statistics.mean(ours):.2f} % ({each}) | {row.ms_per_step} | {statistics.median(steps[row.name]):.2f} |"
+            f"{statistics.mean(measured):.2f} % ({each}) | {row.ms_per_step} | "
+            f"{statistics.median(steps[row.name]):.2f} |"
         )
 
 

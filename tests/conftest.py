@@ -1,4 +1,4 @@
-"""What the whole suite shares: real digits, and a twin that is really trained on them."""
+"""Fixtures of the whole suite: the MNIST digits and a twin trained on them; scheduling of tests marked `alone`."""
 
 import json
 import os
@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from kronmodel.data import idx
-from tests.neighbours import Floor, locked
+from tests.machine_lock import MachineLock, locked
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and they would hand that on to the processes
-# whose Ctrl-C they test.
+# A shell that starts the tests in the background makes them ignore SIGINT, and child processes inherit that; some tests
+# send SIGINT to child processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# torch's threads wait for each other busily: where others need the cores, too, two take many times as long as one.
+# torch's threads spin while they wait for each other: on busy cores two threads take many times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-_floor = Floor()
+_machine = MachineLock()
 
 
 def _alone(item: pytest.Item | None) -> bool:
@@ -33,14 +33,14 @@ def _alone(item: pytest.Item | None) -> bool:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
-    """Tests marked `alone` run without a neighbour, their fixtures included; waiting is no part of their time."""
-    with _floor.turn(alone=_alone(item), next_alone=_alone(nextitem)):
+    """Run tests marked `alone`, fixtures included, while no other test runs; waiting does not count as test time."""
+    with _machine.hold(alone=_alone(item), next_alone=_alone(nextitem)):
         return (yield)
 
 
 @dataclass(frozen=True)
 class Twin:
-    """A trained and published twin, and what ``kronmodel train --json`` said of it."""
+    """Trained and published twin, with the output of ``kronmodel train --json``."""
 
     repository: Path
     summary: dict[str, Any]
@@ -48,35 +48,35 @@ class Twin:
 
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path | None:
-    """The full MNIST, if it is on this machine; the tests never download it."""
+    """Folder of the full MNIST, or None where it is not on this machine; tests never download it."""
     return idx.find(idx.MNIST, lambda line: None, mirrors=())
 
 
 @pytest.fixture(scope="session")
 def trained_twin(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path | None) -> Twin:
-    """The default twin, trained for a short while by the real command: enough to know a digit when it sees one."""
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "twin"
-    repository, told = folder / "models", folder / "summary.json"
+    """Default twin, trained by the real command for one epoch (20 on the 5,000 fallback digits)."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "twin"
+    repository, summary = folder / "models", folder / "summary.json"
     folder.mkdir(exist_ok=True)
-    with locked(folder / "lock"):  # one of the processes trains, for all of them
-        if not told.exists():
+    with locked(folder / "lock"):  # one of the test processes trains for all of them
+        if not summary.exists():
             data, epochs = ("mnist", 1) if mnist_folder else ("mnist-5k", 20)
             command = [sys.executable, "-m", "kronmodel", "train", "--data", data, "--name", "mnist"]
             command += ["--epochs", str(epochs), "--out", str(repository), "--json"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
-            if done.returncode != 0:
-                pytest.fail(f"kronmodel train failed: {done.stderr}")
-            told.write_text(done.stdout)
-    return Twin(repository=repository, summary=json.loads(told.read_text()))
+            completed = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+            if completed.returncode != 0:
+                pytest.fail(f"kronmodel train failed: {completed.stderr}")
+            summary.write_text(completed.stdout)
+    return Twin(repository=repository, summary=json.loads(summary.read_text()))
 
 
 @pytest.fixture(scope="session")
 def twin_repository(trained_twin: Twin, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository with ``mnist-kronecker`` and ``mnist-dense``, which this process's services may write to."""
+    """Copy of the default twin's model repository, which the services of this test process may write to."""
     return Path(shutil.copytree(trained_twin.repository, tmp_path_factory.mktemp("services") / "models"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first, those alone last: otherwise one of two processes would wait for the other."""
+    """Run the longest test first and those marked `alone` last, so that no test process waits idly for another."""
     items.sort(key=lambda item: (item.path.name != "test_paper.py", _alone(item)))

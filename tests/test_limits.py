@@ -1,4 +1,4 @@
-"""docs/limits.md names every limit that can be set, with its default."""
+"""Limits of docs/limits.md against the fields of Settings: every configurable limit, with its default."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ TABLE = (Path(__file__).parents[1] / "docs" / "limits.md").read_text()
 NO_LIMITS = {"port", "shadow_share"}
 
 
-def test_the_table_of_limits_is_complete() -> None:
+def test_the_table_of_limits_has_every_limit_and_its_default() -> None:
     rows = re.findall(r"^\| [^|]+ \| `(--[a-z-]+)` \| ([^|]+) \|", TABLE, re.MULTILINE)
     numbers = {
         option(name): field

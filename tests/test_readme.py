@@ -1,4 +1,4 @@
-"""README and docs are true: Python runs, commands parse, links lead somewhere, options are those of the code."""
+"""Checks of README and docs against the code: Python blocks run; commands, options, paths, targets and links exist."""
 
 import argparse
 import os
@@ -30,17 +30,17 @@ TEXTS = {".css", ".html", ".js", ".json", ".md", ".py", ".toml", ""}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    """Code blocks of all pages: the page's name and the code."""
+    """Code blocks of a language in all pages, as pairs of page name and code."""
     return [(page, code) for page, text in PAGES.items() for fence, code in FENCE.findall(text) if fence == language]
 
 
 def prose(page: str) -> str:
-    """A page without its code blocks, as one line: text that was wrapped is whole again."""
+    """Text of a page without its code blocks, joined into one line so that line breaks split no phrase."""
     return " ".join(FENCE.sub("", PAGES[page]).split())
 
 
 def commands() -> Iterator[list[str]]:
-    """Calls of kronmodel and kronserve, from shell blocks and from inline code, without comments and redirections."""
+    """Command lines of kronmodel and kronserve in shell blocks and inline code, without comments and redirections."""
     lines = [line for _, code in blocks("sh") for line in code.replace("\\\n", " ").splitlines()]
     lines += [code for page in PAGES for code in re.findall(r"`([^`]+)`", prose(page))]
     for line in lines:
@@ -51,7 +51,7 @@ def commands() -> Iterator[list[str]]:
 
 
 def parse(words: list[str]) -> None:
-    """Parse a call by the real parser; the service's settings are validated, too."""
+    """Parse a command line with the real parser, and validate the service's settings."""
     program, *arguments = words
     try:
         if program == "kronmodel":
@@ -61,7 +61,7 @@ def parse(words: list[str]) -> None:
             arguments.insert(0, "serve")
         parsed = _parser().parse_args(arguments)
     except SystemExit as end:
-        if end.code != 0:  # --help ends with 0
+        if end.code != 0:  # --help exits with 0
             pytest.fail(f"{shlex.join(words)} does not parse")
         return
     Settings.read({}, {name: value for name, value in vars(parsed).items() if name in Settings.model_fields and value})
@@ -76,7 +76,7 @@ def options_of(each: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def anchors(page: str) -> set[str]:
-    """The ids of a page's headings, as GitHub makes them."""
+    """Ids that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", PAGES[page]), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -90,7 +90,7 @@ def test_python_runs(page: str, code: str) -> None:
     exec(compile(code, page, "exec"), {})
 
 
-def test_python_that_does_not_run_here_says_why() -> None:
+def test_python_blocks_that_do_not_run_here_name_the_test_that_runs_them() -> None:
     others = {fence for text in PAGES.values() for fence, _ in FENCE.findall(text)} - {"", "json", "python", "sh"}
     assert others <= {"py"}
     for page, text in PAGES.items():
@@ -100,7 +100,7 @@ def test_python_that_does_not_run_here_says_why() -> None:
         assert all((ROOT / test).is_file() for test in reasons), page
 
 
-def test_another_program_follows_a_training(tmp_path: Path) -> None:
+def test_the_example_that_reads_training_output_runs(tmp_path: Path) -> None:
     (code,) = [code for page, code in blocks("py") if page == "docs/training.md"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -134,8 +134,8 @@ def test_options_exist() -> None:
             assert name in known, f"{page}: {name}"
 
 
-def test_the_readmes_requests_are_tested() -> None:
-    """tests/end_to_end/test_twin.py sends those of docs/serving.md."""
+def test_requests_of_the_readme_are_among_those_of_the_serving_page() -> None:
+    """tests/end_to_end/test_twin.py sends the requests of docs/serving.md."""
     (code,) = [code for page, code in blocks("sh") if page == "README.md" and "curl" in code]
     requests = code[code.index("curl") :]
     assert requests in PAGES["docs/serving.md"]
@@ -195,7 +195,7 @@ def test_the_changelog_begins_with_unreleased_and_the_version() -> None:
     assert headings[:2] == ["Unreleased", kronmodel.__version__]
 
 
-def test_the_version_stands_once() -> None:
+def test_the_version_is_written_once() -> None:
     files = [*(path for folder in ("app", "kronmodel") for path in (ROOT / folder).rglob("*.py"))]
     files += [ROOT / "pyproject.toml", ROOT / "CITATION.cff"]
     found = [path for path in files if f'"{kronmodel.__version__}"' in path.read_text()]

@@ -1,4 +1,4 @@
--- One request over and over; the figures come out as one JSON object.
+-- wrk script: repeats one request, and prints the measurements as one JSON object.
 local function read(name)
   local file = assert(io.open(os.getenv(name), "rb"))
   local text = file:read("*a")

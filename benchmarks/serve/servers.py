@@ -1,4 +1,4 @@
-"""The servers of the table: how each is installed, started and asked."""
+"""Servers that are measured: installation, start, and the requests that each accepts."""
 
 import contextlib
 import json
@@ -22,18 +22,18 @@ from app.errors import KronError
 
 APPS = Path(__file__).parent / "apps"
 ROOT = Path(__file__).parents[2]
-STARTS_WITHIN_S = 90.0
-OURS = (f"--constraint={ROOT / 'constraints.txt'}", str(ROOT))
-RUNTIME = ("onnxruntime==1.32.0", "numpy==2.4.6")
+START_TIMEOUT_S = 90.0
+KRONMODEL_REQUIREMENTS = (f"--constraint={ROOT / 'constraints.txt'}", str(ROOT))
+RUNTIME_REQUIREMENTS = ("onnxruntime==1.32.0", "numpy==2.4.6")
 
 
 class Unavailable(KronError):  # noqa: N818
-    """A server cannot be installed or started here; the table says so and goes on."""
+    """A server cannot be installed, or started on this machine; the table is made without it."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sends."""
+    """HTTP POST request to a server."""
 
     path: str
     body: bytes
@@ -41,71 +41,71 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
-    """A server."""
+class ServerSpec:
+    """Installation, command and request formats of a server."""
 
     name: str
-    environment: str  # the folder of its virtual environment
+    environment: str  # folder of the virtual environment; several servers may share one
     requirements: Sequence[str] = ()
-    command: Callable[[Path, int, Path], list[str]]  # python, port, scratch folder
-    rows: dict[str, Callable[[str, Any], Request]]  # ways to ask, by name: model, inputs
-    path: Path = APPS  # what Python finds there is the server's
+    command: Callable[[Path, int, Path], list[str]]  # from the Python executable, the port and a scratch folder
+    request_builders: dict[str, Callable[[str, Any], Request]]  # by request format; from model name and inputs
+    python_path: Path = APPS  # PYTHONPATH of the server
 
 
-def _json_rows(path: str) -> Callable[[str, Any], Request]:
+def _json_request(path: str) -> Callable[[str, Any], Request]:
     return lambda model, inputs: Request(path, orjson.dumps({"inputs": inputs}, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _own(model: str, inputs: Any) -> Request:
+def _predict_request(model: str, inputs: Any) -> Request:
     return Request(
         "/api/predict", orjson.dumps({"inputs": inputs, "models": [model]}, option=orjson.OPT_SERIALIZE_NUMPY)
     )
 
 
-def _tensor(inputs: Any) -> dict[str, Any]:
+def _tensor_metadata(inputs: Any) -> dict[str, Any]:
     return {"name": "input", "shape": list(inputs.shape), "datatype": "FP32"}
 
 
-def _v2(model: str, inputs: Any) -> Request:
-    body = {"inputs": [_tensor(inputs) | {"data": inputs.ravel()}], "outputs": [{"name": "probabilities"}]}
+def _v2_json_request(model: str, inputs: Any) -> Request:
+    body = {"inputs": [_tensor_metadata(inputs) | {"data": inputs.ravel()}], "outputs": [{"name": "probabilities"}]}
     return Request(f"/v2/models/{model}/infer", orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _v2_binary(model: str, inputs: Any) -> Request:
-    blob = np.ascontiguousarray(inputs, "<f4").tobytes()
-    head = orjson.dumps(
+def _v2_binary_request(model: str, inputs: Any) -> Request:
+    data = np.ascontiguousarray(inputs, "<f4").tobytes()
+    header = orjson.dumps(
         {
-            "inputs": [_tensor(inputs) | {"parameters": {"binary_data_size": len(blob)}}],
+            "inputs": [_tensor_metadata(inputs) | {"parameters": {"binary_data_size": len(data)}}],
             "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
         }
     )
-    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    return Request(f"/v2/models/{model}/infer", head + blob, headers)
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(header))}
+    return Request(f"/v2/models/{model}/infer", header + data, headers)
 
 
-def _uvicorn(app: str) -> Callable[[Path, int, Path], list[str]]:
+def _uvicorn_command(app: str) -> Callable[[Path, int, Path], list[str]]:
     return lambda python, port, scratch: [
         str(python), "-m", "uvicorn", app, "--app-dir", str(APPS), "--port", str(port), "--workers", "1",
         "--loop", "uvloop", "--http", "httptools", "--log-level", "warning", "--no-access-log", "--lifespan", "off",
     ]  # fmt: skip
 
 
-def _ours(python: Path, port: int, scratch: Path) -> list[str]:
+def _kronmodel_command(python: Path, port: int, scratch: Path) -> list[str]:
     return [str(python), "-m", "app", "--port", str(port), "--models", os.environ["BENCH_MODELS"]]
 
 
-def _script(name: str) -> Callable[[Path, int, Path], list[str]]:
+def _script_command(name: str) -> Callable[[Path, int, Path], list[str]]:
     return lambda python, port, scratch: [str(python), str(APPS / name)]
 
 
-def _bento(python: Path, port: int, scratch: Path) -> list[str]:
+def _bento_command(python: Path, port: int, scratch: Path) -> list[str]:
     return [
         str(python), "-m", "bentoml", "serve", "bento_app:Service", "--working-dir", str(APPS), "--port", str(port),
         "--host", "127.0.0.1",
     ]  # fmt: skip
 
 
-def _mlserver(python: Path, port: int, scratch: Path) -> list[str]:
+def _mlserver_command(python: Path, port: int, scratch: Path) -> list[str]:
     ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
     settings = ports | {"host": "127.0.0.1", "parallel_workers": 0, "debug": False, "metrics_endpoint": None}
     (scratch / "settings.json").write_text(json.dumps(settings))
@@ -115,85 +115,113 @@ def _mlserver(python: Path, port: int, scratch: Path) -> list[str]:
 
 
 SERVERS = (
-    Spec(
+    ServerSpec(
         name="kronmodel",
-        environment="kronmodel",  # not this one, which holds torch and more
-        requirements=OURS,
-        command=_ours,
-        path=ROOT,
-        rows={"/api/predict": _own, "/v2 JSON": _v2, "/v2 binary": _v2_binary},
+        environment="kronmodel",  # separate, since .venv has torch and more
+        requirements=KRONMODEL_REQUIREMENTS,
+        command=_kronmodel_command,
+        python_path=ROOT,
+        request_builders={
+            "/api/predict": _predict_request,
+            "/v2 JSON": _v2_json_request,
+            "/v2 binary": _v2_binary_request,
+        },
     ),
-    Spec(
+    ServerSpec(
         name="bare ASGI echo",
         environment="kronmodel",
-        requirements=OURS,
-        command=_uvicorn("echo:app"),
-        rows={"": _own},
+        requirements=KRONMODEL_REQUIREMENTS,
+        command=_uvicorn_command("echo:app"),
+        request_builders={"": _predict_request},
     ),
-    Spec(
+    ServerSpec(
         name="FastAPI, naive",
         environment="naive",
-        requirements=("fastapi==0.165.0", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0", *RUNTIME),
-        command=_uvicorn("naive:app"),
-        rows={"": _json_rows("/predict")},
+        requirements=(
+            "fastapi==0.165.0",
+            "uvicorn==0.54.0",
+            "uvloop==0.23.0",
+            "httptools==0.9.0",
+            *RUNTIME_REQUIREMENTS,
+        ),
+        command=_uvicorn_command("naive:app"),
+        request_builders={"": _json_request("/predict")},
     ),
-    Spec(
+    ServerSpec(
         name="MLServer",
         environment="mlserver",
         requirements=("mlserver==1.7.1", "onnxruntime==1.32.0"),
-        command=_mlserver,
-        rows={"/v2 JSON": _v2},
+        command=_mlserver_command,
+        request_builders={"/v2 JSON": _v2_json_request},
     ),
-    Spec(
+    ServerSpec(
         name="LitServe",
         environment="litserve",
-        requirements=("litserve==0.2.19", *RUNTIME),
-        command=_script("litserve_app.py"),
-        rows={"": _json_rows("/predict")},
+        requirements=("litserve==0.2.19", *RUNTIME_REQUIREMENTS),
+        command=_script_command("litserve_app.py"),
+        request_builders={"": _json_request("/predict")},
     ),
-    Spec(
+    ServerSpec(
         name="BentoML",
         environment="bentoml",
-        requirements=("bentoml==1.4.38", *RUNTIME),
-        command=_bento,
-        rows={"": _json_rows("/predict")},
+        requirements=("bentoml==1.4.38", *RUNTIME_REQUIREMENTS),
+        command=_bento_command,
+        request_builders={"": _json_request("/predict")},
     ),
-    Spec(
+    ServerSpec(
         name="Ray Serve",
         environment="ray",
-        requirements=("ray[serve]==2.60.0", *RUNTIME),
-        command=_script("ray_app.py"),
-        rows={"": _json_rows("/predict")},
+        requirements=("ray[serve]==2.60.0", *RUNTIME_REQUIREMENTS),
+        command=_script_command("ray_app.py"),
+        request_builders={"": _json_request("/predict")},
     ),
 )
 
 
-def install(spec: Spec, environments: Path) -> Path:
-    """The Python of a server's environment, made if it is not there.
+def install(spec: ServerSpec, environments: Path) -> Path:
+    """Create a server's virtual environment if it is missing or has other requirements.
+
+    Returns:
+        Path of the environment's Python executable.
 
     Raises:
-        Unavailable: pip refuses.
+        Unavailable: pip cannot install the requirements.
     """
     folder = environments / spec.environment
-    python, stamp = folder / "bin" / "python", folder / ".ready"
-    wanted = "\n".join(spec.requirements)
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+    # The file holds the requirements that are installed; it is written last.
+    python, ready_file = folder / "bin" / "python", folder / ".ready"
+    requirements = "\n".join(spec.requirements)
+    if python.exists() and ready_file.exists() and ready_file.read_text() == requirements:
         return python
     print(f"installing {spec.name} into {folder} ...", file=sys.stderr, flush=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *spec.requirements]
     for command in ([sys.executable, "-m", "venv", str(folder)], pip):
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-            raise Unavailable(f"it does not install: {lines[-1][:200] if lines else done.returncode}")
-    stamp.write_text(wanted)
+        completed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+        if completed.returncode:
+            lines = completed.stderr.splitlines()
+            errors = [line for line in lines if line.startswith("ERROR")] or lines
+            raise Unavailable(f"its installation failed: {errors[-1][:200] if errors else completed.returncode}")
+    ready_file.write_text(requirements)
     return python
 
 
-class Running:
-    """A server that runs, until it is stopped."""
+class RunningServer:
+    """Server process with its children, started by the constructor, which waits until the server is ready.
 
-    def __init__(self, spec: Spec, python: Path, scratch: Path, environment: dict[str, str], probe: Request) -> None:
+    Args:
+        spec: of the server.
+        python: executable of its virtual environment.
+        scratch: folder to create for its files and log.
+        environment: environment variables.
+        readiness_request: sent until its response has status 200.
+
+    Raises:
+        Unavailable: the server has exited, or is not ready in time.
+    """
+
+    def __init__(
+        self, spec: ServerSpec, python: Path, scratch: Path, environment: dict[str, str], readiness_request: Request
+    ) -> None:
         scratch.mkdir(parents=True)
         self.port = free_port()
         self._log = scratch / "log.txt"
@@ -204,7 +232,7 @@ class Running:
                 env={
                     **environment,
                     "BENCH_PORT": str(self.port),
-                    "PYTHONPATH": str(spec.path),
+                    "PYTHONPATH": str(spec.python_path),
                     "BENTOML_HOME": str(scratch),
                 },
                 cwd=scratch,
@@ -212,31 +240,32 @@ class Running:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        while self.ask(probe) != 200:
-            if self._process.poll() is not None or time.monotonic() - started > STARTS_WITHIN_S:
+        while self.send(readiness_request) != 200:
+            if self._process.poll() is not None or time.monotonic() - started > START_TIMEOUT_S:
                 self.stop()
-                lines = self._log.read_text(errors="replace").strip().splitlines() or ["it says nothing"]
-                raise Unavailable(f"it does not start: {lines[-1][:200]}")
+                lines = self._log.read_text(errors="replace").strip().splitlines() or ["its log is empty"]
+                raise Unavailable(f"it did not start: {lines[-1][:200]}")
             time.sleep(0.02)
         self.ready_s = time.monotonic() - started
         print(f"{spec.name}: ready after {self.ready_s:.1f} s", file=sys.stderr, flush=True)
 
-    def ask(self, request: Request) -> int:
-        """The status of one request; 0 without an answer."""
+    def send(self, request: Request) -> int:
+        """Send one request and return the status of the response, or 0 if there is none."""
         url = f"http://127.0.0.1:{self.port}{request.path}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, request.body, request.headers), timeout=20) as got:
-                got.read()
-                return int(got.status)
+            post = urllib.request.Request(url, request.body, request.headers)
+            with urllib.request.urlopen(post, timeout=20) as response:
+                response.read()
+                return int(response.status)
         except urllib.error.HTTPError as error:
             return error.code
         except OSError:
             return 0
 
     def usage(self) -> tuple[float, int]:
-        """CPU seconds and resident bytes of the process and all its descendants; shared pages count each time."""
+        """CPU seconds and resident bytes of the process and all its descendants, counting shared pages in each."""
         ticks, pages = 0, 0
-        for pid in self._tree():
+        for pid in self._process_ids():
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except OSError:
@@ -246,34 +275,35 @@ class Running:
         return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> None:
-        """Return once it is gone, with all that it started."""
-        tree = self._tree()
+        """Terminate the process, kill the descendants that it leaves, and wait for its end."""
+        pids = self._process_ids()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
-        for pid in [*tree, self._process.pid]:
+        for pid in [*pids, self._process.pid]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         self._process.wait()
 
-    def _tree(self) -> list[int]:
-        found, todo = [], [self._process.pid]
-        while todo:
-            pid = todo.pop()
+    def _process_ids(self) -> list[int]:
+        """Ids of the process and all its descendants."""
+        found, pending = [], [self._process.pid]
+        while pending:
+            pid = pending.pop()
             found.append(pid)
             for children in Path(f"/proc/{pid}/task").glob("*/children"):
                 try:
-                    todo += [int(child) for child in children.read_text().split()]
+                    pending += [int(child) for child in children.read_text().split()]
                 except OSError:
                     continue
         return found
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """TCP port of 127.0.0.1 that is not in use at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

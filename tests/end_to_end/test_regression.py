@@ -1,4 +1,4 @@
-"""A regression from a .csv file to the answer of the real server: diabetes, 442 patients (Efron et al. 2004)."""
+"""Regression on a .csv file, trained, exported, served and compared: diabetes, 442 patients (Efron et al. 2004)."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ from tests.app.conftest import serving
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
-    """The .csv file, the repository, and what was printed."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
+    """Paths of the .csv file and of the model repository, and the names of the features."""
     folder = tmp_path_factory.mktemp("regression")
     bunch = load_diabetes(scaled=False)
     with (folder / "diabetes.csv").open("w", newline="") as file:
@@ -31,8 +31,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[
 
 
 @pytest.fixture(scope="module")
-def summary(trained: tuple[Path, Path, list[str]]) -> dict[str, Any]:
-    path, repository, _ = trained
+def summary(files: tuple[Path, Path, list[str]]) -> dict[str, Any]:
+    path, repository, _ = files
     arguments = ["train", "--data", str(path), "--target", "progression", "--hidden", "4x4", "--activation", "tanh"]
     arguments += ["--epochs", "20", "--learning-rate", "0.01"]
     with pytest.MonkeyPatch.context() as patch:
@@ -44,8 +44,8 @@ def summary(trained: tuple[Path, Path, list[str]]) -> dict[str, Any]:
     return models
 
 
-def test_what_training_reports(trained: tuple[Path, Path, list[str]], summary: dict[str, Any]) -> None:
-    path, _, names = trained
+def test_training_reports_rmse_and_r2(files: tuple[Path, Path, list[str]], summary: dict[str, Any]) -> None:
+    path, _, names = files
     for role, model in summary.items():
         assert "test_accuracy" not in model
         metric = model["test_metric"]
@@ -57,24 +57,24 @@ def test_what_training_reports(trained: tuple[Path, Path, list[str]], summary: d
     assert data.feature_names == tuple(names)
 
 
-def test_info_says_what_the_file_takes_and_gives(
-    trained: tuple[Path, Path, list[str]], summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
+def test_info_shows_inputs_outputs_and_card_of_the_file(
+    files: tuple[Path, Path, list[str]], summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["info", summary["kronecker"]["path"], "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["inputs"] == [{"name": "input", "datatype": "FLOAT", "shape": ["batch", 10]}]
     assert info["outputs"] == [{"name": "prediction", "datatype": "FLOAT", "shape": ["batch", 1]}]
     card = info["card"]
-    assert (card["task"], card["input"]) == ("regression", {"kind": "features", "names": trained[2]})
+    assert (card["task"], card["input"]) == ("regression", {"kind": "features", "names": files[2]})
     assert "labels" not in card
     assert card["test_metric"] == summary["kronecker"]["test_metric"]
     assert card["data"]["split"] == "0.2 of the samples for the test, drawn with seed 0"
 
 
-def test_the_served_values_are_as_good_as_training_said(
-    trained: tuple[Path, Path, list[str]], summary: dict[str, Any]
+def test_the_served_model_has_the_test_metric_that_training_reported(
+    files: tuple[Path, Path, list[str]], summary: dict[str, Any]
 ) -> None:
-    path, repository, _ = trained
+    path, repository, _ = files
     data = load(str(path), lambda line: None, FileOptions(target="progression"))
     with serving(repository) as server:
         answer = server.client.post("/api/predict", json={"inputs": data.x_test.tolist()}).json()
@@ -90,9 +90,11 @@ def test_the_served_values_are_as_good_as_training_said(
     assert samples["labels"] == data.y_test[:3, 0].tolist()
 
 
-def test_the_file_alone_takes_raw_values(trained: tuple[Path, Path, list[str]], summary: dict[str, Any]) -> None:
-    """Another runtime with nothing but the file: no statistics beside it, no scaling of ours."""
-    data = load(str(trained[0]), lambda line: None, FileOptions(target="progression"))
+def test_the_exported_file_takes_raw_values_in_plain_onnxruntime(
+    files: tuple[Path, Path, list[str]], summary: dict[str, Any]
+) -> None:
+    """The standardisation of features is part of the graph: the file needs no other preprocessing."""
+    data = load(str(files[0]), lambda line: None, FileOptions(target="progression"))
     session = onnxruntime.InferenceSession(summary["dense"]["path"], providers=["CPUExecutionProvider"])
     (values,) = session.run(None, {"input": data.x_test})
     assert np.sqrt(mean_squared_error(data.y_test, values)) == pytest.approx(
@@ -100,10 +102,10 @@ def test_the_file_alone_takes_raw_values(trained: tuple[Path, Path, list[str]], 
     )
 
 
-def test_the_comparison_names_the_metric(
-    trained: tuple[Path, Path, list[str]], summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
+def test_the_comparison_reports_the_test_metric(
+    files: tuple[Path, Path, list[str]], summary: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["compare", "diabetes-kronecker", "diabetes-dense", "--models", str(trained[1]), "--json"]
+    arguments = ["compare", "diabetes-kronecker", "diabetes-dense", "--models", str(files[1]), "--json"]
     arguments += ["--seconds", "0.4"]
     assert kronserve.main(arguments) == 0
     metrics = [model["test_metric"] for model in json.loads(capsys.readouterr().out)["models"]]

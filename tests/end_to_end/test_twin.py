@@ -1,4 +1,4 @@
-"""The whole path: what was trained is what is served, to the last digit."""
+"""The default twin, trained, exported, served and compared: the served models are those that were trained."""
 
 import json
 import re
@@ -24,12 +24,12 @@ def server(trained_twin: Twin) -> Iterator[Serving]:
         yield running
 
 
-def test_the_served_accuracy_is_the_trained_one(server: Serving, trained_twin: Twin) -> None:
-    """The whole test set through the API, against what training reported."""
+def test_the_served_models_have_the_test_accuracy_that_training_reported(server: Serving, trained_twin: Twin) -> None:
+    """Accuracy over the whole test set, by predictions through the API."""
     card = server.client.get("/api/models/mnist-dense").json()["card"]
     data = load(card["data"]["name"], lambda line: None)
     assert card["data"]["sha256"] == data.sha256
-    right = {"mnist-kronecker": 0, "mnist-dense": 0}
+    correct = {"mnist-kronecker": 0, "mnist-dense": 0}
     agreed = 0.0
     for start in range(0, len(data.x_test), 500):
         rows, truth = data.x_test[start : start + 500], data.y_test[start : start + 500]
@@ -37,22 +37,22 @@ def test_the_served_accuracy_is_the_trained_one(server: Serving, trained_twin: T
         agreed += answer["agreement"] * len(rows)
         for result in answer["results"]:
             labels = np.array([output["label"] for output in result["outputs"]], dtype=int)
-            right[result["model"]] += int((labels == truth).sum())
+            correct[result["model"]] += int((labels == truth).sum())
     for role in ("kronecker", "dense"):
         reported = trained_twin.summary["models"][role]["test_accuracy"]
-        # A sample on the border between two classes may fall either way by rounding.
-        assert right[f"mnist-{role}"] / len(data.x_test) == pytest.approx(reported, abs=3 / len(data.x_test))
+        # Rounding may change the class of a sample whose two largest logits are almost equal.
+        assert correct[f"mnist-{role}"] / len(data.x_test) == pytest.approx(reported, abs=3 / len(data.x_test))
     assert 0.9 < agreed / len(data.x_test) <= 1
 
 
-def test_the_exported_graph_folds_the_features_once_for_each_factor(trained_twin: Twin) -> None:
-    """One reshape on the way in, one out of the last layer, and one between the branches of each layer."""
+def test_the_exported_graph_reshapes_at_most_once_per_factor(trained_twin: Twin) -> None:
+    """One Reshape before the first layer, one after the last, and one between the two factors of each layer."""
     model = onnx.load(trained_twin.repository / "mnist-kronecker" / "1" / "model.onnx")
     layers = sum(node.op_type == "MatMul" for node in model.graph.node) // 2
     assert sum(node.op_type == "Reshape" for node in model.graph.node) <= 2 + layers
 
 
-def test_samples_are_test_digits_of_every_class(server: Serving) -> None:
+def test_samples_are_from_the_test_set_and_cover_every_class(server: Serving) -> None:
     answer = server.client.get("/api/models/mnist-kronecker/samples", params={"limit": 10}).json()
     assert answer["labels"] == list("0123456789")
     assert answer["total"] == 100
@@ -62,7 +62,7 @@ def test_samples_are_test_digits_of_every_class(server: Serving) -> None:
     assert data.y_test[matches].tolist() == [3]
 
 
-def test_both_members_answer_by_default_and_an_image_may_be_shaped(server: Serving) -> None:
+def test_predict_uses_both_models_of_the_twin_by_default_and_accepts_shaped_images(server: Serving) -> None:
     sample = server.client.get("/api/models/mnist-kronecker/samples", params={"limit": 1}).json()["inputs"][0]
     flat = server.client.post("/api/predict", json={"inputs": [sample]}).json()
     shaped = server.client.post("/api/predict", json={"inputs": [np.reshape(sample, (28, 28)).tolist()]}).json()
@@ -72,7 +72,7 @@ def test_both_members_answer_by_default_and_an_image_may_be_shaped(server: Servi
 
 
 @pytest.mark.alone
-def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin) -> None:
+def test_the_comparison_shows_the_kronecker_model_to_be_smaller_and_faster(trained_twin: Twin) -> None:
     command = [sys.executable, "-m", "app", "compare", "mnist-kronecker", "mnist-dense", "--json"]
     command += ["--models", str(trained_twin.repository)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment())
@@ -85,7 +85,7 @@ def test_the_comparison_of_the_twin_says_what_it_buys(trained_twin: Twin) -> Non
     assert kronecker["macs_per_sample"] < dense["macs_per_sample"] / 6
     assert kronecker["test_metric"]["value"] == trained_twin.summary["models"]["kronecker"]["test_accuracy"]
     added = [model["memory"]["loaded_rss_bytes"] - model["memory"]["baseline_rss_bytes"] for model in report["models"]]
-    assert added[1] - added[0] > 3_000_000  # of 4.9 MB of weights
+    assert added[1] - added[0] > 3_000_000  # the dense model has 4.9 MB of weights
     assert [pair["batch_size"] for pair in report["pairs"]] == [1, 32]
     assert report["pairs"][0]["verdict"] == "faster"
 
@@ -95,7 +95,7 @@ def test_health(server: Serving) -> None:
     assert httpx.get(f"{server.address}/v2/health/ready").json() == {"ready": True}
 
 
-def test_the_documented_calls_work_as_they_stand(server: Serving) -> None:
+def test_the_curl_commands_of_the_serving_page_run(server: Serving) -> None:
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
     page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()

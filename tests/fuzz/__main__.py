@@ -1,4 +1,4 @@
-"""The real service, with the default twin, under requests that schemathesis makes up from its OpenAPI document."""
+"""Fuzz the real service, with the default twin, by requests that schemathesis generates from its OpenAPI document."""
 
 import argparse
 import re
@@ -11,24 +11,28 @@ from pathlib import Path
 from app.access.keys import Role, make_key
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-# Short limits, so that no measurement and no training keeps the others waiting for long.
+# Short limits: comparisons, sweeps and trainings run one at a time, and each blocks the next.
 OPTIONS = (
     "--compare-seconds=10", "--sweep-seconds=40", "--train-seconds=20", "--log-level=warning", "--reports=:memory:",
 )  # fmt: skip
-MARGIN_SECONDS = 120  # beyond --seconds, for what schemathesis is in the midst of then
+MARGIN_SECONDS = 120  # for schemathesis to end after --seconds: it completes the requests in progress
 
 
 def main() -> int:
-    """The exit code of schemathesis, or 1 where the service has not survived it."""
+    """Run the fuzzer.
+
+    Returns:
+        Exit code of schemathesis, or 1 if the service has died or logged an error.
+    """
     parser = argparse.ArgumentParser(prog="make fuzz")
-    parser.add_argument("--schemathesis", required=True, help="the program")
-    parser.add_argument("--models", default="models")
-    parser.add_argument("--seconds", type=int, default=240, help="how long to go on making requests up")
+    parser.add_argument("--schemathesis", required=True, help="path of the program schemathesis")
+    parser.add_argument("--models", default="models", help="model repository with the default twin; it is copied")
+    parser.add_argument("--seconds", type=int, default=240, help="duration of the fuzzing")
     parser.add_argument("rest", nargs="*", help="further options of `schemathesis run`")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as log:
         models = Path(folder, "models")
-        shutil.copytree(options.models, models)  # trainings write there, too
+        shutil.copytree(options.models, models)  # trainings that are requested write there
         key, line = make_key("fuzz", Role.admin)
         keys = Path(folder, "keys")
         keys.write_text(line)
@@ -43,7 +47,7 @@ def main() -> int:
             address = next((found[0] for line in service.stdout if (found := re.search(r"http://\S+", line))), None)
             if address is None:
                 log.seek(0)
-                sys.exit(f"the service did not start: {log.read()}")
+                sys.exit(f"the service did not start; its log: {log.read()}")
             command = [options.schemathesis, "--config-file", str(CONFIGURATION), "run", f"{address}/openapi.json"]
             command += ["--max-time", str(options.seconds), "--header", f"Authorization: Bearer {key}", *options.rest]
             code = subprocess.run(command, check=False, timeout=options.seconds + MARGIN_SECONDS).returncode

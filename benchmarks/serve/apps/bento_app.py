@@ -1,3 +1,5 @@
+"""BentoML service of one worker."""
+
 from typing import Any
 
 import bentoml

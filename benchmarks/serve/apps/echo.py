@@ -1,4 +1,4 @@
-"""A bare ASGI application that answers with the request's body: the limit of what uvicorn can do."""
+"""Bare ASGI application that returns the body of the request: the upper bound of uvicorn's throughput."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,7 +8,7 @@ async def app(
     scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]], send: Callable[..., Awaitable[None]]
 ) -> None:
     if scope["type"] != "http":
-        raise RuntimeError("http only")
+        raise RuntimeError(f"got an ASGI scope of type {scope['type']}, expected http")
     body = b""
     more = True
     while more:

@@ -1,3 +1,5 @@
+"""LitServe server of one worker."""
+
 import os
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""MLServer runtime for the benchmark's model."""
+
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse

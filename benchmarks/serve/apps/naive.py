@@ -1,4 +1,4 @@
-"""What most people write first: FastAPI, a pydantic body, a plain function."""
+"""Minimal FastAPI service: a pydantic body and a synchronous route that runs the session."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The session of every peer: the same file, the same options as ours. Each peer runs in an environment of its own."""
+"""onnxruntime session of all other servers, with the file and the options of kronmodel's; needs onnxruntime only."""
 
 import os
 from typing import Any
@@ -8,6 +8,8 @@ import onnxruntime
 
 
 class Network:
+    """Model of the benchmark: rows in, probabilities out."""
+
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -1,3 +1,5 @@
+"""Ray Serve deployment of one replica."""
+
 import os
 import signal
 from typing import Any

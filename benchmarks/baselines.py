@@ -1,4 +1,4 @@
-"""Networks by other means, to compare with: with the same widths, or with as many weights."""
+"""Baselines for Kronecker networks: low-rank, narrow dense and tensor-train networks with about as many weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from kronmodel.shapes import Shape
 
 
 def low_rank(config: KroneckerConfig, weights: int) -> nn.Module:
-    """Each dense layer as two of width k between them, with k such that the weights are about as many."""
+    """Low-rank network: each dense layer split into two with k features between them, the same k in all layers.
+
+    Args:
+        config: gives the widths, the activation and the initialisation.
+        weights: number of weights to come as close to as k allows.
+    """
     dense = config.dense()
     widths = (dense.in_features, *dense.hidden, dense.out_features)
     k = max(1, round((weights - sum(widths[1:])) / sum(n + m for n, m in pairwise(widths))))
@@ -26,7 +31,12 @@ def low_rank(config: KroneckerConfig, weights: int) -> nn.Module:
 
 
 def narrow(config: KroneckerConfig, weights: int) -> DenseConfig:
-    """A dense network of as many layers, so narrow that its weights are about as many."""
+    """Configuration of a dense network with as many layers, all hidden ones equally narrow.
+
+    Args:
+        config: gives the numbers of inputs, outputs and layers.
+        weights: number of weights to come as close to as the hidden width allows.
+    """
     n, m, depth = math.prod(config.in_shape), math.prod(config.out_shape), len(config.hidden)
 
     def count(width: int) -> int:
@@ -40,14 +50,18 @@ def narrow(config: KroneckerConfig, weights: int) -> DenseConfig:
 
 
 def tensor_train(config: KroneckerConfig, weights: int) -> nn.Module:
-    """Layers of the same widths by tltorch, each weight a tensor train of four cores, with about as many weights.
+    """Tensor-train network by tltorch, with layers of the same widths; each weight is a tensor train of four cores.
 
-    The weight is formed in every step, which takes tltorch half the time that contracting core by core does.
+    Every step forms the dense weights: in tltorch that takes half the time of contracting the input core by core.
+
+    Args:
+        config: gives the widths, the activation and the initialisation.
+        weights: number of weights to come as close to as the rank allows.
 
     Raises:
         ModuleNotFoundError: tltorch (tensorly-torch) is not installed.
     """
-    from tltorch import FactorizedLinear  # type: ignore[import-not-found]  # it has an environment of its own
+    from tltorch import FactorizedLinear  # type: ignore[import-not-found]  # installed in a separate environment only
 
     modes = [_modes(shape) for shape in (config.in_shape, *config.hidden, config.out_shape)]
     biases = sum(math.prod(each) for each in modes[1:])
@@ -62,43 +76,43 @@ def tensor_train(config: KroneckerConfig, weights: int) -> nn.Module:
         ranks = (1, *(core[3] for core in cores))
         layer = FactorizedLinear(ins, outs, factorization="blocktt", rank=ranks, implementation="reconstructed")
         variance = _gain(config) ** 2 / math.prod(ins) / math.prod(ranks)
-        for core in layer.weight.factors:  # its own draw makes the signal vanish at these ranks
+        for core in layer.weight.factors:  # tltorch's initialisation makes the signal vanish at these ranks
             nn.init.normal_(core, std=variance ** (1 / (2 * len(ins))))
         nn.init.zeros_(layer.bias)
         layers += [layer, _Activation(config.activation)]
     return nn.Sequential(*layers[:-1])
 
 
-def macs(network: nn.Module) -> int:
-    """Multiply-adds a sample of a network made here."""
+def count_macs(network: nn.Module) -> int:
+    """Multiply-adds per sample of a network of this module, with tensor trains contracted core by core."""
     total = 0
     for layer in network.modules():
         if isinstance(layer, nn.Linear):
             total += layer.in_features * layer.out_features
         elif isinstance(cores := getattr(getattr(layer, "weight", None), "factors", None), nn.Module):
             shapes = [core.shape for core in cores.parameters()]
-            done, rest = 1, math.prod(n for _, _, n, _ in shapes)  # a tensor train: core by core, from the first on
+            outputs, inputs = 1, math.prod(n for _, _, n, _ in shapes)  # modes already and not yet contracted
             for r, m, n, next_r in shapes:
-                rest //= n
-                total += done * rest * r * m * n * next_r
-                done *= m
+                inputs //= n
+                total += outputs * inputs * r * m * n * next_r
+                outputs *= m
     return total
 
 
 def _modes(shape: Shape) -> tuple[int, ...]:
-    """Four factors of a width, from the two of its shape: (28, 28) to (4, 7, 7, 4)."""
+    """Split the two factors of a layer's shape into four: (28, 28) becomes (4, 7, 7, 4)."""
     (a, b), (c, d) = (_pair(size) for size in shape)
     return (a, b, d, c)
 
 
 def _pair(size: int) -> tuple[int, int]:
-    """The most balanced factors, the smaller one first."""
+    """Split a size into its two most balanced factors, the smaller one first."""
     small = max(each for each in range(1, math.isqrt(size) + 1) if size % each == 0)
     return small, size // small
 
 
 def _cores(ins: Sequence[int], outs: Sequence[int], rank: int) -> list[tuple[int, int, int, int]]:
-    """Shapes ``(r, m, n, r')`` of the cores; a rank above what its neighbours can use is lowered to that."""
+    """Shapes ``(r, m, n, r')`` of the cores of a tensor train; larger ranks than can add anything are reduced."""
     sizes = [n * m for n, m in zip(ins, outs, strict=True)]
     left = accumulate(sizes[:-1], lambda a, b: a * b)
     right = [math.prod(sizes[index:]) for index in range(1, len(sizes))]
@@ -116,7 +130,7 @@ class _Activation(nn.Module):
 
 
 def _linear(n: int, m: int, gain: float, *, bias: bool = True) -> nn.Linear:
-    """A linear layer drawn like the dense ones of our own: with variance ``gain² / n``, bias zero."""
+    """Linear layer initialised as in kronmodel's dense networks: weights of variance ``gain² / n``, bias zero."""
     linear = nn.Linear(n, m, bias=bias)
     nn.init.normal_(linear.weight, std=gain / math.sqrt(n))
     if bias:
