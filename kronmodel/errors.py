@@ -40,7 +40,8 @@ class Message(str):
         parts: texts and arguments, in their order.
 
     Example:
-        >>> raise DataError(Message("the file has 2 bad rows; leave them out with ", Argument("skip_bad_rows", True)))
+        >>> print(Message("the file has 2 bad rows; leave them out with ", Argument("skip_bad_rows", True)))
+        the file has 2 bad rows; leave them out with skip_bad_rows=True
     """
 
     __slots__ = ("parts",)
