@@ -102,7 +102,7 @@ def check_activation_name(activation: str) -> None:
 
 
 def activation_name(activation: Activation) -> str:
-    """Return an activation's display name: ``"gelu"`` itself, ``"sin"`` of ``torch.sin``, ``"SiLU"`` of ``nn.SiLU()``."""
+    """Return an activation's display name: ``"gelu"``, ``"sin"`` for ``torch.sin``, ``"SiLU"`` for ``nn.SiLU()``."""
     if isinstance(activation, str):
         return activation
     return str(getattr(activation, "__name__", type(activation).__name__))
