@@ -1,4 +1,4 @@
-"""``python -m kronmodel``, which is also what ``torchrun -m kronmodel`` starts in each process."""
+"""Entry point of ``python -m kronmodel`` and, in each process, of ``torchrun -m kronmodel``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and messages that name arguments. The command line prints each in one line."""
+"""Exceptions for errors that the user can fix, and messages that name arguments of the library."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of the library within a :class:`Message`. The command line prints its own option instead.
+    """Reference to an argument of the library in a :class:`Message`; the command line prints the matching option.
 
     Attributes:
-        name: of the argument.
-        value: to give it, such as ``True``; None names the argument alone.
+        name: name of the argument.
+        value: value to show with the name, such as ``True``; None shows the name alone.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Argument:
 
 
 class Message(str):
-    """A text that names arguments of the library, which another front end can spell in its own way.
+    """Message text whose references to arguments another front end can format in its own way.
 
     Args:
-        parts: texts and arguments, in their order.
+        parts: texts and arguments, in the order in which they are joined.
 
     Example:
         >>> print(Message("the file has 2 bad rows; leave them out with ", Argument("skip_bad_rows", True)))
@@ -49,7 +49,7 @@ class Message(str):
     parts: tuple[str | Argument, ...]
 
     def __new__(cls, *parts: str | Argument) -> Message:
-        """Join the parts, spelling arguments as the library does."""
+        """Join the parts, with arguments in Python syntax."""
         message = super().__new__(cls, "".join(map(str, parts)))
         message.parts = parts
         return message
@@ -59,24 +59,24 @@ class Message(str):
 
 
 class KronmodelError(Exception):
-    """Base of the errors below."""
+    """Base class of all errors that the user can fix; the command line prints them in one line."""
 
 
 class DataError(KronmodelError):
-    """A data set is missing, damaged or of another form than expected."""
+    """Error of a data set that is missing, damaged or in an unexpected format."""
 
 
 class TrainingError(KronmodelError):
-    """Training could not go on, for example because the loss is no longer finite."""
+    """Error that ends a training, for example a loss that is not finite."""
 
 
 class CheckpointError(KronmodelError):
-    """A checkpoint can't be written, is damaged, or belongs to another training."""
+    """Error of a checkpoint that can't be written, is damaged, or belongs to another training."""
 
 
 class LoadError(KronmodelError):
-    """A saved network is missing, damaged, or of another format."""
+    """Error of a saved network that is missing, damaged, or in an unexpected format."""
 
 
 class ExportError(KronmodelError):
-    """An exported model failed a check, or could not be written; nothing was published."""
+    """Error of an exported model that failed a check or could not be written; nothing was published."""

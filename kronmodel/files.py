@@ -16,7 +16,7 @@ __all__ = ["FolderLock", "is_writable_file", "is_writable_folder", "sync_folder"
 
 
 def write_synced(path: Path, content: bytes | memoryview) -> None:
-    """Write a file and wait until it is on the disk."""
+    """Write a file, and wait until its content is on the disk (fsync)."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -24,17 +24,17 @@ def write_synced(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_atomically(path: Path, content: bytes | memoryview, *, beside: Path | None = None) -> None:
-    """Create or replace a file: at any moment, even after a crash, the path has its old content or the new one.
+    """Create or replace a file atomically: even after a crash, it has either its old or its new content.
 
-    The name in the folder may be lost by a crash until :func:`sync_folder` is called.
+    Until :func:`sync_folder` is called, a crash may undo the creation or the replacement.
 
     Args:
-        path: of the file.
-        content: the new content.
-        beside: temporary file in the same folder; by default a hidden one with a random name.
+        path: path of the file.
+        content: new content.
+        beside: path of the temporary file, in the same folder; by default hidden, with a random name.
 
     Raises:
-        OSError: the file can't be written; its old content is still there.
+        OSError: the file can't be written; its old content is unchanged.
     """
     beside = beside or path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -45,7 +45,7 @@ def write_atomically(path: Path, content: bytes | memoryview, *, beside: Path | 
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk. Windows, which opens no folders, does this by itself."""
+    """Wait until the entries of a folder are on the disk (fsync); does nothing on Windows, which can't open folders."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -56,16 +56,16 @@ def sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """An exclusive lock of a folder among processes, held until it is released or the process ends.
+    """Exclusive lock on a folder between processes, held until it is released or the process ends.
 
-    Where folders can be locked themselves nothing is written; on Windows a file ``.lock`` in the folder is locked, and
-    removed when it is released.
+    On POSIX systems the folder itself is locked, and nothing is written. On Windows a file ``.lock`` in the folder is
+    locked, and deleted on release.
 
     Args:
         folder: an existing folder.
 
     Attributes:
-        file: the file that stands for the folder on Windows, else None.
+        file: the lock file on Windows, else None.
 
     Raises:
         BlockingIOError: another process, or this one, already holds the lock.
@@ -93,19 +93,19 @@ class FolderLock:
 
     def release(self) -> None:
         """Release the lock."""
-        os.close(self._descriptor)  # which releases it
+        os.close(self._descriptor)  # closing the descriptor releases the lock
         if self.file is not None:
             try:
                 self.file.unlink(missing_ok=True)
-            except PermissionError:  # another process has it open by now
+            except PermissionError:  # another process has opened the file in the meantime
                 return
 
 
 def is_writable_folder(folder: Path) -> bool:
-    """Whether files can be created in a folder. Nothing is written."""
+    """Tell whether files can be created in a folder, without writing anything."""
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def is_writable_file(path: Path) -> bool:
-    """Whether a file can be created or replaced at a path. Nothing is written."""
+    """Tell whether a file can be created or replaced at a path, without writing anything."""
     return not path.is_dir() and is_writable_folder(path.absolute().parent)

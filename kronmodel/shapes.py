@@ -1,4 +1,4 @@
-"""Factor sizes of layer widths and images: balanced factorisations, checks, parsing, multiply-adds. Integers only."""
+"""Factor sizes of Kronecker layers: balanced factorisation, validation, parsing, and numbers of multiply-adds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 
 Shape = tuple[int, ...]
 Order = Literal["left", "right"]
-"""Which factor a branch of a dual layer applies first: the leftmost or the rightmost of its Kronecker product."""
+"""Factor that a branch of a dual layer applies first: the leftmost or the rightmost of its Kronecker product."""
 Layer = Literal["dual", "linear"]
 """Kind of a Kronecker layer: with biases and activations between its factors, or without."""
 Image = tuple[int, int, int]
-"""Channels, height, width."""
+"""Shape of an image: channels, height, width."""
 
 __all__ = [
     "Image",
@@ -39,18 +39,18 @@ __all__ = [
     "whole_number",
 ]
 
-# Bounds against typing errors, which would otherwise ask for more memory than the machine has.
+# These limits protect against typing errors that would exhaust the memory.
 MAX_WIDTH = 1 << 24
 MAX_RANK = 1 << 16
 MAX_FACTORS = 12
-MAX_RATIO = 2  # of the largest to the smallest factor of a padded width
+MAX_RATIO = 2  # largest ratio between two factor sizes of a padded width
 
 
 class PrimeWidthError(ValueError):
-    """A width has no factors but 1 and itself, and padding was not allowed.
+    """Error of a width that is prime and can't be factored without padding.
 
     Attributes:
-        width: the prime number.
+        width: the prime width.
         padded: the shape that ``pad=True`` would choose.
     """
 
@@ -60,7 +60,7 @@ class PrimeWidthError(ValueError):
 
 
 def whole_number(value: Any) -> int | None:
-    """Return ``value`` as an ``int`` if it is a whole number (of Python or numpy), None if it is not; a bool is not."""
+    """Convert a whole number of Python or numpy to ``int``; return None for any other value, including bools."""
     if isinstance(value, bool):
         return None
     try:
@@ -70,20 +70,20 @@ def whole_number(value: Any) -> int | None:
 
 
 def _shown(value: Any) -> str:
-    """Format an argument for a message: a whole number of numpy's as Python's."""
+    """Format an argument for a message, with whole numbers of numpy as Python ints."""
     number = whole_number(value)
     return repr(value if number is None else number)
 
 
 def check_shape(name: str, shape: Sequence[int]) -> Shape:
-    """Check the factor sizes of one side of a layer.
+    """Check the factor sizes of a layer's input or output.
 
     Args:
-        name: of the argument, for the message.
+        name: name of the argument, for the message.
         shape: 2 to 12 whole numbers, of Python or numpy.
 
     Returns:
-        The sizes as a tuple of Python's ints.
+        The sizes as a tuple of Python ints.
 
     Raises:
         ValueError: a size is not a whole number or below 1, there are too few or too many, or their product is too big.
@@ -100,10 +100,10 @@ def check_shape(name: str, shape: Sequence[int]) -> Shape:
 
 
 def check_shapes(in_shape: Sequence[int], out_shape: Sequence[int]) -> tuple[Shape, Shape]:
-    """Check the factor sizes of both sides of a layer, of which there must be equally many.
+    """Check the factor sizes of a layer's input and output, which must be equal in number.
 
     Raises:
-        ValueError: a shape is impossible, or their lengths differ.
+        ValueError: a shape is invalid, or the lengths differ.
     """
     checked = check_shape("in_shape", in_shape), check_shape("out_shape", out_shape)
     if len(checked[0]) != len(checked[1]):
@@ -114,10 +114,10 @@ def check_shapes(in_shape: Sequence[int], out_shape: Sequence[int]) -> tuple[Sha
 
 
 def check_features(name: str, features: int | None, shape: Shape, *, pad: bool) -> int:
-    """Check the number of features on one side of a layer: the product of its shape, or fewer where padding is allowed.
+    """Check a layer's number of inputs or outputs: the product of its factor sizes, or fewer with padding.
 
     Args:
-        name: of the argument, for the message.
+        name: name of the argument, for the message.
         features: number of features; None for the product of the shape.
         shape: checked factor sizes.
         pad: allow fewer features than the product.
@@ -145,9 +145,9 @@ def balanced_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
     """Factor a layer's width into sizes as equal as possible, smallest first.
 
     Args:
-        width: number of features, of Python's or numpy's integers.
+        width: number of features, an integer of Python or numpy.
         factors: number of sizes, 2 to 12.
-        pad: allow a larger product, so that no size is more than twice another; the layer then fills up with zeros.
+        pad: allow a larger product, so that no size is more than twice another; the layer then pads with zeros.
 
     Raises:
         ValueError: ``width`` or ``factors`` is not a whole number or out of range.
@@ -179,7 +179,7 @@ def balanced_shape(width: int, *, factors: int = 2, pad: bool = False) -> Shape:
 
 
 def _balanced(width: int, factors: int) -> Shape:
-    """Choose the factorisation with the smallest maximum, and among those the one with the largest minimum."""
+    """Find the most balanced factorisation: smallest maximum, then largest minimum."""
     return min(_factorisations(width, factors, 1), key=lambda shape: (shape[-1], -shape[0]))
 
 
@@ -200,8 +200,8 @@ def input_shape(width: int, image_shape: Sequence[int] | None, *, pad: bool) -> 
 
     Args:
         width: number of features.
-        image_shape: ``(height, width)`` or ``(channels, height, width)`` if the features are an image's.
-        pad: allow a larger product with balanced factors; rows are then filled up with zeros.
+        image_shape: ``(height, width)`` or ``(channels, height, width)`` if the features are an image, else None.
+        pad: allow a larger product with balanced factors; samples are then padded with zeros.
 
     Raises:
         PrimeWidthError: the width is prime, and ``pad`` is not set.
@@ -220,26 +220,26 @@ def input_shape(width: int, image_shape: Sequence[int] | None, *, pad: bool) -> 
 
 
 def output_shape(width: int) -> Shape:
-    """Choose factor sizes for a network's output: the most balanced factors, ``(1, width)`` where the width is prime.
+    """Choose factor sizes for a network's output: the most balanced factors, or ``(1, width)`` for a prime width.
 
-    Outputs are few and can't be padded, so a prime number of them is accepted.
+    Outputs are few and can't be padded, so a prime width is accepted.
     """
     return balanced_shape(width) if _has_factors(width) else (1, width)
 
 
 def _has_factors(width: int) -> bool:
-    """Tell whether the width is composite, or so small that factors would not matter."""
+    """Tell whether a width is composite, or too small for its factorisation to matter."""
     return width <= 3 or any(width % size == 0 for size in range(2, math.isqrt(width) + 1))
 
 
 def image_of(shape: Sequence[int] | None) -> Image:
-    """Complete an image's shape to channels, height and width.
+    """Convert an image shape to channels, height and width.
 
     Args:
-        shape: ``(height, width)`` or ``(channels, height, width)``; None if the data are no images.
+        shape: ``(height, width)`` or ``(channels, height, width)``; None if the data are not images.
 
     Raises:
-        ValueError: the shape has neither form, or is None.
+        ValueError: the shape is None, or has neither two nor three sizes.
     """
     given = () if shape is None else tuple(shape)
     sizes = tuple(size for size in map(whole_number, given) if size is not None and size >= 1)
@@ -255,7 +255,7 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
     """Parse layer shapes: ``"28x28,16x32"`` becomes ``((28, 28), (16, 32))``.
 
     Raises:
-        ValueError: the text has another form, or a size is below 1.
+        ValueError: the text does not follow this format, or a size is below 1.
     """
     shapes = []
     for part in text.split(","):
@@ -267,11 +267,12 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
 
 
 def max_rank(in_shape: Shape, out_shape: Shape) -> int:
-    """Compute the largest useful rank of a linear Kronecker layer, with which any weight matrix can be represented.
+    """Compute the largest useful rank of a linear Kronecker layer: with it, any weight matrix can be represented.
 
-    Rearranged, a Kronecker product is an outer product of vectors with one entry for each weight of a factor, and a
-    tensor is a sum of as many outer products as its sizes but the largest multiply to. With two factors that is
-    ``min(m1*n1, m2*n2)``. A dual layer has no such bound: its branches are separated by activations.
+    After a rearrangement, a Kronecker product is an outer product of vectors, one for each factor, with an entry for
+    each of its weights. Any tensor is a sum of outer products; the product of all its sizes except the largest bounds
+    how many are needed. With two factors the bound is ``min(m1*n1, m2*n2)``. A dual layer has no such bound, because
+    its branches are separated by activations.
     """
     weights = [m * n for m, n in zip(out_shape, in_shape, strict=True)]
     return math.prod(weights) // max(weights)
@@ -314,13 +315,13 @@ def check_orders(order: Order | Sequence[Order], rank: int) -> tuple[Order, ...]
 
 
 def axes(order: Order, factors: int) -> tuple[int, ...]:
-    """List the axes in the order in which their factors are applied: from the left, or from the right."""
+    """List the indices of the factors in the order in which they are applied: from the left or from the right."""
     forward = tuple(range(factors))
     return forward if order == "left" else forward[::-1]
 
 
 def dual_macs(in_shape: Shape, out_shape: Shape, order: Order) -> int:
-    """Count the multiply-adds of one branch for one sample, its factors applied in the given order."""
+    """Count the multiply-adds of one branch of a dual layer for one sample, with factors applied in a given order."""
     sizes, total = list(in_shape), 0
     for axis in axes(order, len(sizes)):
         total += math.prod(sizes) * out_shape[axis]
@@ -329,6 +330,6 @@ def dual_macs(in_shape: Shape, out_shape: Shape, order: Order) -> int:
 
 
 def linear_macs(in_shape: Shape, out_shape: Shape) -> tuple[Order, int]:
-    """Choose the cheaper order of a linear Kronecker product; return it and its multiply-adds for one sample."""
+    """Choose the cheaper order for a linear Kronecker product; return the order and its multiply-adds per sample."""
     left, right = (dual_macs(in_shape, out_shape, order) for order in ("left", "right"))
     return ("left", left) if left <= right else ("right", right)

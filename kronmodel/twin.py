@@ -1,4 +1,4 @@
-"""A twin: a Kronecker network and its dense counterpart, trained on the same data and published together."""
+"""Training of a twin: a Kronecker network and its dense counterpart, on the same data, published together."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ Kind = Literal["twin", "kronecker", "dense"]
 
 
 class TrainingCallback:
-    """Methods that :func:`train_twin` calls on its way; each does nothing until a subclass overrides it.
+    """Base class of callbacks for :func:`train_twin`; each method does nothing unless a subclass overrides it.
 
-    An exception from any of them ends the training; its checkpoints are kept.
+    An exception from a method ends the training; the checkpoints are kept.
     """
 
     def on_message(self, line: str) -> None:
-        """Receive a line for the user, which may be a :class:`~kronmodel.errors.Message` that names arguments."""
+        """Receive a message for the user, which may be a :class:`~kronmodel.errors.Message` that names arguments."""
 
     def on_start(self, members: Sequence[Member], data: Dataset) -> None:
-        """Receive the networks that will be trained, and the data, before the first step."""
+        """Receive the configurations of the networks and the data, before the first training step."""
 
     def training(self, member: Member) -> AbstractContextManager[None]:
-        """Return a context that spans the training of one network."""
+        """Return a context manager that is active during the training of one network."""
         return nullcontext()
 
     def on_step(self, member: Member, progress: Progress) -> None:
@@ -57,18 +57,18 @@ class TrainingCallback:
         """Receive the loss and the scores of an epoch; when resuming, first those of the earlier epochs."""
 
     def on_export(self) -> None:
-        """Learn that all networks are trained and will be exported."""
+        """Receive the event that all networks are trained and the export begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A trained network of a twin.
+    """Trained network of a twin, with its result and its model card.
 
     Attributes:
-        network: with the weights that are kept, on the device on which it was trained.
+        network: network with its final weights, on the training device.
         result: scores, times and the history of the epochs.
-        card: its model card; None in other processes than the main one.
-        path: of its published ``model.onnx``; None if it was not published.
+        card: model card; None in all processes except the main process.
+        path: path of the published ``model.onnx``; None if the network was not published.
     """
 
     network: Network
@@ -79,14 +79,14 @@ class TrainedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """What :func:`train_twin` returns.
+    """Trained twin: the Kronecker network and the dense network with their data and published models.
 
     Attributes:
-        name: of the twin.
-        data: what it was trained on.
-        models: the trained networks by role; one, if only one kind was asked for.
-        published: the models in the repository, in the same order; empty if there is none, or in other processes than
-            the main one of a run of several.
+        name: name of the twin.
+        data: data set that the networks were trained on.
+        models: trained networks by role; only one if ``kind`` selected one.
+        published: published models in the repository, in the same order; empty without a repository, and in all
+            processes of a distributed run except the main process.
     """
 
     name: str
@@ -114,36 +114,38 @@ def train_twin(
     threads: int | None = None,
     callback: TrainingCallback | None = None,
 ) -> Twin:
-    """Train a Kronecker network and its dense counterpart, and publish both: what ``kronmodel train`` does.
+    """Train a Kronecker network and its dense counterpart, and publish both, like ``kronmodel train``.
 
-    In each of the processes that ``torchrun`` started, it trains together with the others; the main one publishes.
-    Torch's random state and number of threads are unchanged afterwards.
+    Under ``torchrun``, every process has to call this function: the processes train together, and the main process
+    publishes. Torch's random state and number of threads are unchanged afterwards.
 
     Args:
         data: the name of a data set, the path of a .csv or .npz file, a :class:`~kronmodel.data.dataset.Dataset`, or
             arrays by name: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
         kind: train both networks or only one of them.
-        name: of the twin; by default that of the data.
-        recipe: network and training to start from, by name or itself; by default the one that suits the data.
-        network: fields of :class:`~kronmodel.training.recipes.Recipe` that describe the network, to use instead of the
-            recipe's: ``hidden``, ``rank``, ``layer``, ``order``, ``activation``, ``features``, ``dropout``.
-        training: fields of :class:`~kronmodel.training.config.TrainConfig` to use instead of the recipe's for both
-            networks, such as ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and ``device``.
-        pad: fill the features up with zeros to a width that has balanced factors.
+        name: name of the twin; by default the name of the data.
+        recipe: name of a recipe or a :class:`~kronmodel.training.recipes.Recipe`; by default the one recommended for
+            the data.
+        network: fields of the recipe that describe the network and replace its values: ``hidden``, ``rank``,
+            ``layer``, ``order``, ``activation``, ``features``, ``dropout``.
+        training: fields of :class:`~kronmodel.training.config.TrainConfig` that replace the recipe's for both networks,
+            such as ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and ``device``.
+        pad: pad the features with zeros to a width that has balanced factors.
         target: column of a .csv file to predict.
-        task: of files and arrays; by default inferred from the target.
-        test_fraction: of the samples to keep for the test, where they are not split already; by default 0.2.
-        skip_bad_rows: leave out rows of a .csv file that can't be used instead of refusing the file.
+        task: classification or regression, for files and arrays; by default inferred from the target.
+        test_fraction: fraction of the samples to keep for the test, if they are not split already; by default 0.2.
+        skip_bad_rows: leave out unusable rows of a .csv file instead of refusing the file.
         out: model repository; None publishes nothing.
-        checkpoint: folder of the checkpoints; by default ``.checkpoints`` in the repository, or none without one.
+        checkpoint: folder of the checkpoints; by default ``.checkpoints`` in the repository, or no checkpoints without
+            a repository.
         resume: continue from the checkpoints of an interrupted training, if there are any.
-        threads: CPU threads; by default torch's choice.
+        threads: number of CPU threads; by default torch's choice.
         callback: receives progress and messages.
 
     Raises:
-        KronmodelError: the data, the checkpoints or the repository can't be read or written, the device is not there,
-            the training diverges, or a model fails a check.
-        ValueError: a value is not possible, or doesn't fit the others.
+        KronmodelError: the data, the checkpoints or the repository can't be read or written, the device is not
+            available, the training diverges, or a model fails a check.
+        ValueError: a value is invalid, or contradicts another.
     """
     if kind not in get_args(Kind):
         raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
@@ -206,7 +208,7 @@ def train_twin(
 def _dataset(
     data: str | os.PathLike[str] | Dataset | Mapping[str, Any], options: FileOptions, callback: TrainingCallback
 ) -> Dataset:
-    """Load the data that :func:`train_twin` was given."""
+    """Load a data set by name or path, or build one from arrays, for :func:`train_twin`."""
     if isinstance(data, Dataset):
         if options.given():
             arguments = [part for argument in options.given() for part in (" and ", argument)][1:]
@@ -237,7 +239,7 @@ def _members(
     *,
     pad: bool,
 ) -> dict[Role, Member]:
-    """Configure the networks of a twin after checking the names of the overrides."""
+    """Check the names of the overridden fields, and configure the networks of a twin."""
     check_name(f"{name}-kronecker")
     fields = TrainConfig.__dataclass_fields__
     unknown = [field for field in overrides if field not in fields]
@@ -258,7 +260,7 @@ def _checkpoints(
     *,
     resume: bool,
 ) -> Iterator[list[Checkpoint | None]]:
-    """Open a checkpoint for each member; if the block is interrupted, report what a resumption would continue from."""
+    """Open a checkpoint for each network during a ``with`` block; if interrupted, report how to resume."""
     with ExitStack() as stack:
         checkpoints = [
             None

@@ -23,7 +23,7 @@ METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "r2": "R²"}
 
 @contextmanager
 def training_progress(console: Console, name: str, epochs: int) -> Iterator[Callable[[loop.Progress], None]]:
-    """Show a training as a bar that moves with the steps; where there is no terminal, as one line an epoch."""
+    """Show a training as a progress bar that advances with the steps; without a terminal, print one line per epoch."""
     if not console.is_terminal:
         yield lambda now: _print_epoch(console, name, epochs, now)
         return
@@ -66,7 +66,7 @@ TWIN_ROWS = (
 
 
 def score_text(metric: str, value: float) -> str:
-    """A test score for people: ``accuracy 98.36 %``, ``RMSE 53.2``."""
+    """Format a test score with the name of its metric: ``accuracy 98.36 %``, ``RMSE 53.2``."""
     return f"{METRICS.get(metric, metric)} {_score_value(metric, value)}"
 
 
@@ -75,7 +75,10 @@ def _score_value(metric: str, value: float) -> str:
 
 
 def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
-    """Titles and cells of the table of trained models, with the ratio dense ÷ Kronecker where there are both."""
+    """Yield the title and the cells of each row of the table of trained models.
+
+    With two models, a last cell holds the ratio dense ÷ Kronecker.
+    """
     scores = [model["test_metric"] for model in models.values()]
     for name in ("value", "r2"):
         if name in scores[0]:
@@ -83,7 +86,7 @@ def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str
             cells = [_score_value(metric, score[name]) if name in score else "" for score in scores]
             yield f"test {METRICS.get(metric, metric)}", [*cells, *([""] if len(models) == 2 else [])]
     for title, key, form in TWIN_ROWS:
-        # As the paper counts; it says something only where it differs.
+        # The paper counts one output bias per branch; this row is shown only where that count differs from ours.
         if key == "parameters_with_branch_biases" and all(each[key] == each["parameters"] for each in models.values()):
             continue
         cells = [form.format(model[key]) for model in models.values()]
@@ -94,7 +97,12 @@ def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str
 
 
 def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
-    """The trained models side by side, with the ratio where there are two. ``models``: summaries by role."""
+    """Print a table of the trained models side by side, with the ratio dense ÷ Kronecker where there are two.
+
+    Args:
+        console: prints the table.
+        models: summary of each model by its role.
+    """
     table = Table(title="Kronecker and dense, side by side; ratio: dense ÷ Kronecker" if len(models) == 2 else None)
     table.add_column("", no_wrap=True)
     for model in models.values():
@@ -109,7 +117,7 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
 
 
 def print_fields(console: Console, fields: dict[str, Any], indent: str = "") -> None:
-    """A nested dictionary, one field a line."""
+    """Print a nested dictionary, one field per line."""
     for key, value in fields.items():
         if isinstance(value, dict):
             console.print(f"{indent}[bold]{escape(str(key))}[/]:", highlight=False)

@@ -1,4 +1,4 @@
-"""Progress of a training as JSON lines to an open file descriptor, for another program."""
+"""Progress of a training, written as JSON lines to an open file descriptor for another program to read."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["Messages"]
 
 
 class Messages:
-    """Writes the events of a training, each as a JSON object with the key ``event``.
+    """Writer of a training's events as JSON lines; each is an object whose key ``event`` names its kind.
 
     - ``plan``, once, before the first step: ``members``, each with ``role``, ``name``, ``epochs``, ``parameters``,
-      ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, as ``kronmodel data NAME`` has it.
+      ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, the fields of ``kronmodel data``.
     - ``step``, about ten times a second: ``role``, ``name``, ``step`` of ``steps``, ``epoch``, ``loss``.
-    - ``epoch``, after each one: ``role``, ``name`` and the fields of :class:`~kronmodel.training.history.Epoch`. A
+    - ``epoch``, after each epoch: ``role``, ``name`` and the fields of :class:`~kronmodel.training.history.Epoch`. A
       resumed training first repeats its earlier epochs.
-    - ``exporting``, once all are trained. What was published is what ``--json`` prints.
+    - ``exporting``, once, when all networks are trained. The published models are not an event: ``--json`` prints them.
 
-    A number that is not finite is null.
+    A number that is not finite is written as null.
 
     Args:
         descriptor: an open file descriptor such as 2 or 3; None writes nothing.
 
     Raises:
-        KronmodelError: it is not open for writing.
+        KronmodelError: the descriptor is not open for writing.
     """
 
     def __init__(self, descriptor: int | None) -> None:
@@ -83,21 +83,21 @@ class Messages:
         self._write("epoch", role=member.role, name=member.name, **asdict(epoch))
 
     def exporting(self) -> None:
-        """Write that all networks are trained."""
+        """Write the event that all networks are trained and the export begins."""
         self._write("exporting")
 
     def _write(self, event: str, **fields: Any) -> None:
-        """Write one line.
+        """Write an event as one JSON line.
 
         Raises:
-            TrainingError: the reader has closed its end.
+            TrainingError: the reading program has closed its end of the pipe.
         """
         if self._descriptor is None:
             return
         line = json.dumps({"event": event} | {name: _finite(value) for name, value in fields.items()}) + "\n"
         left = memoryview(line.encode())
         try:
-            while left:  # a pipe takes a long line in pieces
+            while left:  # a pipe may accept only a part of a long line per write
                 left = left[os.write(self._descriptor, left) :]
         except OSError as error:
             raise TrainingError(f"can't tell the progress to --progress-fd {self._descriptor}: {error}") from error

@@ -31,7 +31,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
-IS_MAIN = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one prints
+IS_MAIN = os.environ.get("RANK", "0") == "0"  # torchrun starts several processes; only the main one prints
 
 errors = Console(stderr=True)
 notes = Console(stderr=True, quiet=not IS_MAIN)
@@ -48,14 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             notes.print("interrupted; nothing was published")
             return EXIT_INTERRUPTED
         except (KronmodelError, ValueError, ModuleNotFoundError) as error:
-            with _sigterm_handled(signal.SIG_IGN):  # torchrun shall not stop this process before it has reported
+            with _sigterm_handled(signal.SIG_IGN):  # torchrun must not stop this process before it has reported
                 _print_error(error)
             return EXIT_BAD_INPUT
     return code
 
 
 def _print_error(error: Exception) -> None:
-    """Print an error in one line; of a missing package, how to install it: the base installation only serves."""
+    """Print an error in one line; for a missing package, also print how to install the training dependencies."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else error_text(error)
     errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
@@ -63,8 +63,8 @@ def _print_error(error: Exception) -> None:
 
 @contextlib.contextmanager
 def _sigterm_handled(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> Iterator[None]:
-    """Handle SIGTERM by this handler in this block, and restore the caller's handler afterwards."""
-    if threading.current_thread() is not threading.main_thread():  # the only one that may change handlers
+    """Install a handler of SIGTERM for a ``with`` block, and restore the caller's handler afterwards."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may change signal handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, handler)
@@ -76,7 +76,7 @@ def _sigterm_handled(handler: Callable[[int, FrameType | None], Any] | signal.Ha
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Exit by way of the clean-ups, as on Ctrl-C."""
+    """Handle SIGTERM by raising an exception, so that clean-up code runs as it does on Ctrl-C."""
     sys.exit(EXIT_TERMINATED)
 
 
@@ -159,7 +159,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how to read the user's own file."""
+    """Add the options that configure how a user's .csv or .npz file is read."""
     add = parser.add_argument
     add("--target", metavar="COLUMN", help="column of a .csv file to predict")
     add("--task", choices=["classification", "regression"], help="default: inferred from the target, and printed")
@@ -183,7 +183,7 @@ def _train(args: argparse.Namespace) -> int:
     descriptor, log = (args.progress_fd, args.log_csv) if IS_MAIN else (None, None)
     with CommandCallback(notes, _note, descriptor=descriptor, log=log) as callback:
         twin = train_twin(args.data, **twin_arguments(args), callback=callback)
-    if not twin.published:  # another process of this run has published
+    if not twin.published:  # only the main process of a distributed run publishes and prints
         return 0
     models = {each.card["role"]: each.summary() for each in twin.published}
     if args.report is not None:
@@ -226,7 +226,7 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _note(line: str) -> None:
-    """Print a line for the user on standard error, with options where it names arguments of the library."""
+    """Print a message on standard error, naming command-line options in place of the library's arguments."""
     notes.print(option_text(line), style="dim", highlight=False, markup=False, soft_wrap=True)
 
 

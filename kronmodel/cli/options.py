@@ -1,4 +1,4 @@
-"""Options of the command line as arguments of the library, and the library's messages with options."""
+"""Conversion between command-line options and the library's arguments, in calls and in messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 __all__ = ["error_text", "file_options", "network_arguments", "option_text", "twin_arguments"]
 
-OPTIONS = {"test_fraction": "--test-share"}  # options that are called otherwise than their arguments
+OPTIONS = {"test_fraction": "--test-share"}  # options whose name differs from their argument's
 TRAINING = (
     "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device",
     "validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip",
@@ -21,20 +21,20 @@ TRAINING = (
 
 
 def option_text(message: str) -> str:
-    """Write a message of the library with options in the place of its arguments."""
+    """Format a message of the library, replacing the names of its arguments by command-line options."""
     if not isinstance(message, Message):
         return message
     return "".join(_option(part) if isinstance(part, Argument) else part for part in message.parts)
 
 
 def _option(argument: Argument) -> str:
-    """Write an argument of the library as an option, such as ``--task regression``."""
+    """Format an argument of the library as a command-line option, such as ``--task regression``."""
     name = OPTIONS.get(argument.name, "--" + argument.name.replace("_", "-"))
     return name if argument.value in (None, True) else f"{name} {argument.value}"
 
 
 def error_text(error: Exception) -> str:
-    """Write the text of an error with options in the place of the library's arguments."""
+    """Format the text of an error, replacing the names of the library's arguments by command-line options."""
     if isinstance(error, PrimeWidthError):
         return (
             f"{error.width} features have no factors but 1 and {error.width}, which compress nothing; "
@@ -44,7 +44,7 @@ def error_text(error: Exception) -> str:
 
 
 def file_options(args: argparse.Namespace) -> FileOptions:
-    """Collect how to read the user's own file."""
+    """Build the :class:`FileOptions` for a user's .csv or .npz file from the parsed command line."""
     from kronmodel.data.user_file import FileOptions
 
     seed = args.seed or 0
@@ -60,7 +60,7 @@ def file_options(args: argparse.Namespace) -> FileOptions:
 
 
 def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Collect the arguments of :func:`kronmodel.train_twin` that the command line sets, but for data and callback."""
+    """Collect the arguments of :func:`kronmodel.train_twin` from the command line, except ``data`` and ``callback``."""
     return {
         "kind": args.kind,
         "name": args.name,
@@ -80,7 +80,7 @@ def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Collect the fields of a recipe's network that the command line sets."""
+    """Collect the network fields of a recipe that the command line overrides."""
     given: dict[str, Any] = {
         field: getattr(args, field) for field in ("activation", "dropout", "layer") if getattr(args, field) is not None
     }
@@ -99,7 +99,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parse_rank(text: str) -> int | tuple[int, ...]:
-    """Read ``"2"`` into 2, ``"2,2,8"`` into ``(2, 2, 8)``."""
+    """Parse a rank: ``"2"`` for every layer becomes 2, ``"2,2,8"`` with one for each becomes ``(2, 2, 8)``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise ValueError(f"rank must be a number such as 2, or one for each layer such as 2,2,8, got {text!r}")

@@ -1,4 +1,4 @@
-"""A training as one self-contained HTML page: the curves of the networks and the table that compares them."""
+"""HTML report of a training: one self-contained page with learning curves and a table that compares the networks."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ for (const [id, figure] of Object.entries(JSON.parse(document.getElementById("fi
 
 
 def check_report(path: Path | None) -> None:
-    """Check before a long training that its report can be written; nothing is written.
+    """Check that a report can be written to a path, without writing anything; meant for the start of a long training.
 
     Raises:
-        ExportError: it can't.
+        ExportError: the path is not writable.
     """
     if path is not None and not is_writable_file(path):
         raise ExportError(f"can't write the report {path}: expected a file name in a writable folder")
@@ -48,14 +48,14 @@ def write_report(
     histories: Mapping[str, Sequence[Epoch]],
     cards: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Write the page, which needs nothing from elsewhere, whole or not at all.
+    """Write the HTML report of a training atomically; the page loads no other files and needs no network.
 
     Args:
-        path: of the HTML file; replaced if it exists.
-        name: of the twin.
-        models: summaries by role, as ``kronmodel train --json`` prints them.
-        histories: the epochs of each.
-        cards: the model cards of each.
+        path: the HTML file; replaced if it exists.
+        name: name of the twin.
+        models: summary of each network by its role, as ``kronmodel train --json`` prints them.
+        histories: epochs of each network by its role.
+        cards: model card of each network by its role.
 
     Raises:
         ExportError: the file can't be written.
@@ -74,7 +74,7 @@ def _page(
     histories: Mapping[str, Sequence[Epoch]],
     cards: Mapping[str, Mapping[str, Any]],
 ) -> str:
-    from plotly.offline import get_plotlyjs  # it takes a while to import, and only this needs it
+    from plotly.offline import get_plotlyjs  # imported here because the import is slow and only reports need it
 
     figures = {
         "score": _figure(histories, cards, ("epoch", "epoch"), ("test", "test score")),
@@ -87,7 +87,7 @@ def _page(
         f"{data['name']}: {data['train_samples']:,} training and {data['test_samples']:,} test samples. "
         f"Test scores decide nothing; dotted: the validation split, where there is one."
     )
-    # "<" would let a name end the script that the figures stand in.
+    # The figures are embedded in a <script> element: an unescaped "<" in a name could close it.
     packed = json.dumps(figures, allow_nan=False).replace("<", "\\u003c")
     created = html.escape(str(cards[next(iter(cards))]["created"]))
     sections = "".join(
@@ -129,9 +129,13 @@ def _figure(
     across: tuple[str, str],
     up: tuple[str, str],
 ) -> dict[str, Any]:
-    """A figure as Plotly takes it, one line for each network; beside test scores those of the validation split.
+    """Build a Plotly figure with one curve for each network; test scores are joined by the validation scores.
 
-    ``across`` and ``up`` are a field of :class:`Epoch` and a title each.
+    Args:
+        histories: epochs of each network by its role.
+        cards: model card of each network by its role.
+        across: x axis: a field of :class:`Epoch` and the axis title.
+        up: y axis: a field of :class:`Epoch` and the axis title.
     """
     lines: list[dict[str, Any]] = []
     for role, history in histories.items():

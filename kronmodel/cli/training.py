@@ -1,4 +1,4 @@
-"""Progress of a training on the terminal, as JSON lines and as a CSV log."""
+"""Callback of ``kronmodel train``: progress on the terminal, as JSON lines and as a CSV log."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["CommandCallback"]
 
 
 class CommandCallback(TrainingCallback):
-    """What ``kronmodel train`` shows and writes while it trains. A context, which closes the log.
+    """Training callback of the command line: progress bar, JSON lines and CSV log. A context manager: closes the log.
 
     Args:
-        console: for the progress bar.
+        console: shows the progress bar.
         note: prints a line for the user.
-        descriptor: open file descriptor for JSON lines, or None.
-        log: CSV file with a line for each epoch, or None.
+        descriptor: open file descriptor that receives JSON lines, or None.
+        log: CSV file that receives a line for each epoch, or None.
 
     Raises:
         KronmodelError: the descriptor or the log can't be written to.
@@ -50,32 +50,32 @@ class CommandCallback(TrainingCallback):
         self._log.__exit__(kind, error, at)
 
     def on_message(self, line: str) -> None:
-        """Print a line."""
+        """Print a message of the training for the user."""
         self._note(line)
 
     def on_start(self, members: Sequence[Member], data: Dataset) -> None:
-        """Write the plan, and print how many samples there are."""
+        """Write the event ``plan``, and print the numbers of training and test samples."""
         self._messages.plan(members, data)
         train, test = len(data.x_train), len(data.x_test)
         self.on_message(f"{data.name}: {train:,} training and {test:,} test samples from {data.origin}")
 
     @contextmanager
     def training(self, member: Member) -> Iterator[None]:
-        """Show a progress bar, or a line for each epoch where there is no terminal."""
+        """Show the progress bar of a network's training; without a terminal, print a line for each epoch."""
         with training_progress(self._console, member.name, member.training.epochs) as self._show:
             yield
 
     def on_step(self, member: Member, progress: Progress) -> None:
-        """Move the bar, and write a line."""
+        """Advance the progress bar, and write the event ``step``."""
         self._show(progress)
         self._messages.step(member, progress)
 
     def on_epoch(self, member: Member, epoch: Epoch) -> None:
-        """Write a line to the log, and one for the program that reads the progress."""
+        """Write a line to the CSV log, and the event ``epoch``."""
         self._log.add(member.name, epoch)
         self._messages.epoch(member, epoch)
 
     def on_export(self) -> None:
-        """Announce the export."""
+        """Write the event ``exporting``, and show that the export begins."""
         self._messages.exporting()
         self.on_message("exporting to ONNX and comparing with torch ...")

@@ -1,1 +1,1 @@
-"""Data sets as numpy arrays: known by name or read from the user's files; never imports torch."""
+"""Data sets as numpy arrays: named data sets and the user's own files; never imports torch."""

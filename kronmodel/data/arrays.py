@@ -1,4 +1,4 @@
-"""A .npz file as arrays: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
+"""Reader of .npz files with the arrays ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["SPLIT", "WHOLE", "check_array", "read_npz"]
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
 KINDS = "biufU"  # booleans, integers, floating-point numbers, text
-MAX_BYTES = 4 << 30  # of one array
-# What zipfile and numpy raise on what is not theirs; the last five at headers that nobody's numpy has written.
+MAX_BYTES = 4 << 30  # largest size of one array
+# Errors that zipfile and numpy raise for a damaged file; numpy raises the last five for a malformed array header.
 _UNREADABLE: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError,
     tokenize.TokenError, LookupError, TypeError, OverflowError, MemoryError,
@@ -28,11 +28,13 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays named in :data:`WHOLE` or in :data:`SPLIT`; others in the file are not looked at.
+    """Read features and targets from a .npz file: the arrays named in :data:`SPLIT`, else those in :data:`WHOLE`.
+
+    Other arrays in the file are ignored.
 
     Raises:
-        DataError: the file can't be read, lacks the arrays, or one of them is too large, is not of numbers or text, or
-            holds what isn't finite.
+        DataError: the file can't be read or lacks the arrays, or one of them is empty, is too large, holds neither
+            numbers nor text, or holds values that are not finite.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -60,8 +62,12 @@ def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:
 def check_array(array: NDArray[Any], what: str) -> None:
     """Check that an array holds finite numbers or text, and at least one sample.
 
+    Args:
+        array: the array to check; its first axis counts the samples.
+        what: description of the array, with which error messages begin.
+
     Raises:
-        DataError: it doesn't; the message begins with ``what``.
+        DataError: the array has another type, is empty, or holds values that are not finite.
     """
     if array.dtype.kind not in KINDS:
         raise DataError(f"{what} is of type {array.dtype}, expected numbers")
@@ -73,7 +79,7 @@ def check_array(array: NDArray[Any], what: str) -> None:
 
 
 def _check_header(member: IO[bytes], what: str) -> None:
-    """Read an array's header first: numpy believes it when it allocates."""
+    """Check type and size in the header of a .npy file, because numpy allocates whatever size the header declares."""
     version = np.lib.format.read_magic(member)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:

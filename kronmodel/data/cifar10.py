@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009) from the user's copy of the official binary version: the archive or its unpacked folder.
 
-The archive is read where it lies and never unpacked to disk. Every read is bounded by what the official files hold.
+The archive is read in place and never unpacked to disk. Every read is bounded by the size of the official files.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse
 IMAGE = (3, 32, 32)
 RECORD_BYTES = 1 + 3 * 32 * 32  # the label, then the red, green and blue pixels row by row
 
-OFFICIAL_SAMPLES = 10_000  # in each file, at most that many in any copy
+OFFICIAL_SAMPLES = 10_000  # per file; any copy may hold at most this many
 MAX_BATCH_BYTES = OFFICIAL_SAMPLES * RECORD_BYTES
 MAX_UNPACKED_BYTES = 256 << 20  # the official archive has 184 million
 MAX_MEMBERS = 100  # the official archive has 9
 
 
 def folders(data_home: str | None = None) -> list[Path]:
-    """List the folders that are searched for the archive: ``$KRONMODEL_DATA/cifar10``, then the user's cache."""
+    """List the folders to search for the archive: ``$KRONMODEL_DATA/cifar10``, then the user's cache."""
     home = data_home if data_home is not None else os.environ.get("KRONMODEL_DATA")
     return [*([Path(home).expanduser() / "cifar10"] if home else []), user_cache("cifar10")]
 
 
 def locate(data_home: str | None = None) -> Path | None:
-    """Find the archive or the folder with its files; None if both are missing."""
+    """Find the CIFAR-10 archive or its unpacked folder; None if both are missing."""
     for folder in folders(data_home):
         for place in (folder / FOLDER, folder):
             if all((place / name).is_file() for name in (*TRAIN, TEST)):
@@ -62,7 +62,7 @@ def read(place: Path, report: Report) -> Arrays:
         report: called with a line where the archive or the files are not the official ones.
 
     Raises:
-        DataError: a file is missing, too large, damaged or holds anything but such data.
+        DataError: a file is missing, too large, damaged or not in CIFAR-10's binary format.
     """
     try:
         files = _from_archive(place, report) if place.is_file() else _from_folder(place, report)
@@ -78,7 +78,7 @@ def read(place: Path, report: Report) -> Arrays:
 
 
 def _from_folder(folder: Path, report: Report) -> dict[str, bytes]:
-    """Read the six files of an unpacked folder by name, comparing sizes: their checksums are not published."""
+    """Read the six files of an unpacked folder, and compare their sizes, since no checksums of them are published."""
     files = {}
     for name in (*TRAIN, TEST):
         with (folder / name).open("rb") as stream:
@@ -103,7 +103,7 @@ def _from_archive(path: Path, report: Report) -> dict[str, bytes]:
             name = PurePosixPath(member.name)
             if name.parent.name != FOLDER or name.name not in (*TRAIN, TEST):
                 continue
-            # A link would redirect the reader; two files of one name are ambiguous.
+            # A link could redirect the reader to another file, and two files of one name are ambiguous.
             if not member.isreg() or name.name in files:
                 raise DataError(f"{path}: {member.name} is a link, a special file or there twice; expected one file")
             _check_size(f"{path}: {member.name}", member.size)
@@ -113,7 +113,7 @@ def _from_archive(path: Path, report: Report) -> dict[str, bytes]:
 
 
 class _Bounded(io.BufferedIOBase):
-    """A stream that refuses to unpack more than an archive of this kind can hold."""
+    """Stream with an upper bound on the number of unpacked bytes, as a protection against decompression bombs."""
 
     def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
         super().__init__()

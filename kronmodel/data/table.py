@@ -1,4 +1,4 @@
-"""CSV tables: numeric columns, the target column as classes or values, and bad rows by line number."""
+"""CSV tables: numeric columns, a target column of classes or values, and unusable rows by line number."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ __all__ = [
 ]
 
 MAX_FILE_BYTES = 1 << 30
-MAX_VALUES = 1 << 27  # a gigabyte of them
-MAX_NAME = 200  # characters, as the model card is read
-MAX_NAMES = 1 << 20  # characters of all the names together
-SHOWN = 5  # bad rows that are named in a message
+MAX_VALUES = 1 << 27  # 512 MiB as float32
+MAX_NAME = 200  # characters; longest column name that readers of model cards accept
+MAX_NAMES = 1 << 20  # characters of all column names together
+SHOWN = 5  # most unusable rows that a message lists
 LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that can't be used: its line in the file, and what is wrong with it."""
+    """Unusable row of a table: its line number in the file, and the reason."""
 
     line: int
     problem: str
@@ -52,14 +52,14 @@ class BadRow:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The usable rows of a file.
+    """Content of a CSV file: features and targets of the usable rows, and the list of unusable rows.
 
     Attributes:
-        names: of the columns but the target, as in the header.
-        values: ``(n, len(names))``, float32.
-        targets: text of the target column, stripped, ``n`` of them, none empty.
-        lines: where each row begins in the file, ``n`` of them.
-        bad: the other rows.
+        names: header names of all columns except the target.
+        values: features ``(n, len(names))``, float32.
+        targets: stripped text of the target column for each of the ``n`` rows, never empty.
+        lines: number of the line in the file at which each of the ``n`` rows begins.
+        bad: unusable rows.
     """
 
     names: tuple[str, ...]
@@ -70,14 +70,14 @@ class Table:
 
 
 def read_csv(path: Path, target: str | None) -> Table:
-    """Read a file with a header line; commas, semicolons or tabs between the columns, whichever its header has most of.
+    """Read a CSV file with a header line; the delimiter is the most frequent of comma, semicolon and tab in the header.
 
     Args:
-        path: UTF-8 text.
-        target: name of the column to predict. All the others have to hold finite numbers.
+        path: file of UTF-8 text.
+        target: name of the column to predict. All other columns have to hold finite numbers.
 
     Raises:
-        DataError: the file can't be read, is too large, is no such table, or lacks the target column.
+        DataError: the file can't be read, is too large, is not a CSV table, or lacks the target column.
     """
     try:
         size = path.stat().st_size
@@ -105,7 +105,7 @@ def _read(path: Path, reader: Reader, target: str | None) -> Table:
     values, targets, lines, bad = array("f"), [], array("q"), []
     end = reader.line_num
     for cells in reader:
-        line, end = end + 1, reader.line_num  # a quoted cell may go over several lines
+        line, end = end + 1, reader.line_num  # a quoted cell may contain line breaks
         if not cells:  # an empty line
             continue
         row = _numbers(header, cells, column)
@@ -145,7 +145,7 @@ def _target_column(path: Path, header: Sequence[str], target: str | None) -> int
 
 
 def _numbers(header: Sequence[str], cells: Sequence[str], target: int) -> list[float] | str:
-    """Parse the numbers of a row except the target; return an error text if one is wrong."""
+    """Parse the cells of a row except the target as numbers; return an error text if a cell is not a finite number."""
     if len(cells) != len(header):
         return f"got {len(cells)} values, expected {len(header)}"
     row = []
@@ -162,12 +162,12 @@ def _numbers(header: Sequence[str], cells: Sequence[str], target: int) -> list[f
 
 
 def missing(cell: str) -> bool:
-    """Whether a cell says that there is no value, in one of the usual ways."""
+    """Tell whether a cell is empty or holds a common marker of a missing value, such as ``NA``."""
     return cell.strip().lower() in ("", "nan", "na", "n/a", "null", "none", "?")
 
 
 def number(cell: str) -> float | None:
-    """Parse a cell as a finite number that float32 can hold, else return None. Digits grouped by ``_`` are text."""
+    """Parse a cell as a finite float32 number, or return None; a number with ``_`` between digits counts as text."""
     try:
         value = float(cell)
     except ValueError:
@@ -176,10 +176,10 @@ def number(cell: str) -> float | None:
 
 
 def usable_rows(path: Path, bad: Sequence[BadRow], *, skip: bool) -> str | None:
-    """Describe the rows that are left out, or return None if there are none.
+    """Describe the unusable rows that are left out, or return None if there are none.
 
     Raises:
-        DataError: there are bad rows, and they were not to be skipped.
+        DataError: there are unusable rows, and ``skip`` is not set.
     """
     if not bad:
         return None
@@ -196,20 +196,20 @@ def usable_rows(path: Path, bad: Sequence[BadRow], *, skip: bool) -> str | None:
     )
 
 
-FEW = 20  # whole numbers with more distinct values than this are taken for amounts, not for classes
+FEW = 20  # whole numbers with more distinct values than this are treated as regression targets, not classes
 MAX_CLASSES = 10_000
-MAX_LABEL = 200  # characters, as the model card is read
+MAX_LABEL = 200  # characters; longest class name that readers of model cards accept
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """Values to predict.
+    """Targets of all samples, with the task that they define.
 
     Attributes:
         task: classification or regression.
         y: class indices ``(n,)``, int64, or values ``(n, k)``, float32.
         labels: name of each class; empty for regression.
-        reason: why this task, in words.
+        reason: sentence that explains the choice of the task.
     """
 
     task: TaskName
@@ -219,10 +219,13 @@ class Target:
 
 
 def infer_task(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
-    """Infer the task from the target's values, or from None if they are no numbers.
+    """Infer the task, classification or regression, from the target's values.
+
+    Args:
+        numbers: the values, or None if the target is text.
 
     Returns:
-        The task, and the reason in words.
+        The task, and a sentence that explains the choice.
     """
     if numbers is None:
         return "classification", "its values are not numbers"
@@ -237,12 +240,12 @@ def infer_task(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:
 
 
 def target_from_text(texts: Sequence[str], task: TaskName | None) -> tuple[Target | None, dict[int, str]]:
-    """Parse the target column of a file.
+    """Parse the target column of a CSV file.
 
-    A column of mostly numbers is numeric, and its other cells are errors, unless classification was asked for.
+    A column of mostly numbers is numeric, and each other cell in it is an error, unless ``task`` is classification.
 
     Returns:
-        The target, or None and the errors by index.
+        The target and an empty dict; or None and the error text of each wrong cell by its index.
     """
     numbers = [number(text) for text in texts]
     wrong = {index: text for index, text in enumerate(texts) if numbers[index] is None}
@@ -255,7 +258,7 @@ def target_from_text(texts: Sequence[str], task: TaskName | None) -> tuple[Targe
 
 
 def target_from_array(values: NDArray[Any], task: TaskName | None) -> Target:
-    """Make the target of numbers ``(n,)`` or ``(n, k)``, or of text ``(n,)``.
+    """Convert an array to targets: numbers ``(n,)`` or ``(n, k)``, or text ``(n,)``.
 
     Raises:
         DataError: the values don't suit the task.
@@ -300,7 +303,7 @@ def _classes(values: NDArray[Any], task: TaskName | None, reason: str | None = N
 
 
 def classes_of(values: NDArray[Any]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Collect the classes, numbers by size and texts by alphabet, and the index of each sample's class."""
+    """List the distinct classes, sorted by number or alphabetically, and the class index of each sample."""
     distinct, indices = np.unique(values, return_inverse=True)
     whole = distinct.dtype.kind == "f" and np.array_equal(distinct, np.round(distinct))
     names = tuple(str(int(each)) if whole else str(each) for each in distinct.tolist())

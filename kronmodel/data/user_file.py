@@ -1,4 +1,4 @@
-"""The user's own .csv or .npz file as a data set: split by a seed, standardised inside the network's graph."""
+"""Loading of a user's .csv or .npz file as a data set, with a seeded split and standardised columns."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ STANDARDISED = "none needed: the graph takes the values as they are and standard
 GREY = "bytes divided by 255"
 AS_IS = "none: values between 0 and 1 as they are"
 MAX_FEATURES = 1 << 20
-MAX_CARD_NAMES = 192 << 10  # bytes of JSON; services read cards of up to 256 KiB
+MAX_CARD_NAMES = 192 << 10  # bytes of JSON; services accept model cards of up to 256 KiB in all
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """How to read the user's own file; the fields that are None or False were not given.
+    """Options for reading a user's data file; a field that is None or False counts as not given.
 
     Attributes:
-        target: the column to predict, of a .csv file.
-        task: instead of inferring it from the target.
-        test_fraction: of the samples to keep for the test, of a file that is not split already; 0.2 if not given.
-        skip_bad_rows: leave out rows that can't be used instead of refusing the file.
-        seed: of the split.
+        target: name of the column to predict, for a .csv file.
+        task: classification or regression; inferred from the target if None.
+        test_fraction: fraction of the samples to keep for the test, for a file that is not split already; default 0.2.
+        skip_bad_rows: leave out unusable rows instead of refusing the file.
+        seed: random seed of the split.
     """
 
     target: str | None = None
@@ -48,17 +48,17 @@ class FileOptions:
     seed: int = 0
 
     def given(self) -> list[Argument]:
-        """List the arguments that were given, but for the seed, which is not only for files."""
+        """List the arguments that the caller set, except the seed, which applies to every data set."""
         names = ("target", "task", "test_fraction", "skip_bad_rows")
         return [Argument(name) for name in names if getattr(self, name) not in (None, False)]
 
 
 def load_file(path: Path, report: Report, options: FileOptions) -> Dataset:
-    """Load a .csv or .npz file.
+    """Load a user's .csv or .npz file as a data set.
 
     Raises:
-        DataError: it can't be read, or holds nothing to learn from; bad rows are named by their line.
-        ValueError: an option is out of range or means nothing for such a file.
+        DataError: the file can't be read or has no usable data; the message names unusable rows by line number.
+        ValueError: an option is out of range or does not apply to this kind of file.
     """
     if options.test_fraction is not None and not 0 < options.test_fraction < 1:
         raise ValueError(f"the test fraction must be between 0 and 1, got {options.test_fraction}")
@@ -103,21 +103,21 @@ def _from_npz(path: Path, report: Report, options: FileOptions) -> Dataset:
 def from_arrays(
     arrays: Mapping[str, NDArray[Any]], report: Report, options: FileOptions, *, name: str, origin: str
 ) -> Dataset:
-    """Make a data set of arrays.
+    """Build a data set from numpy arrays.
 
-    Bytes, or values between 0 and 1 in the form of images, are images; anything else is a table that is standardised.
+    Bytes, or values between 0 and 1 in the shape of images, are treated as images; other features are standardised.
 
     Args:
         arrays: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``: features ``(n, features)``, or
             images ``(n, height, width)`` or ``(n, channels, height, width)``; targets ``(n,)`` or ``(n, k)``.
-        report: called with lines for the user.
+        report: called with messages for the user.
         options: the task, and the split of ``x`` and ``y``.
-        name: of the data set.
-        origin: where the arrays come from, in words, for messages.
+        name: name of the data set.
+        origin: description of the arrays' source, for messages.
 
     Raises:
-        DataError: the arrays don't fit each other, or hold nothing to learn from.
-        ValueError: an option means nothing for these arrays.
+        DataError: the arrays don't fit each other, or have no usable data.
+        ValueError: an option does not apply to these arrays.
     """
     parts = SPLIT if "x_train" in arrays else WHOLE
     counts = {name: len(arrays[name]) for name in parts}
@@ -133,7 +133,7 @@ def from_arrays(
         raise DataError(f"{origin}: {parts[0]} is {raw.dtype} {raw.shape}, expected numbers of shape (n, features)")
     target = target_from_array(y, options.task)
     report(f"target {parts[1]!r}: {target.task}, because {target.reason}")
-    # Bytes, or values in [0, 1] in the form of an image, are pictures; anything else is a table of features.
+    # Bytes, or values in [0, 1] in the shape of an image, are images; anything else is a table of features.
     shape = raw.shape[1:] if raw.ndim in (3, 4) else None
     flat = raw.reshape(len(raw), -1)
     if flat.dtype.kind == "f" and np.abs(flat).max() > np.finfo(np.float32).max:
@@ -172,7 +172,7 @@ def _split_and_scale(
     image: tuple[int, ...] | None = None,
     preprocessing: str | None = None,
 ) -> Dataset:
-    """Split all samples and standardise them; the first ``published`` are for training if the file is split already."""
+    """Split the samples and standardise their columns; in a file with its own split, the first ``published`` train."""
     size = len(json.dumps([names, target.labels]))
     if x.shape[1] > MAX_FEATURES or size > MAX_CARD_NAMES:
         raise DataError(
@@ -232,5 +232,5 @@ def _target_scaling(origin: str, y: NDArray[Any]) -> Scaling:
 
 
 def _name(path: Path) -> str:
-    """Turn the file's name into a possible model name of letters, digits, dots, dashes and underscores."""
+    """Convert a file name to a valid model name of letters, digits, dots, dashes and underscores."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:80] or "data"

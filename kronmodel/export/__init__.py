@@ -1,1 +1,1 @@
-"""ONNX export: the graph, its passes, the model card, and the model repository; alone imports onnx."""
+"""ONNX export: the graph, its passes, the model card and the model repository; the only package that imports onnx."""

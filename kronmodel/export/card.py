@@ -13,7 +13,7 @@ import onnx
 
 from kronmodel.errors import KronmodelError
 
-if TYPE_CHECKING:  # reading a card needs no torch
+if TYPE_CHECKING:  # so that reading a card does not import torch
     from kronmodel.data.dataset import Dataset
     from kronmodel.nn.networks import Network
     from kronmodel.training.config import TrainConfig
@@ -37,18 +37,18 @@ def make_card(
     threads: int,
     metrics: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Make the model card of a trained network, of what was measured or used.
+    """Build the model card of a trained network: its data, architecture, training configuration and test scores.
 
     Args:
         twin: name of the twin.
-        role: of the network in the twin.
-        network: trained.
-        data: that it was trained on.
-        config: of the training.
-        result: of the training.
-        recipe: its name.
-        threads: number of CPU threads.
-        metrics: further figures besides the test metric, such as R².
+        role: role of the network in the twin.
+        network: the trained network.
+        data: data set that the network was trained on.
+        config: configuration of the training.
+        result: result of the training.
+        recipe: name of the recipe.
+        threads: number of CPU threads in the training.
+        metrics: further test scores besides the main metric, such as R².
     """
     others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
     return {
@@ -97,7 +97,7 @@ def make_card(
 
 
 def _input(data: Dataset) -> dict[str, Any]:
-    """Describe a row of the served model's input: an image or named features."""
+    """Describe a sample of the served model's input: an image or a row of named features."""
     if data.image_shape is not None and data.scaling is None:
         return {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]}
     shape = {} if data.image_shape is None else {"shape": list(data.image_shape)}
@@ -105,10 +105,10 @@ def _input(data: Dataset) -> dict[str, Any]:
 
 
 def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:
-    """Read the card of a model, or None if it has none.
+    """Read the model card from the metadata of an ONNX model; None if the model has no card.
 
     Raises:
-        KronmodelError: there is one, but it isn't a JSON object.
+        KronmodelError: the card is not a JSON object.
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == CARD_KEY), None)
     if text is None:

@@ -1,4 +1,4 @@
-"""Export of any PyTorch module to a self-contained ONNX model, checked against the module."""
+"""Export of any PyTorch module to a self-contained ONNX model whose outputs are compared with the module's."""
 
 from __future__ import annotations
 
@@ -33,27 +33,28 @@ def to_onnx(
     metadata: Mapping[str, str] | None = None,
     units: Mapping[str, NDArray[Any]] | None = None,
 ) -> onnx.ModelProto:
-    """Export a module to ONNX, check the model by ``onnx.checker``, and compare it with the module at several batches.
+    """Export a PyTorch module to ONNX, and compare the outputs of both at several batch sizes.
 
-    The module is exported as it computes in evaluation mode, on the CPU; it keeps its modes and its device.
+    The module is exported in evaluation mode on the CPU; its own modes and device are unchanged. The model is validated
+    by ``onnx.checker``.
 
     Args:
-        module: takes tensors and gives a tensor, or nested tuples, lists and dicts of tensors.
+        module: takes tensors and returns a tensor, or nested tuples, lists and dicts of tensors.
         example_inputs: a tensor, a tuple of tensors for ``forward``'s positional arguments, or a dict of tensors by
             the names of its arguments. The first axis of each is the batch, of at least one sample and dynamic in the
             model. The comparison uses these values, so real samples are better than zeros.
-        metadata: texts for the model's ``metadata_props``.
-        units: by name of an output, the magnitude that the comparison's tolerance of 1e-4 refers to; by default the
-            root mean square of its values, at least 1.
+        metadata: entries of the model's ``metadata_props``.
+        units: for the name of an output, the magnitude that the comparison's tolerance of 1e-4 is relative to; by
+            default the root mean square of the output's values, at least 1.
 
     Returns:
-        One input is called ``input``, several have the names of ``forward``'s arguments. One output is called
-        ``output``, several ``output_0``, ``output_1``, ..., and those of a dict by their keys.
+        The ONNX model. A single input is named ``input``; several have the names of ``forward``'s arguments. A single
+        output is named ``output``; several are named ``output_0``, ``output_1``, ..., or by the keys of a dict.
 
     Raises:
-        ExportError: torch can't export the module, or the model is not valid ONNX, or computes something else.
+        ExportError: torch can't export the module, or the model is not valid ONNX, or its outputs differ.
         TypeError: an example input is not a tensor.
-        ValueError: the example inputs have no batch axis, or batches of different sizes or of none.
+        ValueError: an example input has no batch axis, or the batch sizes are 0 or differ.
     """
     names, inputs = _named_inputs(module, example_inputs)
     inputs = [tensor.detach().cpu() for tensor in inputs]
@@ -77,17 +78,17 @@ def to_onnx(
 
 
 def on_cpu(module: nn.Module) -> nn.Module:
-    """Return the module if it is on the CPU, else a copy of it there."""
+    """Return a module that is on the CPU: the given one, or a copy if it is on another device."""
     tensors = (*module.parameters(), *module.buffers())
     return module if all(tensor.device.type == "cpu" for tensor in tensors) else copy.deepcopy(module).cpu()
 
 
 class _FlatModule(nn.Module):
-    """A module whose inputs are positional and whose outputs are one tuple of tensors.
+    """Wrapper of a module, with positional inputs and a flat tuple of tensors as output.
 
     Args:
-        module: any module.
-        keywords: names of the arguments that the inputs are, if they are to be passed by name.
+        module: the module to wrap.
+        keywords: argument names under which the inputs are passed to the module; None passes them by position.
     """
 
     def __init__(self, module: nn.Module, keywords: Sequence[str] | None) -> None:
@@ -99,12 +100,12 @@ class _FlatModule(nn.Module):
         return tuple(tensor for _, tensor in _flatten(self.call(*inputs)))
 
     def call(self, *inputs: Tensor) -> Any:
-        """Return the module's output as it is."""
+        """Call the wrapped module, and return its output without flattening it."""
         return self.module(**dict(zip(self.keywords, inputs, strict=True))) if self.keywords else self.module(*inputs)
 
 
 def _named_inputs(module: nn.Module, examples: Inputs) -> tuple[list[str], list[Tensor]]:
-    """Return the names in the graph and the tensors of the example inputs, after checking them."""
+    """Check the example inputs; return their names in the graph and their tensors."""
     if isinstance(examples, Mapping):
         names, tensors = list(examples), list(examples.values())
     else:
@@ -124,14 +125,14 @@ def _named_inputs(module: nn.Module, examples: Inputs) -> tuple[list[str], list[
 
 
 def _argument_names(module: nn.Module, count: int) -> list[str]:
-    """Return the names of the first arguments of ``forward``; ``input_0`` and so on where it takes ``*args``."""
+    """Return the names of the first arguments of ``forward``; ``input_0``, ``input_1``, ... for ``*args``."""
     parameters = inspect.signature(module.forward).parameters.values()
     names = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
     return names[:count] if len(names) >= count else [f"input_{index}" for index in range(count)]
 
 
 def _output_names(output: Any) -> list[str]:
-    """Return the names in the graph of a module's outputs: keys and indices joined, in the outputs' order."""
+    """Name a module's outputs in the graph by their keys and indices in nested containers, in the outputs' order."""
     names = []
     for path, _ in _flatten(output):
         named = bool(path) and not path[0].isdigit()
@@ -142,7 +143,7 @@ def _output_names(output: Any) -> list[str]:
 
 
 def _flatten(output: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Yield the tensors of nested tuples, lists and dicts with their keys and indices; None is left out."""
+    """Yield each tensor in nested tuples, lists and dicts with its path of keys and indices; skip None."""
     if isinstance(output, Tensor):
         yield path, output
     elif isinstance(output, Mapping):
@@ -158,7 +159,7 @@ def _flatten(output: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 def _export(
     module: _FlatModule, inputs: Sequence[Tensor], input_names: Sequence[str], output_names: Sequence[str]
 ) -> onnx.ModelProto:
-    """Translate a module by torch's exporter, with the first axis of each input dynamic."""
+    """Convert a module with torch's exporter, with a dynamic first axis for each input."""
     try:
         with _quiet_exporter():
             batch = torch.export.Dim("batch", min=1)
@@ -181,7 +182,7 @@ def _export(
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence torch's exporter, which logs each of its steps and warns of its own future."""
+    """Silence the progress output and the deprecation warnings of torch's exporter."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -194,14 +195,14 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 def _has_subgraphs(model: onnx.ModelProto) -> bool:
-    """Return whether a node has a graph of its own, such as a branch; the passes don't look into those."""
+    """Tell whether a node holds a subgraph, such as a branch of ``If``; the passes don't support subgraphs."""
     kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
     nodes = model.graph.node
     return bool(model.functions) or any(attribute.type in kinds for node in nodes for attribute in node.attribute)
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes for debugging: they outweigh small networks and name files of this machine."""
+    """Remove the exporter's debug metadata, which exceeds small networks in size and contains local file paths."""
     del model.metadata_props[:]
     model.doc_string = ""
     graph = model.graph

@@ -1,4 +1,4 @@
-"""Description of ONNX files, read without running them."""
+"""Inspection of ONNX files without running them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kronmodel.export.card import read_card
 
 __all__ = ["describe"]
 
-MAX_FILE_BYTES = 2**31 - 1  # protobuf's own limit
+MAX_FILE_BYTES = 2**31 - 1  # protobuf's limit
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Comparison of an ONNX model with the PyTorch module that it was exported from."""
+"""Numerical comparison of an ONNX model with the PyTorch module that it was exported from."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ def check_parity(
     inputs: Sequence[Tensor],
     units: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
-    """Compare a model with a module at each of :data:`PARITY_BATCHES`, by ONNX's own reference implementation.
+    """Compare the outputs of an ONNX model with a PyTorch module's, at each batch size of :data:`PARITY_BATCHES`.
 
-    The reference implementation is independent of both torch and onnxruntime: it computes what the standard says that
-    the file means.
+    The model runs in ONNX's reference implementation, which follows the standard and is independent of both torch and
+    onnxruntime.
 
     Args:
-        model: with inputs and outputs in the order of the module's.
-        reference: takes the inputs as positional arguments and gives a tuple of tensors.
-        inputs: tensors ``(n, ...)`` on the CPU; they are repeated to fill the largest batch.
-        units: by name of an output, the magnitude that its tolerance refers to, broadcast to the output; by default
-            the root mean square of the output's values, at least 1.
+        model: the ONNX model, with inputs and outputs in the order of the module's.
+        reference: the module; takes the inputs as positional arguments and returns a tuple of tensors.
+        inputs: tensors ``(n, ...)`` on the CPU; repeated to fill the largest batch.
+        units: for the name of an output, the magnitude that its tolerance is relative to, broadcast to the output; by
+            default the root mean square of the output's values, at least 1.
 
     Raises:
-        ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, in units or relatively, is not finite
-            where the module's is, or has another shape or, unless it is floating-point, another value.
+        ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, in units or relatively; or is not finite
+            where the module's is; or has another shape; or, if it is not floating-point, differs at all.
     """
     evaluator = ReferenceEvaluator(model)
     names = [output.name for output in model.graph.output]
@@ -49,7 +49,7 @@ def check_parity(
         with torch.inference_mode():
             expected = [tensor.numpy() for tensor in reference(*batch)]
         feeds = {each.name: tensor.numpy() for each, tensor in zip(model.graph.input, batch, strict=True)}
-        with np.errstate(all="ignore"):  # what isn't finite is reported below
+        with np.errstate(all="ignore"):  # values that are not finite are reported below
             computed = evaluator.run(None, feeds)
         for name, want, got in zip(names, expected, computed, strict=True):
             _check_output(f"{name} at batch {size}", want, np.asarray(got), (units or {}).get(name))
@@ -73,5 +73,5 @@ def _check_output(what: str, want: NDArray[Any], got: NDArray[Any], unit: NDArra
 
 
 def repeat_to(samples: Tensor, size: int) -> Tensor:
-    """Repeat samples ``(n, ...)`` in their order until there are ``size``, or take the first ``size`` of them."""
+    """Repeat samples ``(n, ...)`` cyclically to a batch of ``size``, or truncate them to the first ``size``."""
     return samples[torch.arange(size) % len(samples)]

@@ -1,4 +1,4 @@
-"""Passes that remove nodes from an exported graph: at one sample, nodes take most of a small network's time."""
+"""Graph optimization passes: fewer nodes, whose overhead dominates a small network's latency at batch size 1."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kronmodel.export.graph import Array, Graph
 __all__ = ["flatten_last", "level_products", "merge_reshapes", "shift_relus", "simplify"]
 
 _ELEMENTWISE = frozenset({"Gelu", "Relu", "Tanh"})
-_LARGEST_SHIFT = 4.0  # what is subtracted and added again costs as many times the precision of 1
-_LARGEST_FLAT = 4096  # values of a matrix that is mostly zeros: as many multiply-adds cost less than a node
+_LARGEST_SHIFT = 4.0  # largest |bias| that is moved past a relu: rounding errors grow in proportion to it
+_LARGEST_FLAT = 4096  # largest size of a mostly zero matrix whose product is still cheaper than the nodes it replaces
 
 
 def simplify(model: onnx.ModelProto) -> None:
-    """Apply all passes in place; outputs differ by rounding only."""
+    """Apply all passes to a model in place; its outputs change by rounding errors only."""
     merge_reshapes(model)
     shift_relus(model)
     flatten_last(model)
@@ -25,13 +25,14 @@ def simplify(model: onnx.ModelProto) -> None:
 
 
 def merge_reshapes(model: onnx.ModelProto) -> int:
-    """Give a bias and an activation the shape that is there anyway; the model is changed in place.
+    """Remove pairs of reshapes that cancel around a bias and an activation, in place.
 
-    Between two Kronecker layers the features are flattened for the bias and folded again for the next factor. Where
-    what is flattened has the shape to which it is folded, both reshapes go, and the bias gets that shape.
+    Between two Kronecker layers the features are flattened to add the bias, then folded to a matrix for the next
+    factor. If the shapes before the first and after the second reshape are equal, both reshapes are removed, and the
+    bias is reshaped instead.
 
     Returns:
-        How many reshapes were dropped.
+        Number of removed reshapes.
     """
     graph, dropped = Graph(model), 0
     for add in graph.nodes("Add"):
@@ -59,13 +60,14 @@ def merge_reshapes(model: onnx.ModelProto) -> int:
 
 
 def shift_relus(model: onnx.ModelProto) -> int:
-    """One node for a bias and a relu: ``relu(x + c)`` is ``max(x, -c) + c``, and the next bias takes the ``+ c`` along.
+    """Fuse a bias and a relu into one ``Max`` node, in place, by moving the bias past the relu into the next bias.
 
-    Through factors and reshapes in between, ``c`` comes to the next bias as it would have come from any sample. It
-    grows with each step, so a bias that has become large is left to stop it.
+    ``relu(x + c)`` equals ``max(x, -c) + c``. The linear nodes up to the next bias are applied to ``c``, and the result
+    is added to that bias. Moved biases accumulate from layer to layer, and with them rounding errors: a bias above
+    ``_LARGEST_SHIFT`` is not moved.
 
     Returns:
-        How many nodes were dropped.
+        Number of removed nodes.
     """
     graph, dropped = Graph(model), 0
     for add in graph.nodes("Add"):
@@ -94,13 +96,13 @@ def shift_relus(model: onnx.ModelProto) -> int:
 
 
 def flatten_last(model: onnx.ModelProto) -> int:
-    """The last factor, the reshape to features and the bias as one product, where the factor is small.
+    """Fuse a small last factor, the reshape to features and the bias into one ``Gemm`` node, in place.
 
-    That product's matrix repeats the factor along its diagonal. It is made when the file is loaded: the file holds the
-    factor.
+    The matrix of the ``Gemm`` is the Kronecker product of the factor with an identity. The file holds only the factor
+    and nodes that compute the matrix, which onnxruntime folds into a constant when it loads the model.
 
     Returns:
-        How many products were changed.
+        Number of fused products.
     """
     graph, changed = Graph(model), 0
     for add in graph.nodes("Add"):
@@ -115,7 +117,8 @@ def flatten_last(model: onnx.ModelProto) -> int:
             continue
         if graph.consumer(product.output[0]) is not reshape or graph.consumer(flat) is not add:
             continue
-        # y[i, j] is the sum of h[i, k] factor[k, j], or of factor[i, k] h[k, j]; the other index of h stays as it is.
+        # y[i, j] = sum over k of h[i, k] factor[k, j] (factor on the right), or of factor[i, k] h[k, j] (on the left).
+        # The index of h that is not summed over is unchanged, hence the identity matrix.
         right = product.input[0] == h
         same = np.eye(shape[1] if right else shape[2], dtype=factor.dtype)
         width, length = math.prod(shape[1:]), values.size
@@ -140,10 +143,12 @@ def flatten_last(model: onnx.ModelProto) -> int:
 
 
 def level_products(model: onnx.ModelProto) -> int:
-    """Constant factors on the left with as many axes as what they multiply, which onnxruntime broadcasts sooner.
+    """Give constant left factors of matrix products as many axes as their right operand, in place.
+
+    onnxruntime broadcasts operands with equal numbers of axes faster.
 
     Returns:
-        How many products were changed.
+        Number of changed products.
     """
     graph, changed = Graph(model), 0
     for product in graph.nodes("MatMul"):
@@ -156,7 +161,7 @@ def level_products(model: onnx.ModelProto) -> int:
 
 
 def _through(graph: Graph, node: onnx.NodeProto, shift: Array) -> Array | None:
-    """What a linear node makes of one sample; None of other nodes."""
+    """Apply a linear node of the graph to one sample; return None if the node is not of a supported linear type."""
     _, name = graph.split(node)
     constant = graph.constant(name)
     if node.op_type == "Reshape" and constant is not None:
@@ -166,5 +171,5 @@ def _through(graph: Graph, node: onnx.NodeProto, shift: Array) -> Array | None:
     if node.op_type == "Transpose":
         return shift.transpose(onnx.helper.get_node_attr_value(node, "perm"))
     if node.op_type == "Add" and len({graph.shape(each) for each in node.input}) == 1:
-        return shift  # the branches of both orders
+        return shift  # sum of the branches in both orders: a shift of one summand shifts the sum as much
     return None

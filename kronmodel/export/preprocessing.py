@@ -1,4 +1,4 @@
-"""Preprocessing of a saved network: of its raw features, its targets and its outputs."""
+"""Preprocessing of a saved network's features and targets, and postprocessing of its outputs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["Preprocessing"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preprocessing:
-    """What stands between raw values and a network, as in the exported graph.
+    """Conversion of raw features, targets and outputs for a network, with the same arithmetic as the exported graph.
 
     Attributes:
         task: ``"classification"`` or ``"regression"``.
         labels: name of each class; empty for regression.
         n_features: number of raw features of a sample.
-        feature_names: name of each feature, where a sample is no image.
+        feature_names: name of each feature, if a sample is not an image.
         image_shape: ``(height, width)`` or ``(channels, height, width)`` of a sample that is an image, else None.
-        description: how the raw features were made, in words.
-        scaling: standardises the features; None where they are used as they are.
+        description: sentence that describes how the raw features were made.
+        scaling: standardises the features; None if the network takes them unscaled.
         target_scaling: standardises the values to predict; None for classification.
-        width: number of values that the network takes; beyond the features they are zeros.
+        width: number of the network's inputs; those beyond the features are zeros.
     """
 
     task: TaskName
@@ -42,7 +42,7 @@ class Preprocessing:
     width: int
 
     def features(self, x: NDArray[Any] | Tensor) -> Tensor:
-        """Standardise raw features and fill them up with zeros, for the network to take.
+        """Standardise raw features, and pad them with zeros to the network's input width.
 
         Args:
             x: ``(n, n_features)`` or images ``(n, *image_shape)``.
@@ -71,7 +71,7 @@ class Preprocessing:
         return (values - _like(values, scaling.mean)) * _like(values, scaling.inverse)
 
     def predictions(self, output: Tensor) -> Tensor:
-        """Turn the network's output into probabilities ``(n, classes)``, or values ``(n, k)`` in their own units."""
+        """Convert the network's outputs to probabilities ``(n, classes)`` or values ``(n, k)`` in their own units."""
         if self.target_scaling is None:
             return output.softmax(-1)
         return output * _like(output, self.target_scaling.std) + _like(output, self.target_scaling.mean)

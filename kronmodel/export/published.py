@@ -1,4 +1,4 @@
-"""Trained networks of a twin in the model repository, with their model cards and test samples."""
+"""Publication of a twin's trained networks in the model repository, with model cards and test samples."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from kronmodel.training.tasks import task_of
 
 __all__ = ["Published", "card_of", "publish_members"]
 
-SAMPLES = 100  # test inputs published beside a model, for trying it out and for measuring on real values
+SAMPLES = 100  # test inputs published with a model, for example requests and for measurements on real values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A model in the repository.
+    """Published model in the repository.
 
     Attributes:
-        card: its model card.
-        path: of its ``model.onnx``.
+        card: model card.
+        path: path of the ``model.onnx``.
     """
 
     card: dict[str, Any]
     path: Path
 
     def summary(self) -> dict[str, Any]:
-        """Summarise the model in the fields that ``kronmodel train --json`` prints."""
+        """Summary of the model for ``kronmodel train --json``."""
         metric = self.card["test_metric"]
         return {
             "name": self.card["name"],
@@ -59,7 +59,7 @@ class Published:
 def publish_members(
     members: Sequence[tuple[Member, Network, TrainResult]], data: Dataset, repository: Path
 ) -> list[Published]:
-    """Export each trained member, check it, and publish all of them or none of them.
+    """Export the trained networks of a twin, check the models, and publish either all of them or none.
 
     Raises:
         ExportError: a check failed or the repository can't be written to.
@@ -68,7 +68,7 @@ def publish_members(
     cards, publications = [], []
     for member, network, result in members:
         card = card_of(member, network, result, data)
-        # With convolutions the graph takes images, else the data's own features, before any filling up.
+        # The graph takes images if the network has convolutions, else the data's own features without padding.
         inputs = data.x_test[chosen]
         if network.features is not None:
             inputs = inputs.reshape(-1, *network.input_shape)
@@ -82,7 +82,7 @@ def publish_members(
 
 
 def card_of(member: Member, network: Network, result: TrainResult, data: Dataset) -> dict[str, Any]:
-    """Make the model card of a trained member."""
+    """Build the model card of a trained network of a twin."""
     return make_card(
         twin=member.twin,
         role=member.role,
@@ -97,20 +97,20 @@ def card_of(member: Member, network: Network, result: TrainResult, data: Dataset
 
 
 def _metrics(network: Network, data: Dataset) -> dict[str, float]:
-    """Compute the test metric and whatever else the task reports of a network, on the CPU."""
+    """Compute all test metrics of a network for its task, on the CPU."""
     ready = prepared(data, network.in_features)
     return task_of(data).metrics(on_cpu(network), torch.from_numpy(ready.x_test), torch.from_numpy(ready.y_test))
 
 
 def _column(y: NDArray[np.int64] | NDArray[np.float32]) -> NDArray[np.int64] | NDArray[np.float32]:
-    """Return one target for each sample as ``(n,)``, like class indices, and several unchanged as ``(n, k)``."""
+    """Reshape targets ``(n, 1)`` to ``(n,)``, like class indices; return ``(n, k)`` unchanged."""
     return y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def _samples(data: Dataset) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Choose test samples to publish: of a regression the first ones, else of each class in turn.
+    """Choose the indices of test samples to publish: the first ones for regression, alternating classes otherwise.
 
-    The classes alternate, so that the first few samples show all of them.
+    Because the classes alternate, the first few samples include all of them.
     """
     if data.task == "regression":
         return np.arange(min(SAMPLES, len(data.x_test)))

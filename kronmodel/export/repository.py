@@ -1,4 +1,4 @@
-"""New versions in a model repository, in Triton's layout: each appears whole or not at all."""
+"""Atomic publication of model versions in a repository with Triton's layout."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from kronmodel.files import is_writable_folder, sync_folder, write_synced
 __all__ = ["Publication", "check_name", "check_writable", "publish"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-READABLE_FOLDER = 0o755  # mkdtemp makes private folders; a service that runs as another user reads these
+READABLE_FOLDER = 0o755  # mkdtemp makes private folders, but a service may run as another user
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A model to publish.
+    """Content of a new model version.
 
     Attributes:
-        name: of the model in the repository.
-        model: the graph.
-        inputs: of test samples ``(n, ...)``, as the graph takes them.
-        labels: class indices ``(n,)`` or values of these samples.
-        files: content of further files in the version's folder, by name.
+        name: name of the model in the repository.
+        model: ONNX model.
+        inputs: inputs of test samples ``(n, ...)``, as the model takes them.
+        labels: class indices ``(n,)`` or target values of these samples.
+        files: content of further files in the version's folder, by file name.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Publication:
 
 
 def check_name(name: str) -> str:
-    """Return ``name``, or raise a ``ValueError`` if it can't be the name of a model."""
+    """Check that a name is valid for a model, and return it; raise a ``ValueError`` otherwise."""
     if not NAME.fullmatch(name):
         raise ValueError(
             f"a model's name must be 1 to 100 letters, digits, dots, dashes or underscores and begin with a letter or "
@@ -53,10 +53,10 @@ def check_name(name: str) -> str:
 
 
 def check_writable(repository: Path) -> None:
-    """Check before a long training that its models can be written; nothing is written.
+    """Check that a model repository is writable, without writing anything; meant for the start of a long training.
 
     Raises:
-        ExportError: it can't.
+        ExportError: the repository is not writable.
     """
     existing = next(path for path in (repository, *repository.absolute().parents) if path.exists())
     if not is_writable_folder(existing):
@@ -64,24 +64,24 @@ def check_writable(repository: Path) -> None:
 
 
 def publish(publications: Sequence[Publication], repository: Path) -> list[Path]:
-    """Write each model as the next version of its name: ``repository/name/version/model.onnx`` and what belongs to it.
+    """Publish each model as the next version of its name, in the folder ``repository/name/version``.
 
-    Everything is written and synced in a hidden folder beside before the first version is renamed into place,
-    so a failure or an interruption leaves the repository as it was.
+    All files are written and synced in a hidden folder of the repository before the first version is renamed into
+    place, so a failure or an interruption leaves the repository unchanged.
 
     Returns:
         The paths of the new ``model.onnx`` files.
 
     Raises:
         ExportError: the repository can't be written to.
-        ValueError: a name is not possible.
+        ValueError: a name is not valid for a model.
     """
     for publication in publications:
         check_name(publication.name)
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        # Removed on success, failure or Ctrl-C. A killed process leaves the folder, with its number in the name,
-        # so that the parent can remove it.
+        # Removed on success, failure or Ctrl-C. If this process is killed, the folder remains; its name contains the
+        # process ID, so that the parent process can find and remove the folder.
         with tempfile.TemporaryDirectory(prefix=f".publishing-{os.getpid()}-", dir=repository) as staging:
             staged = [_write(publication, Path(staging, publication.name)) for publication in publications]
             return [_rename(folder, repository / folder.name) / "model.onnx" for folder in staged]
@@ -111,7 +111,7 @@ def _rename(folder: Path, model: Path) -> Path:
         try:
             folder.rename(target)
         except OSError:
-            # Another run may have taken this number in the meantime; any other error is raised.
+            # Another run may have published this version number in the meantime; any other error is raised.
             if not target.exists():
                 raise
             version += 1

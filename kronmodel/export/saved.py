@@ -1,6 +1,6 @@
-"""Trained networks as files to train on from: ``model.safetensors`` with the weights, ``model.json`` with the rest.
+"""Saving and loading of trained networks: ``model.safetensors`` for weights, ``model.json`` for the configuration.
 
-The files are untrusted when they are read: nothing in them is executed, and sizes are checked before memory is used.
+Files are treated as untrusted input: nothing in them is executed, and sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = ["SavedNetwork", "load", "saved_files"]
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME = "model.json", "model.safetensors"
-MAX_CONFIG_BYTES = 256 << 20  # a million features have three numbers each
-MAX_HEADER_BYTES = 100 << 20  # as safetensors itself
-MAX_SIZE = 1 << 24  # of a width or a rank
+MAX_CONFIG_BYTES = 256 << 20  # enough for a million features with three numbers each
+MAX_HEADER_BYTES = 100 << 20  # the limit of safetensors itself
+MAX_SIZE = 1 << 24  # largest width or rank
 MAX_LAYERS = 1000
 LARGEST_ITEM = 8  # bytes of a float64
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -40,12 +40,12 @@ CONFIGS: dict[str, type[KroneckerConfig | DenseConfig]] = {"kronecker": Kronecke
 
 
 class SavedNetwork(Network):
-    """A trained network that was read from its files, in training mode.
+    """Trained network that was loaded from files, in training mode.
 
     Attributes:
-        config: what the network was built from.
-        preprocessing: of raw features, targets and outputs. The network itself takes preprocessed features.
-        path: the version folder that it was read from.
+        config: configuration that the network was built from.
+        preprocessing: conversion of raw features, targets and outputs; the network itself takes preprocessed features.
+        path: version folder that the network was loaded from.
     """
 
     def __init__(
@@ -58,18 +58,18 @@ class SavedNetwork(Network):
 
 
 def saved_files(network: Network, config: KroneckerConfig | DenseConfig, data: Dataset) -> dict[str, bytes]:
-    """Write a trained network as files that :func:`load` reads.
+    """Serialise a trained network to the content of the files that :func:`load` reads.
 
     Args:
-        network: on any device.
-        config: what it was built from.
-        data: what it was trained on; gives labels and scaling.
+        network: the trained network, on any device.
+        config: configuration that the network was built from.
+        data: data set that the network was trained on; provides labels and scaling.
 
     Returns:
         The content of each file by its name.
 
     Raises:
-        ExportError: the configuration holds what JSON has no form for.
+        ExportError: the configuration holds a value that can't be written as JSON.
     """
     kind = next(kind for kind, made_by in CONFIGS.items() if type(config) is made_by)
     described = {
@@ -93,32 +93,32 @@ def saved_files(network: Network, config: KroneckerConfig | DenseConfig, data: D
 
 
 def _scaling_lists(scaling: Scaling | None) -> dict[str, list[float]] | None:
-    """Return a scaling as lists. JSON writes each float32 so that the same float32 is read back."""
+    """Convert a scaling to lists for JSON, in which each float32 is written and read back without loss."""
     if scaling is None:
         return None
     return {name: getattr(scaling, name).tolist() for name in ("mean", "std", "inverse")}
 
 
 def load(folder: str | os.PathLike[str]) -> SavedNetwork:
-    """Read a trained network from a model repository, ready to train on.
+    """Load a trained network from a model repository, for further training.
 
     Torch's random state is unchanged.
 
     Args:
-        folder: a model's folder, such as ``models/mnist-kronecker``, for its newest version; or that of a version.
+        folder: folder of a model, such as ``models/mnist-kronecker``, for its newest version; or folder of a version.
 
     Returns:
-        The network on the CPU, in training mode, with the weights and the types that it was saved with.
+        The network on the CPU, in training mode, with the saved weights and data types.
 
     Raises:
-        LoadError: a file is missing, truncated or damaged, of another format, or doesn't fit the others.
+        LoadError: a file is missing, truncated, damaged or in an unexpected format, or the files contradict each other.
     """
     path = _version_folder(Path(folder).expanduser())
     described = _read_config(path / CONFIG_NAME)
     try:
         config = _network_config(described["network"])
         preprocessing = _preprocessing(described, config)
-        with torch.random.fork_rng([]), torch.device("meta"):  # no memory for the weights yet
+        with torch.random.fork_rng([]), torch.device("meta"):  # allocates no memory for the weights
             network = build(config)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RuntimeError) as error:
         raise LoadError(f"{path / CONFIG_NAME} is not the configuration of a network: {error}") from error
@@ -127,7 +127,7 @@ def load(folder: str | os.PathLike[str]) -> SavedNetwork:
 
 
 def _version_folder(folder: Path) -> Path:
-    """Return the folder of a version: the given one, or the newest of a model."""
+    """Resolve the folder of a model or of a version to a version folder; of a model, the newest version."""
     if (folder / CONFIG_NAME).is_file():
         return folder
     if not folder.is_dir():
@@ -189,11 +189,11 @@ def _check_names(given: Mapping[str, Any], allowed: Sequence[str], required: Seq
 
 
 def _network_config(given: Any) -> KroneckerConfig | DenseConfig:
-    """Build a configuration from JSON, whose constructor checks the values.
+    """Build a network configuration from JSON; the configuration's constructor checks the values.
 
     Raises:
         ValueError: a field is unknown, missing or too large.
-        TypeError: a field is of another type.
+        TypeError: a field has the wrong type.
     """
     if not isinstance(given, dict) or given.get("kind") not in CONFIGS:
         raise ValueError(f"network must be an object with a kind of {' or '.join(CONFIGS)}")
@@ -214,7 +214,7 @@ def _network_config(given: Any) -> KroneckerConfig | DenseConfig:
 
 
 def _check_sizes(value: Any) -> None:
-    """Check that no number asks for more than a network of this library can have."""
+    """Check that no number in a nested JSON value exceeds the largest supported width or rank."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in parts:
         _check_sizes(part)
@@ -223,16 +223,16 @@ def _check_sizes(value: Any) -> None:
 
 
 def _tuples(value: Any) -> Any:
-    """Turn JSON's lists into the tuples that configurations hold."""
+    """Convert lists from JSON to tuples, as configurations need them, in a nested value."""
     return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
 
 
 def _preprocessing(given: Mapping[str, Any], config: KroneckerConfig | DenseConfig) -> Preprocessing:
-    """Build the preprocessing from JSON, after checking it against the network.
+    """Build the preprocessing from JSON, after checking its values against the network's configuration.
 
     Raises:
-        ValueError: a value doesn't fit the network or the others.
-        TypeError: a value is of another type.
+        ValueError: a value contradicts the network's configuration or another value.
+        TypeError: a value has the wrong type.
     """
     task, image_shape, n_features = given["task"], given["image_shape"], given["n_features"]
     if task not in ("classification", "regression"):
@@ -283,7 +283,7 @@ def _scaling(name: str, given: Any, count: int) -> Scaling | None:
         raise TypeError(f"{name} must be an object or null")
     columns = ("mean", "std", "inverse")
     _check_names(given, columns, columns)
-    with np.errstate(over="ignore"):  # what float32 can't hold is not finite, and refused
+    with np.errstate(over="ignore"):  # a number beyond float32's range becomes infinite, and is then refused
         arrays = [np.asarray(given[column], np.float32) for column in columns]
     if any(array.shape != (count,) or not np.isfinite(array).all() for array in arrays):
         raise ValueError(f"{name} must have {count:,} finite numbers in each of {', '.join(columns)}")
@@ -291,11 +291,11 @@ def _scaling(name: str, given: Any, count: int) -> Scaling | None:
 
 
 def _read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read ``model.safetensors`` and check names, shapes and types of its tensors.
+    """Read ``model.safetensors``, and check the names, shapes and types of its tensors.
 
     Args:
-        path: of the file.
-        expected: tensors of these names and shapes; only their values may differ, and their floating-point types.
+        path: path of the file.
+        expected: tensors with the required names and shapes; values and floating-point types may differ.
 
     Raises:
         LoadError: the file can't be read, or holds other tensors or values that are not finite.

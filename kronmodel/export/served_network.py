@@ -1,4 +1,4 @@
-"""A trained network with its preprocessing as the graph that is served: raw features in, predictions out."""
+"""Export of a trained network with its preprocessing to ONNX: raw features in, predictions out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["export_network"]
 
 
 class _ServedNetwork(nn.Module):
-    """A network that standardises raw features and fills them up with zeros first.
+    """Module for export: standardises and zero-pads raw features, applies the network, and computes its predictions.
 
     Args:
-        network: on the CPU.
-        shape: of a sample of raw features.
-        scaling: of the features, if they are to be standardised.
-        target: scaling of the values to predict, of a regression; None for a classification.
+        network: the trained network, on the CPU.
+        shape: shape of a sample of raw features.
+        scaling: standardises the features; None if the network takes them unscaled.
+        target: scaling of the values to predict, for regression; None for classification.
     """
 
     mean: Tensor
@@ -67,22 +67,22 @@ def export_network(
     scaling: Scaling | None = None,
     target: Scaling | None = None,
 ) -> onnx.ModelProto:
-    """Export a trained network with its preprocessing and its model card, and check the model.
+    """Export a trained network with its preprocessing and its model card to ONNX, and compare outputs with PyTorch's.
 
     Args:
-        network: on any device; it keeps its device and its modes.
-        card: from :func:`kronmodel.export.card.make_card`.
-        samples: real inputs ``(n, features)``, or ``(n, channels, height, width)`` with convolutions, to compare on. If
-            they are fewer features than the network takes, the graph fills them up with zeros.
-        scaling: of the features; becomes the first step of the graph.
-        target: scaling of the values to predict, of a regression; undone in the last step of the graph.
+        network: the trained network, on any device; its device and modes are unchanged.
+        card: model card from :func:`kronmodel.export.card.make_card`.
+        samples: real inputs ``(n, features)``, or ``(n, channels, height, width)`` with convolutions, for the
+            comparison. If they have fewer features than the network takes, the graph pads them with zeros.
+        scaling: standardises the features in the first step of the graph.
+        target: scaling of the values to predict, for regression; inverted in the last step of the graph.
 
     Returns:
-        Input ``input`` float32 ``[batch, features]``, or ``[batch, channels, height, width]`` with convolutions;
-        outputs ``logits`` and ``probabilities``, or ``prediction`` float32 ``[batch, k]``.
+        The ONNX model, with the input ``input``, float32 ``[batch, features]``, or ``[batch, channels, height, width]``
+        with convolutions; and the outputs ``logits`` and ``probabilities``, or ``prediction``, float32 ``[batch, k]``.
 
     Raises:
-        ExportError: the file is not valid ONNX, or computes something else than the network.
+        ExportError: the model is not valid ONNX, or its outputs differ from the network's.
     """
     shape = samples.shape[1:]
     served = _ServedNetwork(on_cpu(network), network.in_features - math.prod(shape), shape, scaling, target)

@@ -1,1 +1,1 @@
-"""PyTorch functions, layers and networks; imports torch alone."""
+"""Kronecker functions, layers and networks in PyTorch; the only dependency is torch."""

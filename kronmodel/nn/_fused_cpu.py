@@ -1,9 +1,9 @@
 """Fused forward and backward of a two-factor layer on the CPU: six large matrix products, with samples as columns.
 
-With the features as ``(n1, n2, batch)`` a factor multiplies whichever axis lies first, all branches and samples in one
-product. The axes change places where every value is touched anyway, in adding a bias and in the activation's gradient:
-nothing is copied for it. The output is ``(features, batch)`` in memory. Between the layers of a network it stays so,
-transposed only in its strides; anywhere else it is copied into the usual layout.
+The features are stored as ``(n1, n2, batch)``, and a factor multiplies the first axis, for all branches and samples in
+one matrix product. The two feature axes are exchanged in operations that read and write every value in any case (adding
+a bias, the activation's gradient), so that no extra copy is needed. The output is ``(features, batch)`` in memory.
+Between the layers of a network this layout is kept, as a transposed view; elsewhere it is copied to the usual layout.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from kronmodel.nn.activations import InPlace
 
 __all__ = ["MIN_BATCH", "Operation", "dual", "is_applicable", "matmul"]
 
-MIN_BATCH = 16  # below, the batch is too short a row to be read and written in one go
-_MIN_MKLDNN_MACS = 1 << 20  # multiply-adds of a product below which torch.mm is as fast
+MIN_BATCH = 16  # in smaller batches the rows are too short for efficient memory access
+_MIN_MKLDNN_MACS = 1 << 20  # multiply-adds of a matrix product; below, torch.mm is as fast as oneDNN
 _PLAIN = (Tensor, torch.nn.Parameter)  # subclasses may intercept operations
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Multiply ``(n, k)`` by ``(k, m)`` outside of autograd, by the faster of torch's two libraries.
 
-    torch.mm goes to MKL, which on AMD's processors leaves half of AVX-512 unused; oneDNN, which torch.compile calls
-    through this operation, is up to twice as fast there. A call costs 12 µs more.
+    torch.mm calls MKL, which uses only half of AVX-512 on AMD processors. oneDNN is up to twice as fast there, but a
+    call costs 12 µs more; the operation used here is the one that torch.compile generates.
     """
     macs = a.shape[0] * a.shape[1] * b.shape[1]
     if mkldnn_linear is None or a.dtype != torch.float32 or macs < _MIN_MKLDNN_MACS:
@@ -38,11 +38,12 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def is_applicable(x: Tensor, parameters: list[Tensor]) -> bool:
-    """Tell whether :func:`dual` can compute with these tensors, and faster than the composite operations.
+    """Tell whether :func:`dual` supports these tensors and is faster than the composite operations.
 
-    It can't where something intercepts the operations: tracing, ``torch.func``, forward-mode differentiation, autocast.
+    It does not support contexts that intercept operations: tracing, ``torch.func``, forward-mode differentiation and
+    autocast.
     """
-    # Tracing first: a batch size that is a symbol there must not be compared with a number.
+    # Tracing is checked first: a symbolic batch size must not be compared with a number.
     return (
         not torch.compiler.is_compiling()
         and runs_eagerly()
@@ -55,13 +56,13 @@ def is_applicable(x: Tensor, parameters: list[Tensor]) -> bool:
 
 @dataclass(frozen=True)
 class Operation:
-    """The part of a layer that is not a tensor.
+    """Non-tensor arguments of the fused layer: order of the factors, activation and composite implementation.
 
     Attributes:
-        left: whether the factor that is applied first works on the axis n1.
-        activation: between the two factors; None for a linear layer.
+        left: whether the factor that is applied first acts on the axis n1.
+        activation: activation between the two factors; None for a linear layer.
         composite: the layer as a function of ``(x, first, second, inner, bias)`` in differentiable operations, for the
-            gradients of gradients.
+            second-order gradients.
     """
 
     left: bool
@@ -84,10 +85,10 @@ def dual(
         operation: the order and the activation.
         x: features ``(batch, n1 * n2)``, of any strides; the gradient has the strides of x if those are contiguous
             or a transposed contiguous matrix's.
-        factors: the one that is applied first, ``(r, p, i)``, and the other one, ``(r, q, j)``.
+        factors: the factor that is applied first, ``(r, p, i)``, and the other factor, ``(r, q, j)``.
         inner: ``(r, m1, n2)`` if the left factor comes first, else ``(r, n1, m2)``; or None.
         bias: ``(m1 * m2,)`` or None.
-        column_output: leave the result in the column layout, which saves the next layer a copy.
+        column_output: keep the result in the column layout ``(features, batch)``, which saves the next layer a copy.
 
     Returns:
         ``(batch, m1 * m2)``: contiguous, or with ``column_output`` the transpose of a contiguous matrix.
@@ -101,7 +102,7 @@ def _is_column_layout(x: Tensor) -> bool:
 
 
 class _Dual(torch.autograd.Function):
-    """Layer from ``(batch, features)`` to ``(features, batch)``."""
+    """Autograd function of the fused layer, from ``(batch, features)`` to ``(features, batch)``."""
 
     @staticmethod
     def forward(ctx: Any, operation: Operation, *inputs: Any) -> Tensor:
@@ -130,7 +131,7 @@ class _Dual(torch.autograd.Function):
             torch.add(product, bias.view(*product.shape[:2], 1), out=y.view(product.shape))
         ctx.operation = operation
         ctx.save_for_backward(*inputs, columns, wide, z, h)
-        return y  # not a view: those of a custom function may not be changed in place
+        return y  # not a view, because views from a custom function can't be modified in place
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -161,7 +162,7 @@ class _Dual(torch.autograd.Function):
             g_x = matmul(first.reshape(r * p, i).t(), g_z).view(i, j, batch)
             g_x = (g_x if operation.left else g_x.transpose(0, 1).contiguous()).view(i * j, batch).t()
             g_x = g_x if _is_column_layout(x) else g_x.contiguous()
-        # Contiguous like the parameters: autograd would copy it otherwise, and a user who reads it may want views.
+        # Contiguous like the parameters: autograd would otherwise copy it, and users may call ``view`` on a gradient.
         g_second = g_wide.view(q, r, j).transpose(0, 1).contiguous()
         return None, g_x, g_first, g_second, g_inner, g_bias
 
@@ -169,7 +170,7 @@ class _Dual(torch.autograd.Function):
 def _differentiable(
     composite: Callable[..., Tensor], inputs: list[Tensor | None], needed: tuple[bool, ...], gradient: Tensor
 ) -> list[Tensor | None]:
-    """Compute the gradients by the composite operations, so that they can be differentiated again."""
+    """Compute gradients with the composite operations, so that they can be differentiated again."""
     wanted = [each for each, need in zip(inputs, needed, strict=False) if need and each is not None]
     found = iter(torch.autograd.grad(composite(*inputs), wanted, gradient, create_graph=True))
     return [next(found) if need and each is not None else None for each, need in zip(inputs, needed, strict=False)]

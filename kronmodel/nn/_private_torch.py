@@ -1,6 +1,6 @@
-"""All of torch's undocumented names that this package uses, looked up once at import.
+"""Private torch APIs that this package uses, looked up once at import.
 
-Where a version of torch lacks one of them, layers take the composite path: the same values and gradients, slower.
+If the installed torch lacks one of them, layers use the slower composite path, with the same values and gradients.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _missing: list[str] = []
 
 
 def _find(path: str) -> Any:
-    """Look up a dotted path below ``torch``; where it does not exist, note it as missing and return None."""
+    """Look up a dotted path below ``torch``; if it does not exist, record it as missing and return None."""
     found: Any = torch
     for name in path.split("."):
         found = getattr(found, name, None)
@@ -36,20 +36,20 @@ _is_known = None not in (_is_tracing, _in_functorch, _forward_mode)
 mkldnn_linear: Callable[..., Tensor] | None = (
     _find("ops.mkldnn._linear_pointwise") if torch.backends.mkldnn.is_available() else None
 )
-"""oneDNN's ``x @ weight.T``, which torch.compile calls; None where torch was built without it."""
+"""oneDNN's ``x @ weight.T``, as torch.compile calls it; None if torch was built without oneDNN."""
 
 aten_backward: dict[str, Callable[..., Tensor] | None] = {
     name: _find(f"ops.aten.{name}_backward.grad_input") for name in ("gelu", "threshold", "tanh")
 }
-"""Gradients of activations, written to a given tensor."""
+"""Gradient functions of activations that write to a given output tensor."""
 
 MISSING: tuple[str, ...] = tuple(_missing)
-"""Names that this version of torch does not have."""
+"""Names of private APIs that the installed torch lacks."""
 
 
 def runs_eagerly() -> bool:
-    """Tell whether operations run at once and unobserved: no tracing, no torch.func, no forward-mode differentiation.
+    """Tell whether operations run in plain eager mode: no tracing, no torch.func, no forward-mode differentiation.
 
-    False also where this version of torch does not say.
+    Returns False if the installed torch lacks the APIs to find out.
     """
     return bool(_is_known and not _is_tracing() and not _in_functorch() and forward_ad._current_level < 0)

@@ -1,4 +1,4 @@
-"""Activations by name or as functions, their moments for normal inputs, and their forms outside of autograd."""
+"""Activations by name or as functions, their moments for normal inputs, and in-place versions with gradients."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ Activation = str | Function
 
 ACTIVATIONS: dict[str, Function] = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
 
-# Beyond, a weight of the quadrature is below 1e-19: it adds nothing, and some functions overflow there.
+# Nodes farther out have quadrature weights below 1e-19: they add nothing, and some functions overflow there.
 _LAST_NODE = 9.5
 
 
 @dataclass(frozen=True)
 class InPlace:
-    """An activation outside of autograd.
+    """In-place forward and backward functions of an activation, for use outside of autograd.
 
     Attributes:
-        forward: ``φ(z)``; may overwrite z, if the gradient doesn't need it.
+        forward: computes ``φ(z)``; may overwrite z if the gradient doesn't need it.
         backward: writes ``g φ'(z)`` for ``(g, z, φ(z), out)``; out may have other strides than g.
     """
 
@@ -50,7 +50,7 @@ class InPlace:
 
 
 def _in_place_forms() -> dict[Function, InPlace]:
-    """Pair each named activation with its gradient, where this version of torch has it."""
+    """Map each named activation to its in-place functions, if the installed torch has its gradient function."""
     gelu, relu, tanh = (aten_backward[name] for name in ("gelu", "threshold", "tanh"))
     forms: dict[Function, InPlace] = {}
     if gelu is not None:
@@ -66,7 +66,7 @@ _IN_PLACE = _in_place_forms()
 
 
 def in_place(function: Function) -> InPlace | None:
-    """Return the form outside of autograd of a named activation's function, None for any other function."""
+    """Return the in-place functions of a named activation; None for any other function."""
     return next((found for known, found in _IN_PLACE.items() if known is function), None)
 
 
@@ -87,10 +87,10 @@ def get_activation(activation: Activation) -> Function:
 
 
 def check_activation_name(activation: str) -> None:
-    """Check the activation of a configuration, which has to be a name because configurations are written to files.
+    """Check that the activation in a configuration is a known name; configurations are saved, functions can't be.
 
     Raises:
-        ValueError: it is a function, or the name is unknown.
+        ValueError: the activation is a function, or the name is unknown.
     """
     if not isinstance(activation, str):
         raise ValueError(
@@ -102,7 +102,7 @@ def check_activation_name(activation: str) -> None:
 
 
 def activation_name(activation: Activation) -> str:
-    """Return a name to print: ``"gelu"`` as it is, ``"sin"`` for ``torch.sin``, ``"SiLU"`` for ``nn.SiLU()``."""
+    """Return an activation's display name: ``"gelu"``, ``"sin"`` for ``torch.sin``, ``"SiLU"`` for ``nn.SiLU()``."""
     if isinstance(activation, str):
         return activation
     return str(getattr(activation, "__name__", type(activation).__name__))
@@ -113,8 +113,8 @@ def activation_moments(activation: Activation, weight: Tensor | None = None) -> 
 
     Args:
         activation: a name, or a function, which is evaluated.
-        weight: of the layer that will call the function: it is evaluated on this device, in this type. On the meta
-            device, where nothing has a value, a function counts as the identity.
+        weight: weight of the layer that will call the function, which is evaluated on its device, in its data type. On
+            the meta device, whose tensors have no values, a function counts as the identity.
 
     Raises:
         ValueError: the function is not elementwise, or its values are constant or not finite.

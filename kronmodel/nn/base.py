@@ -1,4 +1,4 @@
-"""Base of the Kronecker layers: shapes, rank, padding, and factors."""
+"""Base class of the Kronecker layers: shapes, rank, padding and factors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["KroneckerLayer"]
 
 
 class KroneckerLayer(nn.Module):
-    """Base of both layers: shapes, rank, padding of the features, and the factors ``(rank, m_i, n_i)``."""
+    """Base class of the Kronecker layers: shapes, rank, zero padding, and the factors ``(rank, m_i, n_i)``."""
 
     bias: nn.Parameter | None
 
@@ -48,20 +48,20 @@ class KroneckerLayer(nn.Module):
     def from_features(
         cls, in_features: int, out_features: int, rank: int = 1, *, factors: int = 2, pad: bool = False, **options: Any
     ) -> Self:
-        """Make a layer from widths alone, as ``nn.Linear(768, 3072)`` is made: with the most balanced factor sizes.
+        """Create a layer from its input and output widths, like ``nn.Linear``, with the most balanced factor sizes.
 
         Args:
-            in_features: how many features the layer takes.
-            out_features: how many features it gives.
+            in_features: number of input features.
+            out_features: number of output features.
             rank: number of Kronecker terms or branches.
             factors: number of factors.
-            pad: allow larger shapes where the width has no balanced factors, a prime one for example: zeros are added
-                behind the input, the output is cropped.
-            **options: of the layer's constructor.
+            pad: allow larger shapes for widths without balanced factors, such as primes: the input is padded with
+                zeros at its end, and the output is cropped.
+            **options: further arguments of the layer's constructor.
 
         Raises:
             PrimeWidthError: a width is a prime above 3, and ``pad`` is not set.
-            ValueError: as the constructor.
+            ValueError: an argument is refused by the layer's constructor.
 
         Example:
             >>> from kronmodel import KroneckerLinear
@@ -82,13 +82,13 @@ class KroneckerLayer(nn.Module):
         raise NotImplementedError
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Fill features ``(*, in_features)`` up with zeros to the width of the shape."""
+        """Pad features ``(*, in_features)`` with zeros to the product of the input shape."""
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"features must have shape (*, {self.in_features}), got {tuple(x.shape)}")
         return F.pad(x, (0, self._missing)) if self._missing else x
 
     def _cropped(self, y: Tensor, *, column_output: bool) -> Tensor:
-        """Drop the outputs above ``out_features`` and add the bias, which has only as many values."""
+        """Crop the outputs to ``out_features``, and add the bias ``(out_features,)``."""
         y = y[..., : self.out_features]
         if self.bias is not None:
             return y + self.bias

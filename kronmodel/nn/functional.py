@@ -1,4 +1,4 @@
-"""Products with sums of Kronecker products as pure tensor functions; the dense matrix is never formed."""
+"""Kronecker layers as pure tensor functions, which never form the dense weight matrix."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["apply_branches", "branches_by_order", "inner_shapes", "kron_dual", "
 
 Middle = Callable[[int, Tensor], Tensor]
 Branches = Mapping[Order, Sequence[int]]
-"""Indices of the branches of each order that occurs."""
+"""Indices of the branches by their order; an order without branches is left out."""
 
 
 def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
-    """Multiply by a sum of Kronecker products: ``x @ (Σ_k F1[k] ⊗ F2[k] ⊗ ...).T + bias``.
+    """Multiply features by a sum of Kronecker products: ``x @ (Σ_k F1[k] ⊗ F2[k] ⊗ ...).T + bias``.
 
-    With two factors that is ``Σ_k A_k X B_kᵀ``, with more it is one mode product for each axis.
+    With two factors this is ``Σ_k A_k X B_kᵀ``; with more, one mode product for each axis.
 
     Args:
         x: features ``(*, n1 * n2 * ...)``.
@@ -110,7 +110,7 @@ def kron_dual(
 
 
 def inner_shapes(in_shape: Shape, out_shape: Shape, order: Order) -> list[Shape]:
-    """List the shapes of one branch's inner biases: of the features after each factor but the last."""
+    """List the shapes of one branch's inner biases: the shapes of the features after each factor except the last."""
     sizes, shapes = list(in_shape), []
     for axis in axes(order, len(sizes))[:-1]:
         sizes[axis] = out_shape[axis]
@@ -119,7 +119,7 @@ def inner_shapes(in_shape: Shape, out_shape: Shape, order: Order) -> list[Shape]
 
 
 def branches_by_order(orders: Sequence[Order]) -> dict[Order, tuple[int, ...]]:
-    """Group the indices of branches by their order; an order that does not occur has no entry."""
+    """Group the indices of branches by their order; an order without branches has no entry."""
     every: tuple[Order, ...] = ("left", "right")
     groups = {order: tuple(index for index, each in enumerate(orders) if each == order) for order in every}
     return {order: indices for order, indices in groups.items() if indices}
@@ -128,13 +128,13 @@ def branches_by_order(orders: Sequence[Order]) -> dict[Order, tuple[int, ...]]:
 def linear_product(
     x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None, *, column_output: bool = False
 ) -> Tensor:
-    """Compute :func:`kron_linear` without its checks, in the cheaper order.
+    """Compute :func:`kron_linear` without argument checks, with the factors applied in the cheaper order.
 
     Args:
         x: features ``(*, n1 * n2 * ...)``.
         factors: two or more, each ``(r, m_i, n_i)``.
         bias: ``(m1 * m2 * ...,)`` or None.
-        column_output: allow a result whose batch is innermost in memory, for a next layer that reads it so.
+        column_output: allow a result whose batch axis is innermost in memory, as a following Kronecker layer reads it.
     """
     in_shape, out_shape = ([factor.shape[side] for factor in factors] for side in (2, 1))
     order, _ = linear_macs(tuple(in_shape), tuple(out_shape))
@@ -151,20 +151,20 @@ def apply_branches(
     branches: Branches,
     column_output: bool = False,
 ) -> Tensor:
-    """Compute :func:`kron_dual` without its checks, the branches of each order together.
+    """Compute :func:`kron_dual` without argument checks, all branches of the same order together.
 
     Args:
         x: features ``(*, n1 * n2 * ...)``.
         factors: two or more, each ``(r, m_i, n_i)``.
         activation: elementwise function.
-        inner: inner biases of the branches of each order, stacked in their sequence; no entry or an empty one for none.
+        inner: inner biases by order, stacked over the branches of that order; without biases, no or an empty entry.
         bias: ``(m1 * m2 * ...,)`` or None.
         branches: indices of the branches of each order.
-        column_output: allow a result whose batch is innermost in memory, for a next layer that reads it so.
+        column_output: allow a result whose batch axis is innermost in memory, as a following Kronecker layer reads it.
     """
     if len(branches) == 1:
         (order,) = branches
-        # The bias goes along: one pass through the output less.
+        # The bias is added within the operation, which saves a pass over the output.
         return _apply(x, factors, activation, inner.get(order), bias=bias, order=order, column_output=column_output)
     parts = [
         _apply(
@@ -183,7 +183,7 @@ def apply_branches(
 
 
 def _select(factor: Tensor, indices: Sequence[int]) -> Tensor:
-    """Select branches: as a view where they are neighbours."""
+    """Select branches of a factor by their indices, as a view if the indices are consecutive."""
     first, last = indices[0], indices[-1]
     if last - first + 1 == len(indices):
         return factor[first : last + 1]
@@ -200,7 +200,7 @@ def _apply(
     order: Order,
     column_output: bool,
 ) -> Tensor:
-    """Apply the factors in one order by the faster implementation; without an activation the layer is linear."""
+    """Apply the factors in a given order with the faster implementation; without an activation, the layer is linear."""
     inner = inner_biases or None
     fused = None if activation is None else in_place(activation)
     parameters = [*factors, *(inner or ()), *(() if bias is None else (bias,))]
@@ -233,11 +233,11 @@ def _composite(
     bias: Tensor | None,
     order: Order,
 ) -> Tensor:
-    """Compute a layer of any number of factors in operations that every transformation and exporter of torch knows."""
+    """Compute a layer with any number of factors from standard torch operations, for transformations and exporters."""
 
     def middle(index: int, z: Tensor) -> Tensor:
         if inner_biases is not None:
-            # From (r, s1, s2, ...) to the layout of _products, in the shape that the last product left it in.
+            # Bring the bias from (r, s1, s2, ...) to the layout and the shape of the preceding product's output.
             z = z + inner_biases[index].transpose(0, 1).reshape(z.shape[x.dim() - 1 :])
         return z if activation is None else activation(z)
 
@@ -248,9 +248,9 @@ def _composite(
 def _products(x: Tensor, factors: Sequence[Tensor], order: Order, middle: Middle) -> Tensor:
     """Apply the factors of all branches as one matrix product for each axis, with ``middle`` applied between them.
 
-    In between, the features lie as ``(*, s1, r, s2, ...)``: with the branches behind the first axis the first product
-    from the left gives what the next one takes, and the last one sums over the branches, by another shape alone. With
-    two factors nothing is ever reordered in memory, in either order.
+    Between the products the layout is ``(*, s1, r, s2, ...)``. With the branch axis behind the first feature axis, a
+    reshape without a copy is enough to pass the first product's output (from the left) to the next product, and to let
+    the last product sum over the branches. With two factors no data is reordered in memory, in either order.
     """
     lead, sizes, rank = x.shape[:-1], [factor.shape[2] for factor in factors], factors[0].shape[0]
     first, *between, last = axes(order, len(factors))
@@ -265,9 +265,9 @@ def _products(x: Tensor, factors: Sequence[Tensor], order: Order, middle: Middle
 
 
 def _expand(x: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int], axis: int) -> Tensor:
-    """Apply the first factor ``(r, m, n)`` of every branch: features to the layout ``(*, s1, r, s2, ...)``."""
+    """Apply the first factor ``(r, m, n)`` of all branches; the result has the layout ``(*, s1, r, s2, ...)``."""
     rank, m, n = factor.shape
-    # Every size in full, here and below: an empty batch leaves no room for -1.
+    # All sizes are explicit, here and below, because -1 can't be inferred for an empty batch.
     if axis == 0:
         return factor.transpose(0, 1).reshape(m * rank, n) @ x.reshape(*lead, n, math.prod(sizes[1:]))
     z = x.reshape(*lead, *sizes) @ factor.reshape(rank * m, n).T  # (*, n1, n2, ..., r * m)
@@ -275,7 +275,7 @@ def _expand(x: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int]
 
 
 def _contract(z: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[int], axis: int) -> Tensor:
-    """Apply the last factor ``(r, m, n)`` and sum over the branches: the layout ``(*, s1, r, s2, ...)`` to features."""
+    """Apply the last factor ``(r, m, n)`` to features in layout ``(*, s1, r, s2, ...)``, and sum over the branches."""
     rank, m, n = factor.shape
     rest = math.prod(sizes) // n
     if axis == 0:
@@ -288,7 +288,7 @@ def _contract(z: Tensor, factor: Tensor, lead: Sequence[int], sizes: Sequence[in
 
 
 def _check(x: Tensor, factors: Sequence[Tensor]) -> tuple[Shape, Shape]:
-    """Check that features and factors fit; return the shapes ``(n1, n2, ...)`` and ``(m1, m2, ...)``."""
+    """Check the shapes of features and factors; return the factor sizes ``(n1, n2, ...)`` and ``(m1, m2, ...)``."""
     if len(factors) < 2 or any(factor.dim() != 3 or factor.shape[0] != factors[0].shape[0] for factor in factors):
         got = ", ".join(str(tuple(factor.shape)) for factor in factors) or "none"
         raise ValueError(f"factors must be two or more of shapes (r, m_i, n_i) with one rank r, got {got}")
@@ -300,7 +300,7 @@ def _check(x: Tensor, factors: Sequence[Tensor]) -> tuple[Shape, Shape]:
 
 
 def _check_inner(biases: Sequence[Tensor], expected: Sequence[Shape], of: str = "") -> None:
-    """Check the shapes of inner biases, of all branches or of one."""
+    """Check the shapes of the inner biases of all branches, or of a single branch."""
     got = [tuple(each.shape) for each in biases]
     if got != list(expected):
         raise ValueError(f"inner_biases{of} must have shapes {list(expected)}, got {got}")

@@ -1,4 +1,4 @@
-"""Kronecker layers: modules that hold the parameters of the functions in :mod:`kronmodel.nn.functional`."""
+"""Kronecker layers as PyTorch modules: ``KroneckerLinear`` and ``KroneckerDual``."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = ["KroneckerDual", "KroneckerLinear"]
 
 
 class KroneckerLinear(KroneckerLayer):
-    """Linear layer whose weight is a sum of Kronecker products; takes the place of an ``nn.Linear``.
+    """Linear layer whose weight is a sum of Kronecker products; a replacement for ``nn.Linear``.
 
     Args:
         in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features.
-        out_shape: factor sizes ``(m1, m2, ...)``, as many; it gives ``m1 * m2 * ...`` features.
+        out_shape: equally many factor sizes ``(m1, m2, ...)``; the layer returns ``m1 * m2 * ...`` features.
         rank: number of Kronecker terms.
         bias: add a learnable bias of ``out_features`` values.
-        in_features: how many features it takes, if fewer than the shape has room for (with ``pad``).
-        out_features: how many features it gives, if fewer than the shape has room for (with ``pad``).
-        pad: allow that, for widths without balanced factors: zeros are added behind the input, the output is cropped.
-        device: of the parameters.
-        dtype: of the parameters.
+        in_features: number of input features, if fewer than the product of ``in_shape`` (with ``pad``).
+        out_features: number of output features, if fewer than the product of ``out_shape`` (with ``pad``).
+        pad: allow fewer features than the shapes' products: the input is padded with zeros, the output is cropped.
+        device: device of the parameters.
+        dtype: data type of the parameters.
 
     Shape:
         input ``(*, in_features)``, output ``(*, out_features)``, contiguous; the weight ``(out_features, in_features)``
@@ -91,7 +91,7 @@ class KroneckerLinear(KroneckerLayer):
         return check_linear_rank(rank, self.in_shape, self.out_shape)
 
     def reset_parameters(self, gain: float = 1.0, init: Literal["normal"] | Init = "normal") -> None:
-        """Draw the factors anew; the bias becomes zero.
+        """Reinitialise the factors at random, and set the bias to zero.
 
         Args:
             gain: root mean square of the outputs for inputs of variance 1.
@@ -121,7 +121,7 @@ class KroneckerLinear(KroneckerLayer):
 
         Args:
             x: ``(*, in_features)``.
-            column_output: allow a result whose batch is innermost in memory, for a next Kronecker layer.
+            column_output: allow a result whose batch axis is innermost in memory, for a following Kronecker layer.
 
         Returns:
             ``(*, out_features)``.
@@ -136,12 +136,12 @@ class KroneckerLinear(KroneckerLayer):
         """Dense weight ``(out_features, in_features)`` that the factors imply, differentiable, formed at each access.
 
         For inspection, and for code that reads the weight of an ``nn.Linear``, such as the fast path of
-        ``nn.TransformerEncoderLayer``. It is no parameter: ``state_dict`` and optimizers see the factors.
+        ``nn.TransformerEncoderLayer``. The weight is not a parameter: ``state_dict`` and optimizers see the factors.
         """
         try:
             factors = list(self.factors)
         except AttributeError as error:
-            # nn.Module would replace it by one that says that there is no weight.
+            # nn.Module would replace an AttributeError by one that says that there is no attribute ``weight``.
             raise RuntimeError(f"the weight can't be formed: {error}") from error
         terms = (functools.reduce(torch.kron, term) for term in zip(*factors, strict=True))
         weight: Tensor = functools.reduce(torch.add, terms)
@@ -156,22 +156,22 @@ class KroneckerDual(KroneckerLayer):
     """Kronecker dual layer: each branch applies its factors with a bias and an activation in between.
 
     With two factors ``Y = Σ_k φ(A_k X + C_k) B_kᵀ + D`` for the branches in the order ``"left"``, and
-    ``A_k φ(X B_kᵀ + C_k)`` for those in the order ``"right"``. The outer activation is the caller's.
+    ``A_k φ(X B_kᵀ + C_k)`` for those in the order ``"right"``. The layer applies no activation to its output.
 
     Args:
         in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features.
-        out_shape: factor sizes ``(m1, m2, ...)``, as many; it gives ``m1 * m2 * ...`` features.
+        out_shape: equally many factor sizes ``(m1, m2, ...)``; the layer returns ``m1 * m2 * ...`` features.
         rank: number of branches; it may exceed ``min(m1*n1, m2*n2)``, since branches are separated by activations.
-        order: ``"left"``, ``"right"``, or one of them for each branch: which factor comes first. Index k of the factors
-            belongs to ``order[k]``; ``left_biases`` and ``right_biases`` keep this sequence among their branches.
+        order: factor that is applied first, ``"left"`` or ``"right"``; one for all branches or one for each. Branch k
+            has ``order[k]``; ``left_biases`` and ``right_biases`` keep the sequence of their branches.
         activation: φ: gelu, relu, tanh, or any elementwise function; a module is registered with its parameters. Only
             the named ones have a fused path on the CPU.
         bias: learnable inner and output biases; one output bias serves all branches (the paper's copies are summed).
-        in_features: how many features it takes, if fewer than the shape has room for (with ``pad``).
-        out_features: how many features it gives, if fewer than the shape has room for (with ``pad``).
-        pad: allow that, for widths without balanced factors: zeros are added behind the input, the output is cropped.
-        device: of the parameters.
-        dtype: of the parameters.
+        in_features: number of input features, if fewer than the product of ``in_shape`` (with ``pad``).
+        out_features: number of output features, if fewer than the product of ``out_shape`` (with ``pad``).
+        pad: allow fewer features than the shapes' products: the input is padded with zeros, the output is cropped.
+        device: device of the parameters.
+        dtype: data type of the parameters.
 
     Shape:
         input ``(*, in_features)``, output ``(*, out_features)``, contiguous.
@@ -239,7 +239,7 @@ class KroneckerDual(KroneckerLayer):
         return check_rank(rank)
 
     def reset_parameters(self, init: Init = "level") -> None:
-        """Draw the factors anew; biases become zero. Parameters of an activation stay as they are.
+        """Reinitialise the factors at random, and set the biases to zero; an activation's parameters are unchanged.
 
         Args:
             init: ``"level"``, zero-mean orthogonal: keeps the variance of pre-activations at 1 through any depth and
@@ -267,11 +267,11 @@ class KroneckerDual(KroneckerLayer):
                 self.bias.zero_()
 
     def forward(self, x: Tensor, *, column_output: bool = False) -> Tensor:
-        """Compute the sum of the branches, and add the bias.
+        """Compute the sum of the branches plus the bias.
 
         Args:
             x: ``(*, in_features)``.
-            column_output: allow a result whose batch is innermost in memory, for a next Kronecker layer.
+            column_output: allow a result whose batch axis is innermost in memory, for a following Kronecker layer.
 
         Returns:
             ``(*, out_features)``.

@@ -1,4 +1,4 @@
-"""Configurations of networks, and the networks built from them: a Kronecker network and its dense counterpart."""
+"""Network configurations, Kronecker and dense, and the networks built from them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ class DenseConfig:
     """Configuration of a network of dense layers.
 
     Attributes:
-        in_features: number of inputs; with convolutional ``features`` in front, how many of those there are.
+        in_features: number of inputs; with convolutions in front, their number of output features.
         hidden: widths of the hidden layers.
         out_features: number of outputs.
-        activation: between the layers: gelu, relu or tanh. A name, since configurations are written to files.
-        init: how weights are drawn, with the aims of the Kronecker network's: ``"level"`` keeps the variance of
-            pre-activations level, ``"glorot"`` is Keras's default.
-        features: convolutions in front, if there are any.
+        activation: activation between the layers: gelu, relu or tanh. A name, since configurations are saved to files.
+        init: weight initialisation, as in the Kronecker network: ``"level"`` keeps the variance of pre-activations
+            constant through depth, ``"glorot"`` is Keras's default.
+        features: convolutions in front of the first layer, if there are any.
 
     Raises:
-        ValueError: a width, the activation or the initialisation is not possible, or the features don't fit.
+        ValueError: a width, the activation or the initialisation is invalid, or ``features`` doesn't match
+            ``in_features``.
     """
 
     in_features: int
@@ -65,22 +66,23 @@ class KroneckerConfig:
     """Configuration of a network of Kronecker layers.
 
     Attributes:
-        in_shape: factor sizes of the input; with convolutional ``features`` in front, the shape of those.
+        in_shape: factor sizes of the input; with convolutions in front, of their output features.
         hidden: factor sizes of each hidden layer.
         out_shape: factor sizes of the output.
-        rank: of every layer, or a tuple with one for each.
+        rank: rank of every layer, or a tuple with one for each.
         layer: ``"dual"`` for layers with biases and activations between their factors, ``"linear"`` for sums of
             Kronecker products.
-        order: of the branches of dual layers: which factor comes first; one for all or one for each branch. Linear
-            layers choose the cheaper order by themselves.
-        activation: between and inside the layers: gelu, relu or tanh. A name, since configurations are written to
-            files.
-        init: how weights are drawn: ``"level"`` for zero-mean orthogonal factors, which keep the variance of
-            pre-activations level through depth, ``"glorot"`` for Keras's default.
-        features: convolutions in front, if there are any.
+        order: factor that the branches of dual layers apply first, ``"left"`` or ``"right"``; one for all branches or
+            one for each. Linear layers always use the cheaper order.
+        activation: activation between and inside the layers: gelu, relu or tanh. A name, since configurations are saved
+            to files.
+        init: weight initialisation: ``"level"`` for zero-mean orthogonal factors, which keep the variance of
+            pre-activations constant through depth, ``"glorot"`` for Keras's default.
+        features: convolutions in front of the first layer, if there are any.
 
     Raises:
-        ValueError: a shape, a rank, an order, the layer or the activation is not possible, or the features don't fit.
+        ValueError: a shape, a rank, an order, the layer or the activation is invalid, or ``features`` doesn't match
+            ``in_shape``.
     """
 
     in_shape: Shape
@@ -126,11 +128,11 @@ class KroneckerConfig:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        """The rank of each layer."""
+        """Rank of each layer."""
         return self.rank if isinstance(self.rank, tuple) else (self.rank,) * (len(self.hidden) + 1)
 
     def dense(self) -> DenseConfig:
-        """Return the counterpart with dense layers of the same widths, the same activation and the same features."""
+        """Return the configuration of the dense counterpart: same widths, activation, initialisation and features."""
         return DenseConfig(
             in_features=math.prod(self.in_shape),
             hidden=tuple(math.prod(shape) for shape in self.hidden),
@@ -142,12 +144,13 @@ class KroneckerConfig:
 
 
 class Network(nn.Module):
-    """Layers with an activation between them; the last layer's output is the logits.
+    """Feed-forward network of Kronecker or dense layers with an activation between them, which returns logits.
 
     Args:
-        layers: at least one, each taking as many features as the one before gives.
-        activation: between the layers: gelu, relu, tanh, or any elementwise function; a module is registered.
-        features: convolutions that make the first layer's input of images, if there are any.
+        layers: at least one layer; each has as many inputs as the layer before has outputs.
+        activation: activation between the layers: gelu, relu, tanh, or any elementwise function; a module is
+            registered with its parameters.
+        features: convolutions that compute the first layer's input from images, if there are any.
 
     Shape:
         input ``(batch, in_features)`` or, with convolutions, also ``(batch, channels, height, width)``;
@@ -158,7 +161,7 @@ class Network(nn.Module):
 
     Raises:
         ValueError: there is no layer, or the activation is unknown.
-        TypeError: a layer is of another kind.
+        TypeError: a layer is neither a Kronecker layer nor an ``nn.Linear``.
 
     Example:
         >>> layers = [KroneckerDual((28, 28), (16, 16), rank=2), KroneckerLinear((16, 16), (2, 5))]
@@ -181,14 +184,14 @@ class Network(nn.Module):
         self.features = features
         self.layers = nn.ModuleList(layers)
         self.activation = activation
-        list(self._typed_layers())  # raises for a layer of another kind
+        list(self._typed_layers())  # raises a TypeError for an unsupported layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""
         if self.features is not None:
             x = self.features(x)
         activation = get_activation(self.activation)
-        # Any other function may look at strides, by view for example.
+        # Any other function may depend on strides, for example by calling ``view``.
         column_output = in_place(activation) is not None
         *hidden, last = self.layers
         for layer in hidden:
@@ -204,9 +207,9 @@ class Network(nn.Module):
 
     @property
     def parameter_count_with_branch_biases(self) -> int:
-        """Number of trainable values as the paper counts them: each branch of a dual layer has an output bias.
+        """Number of trainable values as the paper counts them, with an output bias for each branch of a dual layer.
 
-        Their sum is one bias, which is all that a layer here has.
+        Since the branches are summed, a layer here has a single output bias, equivalent to the sum of the paper's.
         """
         copies = (
             (layer.rank - 1) * layer.bias.numel()
@@ -230,11 +233,11 @@ class Network(nn.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape in which a sample is exported: ``(in_features,)``, or channels, height and width with convolutions."""
+        """Shape of a sample in the exported graph: ``(in_features,)``, or channels, height, width with convolutions."""
         return (self.in_features,) if self.features is None else self.features.config.image_shape
 
     def layer_cards(self) -> list[dict[str, Any]]:
-        """Describe each layer for the model card; a function in the place of an activation by its name."""
+        """Describe each layer for the model card, with activation functions by their names."""
         cards: list[dict[str, Any]] = [] if self.features is None else self.features.layer_cards()
         for layer in self._typed_layers():
             if isinstance(layer, nn.Linear):
@@ -266,7 +269,7 @@ def build(config: KroneckerConfig | DenseConfig) -> Network:
 
 
 def _dense_layers(config: DenseConfig) -> Iterator[nn.Linear]:
-    """Make dense layers, drawn with the aims of the Kronecker layers, so that initialisations are not compared."""
+    """Create dense layers with an initialisation equivalent to the Kronecker layers', for a fair comparison."""
     for n, m in pairwise((config.in_features, *config.hidden, config.out_features)):
         linear = nn.Linear(n, m)
         if config.init == "glorot":
@@ -292,7 +295,7 @@ def _kronecker_layers(config: KroneckerConfig) -> Iterator[KroneckerDual | Krone
 
 
 def _set(config: DenseConfig | KroneckerConfig, **fields: Any) -> None:
-    """Replace fields of a frozen configuration by their checked values, which are Python's own ints and tuples."""
+    """Set fields of a frozen configuration to their checked values, converted to Python ints and tuples."""
     for name, value in fields.items():
         object.__setattr__(config, name, value)
 

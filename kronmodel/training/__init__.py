@@ -1,1 +1,1 @@
-"""The training loop and its parts: configuration, augmentation, checkpoints, distribution."""
+"""Training: loop, configuration, augmentation, checkpoints and distributed training."""

@@ -1,4 +1,4 @@
-"""Random shifts, rotations, stretches and mirrorings of images in training, a whole batch at a time."""
+"""Image augmentation by random shifts, rotations, zooms and flips, computed for a whole batch at once."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Augmenter"]
 
 
 class Augmenter:
-    """Applies random shifts, rotations, stretches and mirrorings to batches of images.
+    """Random shifts, rotations, zooms and flips of batches of images.
 
     Args:
-        augmentation: largest changes.
-        image_shape: of the image that a row is, ``(height, width)`` or ``(channels, height, width)``.
-        features: width of a row: the image's values, then the padding, if there is any.
-        device: where the rows lie.
+        augmentation: largest random changes.
+        image_shape: shape of the image in each row, ``(height, width)`` or ``(channels, height, width)``.
+        features: number of values in a row: those of the image, then the padding, if there is any.
+        device: device of the rows.
 
     Raises:
-        ValueError: the data are no images.
+        ValueError: the data are not images.
     """
 
     def __init__(
@@ -44,13 +44,14 @@ class Augmenter:
             raise ValueError(f"images of shape {self.image} have {self.pixels} values, got rows of {features}")
         _, height, width = self.image
         x, y = _centres(width), _centres(height)
-        # torch's affine_grid computes the same from a map, but takes thirty times as long.
+        # torch's affine_grid computes the same grid, but takes thirty times as long.
         self._grid = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones(height * width)]).to(device)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw affine maps ``(count, 2, 3)`` from the target to the source of a pixel, in half widths and half heights.
+        """Draw random affine maps ``(count, 2, 3)`` from target to source pixels, in units of half widths and heights.
 
-        They are drawn on the CPU, to be the same on any device. Changes of zero draw no random numbers.
+        The maps are drawn on the CPU, so that they are equal for every device. A change that is configured as zero
+        draws no random numbers.
         """
         limits, (_, height, width) = self.augmentation, self.image
 
@@ -65,7 +66,7 @@ class Augmenter:
         if limits.flip:
             scale[:, 0] *= 1.0 - 2.0 * torch.randint(0, 2, (count,), generator=generator)
         cos, sin = angle.cos(), angle.sin()
-        # Rotations are of pixels: where half widths and half heights meet, their ratio comes in.
+        # Rotations are defined in pixels: terms that mix half widths and half heights need the ratio of the two.
         columns = (
             torch.stack([cos, sin * (width / height)], 1) * scale[:, :1],
             torch.stack([-sin * (height / width), cos], 1) * scale[:, 1:],
@@ -74,7 +75,10 @@ class Augmenter:
         return torch.stack(columns, 2)
 
     def change(self, rows: Tensor, maps: Tensor) -> Tensor:
-        """Apply maps ``(n, 2, 3)`` bilinearly to the images of rows ``(n, features)``; pixels from outside are 0."""
+        """Transform the images in rows ``(n, features)`` by affine maps ``(n, 2, 3)``, with bilinear interpolation.
+
+        Pixels from outside an image are 0.
+        """
         channels, height, width = self.image
         images = rows[:, : self.pixels].reshape(-1, channels, height, width)
         grid = (maps.to(rows.device) @ self._grid).transpose(1, 2).reshape(-1, height, width, 2)
@@ -83,5 +87,5 @@ class Augmenter:
 
 
 def _centres(size: int) -> Tensor:
-    """Return the centres of ``size`` pixels that lie side by side between -1 and 1."""
+    """Return the coordinates of the centres of ``size`` adjacent pixels that span -1 to 1."""
     return (2 * torch.arange(size) + 1) / size - 1

@@ -1,4 +1,4 @@
-"""Checkpoints: the training state on disk after each epoch, written atomically, and resuming from it."""
+"""Checkpoints: the training state, saved atomically after each epoch, and resumption from it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ RESUME = Argument("resume", True)
 
 
 class Checkpoint:
-    """The checkpoint of one training: ``folder/last.pt``. A context: while it lasts, no other run may use the folder.
+    """Checkpoint of one training in ``folder/last.pt``; a context manager that locks the folder against other runs.
 
-    A checkpoint is written beside, synced and renamed, so a crash at any moment leaves the one before. Folders that
-    stay empty are removed on the way out.
+    A checkpoint is written to a temporary file, synced and renamed, so that a crash at any time leaves the previous
+    one intact. Folders that are still empty on exit are removed.
 
     Args:
-        folder: where it is; made when it is missing.
-        fingerprint: what decides the course of the training, as nested mappings of plain values. A checkpoint with
-            another one is refused.
+        folder: folder of the checkpoint; created if it is missing.
+        fingerprint: configuration that determines the course of the training, as nested mappings of plain values. A
+            checkpoint with a different fingerprint is refused.
         resume: continue from the checkpoint in the folder, if there is one.
-        writes: whether this process writes; in a run of several only one does.
-        report: called with lines for the user.
+        writes: whether this process writes; in a distributed run, only the main process does.
+        report: called with messages for the user.
 
     Raises:
-        CheckpointError: the folder can't be made or another run uses it (on entering).
+        CheckpointError: on entering, the folder can't be created, or another run uses it.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Checkpoint:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._writes:
             (self.folder / "last.pt.new").unlink(missing_ok=True)
-            if self._lock is not None and self._lock.file is not None:  # it would keep the folder from being empty
+            if self._lock is not None and self._lock.file is not None:  # the lock file keeps the folder non-empty
                 self._release()
             self._remove_empty()
             self._release()
 
     def load(self) -> dict[str, Any] | None:
-        """Read the saved state if the training is to be resumed and there is one. Nothing in the file is executed.
+        """Load the saved training state if ``resume`` is set and a checkpoint exists, without executing code in it.
 
         Raises:
             CheckpointError: the file is damaged, or belongs to another configuration.
@@ -111,7 +111,7 @@ class Checkpoint:
             return None
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what isn't a checkpoint, torch suspects that it is a newer one
+                warnings.simplefilter("ignore")  # torch warns of a newer format if the file is not a checkpoint
                 saved = torch.load(self.path, map_location="cpu", weights_only=True)
             found, fingerprint, state = saved["format"], json.loads(saved["fingerprint"]), saved["state"]
         except OSError as error:
@@ -145,29 +145,29 @@ class Checkpoint:
         return result
 
     def save(self, epoch: int, state: Callable[[], dict[str, Any]]) -> None:
-        """Replace the checkpoint.
+        """Replace the checkpoint by the current training state.
 
         Args:
             epoch: number of finished epochs.
-            state: returns tensors and plain values; called only in the process that writes.
+            state: returns the state as tensors and plain values; called only in the process that writes.
 
         Raises:
-            CheckpointError: it can't be written; the one before is still there.
+            CheckpointError: the checkpoint can't be written; the previous one is intact.
         """
         if self._writes:
             saved = {"format": FORMAT, "fingerprint": json.dumps(self._fingerprint), "epoch": epoch, "state": state()}
-            content = io.BytesIO()  # torch would turn a full disk into an error of its own
+            content = io.BytesIO()  # torch.save would hide the OSError of a full disk behind its own error
             torch.save(saved, content)
             try:
                 write_atomically(self.path, content.getbuffer(), beside=self.folder / "last.pt.new")
-                self.epoch = epoch  # `hint` speaks of what is there, whatever comes next
+                self.epoch = epoch  # `hint` names the checkpoint that is on the disk, even if a later step fails
                 sync_folder(self.folder)
             except OSError as error:
                 raise self._unwritable(error) from error
         self.epoch = epoch
 
     def remove(self) -> None:
-        """Remove the checkpoint of a training that is complete."""
+        """Delete the checkpoint after the training is complete."""
         if self._writes:
             self.path.unlink(missing_ok=True)
             (self.folder / "last.pt.new").unlink(missing_ok=True)
@@ -175,7 +175,7 @@ class Checkpoint:
 
     @property
     def hint(self) -> Message:
-        """How to continue after a failure; empty if nothing is kept."""
+        """Message that says how to resume after a failure; empty if there is no checkpoint."""
         if not self.epoch:
             return Message()
         kept = f"epoch {self.epoch} is kept in {self.path}: the same training with "
@@ -190,7 +190,7 @@ class Checkpoint:
             self._lock = None
 
     def _remove_empty(self) -> None:
-        """Remove the folder and its ``.checkpoints`` if empty, and what was made for them."""
+        """Remove the checkpoint's folder, its parent ``.checkpoints`` and the parents created for it, if empty."""
         for path in dict.fromkeys((self.folder, self.folder.parent, *self._made)):
             if path != self.folder.parent or path in self._made or path.name == ".checkpoints":
                 try:
@@ -200,7 +200,7 @@ class Checkpoint:
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten ``{"a": {"b": 1}}`` to ``{"a.b": 1}``, with values as JSON reads them."""
+    """Flatten nested mappings: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``, with values converted to JSON types."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
@@ -210,18 +210,20 @@ def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # what the schedules keep in the optimizer
+RATES = ("lr", "initial_lr", "max_lr", "min_lr")  # rates that schedules store in parameter groups
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """Everything that changes from step to step.
+    """Training state that a checkpoint saves and restores: everything that changes from step to step.
+
+    Torch's global generators, which dropout uses, are saved too.
 
     Attributes:
-        network: its weights and buffers.
-        optimizer: its moments and step counts.
-        schedule: where in the schedule it stands.
-        order: draws the order of the samples. Torch's global generators, which dropout draws from, are saved too.
+        network: network, of which weights and buffers are saved.
+        optimizer: optimizer, of which moments and step counts are saved.
+        schedule: learning-rate schedule, of which the position is saved.
+        order: random generator of the order of the samples.
     """
 
     network: nn.Module
@@ -230,7 +232,7 @@ class Resumable:
     order: torch.Generator
 
     def state(self, history: History, learning_rate: float) -> dict[str, Any]:
-        """Return all of it as tensors and plain values."""
+        """Collect the training state as tensors and plain values, for a checkpoint."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -243,13 +245,13 @@ class Resumable:
         }
 
     def resume(self, checkpoint: Checkpoint | None, learning_rate: float, group: Group) -> History:
-        """Take the state of a checkpoint if there is one to resume, and return its history.
+        """Restore the training state from a checkpoint, if there is one to resume, and return its history.
 
-        Only the main process needs the file. The learning rate may differ from before, such as a lower one after a
-        divergence: the schedule continues where it was, scaled.
+        Only the main process needs the file. The learning rate may differ from the saved one, for example be lower
+        after a divergence: the schedule then continues from its saved position, scaled.
 
         Raises:
-            CheckpointError: it is damaged, or of another configuration.
+            CheckpointError: the checkpoint is damaged, or belongs to another configuration.
         """
         saved = checkpoint.load() if checkpoint is not None and group.is_main else None
         saved = group.from_main(saved)

@@ -11,12 +11,12 @@ __all__ = ["Augmentation", "TrainConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Largest random changes of training images, each image by itself. All zero changes nothing.
+    """Largest random changes of training images, drawn for each image; zeros disable the augmentation.
 
     Attributes:
-        shift: most pixels up, down, left or right.
-        rotate: most degrees, either way.
-        zoom: most that height and width are stretched or shrunk, each by a factor of its own, as a share.
+        shift: largest shift in pixels, up, down, left or right.
+        rotate: largest rotation in degrees, in either direction.
+        zoom: largest stretch or shrinkage, as a fraction; height and width are scaled independently.
         flip: mirror half of the images, left to right.
 
     Raises:
@@ -49,23 +49,23 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the training data.
-        batch_size: samples a step; the last step of an epoch takes what is left.
+        batch_size: samples per step; the last batch of an epoch may be smaller.
         optimizer: ``"adam"`` (without weight decay), ``"adamw"`` or ``"sgd"`` (plain, without momentum).
         learning_rate: constant, or the maximum of the one-cycle schedule.
         schedule: ``"one-cycle"`` (Smith & Topin, arXiv 1708.07120) or ``"constant"``.
-        weight_decay: of AdamW.
-        seed: of the initial weights and of the order of the samples.
-        device: where to train, such as ``"cpu"`` or ``"cuda"``.
+        weight_decay: weight decay of AdamW.
+        seed: random seed of the initial weights and of the order of the samples.
+        device: training device, such as ``"cpu"`` or ``"cuda"``.
         validation_share: fraction of the training samples, drawn by the seed, that is held out to choose the epoch
             whose weights are kept; 0 keeps those of the last epoch.
-        patience: stop after that many epochs without a better validation score; 0 never does.
-        precision: of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. The weights, the
-            evaluations and what is exported are float32.
+        patience: stop after this number of epochs without a better validation score; 0 disables early stopping.
+        precision: precision of the activations in training: ``"float32"``, or ``"bfloat16"`` by autocast. Weights,
+            evaluations and exported models are float32.
         compile: run the training steps through torch.compile with CUDA graphs; for CUDA devices only.
-        shift: most pixels by which an image is shifted at random in training, either way, in each epoch.
-        rotate: most degrees by which it is rotated, either way.
-        zoom: most that its height and its width are stretched or shrunk, as a share.
-        flip: mirror half of the images, left to right.
+        shift: largest random shift of a training image in pixels, in either direction, drawn anew in each epoch.
+        rotate: largest random rotation of a training image in degrees, in either direction.
+        zoom: largest random stretch or shrinkage of a training image's height and width, as a fraction.
+        flip: mirror half of the training images, left to right.
 
     Raises:
         ValueError: a value outside its range.
@@ -115,9 +115,9 @@ class TrainConfig:
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
         if self.compile and not self.device.startswith("cuda"):
             raise ValueError(f"compile is for CUDA devices: on others it doesn't pay, got device {self.device!r}")
-        _ = self.augmentation  # checks it
+        _ = self.augmentation  # validates the values
 
     @property
     def augmentation(self) -> Augmentation:
-        """Augmentation of training images."""
+        """Augmentation of training images that the fields of this configuration describe."""
         return Augmentation(shift=self.shift, rotate=self.rotate, zoom=self.zoom, flip=self.flip)

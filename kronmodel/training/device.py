@@ -1,4 +1,4 @@
-"""Training device, number of CPU threads, and the settings of the C library's allocator."""
+"""Training device, number of CPU threads, random seeds, and settings of the C library's allocator."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["check_device", "cpu_threads", "keep_freed_memory", "seeded"]
 
 
 def check_device(device: str) -> None:
-    """Check that a device is present on this machine.
+    """Check that a training device is available on this machine.
 
     Args:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises:
-        KronmodelError: the device is not there.
-        ValueError: the name is not possible.
+        KronmodelError: the device is not available.
+        ValueError: the name is invalid.
     """
     try:
         kind = torch.device(device)
@@ -39,13 +39,13 @@ def check_device(device: str) -> None:
 
 @contextmanager
 def cpu_threads(threads: int | None) -> Iterator[None]:
-    """Set the number of CPU threads that torch uses in this block, and restore the former number afterwards.
+    """Set the number of torch's CPU threads for a ``with`` block, and restore the former number afterwards.
 
     Args:
-        threads: at least 1; None leaves torch's choice, one for each core that this process may use.
+        threads: at least 1; None keeps torch's default, one for each core that this process may use.
 
     Raises:
-        ValueError: the number is not possible.
+        ValueError: the number is out of range.
     """
     limit = os.cpu_count() or 1
     if threads is not None and not 1 <= threads <= limit:
@@ -62,10 +62,10 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Seed torch's global random generators in this block, and restore their former states afterwards.
+    """Seed torch's global random generators for a ``with`` block, and restore their former states afterwards.
 
     Args:
-        seed: of the generators of the CPU and of CUDA devices.
+        seed: seed of the generators of the CPU and of CUDA devices.
         device: the CUDA device whose generator is restored too, if it is one.
     """
     kind = torch.device(device)
@@ -75,19 +75,19 @@ def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
         yield
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from malloc.h
 _BYTES = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc keep freed memory for the next tensor of that size instead of giving it back to the system.
+    """Configure glibc's malloc to keep freed memory for reuse instead of returning it to the operating system.
 
-    A training step allocates and frees the same tensors over and over. By default those above some hundred kilobytes go
-    back to the system each time, and every page comes back as a page fault: up to 40 % of a step. Holds for the whole
-    process until it ends; what it has used once it keeps.
+    Every training step allocates and frees tensors of the same sizes. By default glibc returns those above some hundred
+    kilobytes to the system each time, and page faults on the next allocation take up to 40 % of a step. The setting
+    lasts until the process ends, and the process keeps its peak memory.
 
     Returns:
-        Whether it could be set: only where glibc is.
+        Whether the setting was applied; False without glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,6 +1,6 @@
-"""One training in several processes, as ``torchrun`` starts them: each takes a part of every batch.
+"""Data-parallel training in several processes under ``torchrun``, each of which computes a part of every batch.
 
-Batches and weights are those of a single process; only the order in which floating-point numbers are added differs.
+Batches and weights equal those of a training in a single process, except for the order of floating-point additions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from kronmodel.errors import KronmodelError, TrainingError
 
 __all__ = ["ALONE", "Group", "joined"]
 
-PATIENCE = timedelta(minutes=10)  # the main process may evaluate and save that long while the others wait
+PATIENCE = timedelta(minutes=10)  # timeout of the other processes while the main process evaluates and saves
 LOST = "kronmodel/lost"
 EXIT_FAILED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The processes of a run. Each has the whole data set and the same weights.
+    """Process group of a training run; each process has the whole data set and the same weights.
 
     Attributes:
-        rank: number of this process, from 0; process 0 is the main one, which evaluates, prints, saves and publishes.
+        rank: number of this process, from 0; process 0, the main process, evaluates, prints, saves and publishes.
         size: number of processes.
     """
 
@@ -44,15 +44,15 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the main process."""
+        """Whether this process is the main process of the run."""
         return self.rank == 0
 
     def take_device(self, device: str) -> None:
-        """Select a CUDA device of its own for each of several processes.
+        """Select a separate CUDA device for each process of the run on this machine.
 
         Raises:
             KronmodelError: there are more processes on this machine than GPUs.
-            ValueError: the device is one for a single process.
+            ValueError: the device names a single GPU, such as ``"cuda:1"``, in a run of several processes.
         """
         if self.size == 1 or device == "cpu":
             return
@@ -66,8 +66,9 @@ class Group:
     def part_of(self, batch: Tensor) -> tuple[Tensor, float]:
         """Select this process's samples of a batch ``(n,)``, and compute the weight of their mean loss.
 
-        Gradients are averaged over processes, so the mean of ``k`` samples counts ``k * size / n``. A process for
-        which nothing is left takes a sample at weight 0: every process must take part in every step.
+        Gradients are averaged over the processes, so the mean over ``k`` samples has the weight ``k * size / n``. If a
+        batch has fewer samples than processes, a process without samples uses one at weight 0, because every process
+        must take part in every step.
         """
         mine = batch[self.rank :: self.size]
         if len(mine) == 0:
@@ -75,7 +76,7 @@ class Group:
         return mine, len(mine) * self.size / len(batch)
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """Wrap a network for training, so that its gradients are averaged over the processes."""
+        """Wrap a network for data-parallel training, in which gradients are averaged over the processes."""
         return network if self.size == 1 else nn.parallel.DistributedDataParallel(network)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class Group:
         return value
 
     def from_main(self, value: Any) -> Any:
-        """Send the main process's value to every process, by pickle; only processes of one run exchange it."""
+        """Broadcast a value from the main process to all processes, by pickle, which is safe within a single run."""
         if self.size == 1:
             return value
         values = [value]
@@ -95,10 +96,10 @@ class Group:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Translate a broken connection to the other processes, or SIGTERM, into a ``TrainingError``.
+        """Convert SIGTERM or a lost connection to another process of the run to a ``TrainingError``.
 
         Raises:
-            TrainingError: in a run of several processes, one of them is gone.
+            TrainingError: in a run of several processes, another process has ended.
         """
         try:
             yield
@@ -117,7 +118,7 @@ class Group:
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """Run this block in the main process before the others, so that only one of them downloads."""
+        """Run a ``with`` block in the main process before the others, so that only one process downloads data."""
         if self.size > 1 and not self.is_main:
             dist.barrier()
         try:
@@ -132,21 +133,23 @@ ALONE = Group(rank=0, size=1)
 
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """Join the other processes of this run, if the environment says that there are any, and leave them at the end.
+    """Join the process group that the environment variables of ``torchrun`` describe, and leave it after the block.
 
-    Of several processes that fail, only the first reports its error.
+    Without these variables the group is this process alone. If several processes fail, only the first reports its
+    error.
 
     Args:
         device: ``"cpu"`` (gloo) or ``"cuda"`` (nccl).
 
     Raises:
-        TrainingError: another process of the run is gone, or can't be reached.
+        TrainingError: another process of the run has ended, or can't be reached.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
-    # DistributedDataParallel imports it, and its functions keep the group of that moment as a default argument. While
-    # there is none yet they keep none: its threads would outlive the interpreter, and abort (see pytorch's #179291).
+    # DistributedDataParallel imports this module, whose functions store the process group at import time as a default
+    # argument. Importing it before there is a group prevents that: the group's threads would otherwise outlive the
+    # interpreter and abort (pytorch issue #179291).
     import torch.distributed.nn
 
     try:
@@ -162,13 +165,13 @@ def joined(device: str) -> Iterator[Group]:
         raise TrainingError(f"the processes of this run can't find each other: {error}") from error
     group = Group(rank=rank, size=size)
     with _sigterm_restored(), warnings.catch_warnings():
-        # DistributedDataParallel warns of gradients in another layout than its own; factors of one row or column have
-        # two equal layouts.
+        # DistributedDataParallel warns of gradients whose strides differ from its own. For factors of one row or column
+        # the two layouts are equivalent.
         warnings.filterwarnings("ignore", message="Grad strides do not match")
         try:
             with group.connected():
                 yield group
-            gc.collect()  # networks are cycles, and those in training hold the group
+            gc.collect()  # wrapped networks are reference cycles that keep the group alive
         except (KronmodelError, ValueError):
             _ignore_sigterm()
             if not _is_first_failure(store):
@@ -180,7 +183,7 @@ def joined(device: str) -> Iterator[Group]:
 
 @contextmanager
 def _sigterm_restored() -> Iterator[None]:
-    """Restore the handler of SIGTERM after this block."""
+    """Restore the current handler of SIGTERM after a ``with`` block."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -196,12 +199,12 @@ def _ignore_sigterm() -> None:
 
 
 def _in_main_thread() -> bool:
-    """Return whether this is the main thread, the only one in which Python changes signal handlers."""
+    """Tell whether this is the main thread, the only one in which Python allows changes of signal handlers."""
     return threading.current_thread() is threading.main_thread()
 
 
 def _is_first_failure(store: Any) -> bool:
-    """Return whether no other process of the run has failed before; true if the store can't be reached any more."""
+    """Tell whether this process is the first of the run to fail; true if the store can no longer be reached."""
     try:
         return int(store.add(LOST, 1)) == 1
     except (dist.DistError, RuntimeError):
@@ -209,5 +212,5 @@ def _is_first_failure(store: Any) -> bool:
 
 
 def _is_of_the_connection(error: RuntimeError) -> bool:
-    """Return whether an error is one of the connection; gloo's are plain runtime errors that name its source files."""
+    """Tell whether an error is a connection error; gloo raises plain runtime errors that name its source files."""
     return isinstance(error, dist.DistError) or "gloo" in str(error) or "onnection" in str(error)

@@ -1,4 +1,4 @@
-"""Evaluation of a network that leaves its training modes as they were."""
+"""Evaluation of a network on many samples, without lasting changes of its training mode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVALUATION_BATCH = 2048
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Switch a network to evaluation in this block; afterwards each of its modules has the mode that it had before."""
+    """Switch a network to evaluation mode for a ``with`` block, and restore the mode of each module afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -29,7 +29,7 @@ def outputs_and_targets(network: nn.Module, x: Tensor, y: Tensor) -> list[tuple[
     """Evaluate a network on all samples, batch by batch.
 
     Args:
-        network: on the device of the samples; its modes are unchanged afterwards.
+        network: network on the device of the samples; its modes are unchanged afterwards.
         x: inputs ``(n, ...)``.
         y: targets ``(n, ...)``.
 

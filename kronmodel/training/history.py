@@ -1,4 +1,4 @@
-"""Losses and scores of the epochs of a training, the best of them, and a CSV log that grows with the training."""
+"""Training history: loss and scores of each epoch, selection of the best epoch, and a CSV log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 from kronmodel.errors import TrainingError
 from kronmodel.files import is_writable_file
 
-if TYPE_CHECKING:  # reading a history needs no torch
+if TYPE_CHECKING:  # so that reading a history does not import torch
     from torch import Tensor, nn
 
 __all__ = ["Epoch", "EpochLog", "History"]
@@ -21,15 +21,15 @@ __all__ = ["Epoch", "EpochLog", "History"]
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """One pass over the training data.
+    """Times, loss and scores of one epoch of a training.
 
     Attributes:
-        epoch: its number, from 1.
-        seconds: wall time of the training so far, this epoch included, without the evaluations.
-        ms_per_step: median wall time of its steps.
-        loss: mean over its training samples.
-        validation: score on the validation split, or None where there is none.
-        test: score on the test set; nothing is decided by it.
+        epoch: number of the epoch, from 1.
+        seconds: wall time from the start of the training to the end of this epoch, without the evaluations.
+        ms_per_step: median wall time of the epoch's steps, in milliseconds.
+        loss: mean training loss over the epoch's samples.
+        validation: score on the validation split; None without a validation split.
+        test: score on the test set, for information only: no decision depends on it.
     """
 
     epoch: int
@@ -42,7 +42,7 @@ class Epoch:
 
 @dataclass
 class History:
-    """The epochs so far, and the weights of the best one if there is a validation split to choose it by."""
+    """History of a training's finished epochs, with the weights of the best one if there is a validation split."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] | None = None
@@ -50,7 +50,7 @@ class History:
 
     @property
     def best(self) -> Epoch:
-        """The first epoch with the best validation score; without validation, the last epoch."""
+        """First epoch with the best validation score; without a validation split, the last epoch."""
         scored = [epoch for epoch in self.epochs if epoch.validation is not None]
         if not scored:
             return self.epochs[-1]
@@ -59,39 +59,39 @@ class History:
 
     @property
     def ms_per_step(self) -> float:
-        """Median of the epochs' medians."""
+        """Median over the epochs of the median wall time of a step, in milliseconds."""
         return statistics.median(epoch.ms_per_step for epoch in self.epochs)
 
     def add(self, epoch: Epoch, network: nn.Module) -> None:
-        """Add an epoch, and keep a copy of the network's weights if its validation score is the best so far."""
+        """Append an epoch, and copy the network's weights if the epoch has the best validation score of all."""
         self.epochs.append(epoch)
         if epoch.validation is not None and self.best is epoch:
             self.best_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def patience_exhausted(self, patience: int) -> bool:
-        """Return whether the last ``patience`` epochs brought no better validation score; never for a patience of 0."""
+        """Tell whether the last ``patience`` epochs did not improve the validation score; False for a patience of 0."""
         return bool(patience and self.epochs) and self.epochs[-1].epoch - self.best.epoch >= patience
 
     def state(self) -> dict[str, Any]:
-        """Return the history as plain values and tensors, for a checkpoint."""
+        """Convert the history to plain values and tensors, for a checkpoint."""
         return {"epochs": [asdict(epoch) for epoch in self.epochs], "best_weights": self.best_weights}
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Self:
-        """Build the history from the result of :meth:`state`."""
+        """Rebuild a history from the result of :meth:`state`."""
         return cls([Epoch(**epoch) for epoch in state["epochs"]], state["best_weights"])
 
 
 class EpochLog:
-    """A CSV file with a line for each epoch of each network, there as soon as the epoch is over.
+    """CSV log of a training, with a line for each epoch of each network, written when the epoch ends.
 
-    A run that is resumed writes the earlier epochs anew from its checkpoints, so that each stands in the file once.
+    A resumed run writes the earlier epochs again from its checkpoints, so that the file has each epoch once.
 
     Args:
-        path: replaced if it exists; None writes nothing.
+        path: CSV file; replaced if it exists. None writes nothing.
 
     Raises:
-        TrainingError: no file can be written there.
+        TrainingError: the path is not writable.
     """
 
     COLUMNS = ("model", *(each.name for each in fields(Epoch)))
@@ -110,7 +110,7 @@ class EpochLog:
             self._file.close()
 
     def add(self, model: str, epoch: Epoch) -> None:
-        """Write one line; a missing score is an empty field.
+        """Write the line of an epoch to the log; a missing score is an empty field.
 
         Raises:
             TrainingError: the file can't be written.
@@ -119,7 +119,7 @@ class EpochLog:
             return
         rows = [(model, *asdict(epoch).values())]
         try:
-            if self._file is None:  # not before: a run that is refused leaves the file of an earlier one
+            if self._file is None:  # opened late, so that a run that is refused does not replace an earlier log
                 self._file = self._path.open("w", newline="", encoding="utf-8")
                 rows.insert(0, self.COLUMNS)
             csv.writer(self._file, lineterminator=os.linesep).writerows(rows)

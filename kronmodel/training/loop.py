@@ -1,4 +1,4 @@
-"""The training loop: batches, steps, evaluation after each epoch, checks for divergence."""
+"""Training loop: batches, optimizer steps, evaluation after each epoch, and checks for divergence."""
 
 from __future__ import annotations
 
@@ -38,16 +38,17 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """Result of a training.
+    """Result of a training: final score, times, and the history of the epochs.
 
     Attributes:
-        metric: name of the scores: ``"accuracy"``, or ``"rmse"``, of which less is better.
-        test_score: on the test samples, with the weights that are kept.
+        metric: name of the score: ``"accuracy"``, or ``"rmse"``, for which lower is better.
+        test_score: score on the test samples, with the final weights.
         train_seconds: wall time of the training epochs, without the evaluations.
-        ms_per_step: median wall time of a step (of the epochs' medians): batch selection, forward, backward, update.
-        steps: number of steps.
-        history: losses and scores of each epoch.
-        best_epoch: the one whose weights are kept: the best on the validation split, without one the last.
+        ms_per_step: median over the epochs of the median wall time of a step, in milliseconds: batch selection, forward
+            pass, backward pass and update.
+        steps: number of optimizer steps.
+        history: loss and scores of each epoch.
+        best_epoch: epoch of the final weights: the best on the validation split; without a validation split, the last.
     """
 
     metric: str
@@ -60,13 +61,13 @@ class TrainResult:
 
     @property
     def epoch_scores(self) -> tuple[float, ...]:
-        """Score on the test samples after each epoch."""
+        """Test scores after each epoch."""
         return tuple(epoch.test for epoch in self.history)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """State of a running training; ``test_score``, of the task's ``metric``, is known at the end of an epoch only."""
+    """Progress of a running training; ``test_score``, in the task's ``metric``, is set only at the end of an epoch."""
 
     step: int
     steps: int
@@ -86,25 +87,26 @@ def train(
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
 ) -> TrainResult:
-    """Train a network for the task of its data, and test it after each epoch. The network is changed in place.
+    """Train a network in place on a data set, with an evaluation on the test samples after each epoch.
 
-    The whole data set is held as tensors on the device: for networks this small a loader would take longer than
-    the steps. The same seed gives the same weights on the same machine, if the network was built after seeding;
-    so does a training that was interrupted and resumed.
+    The whole data set is held as tensors on the device, because for networks this small a data loader would take
+    longer than the steps. The same seed gives the same weights on the same machine if the network was built after
+    seeding, even if the training is interrupted and resumed.
 
     Args:
-        network: gives logits ``(batch, classes)`` or values ``(batch, k)`` for features ``(batch, width)``.
-        data: as :func:`kronmodel.data.dataset.prepared` gives it.
-        config: how to train.
+        network: returns logits ``(batch, classes)`` or values ``(batch, k)`` for features ``(batch, width)``.
+        data: data set, preprocessed by :func:`kronmodel.data.dataset.prepared`.
+        config: configuration of the training.
         report: called after each epoch, and about ten times a second in between.
         log: called after each epoch; when resuming, first for each of the earlier epochs.
-        checkpoint: where to go on from and what to write after each epoch.
-        group: the processes that train together, each of which calls this.
+        checkpoint: checkpoint to resume from and to write after each epoch.
+        group: processes that train together; each of them calls this function.
 
     Raises:
         TrainingError: the loss or the weights are no longer finite.
         CheckpointError: the checkpoint can't be read or written.
-        ValueError: too few samples for the validation split, or images are to be changed and the data are none.
+        ValueError: there are too few samples for the validation split, or augmentation is configured for data that are
+            not images.
     """
     task = task_of(data)
     device = torch.device(config.device)
@@ -123,7 +125,7 @@ def train(
     def change(rows: Tensor, count: int) -> Tensor:
         if augmenter is None:
             return rows
-        maps = augmenter.draw(count, order)  # of the whole batch, in each process the same
+        maps = augmenter.draw(count, order)  # drawn for the whole batch, identical in every process
         return augmenter.change(rows, group.part_of(maps)[0])
 
     forward: Callable[[Tensor], Tensor] = group.parallel(network)
@@ -139,7 +141,7 @@ def train(
         log(epoch)
     while len(history.epochs) < config.epochs and not history.patience_exhausted(config.patience):
         number = len(history.epochs) + 1
-        if group.size > 1:  # dropout and the like: other numbers in each process, the same after a resumption
+        if group.size > 1:  # dropout draws other numbers in each process, but the same ones after a resumption
             torch.manual_seed(config.seed + 1_000_003 * number + group.rank)
         began = time.perf_counter()
         losses, times = _steps(
@@ -152,7 +154,7 @@ def train(
             group=group,
             precision=precision,
             change=change,
-            report=lambda step, loss, number=number: report(  # type: ignore[misc]  # the number of this turn
+            report=lambda step, loss, number=number: report(  # type: ignore[misc]  # binds the current number
                 Progress(
                     step=(number - 1) * steps_an_epoch + step,
                     steps=steps,
@@ -166,7 +168,7 @@ def train(
         seconds = time.perf_counter() - began + (history.epochs[-1].seconds if history.epochs else 0.0)
         loss = finite(float(group.mean(mean_loss(losses, len(x), config.batch_size))), number)
         check_weights(network, number)
-        # The main process evaluates; the others receive the scores, so that all decide alike.
+        # The main process evaluates and sends the scores to the others, so that all make the same decisions.
         done = group.from_main(
             Epoch(
                 epoch=number,
@@ -211,20 +213,20 @@ def _steps(
     change: Callable[[Tensor, int], Tensor],
     report: Callable[[int, float], None],
 ) -> tuple[list[Tensor], list[float]]:
-    """Run the steps of one epoch.
+    """Run the optimizer steps of one epoch.
 
     Args:
-        forward: the network, as it is called in training.
+        forward: network as it is called in training.
         x: all training inputs.
         y: all training targets.
         order: indices of the samples of each batch.
-        updates: optimizer and schedule.
+        updates: optimizer and learning-rate schedule.
         task: computes the loss.
         group: the processes among which a batch is divided.
         precision: context of the forward pass.
         change: augments this process's samples of a batch, given the size of the whole batch.
-        report: called about ten times a second with the number of steps and the last loss; only then is the device
-            waited for.
+        report: called about ten times a second with the number of steps and the last loss; the device is synchronised
+            only for these calls.
 
     Returns:
         The loss of each step, on the device, and the seconds that each took.
@@ -257,24 +259,27 @@ def _steps(
 
 
 def _synchronize(device: torch.device) -> None:
-    """Wait for the device to finish, so that the clock includes its work."""
+    """Wait until a device has finished its queued work, so that measured times include it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def batches(count: int, size: int, order: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Yield the indices ``(size,)`` of each batch of an epoch, in a new random order.
+    """Yield the sample indices ``(size,)`` of each batch of an epoch, in a new random order.
 
-    The order is drawn on the CPU, to be the same on any device.
+    The order is drawn on the CPU, so that it is the same for every device.
     """
     yield from torch.randperm(count, generator=order).to(device).split(size)
 
 
 def hold_out(x: Tensor, y: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Split off a validation set, drawn by the seed: training inputs and targets, then validation inputs and targets.
+    """Split samples at random into a training and a validation set, determined by a seed.
+
+    Returns:
+        Training inputs and targets, then validation inputs and targets.
 
     Raises:
-        ValueError: the fraction of the samples is none or all of them.
+        ValueError: one of the two sets would be empty.
     """
     if not fraction:
         return x, y, x[:0], y[:0]
@@ -283,28 +288,28 @@ def hold_out(x: Tensor, y: Tensor, fraction: float, seed: int) -> tuple[Tensor, 
         raise ValueError(
             f"validation_share {fraction} of {len(x)} samples is {count}, expected at least 1 and fewer than all"
         )
-    # Not the generator of the batches: without validation their order stays what it was.
+    # A separate generator, so that a validation split does not change the random numbers of the batches.
     drawn = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
     held, rest = drawn[:count], drawn[count:].sort().values
     return x[rest], y[rest], x[held], y[held]
 
 
 def mean_loss(losses: list[Tensor], samples: int, batch_size: int) -> Tensor:
-    """Average the batches' mean losses over the samples of an epoch, whose last batch may be smaller."""
+    """Average the mean losses of an epoch's batches over its samples; the last batch may be smaller."""
     sizes = torch.full((len(losses),), float(batch_size), dtype=torch.float64, device=losses[0].device)
     sizes[-1] = samples - batch_size * (len(losses) - 1)
     return (torch.stack(losses).double() * sizes).sum() / samples
 
 
 def finite(loss: float, epoch: int) -> float:
-    """Return the loss, or raise a ``TrainingError`` if it is not a finite number."""
+    """Check that a loss is finite, and return it; raise a ``TrainingError`` otherwise."""
     if not math.isfinite(loss):
         raise TrainingError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
     return loss
 
 
 def check_weights(network: nn.Module, epoch: int) -> None:
-    """Raise a ``TrainingError`` if a weight is not finite. A step may ruin them after a finite loss."""
+    """Raise a ``TrainingError`` if a weight is not finite, which a step can cause even after a finite loss."""
     if not torch.stack([parameter.detach().isfinite().all() for parameter in network.parameters()]).all():
         raise TrainingError(
             f"training diverged in epoch {epoch}: the weights are no longer finite; try a lower learning rate"

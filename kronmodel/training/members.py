@@ -1,4 +1,4 @@
-"""The two networks of a twin: configured by a recipe for a data set, and trained one by one."""
+"""Configuration and training of the two networks of a twin, Kronecker and dense, from a recipe and a data set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kronmodel.training.recipes import Recipe
 
 __all__ = ["Member", "Role", "fingerprint", "make_members", "train_member"]
 
-SMALLEST_AUGMENTED = 16  # pixels a side of images that a recipe may shift: of a smaller one a pixel is too much
+SMALLEST_AUGMENTED = 16  # pixels a side; in smaller images, a shift by a pixel of a recipe's augmentation is too large
 
 Role = Literal["kronecker", "dense"]
 
@@ -32,9 +32,9 @@ class Member:
 
     Attributes:
         twin: name of the twin.
-        role: which of its two networks this is.
-        config: of the network.
-        training: of its training.
+        role: role of the network in the twin.
+        config: configuration of the network.
+        training: configuration of the network's training.
         recipe: name of the recipe, for the model card.
     """
 
@@ -53,18 +53,18 @@ class Member:
 def make_members(
     twin: str, data: Dataset, recipe_name: str, recipe: Recipe, overrides: dict[str, Any], *, pad: bool = False
 ) -> dict[Role, Member]:
-    """Configure the two networks that a recipe makes for a data set.
+    """Configure the two networks of a twin from a recipe and a data set.
 
     Args:
-        twin: the name of the twin; its members are called ``twin-kronecker`` and ``twin-dense``.
-        data: gives the first and the last shape.
-        recipe_name: for the card.
-        recipe: hidden shapes, rank, activation, training.
-        overrides: fields of :class:`TrainConfig` to use instead of the recipe's, for both members.
-        pad: fill the features up with zeros to a width that has balanced factors; the dense member needs no filling.
+        twin: name of the twin; its networks are named ``<twin>-kronecker`` and ``<twin>-dense``.
+        data: data set, which determines the shapes of input and output.
+        recipe_name: name of the recipe, for the model card.
+        recipe: hidden shapes, rank, activation and training.
+        overrides: fields of :class:`TrainConfig` that replace the recipe's, for both networks.
+        pad: pad the Kronecker network's features with zeros to a width that has balanced factors.
 
     Raises:
-        ValueError: a shape, a rank or another value is not possible, or augmentation was asked for and the data are no
+        ValueError: a shape, a rank or another value is invalid, or augmentation is configured for data that are not
             images.
     """
     features = None
@@ -105,9 +105,9 @@ def make_members(
 
 
 def fingerprint(member: Member, data: Dataset) -> dict[str, Any]:
-    """Collect what a checkpoint has to agree with for its training to be resumed.
+    """Collect the configuration that must match a checkpoint's for the training to be resumed from it.
 
-    The device and the compiler are left out, and the learning rate, which may be lowered after a divergence.
+    Device, compilation and learning rate are left out; the learning rate may be lowered after a divergence.
     """
     training = asdict(member.training)
     for name in ("device", "compile", "learning_rate"):
@@ -129,11 +129,11 @@ def train_member(
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
 ) -> tuple[Network, TrainResult]:
-    """Build and train one member; the seed decides its initial weights. Torch's random state is unchanged afterwards.
+    """Build and train one network of a twin, with initial weights from its seed; torch's random state is unchanged.
 
     Raises:
-        TrainingError: the loss is no longer finite, or another process of the run is gone; with a checkpoint, the
-            message says where one can go on from.
+        TrainingError: the loss is no longer finite, or another process of the run has ended; with a checkpoint, the
+            message says how to resume.
         CheckpointError: the checkpoint can't be read or written.
     """
     try:

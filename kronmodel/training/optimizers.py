@@ -16,10 +16,10 @@ __all__ = ["make_optimizer"]
 def make_optimizer(
     network: nn.Module, config: TrainConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Make the optimizer of a configuration and the schedule of its learning rate.
+    """Create the optimizer and the learning-rate schedule of a training configuration.
 
     Args:
-        network: whose parameters are trained.
+        network: network whose parameters are trained.
         config: names the optimizer and the schedule.
         steps: number of optimizer steps that the one-cycle schedule spans.
     """
@@ -33,8 +33,8 @@ def make_optimizer(
         optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=config.weight_decay, fused=True)
     if config.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
-    # One-cycle would give SGD a momentum, which plain SGD hasn't; of Adam it cycles the first beta.
-    # One step more than is taken: the scheduler is stepped after the last step too.
+    # Momentum is cycled only for Adam (its first beta): one-cycle would add momentum to plain SGD.
+    # The schedule spans one step more, because the scheduler is stepped after the last optimizer step too.
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rate, total_steps=steps + 1, cycle_momentum=config.optimizer != "sgd"
     )

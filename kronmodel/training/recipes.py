@@ -1,7 +1,7 @@
-"""Named recipes: what network to train and how, known to work.
+"""Named recipes: tested combinations of network and training configuration.
 
-Those of our own were chosen on a tenth of the training set (tables: by cross-validation), not on the test set, but for
-the learning rate 0.001 of dense layers, which is older than that.
+Our own recipes were selected on a tenth of the training set (for tables: by cross-validation), not on the test set. The
+exception is the learning rate 0.001 of dense layers, which was chosen before this rule.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:  # torch takes seconds to import
 __all__ = ["RECIPES", "Recipe", "recommended"]
 
 NETWORK = ("hidden", "rank", "layer", "order", "activation", "features", "dropout")
-SMALL_TABLE = 5_000  # rows; ten epochs of fewer are too few steps
+SMALL_TABLE = 5_000  # rows; in smaller tables, ten epochs have too few optimizer steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A Kronecker network but for its first and last shape, which the data gives, and how both twins are trained.
+    """Recipe of a twin: hidden layers of its networks, and the training of each; the data gives the outer shapes.
 
     Attributes:
         summary: one line for ``--help``.
-        hidden: shapes of the hidden layers.
-        dense_hidden: widths of the dense twin's hidden layers, None for the same ones. A wide Kronecker layer is still
-            a small one, a dense layer as wide is not.
+        hidden: factor sizes of the Kronecker network's hidden layers.
+        dense_hidden: widths of the dense network's hidden layers; None for the Kronecker network's. Recipes with wide
+            Kronecker layers, which have few weights, set it to limit the dense network's size.
         rank: Kronecker rank of every layer, or one for each.
         layer: ``"dual"``, with biases and activations between the factors of a layer, or ``"linear"``, without.
-        order: which factor comes first, or one for each branch.
-        activation: of both networks.
-        init: how the weights of both are first drawn.
-        features: channels of the convolutions in front of both networks; none for images as they are.
-        dropout: share of these features that is left out in training.
-        kronecker: training of the Kronecker network; what it says of shifts and the like is for images of at least 16
-            pixels a side, and is left out for other data.
-        dense: training of the dense network, likewise.
+        order: factor that is applied first, ``"left"`` or ``"right"``; one for all branches or one for each.
+        activation: activation of both networks.
+        init: weight initialisation of both networks.
+        features: channels of the convolutions in front of both networks; empty for no convolutions.
+        dropout: fraction of the convolutional features that is zeroed in training.
+        kronecker: training of the Kronecker network; its augmentation applies only to images of at least 16 pixels a
+            side.
+        dense: training of the dense network; its augmentation is limited in the same way.
     """
 
     summary: str
@@ -59,14 +59,14 @@ class Recipe:
     dense: TrainConfig
 
     def with_network(self, changes: Mapping[str, Any]) -> Recipe:
-        """Return the recipe with another network; other hidden shapes are those of the dense twin, too.
+        """Return a copy of the recipe with changes to the network; new hidden shapes apply to the dense network too.
 
         Args:
             changes: values for some of the fields ``hidden``, ``rank``, ``layer``, ``order``, ``activation``,
                 ``features`` and ``dropout``.
 
         Raises:
-            ValueError: another field, or ``dropout`` without convolutional features.
+            ValueError: a field is not one of these, or ``dropout`` is set without convolutional features.
         """
         unknown = [field for field in changes if field not in NETWORK]
         if unknown:
@@ -86,7 +86,7 @@ class Recipe:
 
 
 _PAPER = TrainConfig(epochs=20, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="constant")
-# The epsilon of Adam is torch's 1e-8; in Keras, as the authors used it, it is 1e-7.
+# Adam's epsilon is torch's 1e-8; the paper's authors used Keras, where it is 1e-7.
 _PAPER_CIFAR10 = TrainConfig(epochs=20, batch_size=128, optimizer="adam", learning_rate=1e-3, schedule="constant")
 _PAPER_CIFAR10_RANK_1 = Recipe(
     summary="the authors' CIFAR-10 networks: three convolutions, relu, Adam 0.001, batch 128, 20 epochs",
@@ -99,7 +99,7 @@ _PAPER_CIFAR10_RANK_1 = Recipe(
     dense=_PAPER_CIFAR10,
 )
 
-# Dense layers of this width want a smaller step; each twin gets the rate that suits it.
+# Dense layers of this width need a smaller learning rate, so each network of the twin has its own.
 _KRONECKER = TrainConfig(epochs=10, learning_rate=1e-2, shift=1, rotate=10, zoom=0.1)
 _DENSE = replace(_KRONECKER, learning_rate=1e-3)
 _FASHION = replace(_KRONECKER, epochs=20, learning_rate=1.5e-2, rotate=0, zoom=0, flip=True)
@@ -160,5 +160,5 @@ RECIPES = {
 
 
 def recommended(data: Dataset) -> str:
-    """The name of the recipe to begin with: a table of few rows has its own."""
+    """Return the name of the default recipe for a data set; small tables have a recipe of their own."""
     return "small-table" if data.image_shape is None and len(data.x_train) < SMALL_TABLE else "default"

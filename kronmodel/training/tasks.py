@@ -1,4 +1,4 @@
-"""Tasks: classification and regression, each with its loss and its scores."""
+"""Training tasks: classification and regression, each with its loss and metrics."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Classification", "Regression", "Task", "task_of"]
 
 
 class Task(Protocol):
-    """A loss to minimise, and a score on held-out data.
+    """Protocol of a training task: a loss to minimise, and a score on held-out data.
 
     Attributes:
-        name: as in the model card.
+        name: name of the task, as in the model card.
         metric: name of the score, as in the model card.
-        higher_is_better: of the score.
+        higher_is_better: whether a higher score is better.
     """
 
     name: TaskName
@@ -38,19 +38,19 @@ class Task(Protocol):
         ...
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """Compute the score and further figures, by name."""
+        """Compute the score and further metrics, by name."""
         ...
 
 
 class Classification:
-    """Cross-entropy of logits ``(batch, classes)`` and class indices ``(batch,)``; the score is the accuracy."""
+    """Classification: cross-entropy of logits ``(batch, classes)`` and indices ``(batch,)``, scored by accuracy."""
 
     name: TaskName = "classification"
     metric = "accuracy"
     higher_is_better = True
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Compute the cross-entropy."""
+        """Compute the mean cross-entropy of logits and class indices."""
         return F.cross_entropy(output, target)
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -59,15 +59,15 @@ class Classification:
         return right / len(x)
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """Compute the accuracy."""
+        """Compute the accuracy, the only metric of a classification."""
         return {self.metric: self.score(network, x, y)}
 
 
 class Regression:
-    """Mean squared error of standardised values ``(batch, k)``; the score is the RMSE in the target's own units.
+    """Regression: mean squared error of standardised values ``(batch, k)``, scored by the RMSE in the targets' units.
 
     Args:
-        std: of each of the ``k`` targets, by which their errors are scaled back.
+        std: standard deviation of each of the ``k`` targets, which converts errors back to the targets' units.
     """
 
     name: TaskName = "regression"
@@ -78,7 +78,7 @@ class Regression:
         self.std = torch.from_numpy(std).double()  # (k,)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Compute the mean squared error."""
+        """Compute the mean squared error of standardised values."""
         return F.mse_loss(output, target)
 
     def score(self, network: nn.Module, x: Tensor, y: Tensor) -> float:
@@ -86,9 +86,9 @@ class Regression:
         return float((self._errors(network, x, y) * self.std**2).mean().sqrt())
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """Compute RMSE, and R²: the fraction of the targets' variance that is explained, averaged over outputs.
+        """Compute the RMSE, and R²: the explained fraction of the targets' variance, averaged over the outputs.
 
-        R² has no meaning, and is left out, where a target is constant among the samples.
+        R² is undefined, and left out, if a target is constant over the samples.
         """
         spread = y.double().cpu().var(0, unbiased=False)  # (k,)
         found = {self.metric: self.score(network, x, y)}
@@ -103,7 +103,7 @@ class Regression:
 
 
 def task_of(data: Dataset) -> Task:
-    """Return the task of a data set."""
+    """Create the classification or regression task of a data set."""
     if data.task == "classification":
         return Classification()
     if data.target_scaling is None:
