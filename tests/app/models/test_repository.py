@@ -176,7 +176,9 @@ def test_a_load_without_the_folder_is_refused_without_its_path(
         put(tmp_path / "models", 1)
         repository = await Repository.load(Settings.model_validate({"models": tmp_path / "models"}))
         (tmp_path / "models").rename(tmp_path / "away")
-        with pytest.raises(NotReady, match=r"^failed to load 'm': the folder of models cannot be read; the service"):
+        with pytest.raises(
+            NotReady, match=r"^failed to load 'm': the folder of models cannot be read; see the service's log"
+        ):
             await repository.load_model("m")
         assert f"no models: {tmp_path / 'models'} is not a folder" in caplog.text
         assert list(repository.models) == ["m"]  # it stays in service
