@@ -1,0 +1,110 @@
+"""Serve models of many sources by the real service, and compare its answers with those of onnxruntime alone."""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from tests.conformance import backend_cases
+from tests.conformance.cases import Case, with_free_rows
+from tests.conformance.drive import Outcome, drive
+from tests.conformance.oracle import Oracle
+from tests.conformance.package_cases import package_cases
+from tests.conformance.report import write_report
+from tests.conformance.service import Service, ServiceError
+from tests.conformance.tabular_cases import tabular_cases
+
+REPORT = Path("docs/conformance.md")
+GROUP_CASES = 500  # in one service, which has at most 1,000 models
+GROUP_BYTES = 400 * 2**20
+MAX_FAULTS = 1000  # that are printed: the first of each kind for each model
+
+
+def main() -> int:
+    """Run the selected cases.
+
+    Returns:
+        Exit code: 1 if the service refused a model or a request wrongly or gave a wrong value.
+    """
+    parser = argparse.ArgumentParser(prog="make conformance", description=__doc__)
+    parser.add_argument("--only", action="append", help="category of the cases: node, files, ... (can be repeated)")
+    parser.add_argument("--limit", type=int, help="most models of each source")
+    parser.add_argument("--name", default="", help="only cases whose name contains this text")
+    parser.add_argument("--tabular", type=Path, help="Python that has the requirements of the tabular models")
+    parser.add_argument("--report", type=Path, help=f"file to write the results to, such as {REPORT}")
+    options = parser.parse_args()
+    outcomes: list[Outcome] = []
+    started = time.monotonic()
+    try:
+        with Oracle() as oracle:
+            for group in groups(select(options)):
+                outcomes += run_group(group, oracle)
+                wrong = sum(bool(outcome.faults) for outcome in outcomes)
+                seconds = time.monotonic() - started
+                print(f"{len(outcomes)} models, {wrong} with faults, {seconds:.0f} s", file=sys.stderr, flush=True)
+    except ServiceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    faults = [(outcome, *fault) for outcome in outcomes for fault in outcome.faults]
+    firsts = {(outcome.case.name, kind): (outcome, kind, what) for outcome, kind, what in reversed(faults)}
+    for outcome, kind, what in list(reversed(firsts.values()))[:MAX_FAULTS]:
+        print(f"{kind}: {outcome.case.category}: {outcome.case.name}: {what}")
+    summary = write_report(outcomes)
+    if options.report:
+        options.report.write_text(summary)
+    kinds = {kind: sum(1 for _, each, _ in faults if each == kind) for kind in sorted({fault[1] for fault in faults})}
+    print(f"{len(outcomes)} models: " + (", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 faults"))
+    return int(bool(faults) or not outcomes)
+
+
+def select(options: argparse.Namespace) -> Iterator[Case]:
+    """The cases that the options select."""
+    only = options.only
+    sources: dict[str, Callable[[], Iterator[Case]]] = {
+        "node": backend_cases.node_cases,
+        **{kind: partial(backend_cases.file_cases, kind) for kind in backend_cases.FILE_KINDS},
+        "networks": backend_cases.light_cases,
+        "files": package_cases,
+    }
+    if options.tabular:
+        sources["tabular"] = partial(tabular_cases, options.tabular)
+    for category, cases in sources.items():
+        if not only or category in only:
+            for case in itertools.islice(cases(), options.limit):
+                variants = () if category in {"files", "tabular"} else with_free_rows(case)
+                yield from (each for each in (case, *variants) if options.name in each.name)
+
+
+def groups(cases: Iterable[Case]) -> Iterator[list[Case]]:
+    """Split cases into groups that fit in one service."""
+    group: list[Case] = []
+    size = 0
+    for case in cases:
+        more = len(case.model) if isinstance(case.model, bytes) else case.model.stat().st_size
+        if group and (len(group) == GROUP_CASES or size + more > GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(case)
+        size += more
+    if group:
+        yield group
+
+
+def run_group(group: Sequence[Case], oracle: Oracle) -> list[Outcome]:
+    """Serve a group of cases and drive each."""
+    with Service(group) as service:
+        verdicts = [oracle.ask(case) for case in group]  # while the service reads the models
+        service.wait_until_ready()
+        _, index = service.post("/v2/repository/index", b"{}")
+        states = {entry["name"]: entry for entry in index}
+        return [drive(case, verdict, service, states) for case, verdict in zip(group, verdicts, strict=True)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
