@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.conformance.cases import BINARY_ONLY, Array, Case, datatype_of, graph_inputs, type_name
+from tests.conformance.cases import BINARY_ONLY, Array, Case, Feeds, datatype_of, graph_inputs, type_name
 from tests.conformance.codec import Response, write_request
 from tests.conformance.oracle import Answer, Verdict
 from tests.conformance.service import Service
@@ -174,6 +174,14 @@ class _Caller:
                 self._compare(indices[index], answer, binary=flags[index], alone=False)
             if attempt and (self.outcome.joined > before or not self._may_be_joined()):
                 break
+        self._check_statistics()
+
+    def _check_statistics(self) -> None:
+        """Where requests were joined, the statistics have runs of more rows than any request alone."""
+        _, statistics = self.service.get(f"/v2/models/{self.case.name}/stats")
+        sizes = [batch["batch_size"] for batch in statistics["model_stats"][0]["batch_stats"]]
+        if self.outcome.joined and max(sizes, default=0) <= min(map(_rows, self.case.requests)):
+            self.outcome.fault("wrong joined", f"statistics: {self.outcome.joined} joined, but batch sizes {sizes}")
 
     def _may_be_joined(self) -> bool:
         return all(values.ndim for values in self.case.requests[0].values()) and "rows" in self.case.name
@@ -211,8 +219,7 @@ class _Caller:
             self.outcome.alone += 1
         else:
             self.outcome.at_once += 1
-            rows = max([values.shape[0] if values.ndim else 1 for values in self.case.requests[index].values()] or [1])
-            self.outcome.joined += response.rows_of_run > rows
+            self.outcome.joined += response.rows_of_run > _rows(self.case.requests[index])
         for name in self.names:
             if problem := self._difference(response, name, expected.outputs[name], alone=alone):
                 self.outcome.fault(wrong, f"{where}: output {name!r}: {problem}")
@@ -241,6 +248,10 @@ class _Caller:
             if _close(got, expected, 0, ulps * eps * largest):
                 return ""
         return f"got {_excerpt(got)}, expected {_excerpt(expected)}"
+
+
+def _rows(feeds: Feeds) -> int:
+    return max([values.shape[0] if values.ndim else 1 for values in feeds.values()], default=1)
 
 
 def _is_finite(values: Array) -> bool:
