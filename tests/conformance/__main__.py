@@ -35,13 +35,14 @@ def main() -> int:
     parser.add_argument("--name", default="", help="only cases whose name contains this text")
     parser.add_argument("--tabular", type=Path, help="Python that has the requirements of the tabular models")
     parser.add_argument("--report", type=Path, help=f"file to write the results to, such as {REPORT}")
+    parser.add_argument("rest", nargs="*", help="further options of kronserve, after --: -- --http=standard")
     options = parser.parse_args()
     outcomes: list[Outcome] = []
     started = time.monotonic()
     try:
         with Oracle() as oracle:
             for group in groups(select(options)):
-                outcomes += run_group(group, oracle)
+                outcomes += run_group(group, oracle, options.rest)
                 wrong = sum(bool(outcome.faults) for outcome in outcomes)
                 seconds = time.monotonic() - started
                 print(f"{len(outcomes)} models, {wrong} with faults, {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -96,9 +97,9 @@ def groups(cases: Iterable[Case]) -> Iterator[list[Case]]:
         yield group
 
 
-def run_group(group: Sequence[Case], oracle: Oracle) -> list[Outcome]:
-    """Serve a group of cases and drive each."""
-    with Service(group) as service:
+def run_group(group: Sequence[Case], oracle: Oracle, options: Sequence[str]) -> list[Outcome]:
+    """Serve a group of cases with these options, and drive each."""
+    with Service(group, options) as service:
         verdicts = [oracle.ask(case) for case in group]  # while the service reads the models
         service.wait_until_ready()
         _, index = service.post("/v2/repository/index", b"{}")
