@@ -4,6 +4,7 @@ import argparse
 import itertools
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,6 @@ from tests.conformance.tabular_cases import tabular_cases
 REPORT = Path("docs/conformance.md")
 GROUP_CASES = 500  # in one service, which has at most 1,000 models
 GROUP_BYTES = 400 * 2**20
-MAX_FAULTS = 1000  # that are printed: the first of each kind for each model
 
 
 def main() -> int:
@@ -42,7 +42,9 @@ def main() -> int:
     try:
         with Oracle() as oracle:
             for group in groups(select(options)):
-                outcomes += run_group(group, oracle, options.rest)
+                ended = run_group(group, oracle, options.rest)
+                print_faults(ended)
+                outcomes += ended
                 wrong = sum(bool(outcome.faults) for outcome in outcomes)
                 seconds = time.monotonic() - started
                 print(f"{len(outcomes)} models, {wrong} with faults, {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -52,16 +54,19 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    faults = [(outcome, *fault) for outcome in outcomes for fault in outcome.faults]
-    firsts = {(outcome.case.name, kind): (outcome, kind, what) for outcome, kind, what in reversed(faults)}
-    for outcome, kind, what in list(reversed(firsts.values()))[:MAX_FAULTS]:
-        print(f"{kind}: {outcome.case.category}: {outcome.case.name}: {what}")
     summary = write_report(outcomes)
     if options.report:
         options.report.write_text(summary)
-    kinds = {kind: sum(1 for _, each, _ in faults if each == kind) for kind in sorted({fault[1] for fault in faults})}
+    kinds = Counter(kind for outcome in outcomes for kind, _ in outcome.faults)
     print(f"{len(outcomes)} models: " + (", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 faults"))
-    return int(bool(faults) or not outcomes)
+    return int(bool(kinds) or not outcomes)
+
+
+def print_faults(outcomes: Iterable[Outcome]) -> None:
+    """Print the first fault of each kind of each model."""
+    for outcome in outcomes:
+        for kind, what in dict(reversed(outcome.faults)).items():
+            print(f"{kind}: {outcome.case.category}: {outcome.case.name}: {what}", flush=True)
 
 
 def select(options: argparse.Namespace) -> Iterator[Case]:
@@ -104,7 +109,15 @@ def run_group(group: Sequence[Case], oracle: Oracle, options: Sequence[str]) -> 
         service.wait_until_ready()
         _, index = service.post("/v2/repository/index", b"{}")
         states = {entry["name"]: entry for entry in index}
-        return [drive(case, verdict, service, states) for case, verdict in zip(group, verdicts, strict=True)]
+        outcomes = []
+        for case, verdict in zip(group, verdicts, strict=True):
+            try:
+                outcomes.append(drive(case, verdict, service, states))
+            except ServiceError as error:
+                if not service.is_alive():
+                    raise
+                outcomes.append(Outcome(case, faults=[("no answer", str(error))]))
+        return outcomes
 
 
 if __name__ == "__main__":

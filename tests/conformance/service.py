@@ -90,7 +90,7 @@ class Service:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         for connection in self._connections:
             connection.close()
-        was_alive = self._process.poll() is None
+        was_alive = self.is_alive()
         if was_alive:
             os.kill(self._process.pid, signal.SIGCONT)
             self._process.terminate()
@@ -106,6 +106,10 @@ class Service:
         self._folder.cleanup()
         if error is None and not was_alive:
             raise ServiceError(f"the service died; its log: {log[-4000:]}")
+
+    def is_alive(self) -> bool:
+        """Whether its process has not ended."""
+        return self._process.poll() is None
 
     def log(self) -> str:
         """What the service has logged so far."""
@@ -160,6 +164,8 @@ class Service:
             self._send(connections, requests)
             return [self._receive(index, connection) for index, connection in enumerate(connections)]
         except (OSError, HTTPException) as error:
+            for connection in self._connections:
+                connection.close()
             self._connections = []
             raise ServiceError(f"no answer ({error!r}); exit code {self._process.poll()}") from error
 
