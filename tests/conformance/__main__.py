@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import signal
 import sys
 import time
 from collections import Counter
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help=f"file to write the results to, such as {REPORT}")
     parser.add_argument("rest", nargs="*", help="further options of kronserve, after --: -- --http=standard")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the service, too
     outcomes: list[Outcome] = []
     started = time.monotonic()
     try:
