@@ -9,10 +9,14 @@ import ctypes
 import io
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+from app.inference.onnx_file import OnnxFile
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -40,8 +44,21 @@ class DeviceUnavailable(Exception):  # noqa: N818
     """The requested CUDA device is not available."""
 
 
-def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntime.InferenceSession:
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    """Session of onnxruntime.
+
+    Attributes:
+        class_labels: names of the classes by the name of each output of probabilities that the graph keeps them for.
+    """
+
+    class_labels: Mapping[str, Sequence[str]]
+
+
+def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
     """Open a session with every option that affects timing set explicitly.
+
+    Weights that the file keeps in other files are read into memory, and a classifier that ends in ZipMap has the
+    probabilities as its output, a tensor instead of a sequence of maps.
 
     Args:
         model: path of an ONNX file, or its bytes.
@@ -50,7 +67,7 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
 
     Raises:
         DeviceUnavailable: `cuda`, and onnxruntime lacks the provider or could not start it.
-        ORT_ERRORS: onnxruntime cannot load the model.
+        ORT_ERRORS: onnxruntime cannot load the model, or its weights in other files cannot be read.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -73,11 +90,49 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
         cuda_options = {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0", "use_tf32": "0"}
         providers.insert(0, (CUDA, cuda_options))
 
+    file, content = _read_file(model) if isinstance(model, str) else (None, model)
+    weights = _add_external_data(options, file) if file is not None and file.external else []
     # onnxruntime's own fallback would print to standard output and hide that CUDA did not start.
-    session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    session = Session(content, options, providers=providers, enable_fallback=0)
+    session.class_labels = {} if file is None else file.class_labels
+    if isinstance(content, bytes):
+        session._model_bytes = b""  # onnxruntime would keep the whole file for its own fallback, which is off
+    if weights:
+        _release(weights)
     if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceUnavailable(f"{CUDA} could not be started{': ' if load_error else ''}{load_error}")
     return session
+
+
+def _read_file(path: str) -> tuple[OnnxFile, str | bytes]:
+    """Read a file, and what onnxruntime is given of it.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        file = OnnxFile.read(Path(path))
+        return file, file.content
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+
+
+def _add_external_data(options: onnxruntime.SessionOptions, file: OnnxFile) -> list[onnxruntime.OrtValue]:
+    """Read the weights that a file keeps in other files; they must exist until the session is open."""
+    from app.inference.external_data import read_tensors
+
+    tensors = [tensor for tensor in file.external if tensor.name not in file.unused]
+    weights = read_tensors(file.path.parent, tensors)
+    options.add_external_initializers([tensor.name for tensor in tensors], weights)
+    return weights
+
+
+def _release(weights: list[onnxruntime.OrtValue]) -> None:
+    """Return the memory of weights that onnxruntime has copied to the system."""
+    from app.system.heap import trim_heap
+
+    weights.clear()
+    trim_heap()
 
 
 def tensor_device(session: onnxruntime.InferenceSession) -> tuple[str, int]:

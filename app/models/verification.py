@@ -8,7 +8,7 @@ package and of parsed models.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ class VerificationResult:
         initializer_bytes: size of the initializers.
         initializer_elements: number of elements of the initializers.
         memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
-        sha256: of the file.
+        checksums: SHA-256 of the file and of the files that it keeps weights in, by name, this file first.
+        data_files: those other files, relative to its folder, each with its `fingerprint` before it was read.
         card: its model card, not parsed and perhaps cut; None if it has none.
         error: the reason to refuse the file; the other fields are empty then.
     """
@@ -36,7 +37,8 @@ class VerificationResult:
     initializer_bytes: int = 0
     initializer_elements: int = 0
     memory_bytes: int | None = None
-    sha256: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    data_files: Mapping[str, Sequence[int]] = field(default_factory=dict)
     card: str | None = None
     error: str | None = None
 
@@ -64,6 +66,7 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
         "max_card_chars": MAX_CARD_BYTES + 1,
         "seconds": settings.trial_seconds,
         "bytes": settings.trial_bytes,
+        "max_model_bytes": settings.max_model_bytes,
     }
     try:
         async with asyncio.timeout(settings.load_seconds):
@@ -121,9 +124,13 @@ def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> Non
 
     fields: Mapping[str, Any]
     try:
-        _limit_process(job["seconds"], job["bytes"] + 6 * Path(path).stat().st_size)
-        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"])
+        file_bytes = Path(path).stat().st_size
+        _limit_time(job["seconds"])
+        _limit_memory(job["bytes"] + 6 * file_bytes)
+        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"], max_bytes=job["max_model_bytes"])
         if "error" not in fields:
+            data_bytes = sum(size for size, *_ in fields["data_files"].values())
+            _limit_memory(job["bytes"] + 6 * (file_bytes + data_bytes))
             fields = {**fields, **_smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])}
     except MemoryError:
         fields = {"error": "it needs more memory than a smoke test may have (KRON_TRIAL_BYTES)"}
@@ -169,8 +176,8 @@ def _describe_exit(code: int, seconds: float) -> str:
     return f"reading, loading or running it once crashed the process of its smoke test ({how})"
 
 
-def _limit_process(seconds: float, size: int) -> None:
-    """Limit this process, on Unix, to `seconds` from now and to `size` bytes of memory beyond its present use."""
+def _limit_time(seconds: float) -> None:
+    """Limit this process, on Unix, to `seconds` from now, and keep it from dumping its memory when it crashes."""
     try:
         import resource
         import signal
@@ -178,6 +185,14 @@ def _limit_process(seconds: float, size: int) -> None:
         return
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_memory(size: int) -> None:
+    """Limit this process, on Unix, to `size` bytes of memory beyond its present use."""
+    try:
+        import resource
+    except ImportError:
+        return
     with suppress(OSError):
         size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -58,9 +58,10 @@ def test_one_bad_version_does_not_stop_the_others(tmp_path: Path) -> None:
         settings = Settings.model_validate({"models": tmp_path, "version_policy": "latest:2"})
         repository = await Repository.load(settings)
         assert repository.versions("m") == ["1"]
+        reason = "not an ONNX file, or a truncated one: copy or export it again"
         assert await repository.index(ready=False) == [
             {"name": "m", "version": "1", "state": "READY", "reason": ""},
-            {"name": "m", "version": "2", "state": "UNAVAILABLE", "reason": "not an ONNX file, or a truncated one"},
+            {"name": "m", "version": "2", "state": "UNAVAILABLE", "reason": reason},
         ]
         with pytest.raises(NotReady, match="m version 2 is not ready: not an ONNX file"):
             repository.get("m", "2")

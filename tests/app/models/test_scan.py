@@ -127,8 +127,14 @@ def test_refused_models_have_a_reason_and_others_are_served(tmp_path: Path) -> N
         "empty": (b"", "got 0 bytes"),
         "text": (b"hello, this is no protobuf", "not an ONNX file"),
         "truncated": (GOOD.SerializeToString()[:-60], "not an ONNX file, or a truncated one"),
-        "external": (external(), "'w0' is kept in another file, expected one self-contained file"),
-        "subgraph": (external_in_a_subgraph(), "'secret' is kept in another file"),
+        "external": (
+            external(),
+            "'w0' is kept in '../../../../etc/passwd', expected a file in the folder",
+        ),
+        "subgraph": (
+            external_in_a_subgraph(),
+            "'secret' is kept in another file, expected that only of initializers",
+        ),
         "oversized": (classifier(weights([6, 4000])), "expected 1 to 50000"),
         "bad name!": (GOOD, "the name has to be letters, digits"),
         "mixed": (words_beside_bfloat16(), "got strings beside bfloat16"),
@@ -250,8 +256,10 @@ def test_the_checksum_file_is_compared(tmp_path: Path) -> None:
     repository = repository_of(tmp_path)
     assert repository.get("right").artifact.sha256 == digest
     assert repository.failures == {
-        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256)",
-        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits, as sha256sum writes them",
+        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256): "
+        "copy the file again",
+        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits and a name a line, "
+        "as sha256sum writes them",
     }
 
 
