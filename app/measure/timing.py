@@ -103,6 +103,7 @@ class TimedSession:
             raise Refused(f"{name}: got input shape {inputs[0].shape}, expected rows of a fixed shape")
         self.row_shape: tuple[int, ...] = tuple(row_shape)
         self._input, self._dtype = inputs[0].name, ROW_DTYPES[datatype]
+        self.class_labels = self._session.class_labels
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
 
