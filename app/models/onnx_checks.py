@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 from app.errors import ModelError
 from app.inference.external_data import MAX_FILES, ExternalDataError, check_range, count_bytes, find_file
 from app.inference.onnx_file import ExternalTensor, OnnxFile
-from app.models.checksums import checksums_of
 from app.system.files import fingerprint
 
 # The operator domains of onnxruntime itself.
@@ -40,7 +39,7 @@ def inspect_file(path: Path, *, max_card_chars: int, max_bytes: int) -> Mapping[
         max_bytes: most bytes of the file and of those that it keeps weights in, together.
 
     Returns:
-        Fields of a `VerificationResult`; only `error` for a file that is refused.
+        Fields of a `VerificationResult` but for its checksums; only `error` for a file that is refused.
 
     Raises:
         OSError: a file cannot be read.
@@ -88,7 +87,6 @@ def _inspect(path: Path, max_card_chars: int, max_bytes: int) -> Mapping[str, An
         "initializer_elements": elements,
         "card": cards[0][:max_card_chars] if cards else None,
         "data_files": {name: fingerprint(path.parent / name) for name in data_files},
-        "checksums": checksums_of(path.parent, (path.name, *data_files)),
     }
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+SECONDS_PER_BYTE = 20 / 2**30  # of weights in other files, which are read twice
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerificationResult:
     """The sizes and metadata of a model file, or the reason to refuse it.
@@ -120,6 +123,7 @@ def main() -> None:
 
 def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> None:
     """Verify one file in this process, and send the fields of its `VerificationResult`."""
+    from app.models.checksums import checksums_of
     from app.models.onnx_checks import inspect_file
 
     fields: Mapping[str, Any]
@@ -129,9 +133,13 @@ def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> Non
         _limit_memory(job["bytes"] + 6 * file_bytes)
         fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"], max_bytes=job["max_model_bytes"])
         if "error" not in fields:
-            data_bytes = sum(size for size, *_ in fields["data_files"].values())
+            data_files = fields["data_files"]
+            data_bytes = sum(size for size, *_ in data_files.values())
+            _extend_time(data_bytes * SECONDS_PER_BYTE)
             _limit_memory(job["bytes"] + 6 * (file_bytes + data_bytes))
-            fields = {**fields, **_smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])}
+            checksums = checksums_of(Path(path).parent, [Path(path).name, *data_files])
+            smoke_test = _smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])
+            fields = {**fields, "checksums": checksums, **smoke_test}
     except MemoryError:
         fields = {"error": "it needs more memory than a smoke test may have (KRON_TRIAL_BYTES)"}
     except OSError as error:
@@ -185,6 +193,14 @@ def _limit_time(seconds: float) -> None:
         return
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _extend_time(seconds: float) -> None:
+    """Extend the time limit of this process by `seconds`."""
+    with suppress(ImportError, AttributeError):  # on Windows, where there is no limit
+        import signal
+
+        signal.setitimer(signal.ITIMER_REAL, signal.getitimer(signal.ITIMER_REAL)[0] + seconds)
 
 
 def _limit_memory(size: int) -> None:
