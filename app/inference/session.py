@@ -16,11 +16,14 @@ from pathlib import Path
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
+from app.inference.external_data import count_bytes, read_tensors
 from app.inference.onnx_file import OnnxFile
+from app.system.heap import trim_heap
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CPU_ARENA = True
+KEPT_BYTES = 2**20  # of freed memory, which costs more to return to the system than to keep
 # A graph of one Identity node on float32 [1]: its session shows what any session costs.
 EMPTY_MODEL = base64.b64decode(
     "CAg6OwoQCgF4EgF5IghJZGVudGl0eRIFZW1wdHlaDwoBeBIKCggIARIECgIIAWIPCgF5EgoKCAgBEgQKAggBQgQKABAN"
@@ -90,49 +93,49 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
         cuda_options = {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0", "use_tf32": "0"}
         providers.insert(0, (CUDA, cuda_options))
 
-    file, content = _read_file(model) if isinstance(model, str) else (None, model)
-    weights = _add_external_data(options, file) if file is not None and file.external else []
-    # onnxruntime's own fallback would print to standard output and hide that CUDA did not start.
-    session = Session(content, options, providers=providers, enable_fallback=0)
-    session.class_labels = {} if file is None else file.class_labels
-    if isinstance(content, bytes):
-        session._model_bytes = b""  # onnxruntime would keep the whole file for its own fallback, which is off
-    if weights:
-        _release(weights)
+    session = (
+        _open_file(Path(model), options, providers) if isinstance(model, str) else _create(model, options, providers)
+    )
     if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceUnavailable(f"{CUDA} could not be started{': ' if load_error else ''}{load_error}")
     return session
 
 
-def _read_file(path: str) -> tuple[OnnxFile, str | bytes]:
-    """Read a file, and what onnxruntime is given of it.
+def _open_file(path: Path, options: onnxruntime.SessionOptions, providers: Sequence[object]) -> Session:
+    """Open a session of a file, with its weights in other files and without its last ZipMap.
 
     Raises:
-        ValueError: it cannot be read.
+        ORT_ERRORS: a file cannot be read, or onnxruntime cannot load the model.
     """
     try:
-        file = OnnxFile.read(Path(path))
-        return file, file.content
+        file = OnnxFile.read(path)
+        content = file.content
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
-
-
-def _add_external_data(options: onnxruntime.SessionOptions, file: OnnxFile) -> list[onnxruntime.OrtValue]:
-    """Read the weights that a file keeps in other files; they must exist until the session is open."""
-    from app.inference.external_data import read_tensors
-
     tensors = [tensor for tensor in file.external if tensor.name not in file.unused]
-    weights = read_tensors(file.path.parent, tensors)
+    if not tensors:
+        return _create(content, options, providers, file.class_labels)
+    weights = read_tensors(path.parent, tensors)  # must exist until the session is open, which has copies then
     options.add_external_initializers([tensor.name for tensor in tensors], weights)
-    return weights
-
-
-def _release(weights: list[onnxruntime.OrtValue]) -> None:
-    """Return the memory of weights that onnxruntime has copied to the system."""
-    from app.system.heap import trim_heap
-
+    session = _create(content, options, providers, file.class_labels)
     weights.clear()
-    trim_heap()
+    if sum(map(count_bytes, tensors)) > KEPT_BYTES:
+        trim_heap()
+    return session
+
+
+def _create(
+    content: str | bytes,
+    options: onnxruntime.SessionOptions,
+    providers: Sequence[object],
+    class_labels: Mapping[str, Sequence[str]] | None = None,
+) -> Session:
+    # onnxruntime's own fallback would print to standard output and hide that CUDA did not start.
+    session = Session(content, options, providers=providers, enable_fallback=0)
+    session.class_labels = class_labels or {}
+    if isinstance(content, bytes):
+        session._model_bytes = b""  # onnxruntime would keep the whole file for its own fallback, which is off
+    return session
 
 
 def tensor_device(session: onnxruntime.InferenceSession) -> tuple[str, int]:
