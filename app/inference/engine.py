@@ -20,6 +20,7 @@ from app.inference.session import (
     Session,
     error_summary,
     is_out_of_memory,
+    load_refusal,
     open_session,
     tensor_device,
 )
@@ -54,17 +55,18 @@ class Engine:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
         except DeviceUnavailable as error:
-            raise ModelError(f"device {device}: {error}") from None
+            raise ModelError(f"device {device}: {error}: use auto or cpu (KRON_DEVICE, KRON_MODEL_DEVICES)") from None
         except ORT_ERRORS as error:
             error_class = OutOfMemory if is_out_of_memory(error) else ModelError
-            raise error_class(f"onnxruntime refuses it: {error_summary(error)}") from None
+            raise error_class(load_refusal(error)) from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
         for node in nodes:
             if node.type not in NAME_BY_ONNX_TYPE:
                 raise ModelError(
-                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}"
+                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}: "
+                    "export the model with such an input"
                 )
         self.inputs = [_tensor(node) for node in nodes]
         results = self._session.get_outputs()
@@ -78,7 +80,10 @@ class Engine:
             )
         has_bfloat16 = any(tensor.datatype == BF16 for tensor in (*self.inputs, *self.outputs))
         if has_bfloat16 and any(tensor.datatype == BYTES for tensor in self.inputs):
-            raise ModelError("inputs: got strings beside bfloat16; onnxruntime's Python API does not take both")
+            raise ModelError(
+                "inputs: got strings beside bfloat16, and onnxruntime's Python API does not take both: export the "
+                "model with float32"
+            )
         self._run = partial(bfloat16.run, self._session) if has_bfloat16 else self._session.run
         self._output_names = [output.name for output in self.outputs]
         # First axes of different names have different sizes, so they are not one batch axis.

@@ -49,7 +49,7 @@ def find_file(folder: Path, tensor: ExternalTensor) -> Path:
     place = f"tensor {tensor.name[:100]!r} is kept in {tensor.location[:_MAX_NAME]!r}"
     parts = tensor.location.split("/")
     if len(tensor.location) > _MAX_NAME or not all(map(_NAME.fullmatch, parts)):
-        raise ExternalDataError(f"{place}, expected a file in the folder of the model, by a plain relative name")
+        raise ExternalDataError(f"{place}, expected a plain name: put the file into the model's folder, and name it so")
     try:
         path = folder.joinpath(*parts).resolve(strict=True)
         mode = path.stat().st_mode
@@ -57,13 +57,13 @@ def find_file(folder: Path, tensor: ExternalTensor) -> Path:
         raise ExternalDataError(f"{place}, which is missing: copy it to the folder of the model") from None
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a loop of links"
-        raise ExternalDataError(f"{place}, which cannot be read: {reason}") from None
+        raise ExternalDataError(f"{place}, which cannot be read ({reason}): put the file there") from None
     if not path.is_relative_to(folder):
         raise ExternalDataError(
             f"{place}, a link to a file outside of the folder of the model: put the file itself there"
         )
     if not stat.S_ISREG(mode):
-        raise ExternalDataError(f"{place}, which is not a regular file")
+        raise ExternalDataError(f"{place}, which is not a regular file: put the file there")
     return path
 
 
@@ -77,7 +77,7 @@ def count_bytes(tensor: ExternalTensor) -> int:
     if bits is None or min(tensor.dims, default=0) < 0:
         raise ExternalDataError(
             f"tensor {tensor.name[:100]!r} is kept in another file: got datatype {tensor.data_type} and shape "
-            f"{list(tensor.dims)[:10]}, expected numbers"
+            f"{list(tensor.dims)[:10]}, expected numbers: export the model as one file"
         )
     return -(-prod(tensor.dims) * bits // 8)
 

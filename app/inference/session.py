@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,13 +17,16 @@ from pathlib import Path
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
-from app.inference.external_data import count_bytes, read_tensors
+from app.inference.external_data import ExternalDataError, count_bytes, read_tensors
 from app.inference.onnx_file import OnnxFile
 from app.system.heap import trim_heap
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CPU_ARENA = True
+_MAX_LINE = 4000
+# `file.cc:12 function `, or with the function's full signature.
+_SOURCE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:\w+ |[^()]*::~?\w+\((?:[^()]|\([^()]*\))*\)(?: const)? )")
 KEPT_BYTES = 2**20  # of freed memory, which costs more to return to the system than to keep
 # A graph of one Identity node on float32 [1]: its session shows what any session costs.
 EMPTY_MODEL = base64.b64decode(
@@ -93,9 +97,10 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
         cuda_options = {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0", "use_tf32": "0"}
         providers.insert(0, (CUDA, cuda_options))
 
-    session = (
-        _open_file(Path(model), options, providers) if isinstance(model, str) else _create(model, options, providers)
-    )
+    if isinstance(model, str):
+        session = _open_file(Path(model), options, providers)
+    else:
+        session = _create(model, options, providers)
     if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceUnavailable(f"{CUDA} could not be started{': ' if load_error else ''}{load_error}")
     return session
@@ -167,13 +172,30 @@ def _load_cuda_libraries() -> str:
     return next((line for line in printed.getvalue().splitlines() if line.startswith("Failed to load")), "")
 
 
+def load_refusal(error: Exception) -> str:
+    """The reason why a model cannot be loaded, and what to do about it."""
+    summary = error_summary(error)
+    if isinstance(error, ExternalDataError):
+        return summary
+    reason = f"onnxruntime refuses it: {summary}"
+    if is_out_of_memory(error):
+        return reason
+    if any(text in summary for text in ("Unsupported model IR version", "under development")):
+        return f"{reason}: export the model for an older opset, or update onnxruntime, {onnxruntime.__version__} here"
+    return f"{reason}: export the model again"
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether onnxruntime ran out of memory, by the error's text, since there is no exception class for it."""
     return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error) or "bad_alloc" in str(error)
 
 
 def error_summary(error: Exception) -> str:
-    """The first line of an onnxruntime error, with file names instead of paths, which clients must not see."""
+    """The first line of an onnxruntime error, with file names instead of paths, which clients must not see.
+
+    The place in onnxruntime's source is left out, since its C++ signature hides the reason.
+    """
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    line = _SOURCE_PLACE.sub("", line[:_MAX_LINE])
     words = (os.path.basename(word) if word.startswith(os.sep) else word for word in line.split())  # noqa: PTH119
     return " ".join(words)[:500]

@@ -128,11 +128,12 @@ def _find_error(model: onnx.ModelProto) -> str | None:
             )
         expected = _expected_raw_bytes(tensor)
         if expected is not None and expected != len(tensor.raw_data):
-            return f"tensor {name!r} is truncated: got {len(tensor.raw_data)} bytes, expected {expected}"
+            return f"tensor {name!r} is truncated: got {len(tensor.raw_data)} bytes, expected {expected}: copy it again"
         elements = _count_elements(tensor.dims)
         if elements > max(1, MAX_ELEMENTS_PER_BYTE * tensor.ByteSize()):
             # onnxruntime accepts such a tensor if no operator uses it, and the sizes in the API would be without bound.
-            return f"tensor {name!r} is truncated: got {tensor.ByteSize()} bytes, expected {elements} elements"
+            size = tensor.ByteSize()
+            return f"tensor {name!r} is truncated: got {size} bytes, expected {elements} elements: export it again"
     return _check_operators(model)
 
 

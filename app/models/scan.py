@@ -242,15 +242,21 @@ def _select_versions(folder: Path, settings: Settings) -> list[str]:
         ModelError: the name is not valid, or no version is there or selected.
     """
     if not _NAME.fullmatch(folder.name):
-        raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100 characters")
+        raise ModelError(
+            "the name has to be letters, digits, '.', '_' and '-', at most 100 characters: rename the folder"
+        )
     if folder.name in RESERVED_NAMES:
-        raise ModelError(f"the name {folder.name} is reserved by the protocol")
+        raise ModelError(f"the name {folder.name} is reserved by the protocol: rename the folder")
     versions = [path.name for path in _versions(folder)]
     if not versions:
-        raise ModelError(f"got no <version>/{FILE_NAME} in its folder, expected at least one")
+        raise ModelError(
+            f"got no <version>/{FILE_NAME} in its folder, expected at least one: make a folder 1 with the file"
+        )
     selected = settings.choose_versions(versions)
     if not selected:
-        raise ModelError(f"got versions {', '.join(versions)[:200]}, expected one of {settings.version_policy}")
+        raise ModelError(
+            f"got versions {', '.join(versions)[:200]}, expected one of {settings.version_policy} (KRON_VERSION_POLICY)"
+        )
     return selected
 
 
@@ -262,13 +268,13 @@ def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
     """
     real = (folder / FILE_NAME).resolve(strict=True)
     if not real.is_relative_to(root):
-        raise ModelError(f"{FILE_NAME} resolves to a file that is outside of the folder of models")
+        raise ModelError(f"{FILE_NAME} is a link to a file that is outside of the folder of models: put the file there")
     try:
         str(real).encode()
     except UnicodeEncodeError:
-        raise ModelError(f"{FILE_NAME}: its real path is not UTF-8") from None
+        raise ModelError(f"{FILE_NAME}: its real path is not UTF-8: rename its folders") from None
     if not real.is_file():
-        raise ModelError(f"{FILE_NAME} is not a regular file")
+        raise ModelError(f"{FILE_NAME} is not a regular file: put the ONNX file itself there")
     now = fingerprint(real)
     if not 1 <= now[0] <= max_bytes:
         raise ModelError(f"{FILE_NAME}: got {now[0]} bytes, expected 1 to {max_bytes} (KRON_MAX_MODEL_BYTES)")

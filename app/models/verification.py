@@ -79,11 +79,11 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
                 lambda message: results.update({Path(message.pop("path")): VerificationResult(**message)}),
             )
     except ChildError as error:
-        reason = f"reading it failed: {error}"
+        reason = f"its smoke test failed: {error}"
     except TimeoutError:
         reason = f"not read within {settings.load_seconds:g} s, all files together (KRON_LOAD_SECONDS)"
     else:
-        reason = "reading it failed"
+        reason = "the process of its smoke test ended too early: load the model again"
     return {path: results.get(path, VerificationResult(error=reason)) for path in paths}
 
 
@@ -181,7 +181,7 @@ def _describe_exit(code: int, seconds: float) -> str:
     if code == -getattr(signal, "SIGALRM", 0):
         return f"reading, loading and running it once took longer than {seconds:g} s (KRON_TRIAL_SECONDS)"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"reading, loading or running it once crashed the process of its smoke test ({how})"
+    return f"reading, loading or running it once crashed the process of its smoke test ({how}): export the model again"
 
 
 def _limit_time(seconds: float) -> None:

@@ -23,6 +23,7 @@ from app.models.repository import Repository
 from app.models.scan import ScanResult, read_folder
 from app.settings import Settings
 from tests.app.graphs import Array, classifier, forward, model, publish, weights
+from tests.app.versions import CURE
 
 LAYERS = weights([6, 4, 3])
 DATA = "model.onnx.data"
@@ -233,7 +234,7 @@ def twice() -> onnx.ModelProto:
     return made
 
 
-PLAIN = "expected a file in the folder of the model, by a plain relative name"
+PLAIN = "expected a plain name: put the file into the model's folder"
 HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "parent": (lambda: moved("../../good/1/model.onnx.data"), PLAIN),
     "hidden-parent": (lambda: moved("inner/../../../good/1/model.onnx.data"), PLAIN),
@@ -283,6 +284,7 @@ def test_hostile_locations_are_refused_and_others_are_served(tmp_path: Path) -> 
     assert repository.failures.keys() == HOSTILE.keys()
     for name, (_, message) in HOSTILE.items():
         assert message in repository.failures[name], name
+        assert CURE.search(repository.failures[name]), repository.failures[name]
         assert str(tmp_path) not in repository.failures[name]
 
 

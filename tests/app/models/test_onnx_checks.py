@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.app.graphs import classifier, publish
 from tests.app.oip_models import graph
-from tests.app.versions import ROW, layers_of, repository_of
+from tests.app.versions import CURE, ROW, layers_of, repository_of
 
 
 def model_with_operator(domain: str) -> onnx.ModelProto:
@@ -108,3 +108,4 @@ def test_hostile_files_are_refused_with_their_reasons(tmp_path: Path) -> None:
     assert repository.failures.keys() == HOSTILE.keys()
     for name, (_, message) in HOSTILE.items():
         assert message in repository.failures[name]
+        assert CURE.search(repository.failures[name]), repository.failures[name]

@@ -45,8 +45,8 @@ def test_no_selected_version_and_a_reserved_name_are_refused(tmp_path: Path) -> 
     put(tmp_path, 1, name="stats")
     repository = repository_of(tmp_path, version_policy="specific:5,6")
     assert repository.failures == {
-        "m": "got versions 1, expected one of specific:5,6",
-        "stats": "the name stats is reserved by the protocol",
+        "m": "got versions 1, expected one of specific:5,6 (KRON_VERSION_POLICY)",
+        "stats": "the name stats is reserved by the protocol: rename the folder",
     }
 
 

@@ -198,7 +198,8 @@ def test_a_crash_refuses_only_its_file(tmp_path: Path) -> None:
     assert found == {
         "a": None,
         "b": None,
-        "crash": "reading, loading or running it once crashed the process of its smoke test (SIGSEGV)",
+        "crash": "reading, loading or running it once crashed the process of its smoke test (SIGSEGV): "
+        "export the model again",
     }
 
 
