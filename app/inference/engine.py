@@ -17,8 +17,10 @@ from app.inference.session import (
     INVALID_ARGUMENT,
     ORT_ERRORS,
     DeviceUnavailable,
+    Session,
     error_summary,
     is_out_of_memory,
+    load_refusal,
     open_session,
     tensor_device,
 )
@@ -36,7 +38,8 @@ class Engine:
     """A loaded model that can run in any thread.
 
     `batchable` says whether rows of several requests may run as one batch: the first axis of every input and output
-    has any size, and the warm-up found the same outputs for rows run together and rows run alone.
+    has any size, and the warm-up found the same outputs for rows run together and rows run alone. `unserved` has the
+    type of each output that is no tensor, by name: a sequence or a map.
 
     Args:
         path: the ONNX file.
@@ -52,28 +55,35 @@ class Engine:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
         except DeviceUnavailable as error:
-            raise ModelError(f"device {device}: {error}") from None
+            raise ModelError(f"device {device}: {error}: use auto or cpu (KRON_DEVICE, KRON_MODEL_DEVICES)") from None
         except ORT_ERRORS as error:
             error_class = OutOfMemory if is_out_of_memory(error) else ModelError
-            raise error_class(f"onnxruntime refuses it: {error_summary(error)}") from None
+            raise error_class(load_refusal(error)) from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
         for node in nodes:
             if node.type not in NAME_BY_ONNX_TYPE:
                 raise ModelError(
-                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}"
+                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}: "
+                    "export the model with such an input"
                 )
         self.inputs = [_tensor(node) for node in nodes]
-        # Maps and sequences, which scikit-learn's classifiers return beside their labels, are no tensors.
-        self.outputs = [_tensor(node) for node in self._session.get_outputs() if node.type in NAME_BY_ONNX_TYPE]
+        results = self._session.get_outputs()
+        self.outputs = [_tensor(node) for node in results if node.type in NAME_BY_ONNX_TYPE]
+        self.unserved = {node.name: node.type for node in results if node.type not in NAME_BY_ONNX_TYPE}
         if not self.inputs or not self.outputs:
+            unserved = "".join(f"; output {name!r} is {kind}" for name, kind in self.unserved.items())
             raise ModelError(
                 f"got {len(self.inputs)} inputs and {len(self.outputs)} output tensors, expected at least one of each"
+                f"{unserved}"
             )
         has_bfloat16 = any(tensor.datatype == BF16 for tensor in (*self.inputs, *self.outputs))
         if has_bfloat16 and any(tensor.datatype == BYTES for tensor in self.inputs):
-            raise ModelError("inputs: got strings beside bfloat16; onnxruntime's Python API does not take both")
+            raise ModelError(
+                "inputs: got strings beside bfloat16, and onnxruntime's Python API does not take both: export the "
+                "model with float32"
+            )
         self._run = partial(bfloat16.run, self._session) if has_bfloat16 else self._session.run
         self._output_names = [output.name for output in self.outputs]
         # First axes of different names have different sizes, so they are not one batch axis.
@@ -87,9 +97,14 @@ class Engine:
         self._bindings = Bindings(self._session, *tensor_device(self._session)) if bindable else None
 
     @property
-    def session(self) -> InferenceSession:
+    def session(self) -> Session:
         """The onnxruntime session, which owns the model's memory; a running request keeps a reference to it."""
         return self._session
+
+    @property
+    def class_labels(self) -> Mapping[str, Sequence[str]]:
+        """The names of the classes by the name of each output of probabilities that the graph keeps them for."""
+        return self._session.class_labels
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run the model, in bound buffers if the session has some for these shapes.

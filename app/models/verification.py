@@ -8,7 +8,7 @@ package and of parsed models.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+SECONDS_PER_BYTE = 20 / 2**30  # of weights in other files, which are read twice
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerificationResult:
     """The sizes and metadata of a model file, or the reason to refuse it.
@@ -28,7 +31,8 @@ class VerificationResult:
         initializer_bytes: size of the initializers.
         initializer_elements: number of elements of the initializers.
         memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
-        sha256: of the file.
+        checksums: SHA-256 of the file and of the files that it keeps weights in, by name, this file first.
+        data_files: those other files, relative to its folder, each with its `fingerprint` before it was read.
         card: its model card, not parsed and perhaps cut; None if it has none.
         error: the reason to refuse the file; the other fields are empty then.
     """
@@ -36,7 +40,8 @@ class VerificationResult:
     initializer_bytes: int = 0
     initializer_elements: int = 0
     memory_bytes: int | None = None
-    sha256: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    data_files: Mapping[str, Sequence[int]] = field(default_factory=dict)
     card: str | None = None
     error: str | None = None
 
@@ -64,6 +69,7 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
         "max_card_chars": MAX_CARD_BYTES + 1,
         "seconds": settings.trial_seconds,
         "bytes": settings.trial_bytes,
+        "max_model_bytes": settings.max_model_bytes,
     }
     try:
         async with asyncio.timeout(settings.load_seconds):
@@ -73,11 +79,11 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
                 lambda message: results.update({Path(message.pop("path")): VerificationResult(**message)}),
             )
     except ChildError as error:
-        reason = f"reading it failed: {error}"
+        reason = f"its smoke test failed: {error}"
     except TimeoutError:
         reason = f"not read within {settings.load_seconds:g} s, all files together (KRON_LOAD_SECONDS)"
     else:
-        reason = "reading it failed"
+        reason = "the process of its smoke test ended too early: load the model again"
     return {path: results.get(path, VerificationResult(error=reason)) for path in paths}
 
 
@@ -117,14 +123,23 @@ def main() -> None:
 
 def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> None:
     """Verify one file in this process, and send the fields of its `VerificationResult`."""
+    from app.models.checksums import checksums_of
     from app.models.onnx_checks import inspect_file
 
     fields: Mapping[str, Any]
     try:
-        _limit_process(job["seconds"], job["bytes"] + 6 * Path(path).stat().st_size)
-        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"])
+        file_bytes = Path(path).stat().st_size
+        _limit_time(job["seconds"])
+        _limit_memory(job["bytes"] + 6 * file_bytes)
+        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"], max_bytes=job["max_model_bytes"])
         if "error" not in fields:
-            fields = {**fields, **_smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])}
+            data_files = fields["data_files"]
+            data_bytes = sum(size for size, *_ in data_files.values())
+            _extend_time(data_bytes * SECONDS_PER_BYTE)
+            _limit_memory(job["bytes"] + 6 * (file_bytes + data_bytes))
+            checksums = checksums_of(Path(path).parent, [Path(path).name, *data_files])
+            smoke_test = _smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])
+            fields = {**fields, "checksums": checksums, **smoke_test}
     except MemoryError:
         fields = {"error": "it needs more memory than a smoke test may have (KRON_TRIAL_BYTES)"}
     except OSError as error:
@@ -166,11 +181,11 @@ def _describe_exit(code: int, seconds: float) -> str:
     if code == -getattr(signal, "SIGALRM", 0):
         return f"reading, loading and running it once took longer than {seconds:g} s (KRON_TRIAL_SECONDS)"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"reading, loading or running it once crashed the process of its smoke test ({how})"
+    return f"reading, loading or running it once crashed the process of its smoke test ({how}): export the model again"
 
 
-def _limit_process(seconds: float, size: int) -> None:
-    """Limit this process, on Unix, to `seconds` from now and to `size` bytes of memory beyond its present use."""
+def _limit_time(seconds: float) -> None:
+    """Limit this process, on Unix, to `seconds` from now, and keep it from dumping its memory when it crashes."""
     try:
         import resource
         import signal
@@ -178,6 +193,22 @@ def _limit_process(seconds: float, size: int) -> None:
         return
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _extend_time(seconds: float) -> None:
+    """Extend the time limit of this process by `seconds`."""
+    with suppress(ImportError, AttributeError):  # on Windows, where there is no limit
+        import signal
+
+        signal.setitimer(signal.ITIMER_REAL, signal.getitimer(signal.ITIMER_REAL)[0] + seconds)
+
+
+def _limit_memory(size: int) -> None:
+    """Limit this process, on Unix, to `size` bytes of memory beyond its present use."""
+    try:
+        import resource
+    except ImportError:
+        return
     with suppress(OSError):
         size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
