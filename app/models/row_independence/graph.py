@@ -1,6 +1,7 @@
 """Analysis of a graph: follows the rows of the batch through its nodes and subgraphs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -9,11 +10,12 @@ from onnx import numpy_helper
 
 from app.models.row_independence.node import Node
 from app.models.row_independence.rules import ARITHMETIC, MIXING, RANDOM, RULES
-from app.models.row_independence.sizes import Size, integers
+from app.models.row_independence.sizes import ONE, Size, integers
 from app.models.row_independence.values import (
     MAX_KNOWN,
     UNKNOWN,
     Mixed,
+    Rows,
     RowsInteract,
     Value,
     array_value,
@@ -22,6 +24,7 @@ from app.models.row_independence.values import (
 MAX_NODES = 500_000  # analysed, those of a loop's body once for each pass
 MAX_DEPTH = 16  # of subgraphs in subgraphs
 Scope = dict[str, Value]
+_OF_SHAPES = frozenset({"Shape", "Size"})
 # Raised by rules for attributes and inputs of other types or numbers than the operator has.
 _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
@@ -77,14 +80,24 @@ class GraphAnalysis:
         node = Node(proto, self._versions.get(domain, 1), values, shapes, mark)
         mixed = next((value.mixed for value in values if value is not None and value.mixed is not None), None)
         try:
-            if mixed is None:
-                results = self._apply(node, domain, scope, depth)
-                return [self._refine(node, output, value) for output, value in enumerate(results)]
+            results = self._apply(node, domain, scope, depth)
         except RowsInteract as error:
-            mixed = Mixed(f"{_name(proto)} {error.reason}", error.certain)
+            mixed = mixed or Mixed(f"{_name(proto)} {error.reason}", error.certain)
+            return [Value(mixed=mixed)] * len(proto.output)
         except _MALFORMED:
-            mixed = Mixed(f"{_name(proto)} has inputs or attributes that are not analysed", False)
-        return [Value(mixed=mixed)] * len(proto.output)
+            mixed = mixed or Mixed(f"{_name(proto)} has inputs or attributes that are not analysed", False)
+            return [Value(mixed=mixed)] * len(proto.output)
+        results = [self._refine(node, output, value) for output, value in enumerate(results)]
+        if node.op in _OF_SHAPES and not domain:
+            return results
+        numbered = _numbered(node)
+        if numbered == "resolved":
+            return results
+        if results and results[0].numbered:
+            mixed, numbered = Mixed(f"{_name(proto)} numbers the rows", True), results[0].numbered
+        if mixed is None:
+            return results
+        return [replace(each, mixed=mixed, known=None, array=None, numbered=numbered) for each in results]
 
     def _apply(self, node: Node, domain: str, scope: Scope, depth: int) -> Sequence[Value]:
         """Apply the rule of a node's operator."""
@@ -121,7 +134,7 @@ class GraphAnalysis:
     def _refine(self, node: Node, output: int, value: Value) -> Value:
         """Add inferred numbers to the shape of an output."""
         inferred = node.inferred(output) if output < node.outputs else None
-        if inferred is None or value.mixed is not None:
+        if inferred is None:
             return value
         shape = value.shape
         if shape is None:
@@ -134,7 +147,25 @@ class GraphAnalysis:
             size if number is None or not size.symbols or size.depends_on_batch else Size(number)
             for size, number in zip(shape, inferred, strict=True)
         )
-        return Value(shape=refined, rows=value.rows, sized=value.sized, known=value.known, array=value.array)
+        return replace(value, shape=refined)
+
+
+def _numbered(node: Node) -> str:
+    """Whether the results number the rows as an input does; `resolved` if they take each row's entries by them."""
+    first, *others = node.present or [UNKNOWN]
+    if node.op == "GatherND" and not node.proto.domain:
+        indices = others[0].numbered if others else ""
+        single = bool(others and others[0].shape and others[0].shape[-1] == ONE)
+        whole = first.mixed is None and first.rows == Rows(0) and not node.attribute("batch_dims", 0)
+        return "resolved" if whole and (indices == "indices" or (indices == "rows" and single)) else ""
+    if first.numbered != "rows" or node.proto.domain:
+        return ""
+    if node.op in {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}:
+        return "rows" if all(value.mixed is None for value in others) else ""
+    if node.op == "Concat" and first.shape and all(value.mixed is None for value in others):
+        last = node.attribute("axis") in {-1, len(first.shape) - 1} and first.shape[-1] == ONE
+        return "indices" if last else ""
+    return ""
 
 
 def _fill(results: Sequence[Value], outputs: int, default: Value = UNKNOWN) -> Sequence[Value]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from app.models.row_independence.node import Node, Rule, axis_in, rank_of
-from app.models.row_independence.sizes import ONE, integers
+from app.models.row_independence.sizes import ONE, integers, product
 from app.models.row_independence.values import Rows, RowsInteract, Value, known_value
 
 
@@ -63,8 +63,10 @@ def gather_nd(node: Node) -> Sequence[Value]:
     batch_dims = node.attribute("batch_dims", 0)
     if depth is None:
         raise RowsInteract("has indices of unknown depth")
-    if data.rows is None and not batch_dims and indices.rows is not None and indices.rows.axis < index_rank - 1:
-        rows: Rows | None = indices.rows
+    if indices.numbered and indices.rows is not None and indices.rows.axis < index_rank - 1:
+        rows: Rows | None = indices.rows  # each row takes its own entries
+    elif data.rows is None and not batch_dims and indices.rows is not None and indices.rows.axis < index_rank - 1:
+        rows = indices.rows
     elif data.rows == indices.rows and data.rows is not None and data.rows.axis < batch_dims:
         rows = data.rows
     elif data.rows is None and indices.rows is None:
@@ -117,14 +119,22 @@ def reverse_sequence(node: Node) -> Sequence[Value]:
 
 
 def array_feature_extractor(node: Node) -> Sequence[Value]:
-    """Columns by constant indices, of the last axis."""
-    node.require_constant(1)
-    value, columns = node.input(0), node.input(1)
+    """Entries of the last axis: constant columns of the rows, or entries of a list by the rows' indices."""
+    value, indices = node.input(0), node.input(1)
     rank = rank_of(value)
-    if value.sized or rank < 2 or (value.rows is not None and value.rows.axis == rank - 1):
+    if value.sized or indices.sized:
+        raise RowsInteract("takes entries by the number of rows", certain=True)
+    if value.rows is None and indices.rows is not None:
+        if product(*value.sizes[:-1]) != ONE:
+            raise RowsInteract("takes entries of a table by the indices of every row")
+        axis = indices.rows.axis  # the operator flattens its indices
+        outer = product(*indices.sizes[:axis], indices.rows.outer)
+        inner = product(indices.rows.inner, *indices.sizes[axis + 1 :])
+        return [Value(shape=(ONE, product(*indices.sizes)), rows=Rows(1, outer, inner))]
+    node.require_constant(1)
+    if rank < 2 or (value.rows is not None and value.rows.axis == rank - 1):
         raise RowsInteract("takes some of the rows")
-    size = columns.shape[-1] if columns.shape else ONE
-    return [Value(shape=(*value.sizes[:-1], size), rows=value.rows)]
+    return [Value(shape=(*value.sizes[:-1], product(*indices.sizes)), rows=value.rows)]
 
 
 def rotary(node: Node) -> Sequence[Value]:

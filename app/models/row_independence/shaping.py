@@ -8,7 +8,7 @@ from app.models.row_independence.node import Node, Rule, axis_in, rank_of
 from app.models.row_independence.sizes import BATCH, ONE, Size, add, integers, product
 from app.models.row_independence.values import Rows, RowsInteract, Shape, Value, known_value
 
-_MAX_END = 2**31 - 1  # exporters write this or more for the end of an axis
+_MAX_ROWS = 1_000_000  # of a batch; an end beyond it is that of the axis
 
 
 def shape_of(node: Node) -> Sequence[Value]:
@@ -37,11 +37,11 @@ def moved(value: Value, target: Shape) -> Value:
         raise RowsInteract("reshapes so that no axis, or several, have the number of rows")
     axis = axes[0]
     before = product(*value.sizes[: rows.axis], rows.outer)
-    after = product(rows.inner, *value.sizes[rows.axis + 1 :])
     outer = before.divide(product(*target[:axis]))
-    inner = after.divide(product(*target[axis + 1 :]))
-    if outer is None or inner is None or target[axis] != product(outer, BATCH, inner):
+    inner = None if outer is None else target[axis].divide(product(outer, BATCH))
+    if outer is None or inner is None:
         raise RowsInteract("reshapes across rows")
+    # As many elements lie before the rows as before, so as many lie after them: a reshape keeps their number.
     return Value(shape=target, rows=Rows(axis, outer, inner))
 
 
@@ -53,34 +53,27 @@ def reshape(node: Node) -> Sequence[Value]:
         if value.constant and node.input(1).constant:
             return [Value()]
         raise RowsInteract("reshapes to a shape that is computed from values")
-    sizes = _complete(value, target, keep_zeros=bool(node.attribute("allowzero", 0)))
-    if sizes is None:
-        if value.constant and node.input(1).constant:
-            return [Value(shape=tuple(node.free_size(0, axis) for axis in range(len(target))))]
-        raise RowsInteract("reshapes to a shape that is not certain to keep the rows")
+    sizes = _complete(node, value, target)
     result = moved(value, sizes)
     if value.known is not None and len(sizes) <= 1:
         result = known_value(value.known, scalar=not sizes)
     return [result]
 
 
-def _complete(value: Value, target: Shape, *, keep_zeros: bool) -> Shape | None:
-    """The target with its 0 and -1 replaced by sizes; None if these are not known."""
-    if value.shape is None:
-        return None if any(size.factor <= 0 for size in target) or value.rows is not None else target
+def _complete(node: Node, value: Value, target: Shape) -> Shape:
+    """The target of a reshape with its 0 and -1 replaced by sizes."""
     sizes = list(target)
     for axis, size in enumerate(sizes):
-        if size == Size(0) and not keep_zeros:
-            if axis >= len(value.sizes):
-                return None
+        if size == Size(0) and not node.attribute("allowzero", 0):
+            if axis >= rank_of(value):
+                raise RowsInteract("keeps the size of an axis that it does not have")
             sizes[axis] = value.sizes[axis]
     if Size(-1) in sizes:
         free = sizes.index(Size(-1))
         found = product(*value.sizes).divide(product(*sizes[:free], *sizes[free + 1 :]))
-        if found is None:
-            return None
-        sizes[free] = found
-    return tuple(sizes) if all(size.factor >= 0 for size in sizes) else None
+        # If it is not known: a size that depended on the rows would leave no axis, or two, for them.
+        sizes[free] = node.free_size(0, free) if found is None else found
+    return tuple(sizes)
 
 
 def flatten(node: Node) -> Sequence[Value]:
@@ -198,6 +191,14 @@ def _integer_of(tensor: TensorProto) -> int | None:
     return int(array.reshape(-1)[0]) if array.dtype.kind in "iub" and array.size == 1 else None
 
 
+def numbers(node: Node) -> Sequence[Value]:
+    """Range from 0 to the number of rows, by which some exporters take an entry of each row."""
+    start, limit, step = (node.known(index) for index in range(3))
+    if start == (Size(0),) and limit == (BATCH,) and step == (ONE,):
+        return [Value(shape=(BATCH,), rows=Rows(0), numbered="rows")]
+    raise RowsInteract("counts to a number that is computed")
+
+
 def concat(node: Node) -> Sequence[Value]:
     """Join values along an axis that is not that of the rows."""
     values = node.present
@@ -259,7 +260,7 @@ def slice_of(node: Node) -> Sequence[Value]:
     sizes = list(value.sizes)
     for place, axis in enumerate(normal):
         if value.rows is not None and axis == value.rows.axis:
-            whole = starts is not None and ends is not None and starts[place] == 0 and ends[place] >= _MAX_END
+            whole = starts is not None and ends is not None and starts[place] == 0 and ends[place] >= _MAX_ROWS
             if not whole or (node.has(4) and (steps is None or steps[place] != 1)):
                 raise RowsInteract("takes some of the rows", certain=starts is not None and ends is not None)
         else:
@@ -327,6 +328,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Transpose"): transpose,
     ("", "Expand"): expand,
     ("", "ConstantOfShape"): filled,
+    ("", "Range"): numbers,
     ("", "Concat"): concat,
     ("", "Split"): split,
     ("", "Slice"): slice_of,

@@ -77,7 +77,9 @@ class Value:
         sized: it depends on the number of rows, but not on their values, such as the result of `Shape`.
         known: the elements of an integer tensor of at most one axis.
         array: the elements of a small constant.
-        mixed: rows have influenced each other.
+        mixed: the elements do not depend on their own row only; shape and rows are those of the tensor nonetheless.
+        numbered: `rows` if every element of row i is i, as `torch.arange` over a batch gives; `indices` if that holds
+            for the first of the numbers along the last axis, and the others are those of rows; else empty.
     """
 
     shape: Shape | None = None
@@ -86,6 +88,7 @@ class Value:
     known: Shape | None = None
     array: NDArray[Any] | None = None
     mixed: Mixed | None = None
+    numbered: str = ""
 
     @property
     def sizes(self) -> Shape:

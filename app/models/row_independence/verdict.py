@@ -73,11 +73,11 @@ def _input(info: onnx.ValueInfoProto) -> Value:
     if not info.type.HasField("tensor_type") or not kind.HasField("shape") or not kind.shape.dim:
         raise RowsInteract(f"has the input {name!r}, which has no first axis")
     first, *rest = kind.shape.dim
-    if first.HasField("dim_value"):
+    if first.HasField("dim_value") and first.dim_value >= 0:
         raise RowsInteract(f"has the input {name!r}, whose first axis has the fixed size {first.dim_value}")
     sizes = [BATCH]
     for axis, dim in enumerate(rest, 1):
-        if dim.HasField("dim_value"):
+        if dim.HasField("dim_value") and dim.dim_value >= 0:
             sizes.append(Size(dim.dim_value))
         elif dim.dim_param and dim.dim_param == first.dim_param:
             raise RowsInteract(f"has the input {name!r}, of which two axes have the number of rows", certain=True)
@@ -124,7 +124,7 @@ def _shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     kind = info.type.tensor_type
     if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
         return None
-    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
+    return tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in kind.shape.dim)
 
 
 def unknown_ranks(values: Sequence[onnx.ValueInfoProto]) -> list[str]:
