@@ -7,6 +7,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from app.models.row_independence.verdict import describe
+
 # The operator domains of onnxruntime itself.
 BUILTIN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_ELEMENTS_PER_BYTE = 8  # of a serialized tensor, since no element is smaller than a bit
@@ -42,13 +44,19 @@ def inspect_file(path: Path, *, max_card_chars: int) -> Mapping[str, object]:
     if not all(isinstance(card, str) for card in cards):  # protobuf returns bytes for text that is not UTF-8
         return {"error": "the card is not UTF-8"}
     card = cards[0][:max_card_chars] if cards else None
-    return {"initializer_bytes": size, "initializer_elements": elements, "card": card, "sha256": _sha256(path)}
+    return {
+        "initializer_bytes": size,
+        "initializer_elements": elements,
+        "card": card,
+        "sha256": _sha256(path),
+        **describe(model),
+    }
 
 
 def _find_error(model: onnx.ModelProto) -> str | None:
-    """Find a reason to refuse a model: no graph, external or truncated tensors, operators that are not built in."""
-    if not model.graph.node:
-        return "not an ONNX file: the graph is empty"
+    """Find a reason to refuse a model: no outputs, external or truncated tensors, operators that are not built in."""
+    if not model.graph.output:
+        return "not an ONNX file: the graph has no outputs"
     for tensor, _ in _tensors(model):
         name = tensor.name[:100]
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from app.errors import ModelError, StartupError
 from app.models.card import Card
-from app.models.verification import verify
+from app.models.triton_config import TritonConfig, read_config
+from app.models.verification import VerificationResult, verify
 from app.settings import NAME_PATTERN, Settings
 
 _NAME = re.compile(NAME_PATTERN)
@@ -35,6 +36,8 @@ class Artifact:
         memory_bytes: memory that loading and running the model added to a process; None where it was not measured.
         sha256: of the file.
         fingerprint: size, modification time, inode and device of the file when it was scanned.
+        config: Triton's configuration beside the versions.
+        verification: what the smoke test found, if the file was verified.
     """
 
     name: str
@@ -48,6 +51,9 @@ class Artifact:
     memory_bytes: int | None = field(default=None, compare=False)
     sha256: str = ""
     fingerprint: tuple[int, ...] = ()
+    config: TritonConfig = field(default_factory=TritonConfig)
+    # Not compared, since it depends on the time that was left for it.
+    verification: VerificationResult = field(default_factory=VerificationResult, compare=False)
 
     def check_unchanged(self) -> None:
         """Check that the file is still the one that was verified.
@@ -114,6 +120,7 @@ class _ModelFile:
     path: Path
     fingerprint: tuple[int, ...]
     checksum: str | None
+    config: TritonConfig
 
 
 async def read_folder(settings: Settings, *, only: str | None = None) -> ScanResult:
@@ -128,7 +135,8 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> ScanRes
     """
     files, refused = _scan(settings, only)
     paths = list(dict.fromkeys(file.path for file in files.values()))
-    results = await verify(paths, settings) if paths else {}
+    batch_axes = {file.path: axis for file in files.values() if (axis := file.config.batch_axis) is not None}
+    results = await verify(paths, settings, batch_axes) if paths else {}
     versions: dict[str, list[Artifact]] = {}
     for (name, version), file in files.items():
         result = results[file.path]
@@ -151,6 +159,8 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> ScanRes
                     memory_bytes=result.memory_bytes,
                     sha256=result.sha256,
                     fingerprint=file.fingerprint,
+                    config=file.config,
+                    verification=result,
                 )
             )
     return ScanResult(versions=versions, refused=refused)
@@ -194,9 +204,10 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
         # JSON cannot express a name that is not UTF-8.
         name = folder.name[:100].encode(errors="backslashreplace").decode()
         try:
+            config = read_config(folder)
             for version in _select_versions(folder, settings):
                 try:
-                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes)
+                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes, config)
                 except ModelError as error:
                     refused[name, version] = str(error)
         except ModelError as error:
@@ -250,7 +261,7 @@ def _select_versions(folder: Path, settings: Settings) -> list[str]:
     return selected
 
 
-def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
+def _check_file(folder: Path, root: Path, max_bytes: int, config: TritonConfig) -> _ModelFile:
     """The model file of a version, with symbolic links resolved.
 
     Raises:
@@ -268,7 +279,7 @@ def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
     fingerprint = _fingerprint(real)
     if not 1 <= fingerprint[0] <= max_bytes:
         raise ModelError(f"{FILE_NAME}: got {fingerprint[0]} bytes, expected 1 to {max_bytes}")
-    return _ModelFile(real, fingerprint, _read_checksum(folder / CHECKSUM_NAME))
+    return _ModelFile(real, fingerprint, _read_checksum(folder / CHECKSUM_NAME), config)
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:

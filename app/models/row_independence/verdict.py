@@ -1,6 +1,5 @@
 """Whether the rows of a batch are independent of each other, decided by the graph of a model."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -127,10 +126,16 @@ def _shape(info: onnx.ValueInfoProto) -> tuple[int | None, ...] | None:
     return tuple(dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None for dim in kind.shape.dim)
 
 
-def unknown_ranks(values: Sequence[onnx.ValueInfoProto]) -> list[str]:
-    """The names of the tensors among inputs or outputs that state no shape."""
-    return [
-        info.name
-        for info in values
-        if info.type.HasField("tensor_type") and not info.type.tensor_type.HasField("shape")
-    ]
+def describe(model: onnx.ModelProto) -> dict[str, object]:
+    """The verdict, and the inputs and outputs of unknown rank, as fields of a `VerificationResult`."""
+    verdict = judge(model)
+    return {
+        "independent": verdict.independent,
+        "certain": verdict.certain,
+        "graph_reason": verdict.reason,
+        "any_rank": [
+            info.name
+            for info in (*model.graph.input, *model.graph.output)
+            if info.type.HasField("tensor_type") and not info.type.tensor_type.HasField("shape")
+        ],
+    }
