@@ -181,6 +181,7 @@ def test_a_crash_refuses_only_its_file(tmp_path: Path) -> None:
         "max_card_chars": 100_000,
         "seconds": 20,
         "bytes": 2**32,
+        "batch_axes": {},
     }
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
