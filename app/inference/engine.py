@@ -92,7 +92,9 @@ class Engine:
             self.has_batch_axis = False
         self.joining = NOT_TRIED
         # Buffers can be bound where all tensors are numbers and the input shapes determine the output shapes.
+        # onnxruntime writes nothing to the buffer of an output that is an input.
         bindable = not any(tensor.datatype in {BYTES, BF16} or -1 in tensor.shape[1:] for tensor in tensors)
+        bindable = bindable and len({tensor.name for tensor in tensors}) == len(tensors)
         self._bindings = Bindings(self._session, *tensor_device(self._session)) if bindable else None
 
     @property

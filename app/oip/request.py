@@ -210,7 +210,10 @@ def _count_rows(feeds: Mapping[str, Array], signature: Signature) -> int:
                 "broadcasts"
             )
         if rows > signature.max_batch:
-            raise BadRequest(f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH)")
+            raise BadRequest(
+                f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size "
+                "in config.pbtxt)"
+            )
     return rows
 
 

@@ -177,10 +177,9 @@ STEPS: list[Callable[[Builder, str, tuple[int, ...]], str]] = [
 
 
 def rows(count: int) -> Array:
-    values = (
-        np.random.default_rng(7).standard_normal((count, 2, 3, 4)) * np.array([1, -300, 5])[:count, None, None, None]
-    )
-    return values.astype(np.float32)
+    values: Array = np.random.default_rng(7).standard_normal((count, 2, 3, 4)).astype(np.float32)
+    values *= np.array([1, -300, 5], np.float32)[:count, None, None, None]
+    return values
 
 
 def run(model: ModelProto, x: Array) -> Array:
