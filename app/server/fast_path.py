@@ -73,7 +73,8 @@ class FastPath:
             False if the request is left to `RequestMiddleware`; `deliver` is not called then.
         """
         given = dict(headers)
-        if b"origin" in given:  # CORS is decided by the layers around `RequestMiddleware`
+        # CORS is decided by the layers around `RequestMiddleware`, repeated and missing headers by itself.
+        if b"origin" in given or len(given) < len(headers) or b"host" not in given:
             return False
         caller = Caller.from_headers(given)
         try:

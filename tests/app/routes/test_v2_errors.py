@@ -74,7 +74,7 @@ def test_values_that_the_model_itself_refuses(oip: httpx.Client) -> None:
         ("GET", "/v2/models/digits/infer", 405, "method: got GET, expected POST"),
         ("DELETE", "/v2/models/digits/versions/9/infer", 405, "method: got DELETE, expected POST"),
         ("GET", "/v2/repository/index", 405, "method: got GET, expected POST"),
-        ("POST", "/v2", 405, "method: got POST, expected GET"),
+        ("POST", "/v2", 405, "method: got POST, expected GET, HEAD"),
         ("GET", "/v2/nothing", 404, "no such path: /v2/nothing"),
         ("GET", "/v2/logging", 501, "log settings: not supported by this server"),
         ("POST", "/v2/trace/setting", 501, "trace settings: not supported"),
