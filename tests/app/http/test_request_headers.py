@@ -115,7 +115,8 @@ def test_one_request_at_a_service(server: Serving, expected: int, head: bytes, b
         b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
         b"Transfer-Encoding: chunked, gzip\r\n", b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding: xchunked\r\n",
         b"Transfer-Encoding: chunked, chunked\r\n", b"Transfer-Encoding:\x0bchunked\r\n", b"X-A : 1\r\n",
-        b" X-A: 1\r\n", b"X-A: 1\r\n folded\r\n", b"X-A: \0\r\n", b"X-\0: 1\r\n", b"X-A: a\rb\r\n", b"X-A: a\nX-B: b\r\n", b"X-A\r\n",
+        b" X-A: 1\r\n", b"X-A: 1\r\n folded\r\n", b"X-A: \0\r\n", b"X-\0: 1\r\n", b"X-A: a\rb\r\n",
+        b"X-A: a\nX-B: b\r\n", b"X-A\r\n",
     ],
 )  # fmt: skip
 def test_framing_that_two_servers_could_read_differently_is_refused(server: Serving, headers: bytes) -> None:
