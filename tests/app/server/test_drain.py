@@ -17,6 +17,8 @@ TENSOR = {"name": "input", "shape": [1, 6], "datatype": "FP32", "data": [0.25] *
 INFER = json.dumps({"inputs": [TENSOR], "outputs": [{"name": "logits"}]}).encode()
 POST = b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
 FAST, SLOW = POST % (b"", len(INFER), INFER), POST % (b"Origin: http://localhost\r\n", len(INFER), INFER)
+ROWS = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
+HEAVY = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(ROWS), ROWS)
 CLOSE = b"\r\nconnection: close\r\n"
 
 
@@ -49,10 +51,7 @@ def test_every_answer_says_that_the_connection_closes(folder: Path, http_mode: s
             opened.sendall(FAST)
             assert CLOSE not in until(opened, b"}")
         running = connect(server)
-        rows = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
-        running.sendall(
-            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(rows) + rows
-        )
+        running.sendall(HEAVY)
         server.client.get("/v2/health/live")
         server.client.close()
         server.process.terminate()
@@ -70,12 +69,10 @@ def test_every_answer_says_that_the_connection_closes(folder: Path, http_mode: s
 
 
 def test_requests_sent_ahead_before_the_end_are_all_answered(folder: Path) -> None:
-    rows = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
-    slow = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(rows) + rows
     with serving(folder, drain_seconds=0, expected_code=0, reports="off") as server:
         opened = connect(server)
         opened.settimeout(60)
-        opened.sendall(slow + GET + FAST)
+        opened.sendall(HEAVY + GET + FAST)
         server.client.get("/v2/health/live")
         server.client.close()
         server.process.terminate()

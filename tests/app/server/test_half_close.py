@@ -110,7 +110,8 @@ def test_a_reset_ends_the_request() -> None:
         await driver.feed(GET)
         driver.connection.eof_received()
         await asyncio.sleep(0.1)
-        assert not driver.transport.aborted
+        too_early = driver.transport.aborted
+        assert not too_early
         driver.transport.socket.error = 32
         while not driver.transport.aborted:
             await asyncio.sleep(0.01)

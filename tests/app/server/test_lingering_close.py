@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -53,8 +52,9 @@ def test_a_complete_request_is_not_waited_for() -> None:
 
 def test_a_further_request_that_arrives_does_not_spoil_the_last_response() -> None:
     async def test(driver: Driver) -> None:
-        first = b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        await driver.feed(first + CLOSING + b"x")
+        await driver.feed(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        driver.connection.cycle.keep_alive = False  # as at the end of the service
+        await driver.feed(CLOSING + b"x")
         await driver.app.respond(0)
         assert driver.lingers()
         assert len(driver.app.scopes) == 1
@@ -168,8 +168,6 @@ def test_the_service_ends_its_side_after_the_answer(server: Serving) -> None:
     """A client that reads up to the end of the connection need not wait for the end of its own upload."""
     with connect(server) as opened:
         opened.sendall(b"POST /nowhere HTTP/1.0\r\nContent-Length: 9999999\r\n\r\n")
-        opened.settimeout(20)
         received = rest(opened)
     assert received.startswith(b"HTTP/1.1 401 ")
     assert received.endswith(b"}")
-    assert socket.SHUT_WR  # the client's own side was open all the time

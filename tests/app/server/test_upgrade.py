@@ -66,7 +66,7 @@ def test_the_body_is_read_in_any_pieces_and_what_follows_is_answered(path: bytes
             assert driver.state() is State.IDLE
             assert driver.refused == []
             for made in (driver.app.scopes, driver.app.receives, driver.app.sends, driver.app._ends):
-                made.clear()  # type: ignore[attr-defined]
+                made.clear()
 
     drive(test)
 
@@ -158,7 +158,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield running
 
 
-def infer(rows: np.ndarray) -> str:  # type: ignore[type-arg]
+def infer(rows: np.ndarray) -> str:
     tensor = {"name": "input", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
     return json.dumps({"inputs": [tensor], "outputs": [{"name": "logits"}]})
 

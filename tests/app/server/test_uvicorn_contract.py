@@ -24,6 +24,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app.server.connection import HttpConnection
+from app.server.fast_path import CLOSE
+from app.server.half_close import STATUS_LINE_START
+from app.server.request_parser import new_parser
 from app.server.server import Server
 from tests.app.server.driver import Driver, FakeTransport, ManualApp, open_connection, turn
 
@@ -317,6 +320,100 @@ def test_an_exception_of_a_callback_ends_the_parsing_and_goes_to_send_400_respon
         )
 
     drive(test, Refusing)
+
+
+def test_a_response_is_written_and_closed_through_the_transport_of_its_cycle() -> None:
+    """Which `HttpConnection` replaces; and each of them, an interim one too, begins with the same bytes."""
+
+    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
+        connection.data_received(POST[:-2] + b"Connection: close\r\nExpect: 100-continue\r\n\r\nbody")
+        replaced = connection.cycle.transport = FakeTransport()
+        await turn()
+        assert (await app.receives[0]())["body"] == b"body"
+        interim = replaced.take()
+        assert interim.startswith(STATUS_LINE_START + b"100"), says(f"an interim response is {interim!r}")
+        await app.start(0)
+        assert replaced.written.startswith(STATUS_LINE_START + b"200"), says(f"a response is {replaced.written!r}")
+        await app.end(0)
+        assert replaced.written.endswith(b"\r\n\r\n00"), says("a body is written elsewhere")
+        assert (replaced.closing, transport.closing) == (True, False), says("the last response closes elsewhere")
+        assert transport.written == b"", says("a response is written elsewhere, too")
+
+    drive(test)
+
+
+def test_the_parser_may_be_replaced_by_an_equal_one() -> None:
+    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
+        connection.parser = new_parser(connection)
+        connection.data_received(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
+        assert transport.written == b"", says("a request sent ahead spoils the one that closes the connection")
+        await turn()
+        await app.respond(0)
+        assert transport.written.startswith(b"HTTP/1.1 200 OK\r\n")
+
+    drive(test)
+
+
+@pytest.mark.parametrize("size", [1, 20, 1000])
+def test_an_offer_ends_the_parsing_behind_the_headers(size: int) -> None:
+    calls: list[str] = []
+
+    class Noting(HttpToolsProtocol):
+        def on_headers_complete(self) -> None:
+            calls.append(f"headers {self.parser.should_upgrade()} {self.parser.get_method().decode()}")
+
+        def on_body(self, body: bytes) -> None:
+            calls.append(f"body {body!r}")
+
+        def on_message_complete(self) -> None:
+            calls.append(f"complete {self.parser.should_upgrade()}")
+
+    async def test(connection: Any, _: FakeTransport, __: ManualApp) -> None:
+        data = POST[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        for start in range(0, len(data), size):
+            part = data[start : start + size] + (b"body" if start + size >= len(data) else b"")
+            try:
+                connection.parser.feed_data(memoryview(part))
+            except httptools.HttpParserUpgrade as offer:
+                rest = part[offer.args[0] :]
+        assert rest == b"body", f"httptools: the offset leaves {rest!r}"
+        assert calls == ["headers True POST", "complete True"], f"httptools: an offer calls {calls}"
+        assert (connection.parser.get_method(), connection.parser.get_http_version()) == (b"POST", "1.1")
+
+    drive(test, Noting)
+
+
+def test_default_headers_are_made_of_the_encoded_ones() -> None:
+    async def test() -> None:
+        server = uvicorn.Server(Config(ManualApp(), log_config=None, server_header=False))
+        server.config.load()
+        assert server.config.encoded_headers == [], says("Config.encoded_headers is not empty without any headers")
+        server.config.encoded_headers.append(CLOSE)
+        await server.on_tick(0)
+        assert CLOSE in server.server_state.default_headers, says("default_headers leave out encoded_headers")
+
+    async def answered(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
+        connection.server_state.default_headers = [CLOSE]
+        connection.data_received(GET)
+        await turn()
+        await app.respond(0)
+        assert transport.written.count(b"\r\nconnection: close\r\n") == 1, says("no `connection: close` by default")
+        assert transport.closing, says("the connection stays open after `connection: close` by default")
+
+    asyncio.run(test())
+    drive(answered)
+
+
+def test_a_cycle_that_is_not_kept_alive_says_so() -> None:
+    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
+        connection.data_received(GET)
+        await turn()
+        connection.cycle.keep_alive = False
+        await app.respond(0)
+        assert b"\r\nconnection: close\r\n" in transport.written, says("cycle.keep_alive is read too early")
+        assert transport.closing
+
+    drive(test)
 
 
 def test_a_lost_connection_reaches_the_newest_request() -> None:
