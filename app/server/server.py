@@ -88,8 +88,8 @@ class Server(uvicorn.Server):
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         for connection in self.server_state.connections:
             cycle: RequestResponseCycle | None = getattr(connection, "cycle", None)
-            if cycle is not None:
-                cycle.keep_alive = False  # the newest request, which has the default headers of its arrival
+            if cycle is not None:  # the newest request, which has the default headers of its arrival
+                cycle.default_headers = [*cycle.default_headers, CLOSE]
 
     def _exit(self) -> None:
         self.should_exit = True

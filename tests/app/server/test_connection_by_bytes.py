@@ -305,9 +305,7 @@ def test_the_end_of_the_server_loses_no_request(late: bool, request_: bytes) -> 
         assert not driver.transport.closing
         await driver.app.respond(0)
         assert (driver.transport.closing, driver.state()) == (True, S.DRAINING)
-        written = driver.transport.take()
-        assert b" 200 OK" in written
-        assert b"\r\nconnection: close\r\n" in written
+        assert b" 200 OK" in driver.transport.take()
 
     drive(test)
 

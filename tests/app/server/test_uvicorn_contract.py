@@ -159,7 +159,7 @@ def test_attributes_are_there_and_ours_do_not_hide_any() -> None:
         check(
             connection.cycle,
             {
-                "response_started": False, "response_complete": False, "disconnected": False, "keep_alive": True,
+                "response_started": False, "response_complete": False, "disconnected": False, "default_headers": list,
                 "message_event": asyncio.Event,
             },
         )  # fmt: skip
@@ -393,27 +393,16 @@ def test_default_headers_are_made_of_the_encoded_ones() -> None:
         assert CLOSE in server.server_state.default_headers, says("default_headers leave out encoded_headers")
 
     async def answered(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
-        connection.server_state.default_headers = [CLOSE]
         connection.data_received(GET)
         await turn()
+        assert connection.cycle.default_headers == [], says("a cycle has no default headers of its own")
+        connection.cycle.default_headers = [CLOSE]
         await app.respond(0)
         assert transport.written.count(b"\r\nconnection: close\r\n") == 1, says("no `connection: close` by default")
         assert transport.closing, says("the connection stays open after `connection: close` by default")
 
     asyncio.run(test())
     drive(answered)
-
-
-def test_a_cycle_that_is_not_kept_alive_says_so() -> None:
-    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(GET)
-        await turn()
-        connection.cycle.keep_alive = False
-        await app.respond(0)
-        assert b"\r\nconnection: close\r\n" in transport.written, says("cycle.keep_alive is read too early")
-        assert transport.closing
-
-    drive(test)
 
 
 def test_a_lost_connection_reaches_the_newest_request() -> None:
