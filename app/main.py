@@ -49,7 +49,7 @@ class App(FastAPI):
         return CORSMiddleware(
             middleware,
             allow_origins=service.settings.cors_origins,
-            allow_methods=["DELETE", "GET", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=[
                 "Authorization",
                 "Content-Type",

@@ -80,7 +80,15 @@ def test_values_that_the_model_itself_refuses(oip: httpx.Client) -> None:
         ("POST", "/v2/trace/setting", 501, "trace settings: not supported"),
         ("GET", "/v2/models/digits/trace/setting", 501, "trace settings: not supported"),
         ("GET", "/v2/systemsharedmemory/status", 501, "shared memory: not supported"),
-        ("POST", "/v2/cudasharedmemory/region/r/register", 501, "shared memory: not supported"),
+        ("POST", "/v2/cudasharedmemory/region/r/register", 501, "send tensors in the request, as binary data (binary_"),
+        (
+            "POST",
+            "/v2/models/digits/generate",
+            501,
+            "not supported by this server; send tensors to /v2/models/NAME/infer",
+        ),
+        ("POST", "/v1/models/digits:predict", 404, "POST /v2/models/NAME/infer, or POST /api/predict"),
+        ("GET", "/v1/models", 404, "no such path: /v1/models; this service speaks version 2 of the protocol"),
         ("POST", "/v2/models/digits/generate", 501, "generate: not supported"),
     ],
 )

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
+import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.server.bounded_connection import ConnectionConfig
@@ -227,3 +229,24 @@ def drive(test: Callable[[Driver], Awaitable[None]], settings: Settings = PATIEN
         await turn()
 
     asyncio.run(run())
+
+
+def drive_stock(
+    test: Callable[[Any, FakeTransport, ManualApp], Awaitable[None]],
+    protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol,
+) -> None:
+    """Run a test of one of uvicorn's own protocols in an event loop."""
+
+    async def run() -> None:
+        app = ManualApp()
+        connection, transport = open_connection(protocol, app)
+        await test(connection, transport, app)
+        connection.connection_lost(None)
+        await turn()
+
+    asyncio.run(run())
+
+
+def says(what: str) -> str:
+    """The message of a failed check."""
+    return f"uvicorn {uvicorn.__version__}: {what}"

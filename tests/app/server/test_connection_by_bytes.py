@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.server.bounded_connection import IDLE_GRACE_SECONDS
 from app.server.connection_state import Event, State
 from app.settings import Settings
 from tests.app.server.driver import HASTY, Driver, FakeTransport, drive, open_connection, turn
@@ -273,52 +272,6 @@ def test_the_last_response_and_the_end_of_what_the_client_sends() -> None:
         assert driver.refused == ["SlowReader"]
 
     drive(test, HASTY)
-
-
-@pytest.mark.parametrize("sent", [b"", GET[:9], FAST + b"body"], ids=str)
-def test_the_end_of_the_server_on_an_idle_connection(sent: bytes) -> None:
-    async def test(driver: Driver) -> None:
-        if sent:
-            driver.connection.data_received(sent)
-        driver.connection.shutdown()
-        assert not driver.transport.closing  # a request may be on its way
-        assert (b" 200 OK" in driver.transport.take()) is (len(sent) > 9)
-        await asyncio.sleep(IDLE_GRACE_SECONDS + 0.05)
-        assert (driver.transport.closing, driver.state()) == (True, S.DRAINING)
-        assert driver.transport.take() == b""
-
-    drive(test)
-
-
-@pytest.mark.parametrize("late", [False, True], ids=["before", "on its way"])
-@pytest.mark.parametrize("request_", [GET, FAST + b"body"], ids=["the application", "the fast path"])
-def test_the_end_of_the_server_loses_no_request(late: bool, request_: bytes) -> None:
-    async def test(driver: Driver) -> None:
-        driver.fast_path.answers = False
-        if not late:
-            await driver.feed(request_)
-        driver.connection.shutdown()
-        if late:
-            await driver.feed(request_)
-        driver.fast_path.finish()
-        await asyncio.sleep(IDLE_GRACE_SECONDS + 0.05)
-        assert not driver.transport.closing
-        await driver.app.respond(0)
-        assert (driver.transport.closing, driver.state()) == (True, S.DRAINING)
-        assert b" 200 OK" in driver.transport.take()
-
-    drive(test)
-
-
-def test_the_fast_path_closes_with_the_headers_that_say_so() -> None:
-    async def test(driver: Driver) -> None:
-        driver.fast_path.closes = True
-        await driver.feed(FAST + b"body")
-        driver.fast_path.finish()
-        assert driver.transport.take().endswith(b"fast")
-        assert (driver.transport.closing, driver.state()) == (True, S.DRAINING)
-
-    drive(test)
 
 
 PIECES = [

@@ -1,5 +1,6 @@
 """The end of the service: answers say that the connection closes, and no request of a kept connection is lost."""
 
+import asyncio
 import http.client
 import json
 import threading
@@ -9,8 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.server.bounded_connection import IDLE_GRACE_SECONDS
+from app.server.connection_state import State
 from tests.app.conftest import Serving, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
+from tests.app.server.driver import Driver, drive
 from tests.app.sockets import GET, connect, rest, until
 
 TENSOR = {"name": "input", "shape": [1, 6], "datatype": "FP32", "data": [0.25] * 6}
@@ -19,6 +23,7 @@ POST = b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\n%bContent-Le
 FAST, SLOW = POST % (b"", len(INFER), INFER), POST % (b"Origin: http://localhost\r\n", len(INFER), INFER)
 ROWS = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
 HEAVY = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(ROWS), ROWS)
+FAST_BYTES = b"POST /fast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"  # of the stand-in
 CLOSE = b"\r\nconnection: close\r\n"
 
 
@@ -133,3 +138,49 @@ def test_an_idle_connection_is_closed_at_the_end_and_does_not_delay_it(folder: P
         assert rest(opened) == b""
         server.process.communicate(timeout=40)
         assert time.monotonic() - begun < 20  # far less than the keep-alive time
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:9], FAST_BYTES + b"body"], ids=str)
+def test_the_end_of_the_server_on_an_idle_connection(sent: bytes) -> None:
+    async def test(driver: Driver) -> None:
+        if sent:
+            driver.connection.data_received(sent)
+        driver.connection.shutdown()
+        assert not driver.transport.closing  # a request may be on its way
+        assert (b" 200 OK" in driver.transport.take()) is (len(sent) > 9)
+        await asyncio.sleep(IDLE_GRACE_SECONDS + 0.05)
+        assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+        assert driver.transport.take() == b""
+
+    drive(test)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "on its way"])
+@pytest.mark.parametrize("request_", [GET, FAST_BYTES + b"body"], ids=["the application", "the fast path"])
+def test_the_end_of_the_server_loses_no_request(late: bool, request_: bytes) -> None:
+    async def test(driver: Driver) -> None:
+        driver.fast_path.answers = False
+        if not late:
+            await driver.feed(request_)
+        driver.connection.shutdown()
+        if late:
+            await driver.feed(request_)
+        driver.fast_path.finish()
+        await asyncio.sleep(IDLE_GRACE_SECONDS + 0.05)
+        assert not driver.transport.closing
+        await driver.app.respond(0)
+        assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+        assert b" 200 OK" in driver.transport.take()
+
+    drive(test)
+
+
+def test_the_fast_path_closes_with_the_headers_that_say_so() -> None:
+    async def test(driver: Driver) -> None:
+        driver.fast_path.closes = True
+        await driver.feed(FAST_BYTES + b"body")
+        driver.fast_path.finish()
+        assert driver.transport.take().endswith(b"fast")
+        assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+
+    drive(test)
