@@ -142,6 +142,7 @@ class HttpConnection(BoundedConnection):
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that is not valid HTTP; too large headers have been refused before."""
         if self._state.state is not State.DRAINING:
+            self.logger.warning("Invalid HTTP request received.")
             self._refuse(Event.INVALID_HTTP, "got something that is not HTTP/1.1", "InvalidHttp")
 
     def _parse(self, data: bytes) -> None:
@@ -161,9 +162,8 @@ class HttpConnection(BoundedConnection):
                 method, version = self.parser.get_method(), self.parser.get_http_version()
                 headers = headers_without_upgrade(method, self.url, version, self.headers)
                 self.parser = new_parser(self)
-            except HttpParserError:
-                self.logger.warning("Invalid HTTP request received.")
-                self.send_400_response("")
+            except HttpParserError as error:
+                self.send_400_response(str(error))
                 return
             else:
                 return
@@ -189,6 +189,8 @@ class HttpConnection(BoundedConnection):
 
     def _pass_on(self) -> None:
         """Have uvicorn start the application for the present request, or let the request wait for earlier ones."""
+        if self._state.state is State.DRAINING:
+            raise ValueError("the last response is written")  # ends the parsing: it could not be answered
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # such a client knows no interim response
         super().on_headers_complete()

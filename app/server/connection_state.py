@@ -174,7 +174,6 @@ TRANSITIONS: Mapping[State, Mapping[Event, tuple[State, Action]]] = {
     State.DRAINING: {
         Event.UPGRADE_OFFERED: (State.DRAINING, Action.PROCEED),
         Event.REQUEST_BEGUN: (State.DRAINING, Action.PROCEED),  # the rest of what was read before
-        Event.REQUEST_PASSED_ON: (State.DRAINING, Action.PROCEED),
         Event.BODY_COMPLETE: (State.DRAINING, Action.PROCEED),
         Event.RESPONSE_COMPLETE: (State.DRAINING, Action.PROCEED),
         Event.INVALID_HTTP: (State.DRAINING, Action.PROCEED),

@@ -178,9 +178,11 @@ def test_the_end_of_the_server_loses_no_request(late: bool, request_: bytes) -> 
 def test_the_fast_path_closes_with_the_headers_that_say_so() -> None:
     async def test(driver: Driver) -> None:
         driver.fast_path.closes = True
-        await driver.feed(FAST_BYTES + b"body")
-        driver.fast_path.finish()
+        await driver.feed(FAST_BYTES + b"body" + FAST_BYTES + b"body" + GET)  # what is sent ahead is not run
         assert driver.transport.take().endswith(b"fast")
         assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+        assert driver.fast_path.deliver is None
+        assert not driver.app.scopes
+        assert driver.refused == []
 
     drive(test)
