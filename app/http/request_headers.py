@@ -7,7 +7,7 @@ from app.errors import BadRequest, HttpVersionNotSupported, NotSupported
 
 BLANKS = b" \t"
 VERSIONS = ("1.0", "1.1", "2")  # of ASGI; uvicorn gives what the request line says, such as 2.0
-SINGLE = frozenset(  # headers whose value is no list: which one of two would apply is anyone's guess
+SINGLE = frozenset(  # headers whose value is no list: two servers could each choose another one of two
     {
         b"authorization", b"content-length", b"content-type", b"host", b"inference-header-content-length", b"origin",
         b"x-api-key",
