@@ -191,7 +191,11 @@ def _read_shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:
         raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
     elements = 1
     for size, expected in zip(shape, expected_shape, strict=True):
-        if type(size) is not int or (size != expected if expected >= 0 else size < 0):
+        if type(size) is not int or size < 0:
+            raise BadRequest(
+                f"input {tensor.name!r}: shape: got {size!r:.40} in {shape!r:.100}, expected whole numbers from 0 on"
+            )
+        if size != expected >= 0:
             raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
         elements *= size or 1  # numpy checks the product of the other sizes even if one is 0
     if elements > MAX_ELEMENTS:
