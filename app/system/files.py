@@ -1,5 +1,6 @@
-"""File locks, and private temporary folders that are removed even if their process is killed."""
+"""File locks, space on disks, and private temporary folders that are removed even if their process is killed."""
 
+import errno
 import os
 import shutil
 import stat
@@ -59,6 +60,33 @@ def locked(path: Path) -> Iterator[None]:
         if LOCKS_SUPPORTED:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def reserve_space(path: Path, start: int, end: int) -> None:
+    """Reserve space on the disk for the bytes from `start` to `end` of a file, which read as 0 and are still unused.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), start, end - start)
+        else:  # macOS
+            file.seek(start)
+            file.write(bytes(end - start))
+
+
+def describe_disk_error(error: OSError, folder: Path, cure: str) -> str:
+    """Describe an error of a file for the log.
+
+    Args:
+        error: the error.
+        folder: folder of the file.
+        cure: what to do about a full disk.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {folder}; {cure}"
+    return f"{folder}: {error.strerror or error}"
 
 
 class PrivateFolder:
