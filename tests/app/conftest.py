@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,20 +99,20 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 @contextmanager
-def serving(
-    models: Path, *, expected_code: int = 130, prefix: Sequence[str] = (), **options: object
-) -> Iterator[Serving]:
-    """Run a server on a free port; at the end of the block, stop it by Ctrl-C and check its exit code and log.
+def serving(models: Path, *, expected_code: int = 130, **options: object) -> Iterator[Serving]:
+    """Run a server on a free port; at the end of the block, stop it by Ctrl-C and check its exit code and log."""
+    with serving_through([], models, options, expected_code) as server:
+        yield server
 
-    Args:
-        models: the model repository.
-        expected_code: exit code of the server.
-        prefix: first words of the command.
-        options: of the service.
-    """
+
+@contextmanager
+def serving_through(
+    command: Sequence[str], models: Path, options: Mapping[str, object], expected_code: int = 130
+) -> Iterator[Serving]:
+    """Run a server as `serving` does, as the arguments of a command that executes them."""
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
-        env=environment(**(PATIENT | options)),
+        [*command, sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
+        env=environment(**(PATIENT | dict(options))),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,11 +45,12 @@ def test_a_load_waits_for_every_worker_that_is_alive(tmp_path: Path, monkeypatch
         number = changes.load("m")
         waiting = asyncio.create_task(changes.wait(number, "m", "loaded"))
         seen = []
-        for apply in (
+        steps: list[Callable[[], None]] = [
             lambda: report(tmp_path, 1, number),
             lambda: report(tmp_path, 2, number + 1, other="bad"),
             lambda: state_file(tmp_path, 3).unlink(),  # the worker died
-        ):
+        ]
+        for apply in steps:
             await asyncio.sleep(0.1)
             seen.append(waiting.done())
             apply()

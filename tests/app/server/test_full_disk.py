@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.conftest import Serving, environment, serving, wait_until
+from tests.app.conftest import Serving, environment, serving_through, wait_until
 from tests.app.graphs import classifier, publish, weights
 from tests.app.small_disk import fill, with_small_disk
 
@@ -25,7 +25,8 @@ def two_workers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple
     (folder / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(folder / "tmp"))
     prefix = with_small_disk(folder / "tmp", 4)
-    with serving(folder / "models", prefix=prefix, workers=2, reports="off", drain_seconds=0) as server:
+    options = {"workers": 2, "reports": "off", "drain_seconds": 0}
+    with serving_through(prefix, folder / "models", options) as server:
         yield server, folder / "tmp"
 
 
