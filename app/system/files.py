@@ -19,6 +19,7 @@ else:
     LOCKS_SUPPORTED = True
 
 LOCK_NAME = "lock"
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FileLock:
@@ -84,7 +85,7 @@ def describe_disk_error(error: OSError, folder: Path, cure: str) -> str:
         folder: folder of the file.
         cure: what to do about a full disk.
     """
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL_ERRORS:
         return f"the disk is full: {folder}; {cure}"
     return f"{folder}: {error.strerror or error}"
 
