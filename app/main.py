@@ -105,7 +105,7 @@ def create_app(
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)
-    if service.keys:
+    if settings.keys is not None:
         document_keys(app)
     _handle_errors(app, service)
     return app

@@ -72,7 +72,8 @@ class Settings(BaseModel):
         description="most concurrent requests of one client (API key or address); default: not limited",
     )
     keys: Path | None = Field(
-        default=None, description="file of API keys, lines of `name role sha256:<hex>`; default: no keys are needed"
+        default=None,
+        description="file of API keys, `name role sha256:<hex>`, read again when changed; default: none needed",
     )
     insecure_no_keys: bool = Field(
         default=False, description="allow other addresses than the loopback without API keys"

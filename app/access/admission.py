@@ -56,6 +56,14 @@ class Admission:
         self._running: Counter[str] = Counter()  # requests by client
         self._total = 0
 
+    def replace_keys(self, keys: Sequence[Key]) -> None:
+        """Replace the API keys, for requests from now on. There must be keys before and after, or neither."""
+        self._keys = keys
+
+    def accepts(self, api_key: bytes | None) -> bool:
+        """Whether an API key is still in force, or none is needed: for streams that outlast the admission."""
+        return not self._keys or (api_key is not None and find_key(self._keys, api_key) is not None)
+
     def enter(self) -> None:
         """Count an arrived request, before it is admitted or refused; `leave` must be called when it ends."""
         self._total += 1
