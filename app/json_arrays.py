@@ -32,13 +32,15 @@ _NO_BRACKETS = np.empty(0, np.intp), np.empty(0, np.bool_), np.empty(0, np.intp)
 class _Piece(NamedTuple):
     """Part `text[start:end]` of an array: `before` lists deep at its start, `after` lists deep at its end.
 
-    `ending` stands for what follows it. A piece that shows that the text is not valid has no closing brackets.
+    `rows` of the array's own elements that are lists end in it. `ending` stands for what follows it. A piece that shows
+    that the text is not valid has no closing brackets.
     """
 
     start: int
     end: int
     before: int
     after: int = 0
+    rows: int = 0
     ending: bytes = b""
 
 
@@ -68,6 +70,11 @@ class JsonArray:
         self._pieces: list[_Piece] = []
         self.end = self._locate_pieces()
 
+    @property
+    def has_object(self) -> bool:
+        """Whether an object is in the array: then it is the last element that is parsed, and is empty."""
+        return bool(self._pieces[-1].ending)
+
     def pieces(self) -> Iterator[tuple[list[Any], int]]:
         """Parse the array in pieces.
 
@@ -85,28 +92,34 @@ class JsonArray:
         """Parse the array in pieces that hold all of its rows whole.
 
         Args:
-            max_values: most values and most lists in a row; a row of more than twice as many is refused unparsed.
+            max_values: most values and most lists in a row; a long row of more than twice as many is refused unparsed.
             place: of the array, for messages.
 
         Raises:
             BadRequest: the text is not valid JSON, or a row has too many values.
         """
-        index = commas = lists = 0
-        started: _Piece | None = None  # the first of the pieces that begin with the same row
+        index = 0
+        unfinished: list[_Piece] = []  # before a piece that ends with a whole row
         for position, piece in enumerate(self._pieces, start=1):
-            started = started or piece
             if piece.after > 1 and position < len(self._pieces):
-                commas += self._text.count(b",", piece.start, piece.end)
-                lists += self._text.count(b"[", piece.start, piece.end)
-                if max(commas, lists) > 2 * (max_values + 1):
-                    got = f"got a row of more than {max(commas, lists)} values or lists"
-                    raise BadRequest(f"{place}[{index}]: {got}, expected {max_values} values")
+                unfinished.append(piece)
+                self._check_size(unfinished, max_values, place, index)
                 continue
-            rows = self._parse(piece._replace(start=started.start, before=started.before))
+            first = unfinished[0] if unfinished else piece
+            rows = self._parse(piece._replace(start=first.start, before=first.before))
             yield rows
             index += len(rows)
-            commas = lists = 0
-            started = None
+            unfinished.clear()
+
+    def _check_size(self, pieces: list[_Piece], max_values: int, place: str, index: int) -> None:
+        """Refuse pieces that begin with the row of this index and have far more values than their rows may have."""
+        start, end = pieces[0].start, pieces[-1].end
+        rows = sum(piece.rows for piece in pieces)
+        most = 2 * (max_values + 1) * (rows + 1)
+        got = max(self._text.count(b",", start, end), self._text.count(b"[", start, end))
+        if got > most:
+            which = f"{place}[{index}]" if rows == 0 else f"{place}[{index}] to {place}[{index + rows}]"
+            raise BadRequest(f"{which}: got more than {got} values or lists in a row, expected {max_values} values")
 
     def check(self) -> None:
         """Parse the array and drop the result.
@@ -130,16 +143,17 @@ class JsonArray:
     def _locate_pieces(self) -> int:
         """Find the end of the array and the commas to cut it at, window by window."""
         text = self._text
-        start, before = self.start, 0
+        start, before, rows = self.start, 0, 0
         window = _Window(text, start, 0, FIRST_BYTES)
         while True:
             self.values += window.count_commas()
             self.lists += int(np.count_nonzero(window.is_opening))
             row_ends = window.find_row_ends()
             self.rows += len(row_ends)
+            rows += len(row_ends)
             brace = window.find_object()
             if brace >= 0:  # nothing after an object is worth parsing
-                self._pieces.append(_Piece(start, brace, before, window.depth_at(brace), b"{}"))
+                self._pieces.append(_Piece(start, brace, before, window.depth_at(brace), ending=b"{}"))
                 return window.find_array_end()
             if window.depths.max(initial=0) > MAX_DEPTH:  # the piece shows it
                 self._pieces.append(_Piece(start, window.end, before))
@@ -154,14 +168,17 @@ class JsonArray:
                     self._pieces.append(_Piece(start, ending, before))
                     return len(text)
                 after = window.depth_at(comma)
-                self._pieces.append(_Piece(start, comma, before, after))
-                start, before = comma + 1, after
+                later = int(np.count_nonzero(row_ends > comma - window.start))
+                self._pieces.append(_Piece(start, comma, before, after, rows - later))
+                start, before, rows = comma + 1, after, later
             window = window.next()
 
     def _last_comma(self, window: "_Window", row_ends: NDArray[np.intp]) -> int:
         """Index of the comma to cut a window at: after the last row that ends in it, or its last one; -1 for none."""
-        if row_ends.size:
-            separator = _TO_COMMA.match(self._text, window.start + int(row_ends[-1]) + 1, window.end)
+        starts = [window.start] if window.depth == 1 else []  # a row has ended before
+        starts += [window.start + row_end + 1 for row_end in row_ends[-2:].tolist()]
+        for start in reversed(starts):  # after the last row the window may have no comma
+            separator = _TO_COMMA.match(self._text, start, window.end)
             if separator is not None:
                 return separator.end() - 1
         return window.find_last_comma()
@@ -191,11 +208,11 @@ class _Window:
         depths: after each bracket or brace.
     """
 
-    __slots__ = ("_brackets", "_bytes", "_depth", "_size", "_text", "depths", "end", "is_last", "is_opening", "start")
+    __slots__ = ("_brackets", "_bytes", "_size", "_text", "depth", "depths", "end", "is_last", "is_opening", "start")
 
     def __init__(self, text: bytes, start: int, depth: int, size: int) -> None:
         self._text = text
-        self._depth = depth
+        self.depth = depth
         self._size = size
         self.start = start
         self._bytes, self.end = _read_window(text, start, size)
@@ -218,7 +235,7 @@ class _Window:
 
     def next(self) -> "_Window":
         """Read the window after this one."""
-        depth = int(self.depths[-1]) if self.depths.size else self._depth
+        depth = int(self.depths[-1]) if self.depths.size else self.depth
         return _Window(self._text, self.end, depth, min(2 * self._size, WINDOW_BYTES))
 
     def count_commas(self) -> int:
@@ -243,7 +260,7 @@ class _Window:
     def depth_at(self, index: int) -> int:
         """Depth before an index of the text."""
         passed = int(np.searchsorted(self._brackets, index - self.start))
-        return int(self.depths[passed - 1]) if passed else self._depth
+        return int(self.depths[passed - 1]) if passed else self.depth
 
     def find_array_end(self) -> int:
         """Index after the array, which ends in this window or a later one; the end of the text if it is not closed."""

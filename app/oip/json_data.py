@@ -83,12 +83,19 @@ def _decode_pieces(
     flattener = _Flattener(name)
     parts: list[Array] = []
     total = 0
+    wrong: BadRequest | None = None
     for piece, depth in data.pieces():
         flat = flattener.flatten(piece, depth)
-        parts.append(_decode_flat(flat, total, datatype, name, may_have_booleans=may_have_booleans))
+        if wrong is None:
+            try:
+                parts.append(_decode_flat(flat, total, datatype, name, may_have_booleans=may_have_booleans))
+            except BadRequest as error:
+                wrong = error
         total += len(flat)
-    if total != count:
+    if total != count and not data.has_object:  # reported before a wrong element, as for short requests
         raise BadRequest(f"{_place(name)}: got {total} elements, expected {count} for shape {list(shape)}")
+    if wrong is not None:
+        raise wrong
     return np.concatenate(parts).reshape(shape)
 
 

@@ -36,17 +36,38 @@ def to_array(
     """
     features = math.prod(shapes[0])
     if type(rows) is JsonArray:
-        _check_count(rows.rows if rows.lists > 1 else rows.values, max_rows)
-        packed: list[bytes] = []
-        for piece in rows.row_pieces(features, "inputs"):
-            _check_count(len(packed) + len(piece), max_rows)
-            packed += _pack(piece, shapes, features, len(packed), booleans=booleans)
+        packed = _pack_pieces(rows, shapes, features, max_rows, booleans=booleans)
     elif type(rows) is list:
         _check_count(len(rows), max_rows)
         packed = _pack(rows, shapes, features, 0, booleans=booleans)
     else:
         raise BadRequest(f"inputs: got {name_of(rows)}, expected a list of rows")
     return np.frombuffer(packed[0] if len(packed) == 1 else b"".join(packed), "<f4").reshape(len(packed), features)
+
+
+def _pack_pieces(
+    rows: JsonArray, shapes: Sequence[tuple[int, ...]], features: int, max_rows: int, *, booleans: bool
+) -> list[bytes]:
+    """Convert the rows of a long request as `_pack` does, piece by piece."""
+    counted = rows.rows if rows.lists > 1 else rows.values
+    if counted > 2 * max_rows:  # too many to parse them only to say so
+        _check_count(counted, max_rows)
+    packed: list[bytes] = []
+    total = 0
+    wrong: BadRequest | None = None
+    for piece in rows.row_pieces(features, "inputs"):
+        if wrong is None and total + len(piece) <= max_rows:
+            try:
+                packed += _pack(piece, shapes, features, total, booleans=booleans)
+            except BadRequest as error:
+                wrong = error
+        total += len(piece)
+    if rows.has_object:  # the rest of its row and all later rows are not known
+        raise BadRequest(f"inputs[{total - 1}]: got an object, expected numbers")
+    _check_count(total, max_rows)  # a wrong number of rows is reported before a wrong row, as for short requests
+    if wrong is not None:
+        raise wrong
+    return packed
 
 
 def _check_count(rows: int, max_rows: int) -> None:
