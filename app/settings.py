@@ -95,6 +95,12 @@ class Settings(BaseModel):
     )
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="largest request body")
+    max_inflation: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="most bytes that each byte of a compressed request body may inflate to, beyond 8 MiB in all",
+    )
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
     head_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for the headers of a request")
     max_head_bytes: int = Field(

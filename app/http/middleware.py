@@ -16,6 +16,8 @@ from app.http.security_headers import DATA_HEADERS, PAGE_HEADERS, complete
 from app.service import Service
 from app.telemetry import request_id
 
+PART_BYTES = 2**20  # of an answer that are written at once
+
 log = logging.getLogger(__name__)
 access = logging.getLogger("app.access")
 
@@ -121,5 +123,9 @@ class _ResponseSender:
         headers = [(b"content-type", media_type), (b"content-length", b"%d" % len(body)), *DATA_HEADERS]
         headers += [(b"x-request-id", self._request_id), *more]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        sent = 0
+        while len(body) - sent > PART_BYTES:  # else copying all of it to the socket's buffer would take long
+            await self._send({"type": "http.response.body", "body": body[sent : sent + PART_BYTES], "more_body": True})
+            sent += PART_BYTES
+        await self._send({"type": "http.response.body", "body": body[sent:]})
         self.status = 200

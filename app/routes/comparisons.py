@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest
+from app.http.body import read_body
 from app.http.forms import is_form, read_form
 from app.jobs.job import Job, JobSpec
 from app.measure.comparison import LIMIT_NAME, check, compare
@@ -79,7 +80,7 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     if is_form(request):
         parsed, uploaded = await _read_uploads(request)
     else:
-        parsed, uploaded = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
+        parsed, uploaded = validated(CompareRequest, parse_object(await read_body(request), _KEYS)), None
     settings = service.settings
     models = service.repository.choose(parsed.models)
     for model in models:

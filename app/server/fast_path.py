@@ -101,7 +101,7 @@ class FastPath:
 
     def _prepare(self, endpoint: Endpoint, path: str, headers: Headers, body: bytes) -> RawRequest | None:
         """Read a request; None if a run is too long for the event loop, or a body has to be (de)compressed."""
-        if endpoint.compressible and b"content-encoding" in headers:
+        if b"content-encoding" in headers:
             return None
         request = endpoint(self._service, path, headers)
         if not request.may_run_inline():
