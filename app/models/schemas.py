@@ -23,7 +23,7 @@ class ModelInfo(ResponseModel):
     parameters: int = Field(description="from the card, else the number of initializer elements")
     unusable: str | None = Field(
         default=None,
-        description="why `/api/predict` and `/api/compare` cannot use it, although it is served at `/v2`",
+        description="why `/api/predict` cannot use it, although it is served at `/v2` and can be compared",
     )
     samples: int = Field(description="number of test inputs beside the model")
     dispatch: PlacementInfo | None = Field(default=None, description="null: not measured, it runs in threads")

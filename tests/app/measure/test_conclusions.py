@@ -65,8 +65,7 @@ def test_predicted_and_measured_memory_and_lower_accuracy() -> None:
     (found,) = predicted_ratios([large, small], [pair("large", "small", 1.0)])
     assert found.memory.measured_ratio == pytest.approx(1 / 6, abs=1e-3)
     assert found.sentences == [
-        "The initialisers of small are 10.0 times smaller than those of large; "
-        "loading small adds 6.0 times less memory.",
+        "The weights of small are 10.0 times smaller than those of large; loading small adds 6.0 times less memory.",
         "The test accuracy of small is 1.50 points lower than that of large.",
     ]
     tiny = model("tiny", size=MIB // 10, loaded=4096)

@@ -10,7 +10,8 @@ import pytest
 
 from app.errors import BadRequest, ComparisonError
 from app.measure.children import quality as quality_child
-from app.measure.uploaded_inputs import UploadedInputs
+from app.measure.inputs.arrays import InputArrays
+from app.measure.inputs.interface import GraphTensor, Interface
 from app.processes.parent import run_measuring_process
 from tests.app.conftest import KRONECKER, ROWS
 from tests.app.graphs import CARD, LABELS, Array, classifier, forward, heavy, publish
@@ -21,12 +22,14 @@ BEST: Array = forward(KRONECKER, ROWS).argmax(axis=1)
 
 
 def quality(folder: Path, models: dict[str, Path], card: Any, rows: Array, labels: Array) -> Any:
-    uploaded = UploadedInputs("mine.npy", rows, labels)
-    uploaded.save(folder / "inputs.npz")
+    interface = Interface((GraphTensor("input", "FP32", ("batch", rows.shape[1])),), ())
+    InputArrays({"input": rows}, interface.batch_axes).save(folder / "inputs", labels)
     job = {
         "device": "cpu",
         "threads": 1,
-        "uploaded": {"name": uploaded.name, "path": str(folder / "inputs.npz")},
+        "batch_sizes": [1],
+        "inputs": str(folder / "inputs"),
+        "source": {"source": "uploaded", "name": "mine.npy"},
         "models": [{"name": name, "path": str(path), "samples": "", "card": card} for name, path in models.items()],
     }
     return asyncio.run(run_measuring_process(quality_child.__name__, job))["quality"]
