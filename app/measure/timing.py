@@ -123,7 +123,7 @@ def time_models(
             for times, new in zip(cell, _time_series(models, feeds, count, rng), strict=True):
                 times.append(new)
         if index == 0:
-            series = max(MIN_SERIES, min(series, int(max_seconds / (time.perf_counter() - start))))
+            series = max(MIN_SERIES, int(min(series, max_seconds / (time.perf_counter() - start))))
         index += 1
     return [[np.array(times, dtype=np.int64) for times in cell] for cell in cells]
 
