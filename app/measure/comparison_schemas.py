@@ -178,7 +178,9 @@ class ComparedModel(ResponseModel):
     provider: str
     parameters: int
     file_bytes: int
-    initializer_bytes: int
+    initializer_bytes: int = Field(
+        description="size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml` operators"
+    )
     macs_per_sample: int | None
     test_metric: TestMetric | None
     load_ms: float

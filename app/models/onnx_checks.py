@@ -7,6 +7,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from app.models.attribute_weights import attribute_weights
+
 # The operator domains of onnxruntime itself.
 BUILTIN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_ELEMENTS_PER_BYTE = 8  # of a serialized tensor, since no element is smaller than a bit
@@ -38,6 +40,9 @@ def inspect_file(path: Path, *, max_card_chars: int) -> Mapping[str, object]:
         if is_initializer:
             size += _count_bytes(tensor)
             elements += _count_elements(tensor.dims)
+    constants, list_elements, list_bytes = attribute_weights(_nodes(model))
+    size += list_bytes + sum(map(_count_bytes, constants))
+    elements += list_elements + sum(_count_elements(tensor.dims) for tensor in constants)
     cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
     if not all(isinstance(card, str) for card in cards):  # protobuf returns bytes for text that is not UTF-8
         return {"error": "the card is not UTF-8"}

@@ -19,8 +19,10 @@ class ModelInfo(ResponseModel):
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     file_bytes: int
-    initializer_bytes: int
-    parameters: int = Field(description="from the card, else the number of initializer elements")
+    initializer_bytes: int = Field(
+        description="size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml` operators"
+    )
+    parameters: int = Field(description="from the card, else the number of elements of the weights")
     unusable: str | None = Field(
         default=None,
         description="why `/api/predict` cannot use it, although it is served at `/v2` and can be compared",

@@ -25,8 +25,8 @@ class VerificationResult:
     """The sizes and metadata of a model file, or the reason to refuse it.
 
     Args:
-        initializer_bytes: size of the initializers.
-        initializer_elements: number of elements of the initializers.
+        initializer_bytes: size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml`.
+        initializer_elements: number of their elements.
         memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
         sha256: of the file.
         card: its model card, not parsed and perhaps cut; None if it has none.
