@@ -91,9 +91,7 @@ def _notes(remotes: Sequence[RemoteModel], requested: Sequence[int], sizes: Sequ
     """Remarks about how the service was measured, and at which batch sizes it was not."""
     notes = []
     if not remotes[0].takes_rows:
-        notes.append(
-            "Queue and HTTP: measured by requests to /v2 with binary tensors, as /api/predict takes rows only."
-        )
+        notes.append("Queue and HTTP: measured by requests of binary tensors to /v2; /api/predict takes rows only.")
     if large := [str(size) for size in requested if size not in sizes]:
         notes.append(
             f"Queue and HTTP: not measured at batch size {', '.join(large)}, whose requests are longer than "

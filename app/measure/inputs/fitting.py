@@ -86,7 +86,7 @@ def _converted(name: str, array: Array, tensor: GraphTensor, *, numbers: bool = 
     if kind == "U":
         raise mistake
     if tensor.datatype in FLOATS:
-        return array if kind == "f" else array.astype(np.float32)
+        return array.astype(np.float32, copy=False)
     if kind == "f" and not (numbers and bool((array == np.rint(array)).all())):
         raise mistake
     low, high = (0, 1) if tensor.datatype == BOOL else _limits(tensor.datatype)

@@ -30,7 +30,7 @@ function groupName(model) {
  */
 function inputNames({ inputs }) {
   const named = inputs.slice(0, MAX_NAMED).map(({ name, datatype }) => `${name} ${datatype}`);
-  return `inputs ${named.join(", ")}${inputs.length > MAX_NAMED ? " …" : ""}`;
+  return `takes ${named.join(", ")}${inputs.length > MAX_NAMED ? " …" : ""}`;
 }
 
 /** @param {ModelInfo} model */
