@@ -1,6 +1,7 @@
 """Comparisons of models with several inputs, by a real server and by the command line."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,17 +139,45 @@ def test_arrays_that_do_not_fit_are_400(readers: httpx.Client, arrays: dict[str,
     assert answer.json()["error"].startswith(message)
 
 
-def test_the_command_line_prints_the_differences(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def encoder() -> onnx.ModelProto:
+    """Words and a mask (batch, sequence) to a vector (batch, 3), as an encoder of sentences has them."""
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["w"]),
+        helper.make_node("Gather", ["types", "token_type_ids"], ["t"]),
+        helper.make_node("Cast", ["attention_mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["m", "last"], ["u"]),
+        helper.make_node("Add", ["w", "t"], ["s"]),
+        helper.make_node("Mul", ["s", "u"], ["masked"]),
+        helper.make_node("ReduceMean", ["masked", "axis"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "scores"], ["embedding"]),
+    ]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return graph(
+        nodes,
+        [(name, TensorProto.INT64, ["batch", "sequence"]) for name in names],
+        [("embedding", TensorProto.FLOAT, ["batch", 4])],
+        {"words": WORDS, "types": WORDS[:2], "scores": SCORES, "last": np.array([2]), "axis": np.array([1])},
+    )
+
+
+def test_the_documented_quantisation_is_compared_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rows.npz").write_bytes(npz(ids=IDS, state=STATE))
-    arguments = ["compare", "full", "rounded", "--models", str(folder), "--seconds", "0.1", "--batch-sizes", "1,2"]
-    assert main([*arguments, "--inputs", str(tmp_path / "rows.npz")]) == 0
+    documented = (Path(__file__).parents[3] / "docs" / "comparison.md").read_text()
+    (code,) = re.findall(r"^```py\n(.*?)^```", documented, re.DOTALL | re.MULTILINE)
+    rows = {"input_ids": IDS, "attention_mask": (IDS > 40).astype(np.int64), "token_type_ids": IDS % 2}
+    publish(tmp_path / "models", "minilm", encoder())
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/comparison.md", "exec"), dict(rows))
+    arguments = ["compare", "minilm", "minilm-int8", "--models", "models", "--seconds", "0.1", "--batch-sizes", "5"]
+    assert main([*arguments, "--inputs", "rows.npz"]) == 0
     printed = capsys.readouterr().out
-    feed = {"ids": IDS, "state": STATE}
-    a, b = outputs(folder, "full", feed), outputs(folder, "rounded", feed)
+    sessions = [onnxruntime.InferenceSession(f"models/{name}/1/model.onnx") for name in ("minilm", "minilm-int8")]
+    a, b = (session.run(None, rows)[0] for session in sessions)
+    cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert "inputs: rows.npz" in printed
-    lines = [line.split() for line in printed.splitlines() if line.strip().startswith("full, rounded")]
-    row = next(line for line in lines if line[2] == "p")
-    assert row[:4] == ["full,", "rounded", "p", f"{np.abs(a[1] - b[1]).max():.3g}"]
-    assert row[-1] == f"{(a[2] == b[2]).mean():.1%}"
+    (row,) = [line.split() for line in printed.splitlines() if line.strip().startswith("minilm, minilm-int8")]
+    assert row[2] == "embedding"
+    figures = [float(figure) for figure in row[3:]]
+    assert figures == pytest.approx([np.abs(a - b).max(), np.abs(a - b).mean(), cosines.mean()], rel=1e-2)
+    assert 0 < figures[0] < 0.2
