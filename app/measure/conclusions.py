@@ -184,6 +184,8 @@ def _loading_sentence(a: ComparedModel, b: ComparedModel, size: float, measured:
     """
     small, large, predicted = (a, b, size) if size >= 1 else (b, a, 1 / size)
     start = f"The weights of {small.model} are {predicted:.1f} times smaller than those of {large.model}; "
+    if predicted < 1 + PRACTICAL_MARGIN:
+        start = f"The weights of {small.model} and {large.model} are about as large; "
     if measured is None:
         return f"{start}loading adds too little memory to compare."
     ratio = measured if small is a else 1 / measured

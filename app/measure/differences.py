@@ -22,8 +22,8 @@ SUM_TOLERANCE = 0.01  # of probabilities in float16 and of quantised ones
 class OutputDifference:
     """The difference of one output of two models.
 
-    Numbers have a largest and a mean absolute difference, floats also a cosine similarity of each row, or of the whole
-    output where its first axis is not the batch. Scores of classes, which are named so or are probabilities, have the
+    Numbers have a largest and a mean absolute difference, rows of several floats also a cosine similarity, which is that
+    of the whole output where its first axis is not the batch. Scores of classes, which are named so or are probabilities, have the
     fraction of equal best classes; integers, booleans and strings have the fraction of equal elements.
     """
 
@@ -59,7 +59,8 @@ class OutputDifference:
     def _add_floats(self, a: NDArray[np.float64], b: NDArray[np.float64], name: str, rows: int) -> None:
         self._add_distances(np.abs(a - b))
         by_row = (rows, -1) if a.ndim > 1 and len(a) == rows else (1, -1)
-        self._cosines.append(_cosines(a.reshape(by_row), b.reshape(by_row)))
+        if a.size > by_row[0]:  # a single number has no direction but its sign
+            self._cosines.append(_cosines(a.reshape(by_row), b.reshape(by_row)))
         if self._best is not None:
             named = name in SCORES and a.ndim > 1 and a.shape[-1] > 1
             if named or (is_probabilities(a) and is_probabilities(b)):

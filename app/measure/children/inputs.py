@@ -18,7 +18,7 @@ from app.measure.timed_session import TimedSession
 from app.measure.timing import Refused, run_job
 from app.models.samples import SamplesError, read_samples
 
-GENERATED_ROWS = 64  # at most
+GENERATED_ROWS = 8, 64  # at least, so that the outputs of more than one are compared, and at most
 
 
 def main() -> None:
@@ -67,7 +67,8 @@ class InputSelection:
         else:
             generated = self._generate(sizes)
             source, name = "generated", self._description(generated)
-            inputs = generated.arrays(min(GENERATED_ROWS, max(sizes)))
+            fewest, most = GENERATED_ROWS
+            inputs = generated.arrays(max(fewest, min(most, max(sizes))))
         failures = self._failures(inputs, sizes)
         if len(failures) == len(sizes):
             raise Refused(next(iter(failures.values())))

@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,21 @@ from app.measure.inputs.arrays import Array, InputArrays
 from app.measure.timing import Refused
 
 HEADER_LENGTH = "Inference-Header-Content-Length"  # of the JSON before binary tensors
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """The body of a request.
+
+    Args:
+        body: JSON, perhaps followed by binary tensors.
+        rows: number of rows.
+        json_bytes: length of the JSON before binary tensors; None without those.
+    """
+
+    body: bytes
+    rows: int
+    json_bytes: int | None = None
 
 
 class RemoteModel:
@@ -29,37 +45,31 @@ class RemoteModel:
         self.takes_rows = takes_rows
         self._connection = connection
         self._queue_ns: dict[int, list[int]] = {}  # by batch size, one for each timed request
-        self._batch_sizes: dict[bytes, int] = {}
-        self._json_bytes: dict[bytes, int] = {}
         self._inputs = model_info(name, connection)["inputs"]
 
-    def feed(self, inputs: InputArrays, batch_size: int) -> bytes:
+    def feed(self, inputs: InputArrays, batch_size: int) -> InferenceRequest:
         """Encode the body of a request: rows repeated or cut to the batch size."""
         arrays = inputs.batch(batch_size)
         if self.takes_rows:
             rows = next(iter(arrays.values())).tolist()
-            body = json.dumps({"inputs": rows, "models": [self.name]}, separators=(",", ":")).encode()
-        else:
-            parts = [_encode(arrays[each["name"]], each["datatype"]) for each in self._inputs]
-            tensors = [
-                {"name": each["name"], "datatype": each["datatype"], "shape": list(arrays[each["name"]].shape),
-                 "parameters": {"binary_data_size": len(part)}}
-                for each, part in zip(self._inputs, parts, strict=True)
-            ]  # fmt: skip
-            header = json.dumps(
-                {"inputs": tensors, "parameters": {"binary_data_output": True, "receipt": True}}
-            ).encode()
-            body = header + b"".join(parts)
-            self._json_bytes[body] = len(header)
-        self._batch_sizes[body] = batch_size
-        return body
+            text = json.dumps({"inputs": rows, "models": [self.name]}, separators=(",", ":"))
+            return InferenceRequest(text.encode(), batch_size)
+        parts = [_encode(arrays[each["name"]], each["datatype"]) for each in self._inputs]
+        tensors = [
+            {"name": each["name"], "datatype": each["datatype"], "shape": list(arrays[each["name"]].shape),
+             "parameters": {"binary_data_size": len(part)}}
+            for each, part in zip(self._inputs, parts, strict=True)
+        ]  # fmt: skip
+        wanted = {"binary_data_output": True, "receipt": True}
+        header = json.dumps({"inputs": tensors, "parameters": wanted}).encode()
+        return InferenceRequest(header + b"".join(parts), batch_size, len(header))
 
-    def run(self, feed: bytes) -> Mapping[str, Any]:
+    def run(self, feed: InferenceRequest) -> Mapping[str, Any]:
         """Send one request; the outputs are not returned, because those of the session were checked."""
         self._send(feed)
         return {}
 
-    def time(self, feed: bytes, runs: int) -> list[int]:
+    def time(self, feed: InferenceRequest, runs: int) -> list[int]:
         """Send `runs` requests and return the nanoseconds of each, from sending it to the end of its response."""
         clock, responses, times = time.perf_counter_ns, [], []
         if runs > 1:
@@ -68,7 +78,7 @@ class RemoteModel:
             start = clock()
             responses.append(self._send(feed))
             times.append(clock() - start)
-        queue_ns = self._queue_ns.setdefault(self._batch_sizes[feed], [])
+        queue_ns = self._queue_ns.setdefault(feed.rows, [])
         for response in responses:  # parsed afterwards, which would otherwise evict the cache between requests
             queue_ns.append(round(1000 * _queue_us(*response)))
         return times
@@ -77,13 +87,13 @@ class RemoteModel:
         """Queue time plus compute time in nanoseconds, as the service reported for the last `count` timed requests."""
         return self._queue_ns[batch_size][-count:]
 
-    def _send(self, body: bytes) -> tuple[bytes, int | None]:
+    def _send(self, request: InferenceRequest) -> tuple[bytes, int | None]:
         """Send a request; the response, and the length of the JSON at its start if it has binary tensors, too."""
-        if self.takes_rows:
+        if request.json_bytes is None:
             headers = {"Content-Type": "application/json"}
-            return exchange(self._connection, self.name, "/api/predict", body, headers)
-        headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(self._json_bytes[body])}
-        return exchange(self._connection, self.name, f"/v2/models/{self.name}/infer", body, headers)
+            return exchange(self._connection, self.name, "/api/predict", request.body, headers)
+        headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(request.json_bytes)}
+        return exchange(self._connection, self.name, f"/v2/models/{self.name}/infer", request.body, headers)
 
 
 def model_info(name: str, connection: http.client.HTTPConnection) -> Any:

@@ -54,7 +54,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         sizes = [
             size
             for size in job["batch_sizes"]
-            if all(len(remote.feed(inputs, size)) <= MAX_BODY_BYTES for remote in remotes)
+            if all(len(remote.feed(inputs, 1).body) * size <= MAX_BODY_BYTES for remote in remotes)
         ]
         notes = _notes(remotes, job["batch_sizes"], sizes)
         if not sizes:

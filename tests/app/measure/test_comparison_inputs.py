@@ -73,7 +73,9 @@ def uploaded(client: httpx.Client, content: bytes, **request: Any) -> httpx.Resp
     return client.post("/api/compare", files={"inputs": ("rows.npz", content)}, data={"request": body})
 
 
-def test_arrays_for_each_input_are_measured_at_all_layers(readers: httpx.Client, folder: Path) -> None:
+def test_arrays_for_each_input_are_measured_at_all_layers(
+    readers: httpx.Client, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = npz(ids=IDS, state=STATE, labels=LABELS)
     answer = uploaded(readers, content, depths=["session", "queue", "http"])
     assert answer.status_code == 200, answer.text
@@ -107,6 +109,11 @@ def test_arrays_for_each_input_are_measured_at_all_layers(readers: httpx.Client,
     assert quality["pairs"][0]["agreement"] == pytest.approx(same)
     assert quality["pairs"][0]["largest_probability_drift"] == pytest.approx(np.abs(a[1] - b[1]).max(), rel=1e-4)
 
+    kept = tmp_path / "report.json"
+    kept.write_text(json.dumps(report | {"quality": None}))  # also without labels it is about the file
+    assert main(["compare", "--models", str(folder), "--check", str(kept)]) == 2
+    assert "was measured on uploaded inputs (rows.npz), which a report does not contain" in capsys.readouterr().err
+
 
 def test_inputs_are_made_up_where_there_are_none(readers: httpx.Client, folder: Path) -> None:
     body = {"models": ["full", "rounded"], "batch_sizes": [3], "seconds": 0.1}
@@ -119,7 +126,7 @@ def test_inputs_are_made_up_where_there_are_none(readers: httpx.Client, folder: 
             "state FP32 [2, batch, 7] random numbers from 0 to 1 (seed 0)"
         )
     )
-    assert (report["inputs"]["source"], report["inputs"]["rows"], report["quality"]) == ("generated", 3, None)
+    assert (report["inputs"]["source"], report["inputs"]["rows"], report["quality"]) == ("generated", 8, None)
     assert [each["output"] for each in report["differences"]] == ["hidden", "p", "best"]
     assert report["differences"][0]["largest"] > 0.01
 

@@ -55,6 +55,11 @@ def test_rows_of_zeros_have_a_cosine() -> None:
     assert (found["cosine"], found["lowest_cosine"]) == (0, -1)
 
 
+def test_a_single_number_has_no_cosine() -> None:
+    found = difference(np.array([[0.5], [2.0], [1.0]]), np.array([[0.25], [2.0], [-1.0]]))
+    assert (found["largest"], found["mean"], found["cosine"], found["lowest_cosine"]) == (2, 0.75, None, None)
+
+
 def test_other_shapes_are_reported() -> None:
     made = OutputDifference()
     made.add(np.ones((2, 4)), np.ones((3, 4)), "boxes", 2)
