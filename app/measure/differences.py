@@ -22,9 +22,9 @@ SUM_TOLERANCE = 0.01  # of probabilities in float16 and of quantised ones
 class OutputDifference:
     """The difference of one output of two models.
 
-    Numbers have a largest and a mean absolute difference, rows of several floats also a cosine similarity, which is that
-    of the whole output where its first axis is not the batch. Scores of classes, which are named so or are probabilities, have the
-    fraction of equal best classes; integers, booleans and strings have the fraction of equal elements.
+    Numbers have a largest and a mean absolute difference. Rows of several floats also have a cosine similarity, or the
+    whole output has one where its first axis is not the batch. Scores of classes, which are named so or are
+    probabilities, have the fraction of equal best classes; integers, booleans and strings that of equal elements.
     """
 
     def __init__(self) -> None:
