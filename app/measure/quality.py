@@ -114,23 +114,33 @@ def _model_quality(outputs: ModelOutputs, labels: NDArray[Any] | None) -> dict[s
 def _class_positions(labels: NDArray[Any], outputs: ModelOutputs) -> NDArray[np.int64]:
     """Positions (n,) of labels among the model's classes; a label is the name of a class or else its position.
 
+    Numbers are positions where all of them can be and one of them is no name, so that classes "3" and "7" are found by
+    their names, and the positions 0 and 1 of classes "1" and "2" are not mixed with those.
+
     Raises:
         Refused: a label is neither.
     """
     names = list(outputs.labels or [])
-    positions = {name: index for index, name in enumerate(names)}
-    found: dict[object, int] = {}
-    for value in np.unique(labels).tolist():
-        index = positions.get(value) if isinstance(value, str) else None
-        if index is None:
-            index = _whole_number(value)
-        if not 0 <= index < len(names):
+    positions: dict[object, int] = {name: index for index, name in enumerate(names)}
+    values = np.unique(labels).tolist()
+    by_name: dict[object, int] = {}
+    numbers: dict[object, int] = {}
+    for value in values:
+        number = _whole_number(value)
+        if number >= 0:
+            numbers[value] = number
+        index = positions.get(value, positions.get(str(number)))
+        if index is not None:
+            by_name[value] = index
+        elif not 0 <= number < len(names):
             row = int(np.flatnonzero(labels == value)[0])
             raise Refused(
                 f"labels[{row}]: got {str(value)[:50]!r}, expected one of {', '.join(names)[:200]}, "
                 f"or 0 to {len(names) - 1}: {outputs.model} has these classes"
             )
-        found[value] = index
+    if not numbers.keys() <= by_name.keys() and max(numbers.values()) < len(names):
+        by_name |= numbers
+    found = {value: by_name.get(value, numbers.get(value, 0)) for value in values}
     return np.array([found[value] for value in labels.tolist()], dtype=np.int64)
 
 

@@ -61,6 +61,17 @@ def test_labels_are_names_or_whole_numbers_in_any_notation(tmp_path: Path, label
     assert np.trace(model["confusion"]) == (BEST == TRUE).sum()
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float64, np.str_])
+def test_whole_numbers_are_names_where_all_of_them_are(tmp_path: Path, kind: type) -> None:
+    card = json.dumps(CARD | {"labels": ["1", "7", "2"]})
+    models = {"digits": publish(tmp_path, "digits", classifier(KRONECKER))}
+    named = np.array([1, 7, 2])[TRUE]
+    (model,) = quality(tmp_path, models, card, ROWS, named.astype(kind))["models"]
+    assert model["accuracy"] == pytest.approx((BEST == TRUE).mean())
+    (model,) = quality(tmp_path, models, card, ROWS, TRUE.astype(kind))["models"]  # 0 is no name
+    assert model["accuracy"] == pytest.approx((BEST == TRUE).mean())
+
+
 @pytest.mark.parametrize("label", ["inf", "-1e999", "nan", "1.5", "1e300"])
 def test_labels_that_are_not_classes_are_refused(tmp_path: Path, label: str) -> None:
     labels = np.array(["1", label, *["2"] * (len(ROWS) - 2)])
