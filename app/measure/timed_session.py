@@ -46,6 +46,8 @@ class TimedSession:
         wrong = next((tensor for tensor in self.interface.inputs if not tensor.is_tensor), None)
         if wrong is not None:
             raise Refused(f"{name}: got the input {wrong.name!r} of type {wrong.datatype}, expected tensors")
+        self.class_labels = self._session.class_labels
+        self.class_labels = self._session.class_labels
         self.provider: str = self._session.get_providers()[0]
         self._names = [tensor.name for tensor in self.interface.outputs]
         tensors = (*self.interface.inputs, *self.interface.outputs)

@@ -37,7 +37,7 @@ def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
     folder, source = Path(job["inputs"]), job["source"]
     inputs, labels = InputArrays.load(folder), load_labels(folder)
     cards = [_card(model) for model in job["models"]]
-    collected = [CollectedOutputs(session.name, card) for session, card in zip(sessions, cards, strict=True)]
+    collected = [CollectedOutputs(session, card) for session, card in zip(sessions, cards, strict=True)]
     differences = PairedDifferences([session.name for session in sessions], [session.interface for session in sessions])
     size = _rows_of_a_run(sessions, inputs.rows, job["batch_sizes"])
     for start in range(0, inputs.rows, size):
@@ -78,12 +78,13 @@ class CollectedOutputs:
     """The output of one model that answers a row, collected over all runs.
 
     Args:
-        model: name of the model.
+        session: of the model.
         card: its card.
     """
 
-    def __init__(self, model: str, card: Card | None) -> None:
-        self._model = model
+    def __init__(self, session: TimedSession, card: Card | None) -> None:
+        self._model = session.name
+        self._class_labels = session.class_labels
         self._card = card
         self._head: OutputHead | None = None
         self._parts: list[NDArray[np.float64]] | None = []
@@ -98,7 +99,7 @@ class CollectedOutputs:
         if self._parts is None:
             return
         try:
-            self._head = self._head or _choose_head(outputs, self._card)
+            self._head = self._head or _choose_head(outputs, self._card, self._class_labels)
         except ModelError:
             self._parts = None
             return
@@ -119,9 +120,11 @@ class CollectedOutputs:
         return ModelOutputs(self._model, self._head.labels, softmax(values) if self._head.softmax else values)
 
 
-def _choose_head(outputs: Mapping[str, Any], card: Card | None) -> OutputHead:
+def _choose_head(
+    outputs: Mapping[str, Any], card: Card | None, class_labels: Mapping[str, Sequence[str]]
+) -> OutputHead:
     """The output with the answer, as for `/api/predict`, or probabilities under any name."""
-    head = OutputHead.of(outputs, card)
+    head = OutputHead.of(outputs, card, class_labels)
     if head.labels is not None or (card is not None and card.task == "regression"):
         return head
     for name, values in outputs.items():
