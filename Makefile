@@ -9,7 +9,7 @@ TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: setup demo train serve test lint bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
-	pictures format clean
+	conformance pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -88,6 +88,15 @@ fuzz: setup
 		build/envs/fuzz/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt \
 		&& touch build/envs/fuzz/.ready; }
 	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
+
+# Conformance: the backend tests of onnx, real files from packages and models of scikit-learn, xgboost and lightgbm through
+# the real service, compared with onnxruntime alone; writes docs/conformance.md. About 20 minutes on two cores; downloads
+# 400 MB once. A part of it: CONFORMANCE="--only node --limit 100 --report build/part.md".
+conformance: setup
+	@test -e build/envs/conformance/.ready || { rm -rf build/envs/conformance && $(PYTHON) -m venv build/envs/conformance && \
+		build/envs/conformance/bin/python -m pip install --quiet --constraint constraints.txt \
+		--requirement tests/conformance/requirements.txt && touch build/envs/conformance/.ready; }
+	$(BIN)/python -m tests.conformance --tabular build/envs/conformance/bin/python --report docs/conformance.md $(CONFORMANCE)
 
 # Screenshots for docs/, taken with the twin in models/. Needs a browser.
 pictures: setup
