@@ -22,6 +22,7 @@ from typing import NoReturn
 from app.errors import KronError, StartupError, WorkerCrashLoop
 from app.settings import Settings
 from app.system.pidfiles import state_file
+from app.telemetry.logs import announce
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
@@ -144,8 +145,8 @@ class _Supervisor:
             self._ready.add(int(child))
             if len(self._ready) == self._settings.workers and not self._all_were_ready:
                 self._all_were_ready = True
-                print(f"{text}, {self._settings.workers} workers.")
-                print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
+                announce(self._settings, f"{text}, {self._settings.workers} workers.")
+                announce(self._settings, f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C")
 
     def _on_start_failure(self, child: int, reason: str) -> None:
         """Stop the service when a worker cannot start, unless other workers serve: then start it again later."""
