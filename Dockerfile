@@ -7,7 +7,7 @@ ARG BASE=docker.io/library/python:3.11-slim
 
 FROM ${BASE} AS requirements
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
-RUN apt-get update && apt-get install --yes --no-install-recommends binutils
+RUN apt-get update && apt-get install --yes --no-install-recommends binutils tini
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # Extras of pyproject.toml, such as otel.
@@ -35,7 +35,7 @@ COPY deploy/image/health.py /usr/local/bin/kronserve-health
 # A folder of the build context with models to put into the image; by default there are none.
 ARG MODELS=deploy/image/models
 COPY --chown=10001:0 ${MODELS}/ /models/
-ENV PATH=/usr/local/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+ENV PATH=/usr/local/bin:/usr/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     KRON_HOST=0.0.0.0 KRON_PORT=8000 KRON_MODELS=/models KRON_LOG_FORMAT=json KRON_GENERATE_KEY=/var/lib/kronmodel/keys
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -50,4 +50,4 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-I", "-S", "/usr/local/bin/kronserve-health"]
-ENTRYPOINT ["kronserve"]
+ENTRYPOINT ["tini", "--", "kronserve"]

@@ -7,8 +7,12 @@ BIN := $(VENV)/bin
 TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The container engine: the first of these that works here.
+ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo docker || command -v podman || command -v buildah)
+IMAGE ?= kronmodel
+TARGET ?= cpu
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
+.PHONY: setup demo train serve test lint image test-image bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
 	pictures format clean
 
 setup: $(VENV)/.ready
@@ -41,6 +45,20 @@ test: setup
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
 		timeout 600 $(BIN)/playwright install chromium || echo "no browser: none on the PATH, and Chromium could not be downloaded; without CI=true the browser tests are skipped" >&2
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The image $(IMAGE):VERSION and :latest, built with docker, podman or buildah; TARGET=gpu builds the one for NVIDIA GPUs.
+image:
+	@test -n "$(ENGINE)" || { echo "no container engine: install docker, podman or buildah, or give ENGINE=PATH" >&2; exit 2; }
+	deploy/image/build $(ENGINE) $(TARGET) $(IMAGE)
+
+# Runs the built image and drives it by clients and a browser. Without CI=true, no container engine is no failure.
+test-image: setup
+	@if [ -z "$(ENGINE)" ] || [ "$(notdir $(ENGINE))" = buildah ]; then \
+		echo "the image is not tested: no container engine that runs containers (docker, podman)" >&2; [ "$$CI" != true ]; \
+	else \
+		$(MAKE) --no-print-directory image && \
+		KRONMODEL_ENGINE=$(ENGINE) KRONMODEL_IMAGE=$(IMAGE):latest $(BIN)/python -m pytest -p no:xdist tests/image; \
+	fi
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ Imports of heavy packages are inside functions, so that `--help` and errors in o
 import argparse
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -39,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 if a measurement failed or got worse; 2 for bad input; 130 for Ctrl-C.
     """
-    if os.getpid() == 1:  # in a container: the system ignores signals to the first process that it does not handle
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in {"-h", "--help"}):
         arguments.insert(0, "serve")

@@ -24,6 +24,9 @@ PROJECT = "kronmodel"
 BUILD_ONLY = frozenset({"pip", "setuptools", "wheel"})
 UID = 10001  # any other works, too: nothing but STATE is written to, and that by the group 0, too
 STATE = "var/lib/kronmodel"
+# The first process of the container: the system ignores signals to that one until it handles them, which takes Python
+# a second after its start; and it reaps processes whose parent has ended.
+INIT = Path("/usr/bin/tini")
 STDLIB = Path(sysconfig.get_path("stdlib"))
 SITE = Path(sysconfig.get_path("purelib"))
 # Parts that nothing imports while the service runs, relative to the standard library or to site-packages.
@@ -131,7 +134,7 @@ def strip(folder: Path) -> None:
 
 
 def copy_libraries(out: Path, system: Path) -> dict[str, str]:
-    """Copy the system's shared libraries that any file of the image needs.
+    """Copy `INIT`, and the system's shared libraries that any file of the image needs.
 
     Returns:
         The versions of the Debian packages that they belong to, by name.
@@ -144,7 +147,7 @@ def copy_libraries(out: Path, system: Path) -> dict[str, str]:
         if Path("/", root).is_symlink():
             (system / root).symlink_to(Path("/", root).readlink())
     debian = {}
-    for library in sorted(path for path in libraries if not path.resolve().is_relative_to(out)):
+    for library in sorted({INIT, *(path for path in libraries if not path.resolve().is_relative_to(out))}):
         real = library.resolve()
         link = library.parent.resolve() / library.name
         copy(link, system / link.relative_to("/"))
