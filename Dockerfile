@@ -27,14 +27,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
 COPY deploy/image/assemble.py /assemble.py
 RUN python /assemble.py /out
 
-FROM scratch AS cpu
-COPY --from=build /out/system /
-COPY --from=build /out/packages /
-COPY --from=build /out/service /
-COPY deploy/image/health.py /usr/local/bin/kronserve-health
-# A folder of the build context with models to put into the image; by default there are none.
-ARG MODELS=deploy/image/models
-COPY --chown=10001:0 ${MODELS}/ /models/
+FROM scratch AS settings
 ENV PATH=/usr/local/bin:/usr/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     KRON_HOST=0.0.0.0 KRON_PORT=8000 KRON_MODELS=/models KRON_LOG_FORMAT=json KRON_GENERATE_KEY=/var/lib/kronmodel/keys
 ARG VERSION=unknown
@@ -45,9 +38,38 @@ LABEL org.opencontainers.image.title="kronmodel" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 USER 10001
-WORKDIR /var/lib/kronmodel
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-I", "-S", "/usr/local/bin/kronserve-health"]
 ENTRYPOINT ["tini", "--", "kronserve"]
+
+FROM settings AS cpu
+COPY --from=build /out/system /
+COPY --from=build /out/packages /
+COPY --from=build /out/service /
+COPY deploy/image/health.py /usr/local/bin/kronserve-health
+# A folder of the build context with models to put into the image; by default there are none.
+ARG MODELS=deploy/image/models
+COPY --chown=10001:0 ${MODELS}/ /models/
+
+# onnxruntime-gpu contains the same files as onnxruntime, which it has to replace.
+FROM build AS build-gpu
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt,target=/run/secrets/ca.crt \
+    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['gpu'], sep='\n')" > gpu.txt \
+    && pip uninstall --yes onnxruntime \
+    && pip install --constraint constraints.txt --requirement gpu.txt
+RUN rm -rf /out && python /assemble.py /out
+
+FROM settings AS gpu
+# The container toolkit of NVIDIA makes the driver's libraries and all GPUs available.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=build-gpu /out/system /
+COPY --from=build-gpu /out/packages /
+COPY --from=build-gpu /out/service /
+COPY deploy/image/health.py /usr/local/bin/kronserve-health
+ARG MODELS=deploy/image/models
+COPY --chown=10001:0 ${MODELS}/ /models/
+
+# The last stage is what a build without a target gives.
+FROM cpu

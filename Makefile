@@ -12,7 +12,7 @@ ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/nul
 IMAGE ?= kronmodel
 TARGET ?= cpu
 
-.PHONY: setup demo train serve test lint image test-image bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
+.PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
 	pictures format clean
 
 setup: $(VENV)/.ready
@@ -59,6 +59,17 @@ test-image: setup
 		$(MAKE) --no-print-directory image && \
 		KRONMODEL_ENGINE=$(ENGINE) KRONMODEL_IMAGE=$(IMAGE):latest $(BIN)/python -m pytest -p no:xdist tests/image; \
 	fi
+
+# The files of deploy/ against the schemas of Compose and Kubernetes, and by promtool where Prometheus is installed.
+check-deploy:
+	@test -e build/envs/deploy/.ready || { rm -rf build/envs/deploy && $(PYTHON) -m venv build/envs/deploy && \
+		build/envs/deploy/bin/python -m pip install --quiet --requirement deploy/requirements.txt \
+		&& touch build/envs/deploy/.ready; }
+	build/envs/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	@for file in $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)); do \
+		build/envs/deploy/bin/kubernetes-validate --strict $$file || exit 1; done
+	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
+		else echo "deploy/prometheus is not checked: promtool is missing" >&2; fi
 
 lint: setup
 	$(BIN)/ruff check .

@@ -127,9 +127,9 @@ def elf_files(folder: Path) -> Iterator[Path]:
 
 
 def strip(folder: Path) -> None:
-    """Remove debugging symbols, except of libraries that auditwheel has changed: `strip` may break these."""
+    """Remove debugging symbols; not of CUDA's libraries, nor of those in `*.libs`, which auditwheel has rewritten."""
     for path in elf_files(folder):
-        if ".libs" not in path.parent.name:
+        if ".libs" not in path.parent.name and "nvidia" not in path.parts:
             subprocess.run(["strip", "--strip-unneeded", path], check=True)
 
 
