@@ -63,7 +63,7 @@ class Container:
             try:
                 self.wait_until_ready()
             except BaseException:
-                engine("rm", "--force", self.id)
+                self._remove()
                 raise
         return self
 
@@ -72,6 +72,10 @@ class Container:
     ) -> None:
         if error is not None:
             print(self.logs())
+        self._remove()
+
+    def _remove(self) -> None:
+        engine("kill", self.id, check=False)  # podman's forced removal would wait for the service to drain
         engine("rm", "--force", self.id)
 
     def wait_until_ready(self) -> None:
