@@ -75,6 +75,11 @@ class Settings(BaseModel):
         default=None,
         description="file of API keys, `name role sha256:<hex>`, read again when changed; default: none needed",
     )
+    generate_key: Path | None = Field(
+        default=None,
+        description="key file that is created with one admin key, which is printed once, "
+        "where neither --keys nor --insecure-no-keys is given",
+    )
     insecure_no_keys: bool = Field(
         default=False, description="allow other addresses than the loopback without API keys"
     )
@@ -242,7 +247,9 @@ class Settings(BaseModel):
         pairs = [part.partition("=")[::2] for part in value.split(",") if part.strip()]
         return {name.strip(): device.strip() for name, device in pairs}
 
-    @field_validator("threads", "instances", "client_requests", "keys", "twin", "reports", "shadow", mode="before")
+    @field_validator(
+        "threads", "instances", "client_requests", "keys", "generate_key", "twin", "reports", "shadow", mode="before"
+    )
     @classmethod
     def _empty_means_default(cls, value: object) -> object:
         return None if value == "" else value
