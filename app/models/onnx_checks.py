@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from app.errors import ModelError
 from app.inference.external_data import MAX_FILES, ExternalDataError, check_range, count_bytes, find_file
 from app.inference.onnx_file import ExternalTensor, OnnxFile
+from app.models.row_independence.verdict import describe
 from app.system.files import fingerprint
 
 # The operator domains of onnxruntime itself.
@@ -87,6 +88,7 @@ def _inspect(path: Path, max_card_chars: int, max_bytes: int) -> Mapping[str, An
         "initializer_elements": elements,
         "card": cards[0][:max_card_chars] if cards else None,
         "data_files": {name: fingerprint(path.parent / name) for name in data_files},
+        **describe(model),
     }
 
 
@@ -114,9 +116,9 @@ def _find_data_files(path: Path, tensors: Sequence[ExternalTensor], max_bytes: i
 
 
 def _find_error(model: onnx.ModelProto) -> str | None:
-    """Find a reason to refuse a model: no graph, misplaced or truncated tensors, operators that are not built in."""
-    if not model.graph.node:
-        return "not an ONNX file: the graph is empty"
+    """Find a reason to refuse a model: no outputs, misplaced or truncated tensors, operators that are not built in."""
+    if not model.graph.output:
+        return "not an ONNX file: the graph has no outputs"
     for tensor, kind in _tensors(model):
         name = tensor.name[:100]
         if _is_external(tensor) and kind is _Kind.WEIGHT:

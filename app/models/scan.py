@@ -10,7 +10,8 @@ from pathlib import Path
 from app.errors import ModelError, StartupError
 from app.models.card import Card
 from app.models.checksums import LIST_NAME, compare, read_expected, summarize
-from app.models.verification import verify
+from app.models.triton_config import TritonConfig, read_config
+from app.models.verification import VerificationResult, verify
 from app.settings import NAME_PATTERN, Settings
 from app.system.files import fingerprint
 
@@ -37,6 +38,8 @@ class Artifact:
             `sha256sum model.onnx model.onnx.data | sha256sum`.
         fingerprint: size, modification time, inode and device of the file when it was scanned.
         data_files: files that it keeps weights in, relative to its folder, each with its fingerprint.
+        config: Triton's configuration beside the versions.
+        verification: what the smoke test found, if the file was verified.
     """
 
     name: str
@@ -51,6 +54,9 @@ class Artifact:
     sha256: str = ""
     fingerprint: tuple[int, ...] = ()
     data_files: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    config: TritonConfig = field(default_factory=TritonConfig)
+    # Not compared, since it depends on the time that was left for it.
+    verification: VerificationResult = field(default_factory=VerificationResult, compare=False)
 
     def check_unchanged(self) -> None:
         """Check that the files are still those that were verified.
@@ -118,6 +124,7 @@ class _ModelFile:
     path: Path
     fingerprint: tuple[int, ...]
     expected: Mapping[str, str] | None
+    config: TritonConfig
 
 
 async def read_folder(settings: Settings, *, only: str | None = None) -> ScanResult:
@@ -132,7 +139,8 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> ScanRes
     """
     files, refused = _scan(settings, only)
     paths = list(dict.fromkeys(file.path for file in files.values()))
-    results = await verify(paths, settings) if paths else {}
+    batch_axes = {file.path: axis for file in files.values() if (axis := file.config.batch_axis) is not None}
+    results = await verify(paths, settings, batch_axes) if paths else {}
     versions: dict[str, list[Artifact]] = {}
     for (name, version), file in files.items():
         result = results[file.path]
@@ -155,6 +163,8 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> ScanRes
                     sha256=summarize(result.checksums),
                     fingerprint=file.fingerprint,
                     data_files=data_files,
+                    config=file.config,
+                    verification=result,
                 )
             )
     return ScanResult(versions=versions, refused=refused)
@@ -198,9 +208,10 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
         # JSON cannot express a name that is not UTF-8.
         name = folder.name[:100].encode(errors="backslashreplace").decode()
         try:
+            config = read_config(folder)
             for version in _select_versions(folder, settings):
                 try:
-                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes)
+                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes, config)
                 except ModelError as error:
                     refused[name, version] = str(error)
         except ModelError as error:
@@ -260,7 +271,7 @@ def _select_versions(folder: Path, settings: Settings) -> list[str]:
     return selected
 
 
-def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
+def _check_file(folder: Path, root: Path, max_bytes: int, config: TritonConfig) -> _ModelFile:
     """The model file of a version, with symbolic links resolved.
 
     Raises:
@@ -278,4 +289,4 @@ def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
     now = fingerprint(real)
     if not 1 <= now[0] <= max_bytes:
         raise ModelError(f"{FILE_NAME}: got {now[0]} bytes, expected 1 to {max_bytes} (KRON_MAX_MODEL_BYTES)")
-    return _ModelFile(real, now, read_expected(folder / LIST_NAME, real.name))
+    return _ModelFile(real, now, read_expected(folder / LIST_NAME, real.name), config)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.models.card import Card
-from app.oip.schemas import PlacementInfo, TensorInfo
+from app.oip.schemas import BatchingInfo, PlacementInfo, TensorInfo
 from app.schemas import ResponseModel
 
 
@@ -30,6 +30,7 @@ class ModelInfo(ResponseModel):
     )
     samples: int = Field(description="number of test inputs beside the model")
     dispatch: PlacementInfo | None = Field(default=None, description="null: not measured, it runs in threads")
+    batching: BatchingInfo
     card: Card | None = Field(description="written into the file by the training")
 
 

@@ -11,7 +11,7 @@ from app.inference.devices import available_devices
 from app.inference.placement import Placement
 from app.models.model import Model
 from app.models.schemas import ModelInfo, ModelList, SampleList
-from app.oip.schemas import TensorInfo
+from app.oip.schemas import BatchingInfo, TensorInfo
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.service import Service
 from app.serving.schemas import ShadowReport
@@ -95,6 +95,7 @@ def model_info(model: Model, placement: Placement | None) -> dict[str, Any]:
         labels=_uncarded_labels(model),
         unusable=model.unusable,
         samples=len(model.samples) if model.samples else 0,
+        batching=BatchingInfo(**engine.joining.to_dict()),
         card=artifact.card,
     ).model_dump(mode="json", exclude_none=True)
     return info | {"card": info.get("card"), "dispatch": None if placement is None else placement.to_dict()}

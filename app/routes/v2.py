@@ -75,7 +75,10 @@ async def statistics(service: ServiceDep, name: str, version: str | None = None)
 
 def _statistics(service: Service, model: Model) -> dict[str, Any]:
     dispatch = service.scheduler.placement(model.engine)
-    return service.repository.statistics(model) | {"dispatch": None if dispatch is None else dispatch.to_dict()}
+    return service.repository.statistics(model) | {
+        "dispatch": None if dispatch is None else dispatch.to_dict(),
+        "batching": model.engine.joining.to_dict(),
+    }
 
 
 @repository_router.post(

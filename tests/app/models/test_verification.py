@@ -185,6 +185,7 @@ def test_a_crash_refuses_only_its_file(tmp_path: Path) -> None:
         "seconds": 20,
         "bytes": 2**32,
         "max_model_bytes": 2**31,
+        "batch_axes": {},
     }
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

@@ -148,7 +148,7 @@ def test_unsupported_features_are_refused(changes: dict[str, Any], message: str)
 
 def test_more_rows_than_the_limit_are_refused() -> None:
     nine = document(a={"shape": [9, 2], "data": [0] * 18}, b={"shape": [9], "data": [0] * 9})
-    with pytest.raises(BadRequest, match=r"inputs: got 9 rows, expected at most 8 \(KRON_MAX_BATCH\)"):
+    with pytest.raises(BadRequest, match=r"inputs: got 9 rows, expected at most 8 \(KRON_MAX_BATCH, or max_batch_size"):
         read(nine)
 
 
