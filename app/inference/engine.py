@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, RunOptions
+from onnxruntime import RunOptions
 
 from app.errors import InputsRefused, ModelError, OutOfMemory
 from app.inference import bfloat16, trial
@@ -18,8 +18,10 @@ from app.inference.session import (
     INVALID_ARGUMENT,
     ORT_ERRORS,
     DeviceUnavailable,
+    Session,
     error_summary,
     is_out_of_memory,
+    load_refusal,
     open_session,
     tensor_device,
 )
@@ -36,6 +38,7 @@ class Engine:
         has_batch_axis: the first axis of every input and output is the batch: it has any size, and an input has other
             axes, too. Rows may depend on each other nonetheless.
         joining: whether rows of several requests may run as one batch; decided by the warm-up.
+        unserved: the type of each output that is no tensor, such as a sequence or a map, by name.
 
     Args:
         path: the ONNX file.
@@ -61,28 +64,32 @@ class Engine:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
         except DeviceUnavailable as error:
-            raise ModelError(f"device {device}: {error}") from None
+            raise ModelError(f"device {device}: {error}: use auto or cpu (KRON_DEVICE, KRON_MODEL_DEVICES)") from None
         except ORT_ERRORS as error:
             error_class = OutOfMemory if is_out_of_memory(error) else ModelError
-            raise error_class(f"onnxruntime refuses it: {error_summary(error)}") from None
+            raise error_class(load_refusal(error)) from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
         for node in nodes:
             if node.type not in NAME_BY_ONNX_TYPE:
                 raise ModelError(
-                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}"
+                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}: "
+                    "export the model with such an input"
                 )
         self.inputs: Sequence[Tensor] = [_tensor(node, any_rank) for node in nodes]
-        # Maps and sequences, which scikit-learn's classifiers return beside their labels, are no tensors.
-        self.outputs = [
-            _tensor(node, any_rank) for node in self._session.get_outputs() if node.type in NAME_BY_ONNX_TYPE
-        ]
+        results = self._session.get_outputs()
+        self.outputs = [_tensor(node, any_rank) for node in results if node.type in NAME_BY_ONNX_TYPE]
+        self.unserved = {node.name: node.type for node in results if node.type not in NAME_BY_ONNX_TYPE}
         if not self.outputs:
-            raise ModelError("got no output that is a tensor, expected at least one")
+            unserved = "".join(f"; output {name!r} is {kind}" for name, kind in self.unserved.items())
+            raise ModelError(f"got no output that is a tensor, expected at least one{unserved}")
         has_bfloat16 = any(tensor.datatype == BF16 for tensor in (*self.inputs, *self.outputs))
         if has_bfloat16 and any(tensor.datatype == BYTES for tensor in self.inputs):
-            raise ModelError("inputs: got strings beside bfloat16; onnxruntime's Python API does not take both")
+            raise ModelError(
+                "inputs: got strings beside bfloat16, and onnxruntime's Python API does not take both: export the "
+                "model with float32"
+            )
         self._run = partial(bfloat16.run, self._session) if has_bfloat16 else self._session.run
         self._output_names = [output.name for output in self.outputs]
         tensors = [*self.inputs, *self.outputs]
@@ -103,9 +110,14 @@ class Engine:
         return self.joining.max_rows > 0
 
     @property
-    def session(self) -> InferenceSession:
+    def session(self) -> Session:
         """The onnxruntime session, which owns the model's memory; a running request keeps a reference to it."""
         return self._session
+
+    @property
+    def class_labels(self) -> Mapping[str, Sequence[str]]:
+        """The names of the classes by the name of each output of probabilities that the graph keeps them for."""
+        return self._session.class_labels
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run the model, in bound buffers if the session has some for these shapes.

@@ -84,14 +84,17 @@ class Model:
             outputs={tensor.name: tensor for tensor in engine.outputs},
             batchable=engine.has_batch_axis,
             max_batch=max_batch,
+            unserved=engine.unserved,
             limited=engine.batchable or artifact.verification.independent or bool(artifact.config.batch_axis),
         )
+        for name, kind in engine.unserved.items():
+            log.warning("%s: output %r is not served: got %s, expected a tensor", artifact.name, name, kind)
         fields: dict[str, Any] = {
             "artifact": artifact, "engine": engine, "signature": signature, "statistics": statistics,
         }  # fmt: skip
         try:
             row_input = RowInput.of(engine, outputs)
-            output_head = OutputHead.of(outputs, artifact.card)
+            output_head = OutputHead.of(outputs, artifact.card, engine.class_labels)
         except ModelError as error:
             return cls(**fields, unusable=str(error))
         return cls(
@@ -119,9 +122,11 @@ class Model:
 
     @cached_property
     def labels(self) -> Sequence[str] | None:
-        """The names of the classes by the card."""
+        """The names of the classes by the card, else by the graph."""
         card = self.artifact.card
-        return None if card is None else card.labels
+        if card is not None and card.labels is not None:
+            return card.labels
+        return next(iter(self.engine.class_labels.values()), None)
 
     @property
     def row_input(self) -> RowInput:

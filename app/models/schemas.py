@@ -21,6 +21,9 @@ class ModelInfo(ResponseModel):
     file_bytes: int
     initializer_bytes: int
     parameters: int = Field(description="from the card, else the number of initializer elements")
+    labels: list[str] | None = Field(
+        default=None, description="names of the classes by the graph, or their positions, where the card has none"
+    )
     unusable: str | None = Field(
         default=None,
         description="why `/api/predict` and `/api/compare` cannot use it, although it is served at `/v2`",

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+SECONDS_PER_BYTE = 20 / 2**30  # of weights in other files, which are read twice
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerificationResult:
     """The sizes and metadata of a model file, or the reason to refuse it.
@@ -32,7 +35,8 @@ class VerificationResult:
         initializer_bytes: size of the initializers.
         initializer_elements: number of elements of the initializers.
         memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
-        sha256: of the file.
+        checksums: SHA-256 of the file and of the files that it keeps weights in, by name, this file first.
+        data_files: those other files, relative to its folder, each with its `fingerprint` before it was read.
         card: its model card, not parsed and perhaps cut; None if it has none.
         any_rank: names of the inputs and outputs whose rank the file leaves open.
         independent: each row of every output depends on the same row of the inputs only, as the graph shows.
@@ -48,7 +52,8 @@ class VerificationResult:
     initializer_bytes: int = 0
     initializer_elements: int = 0
     memory_bytes: int | None = None
-    sha256: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    data_files: Mapping[str, Sequence[int]] = field(default_factory=dict)
     card: str | None = None
     any_rank: Sequence[str] = ()
     independent: bool = False
@@ -86,6 +91,7 @@ async def verify(
         "max_card_chars": MAX_CARD_BYTES + 1,
         "seconds": settings.trial_seconds,
         "bytes": settings.trial_bytes,
+        "max_model_bytes": settings.max_model_bytes,
         "batch_axes": {str(path): axis for path, axis in (batch_axes or {}).items()},
     }
     try:
@@ -96,11 +102,11 @@ async def verify(
                 lambda message: results.update({Path(message.pop("path")): VerificationResult(**message)}),
             )
     except ChildError as error:
-        reason = f"reading it failed: {error}"
+        reason = f"its smoke test failed: {error}"
     except TimeoutError:
         reason = f"not read within {settings.load_seconds:g} s, all files together (KRON_LOAD_SECONDS)"
     else:
-        reason = "reading it failed"
+        reason = "the process of its smoke test ended too early: load the model again"
     return {path: results.get(path, VerificationResult(error=reason)) for path in paths}
 
 
@@ -142,15 +148,24 @@ def main() -> None:
 
 def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> None:
     """Verify one file in this process, and send the fields of its `VerificationResult`, once or several times."""
+    from app.models.checksums import checksums_of
     from app.models.onnx_checks import inspect_file
 
     deadline = time.monotonic() + job["seconds"]
     fields: Mapping[str, Any]
     try:
-        _limit_process(job["seconds"], job["bytes"] + 6 * Path(path).stat().st_size)
-        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"])
+        file_bytes = Path(path).stat().st_size
+        _limit_time(job["seconds"])
+        _limit_memory(job["bytes"] + 6 * file_bytes)
+        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"], max_bytes=job["max_model_bytes"])
         if "error" not in fields:
-            for tested in _smoke_test(path, job, fields, deadline):
+            data_files = fields["data_files"]
+            data_bytes = sum(size for size, *_ in data_files.values())
+            reading_seconds = data_bytes * SECONDS_PER_BYTE
+            _extend_time(reading_seconds)
+            _limit_memory(job["bytes"] + 6 * (file_bytes + data_bytes))
+            fields = {**fields, "checksums": checksums_of(Path(path).parent, [Path(path).name, *data_files])}
+            for tested in _smoke_test(path, job, fields, deadline + reading_seconds):
                 fields = {**fields, **tested}
                 writer.send_bytes(json.dumps(fields).encode())
             return
@@ -219,11 +234,11 @@ def _describe_exit(code: int, seconds: float) -> str:
     if code == -getattr(signal, "SIGALRM", 0):
         return f"reading, loading and running it once took longer than {seconds:g} s (KRON_TRIAL_SECONDS)"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"reading, loading or running it once crashed the process of its smoke test ({how})"
+    return f"reading, loading or running it once crashed the process of its smoke test ({how}): export the model again"
 
 
-def _limit_process(seconds: float, size: int) -> None:
-    """Limit this process, on Unix, to `seconds` from now and to `size` bytes of memory beyond its present use."""
+def _limit_time(seconds: float) -> None:
+    """Limit this process, on Unix, to `seconds` from now, and keep it from dumping its memory when it crashes."""
     try:
         import resource
         import signal
@@ -231,6 +246,22 @@ def _limit_process(seconds: float, size: int) -> None:
         return
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _extend_time(seconds: float) -> None:
+    """Extend the time limit of this process by `seconds`."""
+    with suppress(ImportError, AttributeError):  # on Windows, where there is no limit
+        import signal
+
+        signal.setitimer(signal.ITIMER_REAL, signal.getitimer(signal.ITIMER_REAL)[0] + seconds)
+
+
+def _limit_memory(size: int) -> None:
+    """Limit this process, on Unix, to `size` bytes of memory beyond its present use."""
+    try:
+        import resource
+    except ImportError:
+        return
     with suppress(OSError):
         size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

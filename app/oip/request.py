@@ -126,7 +126,9 @@ def _read_output(entry: Any, signature: Signature, *, binary: bool) -> Requested
     name = _read_name(entry, "outputs")
     tensor = signature.outputs.get(name)
     if tensor is None:
-        raise BadRequest(f"outputs: got {name[:100]!r}, expected {_quoted(signature.outputs)}")
+        kind = signature.unserved.get(name)
+        why = "" if kind is None else f", a {kind} that the protocol has no datatype for"
+        raise BadRequest(f"outputs: got {name[:100]!r}{why}, expected {_quoted(signature.outputs)}")
     output = RequestedOutput(name, tensor.datatype, binary)
     if "parameters" in entry:
         parameters = read_parameters(entry, f"output {name!r}")

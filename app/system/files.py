@@ -1,4 +1,4 @@
-"""File locks, and private temporary folders that are removed even if their process is killed."""
+"""File locks, fingerprints, and private temporary folders that are removed even if their process is killed."""
 
 import os
 import shutil
@@ -59,6 +59,16 @@ def locked(path: Path) -> Iterator[None]:
         if LOCKS_SUPPORTED:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Size, modification time, inode and device of a file, one of which changes when the file does.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 
 class PrivateFolder:
