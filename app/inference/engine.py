@@ -1,6 +1,7 @@
 """A loaded model: its onnxruntime session, the shapes of its tensors, and its execution provider."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ class Engine:
         threads: intra-op threads.
         any_rank: names of the inputs and outputs whose rank the file leaves open.
         batch_axis: whether there is one, where that is configured; None to go by the shapes.
+        rows_apart: the graph has a row of each output for each row of the inputs, whatever sizes the file states for
+            the outputs: LightGBM's converter writes 1.
 
     Raises:
         ModelError: the device is not available, onnxruntime cannot load the file, an input's type has no datatype in
@@ -60,6 +63,7 @@ class Engine:
         threads: int,
         any_rank: Collection[str] = (),
         batch_axis: bool | None = None,
+        rows_apart: bool = False,
     ) -> None:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
@@ -80,6 +84,8 @@ class Engine:
         self.inputs: Sequence[Tensor] = [_tensor(node, any_rank) for node in nodes]
         results = self._session.get_outputs()
         self.outputs = [_tensor(node, any_rank) for node in results if node.type in NAME_BY_ONNX_TYPE]
+        if rows_apart:
+            self.outputs = [replace(tensor, shape=(-1, *tensor.shape[1:])) for tensor in self.outputs]
         self.unserved = {node.name: node.type for node in results if node.type not in NAME_BY_ONNX_TYPE}
         if not self.outputs:
             unserved = "".join(f"; output {name!r} is {kind}" for name, kind in self.unserved.items())

@@ -64,6 +64,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     publish(folder, "one-row", one_row_only())
     publish(folder, "vector", oip_models.echo(TensorProto.FLOAT, ["samples"]))
     publish(folder, "unnamed", oip_models.echo(TensorProto.FLOAT, [None, 3]))
+    publish(folder, "stated-one", of("g (float[n,3] x) => (int64[1] y) { y = ArgMax <axis = 1, keepdims = 0> (x) }"))
     publish(folder, "texts", oip_models.echo(TensorProto.STRING, [None, 3]))
     configs: dict[str, tuple[onnx.ModelProto, str]] = {
         "zero": (GOOD, "max_batch_size: 0"),
@@ -86,6 +87,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     [
         ("good", 1024, APART),
         ("unnamed", 1024, APART),
+        ("stated-one", 1024, APART),
         ("texts", 1024, APART),
         ("fixed", 0, "its inputs and outputs have no batch axis"),
         ("cumulative", 0, "operator CumSum 'y' sums over the rows before each row"),
