@@ -38,7 +38,8 @@ class Engine:
     Attributes:
         has_batch_axis: the first axis of every input and output is the batch: it has any size, and an input has other
             axes, too. Rows may depend on each other nonetheless.
-        joining: whether rows of several requests may run as one batch; decided by the warm-up.
+        batchable: rows of several requests may run as one batch; decided by the warm-up.
+        max_run_rows: most rows of such a batch.
         unserved: the type of each output that is no tensor, such as a sequence or a map, by name.
 
     Args:
@@ -111,9 +112,16 @@ class Engine:
         self._bindings = Bindings(self._session, *tensor_device(self._session)) if bindable else None
 
     @property
-    def batchable(self) -> bool:
-        """Whether rows of several requests may run as one batch."""
-        return self.joining.max_rows > 0
+    def joining(self) -> Joining:
+        """Whether rows of several requests may run as one batch, and why."""
+        return self._joining
+
+    @joining.setter
+    def joining(self, joining: Joining) -> None:
+        self._joining = joining
+        # Read for each request, so these are plain attributes.
+        self.batchable = joining.max_rows > 0
+        self.max_run_rows = max(1, joining.max_rows)
 
     @property
     def session(self) -> Session:

@@ -203,7 +203,7 @@ def _count_rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
     # Inputs may have different numbers of rows, which the model broadcasts or refuses; such a request runs alone.
-    rows: int = max(values.shape[0] for values in feeds.values())
+    rows: int = max([values.shape[0] for values in feeds.values()])
     if signature.limited and rows > signature.max_batch:
         raise BadRequest(
             f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size in "

@@ -9,13 +9,13 @@ import onnx
 from onnx import numpy_helper
 
 from app.models.row_independence.node import Node
+from app.models.row_independence.numbering import numbering
 from app.models.row_independence.rules import ARITHMETIC, MIXING, RANDOM, RULES
-from app.models.row_independence.sizes import ONE, Size, integers
+from app.models.row_independence.sizes import Size, integers
 from app.models.row_independence.values import (
     MAX_KNOWN,
     UNKNOWN,
     Mixed,
-    Rows,
     RowsInteract,
     Value,
     array_value,
@@ -90,14 +90,16 @@ class GraphAnalysis:
         results = [self._refine(node, output, value) for output, value in enumerate(results)]
         if node.op in _OF_SHAPES and not domain:
             return results
-        numbered = _numbered(node)
+        numbered, limit = numbering(node)
         if numbered == "resolved":
             return results
         if results and results[0].numbered:
             mixed, numbered = Mixed(f"{_name(proto)} numbers the rows", True), results[0].numbered
-        if mixed is None:
-            return results
-        return [replace(each, mixed=mixed, known=None, array=None, numbered=numbered) for each in results]
+        if mixed is not None:
+            return [
+                replace(each, mixed=mixed, known=None, array=None, numbered=numbered, limit=limit) for each in results
+            ]
+        return results if limit is None else [replace(each, limit=limit) for each in results]
 
     def _apply(self, node: Node, domain: str, scope: Scope, depth: int) -> Sequence[Value]:
         """Apply the rule of a node's operator."""
@@ -148,24 +150,6 @@ class GraphAnalysis:
             for size, number in zip(shape, inferred, strict=True)
         )
         return replace(value, shape=refined)
-
-
-def _numbered(node: Node) -> str:
-    """Whether the results number the rows as an input does; `resolved` if they take each row's entries by them."""
-    first, *others = node.present or [UNKNOWN]
-    if node.op == "GatherND" and not node.proto.domain:
-        indices = others[0].numbered if others else ""
-        single = bool(others and others[0].shape and others[0].shape[-1] == ONE)
-        whole = first.mixed is None and first.rows == Rows(0) and not node.attribute("batch_dims", 0)
-        return "resolved" if whole and (indices == "indices" or (indices == "rows" and single)) else ""
-    if first.numbered != "rows" or node.proto.domain:
-        return ""
-    if node.op in {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}:
-        return "rows" if all(value.mixed is None for value in others) else ""
-    if node.op == "Concat" and first.shape and all(value.mixed is None for value in others):
-        last = node.attribute("axis") in {-1, len(first.shape) - 1} and first.shape[-1] == ONE
-        return "indices" if last else ""
-    return ""
 
 
 def _fill(results: Sequence[Value], outputs: int, default: Value = UNKNOWN) -> Sequence[Value]:
