@@ -1,6 +1,7 @@
 """Analysis of a graph: follows the rows of the batch through its nodes and subgraphs."""
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -21,9 +22,11 @@ from app.models.row_independence.values import (
     array_value,
 )
 
-MAX_NODES = 500_000  # analysed, those of a loop's body once for each pass
+MAX_NODES = 100_000  # analysed, those of a loop's body once for each pass
 MAX_DEPTH = 16  # of subgraphs in subgraphs
-Scope = dict[str, Value]
+Scope = MutableMapping[str, Value]
+# A value that is used before its operator in the file; onnxruntime sorts the operators, the analysis does not.
+_LATER = Value(mixed=Mixed("the graph uses a value before the operator that computes it", certain=False))
 _OF_SHAPES = frozenset({"Shape", "Size"})
 # Raised by rules for attributes and inputs of other types or numbers than the operator has.
 _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -60,7 +63,8 @@ class GraphAnalysis:
         """
         if depth > MAX_DEPTH:
             raise RowsInteract("has subgraphs that are nested too deeply")
-        scope = {**outer, **{tensor.name: _initializer(tensor) for tensor in graph.initializer}}
+        scope: Scope = ChainMap({}, outer) if depth else {}
+        scope.update({tensor.name: _initializer(tensor) for tensor in graph.initializer})
         scope.update({sparse.values.name: UNKNOWN for sparse in graph.sparse_initializer})
         scope.update(inputs)
         # Values of one name in other passes have other sizes.
@@ -70,11 +74,11 @@ class GraphAnalysis:
             if self._nodes > MAX_NODES:
                 raise RowsInteract(f"is one of more than {MAX_NODES} operators")
             scope.update(zip(proto.output, self._node(proto, scope, mark, depth), strict=True))
-        return [scope.get(output.name, UNKNOWN) for output in graph.output]
+        return [scope.get(output.name, _LATER) for output in graph.output]
 
     def _node(self, proto: onnx.NodeProto, scope: Scope, mark: str, depth: int) -> Sequence[Value]:
         """What is known about the outputs of a node."""
-        values = [scope.get(name, UNKNOWN) if name else None for name in proto.input]
+        values = [scope.get(name, _LATER) if name else None for name in proto.input]
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         shapes = {} if depth else self._shapes
         node = Node(proto, self._versions.get(domain, 1), values, shapes, mark)

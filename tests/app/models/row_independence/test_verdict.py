@@ -158,6 +158,19 @@ def test_graphs_that_mix_rows_say_which_operator_does(text: str, reason: str, ce
     assert verdict.certain == certain
 
 
+def test_an_operator_that_stands_behind_its_user_in_the_file_is_not_taken_for_a_constant() -> None:
+    """onnxruntime sorts the operators."""
+    made = parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]>\n' + X4 + " { m = ReduceMax <keepdims = 0> (x) y = Div (x, m) }"
+    )
+    nodes = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    verdict = judge(made)
+    assert (verdict.independent, verdict.certain) == (False, False)
+    assert verdict.reason == "the graph uses a value before the operator that computes it"
+
+
 @pytest.mark.parametrize(
     ("made", "independent"),
     [
