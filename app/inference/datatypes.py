@@ -82,6 +82,13 @@ def is_bfloat16(array: Array) -> bool:
     return array.dtype.kind == "V"
 
 
+def is_finite(values: Any) -> bool:
+    """Whether an array has no NaN and no infinity; true for everything that is not an array of floats."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fV":
+        return True
+    return bool(np.isfinite(values.astype(np.float32) if is_bfloat16(values) else values).all())
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """An input or output of a graph.

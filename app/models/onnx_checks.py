@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from app.errors import ModelError
 from app.inference.external_data import MAX_FILES, ExternalDataError, check_range, count_bytes, find_file
 from app.inference.onnx_file import ExternalTensor, OnnxFile
+from app.models.attribute_weights import attribute_weights
 from app.models.row_independence.verdict import describe
 from app.system.files import fingerprint
 
@@ -80,6 +81,9 @@ def _inspect(path: Path, max_card_chars: int, max_bytes: int) -> Mapping[str, An
         if kind is not _Kind.OTHER:
             size += count_bytes(external[tensor.name]) if _is_external(tensor) else _count_bytes(tensor)
             elements += _count_elements(tensor.dims)
+    constants, list_elements, list_bytes = attribute_weights(_nodes(model))
+    size += list_bytes + sum(map(_count_bytes, constants))
+    elements += list_elements + sum(_count_elements(tensor.dims) for tensor in constants)
     cards = [entry.value for entry in model.metadata_props if entry.key == "kronmodel"]
     if not all(isinstance(card, str) for card in cards):  # protobuf returns bytes for text that is not UTF-8
         raise ModelError("the card is not UTF-8: write it again as JSON")

@@ -30,8 +30,8 @@ class Artifact:
         version: a positive integer as text, its folder's name.
         path: of the ONNX file.
         file_bytes: size of the file and of those that it keeps weights in.
-        initializer_bytes: size of the initializers.
-        initializer_elements: number of elements of the initializers.
+        initializer_bytes: size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml`.
+        initializer_elements: number of their elements.
         card: the model card; None if the file has no valid one.
         memory_bytes: memory that loading and running the model added to a process; None where it was not measured.
         sha256: of the file; where weights are in other files, of the list of all checksums, as by
@@ -74,7 +74,7 @@ class Artifact:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters by the card, else the number of elements in the file's initializers."""
+        """Number of parameters by the card, else the number of elements of the file's weights."""
         if self.card is not None and self.card.parameters is not None:
             return self.card.parameters
         return self.initializer_elements

@@ -32,8 +32,8 @@ class VerificationResult:
     """The sizes and metadata of a model file, or the reason to refuse it.
 
     Args:
-        initializer_bytes: size of the initializers.
-        initializer_elements: number of elements of the initializers.
+        initializer_bytes: size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml`.
+        initializer_elements: number of their elements.
         memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
         checksums: SHA-256 of the file and of the files that it keeps weights in, by name, this file first.
         data_files: those other files, relative to its folder, each with its `fingerprint` before it was read.

@@ -13,10 +13,11 @@ from app.oip.infer_request import InferRequest, RequestedOutput
 from app.oip.json_data import decode_json_tensor, mentions_booleans
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
-from app.parsing import name_of, parse_object
+from app.parsing import LONG_BYTES, Object, name_of, parse_object, parse_with_arrays
 
 MAX_ELEMENTS = 2**31
 MAX_RANK = 64  # of a tensor of any rank, the most that numpy has
+MAX_STRINGS = 2**18  # of all inputs; onnxruntime copies them one by one, while no other thread can run
 MAX_ID_LENGTH = 1024
 
 
@@ -39,7 +40,10 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
             f"Inference-Header-Content-Length: got {header_length}, expected 0 to {len(body)}, the length of the body"
         )
     cache = signature.request_cache
-    if header_length is None:
+    request: InferRequest | None
+    if (header_length or len(body)) > LONG_BYTES:
+        request = _parse_request(body[:header_length], body, signature)
+    elif header_length is None:
         request = cache.read_json(body)
         if request is None:
             request = _parse_request(body, body, signature)
@@ -53,7 +57,8 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
 
 
 def _parse_request(header: bytes, body: bytes, signature: Signature) -> InferRequest:
-    document = parse_object(header)
+    long = len(header) > LONG_BYTES
+    document = parse_with_arrays(header, "data", _input_entries) if long else parse_object(header)
     parameters = read_parameters(document, "request")
     feeds = _read_inputs(document, signature, body, len(header))
     outputs = _read_outputs(document, signature, parameters)
@@ -64,11 +69,17 @@ def _parse_request(header: bytes, body: bytes, signature: Signature) -> InferReq
     return request
 
 
+def _input_entries(document: Object) -> list[Object]:
+    entries = document.get("inputs")
+    return [entry for entry in entries if type(entry) is dict] if type(entries) is list else []
+
+
 def _read_inputs(document: dict[str, Any], signature: Signature, body: bytes, end: int) -> dict[str, Array]:
     entries = document.get("inputs", [] if not signature.inputs else None)
     if type(entries) is not list:
         raise BadRequest(f"inputs: got {name_of(entries)}, expected a list")
     binary = BinarySection(body, end)
+    strings = 0
     booleans: bool | None = None  # whether the JSON may have any; found out for the first input in JSON
     feeds: dict[str, Array] = {}
     for entry in entries:
@@ -83,6 +94,7 @@ def _read_inputs(document: dict[str, Any], signature: Signature, body: bytes, en
                 f"input {name!r}: datatype: got {entry.get('datatype')!r:.40}, expected {tensor.datatype!r}"
             )
         shape = _read_shape(entry.get("shape"), tensor)
+        strings += _count_strings(shape, tensor, strings)
         size = None
         if "parameters" in entry:
             parameters = read_parameters(entry, f"input {name!r}")
@@ -191,12 +203,26 @@ def _read_shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:
         raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
     elements = 1
     for size, expected in zip(shape, expected_shape, strict=True):
-        if type(size) is not int or (size != expected if expected >= 0 else size < 0):
+        if type(size) is not int or size < 0:
+            raise BadRequest(
+                f"input {tensor.name!r}: shape: got {size!r:.40} in {shape!r:.100}, expected whole numbers from 0 on"
+            )
+        if size != expected >= 0:
             raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
         elements *= size or 1  # numpy checks the product of the other sizes even if one is 0
     if elements > MAX_ELEMENTS:
         raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected at most {MAX_ELEMENTS} elements")
     return tuple(shape)
+
+
+def _count_strings(shape: tuple[int, ...], tensor: Tensor, others: int) -> int:
+    """Number of strings in an input; refuse too many, together with those of other inputs."""
+    count = prod(shape) if tensor.datatype == BYTES else 0
+    if others + count > MAX_STRINGS:
+        raise BadRequest(
+            f"input {tensor.name!r}: got {others + count} strings, expected at most {MAX_STRINGS} in a request"
+        )
+    return count
 
 
 def _count_rows(feeds: Mapping[str, Array], signature: Signature) -> int:

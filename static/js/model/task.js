@@ -56,12 +56,16 @@ function imageShape(shape) {
 }
 
 /**
- * Returns a key that is equal for models that take the same input and predict the same labels.
+ * Returns a key that is equal for models that take the same input and predict the same labels. For models whose input the
+ * page cannot provide, it is that of the names, kinds and ranks of their inputs: the precision of floats may differ.
  * @param {ModelInfo} model
  */
 export function taskKey(model) {
   const task = taskOf(model);
-  if (typeof task === "string") return task;
+  if (typeof task === "string") {
+    const inputs = model.inputs.map(({ name, datatype, shape }) => [name, /^B?FP?\d+$/.test(datatype) ? "float" : datatype, shape.length]);
+    return JSON.stringify(inputs.sort(([a], [b]) => String(a).localeCompare(String(b))));
+  }
   const asked = task.kind === "image" ? [task.rows, task.columns, task.channels, task.last, ...task.range] : [task.width, ...task.names.slice(0, 100)];
   return JSON.stringify([task.kind, asked, task.labels]);
 }
