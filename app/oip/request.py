@@ -228,20 +228,13 @@ def _count_strings(shape: tuple[int, ...], tensor: Tensor, others: int) -> int:
 def _count_rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
-    sizes: list[int] = [values.shape[0] for values in feeds.values()]
-    rows = max(sizes)
-    if signature.limited:
-        # An input of one row may be meant for all rows of the others; the model then runs the request alone.
-        if len(sizes) > 1 and any(size not in {1, rows} for size in sizes):
-            raise BadRequest(
-                f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones, or 1 where the model "
-                "broadcasts"
-            )
-        if rows > signature.max_batch:
-            raise BadRequest(
-                f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size "
-                "in config.pbtxt)"
-            )
+    # Inputs may have different numbers of rows, which the model broadcasts or refuses; such a request runs alone.
+    rows: int = max([values.shape[0] for values in feeds.values()])
+    if signature.limited and rows > signature.max_batch:
+        raise BadRequest(
+            f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size in "
+            "config.pbtxt)"
+        )
     return rows
 
 
