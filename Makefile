@@ -7,9 +7,13 @@ BIN := $(VENV)/bin
 TYPESCRIPT := 7.0.2
 TSC := npm exec --yes --package=typescript@$(TYPESCRIPT) -- tsc
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The container engine: the first of these that works here.
+ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo docker || command -v podman || command -v buildah)
+IMAGE ?= kronmodel
+TARGET ?= cpu
 
-.PHONY: setup demo train serve test lint bench-paper bench-train bench-graphs bench-others bench-quality bench-serve fuzz \
-	pictures format clean
+.PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
+	bench-quality bench-serve fuzz conformance pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -41,6 +45,31 @@ test: setup
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
 		timeout 600 $(BIN)/playwright install chromium || echo "no browser: none on the PATH, and Chromium could not be downloaded; without CI=true the browser tests are skipped" >&2
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The image $(IMAGE):VERSION and :latest, built with docker, podman or buildah; TARGET=gpu builds the one for NVIDIA GPUs.
+image:
+	@test -n "$(ENGINE)" || { echo "no container engine: install docker, podman or buildah, or give ENGINE=PATH" >&2; exit 2; }
+	deploy/image/build $(ENGINE) $(TARGET) $(IMAGE)
+
+# Runs the built image and drives it by clients and a browser. Without CI=true, no container engine is no failure.
+test-image: setup
+	@if [ -z "$(ENGINE)" ] || [ "$(notdir $(ENGINE))" = buildah ]; then \
+		echo "the image is not tested: no container engine that runs containers (docker, podman)" >&2; [ "$$CI" != true ]; \
+	else \
+		$(MAKE) --no-print-directory image && \
+		KRONMODEL_ENGINE=$(ENGINE) KRONMODEL_IMAGE=$(IMAGE):latest $(BIN)/python -m pytest -p no:xdist tests/image; \
+	fi
+
+# The files of deploy/ against the schemas of Compose and Kubernetes, and by promtool where Prometheus is installed.
+check-deploy:
+	@test -e build/envs/deploy/.ready || { rm -rf build/envs/deploy && $(PYTHON) -m venv build/envs/deploy && \
+		build/envs/deploy/bin/python -m pip install --quiet --requirement deploy/requirements.txt \
+		&& touch build/envs/deploy/.ready; }
+	build/envs/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	@for file in $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)); do \
+		build/envs/deploy/bin/kubernetes-validate --strict $$file || exit 1; done
+	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
+		else echo "deploy/prometheus is not checked: promtool is missing" >&2; fi
 
 lint: setup
 	$(BIN)/ruff check .
@@ -88,6 +117,15 @@ fuzz: setup
 		build/envs/fuzz/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt \
 		&& touch build/envs/fuzz/.ready; }
 	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
+
+# Conformance: the backend tests of onnx, real files from packages and models of scikit-learn, xgboost and lightgbm through
+# the real service, compared with onnxruntime alone; writes docs/conformance.md. About 20 minutes on two cores; downloads
+# 400 MB once. A part of it: CONFORMANCE="--only node --limit 100 --report build/part.md".
+conformance: setup
+	@test -e build/envs/conformance/.ready || { rm -rf build/envs/conformance && $(PYTHON) -m venv build/envs/conformance && \
+		build/envs/conformance/bin/python -m pip install --quiet --constraint constraints.txt \
+		--requirement tests/conformance/requirements.txt && touch build/envs/conformance/.ready; }
+	$(BIN)/python -m tests.conformance --tabular build/envs/conformance/bin/python --report docs/conformance.md $(CONFORMANCE)
 
 # Screenshots for docs/, taken with the twin in models/. Needs a browser.
 pictures: setup

@@ -1,16 +1,25 @@
 """JSON requests: parse them, validate them, and describe in errors what was got and what was expected."""
 
 import re
+import secrets
 import struct
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.errors import BadRequest
+from app.errors import BadRequest, TooLarge
+from app.json_arrays import JsonArray, count_characters, index_in_bytes, syntax_error
+
+# Parsing keeps the event loop waiting, for some 2 ms if so many bytes are all brackets; a longer request is read in a
+# thread, and its arrays in pieces.
+LONG_BYTES = 64 * 1024
+MAX_REST_BYTES = 256 * 1024  # of a longer request, besides those arrays
+MAX_ARRAYS = 10_000  # in one document
 
 M = TypeVar("M", bound=BaseModel)
-_NOT_FINITE = re.compile(rb"-?(NaN|Infinity)", re.IGNORECASE)
+Object: TypeAlias = dict[str, Any]
 _JSON_NAMES = {
     bool: "a boolean",
     int: "a number",
@@ -30,17 +39,98 @@ def parse_object(body: bytes, keys: frozenset[str] | None = None) -> dict[str, A
 
     Raises:
         BadRequest: the text is not JSON, not an object, has an unknown key, or holds a number that is not finite.
+        TooLarge: it is too long to be parsed at once.
     """
+    if len(body) > LONG_BYTES:
+        raise TooLarge(f"body: got {len(body)} bytes of JSON, expected at most {LONG_BYTES} for this request")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        # The position counts characters; it is one in bytes only if the text before it is ASCII, as it usually is.
-        token = _NOT_FINITE.match(body, problem.pos)
-        if token or "infinity" in problem.msg:
-            got = token.group().decode() if token else "a number beyond float64"
-            raise BadRequest(f"body: got {got} at character {problem.pos}, expected finite numbers") from None
-        got = "nothing" if not body else f"{problem.msg} at character {problem.pos}"
-        raise BadRequest(f"body: got {got}, expected a JSON object") from None
+        raise syntax_error(body, problem, problem.pos) from None
+    return _check_object(value, keys)
+
+
+def parse_with_arrays(
+    body: bytes, key: str, holders: Callable[[Object], Iterable[Object]], keys: frozenset[str] | None = None
+) -> Object:
+    """Parse a JSON object of any length, but for some arrays in it.
+
+    Args:
+        body: the JSON text.
+        key: of the arrays.
+        holders: returns the objects in a parsed body whose arrays under the key are not parsed: each becomes a
+            `JsonArray`.
+        keys: all keys that the body may have; None for any.
+
+    Raises:
+        BadRequest: the text is not JSON, not an object, has an unknown key, or holds a number that is not finite.
+        TooLarge: it is too long without those arrays.
+    """
+    # Each array is replaced by a string that no client can know. The rest is parsed, and where the string is a value
+    # under the key, the array was one. Strings elsewhere stand for text that only looked like the key and an array.
+    arrays = {f"{secrets.token_hex(16)}{array.start}": array for array in _find_arrays(body, key)}
+    value = _parse_rest(body, arrays)
+    found = _fill_in(value, key, holders, arrays)
+    if len(found) < len(arrays):
+        value = _parse_rest(body, found)
+        _fill_in(value, key, holders, found)
+    return _check_object(value, keys)
+
+
+def _find_arrays(body: bytes, key: str) -> Iterable[JsonArray]:
+    """Find all arrays in a JSON text that come after a key, and other texts that look like that."""
+    quoted = orjson.dumps(key)
+    opening = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*(?=\[)")
+    at, found = 0, 0
+    while (at := body.find(quoted, at)) >= 0:
+        at += len(quoted)
+        separator = opening.match(body, at)
+        if separator is not None:
+            found += 1
+            if found > MAX_ARRAYS:
+                raise TooLarge(f"body: got more than {MAX_ARRAYS} lists {key!r}, expected one for each input")
+            array = JsonArray(body, separator.end())
+            yield array
+            at = array.end
+
+
+def _parse_rest(body: bytes, arrays: dict[str, JsonArray]) -> Any:
+    """Parse a JSON text with strings in the place of arrays."""
+    size = len(body) - sum(array.end - array.start - len(name) - 2 for name, array in arrays.items())
+    if size > MAX_REST_BYTES:
+        raise TooLarge(f"body: got {size} bytes of JSON besides the tensors' data, expected at most {MAX_REST_BYTES}")
+    parts: list[bytes] = []
+    at = 0
+    for name, array in arrays.items():
+        parts += (body[at : array.start], b'"%b"' % name.encode())
+        at = array.end
+    text = b"".join((*parts, body[at:]))
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as problem:
+        before = index_in_bytes(text, problem.pos)
+        after = 0
+        for name, array in arrays.items():
+            if before - after <= array.start:
+                break
+            array.check()  # an error in it comes first
+            after += len(name) + 2 - (array.end - array.start)
+        raise syntax_error(text, problem, count_characters(body, before - after)) from None
+
+
+def _fill_in(
+    value: Any, key: str, holders: Callable[[Object], Iterable[Object]], arrays: dict[str, JsonArray]
+) -> dict[str, JsonArray]:
+    """Put the arrays back in their places; returns those that have a place."""
+    found: dict[str, JsonArray] = {}
+    for holder in holders(value) if type(value) is dict else ():
+        name = holder.get(key)
+        if type(name) is str and name in arrays:
+            holder[key] = found[name] = arrays[name]
+    return found
+
+
+def _check_object(value: Any, keys: frozenset[str] | None) -> Object:
     if type(value) is not dict:
         raise BadRequest(f"body: got {name_of(value)}, expected a JSON object")
     if keys is not None and (unknown := value.keys() - keys):

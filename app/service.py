@@ -21,11 +21,13 @@ from app.settings import Settings
 from app.system.aio import handle_signal
 from app.system.heap import share_one_heap, trim_heap_when_idle
 from app.system.pidfiles import describe_shared_error, starting_file
+from app.system.serial_thread import SerialThread
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
 from app.training.catalogue import TrainingCatalogue
 
 WATCH_SECONDS = 2.0  # between looks at the key file
+MAX_LONG_REQUESTS = 64  # that are read or written, or wait for it; each holds its body in memory
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Service:
             on_run=self.metrics.ran,
             on_answer=self.traces.ran if self.traces else None,
         )
+        self.long_requests = SerialThread("long-requests", most=MAX_LONG_REQUESTS, seconds=settings.predict_seconds)
         self.jobs = JobRunner(JobStore.open(settings, shared))
         self.training_catalogue = TrainingCatalogue(settings)
         self.shadow: Shadow | None = None
@@ -212,6 +215,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._repository.close()
         await self.jobs.close()
+        self.long_requests.close()
         self.scheduler.close()
         if self.shadow is not None:
             await asyncio.to_thread(self.shadow.close)

@@ -75,6 +75,11 @@ class Settings(BaseModel):
         default=None,
         description="file of API keys, `name role sha256:<hex>`, read again when changed; default: none needed",
     )
+    generate_key: Path | None = Field(
+        default=None,
+        description="key file that is created with one admin key, which is printed once, "
+        "where neither --keys nor --insecure-no-keys is given",
+    )
     insecure_no_keys: bool = Field(
         default=False, description="allow other addresses than the loopback without API keys"
     )
@@ -95,6 +100,12 @@ class Settings(BaseModel):
     )
     max_batch: int = Field(default=1024, ge=1, le=1_000_000, description="most rows in one request")
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024, le=2**31, description="largest request body")
+    max_inflation: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="most bytes that each byte of a compressed request body may inflate to, beyond 8 MiB in all",
+    )
     body_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for a request body")
     head_seconds: float = Field(default=10, gt=0, le=600, description="longest wait for the headers of a request")
     max_head_bytes: int = Field(
@@ -124,7 +135,9 @@ class Settings(BaseModel):
         description="versions of each model to serve: latest:N, specific:N,N,... or all",
     )
     max_models: int = Field(default=64, ge=1, le=1000, description="most models in the repository")
-    max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
+    max_model_bytes: int = Field(
+        default=2**33, ge=1024, le=2**36, description="largest model: its ONNX file and those of its weights together"
+    )
     load_seconds: float = Field(
         default=120, gt=0, le=3600, description="longest time to verify all model files together"
     )
@@ -234,7 +247,9 @@ class Settings(BaseModel):
         pairs = [part.partition("=")[::2] for part in value.split(",") if part.strip()]
         return {name.strip(): device.strip() for name, device in pairs}
 
-    @field_validator("threads", "instances", "client_requests", "keys", "twin", "reports", "shadow", mode="before")
+    @field_validator(
+        "threads", "instances", "client_requests", "keys", "generate_key", "twin", "reports", "shadow", mode="before"
+    )
     @classmethod
     def _empty_means_default(cls, value: object) -> object:
         return None if value == "" else value

@@ -16,6 +16,9 @@ import pytest
 from kronmodel.data import idx
 from tests.machine_lock import MachineLock, locked
 
+# Tests of the image need one, and a container engine: `make test-image` builds and names both.
+collect_ignore = [] if "KRONMODEL_IMAGE" in os.environ else ["image"]
+
 # A shell that starts the tests in the background makes them ignore SIGINT, and child processes inherit that; some tests
 # send SIGINT to child processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from app.access.hosts import AllowedHosts
-from app.access.keys import Key, find_key, required_role
+from app.access.keys import HEALTH_PATHS, Key, find_key, required_role
 from app.errors import Forbidden, Overloaded, TooManyRequests, Unauthorized
 from app.settings import Settings
 
@@ -105,9 +105,11 @@ class Admission:
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
         unlimited = most is None and not self._keys and not full
-        host_accepted = self._hosts.any or caller.host in self._hosts.accepted
+        host_accepted = caller.host in self._hosts.accepted
         if unlimited and caller.foreign_origin is None and host_accepted:
             return None
+        if not host_accepted and path not in HEALTH_PATHS:  # probes may come by any name
+            self._hosts.check(caller.host)
         role = required_role(method, path)
         if role is None:
             return None
@@ -116,7 +118,6 @@ class Admission:
             raise Overloaded(f"got {self._total} running requests, expected at most {limit} (KRON_MAX_REQUESTS)")
         client = address
         if not self._keys:
-            self._hosts.check(caller.host)
             self._check_origin(method, caller.foreign_origin)
         else:
             key = None if caller.api_key is None else find_key(self._keys, caller.api_key)

@@ -14,7 +14,7 @@ from app.access.keys import Role, make_key
 from app.cli import measure
 from app.errors import KronError, StartupError
 from app.settings import NAME_PATTERN, Settings, option
-from app.telemetry.logs import configure_logging
+from app.telemetry.logs import announce, configure_logging
 
 if TYPE_CHECKING:
     import socket
@@ -114,11 +114,14 @@ def _add_options(parser: argparse.ArgumentParser, fields: Sequence[str]) -> None
 def _serve(settings: Settings, _: argparse.Namespace) -> int:
     from app.system.net import listen, url
 
+    generate = settings.keys is None and not settings.insecure_no_keys and settings.generate_key is not None
     # Before the models are loaded, which takes long: a port in use is reported at once.
-    may_leave_loopback = settings.keys is not None or settings.insecure_no_keys
+    may_leave_loopback = settings.keys is not None or settings.insecure_no_keys or generate
     listening = listen(settings.host, settings.port, loopback_only=not may_leave_loopback)
     address = url(settings.host, listening.getsockname()[1])
     with listening:
+        if generate:
+            settings = _with_first_key(settings)
         if settings.workers > 1:
             from app.server.prefork import serve_by_workers
 
@@ -128,15 +131,25 @@ def _serve(settings: Settings, _: argparse.Namespace) -> int:
     return 0
 
 
+def _with_first_key(settings: Settings) -> Settings:
+    from app.access.first_key import first_key
+
+    assert settings.generate_key is not None
+    key = first_key(settings.generate_key)
+    if key.message is not None:
+        announce(settings, key.message)
+    return settings.model_copy(update={"keys": key.path})
+
+
 def _serve_alone(settings: Settings, listening: "socket.socket", address: str) -> None:
     from app.server.server import describe, serve
     from app.service import Service
 
-    def announce(service: Service) -> None:
-        print(f"{describe(service)}.")
-        print(f"Open {address}   API: {address}/docs   stop: Ctrl-C", flush=True)
+    def on_ready(service: Service) -> None:
+        announce(settings, f"{describe(service)}.")
+        announce(settings, f"Open {address}   API: {address}/docs   stop: Ctrl-C")
 
-    serve(settings, listening, announce)
+    serve(settings, listening, on_ready)
 
 
 def _key(_: Settings, parsed: argparse.Namespace) -> int:

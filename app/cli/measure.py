@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from app.measure.comparison_schemas import CompareRequest, Report
+    from app.measure.inputs.uploaded import UploadedInputs
     from app.measure.sweep_schemas import SweepReport, SweepRequest
-    from app.measure.uploaded_inputs import UploadedInputs
 
     M = TypeVar("M", bound=BaseModel)
 
@@ -34,7 +34,8 @@ def add_compare(commands: Any, add_options: AddOptions) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare 2 to 6 models",
-        description="Measure latency, memory and accuracy of models side by side.",
+        description="Measure latency, memory and accuracy of models side by side, and how far their outputs are apart. "
+        "The models need inputs of the same names, datatypes and shapes, and outputs of the same shapes.",
     )
     add = parser.add_argument
     add(
@@ -46,8 +47,14 @@ def add_compare(commands: Any, add_options: AddOptions) -> None:
     add("--batch-sizes", metavar="N,N", help="batch sizes (default: 1,32)")
     add("--depths", metavar="D,D", help="layers to measure latency at: session, queue, http (default: session)")
     add("--seconds", type=float, metavar="S", help="approximate limit of the total time of timed runs")
-    add("--inputs", type=Path, metavar="FILE", help="file of rows to measure on, .npy, .npz or .csv")
-    add("--labels", type=Path, metavar="FILE", help="file of their true labels, .npy, .npz or .csv")
+    add(
+        "--inputs",
+        type=Path,
+        metavar="FILE",
+        help="inputs to measure on: rows as .npy, .npz or .csv, or an .npz with an array for each input by name and "
+        "perhaps `labels` (default: samples beside the models, or else made up from their metadata)",
+    )
+    add("--labels", type=Path, metavar="FILE", help="file of the true labels of the rows, .npy, .npz or .csv")
     add("--json", action="store_true", help="print the report as one JSON object")
     check = parser.add_argument_group("in CI", "Repeat the measurement of a report; exit code 1 if a figure got worse.")
     check.add_argument(
@@ -201,10 +208,10 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     if not 0 <= tolerance <= 10:
         raise StartupError(f"--tolerance: got {tolerance:g}, expected a fraction from 0 to 10")
     before = read_report(_read_file("--check", parsed.check, MAX_REPORT_BYTES), str(parsed.check))
-    if before.quality is not None and before.quality.source == "uploaded":
+    if (file := before.uploaded_file) is not None:
         raise StartupError(
-            f"--check: {parsed.check} was measured on uploaded inputs ({before.quality.name}), which a report does not "
-            "contain; expected a report without --inputs"
+            f"--check: {parsed.check} was measured on uploaded inputs ({file}), which a report does not contain; "
+            "expected a report without --inputs"
         )
     config = before.settings
     fields = {"batch_sizes": config.batch_sizes, "threads": config.threads, "depths": list(config.depths),
@@ -286,7 +293,7 @@ async def _measure(
 
 
 def _read_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":
-    from app.measure.uploaded_inputs import MAX_BYTES, UploadedInputs
+    from app.measure.inputs.uploaded import MAX_BYTES, UploadedInputs
 
     if inputs is None:
         if labels is not None:

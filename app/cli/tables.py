@@ -5,11 +5,13 @@ from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from app.measure.comparison import OnProgress
 from app.measure.comparison_schemas import ComparedModel, Report
+from app.measure.quality_schemas import OutputDifference
 from app.measure.selftest import Check
 from app.measure.sweep_schemas import SweepReport
 from app.models.card import TestMetric
@@ -37,25 +39,26 @@ def progress_bar() -> Iterator[OnProgress]:
 
 def print_report(report: Report) -> None:
     """Print the report of a comparison to standard output."""
-    console = Console()
+    console = _console()
     environment = report.environment
     threads = f"{environment.threads} thread{'s' if environment.threads > 1 else ''}"
     console.print(
         f"{environment.cpu}, {environment.cores} CPUs, onnxruntime {environment.onnxruntime}, {environment.provider}, "
         f"{threads}; inputs: {report.settings.inputs}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     console.print(_sizes(report.models), _times(report.models), highlight=False)
+    if report.differences:
+        console.print(_differences(report.differences), highlight=False)
     for sentence in _sentences(report):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_sweep(report: SweepReport) -> None:
     """Print the report of a sweep to standard output: cells as a table, crossovers as sentences."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = 120
+    console = _console()
     environment = report.environment
     console.print(
         f"{environment.cpu}, {environment.cores} CPUs, onnxruntime {environment.onnxruntime}, {environment.provider}; "
@@ -78,6 +81,14 @@ def print_sweep(report: SweepReport) -> None:
         console.print("? unstable: the machine was busy, or its clock rate changed.", highlight=False)
 
 
+def _console() -> Console:
+    """Standard output, with lines that hold a table's columns where it is not a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    return console
+
+
 def print_checks(checks: Sequence[Check]) -> None:
     """Print the checks of a self-test to standard output."""
     table = Table("check", "expected", "measured", "", box=SIMPLE_HEAD)
@@ -94,6 +105,10 @@ def _sentences(report: Report) -> Iterator[str]:
         yield report.memory_sentence
     if report.quality is not None:
         yield report.quality.sentence
+    # Those without figures, which the table does not show.
+    yield from (each.sentence for each in report.differences if each.largest is None and each.equal is None)
+    if report.inputs is not None:
+        yield from report.inputs.notes
     for model in report.models:
         latencies = [latency for latency in (*model.latency, *model.service_latency) if latency.unstable]
         if latencies:
@@ -111,7 +126,7 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
         "file": lambda model: _megabytes(model.file_bytes),
         "load": lambda model: f"{model.load_ms:,.1f} ms",
         "first run": lambda model: f"{model.first_run_ms:,.2f} ms",
-        "initializers": lambda model: _megabytes(model.initializer_bytes),
+        "weights": lambda model: _megabytes(model.initializer_bytes),
         "memory, runtime": lambda model: _megabytes_if_known(model.memory.baseline_rss_bytes),
         "memory, loaded": lambda model: _over_baseline(model.memory.loaded_rss_bytes, model.memory.baseline_rss_bytes),
         "memory, arena": lambda model: _over_baseline(model.memory.settled_rss_bytes, model.memory.loaded_rss_bytes),
@@ -135,6 +150,22 @@ def _times(models: Sequence[ComparedModel]) -> Table:
                 f"{latency.samples_per_s:,.0f}",
             )  # fmt: skip
     return table
+
+
+def _differences(differences: Sequence[OutputDifference]) -> Table:
+    """Table of the differences of outputs: a row per pair of models and output."""
+    names = ("output", "largest", "mean", "cosine", "same class", "equal")
+    table = Table("differences between", *(Column(name, justify="right") for name in names), box=SIMPLE_HEAD)
+    for each in differences:
+        table.add_row(
+            escape(f"{each.a}, {each.b}"), escape(each.output), _figure(each.largest, ".3g"), _figure(each.mean, ".3g"),
+            _figure(each.cosine, ".5f"), _figure(each.equal_top1, ".1%"), _figure(each.equal, ".1%"),
+        )  # fmt: skip
+    return table
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _metric(metric: TestMetric) -> str:

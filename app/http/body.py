@@ -2,9 +2,11 @@
 
 import asyncio
 
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from app.errors import BadRequest, ClientDisconnected, RequestTimeout, TooLarge
+from app.http.compression import decode_body
 
 GRACE_SECONDS = 0.25  # after the deadline, for bytes that arrived while the event loop was busy
 WATCH_AFTER_SECONDS = 0.02  # a shorter request ends before a disconnect could spare anything
@@ -77,6 +79,16 @@ class Body:
     def _check(self, size: int) -> None:
         if size > self._max_bytes:
             raise TooLarge(f"body: got {size} bytes or more, expected at most {self._max_bytes} (KRON_MAX_BODY_BYTES)")
+
+
+async def read_body(request: Request) -> bytes:
+    """Receive the whole body of a request to a route of FastAPI, and decompress it.
+
+    Raises:
+        UnsupportedEncoding, BadRequest, TooLarge: as `app.http.compression.decode`.
+    """
+    encoding = request.headers.get("content-encoding", "").encode("latin-1")
+    return await decode_body(await request.body(), encoding, request.app.state.service.settings)
 
 
 class DisconnectWatch:

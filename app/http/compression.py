@@ -1,26 +1,30 @@
-"""Content-Encoding and Accept-Encoding: gzip and deflate, with a limit on the decompressed size."""
+"""Content-Encoding and Accept-Encoding: gzip and deflate, with limits on the decompressed size."""
 
 import asyncio
 import gzip
 import zlib
 
 from app.errors import BadRequest, TooLarge, UnsupportedEncoding
+from app.settings import Settings
 
 GZIP, DEFLATE, IDENTITY = "gzip", "deflate", "identity"
 MIN_BYTES = 1024  # a shorter answer is not worth compressing
+# Inflated bytes that any body may have, whatever its ratio: equal numbers shrink to a thousandth, and a full batch of
+# rows of 784 such numbers is a valid request.
+FREE_BYTES = 8 * 2**20
 MAX_MEMBERS = 64  # of a gzip body; an empty one costs 20 bytes and a decompressor of its own
 _LEVEL = 1
 _GZIP_BITS = 31
 _RAW_DEFLATE_BITS = -15
 
 
-async def decode_body(body: bytes, content_encoding: bytes, *, max_bytes: int) -> bytes:
+async def decode_body(body: bytes, content_encoding: bytes, settings: Settings) -> bytes:
     """Decompress a request body in a thread.
 
     Args:
         body: the bytes received.
         content_encoding: value of the header `Content-Encoding`; empty or `identity` leaves the body as it is.
-        max_bytes: most bytes of the decompressed body.
+        settings: with the limits of the decompressed size.
 
     Raises:
         UnsupportedEncoding, BadRequest, TooLarge: as `decode`.
@@ -28,17 +32,28 @@ async def decode_body(body: bytes, content_encoding: bytes, *, max_bytes: int) -
     name = content_encoding.decode("latin-1").strip().lower()
     if name in {"", IDENTITY}:
         return body
-    return await asyncio.to_thread(decode, body, name, max_bytes=max_bytes)
+    most, ratio = settings.max_body_bytes, settings.max_inflation
+    return await asyncio.to_thread(decode, body, name, max_bytes=most, max_ratio=ratio)
 
 
-def decode(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
+def decode(body: bytes, encoding: str, *, max_bytes: int, max_ratio: int) -> bytes:
     """Decompress a body.
+
+    Args:
+        body: the bytes received.
+        encoding: `gzip` or `deflate`.
+        max_bytes: most bytes of the result.
+        max_ratio: most bytes of the result for each byte of the body, beyond the first `FREE_BYTES`.
 
     Raises:
         UnsupportedEncoding: the encoding is neither gzip nor deflate.
         BadRequest: the data is damaged, truncated, or followed by other bytes.
-        TooLarge: the result is longer than `max_bytes`, at which decompression stops.
+        TooLarge: the result is longer than the limits allow, at which decompression stops.
     """
+    limit, expected = max_bytes, f"at most {max_bytes} (KRON_MAX_BODY_BYTES)"
+    if max(FREE_BYTES, max_ratio * len(body)) < max_bytes:
+        limit = max(FREE_BYTES, max_ratio * len(body))
+        expected = f"at most {FREE_BYTES}, or {max_ratio} times the {len(body)} bytes received (KRON_MAX_INFLATION)"
     if encoding == GZIP:
         bits = _GZIP_BITS
     elif encoding == DEFLATE:
@@ -51,12 +66,12 @@ def decode(body: bytes, encoding: str, *, max_bytes: int) -> bytes:
     while rest or not parts:
         stream = zlib.decompressobj(bits)
         try:
-            part = stream.decompress(rest, max_bytes - size + 1)
+            part = stream.decompress(rest, limit - size + 1)
         except zlib.error as error:
             raise BadRequest(f"body: not {encoding}: {error}") from None
         size += len(part)
-        if size > max_bytes:
-            raise TooLarge(f"body: got more than {max_bytes} bytes once inflated, expected at most {max_bytes}")
+        if size > limit:
+            raise TooLarge(f"body: got more than {limit} bytes once inflated, expected {expected}")
         if not stream.eof:
             raise BadRequest(f"body: the {encoding} data is truncated")
         parts.append(part)

@@ -18,6 +18,7 @@ from app.errors import KronError
 from app.http import compression
 from app.http.security_headers import RawHeaders
 from app.inference.batching import InferenceResult, InferenceTask
+from app.parsing import LONG_BYTES
 from app.service import Service
 
 Headers: TypeAlias = Mapping[bytes, bytes]  # by name in lower case
@@ -34,9 +35,9 @@ class Answer(NamedTuple):
 class RawRequest(ABC):
     """Request to a raw endpoint: parses the body, lists the inference tasks to run, and writes the answer.
 
-    A driver calls `prepare`, runs the `tasks` and calls `finish`; where one of these steps fails, it may call `failed`.
-    Statistics and metrics change at the end of `finish` and in `failed` only, so that a request that is abandoned
-    before leaves no trace.
+    A driver calls `prepare`, runs the `tasks` and calls `write` and `count`, or `finish` for both; where one of these
+    steps fails, it may call `failed`. Statistics and metrics change in `count` and in `failed` only, so that a request
+    that is abandoned before leaves no trace, and only on the event loop: `prepare` and `write` may run in a thread.
 
     Args:
         service: holds the models, statistics and metrics.
@@ -49,7 +50,7 @@ class RawRequest(ABC):
 
     __slots__ = ("headers", "service", "started_ns", "tasks", "timeout_s")
 
-    compressible: ClassVar[bool] = False  # whether Content-Encoding and Accept-Encoding are honoured
+    compressible: ClassVar[bool] = False  # whether Accept-Encoding is honoured
     tasks: Sequence[InferenceTask]  # the runs, in their order; empty until `prepare`
     timeout_s: float | None  # most seconds for all runs, waiting included; None for the scheduler's own limit
 
@@ -64,6 +65,10 @@ class RawRequest(ABC):
     def may_run_inline(self) -> bool:
         """Whether the request may be short enough to run on the event loop; asked before the body is read."""
 
+    def is_long(self, body: bytes) -> bool:
+        """Whether `prepare` would keep the event loop waiting for long."""
+        return len(body) > LONG_BYTES
+
     @abstractmethod
     def prepare(self, body: bytes) -> None:
         """Parse and validate the body; sets `tasks` and `timeout_s`.
@@ -77,8 +82,12 @@ class RawRequest(ABC):
         return False
 
     @abstractmethod
-    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
-        """Write the answer and count the request as answered.
+    def has_long_answer(self, inferences: Sequence[InferenceResult]) -> bool:
+        """Whether `write` would keep the event loop waiting for long."""
+
+    @abstractmethod
+    def write(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the answer.
 
         Args:
             inferences: the results of `tasks`.
@@ -86,6 +95,20 @@ class RawRequest(ABC):
         Raises:
             BadRequest: the results cannot be written as requested.
         """
+
+    @abstractmethod
+    def count(self, inferences: Sequence[InferenceResult]) -> None:
+        """Count the request as answered, after `write`."""
+
+    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the answer and count the request as answered.
+
+        Raises:
+            BadRequest: the results cannot be written as requested.
+        """
+        answer = self.write(inferences)
+        self.count(inferences)
+        return answer
 
     @abstractmethod
     def failed(self, error: BaseException) -> None:
@@ -129,13 +152,19 @@ async def answer(endpoint: Endpoint, service: Service, path: str, headers: Heade
         KronError: the request is wrong or failed; by then it is counted.
     """
     request = endpoint(service, path, headers)
+    in_thread = service.long_requests.run
     try:
-        if endpoint.compressible:
-            encoding = headers.get(b"content-encoding")
-            if encoding is not None:
-                body = await compression.decode_body(body, encoding, max_bytes=service.settings.max_body_bytes)
-        request.prepare(body)
-        answered = request.finish(await _run(request))
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            body = await compression.decode_body(body, encoding, service.settings)
+        if request.is_long(body):
+            await in_thread(request.prepare, body)
+        else:
+            request.prepare(body)
+        inferences = await _run(request)
+        is_long = request.has_long_answer(inferences)
+        answered = await in_thread(request.write, inferences) if is_long else request.write(inferences)
+        request.count(inferences)
     except (KronError, asyncio.CancelledError) as error:
         request.failed(error)
         raise

@@ -82,10 +82,25 @@ def is_bfloat16(array: Array) -> bool:
     return array.dtype.kind == "V"
 
 
+def is_finite(values: Any) -> bool:
+    """Whether an array has no NaN and no infinity; true for everything that is not an array of floats."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fV":
+        return True
+    return bool(np.isfinite(values.astype(np.float32) if is_bfloat16(values) else values).all())
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Name, datatype and shape of a graph's input or output; -1 in the shape is a dimension of any size."""
+    """An input or output of a graph.
+
+    Args:
+        name: in the graph.
+        datatype: in the protocol.
+        shape: -1 is a dimension of any size.
+        any_rank: the number of dimensions is left open, too; the shape is (-1,) then.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    any_rank: bool = False

@@ -1,8 +1,9 @@
 """Comparison of several models: memory, latency and quality, measured in processes apart from the service. No HTTP.
 
-The measuring processes run one after the other: one for each model's memory, loading time and first run; one in which
-all models are timed in turns; where requested, one that starts a service of these models and times it as a client; and
-one that evaluates the outputs. They have a lower priority than the service, so that serving is undisturbed.
+The measuring processes run one after the other: one that compares the interfaces and selects the inputs; one for each
+model's memory, loading time and first run; one in which all models are timed in turns; where requested, one that starts
+a service of these models and times it as a client; and one that evaluates the outputs. They have a lower priority than
+the service, so that serving is undisturbed.
 """
 
 import os
@@ -18,6 +19,7 @@ from typing import Any
 from app.errors import BadRequest, ComparisonError
 from app.inference.devices import check_device, check_threads
 from app.measure import bootstrap, conclusions
+from app.measure.children import inputs as inputs_child
 from app.measure.children import quality as quality_child
 from app.measure.children import service as service_child
 from app.measure.children import session as session_child
@@ -28,13 +30,14 @@ from app.measure.comparison_schemas import (
     CompareSettings,
     Environment,
     Latency,
+    MeasuredInputs,
     MeasuredLayer,
     Memory,
-    Quality,
     Report,
 )
+from app.measure.inputs.uploaded import UploadedInputs
+from app.measure.quality_schemas import Quality
 from app.measure.timing import SERIES
-from app.measure.uploaded_inputs import UploadedInputs
 from app.models.scan import Artifact
 from app.processes.parent import run_measuring_process
 from app.settings import Settings
@@ -44,6 +47,7 @@ from app.system.files import PrivateFolder
 SEED = 0
 SECONDS_PER_CELL = 1.0  # of timed runs, for one model at one batch size
 SERVICE_FRACTION = 0.5  # of that, for the layers of the service
+SESSION_FRACTION = 0.4  # of the time limit, for measuring the latency of the session
 LIMIT_FRACTION = 0.8  # of the time limit, which a request may ask for at most
 LIMIT_NAME = "KRON_COMPARE_SECONDS"
 PREFIX = "kronserve-comparison-"  # of temporary folders
@@ -130,7 +134,7 @@ class _Comparison:
         self._threads = request.threads or settings.threads_used
         self._seconds = seconds_per_cell(artifacts, request, settings)
         series = SERIES + (service_child.SERIES if self._layers else 0)
-        self._total = len(artifacts) + series * len(request.batch_sizes) + 1
+        self._total = 1 + len(artifacts) + series * len(request.batch_sizes) + 1
         self._done = 0
         self._job: dict[str, Any] = {
             "device": self._device,
@@ -139,7 +143,9 @@ class _Comparison:
             "seed": SEED,
             "niceness": NICENESS,
             "seconds_per_cell": self._seconds,
+            "max_seconds": SESSION_FRACTION * settings.compare_seconds,
             "uploaded": None,
+            "inputs": str(folder / "inputs"),
             "models": [_model_job(artifact) for artifact in artifacts],
         }
 
@@ -147,15 +153,18 @@ class _Comparison:
         """Run every measuring process and build the report; arguments as for `compare`."""
         created, start = datetime.now(UTC), time.perf_counter()
         if uploaded is not None:
-            path = self._folder / "inputs.npz"
+            path = self._folder / "uploaded.npz"
             await _write("the rows cannot be kept", uploaded.save, path)
             self._job["uploaded"] = {"name": uploaded.name, "path": str(path)}
+        inputs = await self._select_inputs()
+        sizes = self._job["batch_sizes"]
         loads = [await self._measure_memory(model) for model in self._job["models"]]
         session = await run_measuring_process(session_child.__name__, self._job | {"kind": "latency"}, self._begin_part)
-        self._done = len(loads) + SERIES * len(self._request.batch_sizes)
-        service = await self._measure_service() if self._layers else {"layers": {}, "series": None}
+        self._done = 1 + len(loads) + SERIES * len(sizes)
+        service = await self._measure_service() if self._layers else {"layers": {}, "series": None, "notes": []}
         self._done = self._total - 1
-        quality = await self._measure_quality()
+        answers = await self._measure_answers(inputs)
+        inputs.notes.extend(service["notes"])
         layers = {layer: service["layers"][layer] for layer in self._layers if layer in service["layers"]}
         models = [
             _compared_model(
@@ -178,10 +187,10 @@ class _Comparison:
             seconds=round(time.perf_counter() - start, 2),
             environment=Environment.current(models[0].provider, self._threads),
             settings=CompareSettings(
-                batch_sizes=self._request.batch_sizes,
+                batch_sizes=sizes,
                 device=self._device,
                 threads=self._threads,
-                inputs=session["inputs"],
+                inputs=inputs.name,
                 series=session["series"],
                 service_series=service["series"],
                 seconds_per_cell=round(self._seconds, 4),
@@ -199,13 +208,22 @@ class _Comparison:
             ],
             memory_sentence=conclusions.memory_sentence(models),
             predictions=conclusions.predicted_ratios(models, pairs),
-            quality=quality,
+            quality=Quality.model_validate(answers["quality"]) if answers["quality"] else None,
+            inputs=inputs,
+            differences=[conclusions.output_difference(each, inputs.rows) for each in answers["differences"]],
         )
 
     def _begin_part(self, message: Mapping[str, Any]) -> None:
         """Report that a measuring process begins its next part."""
         self._progress(message["progress"], min(self._done, self._total - 1), self._total)
         self._done += 1
+
+    async def _select_inputs(self) -> MeasuredInputs:
+        """Find inputs that all models take, and the batch sizes to measure; models of other interfaces are refused."""
+        self._begin_part({"progress": "inputs"})
+        found = await run_measuring_process(inputs_child.__name__, self._job)
+        self._job["batch_sizes"] = found.pop("batch_sizes")
+        return MeasuredInputs.model_validate(found)
 
     async def _measure_memory(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """Measure memory, loading time and the first run of one model."""
@@ -228,14 +246,18 @@ class _Comparison:
             "KRON_REPORTS": "off",
             "KRON_LOG_LEVEL": "error",
         }
-        job = self._job | {"environment": environment, "seconds_per_cell": SERVICE_FRACTION * self._seconds}
+        job = self._job | {
+            "environment": environment,
+            "seconds_per_cell": SERVICE_FRACTION * self._seconds,
+            "max_seconds": SERVICE_FRACTION * self._job["max_seconds"],
+        }
         return await run_measuring_process(service_child.__name__, job, self._begin_part)
 
-    async def _measure_quality(self) -> Quality | None:
-        """Evaluate the models on the same rows; None where there are no rows that all of them take."""
+    async def _measure_answers(self, inputs: MeasuredInputs) -> dict[str, Any]:
+        """Evaluate the models on the same inputs; fields of `Quality`, or None, and of each `OutputDifference`."""
         self._begin_part({"progress": "answers"})
-        result = await run_measuring_process(quality_child.__name__, self._job)
-        return Quality.model_validate(result["quality"]) if result["quality"] else None
+        source = {"source": inputs.source, "name": inputs.name}
+        return await run_measuring_process(quality_child.__name__, self._job | {"source": source})
 
 
 @asynccontextmanager
@@ -272,13 +294,15 @@ def _model_job(artifact: Artifact) -> dict[str, Any]:
 
 
 def _copy_model(artifact: Artifact, folder: Path) -> None:
-    """Link or copy a model into another model repository; blocking."""
-    path = folder / artifact.name / "1" / artifact.path.name
-    path.parent.mkdir(parents=True)
-    try:
-        os.link(artifact.path, path)
-    except OSError:  # another file system
-        shutil.copyfile(artifact.path, path)
+    """Link or copy the files of a model into another model repository; blocking."""
+    for name in (artifact.path.name, *artifact.data_files):
+        path = folder / artifact.name / "1" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = (artifact.path.parent / name).resolve()  # a link to another folder would not be loaded
+        try:
+            os.link(source, path)
+        except OSError:  # another file system
+            shutil.copyfile(source, path)
 
 
 def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> float:

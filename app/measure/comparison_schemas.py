@@ -11,6 +11,7 @@ from pydantic import Field
 from app.inference.session import CPU_ARENA
 from app.jobs.schemas import JobSummary
 from app.measure.bootstrap import Verdict
+from app.measure.quality_schemas import OutputDifference, Quality
 from app.models.card import TestMetric
 from app.schemas import ModelName, RequestModel, ResponseModel
 from app.system.cpus import available_cpus
@@ -104,7 +105,7 @@ class CompareSettings(ResponseModel):
     batch_sizes: list[int]
     device: str
     threads: int
-    inputs: str = Field(description="source of the rows: an upload, samples of a model, or seeded random numbers")
+    inputs: str = Field(description="source of the inputs: a file, samples of a model, or made up from the metadata")
     series: int = Field(description="number of times that all sessions were opened anew")
     service_series: int | None = Field(
         default=None, description="number of times that the service of these models was started anew"
@@ -177,7 +178,9 @@ class ComparedModel(ResponseModel):
     provider: str
     parameters: int
     file_bytes: int
-    initializer_bytes: int
+    initializer_bytes: int = Field(
+        description="size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml` operators"
+    )
     macs_per_sample: int | None
     test_metric: TestMetric | None
     load_ms: float
@@ -212,7 +215,7 @@ class PredictedTime(ResponseModel):
 class PredictedMemory(ResponseModel):
     """Predicted and measured ratio of the memory that loading adds, b / a."""
 
-    predicted_ratio: float = Field(description="ratio of the bytes of the initialisers")
+    predicted_ratio: float | None = Field(description="ratio of the bytes of the weights")
     measured_ratio: float | None = Field(description="null where one of the models adds too little memory to compare")
 
 
@@ -222,52 +225,21 @@ class PredictedRatios(ResponseModel):
     a: str
     b: str
     macs_ratio: float | None
-    initializer_bytes_ratio: float
+    initializer_bytes_ratio: float | None = Field(description="null where a file has no weights that can be counted")
     time: list[PredictedTime]
     memory: PredictedMemory
     sentences: list[str]
 
 
-class ModelQuality(ResponseModel):
-    """Quality of the outputs of one model."""
+class MeasuredInputs(ResponseModel):
+    """The inputs that all models ran on."""
 
-    model: str
-    accuracy: float | None = None
-    accuracy_low: float | None = Field(default=None, description="lower end of Wilson's 95 % interval")
-    accuracy_high: float | None = None
-    confusion: list[list[int]] | None = Field(
-        default=None,
-        description="confusion matrix: a row for each true class, a column for each predicted one; null for "
-        "more than 100 classes",
+    source: Literal["samples", "uploaded", "generated"] = Field(
+        description="samples that came with a model, an upload, or made up from the models' metadata"
     )
-    rmse: float | None = Field(default=None, description="root mean square error of a regression")
-
-
-class QualityPair(ResponseModel):
-    """Agreement of the outputs of two models."""
-
-    a: str
-    b: str
-    agreement: float | None = Field(default=None, description="fraction of rows with the same predicted label")
-    largest_probability_drift: float | None = Field(
-        default=None, description="largest absolute difference of a probability of a row"
-    )
-    largest_difference: float | None = Field(
-        default=None, description="largest absolute difference of the values of a regression"
-    )
-
-
-class Quality(ResponseModel):
-    """Quality of the outputs of all models on the same rows."""
-
-    source: Literal["samples", "uploaded"]
-    name: str
+    name: str = Field(description="samples or file by name; of generated inputs the datatype, shape and values of each")
     rows: int
-    labelled: bool
-    sentence: str
-    labels: list[str] | None
-    models: list[ModelQuality]
-    pairs: list[QualityPair]
+    notes: list[str] = Field(default=[], description="batch sizes that were not measured, and why")
 
 
 class Report(ResponseModel):
@@ -285,12 +257,22 @@ class Report(ResponseModel):
         default=None, description="memory of a process with each model, and the part that compression cannot reduce"
     )
     predictions: list[PredictedRatios] = Field(default=[])
-    quality: Quality | None = None
+    quality: Quality | None = Field(default=None, description="null for generated inputs")
+    inputs: MeasuredInputs | None = Field(default=None, description="null in reports of earlier versions")
+    differences: list[OutputDifference] = Field(
+        default=[], description="how far the outputs of each pair of models are apart on the same rows"
+    )
 
     @property
     def headline(self) -> str:
         """The sentence about the first pair, shown in lists."""
         return self.pairs[0].sentence
+
+    @property
+    def uploaded_file(self) -> str | None:
+        """The name of the file of inputs that it was measured on; None for other inputs."""
+        source = self.inputs or self.quality
+        return source.name if source is not None and source.source == "uploaded" else None
 
 
 class ComparisonList(ResponseModel):

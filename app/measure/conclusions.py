@@ -14,6 +14,7 @@ from app.measure.comparison_schemas import (
     PredictedRatios,
     PredictedTime,
 )
+from app.measure.quality_schemas import OutputDifference
 
 MIN_LOAD_BYTES = 256 * 1024  # less memory than that is noise of the allocator
 LAYER_PHRASES: Mapping[MeasuredLayer, str] = {"session": "", "queue": " through the queue", "http": " over HTTP"}
@@ -91,9 +92,38 @@ def predicted_ratios(models: Sequence[ComparedModel], pairs: Sequence[Pair]) -> 
     ]
 
 
+def output_difference(measured: Mapping[str, Any], rows: int) -> OutputDifference:
+    """The difference of one output of two models, with its figures in a sentence.
+
+    Args:
+        measured: fields of `OutputDifference`, or the `shapes` of the outputs where those differ.
+        rows: that both models ran on.
+    """
+    place = f"Output {measured['output']} of {measured['a']} and {measured['b']}"
+    on = f"on {rows:,} row{'s' * (rows != 1)}"
+    if "shapes" in measured:
+        shapes = " and ".join(str(shape) for shape in measured["shapes"])
+        sentence = f"{place} cannot be compared: got the shapes {shapes} for the same rows."
+        fields = {name: value for name, value in measured.items() if name != "shapes"}
+        return OutputDifference(**fields, rows=rows, sentence=sentence)
+    if measured["equal"] == 1 or (measured["largest"] == 0 and measured["equal"] is None):
+        return OutputDifference(**measured, rows=rows, sentence=f"{place}: equal {on}.")
+    parts = []
+    if measured["largest"] is not None:
+        parts.append(f"differs by up to {measured['largest']:.3g}, by {measured['mean']:.3g} on average")
+    if measured["cosine"] is not None:
+        parts.append(f"cosine similarity {measured['cosine']:.5f}, at least {measured['lowest_cosine']:.5f}")
+    if measured["equal_top1"] is not None:
+        parts.append(f"the same class for {100 * measured['equal_top1']:.1f} %")
+    if measured["equal"] is not None:
+        parts.append(f"{100 * measured['equal']:.1f} % of the elements are equal")
+    return OutputDifference(**measured, rows=rows, sentence=f"{place} {on}: {'; '.join(parts)}.")
+
+
 def _predicted_ratios(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair]) -> PredictedRatios:
     macs = b.macs_per_sample / a.macs_per_sample if a.macs_per_sample and b.macs_per_sample else None
-    size = max(1, b.initializer_bytes) / max(1, a.initializer_bytes)
+    known = a.initializer_bytes > 0 and b.initializer_bytes > 0
+    size = b.initializer_bytes / a.initializer_bytes if known else None
     added = a.memory.session_bytes, b.memory.session_bytes
     measured = (
         added[1] / added[0]
@@ -101,19 +131,20 @@ def _predicted_ratios(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair])
         else None
     )
     sentences = [] if macs is None else [_time_sentence(a, b, macs, pair) for pair in pairs]
-    sentences.append(_loading_sentence(a, b, size, measured))
+    if size is not None:
+        sentences.append(_loading_sentence(a, b, size, measured))
     if a.test_metric is not None and b.test_metric is not None:
         sentences += _metric_sentence(a, b)
     return PredictedRatios(
         a=a.model,
         b=b.model,
         macs_ratio=_rounded(macs),
-        initializer_bytes_ratio=round(size, 4),
+        initializer_bytes_ratio=_rounded(size),
         time=[
             PredictedTime(batch_size=pair.batch_size, predicted_ratio=_rounded(macs), measured_ratio=pair.ratio)
             for pair in pairs
         ],
-        memory=PredictedMemory(predicted_ratio=round(size, 4), measured_ratio=_rounded(measured)),
+        memory=PredictedMemory(predicted_ratio=_rounded(size), measured_ratio=_rounded(measured)),
         sentences=sentences,
     )
 
@@ -143,16 +174,18 @@ def _time_sentence(a: ComparedModel, b: ComparedModel, macs: float, pair: Pair) 
 
 
 def _loading_sentence(a: ComparedModel, b: ComparedModel, size: float, measured: float | None) -> str:
-    """Bytes of the initialisers and memory added by loading, of the model with fewer bytes.
+    """Bytes of the weights and memory added by loading, of the model with fewer bytes.
 
     Args:
         a: a model.
         b: another one.
-        size: ratio of the bytes of their initialisers b / a.
+        size: ratio of the bytes of their weights b / a.
         measured: ratio of the memory that loading adds b / a; None where it is too little to compare.
     """
     small, large, predicted = (a, b, size) if size >= 1 else (b, a, 1 / size)
-    start = f"The initialisers of {small.model} are {predicted:.1f} times smaller than those of {large.model}; "
+    start = f"The weights of {small.model} are {predicted:.1f} times smaller than those of {large.model}; "
+    if predicted < 1 + PRACTICAL_MARGIN:
+        start = f"The weights of {small.model} and {large.model} are about as large; "
     if measured is None:
         return f"{start}loading adds too little memory to compare."
     ratio = measured if small is a else 1 / measured

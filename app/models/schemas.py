@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.models.card import Card
-from app.oip.schemas import PlacementInfo, TensorInfo
+from app.oip.schemas import BatchingInfo, PlacementInfo, TensorInfo
 from app.schemas import ResponseModel
 
 
@@ -19,14 +19,20 @@ class ModelInfo(ResponseModel):
     inputs: list[TensorInfo]
     outputs: list[TensorInfo]
     file_bytes: int
-    initializer_bytes: int
-    parameters: int = Field(description="from the card, else the number of initializer elements")
+    initializer_bytes: int = Field(
+        description="size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml` operators"
+    )
+    parameters: int = Field(description="from the card, else the number of elements of the weights")
+    labels: list[str] | None = Field(
+        default=None, description="names of the classes by the graph, or their positions, where the card has none"
+    )
     unusable: str | None = Field(
         default=None,
-        description="why `/api/predict` and `/api/compare` cannot use it, although it is served at `/v2`",
+        description="why `/api/predict` cannot use it, although it is served at `/v2` and can be compared",
     )
     samples: int = Field(description="number of test inputs beside the model")
     dispatch: PlacementInfo | None = Field(default=None, description="null: not measured, it runs in threads")
+    batching: BatchingInfo
     card: Card | None = Field(description="written into the file by the training")
 
 

@@ -7,9 +7,11 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import orjson
 
 from app.errors import BadRequest
 from app.inference.datatypes import BINARY_ONLY, BOOL, BYTES, DTYPES, Array
+from app.json_arrays import JsonArray
 from app.parsing import fits_float32, name_of
 
 # Packing by struct refuses other types and too large numbers, and is ten times as fast as numpy's conversion.
@@ -21,6 +23,10 @@ _TYPECODES: Mapping[str, str] = {
 _FLOATS = ("FP32", "FP64")
 _NUMBER_TYPES: frozenset[type] = frozenset({int, float})
 _INTEGER_TYPES: frozenset[type] = frozenset({int})
+_STRING_TYPES: frozenset[type] = frozenset({str})
+_BOOLEAN_TYPES: frozenset[type] = frozenset({bool})
+_LIST_TYPES: frozenset[type] = frozenset({list})
+_PIECE_ELEMENTS = 32 * 1024  # that are read or written at once; a piece of a long request has at most as many
 _MAX_LETTERS = 64  # occurrences of one letter to look at before assuming that its word occurs
 
 
@@ -30,7 +36,7 @@ def decode_json_tensor(
     """Decode the `data` of an input to an array.
 
     Args:
-        data: parsed JSON.
+        data: parsed JSON; of a long request a `JsonArray`.
         datatype: any of the protocol's.
         shape: of the array; the lists may be nested to any depth.
         name: of the input, for messages.
@@ -41,28 +47,103 @@ def decode_json_tensor(
     """
     if datatype in BINARY_ONLY:
         raise BadRequest(f"{_place(name)}: {datatype} has no JSON form; send it as binary data")
-    if type(data) is not list:
-        raise BadRequest(f"{_place(name)}: got {name_of(data)}, expected a list")
-    flat = _flatten(data, name) if data and type(data[0]) is list else data
     count = 1
     for size in shape:
         count *= size
+    if type(data) is JsonArray:
+        return _decode_pieces(data, count, datatype, shape, name, may_have_booleans=may_have_booleans)
+    if type(data) is not list:
+        raise BadRequest(f"{_place(name)}: got {name_of(data)}, expected a list")
+    flat = _flatten(data, name) if data and type(data[0]) is list else data
     if len(flat) != count:
         raise BadRequest(f"{_place(name)}: got {len(flat)} elements, expected {count} for shape {list(shape)}")
+    return _decode_flat(flat, 0, datatype, name, may_have_booleans=may_have_booleans).reshape(shape)
+
+
+def _decode_flat(flat: list[Any], first: int, datatype: str, name: str, *, may_have_booleans: bool) -> Array:
+    """Decode a flat list of elements, of which the first one has the index `first` in the whole tensor."""
     if datatype == BYTES:
-        _check_types(flat, {str}, "a string", name)
-        values = np.empty(count, object)
+        _check_types(flat, _STRING_TYPES, "a string", name, first)
+        values = np.empty(len(flat), object)
         values[:] = flat
-        return values.reshape(shape)
+        return values
     if datatype == BOOL:
-        _check_types(flat, {bool}, "a boolean", name)
-        return np.array(flat, np.bool_).reshape(shape)
-    return _decode_numbers(flat, datatype, name, may_have_booleans=may_have_booleans).reshape(shape)
+        _check_types(flat, _BOOLEAN_TYPES, "a boolean", name, first)
+        return np.array(flat, np.bool_)
+    return _decode_numbers(flat, first, datatype, name, may_have_booleans=may_have_booleans)
+
+
+def _decode_pieces(
+    data: JsonArray, count: int, datatype: str, shape: tuple[int, ...], name: str, *, may_have_booleans: bool
+) -> Array:
+    """Decode the data of a long request, piece by piece."""
+    if data.values > 2 * count + _PIECE_ELEMENTS:  # far too many to parse them only to say so
+        got = f"{data.values} elements" if data.lists == 1 else f"{data.values} elements and empty lists"
+        raise BadRequest(f"{_place(name)}: got {got}, expected {count} for shape {list(shape)}")
+    flattener = _Flattener(name)
+    parts: list[Array] = []
+    total = 0
+    wrong: BadRequest | None = None
+    for piece, depth in data.pieces():
+        flat = flattener.flatten(piece, depth)
+        if wrong is None:
+            try:
+                parts.append(_decode_flat(flat, total, datatype, name, may_have_booleans=may_have_booleans))
+            except BadRequest as error:
+                wrong = error
+        total += len(flat)
+    if total != count and not data.has_object:  # reported before a wrong element, as for short requests
+        raise BadRequest(f"{_place(name)}: got {total} elements, expected {count} for shape {list(shape)}")
+    if wrong is not None:
+        raise wrong
+    return np.concatenate(parts).reshape(shape)
+
+
+class _Flattener:
+    """Removes the nesting of lists that are given in pieces, with the checks of `_flatten` over all pieces.
+
+    Args:
+        name: of the input, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._are_lists: list[bool] = []  # the elements of each level that has been seen, as its first one decides
+        self._counts: list[int] = []  # of the elements of each level that have been seen
+
+    def flatten(self, values: list[Any], depth: int) -> list[Any]:
+        """Flatten a piece that starts at a depth, as `JsonArray.pieces` counts it."""
+        level = 0
+        while values:
+            if level == len(self._counts):
+                self._are_lists.append(type(values[0]) is list)
+                self._counts.append(0)
+            goes_on = level < depth - 1  # the first element has been counted in the piece before
+            first = self._counts[level] - goes_on
+            self._counts[level] = first + len(values)
+            if not self._are_lists[level]:
+                return values
+            _check_types(values, _LIST_TYPES, "a list", self._name, first)
+            values = list(chain.from_iterable(values))
+            level += 1
+        return values
 
 
 def encode_json_tensor(values: Array, datatype: str) -> Any:
-    """The flat list or array that orjson writes as an output's `data`; it writes `null` for non-finite numbers."""
-    return values.ravel().tolist() if datatype == BYTES else values.reshape(-1)
+    """The flat list or array that orjson writes as an output's `data`; it writes `null` for non-finite numbers.
+
+    Of a large array a text that is already written, in pieces, so that other threads can run in between.
+    """
+    flat = values.reshape(-1)
+    if flat.size > _PIECE_ELEMENTS:
+        pieces = (flat[start : start + _PIECE_ELEMENTS] for start in range(0, flat.size, _PIECE_ELEMENTS))
+        return orjson.Fragment(b"[%b]" % b",".join([_write_flat(piece, datatype) for piece in pieces]))
+    return flat.tolist() if datatype == BYTES else flat
+
+
+def _write_flat(flat: Array, datatype: str) -> bytes:
+    """Write elements as JSON, separated by commas."""
+    return orjson.dumps(flat.tolist() if datatype == BYTES else flat, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def mentions_booleans(body: bytes, end: int) -> bool:
@@ -89,26 +170,26 @@ def _mentions(body: bytes, word: bytes, letter: int, end: int) -> bool:
 def _flatten(data: list[Any], name: str) -> list[Any]:
     """Remove the nesting; refuse a list of lists and other values."""
     while data and type(data[0]) is list:
-        _check_types(data, {list}, "a list", name)
+        _check_types(data, _LIST_TYPES, "a list", name, 0)
         data = list(chain.from_iterable(data))
     return data
 
 
-def _decode_numbers(flat: list[Any], datatype: str, name: str, *, may_have_booleans: bool) -> Array:
+def _decode_numbers(flat: list[Any], first: int, datatype: str, name: str, *, may_have_booleans: bool) -> Array:
     types = _NUMBER_TYPES if datatype in _FLOATS else _INTEGER_TYPES
     expected = "a number" if datatype in _FLOATS else "an integer"
     if may_have_booleans:  # booleans are integers in Python, but not in JSON
-        _check_types(flat, types, expected, name)
+        _check_types(flat, types, expected, name, first)
     try:
         packed = _packer(len(flat), _TYPECODES[datatype])(*flat)
     except struct.error:
-        _check_types(flat, types, expected, name)
+        _check_types(flat, types, expected, name, first)
         raise BadRequest(f"{_place(name)}: got a value out of the range of {datatype}") from None
     except OverflowError:  # a number too large for float32
         index = next(index for index, value in enumerate(flat) if not fits_float32(value))
         got = _describe(flat[index])
         raise BadRequest(
-            f"{_place(name)}: element {index}: got {got}, expected a finite number that fits in {datatype}"
+            f"{_place(name)}: element {first + index}: got {got}, expected a finite number that fits in {datatype}"
         ) from None
     return np.frombuffer(packed, DTYPES[datatype])
 
@@ -118,10 +199,12 @@ def _packer(count: int, typecode: str) -> Callable[..., bytes]:
     return struct.Struct(f"<{count}{typecode}").pack
 
 
-def _check_types(values: list[Any], types: frozenset[type] | set[type], expected: str, name: str) -> None:
+def _check_types(values: list[Any], types: frozenset[type], expected: str, name: str, first: int) -> None:
+    """Check the types of elements, of which the first one has the index `first`."""
     if not types.issuperset(map(type, values)):
         index = next(index for index, value in enumerate(values) if type(value) not in types)
-        raise BadRequest(f"{_place(name)}: element {index}: got {_describe(values[index])}, expected {expected}")
+        got = _describe(values[index])
+        raise BadRequest(f"{_place(name)}: element {first + index}: got {got}, expected {expected}")
 
 
 def _place(name: str) -> str:

@@ -10,8 +10,23 @@ from app.errors import BadRequest
 from app.inference.datatypes import BYTES, Array
 from app.oip.binary_data import encode_binary_tensor
 from app.oip.classification import classify
-from app.oip.infer_request import InferRequest
+from app.oip.infer_request import InferRequest, RequestedOutput
 from app.oip.json_data import encode_json_tensor
+
+LONG_ELEMENTS = 32 * 1024  # of the outputs that are written as text or strings
+LONG_BYTES = 4 * 2**20  # of the outputs that are copied
+
+
+def is_long_response(requested: Sequence[RequestedOutput], outputs: Mapping[str, Array]) -> bool:
+    """Whether `write_response` takes so long that other work has to wait noticeably."""
+    elements = size = 0
+    for output in requested:
+        values = outputs[output.name]
+        if output.binary and not output.classes and output.datatype != BYTES:
+            size += values.nbytes
+        else:
+            elements += values.size
+    return elements > LONG_ELEMENTS or size > LONG_BYTES
 
 
 def write_response(

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest
+from app.http.body import read_body
 from app.http.forms import is_form, read_form
 from app.jobs.job import Job, JobSpec
 from app.measure.comparison import LIMIT_NAME, check, compare
 from app.measure.comparison_schemas import CompareRequest, ComparisonJob, ComparisonList, Report
-from app.measure.uploaded_inputs import UploadedInputs
+from app.measure.inputs.uploaded import UploadedInputs
 from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
@@ -70,8 +71,12 @@ _FILES = ".npy, .npz or .csv"
 async def post_comparison(service: ServiceDep, request: Request) -> Response:
     """Measure memory, latency and accuracy of 2 to 6 models, in processes apart from the service.
 
-    A form uploads rows, and optionally their true labels: accuracy, agreement and confusion are then measured on those.
-    With JSON alone they are measured on the samples that were published with the models.
+    A form uploads inputs, and optionally the true labels of their rows: accuracy, agreement and confusion are then
+    measured on those. Models with several inputs need an `.npz` file with an array for each input by name. With JSON
+    alone the models run on the samples that were published with them, or else on inputs made up from their metadata.
+    How far the outputs of the models are apart is always part of the report.
+
+    The models need the same interface: inputs of the same names, datatypes and shapes, and outputs of the same shapes.
 
     One measurement runs at a time. A client that disconnects from the events leaves the comparison running: the event
     `started` holds its id, and `DELETE` cancels it. A client that disconnects while it waits for the report cancels it.
@@ -79,11 +84,9 @@ async def post_comparison(service: ServiceDep, request: Request) -> Response:
     if is_form(request):
         parsed, uploaded = await _read_uploads(request)
     else:
-        parsed, uploaded = validated(CompareRequest, parse_object(await request.body(), _KEYS)), None
+        parsed, uploaded = validated(CompareRequest, parse_object(await read_body(request), _KEYS)), None
     settings = service.settings
     models = service.repository.choose(parsed.models)
-    for model in models:
-        model.row_input  # noqa: B018 - raises BadRequest for a model that takes no rows of floats
     artifacts = [model.artifact for model in models]
     check(artifacts, parsed, settings)
     names = [artifact.name for artifact in artifacts]

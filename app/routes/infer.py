@@ -13,10 +13,12 @@ from app.http import compression
 from app.http.endpoints import RAW_ROUTES, Answer, Headers, RawRequest, handler
 from app.http.openapi import amend_document
 from app.inference.batching import InferenceResult, InferenceTask
+from app.inference.datatypes import BYTES
 from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
-from app.oip.response import write_response
+from app.oip.response import is_long_response, write_response
+from app.parsing import LONG_BYTES
 from app.routes.infer_openapi import document
 from app.service import Service
 from app.serving.prediction import provenance
@@ -46,12 +48,14 @@ def served_model(service: Service, name: str, version: str | None = None) -> Mod
 class RawInferRequest(RawRequest):
     """Inference request of the Open Inference Protocol, which runs one model."""
 
-    __slots__ = ("_model", "_parse_ns", "_parsed_ns", "_request")
+    __slots__ = ("_model", "_parse_ns", "_parsed_ns", "_request", "_write_ns", "_written_ns")
 
     compressible = True
     _request: InferRequest
     _parse_ns: int
     _parsed_ns: int
+    _write_ns: int
+    _written_ns: int
 
     def __init__(self, service: Service, path: str, headers: Headers) -> None:
         target = _PATH.fullmatch(path)
@@ -63,6 +67,15 @@ class RawInferRequest(RawRequest):
     def may_run_inline(self) -> bool:
         """Whether the model runs on the event loop at all."""
         return self.service.scheduler.max_inline_rows(self._model.engine) > 0
+
+    def is_long(self, body: bytes) -> bool:
+        """Whether the JSON is long, or the body has so many strings as BYTES that decoding them may take long."""
+        if len(body) <= LONG_BYTES:
+            return False
+        length = self.headers.get(_LENGTH, b"")
+        if not length.isdigit() or int(length[:MAX_LENGTH_DIGITS]) > LONG_BYTES:
+            return True
+        return any(tensor.datatype == BYTES for tensor in self._model.signature.inputs.values())
 
     def prepare(self, body: bytes) -> None:
         """Parse and validate the body.
@@ -84,15 +97,19 @@ class RawInferRequest(RawRequest):
         """Whether the answer may be long enough for compression."""
         return not self._model.signature.response_fits(self._request.rows, compression.MIN_BYTES)
 
-    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
-        """Write the response and count the request as answered.
+    def has_long_answer(self, inferences: Sequence[InferenceResult]) -> bool:
+        """Whether the outputs are so large that writing them takes long."""
+        return is_long_response(self._request.outputs, inferences[0].outputs)
+
+    def write(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the response.
 
         Raises:
             BadRequest: an output has values that JSON cannot express.
         """
         (inference,) = inferences
         model, request = self._model, self._request
-        ran_ns = _clock()
+        started_ns = _clock()
         body, header_length = write_response(
             request,
             inference.outputs,
@@ -102,7 +119,16 @@ class RawInferRequest(RawRequest):
             batched=model.signature.batchable,
             parameters=provenance(model, inference) if request.provenance else None,
         )
-        written_ns = _clock()
+        self._written_ns = _clock()
+        self._write_ns = self._written_ns - started_ns
+        if header_length is None:
+            return Answer(body)
+        return Answer(body, b"application/octet-stream", [(_LENGTH, b"%d" % header_length)])
+
+    def count(self, inferences: Sequence[InferenceResult]) -> None:
+        """Count the request as answered."""
+        (inference,) = inferences
+        model, request = self._model, self._request
         if self.service.shadow is not None:
             self.service.shadow.offer(model, request.feeds, inference.outputs, inference.compute_ns)
         model.statistics.record_success(
@@ -111,19 +137,16 @@ class RawInferRequest(RawRequest):
             queue_ns=inference.queue_ns,
             compute_ns=inference.compute_ns,
             input_ns=self._parsed_ns - self._parse_ns,
-            output_ns=written_ns - ran_ns,
+            output_ns=self._write_ns,
         )
         self.service.metrics.predicted(
             model.name,
             model.version,
             rows=request.rows,
-            request_ns=written_ns - self._parsed_ns,
+            request_ns=self._written_ns - self._parsed_ns,
             queue_ns=inference.queue_ns,
             compute_ns=inference.compute_ns,
         )
-        if header_length is None:
-            return Answer(body)
-        return Answer(body, b"application/octet-stream", [(_LENGTH, b"%d" % header_length)])
 
     def failed(self, error: BaseException) -> None:
         """Count the request as failed for its model."""

@@ -11,7 +11,8 @@ from app.http.endpoints import Answer, Headers, RawRequest, add_raw_route
 from app.inference.batching import InferenceResult
 from app.models.model import Model
 from app.oip.json_data import mentions_booleans
-from app.parsing import name_of, parse_object
+from app.oip.response import LONG_ELEMENTS
+from app.parsing import LONG_BYTES, name_of, parse_object, parse_with_arrays
 from app.routes.dependencies import ERRORS
 from app.service import Service
 from app.serving.prediction import Prediction
@@ -50,7 +51,10 @@ class RawPredictRequest(RawRequest):
             BadRequest: the body is not such a request, or its rows do not fit one of the models.
             NotFound: it names a model that is not served.
         """
-        request = parse_object(body, _KEYS)
+        if len(body) > LONG_BYTES:
+            request = parse_with_arrays(body, "inputs", lambda document: [document], _KEYS)
+        else:
+            request = parse_object(body, _KEYS)
         models = self.service.repository.choose(_model_names(request.get("models")))
         if "inputs" not in request:
             raise BadRequest("inputs: missing, expected a list of rows")
@@ -64,14 +68,26 @@ class RawPredictRequest(RawRequest):
         )
         self.tasks = self._prediction.tasks
 
-    def finish(self, inferences: Sequence[InferenceResult]) -> Answer:
-        """Write the response and count the request as answered by each model.
+    def has_long_answer(self, inferences: Sequence[InferenceResult]) -> bool:
+        """Whether the outputs are so large that writing them takes long."""
+        return sum(values.size for inference in inferences for values in inference.outputs.values()) > LONG_ELEMENTS
+
+    def write(self, inferences: Sequence[InferenceResult]) -> Answer:
+        """Write the response.
 
         Raises:
             BadRequest: a model has no finite answer to a row.
         """
-        answer = self._prediction.answer(inferences, self.service.metrics, self.service.shadow)
+        answer = self._prediction.answer(inferences)
+        if self.has_long_answer(inferences):
+            for result in answer["results"]:
+                rows = [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in result["outputs"]]
+                result["outputs"] = orjson.Fragment(b"[%b]" % b",".join(rows))
         return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def count(self, inferences: Sequence[InferenceResult]) -> None:
+        """Count the request as answered by each model."""
+        self._prediction.count(self.service.metrics, self.service.shadow)
 
     def failed(self, error: BaseException) -> None:
         """Count the request as failed for each of its models."""

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.http.body import read_body
 from app.jobs.job import Job, JobSpec
 from app.jobs.schemas import JobSummary
 from app.measure.sweep import LIMIT_NAME, check, sweep
@@ -52,7 +53,7 @@ async def post_sweep(service: ServiceDep, request: Request) -> Response:
 
     One measurement runs at a time. It goes on without followers until `DELETE /api/sweeps/{id}` cancels it.
     """
-    parsed = validated(SweepRequest, parse_object(await request.body(), _KEYS))
+    parsed = validated(SweepRequest, parse_object(await read_body(request), _KEYS))
     settings = service.settings
     check(parsed, settings)
 

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.http.body import read_body
 from app.http.forms import is_form, read_form
 from app.http.responses import Json
 from app.jobs.job import Job, JobSpec
@@ -110,7 +111,7 @@ async def post_training(service: ServiceDep, request: Request) -> Response:
         text, files = await read_form(request, ("data",), ".csv or .npz")
         uploaded = UploadedData(*files["data"]) if "data" in files else None
     else:
-        text, uploaded = await request.body(), None
+        text, uploaded = await read_body(request), None
     parsed = validated(TrainRequest, parse_object(text, _KEYS))
     check(parsed, uploaded)
     await service.training_catalogue.check(data=parsed.data, recipe=parsed.recipe)

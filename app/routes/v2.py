@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, NotReady, NotSupported
-from app.http.compression import decode_body
+from app.http.body import read_body
 from app.http.responses import Json
 from app.models.model import Model
 from app.oip.metadata import model_config, model_metadata, server_metadata
@@ -75,7 +75,10 @@ async def statistics(service: ServiceDep, name: str, version: str | None = None)
 
 def _statistics(service: Service, model: Model) -> dict[str, Any]:
     dispatch = service.scheduler.placement(model.engine)
-    return service.repository.statistics(model) | {"dispatch": None if dispatch is None else dispatch.to_dict()}
+    return service.repository.statistics(model) | {
+        "dispatch": None if dispatch is None else dispatch.to_dict(),
+        "batching": model.engine.joining.to_dict(),
+    }
 
 
 @repository_router.post(
@@ -88,7 +91,7 @@ def _statistics(service: Service, model: Model) -> dict[str, Any]:
 )
 async def index(service: ServiceDep, request: Request) -> Response:
     """Every version and its state; with `{"ready": true}` only the served ones."""
-    body = await _object(request, service.settings.max_body_bytes)
+    body = await _object(request)
     only_ready = body.get("ready", False)
     if type(only_ready) is not bool:
         raise BadRequest(f"ready: got {only_ready!r:.40}, expected true or false")
@@ -98,7 +101,7 @@ async def index(service: ServiceDep, request: Request) -> Response:
 @repository_router.post("/models/{name}/load", summary="Load or reload a model", response_class=Response)
 async def load(service: ServiceDep, request: Request, name: str) -> Response:
     """Load and verify the model from its folder, warm it up, and swap it for the one that is served meanwhile."""
-    for key in await _parameters(request, service.settings.max_body_bytes):
+    for key in await _parameters(request):
         if key.startswith(_OVERRIDES):
             raise NotSupported(f"load: parameter {key[:100]!r}: models are loaded as they lie in the repository")
         raise BadRequest(f"load: got the unknown parameter {key[:100]!r}, expected none")
@@ -109,7 +112,7 @@ async def load(service: ServiceDep, request: Request, name: str) -> Response:
 @repository_router.post("/models/{name}/unload", summary="Unload a model", response_class=Response)
 async def unload(service: ServiceDep, request: Request, name: str) -> Response:
     """Take the model out of service, wait for its running requests, and free its memory."""
-    for key, value in (await _parameters(request, service.settings.max_body_bytes)).items():
+    for key, value in (await _parameters(request)).items():
         # No model depends on another one here, so the parameter has no effect.
         if key != "unload_dependents" or type(value) is not bool:
             raise BadRequest(
@@ -119,47 +122,54 @@ async def unload(service: ServiceDep, request: Request, name: str) -> Response:
     return Response()
 
 
-async def _parameters(request: Request, max_bytes: int) -> dict[str, Any]:
-    parameters = (await _object(request, max_bytes)).get("parameters") or {}
+async def _parameters(request: Request) -> dict[str, Any]:
+    parameters = (await _object(request)).get("parameters") or {}
     if type(parameters) is not dict:
         raise BadRequest(f"parameters: got {parameters!r:.40}, expected an object")
     return parameters
 
 
-async def _object(request: Request, max_bytes: int) -> dict[str, Any]:
+async def _object(request: Request) -> dict[str, Any]:
     """Read the body as a JSON object; an empty body as an empty object."""
-    encoding = request.headers.get("content-encoding", "").encode("latin-1")
-    body = await decode_body(await request.body(), encoding, max_bytes=max_bytes)
+    body = await read_body(request)
     return parse_object(body) if body.strip() else {}
 
 
+# What the service leaves out of the protocol: what it does instead, and the paths.
 _UNSUPPORTED = {
     "shared memory": (
-        "/systemsharedmemory/status",
-        "/systemsharedmemory/unregister",
-        "/systemsharedmemory/region/{region}/{action}",
-        "/cudasharedmemory/status",
-        "/cudasharedmemory/unregister",
-        "/cudasharedmemory/region/{region}/{action}",
+        "send tensors in the request, as binary data (binary_data_size, Inference-Header-Content-Length)",
+        (
+            "/systemsharedmemory/status",
+            "/systemsharedmemory/unregister",
+            "/systemsharedmemory/region/{region}/{action}",
+            "/cudasharedmemory/status",
+            "/cudasharedmemory/unregister",
+            "/cudasharedmemory/region/{region}/{action}",
+        ),
     ),
-    "trace settings": ("/trace/setting", "/models/{name}/trace/setting"),
-    "log settings": ("/logging",),
+    "trace settings": ("start the service with --traces", ("/trace/setting", "/models/{name}/trace/setting")),
+    "log settings": ("start the service with --log-level", ("/logging",)),
     "generate": (
-        "/models/{name}/generate",
-        "/models/{name}/generate_stream",
-        "/models/{name}/versions/{version}/generate",
-        "/models/{name}/versions/{version}/generate_stream",
+        "send tensors to /v2/models/NAME/infer",
+        (
+            "/models/{name}/generate",
+            "/models/{name}/generate_stream",
+            "/models/{name}/versions/{version}/generate",
+            "/models/{name}/versions/{version}/generate_stream",
+        ),
     ),
 }
 
 
-def _refuse(what: str) -> Any:
+def _refuse(message: str) -> Any:
     async def refuse() -> Response:
-        raise NotSupported(f"{what}: not supported by this server")
+        raise NotSupported(message)
 
     return refuse
 
 
-for _what, _paths in _UNSUPPORTED.items():
+for _what, (_instead, _paths) in _UNSUPPORTED.items():
     for _path in _paths:
-        router.add_api_route(_path, _refuse(_what), methods=["GET", "POST"], include_in_schema=False)
+        _handler = _refuse(f"{_what}: not supported by this server; {_instead}")
+        router.add_api_route(_path, _handler, methods=["GET", "POST"], include_in_schema=False)

@@ -22,6 +22,7 @@ from typing import NoReturn
 from app.errors import KronError, StartupError, WorkerCrashLoop
 from app.settings import Settings
 from app.system.pidfiles import describe_shared_error, starting_file, state_file
+from app.telemetry.logs import announce
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
@@ -164,8 +165,8 @@ class _Supervisor:
             if len(self._ready) == self._settings.workers and not self._all_were_ready:
                 self._all_were_ready = True
                 starting_file(self._shared).unlink(missing_ok=True)
-                print(f"{text}, {self._settings.workers} workers.")
-                print(f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C", flush=True)
+                announce(self._settings, f"{text}, {self._settings.workers} workers.")
+                announce(self._settings, f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C")
 
     def _on_start_failure(self, child: int, reason: str) -> None:
         """Stop the service when a worker cannot start, unless other workers serve: then start it again later."""

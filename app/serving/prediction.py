@@ -63,16 +63,14 @@ class Prediction:
             InferenceTask.create(run.model.engine, run.feeds, (run.model.output_head.output,)) for run in self._order
         ]
 
-    def answer(self, inferences: Sequence[InferenceResult], metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
-        """Compose the response, and count the request as answered by each model.
+    def answer(self, inferences: Sequence[InferenceResult]) -> dict[str, Any]:
+        """Compose the response.
 
         Args:
             inferences: the results of `tasks`.
-            metrics: counts the request.
-            shadow: is offered the request.
 
         Raises:
-            BadRequest: a model has no finite answer to a row; nothing is counted then.
+            BadRequest: a model has no finite answer to a row.
         """
         for run, inference in zip(self._order, inferences, strict=True):
             run.inference = inference
@@ -81,7 +79,15 @@ class Prediction:
             results.append(_result(run.model, run.inference))
             if self._with_provenance:
                 results[-1]["receipt"] = provenance(run.model, run.inference)
-        answer = {"results": results, "agreement": _agreement(results)}
+        return {"results": results, "agreement": _agreement(results)}
+
+    def count(self, metrics: Metrics, shadow: Shadow | None) -> None:
+        """Count the request as answered by each model, after `answer`.
+
+        Args:
+            metrics: counts the request.
+            shadow: is offered the request.
+        """
         for run in self._runs:
             model, result = run.model, run.inference
             if shadow is not None:
@@ -97,7 +103,6 @@ class Prediction:
             model.statistics.record_success(
                 rows=run.rows, batch_size=result.batch_size, queue_ns=result.queue_ns, compute_ns=result.compute_ns
             )
-        return answer
 
 
 def provenance(model: Model, inference: InferenceResult) -> dict[str, Any]:

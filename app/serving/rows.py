@@ -4,11 +4,13 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import BadRequest
+from app.json_arrays import JsonArray
 from app.parsing import fits_float32, name_of
 
 NUMBERS = {int, float}
@@ -20,7 +22,7 @@ def to_array(
     """Convert the rows of a request from JSON to a float32 array, and validate them.
 
     Args:
-        rows: parsed JSON.
+        rows: parsed JSON; of a long request a `JsonArray`.
         shapes: accepted shapes of a row, all with the same number of values; the first one is flat.
         max_rows: most rows.
         booleans: whether the JSON may hold `true` or `false`. Then the type of each value is checked, which takes as
@@ -32,15 +34,55 @@ def to_array(
     Raises:
         BadRequest: the rows are of another shape or not numbers; the message starts with the place, as `inputs[3]`.
     """
-    if type(rows) is not list:
-        raise BadRequest(f"inputs: got {name_of(rows)}, expected a list of rows")
-    if not 1 <= len(rows) <= max_rows:
-        raise BadRequest(f"inputs: got {len(rows)} rows, expected 1 to {max_rows}")
     features = math.prod(shapes[0])
+    if type(rows) is JsonArray:
+        packed = _pack_pieces(rows, shapes, features, max_rows, booleans=booleans)
+    elif type(rows) is list:
+        _check_count(len(rows), max_rows)
+        packed = _pack(rows, shapes, features, 0, booleans=booleans)
+    else:
+        raise BadRequest(f"inputs: got {name_of(rows)}, expected a list of rows")
+    return np.frombuffer(packed[0] if len(packed) == 1 else b"".join(packed), "<f4").reshape(len(packed), features)
+
+
+def _pack_pieces(
+    rows: JsonArray, shapes: Sequence[tuple[int, ...]], features: int, max_rows: int, *, booleans: bool
+) -> list[bytes]:
+    """Convert the rows of a long request as `_pack` does, piece by piece."""
+    counted = rows.rows if rows.lists > 1 else rows.values
+    if counted > 2 * max_rows:  # too many to parse them only to say so
+        _check_count(counted, max_rows)
+    packed: list[bytes] = []
+    total = 0
+    wrong: BadRequest | None = None
+    for piece in rows.row_pieces(features, "inputs"):
+        if wrong is None and total + len(piece) <= max_rows:
+            try:
+                packed += _pack(piece, shapes, features, total, booleans=booleans)
+            except BadRequest as error:
+                wrong = error
+        total += len(piece)
+    if rows.has_object:  # the rest of its row and all later rows are not known
+        raise BadRequest(f"inputs[{total - 1}]: got an object, expected numbers")
+    _check_count(total, max_rows)  # a wrong number of rows is reported before a wrong row, as for short requests
+    if wrong is not None:
+        raise wrong
+    return packed
+
+
+def _check_count(rows: int, max_rows: int) -> None:
+    if not 1 <= rows <= max_rows:
+        raise BadRequest(f"inputs: got {rows} rows, expected 1 to {max_rows}")
+
+
+def _pack(
+    rows: list[Any], shapes: Sequence[tuple[int, ...]], features: int, first: int, *, booleans: bool
+) -> list[bytes]:
+    """Convert each row to the bytes of its values as float32; `first` is the index of the first row in the request."""
     # struct is many times faster than numpy here, and unlike numpy it refuses texts and infinities.
     pack = _packer(features)
     packed = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows, first):
         flat = row
         if booleans or type(row) is not list or len(row) != features or type(row[0]) not in NUMBERS:
             flat = _flatten(row, _shape_like(row, shapes, index), f"inputs[{index}]")
@@ -53,7 +95,7 @@ def to_array(
             raise BadRequest(
                 f"inputs[{index}]: value {column}: got {flat[column]!r}, expected a finite number that fits in float32"
             ) from None
-    return np.frombuffer(packed[0] if len(packed) == 1 else b"".join(packed), "<f4").reshape(len(rows), features)
+    return packed
 
 
 @cache

@@ -1,4 +1,4 @@
-"""File locks, space on disks, and private temporary folders that are removed even if their process is killed."""
+"""File locks, fingerprints, space on disks, and private temporary folders that outlive no process."""
 
 import errno
 import os
@@ -61,6 +61,16 @@ def locked(path: Path) -> Iterator[None]:
         if LOCKS_SUPPORTED:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Size, modification time, inode and device of a file, one of which changes when the file does.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
 
 
 def reserve_space(path: Path, start: int, end: int) -> None:

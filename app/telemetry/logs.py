@@ -53,6 +53,13 @@ def _escape(message: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
 
 
+def announce(settings: "Settings", message: str) -> None:
+    """Print a message of the start to standard output at any log level: as text, or as one JSON object."""
+    if settings.log_format == "json":
+        message = JsonFormatter().format(logging.makeLogRecord({"name": "app", "levelname": "INFO", "msg": message}))
+    print(message, flush=True)
+
+
 def configure_logging(settings: "Settings") -> None:
     """Configure the logging of this process, for commands only: all loggers write to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)

@@ -5,35 +5,28 @@ Imports numpy and onnxruntime only, as the measuring process of a comparison doe
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from app.measure import bootstrap, timing
-from app.measure.timing import TimedSession
+from app.measure.inputs.generated import random_rows
+from app.measure.timed_session import Call, Feed, TimedSession
 
 
-class _DelayedRuns:
-    """A session whose runs take a fixed time longer.
+def _delayed(call: Call, delay_ns: int) -> Call:
+    """A call of a session that takes `delay_ns` nanoseconds longer."""
 
-    Args:
-        session: the onnxruntime session.
-        delay_ns: nanoseconds to add to each run.
-    """
-
-    def __init__(self, session: Any, delay_ns: int) -> None:
-        self._session = session
-        self._delay_ns = delay_ns
-
-    def run(self, outputs: None, feed: Mapping[str, Any]) -> list[Any]:
-        """Run the session, then busy-wait for the delay."""
-        result: list[Any] = self._session.run(outputs, feed)
-        end = time.perf_counter_ns() + self._delay_ns
+    def run(names: Sequence[str], feed: Feed) -> list[Any]:
+        result = call(names, feed)
+        end = time.perf_counter_ns() + delay_ns
         while time.perf_counter_ns() < end:
             pass
         return result
+
+    return run
 
 
 class DelayedSession(TimedSession):
@@ -41,7 +34,7 @@ class DelayedSession(TimedSession):
 
     def __init__(self, name: str, path: str, *, device: str, threads: int, delay_us: float) -> None:
         super().__init__(name, path, device=device, threads=threads)
-        self._session = _DelayedRuns(self._session, round(1000 * delay_us))
+        self._call = _delayed(self._call, round(1000 * delay_us))
 
 
 def main() -> None:
@@ -54,21 +47,19 @@ def _measure(job: Mapping[str, Any]) -> list[dict[str, float]]:
     """The median of the model at each batch size, and the measured delay with its interval, in microseconds."""
     options = {"device": job["device"], "threads": job["threads"]}
     sizes, seed = job["batch_sizes"], job["seed"]
+    original = partial(TimedSession, "original", job["path"], **options)
     times = timing.time_models(
-        [
-            partial(TimedSession, "original", job["path"], **options),
-            partial(DelayedSession, "delayed", job["path"], **options, delay_us=job["delay_us"]),
-        ],
-        timing.InputRows([], largest_batch=max(sizes), seed=seed),
+        [original, partial(DelayedSession, "delayed", job["path"], **options, delay_us=job["delay_us"])],
+        random_rows(original().interface, max(sizes)),
         sizes,
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,
     )
     cells = []
-    for batch_size, (original, delayed) in zip(sizes, times, strict=True):
-        medians = bootstrap.bootstrap_medians([original, delayed], seed)
+    for batch_size, (plain, delayed) in zip(sizes, times, strict=True):
+        medians = bootstrap.bootstrap_medians([plain, delayed], seed)
         low, high = bootstrap.interval((medians[1] - medians[0]) / 1000)
-        p50 = float(np.median(original)) / 1000
+        p50 = float(np.median(plain)) / 1000
         added = float(np.median(delayed)) / 1000 - p50
         cells.append({"batch_size": batch_size, "p50_us": p50, "added_us": added, "low_us": low, "high_us": high})
     return cells

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from app.measure import bootstrap, timing
-from app.measure.timing import Array, Refused
+from app.measure.children.remote_model import RemoteModel, model_info
+from app.measure.inputs.arrays import InputArrays
+from app.measure.timing import Refused
 
 START_SECONDS = 60.0  # until the service is ready
 RESPONSE_SECONDS = 120.0
@@ -43,12 +45,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         Fields of `Latency` and `Pair` by layer (`queue` and `http`), and the number of series.
     """
     models, seed = job["models"], job["seed"]
-    rows = timing.InputRows(
-        [Path(model["samples"]) for model in models],
-        uploaded=job["uploaded"],
-        largest_batch=max(job["batch_sizes"]),
-        seed=seed,
-    )
+    inputs = InputArrays.load(Path(job["inputs"]))
     service = ServiceUnderTest(job)
     try:
         start = time.monotonic()
@@ -57,16 +54,18 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
         sizes = [
             size
             for size in job["batch_sizes"]
-            if all(len(remote.feed(rows.rows_for(remote), 1)) * size <= MAX_BODY_BYTES for remote in remotes)
+            if all(len(remote.feed(inputs, 1).body) * size <= MAX_BODY_BYTES for remote in remotes)
         ]
+        notes = _notes(remotes, job["batch_sizes"], sizes)
         if not sizes:
-            return {"layers": {}, "series": None}
+            return {"layers": {}, "series": None, "notes": notes}
         service.opened.clear()  # the first series uses the service that has just been started
         times = timing.time_models(
             [partial(service.open, position) for position in range(len(models))],
-            rows,
+            inputs,
             sizes,
             seconds_per_cell=job["seconds_per_cell"],
+            max_seconds=job["max_seconds"],
             seed=seed,
             series=series,
             stage="service",
@@ -84,69 +83,21 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
             "http": bootstrap.latencies_and_ratios(times, sizes, seed),
         },
         "series": len(times[0][0]),
+        "notes": notes,
     }
 
 
-class RemoteModel:
-    """A model of the service under test, as its clients see it.
-
-    Args:
-        name: name of the model.
-        connection: connection to the service, shared with other models.
-    """
-
-    def __init__(self, name: str, connection: http.client.HTTPConnection) -> None:
-        self.name = name
-        self._connection = connection
-        self._queue_ns: dict[int, list[int]] = {}  # by batch size, one for each timed request
-        info = json.loads(self._request("GET", f"/api/models/{name}", None))
-        self.row_shape: tuple[int, ...] = tuple(info["inputs"][0]["shape"][1:])
-
-    def check_batch(self, batch_size: int) -> None:
-        """Do nothing: the service itself refuses a batch size that the model does not take."""
-
-    def feed(self, rows: Array, batch_size: int) -> bytes:
-        """Encode the body of a prediction request: `rows` repeated or cut to the batch size."""
-        inputs = np.resize(rows, (batch_size, *self.row_shape)).tolist()
-        return json.dumps({"inputs": inputs, "models": [self.name]}, separators=(",", ":")).encode()
-
-    def run(self, feed: bytes) -> list[Any]:
-        """Send one request; no outputs are returned, because the service itself refuses those that are not finite."""
-        self._request("POST", "/api/predict", feed)
-        return []
-
-    def time(self, feed: bytes, runs: int) -> list[int]:
-        """Send `runs` requests and return the nanoseconds of each, from sending it to the end of its response."""
-        clock, responses, times = time.perf_counter_ns, [], []
-        self._request("POST", "/api/predict", feed)  # not counted: brings the model back into the CPU's cache
-        for _ in range(runs):
-            start = clock()
-            responses.append(self._request("POST", "/api/predict", feed))
-            times.append(clock() - start)
-        for response in responses:  # parsed afterwards, which would otherwise evict the cache between requests
-            (result,) = json.loads(response)["results"]
-            queue_ns = self._queue_ns.setdefault(len(result["outputs"]), [])
-            queue_ns.append(round(1000 * (result["queue_us"] + result["compute_us"])))
-        return times
-
-    def queue_times(self, batch_size: int, count: int) -> list[int]:
-        """Queue time plus compute time in nanoseconds, as the service reported for the last `count` timed requests."""
-        return self._queue_ns[batch_size][-count:]
-
-    def _request(self, method: str, path: str, body: bytes | None) -> bytes:
-        """Send a request and read the response.
-
-        Raises:
-            Refused: the service responds with an error.
-        """
-        self._connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-        response = self._connection.getresponse()
-        content = response.read()
-        if response.status != http.client.OK:
-            raise Refused(
-                f"{self.name}: its service answers {response.status}: {content[:300].decode(errors='replace')}"
-            )
-        return content
+def _notes(remotes: Sequence[RemoteModel], requested: Sequence[int], sizes: Sequence[int]) -> list[str]:
+    """Remarks about how the service was measured, and at which batch sizes it was not."""
+    notes = []
+    if not remotes[0].takes_rows:
+        notes.append("Queue and HTTP: measured by requests of binary tensors to /v2; /api/predict takes rows only.")
+    if large := [str(size) for size in requested if size not in sizes]:
+        notes.append(
+            f"Queue and HTTP: not measured at batch size {', '.join(large)}, whose requests are longer than "
+            f"{MAX_BODY_BYTES // 2**20} MiB."
+        )
+    return notes
 
 
 class ServiceUnderTest:
@@ -171,9 +122,15 @@ class ServiceUnderTest:
             self.opened.clear()
         self.opened.add(position)
         assert self._connection is not None
-        remote = RemoteModel(self._job["models"][position]["name"], self._connection)
+        remote = RemoteModel(self._job["models"][position]["name"], self._connection, takes_rows=self._take_rows())
         self._remotes[position].append(remote)
         return remote
+
+    def _take_rows(self) -> bool:
+        """Whether `/api/predict` takes all models; they are measured by the same kind of request."""
+        assert self._connection is not None
+        names = [model["name"] for model in self._job["models"]]
+        return all(model_info(name, self._connection).get("unusable") is None for name in names)
 
     def queue_times(self, position: int, batch_size: int, shape: Sequence[int]) -> bootstrap.Times:
         """Times (series, rounds, runs) of the layer `queue`, for the requests that were timed at the layer `http`."""

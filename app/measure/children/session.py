@@ -14,7 +14,9 @@ import numpy as np
 
 from app.inference.session import CUDA, EMPTY_MODEL, DeviceUnavailable, open_session
 from app.measure import bootstrap, timing
-from app.measure.timing import Refused, TimedSession
+from app.measure.inputs.arrays import InputArrays
+from app.measure.timed_session import TimedSession
+from app.measure.timing import Refused
 from app.system.gpu import device_bytes
 from app.system.process_memory import peak_bytes, resident_bytes
 
@@ -29,7 +31,7 @@ def _measure_memory(job: Mapping[str, Any]) -> dict[str, object]:
     """Measure memory, loading time and first run of one model; must be the first work of its process."""
     device, threads = job["device"], job["threads"]
     model = job["models"][0]
-    rng = np.random.default_rng(job["seed"])
+    inputs = InputArrays.load(Path(job["inputs"]))
     try:
         empty = open_session(EMPTY_MODEL, device=device, threads=threads)
     except DeviceUnavailable as error:
@@ -44,13 +46,12 @@ def _measure_memory(job: Mapping[str, Any]) -> dict[str, object]:
 
     first_run_ms = None
     for batch_size in job["batch_sizes"]:
-        session.check_batch(batch_size)
-        feed = session.feed(rng.random((batch_size, *session.row_shape), np.float32), batch_size)
+        feed = session.feed(inputs, batch_size)
         start = time.perf_counter_ns()
         session.run(feed)
         first_run_ms = first_run_ms or (time.perf_counter_ns() - start) / 1e6
         session.run(feed)
-    del feed
+    del feed, inputs
     settled, peak = resident_bytes(), peak_bytes()
     return {
         "provider": session.provider,
@@ -72,24 +73,19 @@ def _measure_latency(job: Mapping[str, Any]) -> dict[str, object]:
     """Time all models at all batch sizes; percentiles by model, and ratios of medians by pair."""
     models = job["models"]
     batch_sizes, seed = job["batch_sizes"], job["seed"]
-    rows = timing.InputRows(
-        [Path(model["samples"]) for model in models],
-        uploaded=job["uploaded"],
-        largest_batch=max(batch_sizes),
-        seed=seed,
-    )
     times = timing.time_models(
         [
             partial(TimedSession, model["name"], model["path"], device=job["device"], threads=job["threads"])
             for model in models
         ],
-        rows,
+        InputArrays.load(Path(job["inputs"])),
         batch_sizes,
         seconds_per_cell=job["seconds_per_cell"],
+        max_seconds=job["max_seconds"],
         seed=seed,
     )
     latencies, pairs = bootstrap.latencies_and_ratios(times, batch_sizes, seed)
-    return {"latencies": latencies, "pairs": pairs, "inputs": rows.source, "series": len(times[0][0])}
+    return {"latencies": latencies, "pairs": pairs, "series": len(times[0][0])}
 
 
 def _increase(after: int | None, before: int | None) -> int | None:

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from app.measure import bootstrap, timing
-from app.measure.timing import TimedSession
+from app.measure.inputs.generated import random_rows
+from app.measure.timed_session import TimedSession
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def _measure(job: Mapping[str, Any]) -> dict[str, object]:
     openers = [partial(TimedSession, f"width {width}, {name}", content, **options) for name, content in networks]
     times = timing.time_models(
         openers,
-        timing.InputRows([], largest_batch=max(sizes), seed=seed),
+        random_rows(openers[0]().interface, max(sizes)),
         sizes,
         seconds_per_cell=job["seconds_per_cell"],
         seed=seed,

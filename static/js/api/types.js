@@ -61,6 +61,7 @@
  * @property {number} initializer_bytes
  * @property {number | null} [parameters]
  * @property {number | null} [samples]
+ * @property {string[] | null} [labels] of classes that the card does not name
  * @property {Card | null} [card]
  *
  * @typedef {"cpu" | "cuda"} Device
@@ -172,6 +173,25 @@
  * @property {ModelQuality[]} models
  * @property {PairQuality[]} pairs
  *
+ * @typedef {object} MeasuredInputs that all models ran on
+ * @property {"samples" | "uploaded" | "generated"} source
+ * @property {string} name of the file or samples; a description of generated ones
+ * @property {number} rows
+ * @property {string[]} [notes] batch sizes that were not measured, and why
+ *
+ * @typedef {object} OutputDifference of one output of two models on the same rows; null: not for this kind of output
+ * @property {string} a
+ * @property {string} b
+ * @property {string} output
+ * @property {number} rows
+ * @property {number | null} largest
+ * @property {number | null} mean
+ * @property {number | null} cosine
+ * @property {number | null} lowest_cosine
+ * @property {number | null} equal_top1
+ * @property {number | null} equal
+ * @property {string} sentence
+ *
  * @typedef {object} Environment
  * @property {string} [cpu]
  * @property {number} [cores]
@@ -192,6 +212,8 @@
  * @property {string} [memory_sentence]
  * @property {Expectation[]} [predictions]
  * @property {Quality | null} [quality]
+ * @property {MeasuredInputs | null} [inputs] null in reports of earlier versions
+ * @property {OutputDifference[]} [differences]
  *
  * @typedef {object} Cell of a sweep: one pair of synthetic networks
  * @property {number} width

@@ -9,17 +9,28 @@ import { taskKey, taskOf } from "./task.js";
  * @import { ModelInfo } from "../api/types.js"
  */
 
+const MAX_NAMED = 4;
+
 /** @param {ModelInfo} model */
 function groupName(model) {
   const task = taskOf(model);
   const data = model.card?.data?.name;
   const words =
     typeof task === "string"
-      ? "other inputs"
+      ? inputNames(model)
       : `${task.kind === "image" ? `${task.channels === 3 ? "colour" : "grey"} images ${task.columns}×${task.rows}` : `${task.width} ${task.width === 1 ? "number" : "numbers"}`}${
           task.labels ? `, ${task.labels.length} labels` : model.card?.task === "regression" ? ", predicts a number" : ""
         }`;
   return data ? `${data}: ${words}` : words;
+}
+
+/**
+ * Names the inputs of a model that takes neither an image nor a row.
+ * @param {ModelInfo} model
+ */
+function inputNames({ inputs }) {
+  const named = inputs.slice(0, MAX_NAMED).map(({ name, datatype }) => `${name} ${datatype}`);
+  return `takes ${named.join(", ")}${inputs.length > MAX_NAMED ? " …" : ""}`;
 }
 
 /** @param {ModelInfo} model */

@@ -25,7 +25,7 @@ export function taskOf(model) {
   if (inputs.length !== 1) return `${name} takes ${inputs.length} inputs; this page supports one. Use the API instead.`;
   const [{ datatype, shape }] = inputs;
   if (!NUMERIC.test(datatype)) return `${name} takes ${datatype} input; this page supports numbers only.`;
-  const labels = card?.task === "regression" ? null : (card?.labels ?? null);
+  const labels = card?.task === "regression" ? null : (card?.labels ?? model.labels ?? null);
   const preprocessing = card?.preprocessing ?? "";
   const sizes = shape.slice(1);
   const image = card?.input?.kind === "image" ? imageShape(card.input.shape ?? []) : null;
@@ -56,12 +56,16 @@ function imageShape(shape) {
 }
 
 /**
- * Returns a key that is equal for models that take the same input and predict the same labels.
+ * Returns a key that is equal for models that take the same input and predict the same labels. For models whose input the
+ * page cannot provide, it is that of the names, kinds and ranks of their inputs: the precision of floats may differ.
  * @param {ModelInfo} model
  */
 export function taskKey(model) {
   const task = taskOf(model);
-  if (typeof task === "string") return task;
+  if (typeof task === "string") {
+    const inputs = model.inputs.map(({ name, datatype, shape }) => [name, /^B?FP?\d+$/.test(datatype) ? "float" : datatype, shape.length]);
+    return JSON.stringify(inputs.sort(([a], [b]) => String(a).localeCompare(String(b))));
+  }
   const asked = task.kind === "image" ? [task.rows, task.columns, task.channels, task.last, ...task.range] : [task.width, ...task.names.slice(0, 100)];
   return JSON.stringify([task.kind, asked, task.labels]);
 }

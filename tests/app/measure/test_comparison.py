@@ -40,7 +40,8 @@ def test_progress_counts_up_to_the_report(seen: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in seen]
     assert names == ["started"] + ["progress"] * (len(seen) - 2) + ["report"]
     progress = [data for _, data in seen[1:-1]]
-    assert progress[0]["stage"] == "memory small-kronecker"
+    assert progress[0]["stage"] == "inputs"
+    assert progress[1]["stage"] == "memory small-kronecker"
     assert [step["done"] for step in progress] == sorted(step["done"] for step in progress)
     assert progress[-1]["done"] == progress[-1]["total"]
 
@@ -168,7 +169,12 @@ def test_the_same_model_twice_is_not_distinguishable(tmp_path: Path) -> None:
         report = answer.json()
         assert [pair["verdict"] for pair in report["pairs"]] == ["not distinguishable"] * 2
         assert "are not distinguishable" in report["pairs"][0]["sentence"]
-        assert report["settings"]["inputs"] == "random numbers (seed 0)"
+        made_up = "input FP32 [batch, 6] random numbers from 0 to 1 (seed 0)"
+        assert report["settings"]["inputs"] == f"made up from the models' metadata: {made_up}"
+        assert report["inputs"] == {
+            "source": "generated", "name": report["settings"]["inputs"], "rows": 8, "notes": []
+        }  # fmt: skip
+        assert {each["output"]: each["largest"] for each in report["differences"]} == {"logits": 0, "probabilities": 0}
         server.wait_until_childless()
 
 
@@ -189,6 +195,8 @@ def test_models_with_eight_bit_weights_are_compared(tmp_path: Path) -> None:
     assert 3.5 * sizes[1] < sizes[0] < 4.1 * sizes[1]
     assert [model["latency"][0]["n"] > 0 for model in report["models"]] == [True, True]
     assert report["quality"] is None  # there are no samples
+    assert [each["output"] for each in report["differences"]] == ["logits", "probabilities"]
+    assert all(0 < each["mean"] < each["largest"] < 0.2 for each in report["differences"])
 
 
 def quantized(path: Path) -> bytes:

@@ -55,20 +55,39 @@ def test_an_unavailable_device_is_refused_with_the_available_ones(client: httpx.
     assert "CPUExecutionProvider" in answer.json()["error"]
 
 
-def test_models_with_fixed_batch_or_infinite_outputs_are_refused_by_name(tmp_path: Path) -> None:
-    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=1))
+def test_models_with_infinite_outputs_or_other_shapes_are_refused_by_name(tmp_path: Path) -> None:
     publish(tmp_path, "good", classifier(weights([6, 3])))
     publish(tmp_path, "infinite", classifier([np.full((6, 3), 3e38, np.float32)]))
+    publish(tmp_path, "wide", classifier(weights([7, 3])))
+    publish(tmp_path, "four", classifier(weights([6, 4])))
     with serving(tmp_path) as server:
         for other, message in (
-            ("fixed", "batch_sizes: got 2, expected 1: fixed has a fixed batch size"),
-            ("infinite", "infinite: the outputs at batch size 2 are not finite"),
+            ("infinite", "inputs: got none, and the models fail on generated ones: infinite: the output "),
+            ("wide", "models: got the input 'input' as [batch, 6] of good and [batch, 7] of wide, expected"),
+            ("four", "models: got the output 'logits' as [batch, 3] of good and [batch, 4] of four, expected the same"),
         ):
             answer = server.client.post("/api/compare", json={"models": ["good", other], "batch_sizes": [2]})
             assert answer.status_code == 400
-            assert answer.json() == {"error": message}
+            assert answer.json()["error"].startswith(message)
+        server.wait_until_childless()
+
+
+def test_a_model_of_a_fixed_batch_is_measured_at_its_own_size(tmp_path: Path) -> None:
+    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=3))
+    publish(tmp_path, "good", classifier(weights([6, 3])))
+    with serving(tmp_path) as server:
+        body = {"models": ["good", "fixed"], "batch_sizes": [1, 3, 8], "seconds": 0.2}
+        answer = server.client.post("/api/compare", json=body)
+        assert answer.status_code == 200, answer.text
+        report = answer.json()
+        assert report["settings"]["batch_sizes"] == [3]
+        assert report["inputs"]["notes"] == [
+            "fixed takes batches of 3 only: all models were measured at that size, not at batch sizes 1, 8."
+        ]
+        for model in report["models"]:
+            assert [latency["batch_size"] for latency in model["latency"]] == [3]
+        assert {each["largest"] for each in report["differences"]} == {0.0}
         answer = server.client.post("/api/predict", json={"inputs": [[1.0] * 6] * 2, "models": ["fixed"]})
         assert answer.status_code == 400
-        assert answer.json()["error"] == "inputs: got 2 rows, expected exactly 1: fixed has a fixed batch size"
-        assert server.client.post("/api/predict", json={"inputs": [[1.0] * 6], "models": ["fixed"]}).is_success
-        server.wait_until_childless()
+        assert answer.json()["error"] == "inputs: got 2 rows, expected exactly 3: fixed has a fixed batch size"
+        assert server.client.post("/api/predict", json={"inputs": [[1.0] * 6] * 3, "models": ["fixed"]}).is_success

@@ -6,7 +6,7 @@ import pytest
 
 from app.measure.bootstrap import verdict
 from app.measure.comparison_schemas import ComparedModel, Memory, Pair
-from app.measure.conclusions import memory_sentence, predicted_ratios
+from app.measure.conclusions import memory_sentence, output_difference, predicted_ratios
 from app.models.card import TestMetric
 
 MIB = 2**20
@@ -65,14 +65,42 @@ def test_predicted_and_measured_memory_and_lower_accuracy() -> None:
     (found,) = predicted_ratios([large, small], [pair("large", "small", 1.0)])
     assert found.memory.measured_ratio == pytest.approx(1 / 6, abs=1e-3)
     assert found.sentences == [
-        "The initialisers of small are 10.0 times smaller than those of large; "
-        "loading small adds 6.0 times less memory.",
+        "The weights of small are 10.0 times smaller than those of large; loading small adds 6.0 times less memory.",
         "The test accuracy of small is 1.50 points lower than that of large.",
     ]
     tiny = model("tiny", size=MIB // 10, loaded=4096)
     (found,) = predicted_ratios([tiny, large], [pair("tiny", "large", 1.0)])
     assert found.memory.measured_ratio is None
     assert found.sentences[0].endswith("loading adds too little memory to compare.")
+
+
+def test_nothing_is_predicted_from_weights_that_cannot_be_counted() -> None:
+    counted, none = model("counted", loaded=MIB), model("none", size=0, loaded=6 * MIB)
+    for models in ([counted, none], [none, counted], [none, model("other", size=0)]):
+        (found,) = predicted_ratios(models, [pair(models[0].model, models[1].model, 1.0)])
+        assert (found.initializer_bytes_ratio, found.memory.predicted_ratio, found.sentences) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("measured", "end"),
+    [
+        ({"largest": 0.0, "mean": 0.0, "cosine": 1.0, "lowest_cosine": 1.0}, ": equal on 7 rows."),
+        ({"equal": 1.0}, ": equal on 7 rows."),
+        (
+            {"largest": 0.4441, "mean": 0.03, "cosine": 0.98, "lowest_cosine": 0.9, "equal_top1": 0.5},
+            " on 7 rows: differs by up to 0.444, by 0.03 on average; cosine similarity 0.98000, at least 0.90000; the "
+            "same class for 50.0 %.",
+        ),
+        ({"equal": 0.25}, " on 7 rows: 25.0 % of the elements are equal."),
+        ({"shapes": [[2, 4], [3, 4]]}, " cannot be compared: got the shapes [2, 4] and [3, 4] for the same rows."),
+    ],
+)
+def test_the_difference_of_an_output_in_words(measured: dict[str, Any], end: str) -> None:
+    figures: dict[str, Any] = dict.fromkeys(("largest", "mean", "cosine", "lowest_cosine", "equal_top1", "equal"))
+    shapes = measured if "shapes" in measured else figures | measured
+    found = output_difference({"a": "full", "b": "int8", "output": "y", **shapes}, 7)
+    assert found.sentence == f"Output y of full and int8{end}"
+    assert (found.rows, found.largest, found.equal) == (7, measured.get("largest"), measured.get("equal"))
 
 
 def test_the_memory_that_compression_cannot_reduce() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from app.errors import BadRequest, ComparisonError
 from app.measure.children import quality as quality_child
-from app.measure.uploaded_inputs import UploadedInputs
+from app.measure.inputs.arrays import InputArrays
+from app.measure.inputs.interface import GraphTensor, Interface
 from app.processes.parent import run_measuring_process
 from tests.app.conftest import KRONECKER, ROWS
 from tests.app.graphs import CARD, LABELS, Array, classifier, forward, heavy, publish
@@ -21,12 +22,14 @@ BEST: Array = forward(KRONECKER, ROWS).argmax(axis=1)
 
 
 def quality(folder: Path, models: dict[str, Path], card: Any, rows: Array, labels: Array) -> Any:
-    uploaded = UploadedInputs("mine.npy", rows, labels)
-    uploaded.save(folder / "inputs.npz")
+    interface = Interface((GraphTensor("input", "FP32", ("batch", rows.shape[1])),), ())
+    InputArrays({"input": rows}, interface.batch_axes).save(folder / "inputs", labels)
     job = {
         "device": "cpu",
         "threads": 1,
-        "uploaded": {"name": uploaded.name, "path": str(folder / "inputs.npz")},
+        "batch_sizes": [1],
+        "inputs": str(folder / "inputs"),
+        "source": {"source": "uploaded", "name": "mine.npy"},
         "models": [{"name": name, "path": str(path), "samples": "", "card": card} for name, path in models.items()],
     }
     return asyncio.run(run_measuring_process(quality_child.__name__, job))["quality"]
@@ -56,6 +59,17 @@ def test_labels_are_names_or_whole_numbers_in_any_notation(tmp_path: Path, label
     assert 0 < model["accuracy"] == pytest.approx((BEST == TRUE).mean())
     assert np.sum(model["confusion"], axis=1).tolist() == np.bincount(TRUE, minlength=3).tolist()
     assert np.trace(model["confusion"]) == (BEST == TRUE).sum()
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64, np.str_])
+def test_whole_numbers_are_names_where_all_of_them_are(tmp_path: Path, kind: type) -> None:
+    card = json.dumps(CARD | {"labels": ["1", "7", "2"]})
+    models = {"digits": publish(tmp_path, "digits", classifier(KRONECKER))}
+    named = np.array([1, 7, 2])[TRUE]
+    (model,) = quality(tmp_path, models, card, ROWS, named.astype(kind))["models"]
+    assert model["accuracy"] == pytest.approx((BEST == TRUE).mean())
+    (model,) = quality(tmp_path, models, card, ROWS, TRUE.astype(kind))["models"]  # 0 is no name
+    assert model["accuracy"] == pytest.approx((BEST == TRUE).mean())
 
 
 @pytest.mark.parametrize("label", ["inf", "-1e999", "nan", "1.5", "1e300"])

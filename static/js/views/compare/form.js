@@ -51,6 +51,7 @@ export class CompareForm {
         "details",
         {},
         h("summary", {}, "Uploaded inputs"),
+        h("p", { class: "muted" }, "Models of several inputs: an .npz file with an array for each input by name, and perhaps labels. Without a file: samples that came with the models, or else inputs made up from their metadata."),
         h("div", { class: "fields wide" }, field("Rows (.npy, .npz or .csv)", this.inputs), field("Labels (.npy or .csv), if not in the rows’ file", this.labels)),
       ),
     );

@@ -7,6 +7,7 @@ import { h } from "../../ui/dom.js";
 import { bytes, count, digits, times, unitFor } from "../../ui/format.js";
 import { MEMORY_UNITS, keepUnits, memorySize } from "../../ui/text.js";
 import { closedPanel, environmentPanel, panel, tableRegion } from "../jobs/panels.js";
+import { differencesPanel, inputsPanel } from "./inputs.js";
 import { batchName, latencyPanel, plainDigits } from "./latency.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
 import { figuresTable, pairsTable } from "./tables.js";
@@ -132,16 +133,18 @@ export class ComparisonPresentation {
 
   /** @param {Report} report */
   show(report) {
-    const { models, pairs, quality } = report;
+    const { models, pairs, quality, inputs, differences = [] } = report;
     this.element.replaceChildren(
       ...[
         h("p", { class: "headline", role: "status" }, keepUnits(pairs[0]?.sentence ?? "Measured.")),
         h("div", { class: "findings" }, ...findings(report)),
         latencyPanel(models),
         h("div", { class: "panels" }, predictionPanel(report), memoryPanel(report), filePanel(models), quality ? qualityPanel(quality, models) : null),
+        differencesPanel(differences, models.length > 2),
         quality ? confusionPanel(quality, models) : null,
         closedPanel("All figures", tableRegion("All figures", figuresTable(report))),
         models.length > 2 ? closedPanel("All pairs", tableRegion("All pairs", pairsTable(report))) : null,
+        inputs ? inputsPanel(inputs) : null,
         environmentPanel(report),
       ].filter((each) => each !== null),
     );

@@ -11,7 +11,7 @@ import pytest
 
 from app.cli.main import main
 from app.errors import BadRequest
-from app.measure.uploaded_inputs import MAX_CSV_BYTES, UploadedInputs
+from app.measure.inputs.uploaded import MAX_CSV_BYTES, UploadedInputs
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 from tests.app.conftest import DENSE, KRONECKER, ROWS
 from tests.app.graphs import LABELS, Array, forward
@@ -28,7 +28,7 @@ def npy(array: Array) -> bytes:
 
 def npz(**arrays: Array) -> bytes:
     file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
+    np.savez(file, allow_pickle=True, **arrays)
     return file.getvalue()
 
 
@@ -62,13 +62,15 @@ NAMES = [LABELS[label] for label in TRUE]
 )
 def test_every_format_gives_the_same_rows(inputs: Any, labels: Any) -> None:
     uploaded = UploadedInputs.read(inputs, labels)
-    np.testing.assert_allclose(uploaded.rows, ROWS, rtol=1e-6)
-    assert uploaded.rows.dtype == np.float32
+    (rows,) = uploaded.arrays.values()
+    np.testing.assert_allclose(rows.reshape(ROWS.shape), ROWS, rtol=1e-6)
+    assert rows.dtype == np.float32
     assert uploaded.labels is not None
     assert uploaded.labels.tolist() in (TRUE.tolist(), NAMES, [str(label) for label in TRUE])
 
 
-OBJECTS = npy(np.array([[1], ["a"]], dtype=object))
+OBJECT_ARRAY = np.array([[1], ["a"]], dtype=object)
+OBJECTS = npy(OBJECT_ARRAY)
 BROKEN = npy(ROWS).replace(b"), }", b"), ")
 
 
@@ -84,7 +86,18 @@ HUGE = header("(99999999, 9)")  # gigabytes
         (("x.npy", npy(ROWS)[:-7]), None, "inputs: x.npy cannot be read: inputs: got 953 bytes of values"),
         (("x.npy", BROKEN), None, "inputs: x.npy cannot be read: inputs: its header cannot be read: "),
         (("x.npy", b"1,2"), None, "inputs: x.npy is not a npy file"),
-        (("x.npz", npz(other=ROWS)), None, "inputs: x.npz cannot be read: got the arrays other.npy, expected inputs"),
+        (("x.npz", npz(labels=TRUE)), None, "inputs: x.npz cannot be read: got the arrays labels.npy, expected inputs"),
+        (("x.npz", npz(a=ROWS, b=OBJECT_ARRAY)), None, "inputs: x.npz cannot be read: Object arrays cannot be loaded"),
+        (("x.npz", npz(a=ROWS, b=ROWS[:0])), None, "inputs: b: got the shape (0, 6), expected an array that is not"),
+        (("x.npz", npz(a=ROWS * np.array(1j))), None, "inputs: a: got complex128, expected numbers, booleans or text"),
+        (
+            ("x.npz", npz(a=np.array([[1.0], [np.inf]]))),
+            None,
+            "inputs: a[1]: got a value that is not finite in float32",
+        ),
+        (("x.npz", npz(a=np.array([b"\xff"]))), None, "inputs: a: got bytes that are not UTF-8, expected text"),
+        (("x.npz", npz(**{f"a{i}": TRUE for i in range(65)})), None, "inputs: x.npz cannot be read: got 65 arrays"),
+        (("x.npz", npz(a=ROWS, labels=TRUE[None])), None, "labels: got int64 (1, 40), expected an array of numbers"),
         (("x.npz", damaged(packed(ROWS))), None, "inputs: x.npz cannot be read: "),
         (("x.npz", encrypted(packed(ROWS))), None, "inputs: x.npz cannot be read: "),
         (("x.npz", b"PK\x03\x04" + b"x" * 50), None, "inputs: x.npz cannot be read: "),
@@ -117,9 +130,9 @@ def test_a_zip_bomb_is_refused_by_its_header() -> None:
 @pytest.mark.parametrize("second", [npy(np.ones((7, 1000))), header(f"({2**44}, 3)")], ids=["large", "huge"])
 def test_the_array_that_was_checked_is_the_one_that_is_read(second: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """numpy.load would prefer a member whose name lacks the suffix."""
-    monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
+    monkeypatch.setattr("app.measure.inputs.uploaded.MAX_BYTES", 1000)
     uploaded = UploadedInputs.read(("x.npz", packed_files({"inputs.npy": npy(ROWS[:5]), "inputs": second})))
-    np.testing.assert_array_equal(uploaded.rows, ROWS[:5])
+    np.testing.assert_array_equal(uploaded.arrays["inputs"], ROWS[:5])
 
 
 @pytest.mark.parametrize("spoilt", HOSTILE_HEADERS.values(), ids=HOSTILE_HEADERS)
@@ -130,8 +143,8 @@ def test_a_hostile_header_is_not_an_internal_error(spoilt: bytes) -> None:
 
 
 def test_the_size_of_rows_is_that_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.measure.uploaded_inputs.MAX_BYTES", 1000)
-    assert UploadedInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).rows.nbytes == 1000
+    monkeypatch.setattr("app.measure.inputs.uploaded.MAX_BYTES", 1000)
+    assert UploadedInputs.read(("x.npy", npy(np.ones((5, 50), np.uint8)))).arrays["inputs"].shape == (5, 50)
     with pytest.raises(BadRequest, match=r"^inputs: got 1200 bytes in float32, expected at most 1000"):
         UploadedInputs.read(("x.npy", npy(np.ones((6, 50), np.uint8))))
 

@@ -1,10 +1,11 @@
-"""Uploaded rows and labels, as .npy, .npz or .csv. Untrusted: sizes are checked before anything is allocated."""
+"""Uploaded arrays of inputs and labels, as .npy, .npz or .csv. Untrusted: sizes are checked before arrays are read."""
 
 import csv
 import io
 import itertools
 import math
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from app.errors import BadRequest
 from app.models.samples import READ_ERRORS, SamplesError, read_array, read_member
 
 _READ_ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, SamplesError)
-MAX_BYTES = 256 * 2**20  # of the rows in memory
+MAX_BYTES = 256 * 2**20  # of all arrays in memory
+MAX_ARRAYS = 64  # of an .npz file
 MAX_CSV_BYTES = 4 * 2**20  # parsing text takes many times its length in memory, unlike .npy
 MAX_ROWS = 100_000
 MAX_LABEL_CHARS = 200
+INPUTS = "inputs"  # the name of rows for a model's single input, whatever its name
+LABELS = "labels"
+PREFIX = "array"  # of names in the file that `save` writes
 LABEL_COLUMNS = frozenset({"label", "labels", "target", "class"})
 
 Array = NDArray[Any]
@@ -27,45 +32,55 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class UploadedInputs:
-    """Uploaded rows and their true labels.
+    """Uploaded arrays of inputs and the true labels of their rows.
 
     Args:
         name: name of the file.
-        rows: float32 (n, features).
+        arrays: by name of the input, or only `inputs`: rows (n, ...) for a model's single input. Floats are float32.
         labels: numbers or names (n,), or None.
     """
 
     name: str
-    rows: NDArray[np.float32]
+    arrays: Mapping[str, Array]
     labels: Array | None
 
     @classmethod
     def read(cls, inputs: tuple[str, bytes], labels: tuple[str, bytes] | None = None) -> "UploadedInputs":
-        """Parse uploaded files of rows and labels.
+        """Parse uploaded files of inputs and labels.
 
         Args:
-            inputs: name and content of the file of rows, which may hold labels, too.
+            inputs: name and content of the file of inputs, which may hold labels, too.
             labels: name and content of a file of labels, which take precedence.
 
         Raises:
             BadRequest: saying what was got and what was expected.
         """
         name, content = inputs
-        arrays = _read(name, content, "inputs")
-        rows = _rows(arrays["inputs"])
-        found = arrays.get("labels")
+        arrays = _read(name, content, INPUTS)
+        found = arrays.pop(LABELS, None)
         if labels is not None:
-            found = _read(*labels, "labels")["labels"]
-        return cls(Path(name).name[:100] or "inputs", rows, None if found is None else _labels(found, len(rows)))
+            found = _read(*labels, LABELS)[LABELS]
+        checked = {key: _rows(array) if key == INPUTS else _array(key, array) for key, array in arrays.items()}
+        rows = len(checked[INPUTS]) if INPUTS in checked else None
+        return cls(Path(name).name[:100] or INPUTS, checked, None if found is None else _labels(found, rows))
 
     def save(self, path: Path) -> None:
-        """Write an .npz file for the measuring processes."""
-        arrays = {"inputs": self.rows} if self.labels is None else {"inputs": self.rows, "labels": self.labels}
-        np.savez(path, **arrays)
+        """Write an .npz file for the process that selects the inputs."""
+        arrays = {f"{PREFIX}{index}": array for index, array in enumerate(self.arrays.values())}
+        if self.labels is not None:
+            arrays[LABELS] = self.labels
+        np.savez(path, allow_pickle=False, names=np.array(list(self.arrays)), **arrays)
+
+
+def load_uploaded(path: Path) -> tuple[dict[str, Array], Array | None]:
+    """The arrays by name, and the labels, of a file that `UploadedInputs.save` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[f"{PREFIX}{index}"] for index, name in enumerate(file["names"].tolist())}
+        return arrays, file.get(LABELS)
 
 
 def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
-    """Parse a file; the arrays `inputs` and `labels` that it holds, by name."""
+    """Parse a file; the arrays that it holds, by name."""
     try:
         if content[:2] == b"PK":
             return _npz(content, field)
@@ -79,13 +94,22 @@ def _read(name: str, content: bytes, field: str) -> dict[str, Array]:
 
 
 def _npz(content: bytes, field: str) -> dict[str, Array]:
-    """Parse an .npz file; other arrays than `inputs` and `labels` are ignored."""
-    wanted = [field] if field == "labels" else ["inputs", "labels"]
+    """Parse an .npz file: `labels` alone, or all arrays; beside `inputs`, arrays that cannot be read are left out."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = [name for name in wanted if f"{name}.npy" in archive.namelist()]
-        if field not in members:
-            raise SamplesError(f"got the arrays {', '.join(archive.namelist())[:200]}, expected {field}")
-        return {name: read_member(archive, f"{name}.npy", MAX_BYTES) for name in members}
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        if field not in names if field == LABELS else not set(names) - {LABELS}:
+            raise SamplesError(f"got the arrays {', '.join(archive.namelist())[:200] or 'none'}, expected {field}")
+        if len(names) > MAX_ARRAYS:
+            raise SamplesError(f"got {len(names)} arrays, expected at most {MAX_ARRAYS}")
+        found: dict[str, Array] = {}
+        for name in [LABELS] if field == LABELS else names:
+            try:
+                left = MAX_BYTES - sum(array.nbytes for array in found.values())
+                found[name] = read_member(archive, f"{name}.npy", left)
+            except _READ_ERRORS:
+                if INPUTS not in names or name in (INPUTS, LABELS):
+                    raise
+        return found
 
 
 def _csv(name: str, content: bytes, field: str) -> dict[str, Array]:
@@ -121,7 +145,10 @@ def _csv(name: str, content: bytes, field: str) -> dict[str, Array]:
         wrong = next((cell for cell in line if not _is_number(cell)), None)
         if wrong is not None:
             raise BadRequest(f"inputs[{index}]: {name[:100]}: got {wrong[:50]!r}, expected a number")
-    found["inputs"] = np.array(body, dtype=np.float64).reshape(len(body), len(columns) - (column is not None))
+    features = len(columns) - (column is not None)
+    # One number after the other: numpy would convert all of the text in one step, while no other thread can run.
+    numbers = (float(cell) for line in body for cell in line)
+    found["inputs"] = np.fromiter(numbers, np.float64, len(body) * features).reshape(len(body), features)
     return found
 
 
@@ -133,8 +160,8 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _rows(array: Array) -> NDArray[np.float32]:
-    """Check an array of inputs; float32 (n, features)."""
+def _rows(array: Array) -> Array:
+    """Check an array of rows (n, ...) for a model's single input."""
     if array.dtype.kind not in "fiub" or array.ndim < 2:
         raise BadRequest(f"inputs: got {array.dtype} {array.shape}, expected rows of numbers (n, ...)")
     if not 1 <= len(array) <= MAX_ROWS:
@@ -143,19 +170,41 @@ def _rows(array: Array) -> NDArray[np.float32]:
         raise BadRequest(f"inputs: got {array.shape}, expected rows that are not empty")
     if 4 * array.size > MAX_BYTES:
         raise BadRequest(f"inputs: got {4 * array.size} bytes in float32, expected at most {MAX_BYTES}")
+    return _finite(INPUTS, array)
+
+
+def _array(name: str, array: Array) -> Array:
+    """Check an array for the input of its name."""
+    if array.dtype.kind not in "fiubUS":
+        raise BadRequest(f"inputs: {name[:100]}: got {array.dtype}, expected numbers, booleans or text")
+    if not array.size:
+        raise BadRequest(f"inputs: {name[:100]}: got the shape {array.shape}, expected an array that is not empty")
+    if array.dtype.kind == "S":
+        try:
+            return np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise BadRequest(f"inputs: {name[:100]}: got bytes that are not UTF-8, expected text") from None
+    return _finite(f"inputs: {name[:100]}", array)
+
+
+def _finite(name: str, array: Array) -> Array:
+    """Convert floats to float32, and check that they are finite; other arrays unchanged."""
+    if array.dtype.kind != "f":
+        return array
     with np.errstate(over="ignore"):
-        rows = array.reshape(len(array), -1).astype(np.float32)
-    finite = np.isfinite(rows).all(axis=1)
+        converted = array.astype(np.float32, copy=False)
+    finite = np.isfinite(converted).reshape(len(converted) if converted.ndim else 1, -1).all(axis=1)
     if not finite.all():
-        raise BadRequest(f"inputs[{int(finite.argmin())}]: got a value that is not finite in float32")
-    return rows
+        raise BadRequest(f"{name}[{int(finite.argmin())}]: got a value that is not finite in float32")
+    return converted
 
 
-def _labels(array: Array, rows: int) -> Array:
-    """Check an array of labels of `rows` rows; (n,)."""
-    if array.dtype.kind not in "fiubU" or array.shape not in {(rows,), (rows, 1)}:
-        raise BadRequest(f"labels: got {array.dtype} {array.shape}, expected {rows} numbers or names")
-    array = array.reshape(rows)
+def _labels(array: Array, rows: int | None) -> Array:
+    """Check an array of labels of `rows` rows, or of any number; (n,)."""
+    count = len(array) if rows is None and array.ndim else rows
+    if array.dtype.kind not in "fiubU" or array.shape not in {(count,), (count, 1)}:
+        raise BadRequest(f"labels: got {array.dtype} {array.shape}, expected {rows or 'an array of'} numbers or names")
+    array = array.reshape(-1)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BadRequest("labels: got a value that is not finite, expected finite numbers")
     if array.dtype.kind == "U" and max(map(len, array.tolist())) > MAX_LABEL_CHARS:

@@ -1,0 +1,1 @@
+"""Inputs of a comparison: the interface of the models, uploaded and generated arrays."""
