@@ -70,7 +70,7 @@ def test_every_answer_says_that_the_connection_closes(folder: Path, http_mode: s
         assert received.startswith(b"HTTP/1.1 200 OK\r\n")
         assert CLOSE in received
         _, errors = server.process.communicate(timeout=40)
-    assert errors == ""
+    assert not [line for line in errors.splitlines() if not line.startswith("INFO: ")]
 
 
 def test_requests_sent_ahead_before_the_end_are_all_answered(folder: Path) -> None:
