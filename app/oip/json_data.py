@@ -85,13 +85,13 @@ def _decode_pieces(
     total = 0
     wrong: BadRequest | None = None
     for piece, depth in data.pieces():
-        flat = flattener.flatten(piece, depth)
+        flat, first = flattener.flatten(piece, depth)
         if wrong is None:
             try:
-                parts.append(_decode_flat(flat, total, datatype, name, may_have_booleans=may_have_booleans))
+                parts.append(_decode_flat(flat, first, datatype, name, may_have_booleans=may_have_booleans))
             except BadRequest as error:
                 wrong = error
-        total += len(flat)
+        total = first + len(flat)
     if total != count and not data.has_object:  # reported before a wrong element, as for short requests
         raise BadRequest(f"{_place(name)}: got {total} elements, expected {count} for shape {list(shape)}")
     if wrong is not None:
@@ -111,8 +111,12 @@ class _Flattener:
         self._are_lists: list[bool] = []  # the elements of each level that has been seen, as its first one decides
         self._counts: list[int] = []  # of the elements of each level that have been seen
 
-    def flatten(self, values: list[Any], depth: int) -> list[Any]:
-        """Flatten a piece that starts at a depth, as `JsonArray.pieces` counts it."""
+    def flatten(self, values: list[Any], depth: int) -> tuple[list[Any], int]:
+        """Flatten a piece that starts at a depth, as `JsonArray.pieces` counts it.
+
+        Returns:
+            The elements, and the index of the first one in the whole tensor.
+        """
         level = 0
         while values:
             if level == len(self._counts):
@@ -122,11 +126,11 @@ class _Flattener:
             first = self._counts[level] - goes_on
             self._counts[level] = first + len(values)
             if not self._are_lists[level]:
-                return values
+                return values, first
             _check_types(values, _LIST_TYPES, "a list", self._name, first)
             values = list(chain.from_iterable(values))
             level += 1
-        return values
+        return values, 0 if not self._are_lists or self._are_lists[-1] else self._counts[-1]
 
 
 def encode_json_tensor(values: Array, datatype: str) -> Any:

@@ -12,7 +12,7 @@ from app.inference.batching import InferenceResult
 from app.models.model import Model
 from app.oip.json_data import mentions_booleans
 from app.oip.response import LONG_ELEMENTS
-from app.parsing import LONG_BYTES, name_of, parse_object, parse_with_arrays
+from app.parsing import LONG_BYTES, is_long, name_of, parse_object, parse_with_arrays
 from app.routes.dependencies import ERRORS
 from app.service import Service
 from app.serving.prediction import Prediction
@@ -51,10 +51,10 @@ class RawPredictRequest(RawRequest):
             BadRequest: the body is not such a request, or its rows do not fit one of the models.
             NotFound: it names a model that is not served.
         """
-        if len(body) > LONG_BYTES:
+        if is_long(body):
             request = parse_with_arrays(body, "inputs", lambda document: [document], _KEYS)
         else:
-            request = parse_object(body, _KEYS)
+            request = parse_object(body, _KEYS, max_bytes=LONG_BYTES)
         models = self.service.repository.choose(_model_names(request.get("models")))
         if "inputs" not in request:
             raise BadRequest("inputs: missing, expected a list of rows")

@@ -112,15 +112,11 @@ def test_an_input_of_one_row_is_broadcast(server: httpx.Client) -> None:
     inputs = tensor("a", many, "FP32"), tensor("b", one, "FP32")
     np.testing.assert_array_equal(values_of(infer(server, "sum", *inputs)["c"]), many + one)
     answer = server.post("/v2/models/sum/infer", json={"inputs": [inputs[0], tensor("b", many[:2], "FP32")]})
-    assert (answer.status_code, answer.json()["error"][:57]) == (
-        400,
-        "inputs: got batches of 3, 2 rows, expected equal ones, or",
-    )
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("inputs: got batches of 3, 2 rows, expected equal ones: ")
     answer = server.post("/v2/models/concat/infer", json={"inputs": list(inputs)})
-    assert (answer.status_code, answer.json()["error"][:55]) == (
-        400,
-        "inputs: got batches of 3, 1 rows, expected equal ones: ",
-    )
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("inputs: got batches of 3, 1 rows, expected equal ones: ")
 
 
 def test_graphs_without_inputs_or_nodes_answer(server: httpx.Client) -> None:
