@@ -2,6 +2,8 @@
 
 import argparse
 import itertools
+import pickle
+import signal
 import sys
 import time
 from collections import Counter
@@ -13,12 +15,13 @@ from tests.conformance import backend_cases
 from tests.conformance.cases import Case, with_free_rows
 from tests.conformance.drive import Outcome, drive
 from tests.conformance.oracle import Oracle
-from tests.conformance.package_cases import package_cases
+from tests.conformance.package_cases import FOLDER, package_cases
 from tests.conformance.report import write_report
 from tests.conformance.service import Service, ServiceError
 from tests.conformance.tabular_cases import tabular_cases
 
 REPORT = Path("docs/conformance.md")
+LAST_RUN = FOLDER / "outcomes.pkl"  # for --again
 GROUP_CASES = 500  # in one service, which has at most 1,000 models
 GROUP_BYTES = 400 * 2**20
 
@@ -34,14 +37,19 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="most models of each source")
     parser.add_argument("--name", default="", help="only cases whose name contains this text")
     parser.add_argument("--tabular", type=Path, help="Python that has the requirements of the tabular models")
+    parser.add_argument("--again", action="store_true", help="only cases that had faults in the last run of all")
     parser.add_argument("--report", type=Path, help=f"file to write the results to, such as {REPORT}")
     parser.add_argument("rest", nargs="*", help="further options of kronserve, after --: -- --http=standard")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the service, too
+    kept: list[Outcome] = pickle.loads(LAST_RUN.read_bytes()) if options.again else []
+    faulty = {outcome.case.name for outcome in kept if outcome.faults}
     outcomes: list[Outcome] = []
     started = time.monotonic()
     try:
         with Oracle() as oracle:
-            for group in groups(select(options)):
+            cases = (case for case in select(options) if not options.again or case.name in faulty)
+            for group in groups(cases):
                 ended = run_group(group, oracle, options.rest)
                 print_faults(ended)
                 outcomes += ended
@@ -54,9 +62,13 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    summary = write_report(outcomes)
+    if options.again:
+        ended_again = {outcome.case.name: outcome for outcome in outcomes}
+        outcomes = [ended_again.get(outcome.case.name, outcome) for outcome in kept]
+    elif not (options.only or options.limit or options.name or options.rest):
+        LAST_RUN.write_bytes(pickle.dumps(outcomes))
     if options.report:
-        options.report.write_text(summary)
+        options.report.write_text(write_report(outcomes))
     kinds = Counter(kind for outcome in outcomes for kind, _ in outcome.faults)
     print(f"{len(outcomes)} models: " + (", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0 faults"))
     return int(bool(kinds) or not outcomes)

@@ -100,21 +100,33 @@ def with_free_rows(case: Case) -> Iterator[Case]:
     if not inputs or any(datatype_of(value) is None for value in inputs):
         return
     feeds = case.requests[0]
-    with_rows = [value.name for value in inputs if feeds[value.name].ndim]
-    if with_rows:
-        yield _freed(case, model, with_rows, "rows")
-    if len(inputs) > 1 and feeds[inputs[0].name].ndim:
-        yield _freed(_with_constants(case, model, inputs[1:]), model, [inputs[0].name], "rows-constants")
+    sizes = {value.name: feeds[value.name].shape[0] for value in inputs if feeds[value.name].ndim}
+    if sizes:
+        yield _freed(case, model, sizes, "rows")
+    first = inputs[0].name
+    if len(inputs) > 1 and first in sizes:
+        yield _freed(_with_constants(case, model, inputs[1:]), model, {first: sizes[first]}, "rows-constants")
 
 
-def _freed(case: Case, model: onnx.ModelProto, names: Sequence[str], suffix: str) -> Case:
+def _freed(case: Case, model: onnx.ModelProto, sizes: Mapping[str, int], suffix: str) -> Case:
+    """Give inputs a free first axis.
+
+    Args:
+        case: the case.
+        model: its model; it is not changed.
+        sizes: the first size of each of those inputs. Those with the size of the first one, or with 1, which may
+            broadcast, get the same axis; others an axis of their own, since a name stands for one size.
+        suffix: of the new case's name.
+    """
     free = onnx.ModelProto()
     free.CopyFrom(model)
+    rows = next((size for size in sizes.values() if size != 1), 1)
     for value in free.graph.input:
-        if value.name in names:
-            _free_first_axis(value)
+        if value.name in sizes:
+            size = sizes[value.name]
+            _free_first_axis(value, "rows" if size in {1, rows} else f"rows_{size}")
     for value in free.graph.output:
-        _free_first_axis(value)
+        _free_first_axis(value, "rows")
     return replace(
         case,
         name=f"{case.name}.{suffix}",
@@ -139,11 +151,11 @@ def _with_constants(case: Case, model: onnx.ModelProto, constants: Sequence[onnx
     return replace(case, requests=[{k: v for k, v in case.requests[0].items() if k not in names}])
 
 
-def _free_first_axis(value: onnx.ValueInfoProto) -> None:
+def _free_first_axis(value: onnx.ValueInfoProto, name: str) -> None:
     if value.type.WhichOneof("value") == "tensor_type" and value.type.tensor_type.shape.dim:
         axis = value.type.tensor_type.shape.dim[0]
         axis.Clear()
-        axis.dim_param = "rows"
+        axis.dim_param = name
 
 
 def different_requests(feeds: Feeds) -> list[Feeds]:

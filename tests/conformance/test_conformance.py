@@ -15,7 +15,8 @@ from tests.conformance.service import Service
 NAMES = (
     "test_PReLU_1d", "test_Softmax", "test_Embedding", "test_GLU_dim", "test_operator_flatten",
     "test_operator_permute2", "test_operator_maxpool", "test_strnorm_model_monday_casesensintive_lower",
-    "test_expand_shape_model1", "test_sign_model", "test_shrink", "test_gradient_of_add",
+    "test_expand_shape_model1", "test_sign_model", "test_shrink", "test_gradient_of_add", "test_sequence_model1",
+    "test_operator_chunk", "test_operator_concat2", "test_PixelShuffle",
 )  # fmt: skip
 
 
@@ -27,40 +28,50 @@ def chosen() -> Iterator[Case]:
                 yield from (case, *with_free_rows(case))
 
 
-@pytest.fixture(scope="module")
-def outcomes() -> dict[str, Outcome]:
-    cases = list(chosen())
-    with Service(cases) as service, Oracle() as oracle:
-        verdicts = [oracle.ask(case) for case in cases]
+class Driven:
+    """The chosen cases at a running service."""
+
+    def __init__(self, service: Service, oracle: Oracle) -> None:
+        self._service = service
+        self._verdicts = {case.name: oracle.ask(case) for case in chosen()}
         service.wait_until_ready()
-        states = {entry["name"]: entry for entry in service.post("/v2/repository/index", b"{}")[1]}
-        return {case.name: drive(case, verdict, service, states) for case, verdict in zip(cases, verdicts, strict=True)}
+        self._states = {entry["name"]: entry for entry in service.post("/v2/repository/index", b"{}")[1]}
+        self.outcomes = {case.name: self.drive(case, self._verdicts[case.name]) for case in chosen()}
+
+    def drive(self, case: Case, verdict: Verdict) -> Outcome:
+        return drive(case, verdict, self._service, self._states)
+
+    def verdict(self, name: str) -> Verdict:
+        return self._verdicts[name]
 
 
-def test_nothing_is_wrong(outcomes: dict[str, Outcome]) -> None:
-    assert {name: outcome.faults for name, outcome in outcomes.items() if outcome.faults} == {}
-    assert sum(outcome.joined for outcome in outcomes.values()) > 10
+@pytest.fixture(scope="module")
+def driven() -> Iterator[Driven]:
+    with Service(chosen()) as service, Oracle() as oracle:
+        yield Driven(service, oracle)
 
 
-def test_the_report_names_every_category(outcomes: dict[str, Outcome]) -> None:
-    report = write_report(list(outcomes.values()))
+def test_nothing_is_wrong(driven: Driven) -> None:
+    assert {name: outcome.faults for name, outcome in driven.outcomes.items() if outcome.faults} == {}
+    assert sum(outcome.joined for outcome in driven.outcomes.values()) > 10
+
+
+def test_the_report_names_every_category(driven: Driven) -> None:
+    report = write_report(list(driven.outcomes.values()))
     assert "None." in report
     assert "converted from PyTorch, free first axis" in report
 
 
-def test_a_wrong_value_is_a_fault(outcomes: dict[str, Outcome]) -> None:
+@pytest.mark.parametrize(("error", "kinds"), [(1e-5, {"wrong alone"}), (1e-3, {"wrong alone", "wrong joined"})])
+def test_a_wrong_value_is_a_fault(driven: Driven, error: float, kinds: set[str]) -> None:
     """The comparison finds a value that differs, alone and at once."""
-    (case,) = [outcome.case for name, outcome in outcomes.items() if name == "test_shrink.rows"]
-    with Service([case]) as service, Oracle() as oracle:
-        verdict = oracle.ask(case)
-        service.wait_until_ready()
-        states = {entry["name"]: entry for entry in service.post("/v2/repository/index", b"{}")[1]}
-        for error, kinds in ((1e-5, {"wrong alone"}), (1e-3, {"wrong alone", "wrong joined"})):
-            wrong = [
-                Answer({name: values * np.float32(1 + error) for name, values in answer.outputs.items()})
-                for answer in verdict.answers
-            ]
-            assert {kind for kind, _ in drive(case, Verdict(answers=wrong), service, states).faults} == kinds
+    name = "test_shrink.rows"
+    wrong = [
+        Answer({output: values * np.float32(1 + error) for output, values in answer.outputs.items()})
+        for answer in driven.verdict(name).answers
+    ]
+    outcome = driven.drive(driven.outcomes[name].case, Verdict(answers=wrong))
+    assert {kind for kind, _ in outcome.faults} == kinds
 
 
 def test_requests_differ_in_values_and_rows() -> None:
