@@ -24,7 +24,8 @@ KronError                     exit code 2, if it ends a command
     ├── NotSupported          501
     ├── NotReady              503
     ├── Overloaded            503
-    └── TimedOut              504 (exit code 1)
+    ├── TimedOut              504 (exit code 1)
+    └── HttpVersionNotSupported 505
 
 The names of errors that a request can cause are labels of the metric `kron_failures_total`.
 """
@@ -177,6 +178,12 @@ class Overloaded(RequestError):  # noqa: N818
 
     status = 503
     retry_after = 1
+
+
+class HttpVersionNotSupported(RequestError):  # noqa: N818
+    """The request line names another version of HTTP."""
+
+    status = 505
 
 
 class TimedOut(RequestError):  # noqa: N818

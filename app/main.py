@@ -26,7 +26,7 @@ from app.routes.infer import add_infer
 from app.service import Service
 from app.settings import Settings
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class App(FastAPI):
@@ -49,7 +49,7 @@ class App(FastAPI):
         return CORSMiddleware(
             middleware,
             allow_origins=service.settings.cors_origins,
-            allow_methods=["DELETE", "GET", "POST"],
+            allow_methods=["DELETE", "GET", "HEAD", "POST"],
             allow_headers=[
                 "Authorization",
                 "Content-Type",
@@ -105,7 +105,7 @@ def create_app(
         app.include_router(router)
     pages.mount_page_files(app)
     add_infer(app)
-    if service.keys:
+    if settings.keys is not None:
         document_keys(app)
     _handle_errors(app, service)
     return app
@@ -132,7 +132,7 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         if error.status_code == 405:
             headers["Allow"] = _allowed(app, request)
         messages = {
-            404: f"no such path: {request.url.path[:200]}",
+            404: _no_such_path(request.url.path),
             405: f"method: got {request.method}, expected {headers.get('Allow')}",
         }
         return error_response(messages.get(error.status_code, error.detail), error.status_code, headers)
@@ -142,16 +142,26 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         return internal_error()  # counted and logged by `RequestMiddleware`; the client gets no traceback
 
 
+def _no_such_path(path: str) -> str:
+    message = f"no such path: {path[:200]}"
+    if path.startswith("/v1/"):  # TensorFlow Serving's and KServe's first protocol
+        message += "; this service speaks version 2 of the protocol: POST /v2/models/NAME/infer, or POST /api/predict"
+    return message
+
+
 def _allowed(app: FastAPI, request: Request) -> str:
     """List the methods of a path; Starlette names those of the first matching route only, and none for files."""
     path = request.url.path
     if path.startswith("/static/"):
         return "GET, HEAD"
     if path in (documented := app.openapi()["paths"]):  # else a placeholder of another path may match it, too
-        return ", ".join(method for method in _METHODS if method.lower() in documented[path])
-    found = [
-        method
-        for method in _METHODS
-        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.router.routes)
-    ]
+        found = [method for method in _METHODS if method.lower() in documented[path]]
+    else:
+        found = [
+            method
+            for method in _METHODS
+            if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.router.routes)
+        ]
+    if "GET" in found:  # `RequestMiddleware` answers HEAD as a GET without its body
+        found.insert(found.index("GET") + 1, "HEAD")
     return ", ".join(found)

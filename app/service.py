@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from app.access.admission import Admission
-from app.access.keys import read_keys
+from app.access.key_file import KeyFile
 from app.errors import KronError, Overloaded, StartupError
 from app.inference.devices import check_serving_devices
 from app.inference.scheduler import Scheduler
@@ -20,9 +20,12 @@ from app.serving.shadow import Shadow
 from app.settings import Settings
 from app.system.aio import handle_signal
 from app.system.heap import share_one_heap, trim_heap_when_idle
+from app.system.pidfiles import describe_shared_error, starting_file
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
 from app.training.catalogue import TrainingCatalogue
+
+WATCH_SECONDS = 2.0  # between looks at the key file
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,16 @@ class Service:
     ) -> None:
         share_one_heap()
         self.settings = settings
-        self.keys = read_keys(settings.keys) if settings.keys else []
-        self.admission = Admission(settings, self.keys)
-        self.metrics = Metrics(shared)
+        self._key_file = KeyFile(settings.keys)
+        self.admission = Admission(settings, self._key_file.keys)
+        self._starting = None if shared is None else starting_file(shared)
+        try:
+            self.metrics = Metrics(shared)
+            self._repository = Repository(settings, on_change=self._changed, prepare=self._prepare, shared=shared)
+        except OSError as error:
+            if shared is None:
+                raise
+            raise StartupError(describe_shared_error(error, shared)) from None
         self.traces = Traces() if settings.traces else None
         self.scheduler = Scheduler(
             instances=settings.instances_used,
@@ -65,7 +75,6 @@ class Service:
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False
-        self._repository = Repository(settings, on_change=self._changed, prepare=self._prepare, shared=shared)
         self._loaded = False
         self._load_ended = asyncio.Event()
         self._on_loaded = on_loaded
@@ -85,16 +94,30 @@ class Service:
 
     @property
     def not_ready(self) -> str | None:
-        """The reason why the service is not ready; None if it is."""
+        """The reason why the service is not ready; None if it is.
+
+        With several workers, it is ready once all of them have loaded their models for the first time. It stays ready
+        while a worker that died is replaced: the new one accepts no connection before it can answer.
+        """
         if self.failure is not None:
             return str(self.failure)
         if self._draining:
             return "the service is shutting down"
-        return None if self._loaded else "the models are still loading"
+        if not self._loaded:
+            return "the models are still loading"
+        if self._starting is not None:
+            if self._starting.exists():
+                return "the models are still loading in another worker"
+            self._starting = None
+        return None
 
     def start(self) -> None:
-        """Load the models in the background, so that the health endpoints answer meanwhile; reload them at SIGHUP."""
+        """Load the models in the background, so that the health endpoints answer meanwhile; reload them at SIGHUP.
+
+        The key file is read again at SIGHUP, and whenever it has changed.
+        """
         self._start(self._load())
+        self._start(self._watch())
         self._start(trim_heap_when_idle())
         # Python handles signals in the main thread only; tests run the service in other threads.
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
@@ -129,8 +152,20 @@ class Service:
         """Wait until loading the models has ended or failed, or until the service shuts down."""
         await self._load_ended.wait()
 
+    async def _watch(self) -> None:
+        """Look for changes of the key file, and repeat what could not be written to a full disk."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            await self._refresh_keys()
+            self._repository.changes.flush()
+
+    async def _refresh_keys(self, *, always: bool = False) -> None:
+        if await asyncio.to_thread(self._key_file.refresh, always=always):
+            self.admission.replace_keys(self._key_file.keys)
+
     async def _reload(self) -> None:
-        """Reload the models; if that fails, the loaded ones are still served."""
+        """Read the keys again and reload the models; if that fails, the loaded ones are still served."""
+        await self._refresh_keys(always=True)
         await self._load_ended.wait()  # the folder may have changed since loading read it
         if not self._loaded:
             return
@@ -145,6 +180,7 @@ class Service:
             log.info("SIGHUP: serving %s", served or "nothing")
 
     async def _prepare(self, model: Model) -> None:
+        self.metrics.reserve(model.name, model.version)
         await self.scheduler.warm_up(model.engine)
 
     def _changed(self, new: Sequence[Model], old: Sequence[Model]) -> None:

@@ -72,7 +72,8 @@ class Settings(BaseModel):
         description="most concurrent requests of one client (API key or address); default: not limited",
     )
     keys: Path | None = Field(
-        default=None, description="file of API keys, lines of `name role sha256:<hex>`; default: no keys are needed"
+        default=None,
+        description="file of API keys, `name role sha256:<hex>`, read again when changed; default: none needed",
     )
     generate_key: Path | None = Field(
         default=None,
@@ -128,7 +129,9 @@ class Settings(BaseModel):
         description="versions of each model to serve: latest:N, specific:N,N,... or all",
     )
     max_models: int = Field(default=64, ge=1, le=1000, description="most models in the repository")
-    max_model_bytes: int = Field(default=2**31, ge=1024, le=2**36, description="largest model file")
+    max_model_bytes: int = Field(
+        default=2**33, ge=1024, le=2**36, description="largest model: its ONNX file and those of its weights together"
+    )
     load_seconds: float = Field(
         default=120, gt=0, le=3600, description="longest time to verify all model files together"
     )

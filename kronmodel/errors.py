@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,16 @@ __all__ = [
     "LoadError",
     "Message",
     "TrainingError",
+    "is_out_of_memory",
+    "out_of_memory_text",
 ]
+
+# Texts of the errors of torch's allocators, of oneDNN and of C++, which have no class of their own on the CPU.
+_OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc",
+    "failed to map segment",  # of a library that is being imported
+)  # fmt: skip
+_AMOUNT = re.compile(r"allocate (\d[\d.]*) ?(bytes|[KMGT]iB)")
 
 
 @dataclass(frozen=True)
@@ -80,3 +90,21 @@ class LoadError(KronmodelError):
 
 class ExportError(KronmodelError):
     """Error of an exported model that failed a check or could not be written; nothing was published."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error of Python, numpy or torch says that memory could not be allocated, on the CPU or a GPU."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and any(words in text for words in _OUT_OF_MEMORY)
+    )
+
+
+def out_of_memory_text(error: BaseException) -> str:
+    """Describe such an error in one line, with the size of the allocation that failed if the error has it."""
+    found = _AMOUNT.search(str(error))
+    if found is None:
+        return "out of memory"
+    number, unit = found.groups()
+    amount = f"{int(number):,} bytes" if unit == "bytes" and number.isdecimal() else f"{number} {unit}"
+    return f"out of memory: {amount} more could not be allocated"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from app.access.hosts import AllowedHosts
-from app.access.keys import Key, find_key, required_role
+from app.access.keys import HEALTH_PATHS, Key, find_key, required_role
 from app.errors import Forbidden, Overloaded, TooManyRequests, Unauthorized
 from app.settings import Settings
 
@@ -56,6 +56,14 @@ class Admission:
         self._running: Counter[str] = Counter()  # requests by client
         self._total = 0
 
+    def replace_keys(self, keys: Sequence[Key]) -> None:
+        """Replace the API keys, for requests from now on. There must be keys before and after, or neither."""
+        self._keys = keys
+
+    def accepts(self, api_key: bytes | None) -> bool:
+        """Whether an API key is still in force, or none is needed: for streams that outlast the admission."""
+        return not self._keys or (api_key is not None and find_key(self._keys, api_key) is not None)
+
     def enter(self) -> None:
         """Count an arrived request, before it is admitted or refused; `leave` must be called when it ends."""
         self._total += 1
@@ -97,9 +105,11 @@ class Admission:
         most = self._settings.client_requests
         full = self._total > self._settings.max_requests
         unlimited = most is None and not self._keys and not full
-        host_accepted = self._hosts.any or caller.host in self._hosts.accepted
+        host_accepted = caller.host in self._hosts.accepted
         if unlimited and caller.foreign_origin is None and host_accepted:
             return None
+        if not host_accepted and path not in HEALTH_PATHS:  # probes may come by any name
+            self._hosts.check(caller.host)
         role = required_role(method, path)
         if role is None:
             return None
@@ -108,7 +118,6 @@ class Admission:
             raise Overloaded(f"got {self._total} running requests, expected at most {limit} (KRON_MAX_REQUESTS)")
         client = address
         if not self._keys:
-            self._hosts.check(caller.host)
             self._check_origin(method, caller.foreign_origin)
         else:
             key = None if caller.api_key is None else find_key(self._keys, caller.api_key)

@@ -13,7 +13,8 @@ from app.errors import StartupError
 
 MAX_KEYS = 1000
 MAX_FILE_BYTES = 256 * 1024
-_WITHOUT_KEY = frozenset({"/", "/docs", "/openapi.json", "/metrics", "/v2/health/live", "/v2/health/ready"})
+HEALTH_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+_WITHOUT_KEY = HEALTH_PATHS | {"/", "/docs", "/openapi.json", "/metrics"}
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+(?P<role>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 

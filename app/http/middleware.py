@@ -10,6 +10,7 @@ from app.access.admission import Caller
 from app.errors import ClientDisconnected, KronError
 from app.http.body import Body, DisconnectWatch
 from app.http.endpoints import RAW_ROUTES, Endpoint, Headers, answer
+from app.http.request_headers import check_headers, read_headers
 from app.http.responses import failure, internal_error
 from app.http.security_headers import DATA_HEADERS, PAGE_HEADERS, complete
 from app.service import Service
@@ -38,25 +39,30 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        raw = scope["headers"]
+        headers = read_headers(raw)
+        scope["headers"] = [*headers.items()]
         caller = Caller.from_headers(headers)
         own_id = request_id.choose(caller.request_id)
         request_id.current.set(own_id.decode())
         body = Body(
             receive, caller.content_length, max_bytes=self._settings.max_body_bytes, seconds=self._settings.body_seconds
         )
-        response = _ResponseSender(send, own_id)
+        method = scope["method"]
+        without_body = method == "HEAD"
+        response = _ResponseSender(send, own_id, without_body=without_body)
         traces = self._service.traces
         span = None if traces is None else traces.begin(scope, own_id.decode())
         client = None
         self._admission.enter()
         started = time.perf_counter()
         try:
+            check_headers(scope["http_version"], raw, headers)
             address = (scope["client"] or ("",))[0]
-            client = self._admission.admit(scope["method"], scope["path"], address, caller)
-            endpoint = RAW_ROUTES.find(scope["method"], scope["path"])
+            client = self._admission.admit(method, scope["path"], address, caller)
+            endpoint = RAW_ROUTES.find(method, scope["path"])
             if endpoint is None:
-                await self._app(scope, body, response)
+                await self._app({**scope, "method": "GET"} if without_body else scope, body, response)
             else:
                 await self._answer_raw(endpoint, scope["path"], headers, body, response)
         except (ClientDisconnected, ClientDisconnect):
@@ -87,20 +93,28 @@ class RequestMiddleware:
 
 
 class _ResponseSender:
-    """ASGI `send` of one request that adds the common headers and records the status; 0 before the response starts."""
+    """ASGI `send` of one request that adds the common headers and records the status; 0 before the response starts.
 
-    __slots__ = ("_request_id", "_send", "status")
+    A HEAD request is answered as a GET of which only the headers are sent (`without_body`).
+    """
 
-    def __init__(self, send: Send, request_id: bytes) -> None:
+    __slots__ = ("_request_id", "_send", "_without_body", "status")
+
+    def __init__(self, send: Send, request_id: bytes, *, without_body: bool) -> None:
         self._send = send
         self._request_id = request_id
+        self._without_body = without_body
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = complete(message["headers"], [*PAGE_HEADERS, (b"x-request-id", self._request_id)])
-        await self._send(message)
+            await self._send(message)
+            if self._without_body:  # at once: a stream of events has no end
+                await self._send({"type": "http.response.body", "body": b""})
+        elif not self._without_body:
+            await self._send(message)
 
     async def send_data(self, body: bytes, media_type: bytes, more: list[tuple[bytes, bytes]]) -> None:
         """Send a whole answer with status 200 that no browser shows as a page."""

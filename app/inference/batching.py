@@ -53,7 +53,7 @@ class InferenceTask:
     @classmethod
     def create(cls, engine: Engine, feeds: Feeds, outputs: Sequence[str]) -> "InferenceTask":
         """Create a task with the present time as its arrival, and the number of rows of its inputs."""
-        rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if engine.batchable else 1
+        rows = max([array.shape[0] if array.ndim else 1 for array in feeds.values()]) if engine.has_batch_axis else 1
         return cls(engine, feeds, outputs, rows, time.perf_counter_ns())
 
     def batch_key(self) -> object:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 import numpy as np
-from onnxruntime import InferenceSession, OrtValue
+from onnxruntime import InferenceSession, OrtValue, RunOptions
 
 from app.inference.datatypes import BF16, DATATYPES, DTYPES, Array, is_bfloat16
 
@@ -16,16 +16,18 @@ _TYPE = DATATYPES[BF16]
 _ONNX_NUMBER = 16  # of bfloat16 in TensorProto.DataType
 
 
-def run(session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+def run(
+    session: InferenceSession, names: Sequence[str], feeds: Mapping[str, Array], options: RunOptions | None = None
+) -> list[Array]:
     """Run a session on tensors of which some may be bfloat16, with the arguments and result of its own `run`."""
-    values = session.run_with_ort_values(names, {name: _to_value(array) for name, array in feeds.items()})
+    values = session.run_with_ort_values(names, {name: _to_value(array) for name, array in feeds.items()}, options)
     return [_to_array(value) for value in values]
 
 
 def _to_value(array: Array) -> OrtValue:
     if not is_bfloat16(array):
         return OrtValue.ortvalue_from_numpy(array)
-    bits = np.ascontiguousarray(array).view(np.uint16)
+    bits = np.asarray(array, order="C").view(np.uint16)  # unlike `ascontiguousarray`, this keeps rank 0
     return OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ONNX_NUMBER)
 
 

@@ -84,8 +84,16 @@ def is_bfloat16(array: Array) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Name, datatype and shape of a graph's input or output; -1 in the shape is a dimension of any size."""
+    """An input or output of a graph.
+
+    Args:
+        name: in the graph.
+        datatype: in the protocol.
+        shape: -1 is a dimension of any size.
+        any_rank: the number of dimensions is left open, too; the shape is (-1,) then.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    any_rank: bool = False

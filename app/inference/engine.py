@@ -1,95 +1,123 @@
 """A loaded model: its onnxruntime session, the shapes of its tensors, and its execution provider."""
 
-import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, OrtValue
+from onnxruntime import RunOptions
 
 from app.errors import InputsRefused, ModelError, OutOfMemory
-from app.inference import bfloat16
-from app.inference.datatypes import BF16, BYTES, DTYPES, NAME_BY_ONNX_TYPE, ROW_DTYPES, Array, Tensor, is_bfloat16
+from app.inference import bfloat16, trial
+from app.inference.datatypes import BF16, BYTES, DTYPES, NAME_BY_ONNX_TYPE, Array, Tensor
+from app.inference.io_binding import Bindings
+from app.inference.joining import NOT_TRIED, Joining
 from app.inference.session import (
+    CUDA,
     INVALID_ARGUMENT,
     ORT_ERRORS,
     DeviceUnavailable,
+    Session,
     error_summary,
     is_out_of_memory,
+    load_refusal,
     open_session,
     tensor_device,
 )
 
-MAX_SHAPES = 16  # combinations of input shapes and outputs that have buffers, per model
-MAX_BYTES = {"cpu": 128 * 1024, "cuda": 4 * 2**20}  # of one set of buffers; above, copying costs more than it saves
-_FLOATS = frozenset({*ROW_DTYPES, BF16})
-_CHECKED_ROWS = 3  # run together and alone, to compare
-_GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
-
-log = logging.getLogger(__name__)
+_QUIET = RunOptions()
+_QUIET.log_severity_level = 4  # fatal errors only
+MAX_CHECK_SECONDS = 60.0  # of the runs that compare rows together and alone, where no smoke test did
 
 
 class Engine:
     """A loaded model that can run in any thread.
 
-    `batchable` says whether rows of several requests may run as one batch: the first axis of every input and output
-    has any size, and the warm-up found the same outputs for rows run together and rows run alone.
+    Attributes:
+        has_batch_axis: the first axis of every input and output is the batch: it has any size, and an input has other
+            axes, too. Rows may depend on each other nonetheless.
+        joining: whether rows of several requests may run as one batch; decided by the warm-up.
+        unserved: the type of each output that is no tensor, such as a sequence or a map, by name.
 
     Args:
         path: the ONNX file.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: intra-op threads.
+        any_rank: names of the inputs and outputs whose rank the file leaves open.
+        batch_axis: whether there is one, where that is configured; None to go by the shapes.
 
     Raises:
         ModelError: the device is not available, onnxruntime cannot load the file, an input's type has no datatype in
             the protocol, or no output's type has one.
     """
 
-    def __init__(self, path: Path, *, device: str, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: str,
+        threads: int,
+        any_rank: Collection[str] = (),
+        batch_axis: bool | None = None,
+    ) -> None:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
         except DeviceUnavailable as error:
-            raise ModelError(f"device {device}: {error}") from None
+            raise ModelError(f"device {device}: {error}: use auto or cpu (KRON_DEVICE, KRON_MODEL_DEVICES)") from None
         except ORT_ERRORS as error:
             error_class = OutOfMemory if is_out_of_memory(error) else ModelError
-            raise error_class(f"onnxruntime refuses it: {error_summary(error)}") from None
+            raise error_class(load_refusal(error)) from None
         self.threads = threads
         self.provider: str = self._session.get_providers()[0]
         nodes = self._session.get_inputs()
         for node in nodes:
             if node.type not in NAME_BY_ONNX_TYPE:
                 raise ModelError(
-                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}"
+                    f"input {node.name!r}: got {node.type}, expected one of: {', '.join(NAME_BY_ONNX_TYPE)}: "
+                    "export the model with such an input"
                 )
-        self.inputs = [_tensor(node) for node in nodes]
-        # Maps and sequences, which scikit-learn's classifiers return beside their labels, are no tensors.
-        self.outputs = [_tensor(node) for node in self._session.get_outputs() if node.type in NAME_BY_ONNX_TYPE]
-        if not self.inputs or not self.outputs:
-            raise ModelError(
-                f"got {len(self.inputs)} inputs and {len(self.outputs)} output tensors, expected at least one of each"
-            )
+        self.inputs: Sequence[Tensor] = [_tensor(node, any_rank) for node in nodes]
+        results = self._session.get_outputs()
+        self.outputs = [_tensor(node, any_rank) for node in results if node.type in NAME_BY_ONNX_TYPE]
+        self.unserved = {node.name: node.type for node in results if node.type not in NAME_BY_ONNX_TYPE}
+        if not self.outputs:
+            unserved = "".join(f"; output {name!r} is {kind}" for name, kind in self.unserved.items())
+            raise ModelError(f"got no output that is a tensor, expected at least one{unserved}")
         has_bfloat16 = any(tensor.datatype == BF16 for tensor in (*self.inputs, *self.outputs))
         if has_bfloat16 and any(tensor.datatype == BYTES for tensor in self.inputs):
-            raise ModelError("inputs: got strings beside bfloat16; onnxruntime's Python API does not take both")
+            raise ModelError(
+                "inputs: got strings beside bfloat16, and onnxruntime's Python API does not take both: export the "
+                "model with float32"
+            )
         self._run = partial(bfloat16.run, self._session) if has_bfloat16 else self._session.run
         self._output_names = [output.name for output in self.outputs]
-        # First axes of different names have different sizes, so they are not one batch axis.
-        axes = {node.shape[0] if node.shape else 1 for node in nodes}
-        self.batchable = (len(nodes) == 1 or (len(axes) == 1 and None not in axes)) and all(
-            tensor.shape[:1] == (-1,) for tensor in (*self.inputs, *self.outputs)
-        )
-        # Buffers can be bound where all tensors are numbers and the input shapes determine the output shapes.
         tensors = [*self.inputs, *self.outputs]
+        self.has_batch_axis = _has_batch_axis(nodes, tensors) if batch_axis is not False else False
+        # A single axis is more often one of samples or characters than a batch of scalars.
+        if batch_axis is None and all(len(tensor.shape) == 1 for tensor in self.inputs):
+            self.has_batch_axis = False
+        self.joining = NOT_TRIED
+        # Buffers can be bound where all tensors are numbers and the input shapes determine the output shapes.
+        # onnxruntime writes nothing to the buffer of an output that is an input.
         bindable = not any(tensor.datatype in {BYTES, BF16} or -1 in tensor.shape[1:] for tensor in tensors)
+        bindable = bindable and len({tensor.name for tensor in tensors}) == len(tensors)
         self._bindings = Bindings(self._session, *tensor_device(self._session)) if bindable else None
 
     @property
-    def session(self) -> InferenceSession:
+    def batchable(self) -> bool:
+        """Whether rows of several requests may run as one batch."""
+        return self.joining.max_rows > 0
+
+    @property
+    def session(self) -> Session:
         """The onnxruntime session, which owns the model's memory; a running request keeps a reference to it."""
         return self._session
+
+    @property
+    def class_labels(self) -> Mapping[str, Sequence[str]]:
+        """The names of the classes by the name of each output of probabilities that the graph keeps them for."""
+        return self._session.class_labels
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run the model, in bound buffers if the session has some for these shapes.
@@ -114,72 +142,85 @@ class Engine:
             self._bindings.add(feeds, values)
         return values
 
-    def _run_unbound(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    def try_run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model on inputs that it may refuse, all outputs, without an error in onnxruntime's own log."""
+        return self._run_unbound(feeds, self._output_names, _QUIET)
+
+    def _run_unbound(
+        self, feeds: Mapping[str, Array], names: Sequence[str], options: RunOptions | None = None
+    ) -> dict[str, Array]:
         try:
-            values = self._run(names, feeds)
+            values = self._run(names, feeds, options)
         except INVALID_ARGUMENT as error:
             raise InputsRefused(f"inputs: onnxruntime refuses them: {error_summary(error)}") from None
         except ORT_ERRORS as error:
+            sizes = [array.shape[0] for array in feeds.values() if array.ndim]
+            if self.has_batch_axis and len(set(sizes)) > 1:
+                got = f"got batches of {', '.join(map(str, sizes))} rows, expected equal ones"
+                raise InputsRefused(f"inputs: {got}: {error_summary(error)}") from None
             error_class = OutOfMemory if is_out_of_memory(error) else ModelError
             raise error_class(f"onnxruntime failed: {error_summary(error)}") from None
         return dict(zip(names, values, strict=True))
 
-    def warm_up(self, max_batch: int) -> dict[str, Array]:
-        """Run generated inputs of a small and a large batch, so that no request pays for a first run; set `batchable`.
+    def warm_up(self, max_batch: int, joining: Joining | None = None) -> Mapping[str, Array]:
+        """Run made-up inputs of one row and of a batch, so that no request pays for a first run; set `joining`.
 
-        Where sizes or values had to be guessed, a failure says nothing about the model: it is served, but its requests
-        run one by one.
+        A failure says little about the model, since the inputs are made up: it is served, and requests run alone.
 
         Args:
             max_batch: most rows of a batch.
+            joining: as decided by the smoke test, on the CPU; None to decide by runs alone.
 
         Returns:
-            The outputs of the largest batch; empty if guessed inputs failed.
+            The outputs of the largest batch; empty if made-up inputs failed.
 
         Raises:
-            ModelError: the model fails on floats from 0 to 1 of the shapes that it declares.
+            OutOfMemory: one row takes too much memory.
         """
-        certain = all(tensor.datatype in _FLOATS and -1 not in tensor.shape[1:] for tensor in self.inputs)
-        any_batch = any(tensor.shape[:1] == (-1,) for tensor in self.inputs)
-        outputs: dict[str, Array] = {}
-        try:
-            for batch in sorted({1, min(32, max_batch)} if any_batch else {1}):
-                outputs = self.run(self._generate_inputs(batch))
-            self.batchable = self.batchable and self._rows_are_independent()
-        except OutOfMemory:
-            raise
-        except ModelError as error:
-            if certain:
-                raise ModelError(str(error)) from None
-            log.warning("warm-up with guessed inputs failed, so requests are not batched: %s", error)
-            self.batchable = False
+        first = trial.run_one_row(self)
+        if first.failure is not None:
+            self.joining = Joining(0, f"its run on made-up inputs failed: {first.failure}")
             return {}
+        if joining is None:
+            joining = self.decide_by_runs(first, max_batch)
+        elif joining.max_rows and self.provider == CUDA:  # the smoke test ran on the CPU
+            reason = trial.find_disagreement(self, first, joining.max_rows, lambda: MAX_CHECK_SECONDS)
+            joining = joining if reason is None else Joining(0, f"on this device, {reason}")
+        try:
+            outputs = trial.warm_up_batch(self, first, joining.max_rows)
+        except ModelError as error:
+            outputs, joining = first.outputs, Joining(0, f"a batch of made-up rows failed: {error}")
+        self.joining = joining
         return outputs
 
-    def _rows_are_independent(self) -> bool:
-        """Whether rows have the same outputs in a batch as alone."""
-        feeds = self._generate_inputs(_CHECKED_ROWS)
-        batched = self.run(feeds)
-        for row in range(_CHECKED_ROWS):
-            single = self.run({name: values[row : row + 1] for name, values in feeds.items()})
-            for name, values in single.items():
-                if len(batched[name]) != _CHECKED_ROWS or not _equal_but_rounding(batched[name][row : row + 1], values):
-                    return False
-        return True
+    def decide_by_runs(
+        self, first: trial.Trial, max_batch: int, seconds_left: Callable[[], float] = lambda: MAX_CHECK_SECONDS
+    ) -> Joining:
+        """Decide whether rows of several requests may run as one batch, by runs of made-up rows.
 
-    def _generate_inputs(self, batch: int) -> dict[str, Array]:
-        """Generate floats from 0 to 1, integers 0 as they may be indices, or empty strings; other free axes are 1."""
-        feeds: dict[str, Array] = {}
-        for tensor in self.inputs:
-            first = tuple(batch if size < 0 else size for size in tensor.shape[:1])
-            shape = (*first, *(max(size, 1) if size < 0 else size for size in tensor.shape[1:]))
-            if tensor.datatype in _FLOATS:
-                # As good as random numbers here, without loading numpy.random.
-                values = np.arange(1, math.prod(shape) + 1) * _GOLDEN_RATIO % 1
-                feeds[tensor.name] = values.reshape(shape).astype(DTYPES[tensor.datatype])
-            else:
-                feeds[tensor.name] = zeros(tensor, shape)
-        return feeds
+        Args:
+            first: the trial of one row.
+            max_batch: most rows of a batch.
+            seconds_left: time left for the runs.
+        """
+        if first.failure is not None:
+            return Joining(0, f"its run on made-up inputs failed: {first.failure}")
+        if not self.has_batch_axis:
+            return Joining(0, "its inputs and outputs have no batch axis")
+        rows, reason = trial.largest_batch(self, first, max_batch, seconds_left)
+        if rows < min(2, max_batch):
+            return Joining(0, reason)
+        try:
+            disagreement = trial.find_disagreement(self, first, rows, seconds_left)
+        except OutOfMemory as error:
+            disagreement = str(error)
+        if disagreement is not None:
+            return Joining(0, disagreement)
+        return (
+            Joining(rows, reason)
+            if reason
+            else Joining(max_batch, "made-up rows have the same outputs together and alone")
+        )
 
 
 def zeros(tensor: Tensor, shape: Sequence[int]) -> Array:
@@ -187,146 +228,15 @@ def zeros(tensor: Tensor, shape: Sequence[int]) -> Array:
     return np.full(shape, "", object) if tensor.datatype == BYTES else np.zeros(shape, DTYPES[tensor.datatype])
 
 
-def _equal_but_rounding(a: Array, b: Array) -> bool:
-    """Whether arrays are equal but for rounding, which differs between batch sizes."""
-    if a.shape != b.shape:
-        return False
-    if is_bfloat16(a):
-        eps = 2**-7
-        a, b = a.astype(np.float32), b.astype(np.float32)
-    elif a.dtype.kind == "f":
-        eps = float(np.finfo(a.dtype).eps)
-    else:
-        return bool((a == b).all())
-    tolerance = 100 * eps * (1 + float(np.abs(b[np.isfinite(b)]).max(initial=0)))
-    return bool(np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True))
+def _has_batch_axis(nodes: Sequence[Any], tensors: Sequence[Tensor]) -> bool:
+    """Whether the first axis of all tensors has any size, and that of no two inputs has different names."""
+    names = {node.shape[0] for node in nodes if node.shape and node.shape[0] is not None}
+    free = all(tensor.shape[:1] == (-1,) and not tensor.any_rank for tensor in tensors)
+    return bool(nodes) and free and len(names) <= 1
 
 
-def _tensor(node: Any) -> Tensor:  # onnxruntime's NodeArg has no type hints
+def _tensor(node: Any, any_rank: Collection[str]) -> Tensor:  # onnxruntime's NodeArg has no type hints
+    if node.name in any_rank and not node.shape:
+        return Tensor(node.name, NAME_BY_ONNX_TYPE[node.type], (-1,), any_rank=True)
     shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
     return Tensor(node.name, NAME_BY_ONNX_TYPE[node.type], shape)
-
-
-class _Buffers(Protocol):
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy the inputs into the buffers, run, and copy the outputs out."""
-
-
-class Bindings:
-    """Bound buffers of one session, by requested outputs and input shapes.
-
-    Threads may run at the same time: each run takes a set of buffers out and puts it back afterwards.
-
-    Args:
-        session: the session to run.
-        device: `cpu` or `cuda`, the device that holds the session's tensors.
-        device_id: index of the GPU.
-    """
-
-    def __init__(self, session: InferenceSession, device: str = "cpu", device_id: int = 0) -> None:
-        self._session = session
-        self._device = device, device_id
-        self._max_bytes = MAX_BYTES[device]
-        self._free: dict[tuple[object, ...], list[_Buffers]] = {}
-
-    def __len__(self) -> int:
-        return len(self._free)
-
-    def run(self, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array] | None:
-        """Run in bound buffers; None where there are none for these shapes and outputs, or all are in use."""
-        free = self._free.get(_binding_key(feeds, names))
-        if free is None:
-            return None
-        try:
-            buffers = free.pop()  # atomic: another thread may take the last set first
-        except IndexError:
-            return None
-        values = buffers.run(feeds)
-        free.append(buffers)  # not after an error, which may leave them in any state
-        return values
-
-    def add(self, feeds: Mapping[str, Array], values: Mapping[str, Array]) -> None:
-        """Allocate buffers for the shapes of a finished run; the input shapes must determine the output shapes.
-
-        Args:
-            feeds: the run's inputs by name.
-            values: its outputs by name.
-        """
-        if sum(array.nbytes for array in (*feeds.values(), *values.values())) > self._max_bytes:
-            return
-        try:
-            buffers = self._make(feeds, values)
-        except ORT_ERRORS:  # for example a full device: runs cost more without buffers, but work
-            return
-        if len(self._free) >= MAX_SHAPES:
-            self._free.clear()
-        self._free.setdefault(_binding_key(feeds, list(values)), []).append(buffers)
-
-    def _make(self, feeds: Mapping[str, Array], values: Mapping[str, Array]) -> _Buffers:
-        if self._device[0] == "cpu":
-            return HostBuffers(self._session, feeds, values)
-        return DeviceBuffers(self._session, feeds, values, *self._device)
-
-
-class HostBuffers:
-    """Numpy arrays that a CPU session reads and writes in place.
-
-    Not for GPUs: there the session would copy a bound numpy array once, when it is bound.
-    """
-
-    def __init__(self, session: InferenceSession, feeds: Mapping[str, Array], values: Mapping[str, Array]) -> None:
-        self._session = session
-        self._inputs = {name: np.empty_like(array, order="C") for name, array in feeds.items()}
-        self._outputs = {name: np.empty_like(array, order="C") for name, array in values.items()}
-        self._binding = session.io_binding()
-        for name, buffer in self._inputs.items():
-            self._binding.bind_cpu_input(name, buffer)
-        for name, buffer in self._outputs.items():
-            self._binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy the inputs into the buffers, run, and copy the outputs out."""
-        for name, buffer in self._inputs.items():
-            np.copyto(buffer, feeds[name])
-        self._session.run_with_iobinding(self._binding)
-        return {name: buffer.copy() for name, buffer in self._outputs.items()}
-
-
-class DeviceBuffers:
-    """Tensors on a session's device that stay bound, while an unbound run allocates its tensors on host and device."""
-
-    def __init__(
-        self,
-        session: InferenceSession,
-        feeds: Mapping[str, Array],
-        values: Mapping[str, Array],
-        device: str,
-        device_id: int,
-    ) -> None:
-        def tensors(arrays: Mapping[str, Array]) -> dict[str, OrtValue]:
-            make = OrtValue.ortvalue_from_shape_and_type
-            return {name: make(array.shape, array.dtype, device, device_id) for name, array in arrays.items()}
-
-        self._session = session
-        self._inputs = tensors(feeds)
-        self._outputs = tensors(values)
-        self._binding = session.io_binding()
-        for name, tensor in self._inputs.items():
-            self._binding.bind_ortvalue_input(name, tensor)
-        for name, tensor in self._outputs.items():
-            self._binding.bind_ortvalue_output(name, tensor)
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Copy the inputs to the device, run, and copy the outputs back."""
-        for name, tensor in self._inputs.items():
-            tensor.update_inplace(np.ascontiguousarray(feeds[name]))
-        self._binding.synchronize_inputs()
-        self._session.run_with_iobinding(self._binding)
-        self._binding.synchronize_outputs()
-        # On a GPU `numpy()` copies already; on the CPU it is a view of the buffer.
-        return {name: tensor.numpy().copy() for name, tensor in self._outputs.items()}
-
-
-def _binding_key(feeds: Mapping[str, Array], names: Sequence[str]) -> tuple[object, ...]:
-    # With the dtype, since onnxruntime copies any bytes into a bound tensor, whatever their type.
-    return (*names, *[(name, array.dtype, array.shape) for name, array in feeds.items()])

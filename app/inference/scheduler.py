@@ -234,7 +234,7 @@ class Scheduler:
             engine, queue = self._round_robin.popleft()
             queue.is_scheduled = False
             waiting_before = len(queue.waiting)
-            batch = self._take_batch(queue)
+            batch = self._take_batch(queue, min(self._max_batch, max(1, engine.joining.max_rows)))
             self._on_queue(engine, len(queue.waiting) - waiting_before)
             if queue.waiting:
                 self._schedule(engine, queue)
@@ -242,16 +242,16 @@ class Scheduler:
                 self._idle -= 1
                 self._threads.submit(_BatchRun(engine, batch, asyncio.get_running_loop(), self._on_run_end))
 
-    def _take_batch(self, queue: _ModelQueue) -> list[_QueuedTask]:
+    def _take_batch(self, queue: _ModelQueue, max_rows: int) -> list[_QueuedTask]:
         """Remove the oldest task and the tasks that can share its run from a queue, in the order of arrival."""
         batch: list[_QueuedTask] = []
         others: list[_QueuedTask] = []
         rows = 0
-        while queue.waiting and rows < self._max_batch:
+        while queue.waiting and rows < max_rows:
             queued = queue.waiting.popleft()
             if queued.future.done():  # timed out or cancelled in this iteration of the event loop
                 queued.is_waiting = False
-            elif not batch or (queued.batch_key == batch[0].batch_key and rows + queued.task.rows <= self._max_batch):
+            elif not batch or (queued.batch_key == batch[0].batch_key and rows + queued.task.rows <= max_rows):
                 queued.is_waiting = False
                 batch.append(queued)
                 rows += queued.task.rows

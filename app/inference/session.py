@@ -8,15 +8,26 @@ import contextlib
 import ctypes
 import io
 import os
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
+from app.inference.external_data import ExternalDataError, count_bytes, read_tensors
+from app.inference.onnx_file import OnnxFile
+from app.system.heap import trim_heap
+
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CPU_ARENA = True
+_MAX_LINE = 4000
+# `file.cc:12 function `, or with the function's full signature.
+_SOURCE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:\w+ |[^()]*::~?\w+\((?:[^()]|\([^()]*\))*\)(?: const)? )")
+KEPT_BYTES = 2**20  # of freed memory, which costs more to return to the system than to keep
 # A graph of one Identity node on float32 [1]: its session shows what any session costs.
 EMPTY_MODEL = base64.b64decode(
     "CAg6OwoQCgF4EgF5IghJZGVudGl0eRIFZW1wdHlaDwoBeBIKCggIARIECgIIAWIPCgF5EgoKCAgBEgQKAggBQgQKABAN"
@@ -40,8 +51,21 @@ class DeviceUnavailable(Exception):  # noqa: N818
     """The requested CUDA device is not available."""
 
 
-def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntime.InferenceSession:
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    """Session of onnxruntime.
+
+    Attributes:
+        class_labels: names of the classes by the name of each output of probabilities that the graph keeps them for.
+    """
+
+    class_labels: Mapping[str, Sequence[str]]
+
+
+def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
     """Open a session with every option that affects timing set explicitly.
+
+    Weights that the file keeps in other files are read into memory, and a classifier that ends in ZipMap has the
+    probabilities as its output, a tensor instead of a sequence of maps.
 
     Args:
         model: path of an ONNX file, or its bytes.
@@ -50,7 +74,7 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
 
     Raises:
         DeviceUnavailable: `cuda`, and onnxruntime lacks the provider or could not start it.
-        ORT_ERRORS: onnxruntime cannot load the model.
+        ORT_ERRORS: onnxruntime cannot load the model, or its weights in other files cannot be read.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -73,10 +97,49 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> onnxruntim
         cuda_options = {"arena_extend_strategy": "kSameAsRequested", "device_id": device_id or "0", "use_tf32": "0"}
         providers.insert(0, (CUDA, cuda_options))
 
-    # onnxruntime's own fallback would print to standard output and hide that CUDA did not start.
-    session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
+    if isinstance(model, str):
+        session = _open_file(Path(model), options, providers)
+    else:
+        session = _create(model, options, providers)
     if kind == "cuda" and session.get_providers()[0] != CUDA:
         raise DeviceUnavailable(f"{CUDA} could not be started{': ' if load_error else ''}{load_error}")
+    return session
+
+
+def _open_file(path: Path, options: onnxruntime.SessionOptions, providers: Sequence[object]) -> Session:
+    """Open a session of a file, with its weights in other files and without its last ZipMap.
+
+    Raises:
+        ORT_ERRORS: a file cannot be read, or onnxruntime cannot load the model.
+    """
+    try:
+        file = OnnxFile.read(path)
+        content = file.content
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    tensors = [tensor for tensor in file.external if tensor.name not in file.unused]
+    if not tensors:
+        return _create(content, options, providers, file.class_labels)
+    weights = read_tensors(path.parent, tensors)  # must exist until the session is open, which has copies then
+    options.add_external_initializers([tensor.name for tensor in tensors], weights)
+    session = _create(content, options, providers, file.class_labels)
+    weights.clear()
+    if sum(map(count_bytes, tensors)) > KEPT_BYTES:
+        trim_heap()
+    return session
+
+
+def _create(
+    content: str | bytes,
+    options: onnxruntime.SessionOptions,
+    providers: Sequence[object],
+    class_labels: Mapping[str, Sequence[str]] | None = None,
+) -> Session:
+    # onnxruntime's own fallback would print to standard output and hide that CUDA did not start.
+    session = Session(content, options, providers=providers, enable_fallback=0)
+    session.class_labels = class_labels or {}
+    if isinstance(content, bytes):
+        session._model_bytes = b""  # onnxruntime would keep the whole file for its own fallback, which is off
     return session
 
 
@@ -109,13 +172,30 @@ def _load_cuda_libraries() -> str:
     return next((line for line in printed.getvalue().splitlines() if line.startswith("Failed to load")), "")
 
 
+def load_refusal(error: Exception) -> str:
+    """The reason why a model cannot be loaded, and what to do about it."""
+    summary = error_summary(error)
+    if isinstance(error, ExternalDataError):
+        return summary
+    reason = f"onnxruntime refuses it: {summary}"
+    if is_out_of_memory(error):
+        return reason
+    if any(text in summary for text in ("Unsupported model IR version", "under development")):
+        return f"{reason}: export the model for an older opset, or update onnxruntime, {onnxruntime.__version__} here"
+    return f"{reason}: export the model again"
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether onnxruntime ran out of memory, by the error's text, since there is no exception class for it."""
     return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error) or "bad_alloc" in str(error)
 
 
 def error_summary(error: Exception) -> str:
-    """The first line of an onnxruntime error, with file names instead of paths, which clients must not see."""
+    """The first line of an onnxruntime error, with file names instead of paths, which clients must not see.
+
+    The place in onnxruntime's source is left out, since its C++ signature hides the reason.
+    """
     line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    line = _SOURCE_PLACE.sub("", line[:_MAX_LINE])
     words = (os.path.basename(word) if word.startswith(os.sep) else word for word in line.split())  # noqa: PTH119
     return " ".join(words)[:500]

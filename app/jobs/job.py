@@ -64,8 +64,8 @@ class JobSpec:
 class Job:
     """A running job: its progress and events, and how it ended.
 
-    The work reports through `progress` and `publish`; clients read the events through `follow`. `cancelled`, `report`
-    and `error` are set by the runner.
+    The work reports through `progress` and `publish`; clients read the events through `follow`. The other attributes
+    are set by the runner.
     """
 
     def __init__(self, spec: JobSpec) -> None:
@@ -75,7 +75,11 @@ class Job:
         self.created = datetime.now(UTC).isoformat(timespec="seconds")
         self.task: asyncio.Task[None]
         self.cancelled = False  # by a client; a shutdown of the service does not set it
+        self.is_stored = False  # whether the store has a row of the job
+        self.has_ended = False
         self.report: bytes | None = None
+        self.seconds: float | None = None  # as in the report
+        self.headline: str | None = None
         self.error: BaseException | None = None
         self._progress: Progress | None = None
         self._published: list[JobEvent] = []
@@ -88,11 +92,14 @@ class Job:
         return JobSummary(
             id=self.id,
             kind=self.kind,
-            status="running",
+            status="running" if not self.has_ended else "failed" if self.report is None else "done",
             created=self.created,
             title=self.spec.title,
             request=dict(self.spec.request),
-            progress=self._progress,
+            seconds=self.seconds,
+            progress=None if self.has_ended else self._progress,
+            headline=self.headline,
+            error=self.failure if self.has_ended and self.report is None else None,
         )
 
     @property

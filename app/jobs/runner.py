@@ -20,7 +20,9 @@ from app.jobs.job import (
     time_limit,
 )
 from app.jobs.schemas import JobSummary, Kind, Progress
-from app.jobs.store import JobStore, call_store, store_errors, try_call_store
+from app.jobs.store import JobStore
+from app.jobs.store_calls import ReportsLog, call_store, store_errors, try_call_store
+from app.jobs.unsaved import UnsavedOutcomes
 from app.system.aio import run_to_completion
 
 HEARTBEAT_SECONDS = 1.0  # between writes of the progress, which also read whether another process wants to cancel
@@ -40,6 +42,8 @@ class JobRunner:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
+        self._errors = ReportsLog(store.path)
+        self._unsaved = UnsavedOutcomes(store)
         self._running: Job | None = None
         self._stopping = asyncio.Event()
 
@@ -61,9 +65,10 @@ class JobRunner:
             await self._enter_exclusive_slot(slot)
             job = Job(spec)
             try:
-                await run_to_completion(try_call_store(self._store.add, job.summary))
-            except asyncio.CancelledError:
-                await run_to_completion(try_call_store(self._store.delete, job.id))  # it will never run
+                added: bool | None = await run_to_completion(try_call_store(self._errors, self._store.add, job.summary))
+                job.is_stored = added is not None
+            except asyncio.CancelledError:  # it will never run
+                await run_to_completion(try_call_store(self._errors, self._store.delete, job.id))
                 raise
             job.task = asyncio.create_task(self._run(job, slot.pop_all(), on_end))
         # The task sets `self._running` in its first step; cancelled before that, it would never reach its `finally`.
@@ -79,8 +84,12 @@ class JobRunner:
             NotFound: there is no such job.
             Conflict: the process that runs the job does not respond.
         """
-        if self._find_local(kind, job_id) is None:
+        job = self._find_local(kind, job_id)
+        if job is None:
             await self._cancel_remote(kind, job_id)
+        elif job.has_ended:
+            job.cancelled = True
+            await self._unsaved.save(job)
         else:
             await self._stop_running(cancelled=True)
 
@@ -90,8 +99,9 @@ class JobRunner:
         await self._stop_running(cancelled=False)
 
     async def close(self) -> None:
-        """Stop the running job and close the store."""
+        """Stop the running job, write outcomes that are still in memory, and close the store."""
         await self.stop()
+        await self._unsaved.close()
         self._store.close()
 
     async def get(self, kind: Kind, job_id: str) -> JobSummary:
@@ -108,12 +118,23 @@ class JobRunner:
 
     async def report(self, job_id: str) -> bytes | None:
         """The report of a job as JSON; None where it has none."""
-        return await call_store(self._store.report, job_id)
+        unsaved = next((job.report for job in self._unsaved.jobs if job.id == job_id), None)
+        return unsaved or await call_store(self._store.report, job_id)
 
     async def list(self, kind: Kind, *, limit: int, offset: int) -> tuple[int, Sequence[JobSummary]]:
         """The number of jobs of a kind, and `limit` of them from `offset` on, newest first."""
-        total, jobs = await call_store(self._store.list, kind, limit=limit, offset=offset)
-        return total, [local.summary if (local := self._find_local(kind, job.id)) else job for job in jobs]
+        running = [] if self._running is None else [self._running]
+        local = {job.id: job for job in (*running, *reversed(self._unsaved.jobs)) if job.kind == kind}
+        shown = {job_id: job.summary for job_id, job in local.items() if not (job.has_ended and job.cancelled)}
+        # The jobs of this process that the store could not add are newer than the others.
+        only_here = [summary for job_id, summary in shown.items() if not local[job_id].is_stored]
+        here = only_here[offset : offset + limit]
+        total, jobs = await call_store(
+            self._store.list, kind, limit=limit - len(here), offset=max(0, offset - len(only_here))
+        )
+        deleted = local.keys() - shown.keys()
+        listed = [shown.get(job.id, job) for job in jobs if job.id not in deleted]
+        return total + len(only_here) - len(deleted), here + listed
 
     async def follow(self, kind: Kind, job_id: str) -> AsyncIterator[JobEvent | None]:
         """Follow the events of a job of any process of the service, as `Job.follow` yields them.
@@ -154,19 +175,9 @@ class JobRunner:
             async with time_limit(spec.kind, spec.seconds, spec.limit_name):
                 result = await spec.work(job)
             job.report = orjson.dumps(result.model_dump(mode="json"))
-            await run_to_completion(
-                try_call_store(
-                    self._store.save_report,
-                    job.id,
-                    job.report,
-                    job.stored_events,
-                    seconds=round(result.seconds, 2),
-                    headline=result.headline,
-                )
-            )
+            job.seconds, job.headline = round(result.seconds, 2), result.headline
         except asyncio.CancelledError as error:
-            if job.report is None:
-                job.error = error
+            job.error = error
         except Exception as error:
             if not isinstance(error, KronError):  # clients only see INTERNAL_ERROR
                 log.exception("a %s failed", job.kind)
@@ -182,11 +193,12 @@ class JobRunner:
         A client that sees the final event may start the next job at once, and finds this one in the metrics.
         """
         heartbeat.cancel()
+        job.has_ended = True
         try:
-            if job.report is None and not job.cancelled:
-                await try_call_store(self._store.save_failure, job.id, job.failure, job.stored_events)
-            if job.cancelled:  # maybe only while the end was being written
-                await try_call_store(self._store.delete, job.id)
+            was_cancelled = job.cancelled
+            await self._unsaved.save(job)
+            if job.cancelled and not was_cancelled:  # while the end was being written
+                await self._unsaved.save(job)
         finally:
             slot.close()
             self._running = None
@@ -202,7 +214,9 @@ class JobRunner:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             progress, events = job.summary.progress, job.stored_events
             changed = None if progress == written else progress
-            cancel = await try_call_store(self._store.save_progress, job.id, changed, events[events_written:])
+            cancel = await try_call_store(
+                self._errors, self._store.save_progress, job.id, changed, events[events_written:]
+            )
             if cancel:
                 job.cancelled = True
                 job.task.cancel()
@@ -264,6 +278,15 @@ class JobRunner:
             yield "report", report
 
     def _find_local(self, kind: Kind, job_id: str) -> Job | None:
-        """The running job of this process with this kind and id; None if there is none."""
+        """The running job of this process with this kind and id, or an ended one that the store could not write.
+
+        Raises:
+            NotFound: it was deleted, though the store could not do that yet.
+        """
         job = self._running
-        return job if job is not None and (job.kind, job.id) == (kind, job_id) else None
+        if job is not None and (job.kind, job.id) == (kind, job_id):
+            return job
+        unsaved = self._unsaved.find(kind, job_id)
+        if unsaved is not None and unsaved.cancelled:
+            raise NotFound(f"the {kind} {job_id} was deleted")
+        return unsaved

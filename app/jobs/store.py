@@ -1,22 +1,20 @@
 """The SQLite store of jobs and reports, bounded in number and bytes and shared by every process of the service."""
 
-import asyncio
 import contextlib
 import logging
 import sqlite3
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
 
-from app.errors import Conflict, ReportsError, StartupError
+from app.errors import Conflict, StartupError
+from app.jobs.locks import ExclusiveSlot, UnsavedLock
 from app.jobs.schemas import JobSummary, Kind, Progress
 from app.settings import Settings
-from app.system.files import FileLock
 
 FILE_NAME = ".reports.sqlite3"  # in the model repository; scans for models ignore names that start with a dot
 MEMORY = ":memory:"
@@ -75,8 +73,10 @@ class JobStore:
 
     def __init__(self, path: str, keep: int) -> None:
         self._keep = keep
+        self.path = path
+        self.unsaved = UnsavedLock(None if path == MEMORY else Path(path + "-unsaved"))
         self._lock = threading.Lock()
-        self._exclusive_slot = _ExclusiveSlot(None if path == MEMORY else Path(path + "-lock"))
+        self._exclusive_slot = ExclusiveSlot(None if path == MEMORY else Path(path + "-lock"))
         self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -121,11 +121,12 @@ class JobStore:
         """Context manager that holds the exclusive slot; raises Conflict while a job of any process holds it."""
         return self._exclusive_slot.acquire()
 
-    def add(self, job: JobSummary) -> None:
-        """Insert a job, with the status `running`."""
+    def add(self, job: JobSummary) -> bool:
+        """Insert a job, with the status `running`; returns True."""
         values = (job.id, job.kind, job.status, job.created, job.title, _dumps(job.request))
         with self._transaction() as db:
             db.execute("INSERT INTO jobs (id, kind, status, created, title, request) VALUES (?, ?, ?, ?, ?, ?)", values)
+        return True
 
     def save_progress(self, job_id: str, progress: Progress | None, events: StoredEvents = ()) -> bool:
         """Store the progress and new events of a running job; returns whether its cancellation was requested."""
@@ -171,13 +172,13 @@ class JobStore:
 
     def get(self, kind: Kind, job_id: str) -> JobSummary | None:
         """Look up a job; None where there is none."""
-        self._fail_abandoned_jobs()
+        abandoned = self._fail_abandoned_jobs()
         with self._lock:
             row = self._db.execute(
                 f"SELECT {_SUMMARY} FROM jobs WHERE kind = ? AND id = ?",
                 (kind, job_id),
             ).fetchone()
-        return None if row is None else _summary(row)
+        return None if row is None else _summary(row, abandoned=abandoned)
 
     def report(self, job_id: str) -> bytes | None:
         """The report of a job as JSON; None where it has none."""
@@ -195,34 +196,43 @@ class JobStore:
 
     def list(self, kind: Kind, *, limit: int, offset: int) -> tuple[int, Sequence[JobSummary]]:
         """The number of jobs of a kind, and `limit` of them from `offset` on, newest first."""
-        self._fail_abandoned_jobs()
+        abandoned = self._fail_abandoned_jobs()
         with self._lock:
             (total,) = self._db.execute("SELECT COUNT(*) FROM jobs WHERE kind = ?", (kind,)).fetchone()
             rows = self._db.execute(
                 f"SELECT {_SUMMARY} FROM jobs WHERE kind = ? ORDER BY number DESC LIMIT ? OFFSET ?",
                 (kind, limit, offset),
             ).fetchall()
-        return total, [_summary(row) for row in rows]
+        return total, [_summary(row, abandoned=abandoned) for row in rows]
 
     def close(self) -> None:
         """Close the SQLite file."""
         with self._lock:
             self._db.close()
 
-    def _fail_abandoned_jobs(self) -> None:
-        """Mark jobs as failed whose process was killed: their status is running although the exclusive slot is free."""
+    def _fail_abandoned_jobs(self) -> bool:
+        """Mark jobs as failed whose process was killed: their status is running although the exclusive slot is free.
+
+        Returns:
+            Whether there are such jobs that could not be marked, because the disk is full.
+        """
         with self._lock:
             stale = self._db.execute("SELECT 1 FROM jobs WHERE status = 'running' LIMIT 1").fetchone()
         if not stale:
-            return
+            return False
         try:
-            with self.exclusive_slot(), self._transaction() as db:
+            with self.exclusive_slot(), self.unsaved.absent(), self._transaction() as db:
                 db.execute(
                     "UPDATE jobs SET status = 'failed', progress = NULL, error = ? WHERE status = 'running'",
                     (INTERRUPTED,),
                 )
         except Conflict:
-            pass  # a job is running
+            return False  # a job is running, or its process has its outcome in memory
+        except sqlite3.OperationalError as error:
+            if not is_disk_full(error):
+                raise
+            return True
+        return False
 
     def _prune(self, db: sqlite3.Connection) -> None:
         db.execute(
@@ -253,34 +263,11 @@ class JobStore:
             self._db.execute("COMMIT")
 
 
-class _ExclusiveSlot:
-    """A lock across threads and processes, released when its process dies.
-
-    Args:
-        path: lock file; None where no other process shares the store.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._thread_lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def acquire(self) -> Iterator[None]:
-        if not self._thread_lock.acquire(blocking=False):
-            raise Conflict("another comparison, sweep or training is running; try again later")
-        lock = None if self._path is None or sys.platform == "win32" else FileLock(self._path)
-        try:
-            if lock is not None and not lock.acquire():
-                raise Conflict("another process measures or trains on these models; try again later")
-            yield
-        finally:
-            if lock is not None:
-                lock.release()
-            self._thread_lock.release()
-
-
-def _summary(row: Sequence[Any]) -> JobSummary:
+def _summary(row: Sequence[Any], *, abandoned: bool) -> JobSummary:
+    """Read a row; `abandoned` jobs have failed although their status is still `running`."""
     job_id, kind, status, created, title, request, seconds, progress, headline, error = row
+    if abandoned and status == "running":
+        status, progress, error = "failed", None, INTERRUPTED
     return JobSummary(
         id=job_id,
         kind=kind,
@@ -307,35 +294,6 @@ def _dumps(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-async def call_store(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a method of the store in a thread.
-
-    Raises:
-        ReportsError: the file cannot be read or written.
-    """
-    with store_errors():
-        return await asyncio.to_thread(function, *args, **kwargs)
-
-
-async def try_call_store(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Call a method of the store in a thread; an error is logged, because a full disk must not stop a job."""
-    try:
-        return await call_store(function, *args, **kwargs)
-    except ReportsError as error:
-        log.error("%s", error)
-        return None
-
-
-@contextlib.contextmanager
-def store_errors() -> Iterator[None]:
-    """Turn errors of SQLite and of the lock file into messages for clients.
-
-    Raises:
-        ReportsError: in place of sqlite3.Error and OSError.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise ReportsError(f"the reports cannot be read or kept: {error}") from None
-    except OSError as error:
-        raise ReportsError(f"the reports cannot be read or kept: {error.strerror or error}") from None
+def is_disk_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite failed because the disk is full."""
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"

@@ -272,13 +272,15 @@ def _model_job(artifact: Artifact) -> dict[str, Any]:
 
 
 def _copy_model(artifact: Artifact, folder: Path) -> None:
-    """Link or copy a model into another model repository; blocking."""
-    path = folder / artifact.name / "1" / artifact.path.name
-    path.parent.mkdir(parents=True)
-    try:
-        os.link(artifact.path, path)
-    except OSError:  # another file system
-        shutil.copyfile(artifact.path, path)
+    """Link or copy the files of a model into another model repository; blocking."""
+    for name in (artifact.path.name, *artifact.data_files):
+        path = folder / artifact.name / "1" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = (artifact.path.parent / name).resolve()  # a link to another folder would not be loaded
+        try:
+            os.link(source, path)
+        except OSError:  # another file system
+            shutil.copyfile(source, path)
 
 
 def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> float:

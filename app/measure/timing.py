@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.datatypes import NAME_BY_ONNX_TYPE, ROW_DTYPES
-from app.inference.session import ORT_ERRORS, DeviceUnavailable, error_summary, open_session
+from app.inference.session import ORT_ERRORS, DeviceUnavailable, error_summary, load_refusal, open_session
 from app.measure.bootstrap import Times
 from app.models.samples import SamplesError, read_samples
 from app.processes import child
@@ -93,7 +93,7 @@ class TimedSession:
         except DeviceUnavailable as error:
             raise Refused(f"device: got 'cuda': {error}") from None
         except ORT_ERRORS as error:
-            raise Refused(f"{name}: onnxruntime refuses it: {error_summary(error)}") from None
+            raise Refused(f"{name}: {load_refusal(error)}") from None
         inputs = self._session.get_inputs()
         datatype = NAME_BY_ONNX_TYPE.get(inputs[0].type) if len(inputs) == 1 else None
         if datatype is None or datatype not in ROW_DTYPES or len(inputs[0].shape) < 2:
@@ -103,6 +103,7 @@ class TimedSession:
             raise Refused(f"{name}: got input shape {inputs[0].shape}, expected rows of a fixed shape")
         self.row_shape: tuple[int, ...] = tuple(row_shape)
         self._input, self._dtype = inputs[0].name, ROW_DTYPES[datatype]
+        self.class_labels = self._session.class_labels
         self.outputs: list[str] = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from app.errors import BadRequest, ModelError
 from app.inference.engine import Engine
+from app.inference.joining import Joining
 from app.inference.session import CUDA
 from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
 from app.models.samples import Samples, SamplesError, read_samples
 from app.models.scan import Artifact
 from app.models.statistics import Statistics
+from app.models.triton_config import FILE_NAME as CONFIG_NAME
 from app.oip.signature import Signature
 
 log = logging.getLogger(__name__)
@@ -56,20 +58,43 @@ class Model:
         Raises:
             ModelError: it cannot be loaded or run.
         """
-        engine = Engine(artifact.path, device=device, threads=threads)
-        outputs = engine.warm_up(max_batch)
+        engine = Engine(
+            artifact.path,
+            device=device,
+            threads=threads,
+            any_rank=artifact.verification.any_rank,
+            batch_axis=artifact.config.batch_axis,
+        )
+        max_batch = min(max_batch, artifact.config.max_batch_size or max_batch)
+        alone = artifact.config.why_alone() or "its inputs and outputs have no batch axis"
+        joining = joining_of(artifact, max_batch) if engine.has_batch_axis else Joining(0, alone)
+        outputs = engine.warm_up(max_batch, joining)
+        alone = f"run alone: {engine.joining.reason}"
+        log.log(
+            logging.INFO if outputs and artifact.config.error is None else logging.WARNING,
+            "%s version %s: requests %s",
+            artifact.name,
+            artifact.version,
+            f"share runs of up to {engine.joining.max_rows} rows: {engine.joining.reason}"
+            if engine.batchable
+            else alone,
+        )
         signature = Signature(
             inputs={tensor.name: tensor for tensor in engine.inputs},
             outputs={tensor.name: tensor for tensor in engine.outputs},
-            batchable=engine.batchable,
+            batchable=engine.has_batch_axis,
             max_batch=max_batch,
+            unserved=engine.unserved,
+            limited=engine.batchable or artifact.verification.independent or bool(artifact.config.batch_axis),
         )
+        for name, kind in engine.unserved.items():
+            log.warning("%s: output %r is not served: got %s, expected a tensor", artifact.name, name, kind)
         fields: dict[str, Any] = {
             "artifact": artifact, "engine": engine, "signature": signature, "statistics": statistics,
         }  # fmt: skip
         try:
             row_input = RowInput.of(engine, outputs)
-            output_head = OutputHead.of(outputs, artifact.card)
+            output_head = OutputHead.of(outputs, artifact.card, engine.class_labels)
         except ModelError as error:
             return cls(**fields, unusable=str(error))
         return cls(
@@ -97,9 +122,11 @@ class Model:
 
     @cached_property
     def labels(self) -> Sequence[str] | None:
-        """The names of the classes by the card."""
+        """The names of the classes by the card, else by the graph."""
         card = self.artifact.card
-        return None if card is None else card.labels
+        if card is not None and card.labels is not None:
+            return card.labels
+        return next(iter(self.engine.class_labels.values()), None)
 
     @property
     def row_input(self) -> RowInput:
@@ -140,6 +167,30 @@ class Model:
             return float(label)
         index = int(label)
         return labels[index] if 0 <= index < len(labels) else str(index)
+
+
+def joining_of(artifact: Artifact, max_batch: int) -> Joining | None:
+    """Decide whether requests may share a run: by the configuration, then the graph, then the runs of the smoke test.
+
+    Args:
+        artifact: the verified file.
+        max_batch: most rows of a run.
+
+    Returns:
+        The decision; None to decide by runs, where the graph keeps rows apart and the smoke test could not run it.
+    """
+    config, found = artifact.config, artifact.verification
+    if (alone := config.why_alone()) is not None:
+        return Joining(0, alone)
+    if not found.independent and (found.certain or not config.dynamic_batching):
+        return Joining(0, found.graph_reason)
+    if not found.ran:
+        return None
+    if not found.trial_rows:
+        return Joining(0, found.trial_reason)
+    reason = found.graph_reason if found.independent else f"dynamic_batching in {CONFIG_NAME}; {found.graph_reason}"
+    limit = f"; {found.trial_reason}" if found.trial_rows < max_batch else ""
+    return Joining(min(found.trial_rows, max_batch), reason + limit)
 
 
 def _read_samples(artifact: Artifact, row_input: RowInput) -> Samples | None:

@@ -28,12 +28,15 @@ class OutputHead:
     softmax: bool = False
 
     @classmethod
-    def of(cls, outputs: Mapping[str, Array], card: Card | None) -> "OutputHead":
-        """Choose the output: `probabilities` or `logits` of a classifier, else `prediction`, else the first number.
+    def of(
+        cls, outputs: Mapping[str, Array], card: Card | None, class_labels: Mapping[str, Sequence[str]]
+    ) -> "OutputHead":
+        """Choose the output: probabilities or logits of a classifier, else `prediction`, else the first number.
 
         Args:
             outputs: of the warm-up, by name.
             card: the model's card, with its task and labels.
+            class_labels: of the session: names of the classes by the name of each output that the graph has them for.
 
         Raises:
             ModelError: no output is a numeric tensor.
@@ -47,10 +50,11 @@ class OutputHead:
             raise ModelError("got no numeric output, expected at least one")
         if card is not None and card.task == "regression":
             return cls("prediction" if "prediction" in usable else next(iter(usable)))
-        for name in ("probabilities", "logits"):
+        for name in (*class_labels, "probabilities", "logits"):
             if name in usable and usable[name].ndim == 2:
                 classes = usable[name].shape[1]
-                labels = card.labels if card and card.labels and len(card.labels) == classes else None
+                named = (None if card is None else card.labels, class_labels.get(name))
+                labels = next((labels for labels in named if labels and len(labels) == classes), None)
                 return cls(name, labels or [str(index) for index in range(classes)], softmax=name == "logits")
         return cls(next(iter(usable)))
 

@@ -13,6 +13,7 @@ from app.models.model import Model
 from app.models.scan import Artifact, ScanResult, list_versions, read_folder, version_key
 from app.models.statistics import Statistics, StatisticsRegistry
 from app.models.twin import default_names
+from app.models.worker_changes import WorkerChanges
 from app.models.worker_state import UnloadedModels, VersionStatus, WorkerState
 from app.settings import Settings
 from app.system.heap import HeldObject, free_when_unreferenced
@@ -53,6 +54,7 @@ class Repository:
         self._status = WorkerState(shared)
         self._statistics = StatisticsRegistry(shared)
         self._unloaded = UnloadedModels(shared)
+        self.changes = WorkerChanges(self._status, self._unloaded, shared, settings.load_seconds)
         self._lock = asyncio.Lock()
         self._waiting = 0
         self._draining: set[asyncio.Task[None]] = set()
@@ -152,32 +154,39 @@ class Repository:
             StartupError: the folder cannot be read, or has too many models.
         """
         async with self._exclusive_slot():
-            scan = await read_folder(self._settings)
-            for name in self._settings.model_devices.keys() - scan.names:
-                log.warning("--model-devices (KRON_MODEL_DEVICES): there is no model %s in the folder", name)
-            unloaded = self._unloaded.names
-            for name in sorted(self._versions.keys() & unloaded | self._versions.keys() - scan.names):
-                self._swap(name, {})
-            for key in [key for key in self._status if key[0] not in scan.names and key[0] not in self._versions]:
-                del self._status[key]
-            for artifact in [each for name in unloaded for each in scan.versions.get(name, ())]:
-                self._status.setdefault((artifact.name, artifact.version), UNLOADED)
-            for name in sorted(scan.names - unloaded):
-                await self._install(name, scan, keep_unchanged=True)
+            with self._status.applying(self._unloaded.change) as failures:
+                scan = await read_folder(self._settings)
+                for name in self._settings.model_devices.keys() - scan.names:
+                    log.warning("--model-devices (KRON_MODEL_DEVICES): there is no model %s in the folder", name)
+                unloaded = self._unloaded.names
+                for name in sorted(self._versions.keys() & unloaded | self._versions.keys() - scan.names):
+                    self._swap(name, {})
+                for key in [key for key in self._status if key[0] not in scan.names and key[0] not in self._versions]:
+                    del self._status[key]
+                for artifact in [each for name in unloaded for each in scan.versions.get(name, ())]:
+                    self._status.setdefault((artifact.name, artifact.version), UNLOADED)
+                for name in sorted(scan.names - unloaded):
+                    reason = await self._install(name, scan, keep_unchanged=True)
+                    if reason is not None:
+                        failures[name] = reason
         for name, reason in self.failures.items():
             if name not in unloaded:
                 log.error("%s is not served: %s", name, reason)
 
     async def load_model(self, name: str) -> None:
-        """Load or reload a model from the folder; its versions in service answer until the new ones replace them.
+        """Load or reload a model from the folder in every worker.
+
+        Its versions in service answer until the new ones replace them. The load has ended when all workers have it.
 
         Raises:
             NotFound: the folder has no model of that name.
-            NotReady: the folder cannot be read.
+            NotReady: the folder cannot be read, the disk that the workers share is full, or another worker has not
+                loaded the model.
             BadRequest: the model cannot be loaded; nothing was changed.
             Overloaded: too many loads and unloads are waiting.
         """
         async with self._exclusive_slot():
+            self.changes.check(name)
             try:
                 scan = await read_folder(self._settings, only=name)
             except StartupError as error:  # with the path of the folder, which clients must not see
@@ -195,22 +204,25 @@ class Repository:
             reason = await self._install(name, scan, keep_unchanged=False)
         if reason is not None:
             raise BadRequest(f"failed to load {name}: {reason}")
-        self._unloaded.discard(name)
+        change = self.changes.load(name)
+        await self.changes.wait(change, name, "loaded")
 
     async def unload_model(self, name: str) -> None:
-        """Take a model out of service, wait for its running requests, and free its memory.
+        """Take a model out of service in every worker, wait for its running requests in this one, and free its memory.
 
         Raises:
             NotFound: no model has that name.
+            NotReady: the disk that the workers share is full, or another worker has not unloaded the model.
             Overloaded: too many loads and unloads are waiting.
         """
         async with self._exclusive_slot():
             if not any(other == name for other, _ in self._status):
                 raise NotFound(f"models: got {name[:100]!r}, expected one of: {', '.join(self.models) or 'none'}")
-            self._unloaded.add(name)
+            change = self.changes.unload(name)
             drained = self._swap(name, {})
         if drained is not None:
             await asyncio.wait([drained], timeout=DRAIN_SECONDS)
+        await self.changes.wait(change, name, "unloaded")
 
     async def close(self) -> None:
         """Cancel the waits for models that are being drained."""

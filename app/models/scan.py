@@ -9,14 +9,15 @@ from pathlib import Path
 
 from app.errors import ModelError, StartupError
 from app.models.card import Card
-from app.models.verification import verify
+from app.models.checksums import LIST_NAME, compare, read_expected, summarize
+from app.models.triton_config import TritonConfig, read_config
+from app.models.verification import VerificationResult, verify
 from app.settings import NAME_PATTERN, Settings
+from app.system.files import fingerprint
 
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"^[1-9][0-9]{0,8}$")
-_CHECKSUM = re.compile(rb"\s*([0-9a-fA-F]{64})(\s|$)")
 FILE_NAME = "model.onnx"
-CHECKSUM_NAME = "model.onnx.sha256"  # as `sha256sum` writes it
 RESERVED_NAMES = frozenset({"stats"})  # /v2/models/stats has the statistics of all models
 
 
@@ -28,13 +29,17 @@ class Artifact:
         name: of the model, its folder's name.
         version: a positive integer as text, its folder's name.
         path: of the ONNX file.
-        file_bytes: size of the file.
+        file_bytes: size of the file and of those that it keeps weights in.
         initializer_bytes: size of the initializers.
         initializer_elements: number of elements of the initializers.
         card: the model card; None if the file has no valid one.
         memory_bytes: memory that loading and running the model added to a process; None where it was not measured.
-        sha256: of the file.
+        sha256: of the file; where weights are in other files, of the list of all checksums, as by
+            `sha256sum model.onnx model.onnx.data | sha256sum`.
         fingerprint: size, modification time, inode and device of the file when it was scanned.
+        data_files: files that it keeps weights in, relative to its folder, each with its fingerprint.
+        config: Triton's configuration beside the versions.
+        verification: what the smoke test found, if the file was verified.
     """
 
     name: str
@@ -48,19 +53,24 @@ class Artifact:
     memory_bytes: int | None = field(default=None, compare=False)
     sha256: str = ""
     fingerprint: tuple[int, ...] = ()
+    data_files: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    config: TritonConfig = field(default_factory=TritonConfig)
+    # Not compared, since it depends on the time that was left for it.
+    verification: VerificationResult = field(default_factory=VerificationResult, compare=False)
 
     def check_unchanged(self) -> None:
-        """Check that the file is still the one that was verified.
+        """Check that the files are still those that were verified.
 
         Raises:
-            ModelError: it was changed or removed.
+            ModelError: one was changed or removed.
         """
-        try:
-            unchanged = _fingerprint(self.path) == self.fingerprint
-        except OSError:
-            unchanged = False
-        if not unchanged:
-            raise ModelError(f"{FILE_NAME} was changed while it was being loaded")
+        for name, before in {self.path.name: self.fingerprint, **self.data_files}.items():
+            try:
+                unchanged = fingerprint(self.path.parent / name) == before
+            except OSError:
+                unchanged = False
+            if not unchanged:
+                raise ModelError(f"{name} was changed while it was being loaded: load the model again")
 
     @property
     def parameters(self) -> int:
@@ -109,11 +119,12 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class _ModelFile:
-    """A model file that is not verified yet, and its expected checksum."""
+    """A model file that is not verified yet, and the checksums that are expected of it and of its data files."""
 
     path: Path
     fingerprint: tuple[int, ...]
-    checksum: str | None
+    expected: Mapping[str, str] | None
+    config: TritonConfig
 
 
 async def read_folder(settings: Settings, *, only: str | None = None) -> ScanResult:
@@ -128,29 +139,32 @@ async def read_folder(settings: Settings, *, only: str | None = None) -> ScanRes
     """
     files, refused = _scan(settings, only)
     paths = list(dict.fromkeys(file.path for file in files.values()))
-    results = await verify(paths, settings) if paths else {}
+    batch_axes = {file.path: axis for file in files.values() if (axis := file.config.batch_axis) is not None}
+    results = await verify(paths, settings, batch_axes) if paths else {}
     versions: dict[str, list[Artifact]] = {}
     for (name, version), file in files.items():
         result = results[file.path]
         if result.error is not None:
             refused[name, version] = result.error
-        elif file.checksum is not None and file.checksum != result.sha256:
-            refused[name, version] = (
-                f"{FILE_NAME}: got SHA-256 {result.sha256}, expected {file.checksum} ({CHECKSUM_NAME})"
-            )
+        elif (reason := compare(result.checksums, file.expected)) is not None:
+            refused[name, version] = reason
         else:
+            data_files = {each: tuple(values) for each, values in result.data_files.items()}
             versions.setdefault(name, []).append(
                 Artifact(
                     name=name,
                     version=version,
                     path=file.path,
-                    file_bytes=file.fingerprint[0],
+                    file_bytes=sum({each[2:]: each[0] for each in (file.fingerprint, *data_files.values())}.values()),
                     initializer_bytes=result.initializer_bytes,
                     initializer_elements=result.initializer_elements,
                     card=None if result.card is None else Card.parse(result.card, name),
                     memory_bytes=result.memory_bytes,
-                    sha256=result.sha256,
+                    sha256=summarize(result.checksums),
                     fingerprint=file.fingerprint,
+                    data_files=data_files,
+                    config=file.config,
+                    verification=result,
                 )
             )
     return ScanResult(versions=versions, refused=refused)
@@ -194,9 +208,10 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
         # JSON cannot express a name that is not UTF-8.
         name = folder.name[:100].encode(errors="backslashreplace").decode()
         try:
+            config = read_config(folder)
             for version in _select_versions(folder, settings):
                 try:
-                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes)
+                    files[name, version] = _check_file(folder / version, root, settings.max_model_bytes, config)
                 except ModelError as error:
                     refused[name, version] = str(error)
         except ModelError as error:
@@ -238,19 +253,25 @@ def _select_versions(folder: Path, settings: Settings) -> list[str]:
         ModelError: the name is not valid, or no version is there or selected.
     """
     if not _NAME.fullmatch(folder.name):
-        raise ModelError("the name has to be letters, digits, '.', '_' and '-', at most 100 characters")
+        raise ModelError(
+            "the name has to be letters, digits, '.', '_' and '-', at most 100 characters: rename the folder"
+        )
     if folder.name in RESERVED_NAMES:
-        raise ModelError(f"the name {folder.name} is reserved by the protocol")
+        raise ModelError(f"the name {folder.name} is reserved by the protocol: rename the folder")
     versions = [path.name for path in _versions(folder)]
     if not versions:
-        raise ModelError(f"got no <version>/{FILE_NAME} in its folder, expected at least one")
+        raise ModelError(
+            f"got no <version>/{FILE_NAME} in its folder, expected at least one: make a folder 1 with the file"
+        )
     selected = settings.choose_versions(versions)
     if not selected:
-        raise ModelError(f"got versions {', '.join(versions)[:200]}, expected one of {settings.version_policy}")
+        raise ModelError(
+            f"got versions {', '.join(versions)[:200]}, expected one of {settings.version_policy} (KRON_VERSION_POLICY)"
+        )
     return selected
 
 
-def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
+def _check_file(folder: Path, root: Path, max_bytes: int, config: TritonConfig) -> _ModelFile:
     """The model file of a version, with symbolic links resolved.
 
     Raises:
@@ -258,32 +279,14 @@ def _check_file(folder: Path, root: Path, max_bytes: int) -> _ModelFile:
     """
     real = (folder / FILE_NAME).resolve(strict=True)
     if not real.is_relative_to(root):
-        raise ModelError(f"{FILE_NAME} resolves to a file that is outside of the folder of models")
+        raise ModelError(f"{FILE_NAME} is a link to a file that is outside of the folder of models: put the file there")
     try:
         str(real).encode()
     except UnicodeEncodeError:
-        raise ModelError(f"{FILE_NAME}: its real path is not UTF-8") from None
+        raise ModelError(f"{FILE_NAME}: its real path is not UTF-8: rename its folders") from None
     if not real.is_file():
-        raise ModelError(f"{FILE_NAME} is not a regular file")
-    fingerprint = _fingerprint(real)
-    if not 1 <= fingerprint[0] <= max_bytes:
-        raise ModelError(f"{FILE_NAME}: got {fingerprint[0]} bytes, expected 1 to {max_bytes}")
-    return _ModelFile(real, fingerprint, _read_checksum(folder / CHECKSUM_NAME))
-
-
-def _fingerprint(path: Path) -> tuple[int, ...]:
-    """Size, modification time, inode and device of a file, one of which changes when the file does."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_dev
-
-
-def _read_checksum(path: Path) -> str | None:
-    """Read the expected SHA-256 from the file beside the model; None if there is no such file."""
-    try:
-        with path.open("rb") as file:
-            match = _CHECKSUM.match(file.read(1024))
-    except FileNotFoundError:
-        return None
-    if match is None:
-        raise ModelError(f"{CHECKSUM_NAME}: expected 64 hexadecimal digits, as sha256sum writes them")
-    return match.group(1).decode().lower()
+        raise ModelError(f"{FILE_NAME} is not a regular file: put the ONNX file itself there")
+    now = fingerprint(real)
+    if not 1 <= now[0] <= max_bytes:
+        raise ModelError(f"{FILE_NAME}: got {now[0]} bytes, expected 1 to {max_bytes} (KRON_MAX_MODEL_BYTES)")
+    return _ModelFile(real, now, read_expected(folder / LIST_NAME, real.name), config)

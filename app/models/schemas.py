@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.models.card import Card
-from app.oip.schemas import PlacementInfo, TensorInfo
+from app.oip.schemas import BatchingInfo, PlacementInfo, TensorInfo
 from app.schemas import ResponseModel
 
 
@@ -21,12 +21,16 @@ class ModelInfo(ResponseModel):
     file_bytes: int
     initializer_bytes: int
     parameters: int = Field(description="from the card, else the number of initializer elements")
+    labels: list[str] | None = Field(
+        default=None, description="names of the classes by the graph, or their positions, where the card has none"
+    )
     unusable: str | None = Field(
         default=None,
         description="why `/api/predict` and `/api/compare` cannot use it, although it is served at `/v2`",
     )
     samples: int = Field(description="number of test inputs beside the model")
     dispatch: PlacementInfo | None = Field(default=None, description="null: not measured, it runs in threads")
+    batching: BatchingInfo
     card: Card | None = Field(description="written into the file by the training")
 
 

@@ -167,9 +167,14 @@ class StatisticsRegistry:
         self._versions: dict[tuple[str, str], Statistics] = {}
 
     def of(self, name: str, version: str) -> Statistics:
-        """Statistics of a model version, created at its first use."""
+        """Statistics of a model version, created at its first use.
+
+        Raises:
+            ModelError: the disk of the folder is full.
+        """
         found = self._versions.get((name, version))
         if found is None:
+            self._counters.reserve(("version", name, version))
             found = self._versions[name, version] = Statistics(self._counters, name, version)
         return found
 

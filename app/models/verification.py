@@ -1,4 +1,7 @@
-"""Sandboxed smoke tests of model files: each is read, loaded and run once in its own process before it is served.
+"""Sandboxed smoke tests of model files: each is read, loaded and run in its own process before it is served.
+
+One row decides whether a file is served. What is left of the time and memory goes into runs of several rows, which
+decide whether requests may share a run.
 
 The child process (`python -m app.models.verification`) forks one process per file, as many at a time as there are CPUs.
 A hostile file can crash, block or exhaust only its own process, and the service does not hold the memory of the `onnx`
@@ -6,9 +9,10 @@ package and of parsed models.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+SECONDS_PER_BYTE = 20 / 2**30  # of weights in other files, which are read twice
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerificationResult:
     """The sizes and metadata of a model file, or the reason to refuse it.
@@ -28,20 +35,39 @@ class VerificationResult:
         initializer_bytes: size of the initializers.
         initializer_elements: number of elements of the initializers.
         memory_bytes: memory that loading and running the model added to its process; None where it was not measured.
-        sha256: of the file.
+        checksums: SHA-256 of the file and of the files that it keeps weights in, by name, this file first.
+        data_files: those other files, relative to its folder, each with its `fingerprint` before it was read.
         card: its model card, not parsed and perhaps cut; None if it has none.
+        any_rank: names of the inputs and outputs whose rank the file leaves open.
+        independent: each row of every output depends on the same row of the inputs only, as the graph shows.
+        graph_reason: how the graph shows that, or why it does not.
+        certain: the graph shows the one or the other; False if it has an operator that is not analysed.
+        ran: one row ran on the CPU.
+        trial_rows: most rows that may run together, as the same rows had the same outputs together and alone; 0 if
+            rows must run alone.
+        trial_reason: how the runs show that.
         error: the reason to refuse the file; the other fields are empty then.
     """
 
     initializer_bytes: int = 0
     initializer_elements: int = 0
     memory_bytes: int | None = None
-    sha256: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    data_files: Mapping[str, Sequence[int]] = field(default_factory=dict)
     card: str | None = None
+    any_rank: Sequence[str] = ()
+    independent: bool = False
+    graph_reason: str = ""
+    certain: bool = False
+    ran: bool = False
+    trial_rows: int = 0
+    trial_reason: str = ""
     error: str | None = None
 
 
-async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, VerificationResult]:
+async def verify(
+    paths: Sequence[Path], settings: "Settings", batch_axes: Mapping[Path, bool] | None = None
+) -> dict[Path, VerificationResult]:
     """Inspect model files and smoke-test each in its own process.
 
     The result of a file that crashes its process, or exceeds the limits of time or memory, is an error.
@@ -49,6 +75,7 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
     Args:
         paths: the files.
         settings: limits and devices.
+        batch_axes: whether the first axis is the batch, for files whose configuration says so.
     """
     # Imported here because the child process, which runs this module, needs none of them.
     import asyncio
@@ -64,6 +91,8 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
         "max_card_chars": MAX_CARD_BYTES + 1,
         "seconds": settings.trial_seconds,
         "bytes": settings.trial_bytes,
+        "max_model_bytes": settings.max_model_bytes,
+        "batch_axes": {str(path): axis for path, axis in (batch_axes or {}).items()},
     }
     try:
         async with asyncio.timeout(settings.load_seconds):
@@ -73,11 +102,11 @@ async def verify(paths: Sequence[Path], settings: "Settings") -> dict[Path, Veri
                 lambda message: results.update({Path(message.pop("path")): VerificationResult(**message)}),
             )
     except ChildError as error:
-        reason = f"reading it failed: {error}"
+        reason = f"its smoke test failed: {error}"
     except TimeoutError:
         reason = f"not read within {settings.load_seconds:g} s, all files together (KRON_LOAD_SECONDS)"
     else:
-        reason = "reading it failed"
+        reason = "the process of its smoke test ended too early: load the model again"
     return {path: results.get(path, VerificationResult(error=reason)) for path in paths}
 
 
@@ -96,6 +125,7 @@ def main() -> None:
     context = multiprocessing.get_context("fork" if forks else None)
     waiting = job.pop("paths")[::-1]
     running: dict[Any, tuple[Any, str]] = {}
+    results: dict[str, Mapping[str, Any]] = {}
     while waiting or running:
         while waiting and len(running) < available_cpus():
             path = waiting.pop()
@@ -106,25 +136,39 @@ def main() -> None:
             running[reader] = process, path
         connection: Any
         for connection in wait(list(running)):
-            process, path = running.pop(connection)
+            process, path = running[connection]
             try:
-                result = json.loads(connection.recv_bytes())
-            except EOFError:
+                results[path] = json.loads(connection.recv_bytes())  # each message replaces the one before
+            except (EOFError, OSError):
                 process.join()
-                result = {"error": _describe_exit(process.exitcode, job["seconds"])}
-            child.send(path=path, **result)
+                del running[connection]
+                result = results.pop(path, None) or {"error": _describe_exit(process.exitcode, job["seconds"])}
+                child.send(path=path, **result)
 
 
 def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> None:
-    """Verify one file in this process, and send the fields of its `VerificationResult`."""
+    """Verify one file in this process, and send the fields of its `VerificationResult`, once or several times."""
+    from app.models.checksums import checksums_of
     from app.models.onnx_checks import inspect_file
 
+    deadline = time.monotonic() + job["seconds"]
     fields: Mapping[str, Any]
     try:
-        _limit_process(job["seconds"], job["bytes"] + 6 * Path(path).stat().st_size)
-        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"])
+        file_bytes = Path(path).stat().st_size
+        _limit_time(job["seconds"])
+        _limit_memory(job["bytes"] + 6 * file_bytes)
+        fields = inspect_file(Path(path), max_card_chars=job["max_card_chars"], max_bytes=job["max_model_bytes"])
         if "error" not in fields:
-            fields = {**fields, **_smoke_test(path, job["max_batch"], cpu_only=job["cpu_only"])}
+            data_files = fields["data_files"]
+            data_bytes = sum(size for size, *_ in data_files.values())
+            reading_seconds = data_bytes * SECONDS_PER_BYTE
+            _extend_time(reading_seconds)
+            _limit_memory(job["bytes"] + 6 * (file_bytes + data_bytes))
+            fields = {**fields, "checksums": checksums_of(Path(path).parent, [Path(path).name, *data_files])}
+            for tested in _smoke_test(path, job, fields, deadline + reading_seconds):
+                fields = {**fields, **tested}
+                writer.send_bytes(json.dumps(fields).encode())
+            return
     except MemoryError:
         fields = {"error": "it needs more memory than a smoke test may have (KRON_TRIAL_BYTES)"}
     except OSError as error:
@@ -132,12 +176,17 @@ def _verify_file(path: str, job: Mapping[str, Any], writer: "Connection") -> Non
     writer.send_bytes(json.dumps(fields).encode())
 
 
-def _smoke_test(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, Any]:
-    """Load a model and run it on the CPU; return the memory that this added, or the error.
+def _smoke_test(
+    path: str, job: Mapping[str, Any], fields: Mapping[str, Any], deadline: float
+) -> Iterator[Mapping[str, Any]]:
+    """Load a model and run it on the CPU, one row first, then several.
 
-    A model for a GPU may be one that the CPU cannot run, so its error is found when it is loaded there.
+    Yields the memory that this added, and what the runs show, or the error; later results replace earlier ones, which
+    stand if this process ends in between. A model for a GPU may be one that the CPU cannot run, so its error is found
+    when it is loaded there.
     """
     from app.errors import ModelError, OutOfMemory
+    from app.inference import trial
     from app.inference.engine import Engine
     from app.inference.session import EMPTY_MODEL, open_session, why_no_cuda
     from app.system.heap import trim_heap
@@ -146,17 +195,36 @@ def _smoke_test(path: str, max_batch: int, *, cpu_only: bool) -> Mapping[str, An
     empty_session = open_session(EMPTY_MODEL, device="cpu", threads=1)  # the cost of any session is not this model's
     trim_heap()  # the model would use pages that the inspection freed, and they would be missing in the difference
     before = anonymous_bytes()
+
+    def memory() -> Mapping[str, int]:
+        trim_heap()
+        after = anonymous_bytes()
+        return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}
+
     try:
-        engine = Engine(Path(path), device="cpu", threads=1)
-        engine.warm_up(max_batch)
+        engine = Engine(
+            Path(path),
+            device="cpu",
+            threads=1,
+            any_rank=fields["any_rank"],
+            batch_axis=job["batch_axes"].get(path),
+        )
+        first = trial.run_one_row(engine)
     except OutOfMemory as error:
-        return {"error": f"{error} (KRON_TRIAL_BYTES)"}
+        yield {"error": f"{error} (KRON_TRIAL_BYTES)"}
+        return
     except ModelError as error:
-        return {} if not cpu_only and why_no_cuda() is None else {"error": str(error)}
-    trim_heap()
-    after = anonymous_bytes()
+        yield {} if not job["cpu_only"] and why_no_cuda() is None else {"error": str(error)}
+        return
+    yield {**memory(), "ran": True, "trial_reason": "the smoke test ended while it ran several rows together"}
+    rows, reason = 0, ""
+    try:
+        joining = engine.decide_by_runs(first, job["max_batch"], lambda: deadline - time.monotonic())
+        rows, reason = joining.max_rows, joining.reason
+    except (MemoryError, ModelError) as error:
+        reason = f"several rows together fail: {str(error) or type(error).__name__}"
+    yield {**memory(), "trial_rows": rows, "trial_reason": reason}
     del empty_session
-    return {} if before is None or after is None else {"memory_bytes": max(0, after - before)}
 
 
 def _describe_exit(code: int, seconds: float) -> str:
@@ -166,11 +234,11 @@ def _describe_exit(code: int, seconds: float) -> str:
     if code == -getattr(signal, "SIGALRM", 0):
         return f"reading, loading and running it once took longer than {seconds:g} s (KRON_TRIAL_SECONDS)"
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return f"reading, loading or running it once crashed the process of its smoke test ({how})"
+    return f"reading, loading or running it once crashed the process of its smoke test ({how}): export the model again"
 
 
-def _limit_process(seconds: float, size: int) -> None:
-    """Limit this process, on Unix, to `seconds` from now and to `size` bytes of memory beyond its present use."""
+def _limit_time(seconds: float) -> None:
+    """Limit this process, on Unix, to `seconds` from now, and keep it from dumping its memory when it crashes."""
     try:
         import resource
         import signal
@@ -178,6 +246,22 @@ def _limit_process(seconds: float, size: int) -> None:
         return
     signal.setitimer(signal.ITIMER_REAL, seconds)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _extend_time(seconds: float) -> None:
+    """Extend the time limit of this process by `seconds`."""
+    with suppress(ImportError, AttributeError):  # on Windows, where there is no limit
+        import signal
+
+        signal.setitimer(signal.ITIMER_REAL, signal.getitimer(signal.ITIMER_REAL)[0] + seconds)
+
+
+def _limit_memory(size: int) -> None:
+    """Limit this process, on Unix, to `size` bytes of memory beyond its present use."""
+    try:
+        import resource
+    except ImportError:
+        return
     with suppress(OSError):
         size += int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -78,4 +78,4 @@ def refuse_shared_memory(parameters: Parameters, place: str) -> None:
         NotSupported: the parameters name a region of shared memory.
     """
     if any(key.startswith("shared_memory_") for key in parameters):
-        raise NotSupported(f"{place}: shared memory is not supported; send the data in the request")
+        raise NotSupported(f"{place}: shared memory is not supported; send the tensor in the request, as binary data")

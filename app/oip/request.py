@@ -16,6 +16,7 @@ from app.oip.signature import Signature
 from app.parsing import name_of, parse_object
 
 MAX_ELEMENTS = 2**31
+MAX_RANK = 64  # of a tensor of any rank, the most that numpy has
 MAX_ID_LENGTH = 1024
 
 
@@ -64,7 +65,7 @@ def _parse_request(header: bytes, body: bytes, signature: Signature) -> InferReq
 
 
 def _read_inputs(document: dict[str, Any], signature: Signature, body: bytes, end: int) -> dict[str, Array]:
-    entries = document.get("inputs")
+    entries = document.get("inputs", [] if not signature.inputs else None)
     if type(entries) is not list:
         raise BadRequest(f"inputs: got {name_of(entries)}, expected a list")
     binary = BinarySection(body, end)
@@ -125,7 +126,9 @@ def _read_output(entry: Any, signature: Signature, *, binary: bool) -> Requested
     name = _read_name(entry, "outputs")
     tensor = signature.outputs.get(name)
     if tensor is None:
-        raise BadRequest(f"outputs: got {name[:100]!r}, expected {_quoted(signature.outputs)}")
+        kind = signature.unserved.get(name)
+        why = "" if kind is None else f", a {kind} that the protocol has no datatype for"
+        raise BadRequest(f"outputs: got {name[:100]!r}{why}, expected {_quoted(signature.outputs)}")
     output = RequestedOutput(name, tensor.datatype, binary)
     if "parameters" in entry:
         parameters = read_parameters(entry, f"output {name!r}")
@@ -180,11 +183,19 @@ def _all_binary(signature: Signature) -> list[RequestedOutput]:
 
 
 def _read_shape(shape: Any, tensor: Tensor) -> tuple[int, ...]:
-    if type(shape) is not list or len(shape) != len(tensor.shape):
+    if tensor.any_rank and type(shape) is list and len(shape) <= MAX_RANK:
+        expected_shape: Sequence[int] = [-1] * len(shape)
+    else:
+        expected_shape = tensor.shape
+    if type(shape) is not list or len(shape) != len(expected_shape):
         raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
     elements = 1
-    for size, expected in zip(shape, tensor.shape, strict=True):
-        if type(size) is not int or (size != expected if expected >= 0 else size < 0):
+    for size, expected in zip(shape, expected_shape, strict=True):
+        if type(size) is not int or size < 0:
+            raise BadRequest(
+                f"input {tensor.name!r}: shape: got {size!r:.40} in {shape!r:.100}, expected whole numbers from 0 on"
+            )
+        if size != expected >= 0:
             raise BadRequest(f"input {tensor.name!r}: shape: got {shape!r:.100}, expected {list(tensor.shape)}")
         elements *= size or 1  # numpy checks the product of the other sizes even if one is 0
     if elements > MAX_ELEMENTS:
@@ -196,11 +207,20 @@ def _count_rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
     sizes: list[int] = [values.shape[0] for values in feeds.values()]
-    if len(sizes) > 1 and sizes.count(sizes[0]) < len(sizes):
-        raise BadRequest(f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones")
-    if sizes[0] > signature.max_batch:
-        raise BadRequest(f"inputs: got {sizes[0]} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH)")
-    return sizes[0]
+    rows = max(sizes)
+    if signature.limited:
+        # An input of one row may be meant for all rows of the others; the model then runs the request alone.
+        if len(sizes) > 1 and any(size not in {1, rows} for size in sizes):
+            raise BadRequest(
+                f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones, or 1 where the model "
+                "broadcasts"
+            )
+        if rows > signature.max_batch:
+            raise BadRequest(
+                f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size "
+                "in config.pbtxt)"
+            )
+    return rows
 
 
 def _read_id(document: dict[str, Any]) -> str | None:

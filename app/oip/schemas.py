@@ -23,6 +23,14 @@ class PlacementInfo(ResponseModel):
     inline_rows: int = Field(description="most rows of a request that runs on the event loop; 0: all run in threads")
 
 
+class BatchingInfo(ResponseModel):
+    """Whether requests of several clients share runs of a model."""
+
+    joined: bool
+    max_rows: int = Field(description="most rows of a run that requests share; 0: each request runs alone")
+    reason: str = Field(examples=["each row of every output depends on the same row of the inputs only"])
+
+
 class ServerMetadata(ResponseModel):
     """Server metadata of the Open Inference Protocol."""
 
@@ -133,6 +141,7 @@ class VersionStatistics(ResponseModel):
     dispatch: PlacementInfo | None = Field(
         description="where it runs in the worker that answers, as measured by its warm-up; null: in threads"
     )
+    batching: BatchingInfo
 
 
 class ModelStatistics(ResponseModel):

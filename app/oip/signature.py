@@ -20,6 +20,8 @@ class Signature:
         outputs: by name.
         batchable: the first axis of every input and output is the batch.
         max_batch: most rows of a batch.
+        unserved: the type of each output that has no datatype in the protocol, by name.
+        limited: a request of more rows is refused; False where the first axis may be something else than a batch.
         request_cache: templates of requests that were read before.
     """
 
@@ -27,6 +29,8 @@ class Signature:
     outputs: Mapping[str, Tensor]
     batchable: bool
     max_batch: int
+    unserved: Mapping[str, str] = field(default_factory=dict)
+    limited: bool = True
     request_cache: RequestTemplateCache = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Routes shared by comparisons, sweeps and trainings: start, list, read, follow, cancel and delete."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import orjson
@@ -9,14 +9,16 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response, StreamingResponse
 
+from app.access.admission import Caller
 from app.errors import Conflict
 from app.http.responses import Json
-from app.jobs.job import Job, JobEvent, JobSpec
+from app.jobs.job import Job, JobEvent, JobSpec, error_event
 from app.jobs.schemas import Kind
 from app.routes.dependencies import ServiceDep
 from app.service import Service
 
 EVENTS = "text/event-stream"
+KEY_REMOVED = "the API key was removed; the job goes on"
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events `started`, `progress`, then `report` or `error`.", "content": {EVENTS: {}}}
 }
@@ -67,9 +69,12 @@ def add_job_routes(
         responses=_STREAMED,
         summary=f"Follow a {kind}",
     )
-    async def events(service: ServiceDep, job_id: str) -> Response:
-        """Events from now to the end of the job. A client that disconnects does not end the job."""
-        return _stream(await service.jobs.follow(kind, job_id))
+    async def events(service: ServiceDep, request: Request, job_id: str) -> Response:
+        """Events from now to the end of the job. A client that disconnects does not end the job.
+
+        The stream of a client whose API key is removed ends with an `error`; the job goes on.
+        """
+        return _stream(service, request, await service.jobs.follow(kind, job_id))
 
     @router.delete(
         f"/{plural}/{{job_id}}", name=f"delete_{kind}", status_code=204, summary=f"Cancel or delete a {kind}"
@@ -98,7 +103,7 @@ async def start_job(service: Service, request: Request, spec: JobSpec, *, wait: 
 
     job = await service.jobs.start(spec, count)
     if streamed:
-        return _stream(job.follow())
+        return _stream(service, request, job.follow())
     if wait:
         return await _wait_for_report(service, request, job)
     headers = {"Location": f"/api/{spec.kind}s/{job.id}"}
@@ -123,15 +128,26 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _stream(events: AsyncIterator[JobEvent | None]) -> Response:
-    """Respond with server-sent events."""
-    return StreamingResponse(_lines(events), media_type=EVENTS, headers={"Cache-Control": "no-store"})
+def _stream(service: Service, request: Request, events: AsyncIterator[JobEvent | None]) -> Response:
+    """Respond with server-sent events, until the job has ended or the client's API key is removed."""
+    api_key = Caller.from_headers(dict(request.scope["headers"])).api_key
+
+    def is_allowed() -> bool:
+        return service.admission.accepts(api_key)
+
+    return StreamingResponse(_lines(events, is_allowed), media_type=EVENTS, headers={"Cache-Control": "no-store"})
 
 
-async def _lines(events: AsyncIterator[JobEvent | None]) -> AsyncIterator[bytes]:
+async def _lines(events: AsyncIterator[JobEvent | None], is_allowed: Callable[[], bool]) -> AsyncIterator[bytes]:
     async for event in events:
+        if not is_allowed():
+            yield _event(*error_event(KEY_REMOVED))
+            return
         if event is None:
             yield b": keep-alive\n\n"  # so that no proxy closes the connection as idle
         else:
-            name, data = event
-            yield b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+            yield _event(*event)
+
+
+def _event(name: str, data: bytes) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"

@@ -11,7 +11,7 @@ from app.inference.devices import available_devices
 from app.inference.placement import Placement
 from app.models.model import Model
 from app.models.schemas import ModelInfo, ModelList, SampleList
-from app.oip.schemas import TensorInfo
+from app.oip.schemas import BatchingInfo, TensorInfo
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.service import Service
 from app.serving.schemas import ShadowReport
@@ -92,11 +92,22 @@ def model_info(model: Model, placement: Placement | None) -> dict[str, Any]:
         file_bytes=artifact.file_bytes,
         initializer_bytes=artifact.initializer_bytes,
         parameters=artifact.parameters,
+        labels=_uncarded_labels(model),
         unusable=model.unusable,
         samples=len(model.samples) if model.samples else 0,
+        batching=BatchingInfo(**engine.joining.to_dict()),
         card=artifact.card,
     ).model_dump(mode="json", exclude_none=True)
     return info | {"card": info.get("card"), "dispatch": None if placement is None else placement.to_dict()}
+
+
+def _uncarded_labels(model: Model) -> list[str] | None:
+    """The names of the classes in the model's answers, where its card does not have them."""
+    card = model.artifact.card
+    if model.unusable is not None or (card is not None and card.labels is not None):
+        return None
+    labels = model.output_head.labels
+    return None if labels is None else list(labels)
 
 
 def _tensor(tensor: Tensor) -> TensorInfo:

@@ -19,7 +19,7 @@ VENDORED = {
 router = APIRouter(include_in_schema=False)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page() -> Response:
     """Answer with the page; 404 where it is not installed, which the API does not need."""
     folder = page_folder()
@@ -28,7 +28,7 @@ async def page() -> Response:
     return FileResponse(folder / "index.html", headers={"Cache-Control": REVALIDATE})
 
 
-@router.api_route("/static/vendor/{name}", methods=["GET", "HEAD"])
+@router.get("/static/vendor/{name}")
 async def vendor(name: str) -> Response:
     """Answer with one of the API documentation's files, which other packages ship."""
     path = packaged_file(*VENDORED[name]) if name in VENDORED else None

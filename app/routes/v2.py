@@ -75,7 +75,10 @@ async def statistics(service: ServiceDep, name: str, version: str | None = None)
 
 def _statistics(service: Service, model: Model) -> dict[str, Any]:
     dispatch = service.scheduler.placement(model.engine)
-    return service.repository.statistics(model) | {"dispatch": None if dispatch is None else dispatch.to_dict()}
+    return service.repository.statistics(model) | {
+        "dispatch": None if dispatch is None else dispatch.to_dict(),
+        "batching": model.engine.joining.to_dict(),
+    }
 
 
 @repository_router.post(
@@ -133,33 +136,41 @@ async def _object(request: Request, max_bytes: int) -> dict[str, Any]:
     return parse_object(body) if body.strip() else {}
 
 
+# What the service leaves out of the protocol: what it does instead, and the paths.
 _UNSUPPORTED = {
     "shared memory": (
-        "/systemsharedmemory/status",
-        "/systemsharedmemory/unregister",
-        "/systemsharedmemory/region/{region}/{action}",
-        "/cudasharedmemory/status",
-        "/cudasharedmemory/unregister",
-        "/cudasharedmemory/region/{region}/{action}",
+        "send tensors in the request, as binary data (binary_data_size, Inference-Header-Content-Length)",
+        (
+            "/systemsharedmemory/status",
+            "/systemsharedmemory/unregister",
+            "/systemsharedmemory/region/{region}/{action}",
+            "/cudasharedmemory/status",
+            "/cudasharedmemory/unregister",
+            "/cudasharedmemory/region/{region}/{action}",
+        ),
     ),
-    "trace settings": ("/trace/setting", "/models/{name}/trace/setting"),
-    "log settings": ("/logging",),
+    "trace settings": ("start the service with --traces", ("/trace/setting", "/models/{name}/trace/setting")),
+    "log settings": ("start the service with --log-level", ("/logging",)),
     "generate": (
-        "/models/{name}/generate",
-        "/models/{name}/generate_stream",
-        "/models/{name}/versions/{version}/generate",
-        "/models/{name}/versions/{version}/generate_stream",
+        "send tensors to /v2/models/NAME/infer",
+        (
+            "/models/{name}/generate",
+            "/models/{name}/generate_stream",
+            "/models/{name}/versions/{version}/generate",
+            "/models/{name}/versions/{version}/generate_stream",
+        ),
     ),
 }
 
 
-def _refuse(what: str) -> Any:
+def _refuse(message: str) -> Any:
     async def refuse() -> Response:
-        raise NotSupported(f"{what}: not supported by this server")
+        raise NotSupported(message)
 
     return refuse
 
 
-for _what, _paths in _UNSUPPORTED.items():
+for _what, (_instead, _paths) in _UNSUPPORTED.items():
     for _path in _paths:
-        router.add_api_route(_path, _refuse(_what), methods=["GET", "POST"], include_in_schema=False)
+        _handler = _refuse(f"{_what}: not supported by this server; {_instead}")
+        router.add_api_route(_path, _handler, methods=["GET", "POST"], include_in_schema=False)

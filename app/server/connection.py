@@ -1,49 +1,28 @@
 """HTTP connections: uvicorn's httptools protocol with limits on every wait for a client, and with the fast path."""
 
-from asyncio import AbstractEventLoop, TimerHandle, Transport
+from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.http.endpoints import Endpoint
-from app.server.connection_state import (
-    CLIENT_MUST_SEND,
-    FRAMING_COUNTS,
-    HEADERS_COUNT,
-    Action,
-    ConnectionState,
-    Event,
-    State,
-    refusal,
-)
-from app.server.fast_path import MAX_BYTES, FastPath
-from app.server.proxies import TrustedProxies
-from app.settings import Settings
+from app.server.bounded_connection import BoundedConnection, ConnectionConfig
+from app.server.connection_state import CLIENT_MUST_SEND, FRAMING_COUNTS, HEADERS_COUNT, Event, State
+from app.server.fast_path import MAX_BYTES
+from app.server.request_parser import headers_without_upgrade, new_parser
 
 FRAMING_RATIO = 16  # bytes of framing allowed for each byte of a body; one that is a chunk of its own needs fewer
 
 # Looking up a member of an enumeration takes 0.1 µs in Python 3.11, a global name a tenth of that.
 HEADERS, HELD, FAST_PATH, NEXT_BODY = State.HEADERS, State.HELD, State.FAST_PATH, State.NEXT_BODY
 REQUEST_BEGUN, REQUEST_HELD, REQUEST_PASSED_ON = Event.REQUEST_BEGUN, Event.REQUEST_HELD, Event.REQUEST_PASSED_ON
-FAST_PATH_BEGUN, BODY_COMPLETE, RESPONSE_COMPLETE = Event.FAST_PATH_BEGUN, Event.BODY_COMPLETE, Event.RESPONSE_COMPLETE
+FAST_PATH_BEGUN, BODY_COMPLETE = Event.FAST_PATH_BEGUN, Event.BODY_COMPLETE
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionConfig:
-    """Configuration that all connections of a server share."""
-
-    settings: Settings
-    fast_path: FastPath
-    proxies: TrustedProxies | None  # trusted proxies, which set `X-Forwarded-For`
-    count_refusal: Callable[[str], None]  # called with the reason, such as `HeadTimeout`, of each refused connection
-
-
-class HttpConnection(HttpToolsProtocol):
+class HttpConnection(BoundedConnection):
     """Protocol of one connection: uvicorn's, with limits that no endpoint can set, and with the fast path.
 
     `ConnectionState` decides what may be written and when the connection closes; this class parses, measures, writes.
@@ -61,15 +40,8 @@ class HttpConnection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._shared = shared
-        self._settings = shared.settings
-        self._fast_path = shared.fast_path
-        self._state = ConnectionState()
-        self._peer: tuple[str, int] | None = None
-        self._cycle_answered: RequestResponseCycle | None = None  # uvicorn's `cycle` is that of the newest request
-        self._headers_timer: TimerHandle | None = None  # ends the wait for the client to send
-        self._reading_timer: TimerHandle | None = None  # ends the wait for the client to read
+        super().__init__(shared, config, server_state, app_state, _loop)
+        self.parser = new_parser(self)
         self._endpoint: Endpoint | None = None  # of the request that is held
         self._body_parts: list[bytes] = []  # of the request that is held
         self._overhead_bytes = 0  # of headers that are not complete, or of a body's framing and trailers
@@ -77,34 +49,12 @@ class HttpConnection(HttpToolsProtocol):
         self._read_body_bytes = 0  # of the present read: bytes of bodies
         self._read_is_within = True  # the present read completed neither headers nor a body
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Count the new connection, and refuse it where there are too many."""
-        super().connection_made(transport)
-        self._peer = self.client
-        most = self._settings.max_connections
-        if len(self.connections) > most:
-            message = f"got {len(self.connections)} open connections, expected at most {most} (KRON_MAX_CONNECTIONS)"
-            self._refuse(Event.TOO_MANY_CONNECTIONS, message, "TooManyConnections")
-        else:
-            self._start_headers_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel all timers, and report the disconnect to the application."""
-        self._state.receive(Event.CONNECTION_LOST)
-        for timer in (self._headers_timer, self._reading_timer, self.timeout_keep_alive_task):
-            if timer is not None:
-                timer.cancel()
-        if self._cycle_answered is not None:  # uvicorn reports the disconnect to the newest request only
-            self._cycle_answered.disconnected = True
-            self._cycle_answered.message_event.set()
-        super().connection_lost(exc)
-
     def data_received(self, data: bytes) -> None:
         """Parse the bytes of any number of requests."""
         self._read_bytes = len(data)
         self._read_body_bytes = 0
         self._read_is_within = True
-        super().data_received(data)
+        self._parse(data)
         state = self._state.state
         if state is FAST_PATH or self.transport.is_closing():
             return
@@ -135,9 +85,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hold the request for the fast path, or pass it on to the application."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":  # what follows is not HTTP
+                raise ValueError("this is no proxy")
+            self._state.receive(Event.UPGRADE_OFFERED)
+            return
         if self._headers_timer is not None:
-            self._headers_timer.cancel()
-            self._headers_timer = None
+            self._cancel_headers_timer()
         most = self._settings.max_head_bytes
         if self._overhead_bytes + self._read_bytes > most and self._headers_size() > most:
             self._refuse_too_large()
@@ -179,57 +133,40 @@ class HttpConnection(HttpToolsProtocol):
                 self._state.receive(FAST_PATH_BEGUN)
                 return
             self._pass_on_held()
+        elif self.parser.should_upgrade():  # its body has not been read yet
+            return
         self._read_is_within = False
         super().on_message_complete()
         self._state.receive(BODY_COMPLETE)
 
-    def on_response_complete(self) -> None:
-        """Begin with the next request, or wait for it."""
-        if self.pipeline:
-            self._cycle_answered = self.pipeline[-1][0]  # uvicorn starts it now
-        super().on_response_complete()
-        self._state.receive(RESPONSE_COMPLETE)
-        if self.transport.is_closing():
-            self._state.receive(Event.CLOSE_BEGUN)
-            self._await_reading()
-
-    def eof_received(self) -> None:
-        """Answer a request that the fast path has prepared; the transport closes once all written bytes are sent."""
-        self._finish_fast_path()
-        super().eof_received()
-        self._state.receive(Event.CLOSE_BEGUN)
-        self._await_reading()
-
-    def shutdown(self) -> None:
-        """Close the connection if it is idle, otherwise after the response."""
-        self._finish_fast_path()
-        super().shutdown()
-        if self.transport.is_closing():
-            self._state.receive(Event.CLOSE_BEGUN)
-
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that is not valid HTTP; too large headers have been refused before."""
         if self._state.state is not State.DRAINING:
+            self.logger.warning("Invalid HTTP request received.")
             self._refuse(Event.INVALID_HTTP, "got something that is not HTTP/1.1", "InvalidHttp")
 
-    def pause_writing(self) -> None:
-        """Limit the time of a client that reads more slowly than the service writes."""
-        super().pause_writing()
-        self._await_reading()
-
-    def resume_writing(self) -> None:
-        """Cancel the time limit of a client that has read its responses."""
-        super().resume_writing()
-        if self._reading_timer is not None:
-            self._reading_timer.cancel()
-            self._reading_timer = None
-        if self.transport.is_closing():  # and has to read the rest, too
-            self._await_reading()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that was idle for the keep-alive time."""
-        self._state.receive(Event.KEEP_ALIVE_TIMED_OUT)
-        self._close_now()
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser; requests that offer another protocol are parsed as if they did not."""
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        rest: bytes | memoryview = data
+        headers = b""
+        while True:
+            try:
+                if headers:
+                    self.parser.feed_data(headers)
+                self.parser.feed_data(rest)
+            except HttpParserUpgrade as offer:
+                rest = memoryview(rest)[offer.args[0] :]
+                method, version = self.parser.get_method(), self.parser.get_http_version()
+                headers = headers_without_upgrade(method, self.url, version, self.headers)
+                self.parser = new_parser(self)
+            except HttpParserError as error:
+                self.send_400_response(str(error))
+                return
+            else:
+                return
 
     def _may_take_fast_path(self) -> bool:
         """Whether a request may take the fast path: a short POST, with nothing else in progress on the connection."""
@@ -237,7 +174,6 @@ class HttpConnection(HttpToolsProtocol):
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and self.parser.should_keep_alive()
-            and not self.parser.should_upgrade()
             and not self.expect_100_continue
             and self._state.state is HEADERS
             and not self.flow.write_paused
@@ -253,7 +189,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def _pass_on(self) -> None:
         """Have uvicorn start the application for the present request, or let the request wait for earlier ones."""
+        if self._state.state is State.DRAINING:
+            raise ValueError("the last response is written")  # ends the parsing: it could not be answered
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # such a client knows no interim response
         super().on_headers_complete()
+        self.cycle.transport = self._responses  # type: ignore[assignment]  # has what the cycle uses
         self.headers = deque(maxlen=0)  # type: ignore[assignment]  # trailers are no headers: they are dropped
         self._state.receive(REQUEST_PASSED_ON)
         if self._state.state is not NEXT_BODY:
@@ -288,37 +229,9 @@ class HttpConnection(HttpToolsProtocol):
             headers, body = answer
             common = self._fast_path.lines(self.server_state.default_headers)
             self.transport.write(b"%b%b\r\n%b" % (headers, common, body))
+            if self._fast_path.closes:
+                self.transport.close()
             self.on_response_complete()
-
-    def _finish_fast_path(self) -> None:
-        if self._state.state is FAST_PATH:
-            self._fast_path.finish()
-
-    def _start_headers_timer(self) -> None:
-        self._headers_timer = self.loop.call_later(self._settings.head_seconds, self._headers_timed_out)
-
-    def _headers_timed_out(self) -> None:
-        self._headers_timer = None
-        if self.transport.is_closing():
-            return
-        if self._state.state is HEADERS:
-            message = f"headers: not received within {self._settings.head_seconds:g} s (KRON_HEAD_SECONDS)"
-            self._refuse(Event.HEADERS_TIMED_OUT, message, "HeadTimeout")
-        elif self._state.receive(Event.HEADERS_TIMED_OUT) is Action.WAIT:
-            self._start_headers_timer()
-        else:
-            self._shared.count_refusal("IdleConnection")
-            self._close_now()
-
-    def _await_reading(self) -> None:
-        if self._reading_timer is None and self.transport.get_write_buffer_size():
-            self._reading_timer = self.loop.call_later(self._settings.send_seconds, self._not_read_in_time)
-
-    def _not_read_in_time(self) -> None:
-        self._reading_timer = None
-        self._state.receive(Event.NOT_READ_IN_TIME)
-        self._shared.count_refusal("SlowReader")
-        self.transport.abort()
 
     def _headers_size(self) -> int:
         """Size in bytes of the request's URL and complete headers, close to the size that was sent."""
@@ -331,20 +244,3 @@ class HttpConnection(HttpToolsProtocol):
             got = f"body: got more than {most} bytes besides it, in lengths and extensions of chunks and in trailers"
         message = f"{got}, expected at most {most} (KRON_MAX_HEAD_BYTES)"
         self._refuse(Event.HEADERS_TOO_LARGE, message, "HeadTooLarge")
-
-    def _refuse(self, event: Event, message: str, reason: str) -> None:
-        """Refuse a request: count it, write an error response if the client takes it for its answer, and close."""
-        if self._state.state is State.BODY and self.cycle.response_started:  # uvicorn does not report it
-            self._state.receive(Event.RESPONSE_STARTED)
-        if self._state.receive(event) is Action.REFUSE:
-            self.transport.write(refusal(event, message))
-        self._shared.count_refusal(reason)
-        self.transport.close()
-        self._await_reading()
-
-    def _close_now(self) -> None:
-        """Close at once, without waiting for a client that does not read."""
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            self.transport.close()

@@ -12,7 +12,8 @@ Rules:
 4. Sizes and times are measured by the connection. The machine says only in which states incomplete headers count
    (`HEADERS_COUNT`), in which the framing of a body does (`FRAMING_COUNTS`), and in which the client has to send
    something within `--head-seconds` (`CLIENT_MUST_SEND`).
-5. A client that does not read is no state: it can happen in all of them, and `NOT_READ_IN_TIME` ends all of them.
+5. A client that ends its side (half-close) is answered what it has asked for completely, then the connection is closed.
+6. A client that does not read is no state: it can happen in all of them, and `NOT_READ_IN_TIME` ends all of them.
 """
 
 from collections.abc import Mapping
@@ -36,8 +37,9 @@ class State(IntEnum):
     RESPONDING = 7  # the request is complete, its response is not
     NEXT_HEADERS = 8  # like RESPONDING, and the headers of a further request are arriving
     NEXT_BODY = 9  # like RESPONDING, and the body of a further request is arriving; that request waits
-    DRAINING = 10  # closing: no request is read any more, and what is written is still on its way to the client
-    CLOSED = 11  # the connection is lost
+    LAST_RESPONSES = 10  # the client has ended its side; the requests that were complete by then are answered
+    DRAINING = 11  # closing: no request is read any more, and what is written is still on its way to the client
+    CLOSED = 12  # the connection is lost
 
 
 class Event(IntEnum):
@@ -56,8 +58,10 @@ class Event(IntEnum):
     HEADERS_TIMED_OUT = 10  # the client has not sent within `--head-seconds` what it has to send
     KEEP_ALIVE_TIMED_OUT = 11  # no further request has come within `--keep-alive-seconds`
     NOT_READ_IN_TIME = 12  # the client has read nothing for `--send-seconds`
-    CLOSE_BEGUN = 13  # the transport closes: the client has ended its side, or uvicorn closes after the last response
+    CLOSE_BEGUN = 13  # the transport closes, because uvicorn or the connection has closed it
     CONNECTION_LOST = 14
+    UPGRADE_OFFERED = 15  # its headers are complete and offer another protocol: it begins again, without the offer
+    CLIENT_ENDED = 16  # the client has ended its side: it sends nothing more
 
 
 class Action(IntEnum):
@@ -81,8 +85,10 @@ REFUSAL_STATUS: Mapping[Event, HTTPStatus] = {
 _ALWAYS = {
     Event.NOT_READ_IN_TIME: (State.DRAINING, Action.ABORT),
     Event.CLOSE_BEGUN: (State.DRAINING, Action.PROCEED),
+    Event.CLIENT_ENDED: (State.DRAINING, Action.CLOSE),
     Event.CONNECTION_LOST: (State.CLOSED, Action.PROCEED),
 }
+_ANSWERS_DUE = _ALWAYS | {Event.CLIENT_ENDED: (State.LAST_RESPONSES, Action.PROCEED)}
 
 TRANSITIONS: Mapping[State, Mapping[Event, tuple[State, Action]]] = {
     State.IDLE: {
@@ -101,6 +107,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, tuple[State, Action]]] = {
         Event.HEADERS_TOO_LARGE: (State.DRAINING, Action.REFUSE),
         Event.HEADERS_TIMED_OUT: (State.DRAINING, Action.REFUSE),
         Event.KEEP_ALIVE_TIMED_OUT: (State.DRAINING, Action.CLOSE_NOW),  # begun before the last response was complete
+        Event.UPGRADE_OFFERED: (State.IDLE, Action.PROCEED),
         **_ALWAYS,
     },
     State.HELD: {
@@ -142,7 +149,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, tuple[State, Action]]] = {
         Event.REQUEST_BEGUN: (State.NEXT_HEADERS, Action.PROCEED),
         Event.RESPONSE_COMPLETE: (State.IDLE, Action.PROCEED),
         Event.INVALID_HTTP: (State.DRAINING, Action.CLOSE),
-        **_ALWAYS,
+        **_ANSWERS_DUE,
     },
     State.NEXT_HEADERS: {
         Event.REQUEST_PASSED_ON: (State.NEXT_BODY, Action.PROCEED),
@@ -150,18 +157,23 @@ TRANSITIONS: Mapping[State, Mapping[Event, tuple[State, Action]]] = {
         Event.INVALID_HTTP: (State.DRAINING, Action.CLOSE),
         Event.HEADERS_TOO_LARGE: (State.DRAINING, Action.CLOSE),
         Event.HEADERS_TIMED_OUT: (State.NEXT_HEADERS, Action.WAIT),  # the earlier request is answered first
-        **_ALWAYS,
+        Event.UPGRADE_OFFERED: (State.RESPONDING, Action.PROCEED),
+        **_ANSWERS_DUE,
     },
     State.NEXT_BODY: {
         Event.BODY_COMPLETE: (State.RESPONDING, Action.PROCEED),
         Event.RESPONSE_COMPLETE: (State.BODY, Action.PROCEED),
         Event.INVALID_HTTP: (State.DRAINING, Action.CLOSE),
         Event.HEADERS_TOO_LARGE: (State.DRAINING, Action.CLOSE),
+        **_ANSWERS_DUE,
+    },
+    State.LAST_RESPONSES: {
+        Event.RESPONSE_COMPLETE: (State.DRAINING, Action.CLOSE),
         **_ALWAYS,
     },
     State.DRAINING: {
+        Event.UPGRADE_OFFERED: (State.DRAINING, Action.PROCEED),
         Event.REQUEST_BEGUN: (State.DRAINING, Action.PROCEED),  # the rest of what was read before
-        Event.REQUEST_PASSED_ON: (State.DRAINING, Action.PROCEED),
         Event.BODY_COMPLETE: (State.DRAINING, Action.PROCEED),
         Event.RESPONSE_COMPLETE: (State.DRAINING, Action.PROCEED),
         Event.INVALID_HTTP: (State.DRAINING, Action.PROCEED),
@@ -183,6 +195,7 @@ _ROWS: dict[State, _Row] = {state: {} for state in State}
 for _state, _transitions in TRANSITIONS.items():
     _ROWS[_state].update({event: (after, action, _ROWS[after]) for event, (after, action) in _transitions.items()})
 _NEXT_BODY, _BODY_COMPLETE, _RESPONSE_COMPLETE = State.NEXT_BODY, Event.BODY_COMPLETE, Event.RESPONSE_COMPLETE
+_PROCEED = Action.PROCEED
 
 
 class IllegalTransitionError(Exception):
@@ -213,7 +226,7 @@ class ConnectionState:
             raise IllegalTransitionError(f"event {event.name} in state {self.state.name}")
         if event is _RESPONSE_COMPLETE and self.waiting:
             self.waiting -= 1
-            return transition[1]
+            return _PROCEED
         if event is _BODY_COMPLETE and self.state is _NEXT_BODY:
             self.waiting += 1
         self.state, action, self._row = transition

@@ -12,6 +12,7 @@ from app.service import Service
 from app.telemetry import request_id
 
 MAX_BYTES = 64 * 1024  # of a body; reading a longer one would keep the event loop from other requests
+CLOSE = (b"connection", b"close")  # among uvicorn's default headers while the service ends
 
 # Receives status line, headers and body of an answer, without the headers that uvicorn adds to all of them; None where
 # the request is left to `RequestMiddleware`.
@@ -28,6 +29,8 @@ class FastPath:
 
     Args:
         service: answers the requests.
+
+    `closes` says whether the connection closes after an answer, as the headers of `lines` say.
     """
 
     def __init__(self, service: Service) -> None:
@@ -35,6 +38,7 @@ class FastPath:
         self._data_headers = _lines(DATA_HEADERS)
         self._default_headers: RawHeaders = []
         self._default_lines = b""
+        self.closes = False
         self._prepared: list[tuple[RawRequest, bytes | None, Deliver]] = []
         # Traces and the access log need the start and the end of each request, which only `RequestMiddleware` reports.
         self._enabled = service.traces is None and not service.settings.access_log
@@ -69,7 +73,8 @@ class FastPath:
             False if the request is left to `RequestMiddleware`; `deliver` is not called then.
         """
         given = dict(headers)
-        if b"origin" in given:  # CORS is decided by the layers around `RequestMiddleware`
+        # CORS is decided by the layers around `RequestMiddleware`, repeated and missing headers by itself.
+        if b"origin" in given or len(given) < len(headers) or b"host" not in given:
             return False
         caller = Caller.from_headers(given)
         try:
@@ -129,6 +134,7 @@ class FastPath:
         """Format uvicorn's default headers; kept until uvicorn replaces the list, each second, for the date."""
         if headers is not self._default_headers:
             self._default_headers, self._default_lines = headers, _lines(headers)
+            self.closes = CLOSE in headers
         return self._default_lines
 
 

@@ -21,13 +21,14 @@ from typing import NoReturn
 
 from app.errors import KronError, StartupError, WorkerCrashLoop
 from app.settings import Settings
-from app.system.pidfiles import state_file
+from app.system.pidfiles import describe_shared_error, starting_file, state_file
 from app.telemetry.logs import announce
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_SECONDS = 60.0
 MAX_REPORT_BYTES = 4000  # which a pipe transfers in one piece (PIPE_BUF)
-RETRY_SECONDS = 5.0  # until a worker that could not start is started again, while others serve
+RETRY_SECONDS = 5.0  # until a worker that could not start is started again, while others serve; then twice as long
+MAX_RETRY_SECONDS = 60.0
 STOP_MARGIN_SECONDS = 5.0  # beyond the time that the workers themselves wait
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
@@ -48,8 +49,17 @@ def serve_by_workers(settings: Settings, listening: socket.socket, address: str)
     """
     if not hasattr(os, "fork"):
         raise StartupError(f"--workers (KRON_WORKERS): got {settings.workers}, expected 1: this system cannot fork")
-    with TemporaryDirectory(prefix="kronserve-") as shared:
-        _Supervisor(settings, listening, address, Path(shared)).run()
+    try:
+        folder = TemporaryDirectory(prefix="kronserve-")
+    except OSError as error:
+        raise StartupError(f"{error.strerror}: no folder for temporary files; free space, or set TMPDIR") from None
+    with folder as name:
+        shared = Path(name)
+        try:
+            starting_file(shared).touch()
+        except OSError as error:
+            raise StartupError(describe_shared_error(error, shared)) from None
+        _Supervisor(settings, listening, address, shared).run()
 
 
 class _Supervisor:
@@ -64,10 +74,12 @@ class _Supervisor:
         self._ready: set[int] = set()
         self._all_were_ready = False
         self._could_not_start: set[int] = set()
-        self._retry_times: deque[float] = deque()  # when to replace those that could not start
+        self._retry_seconds = RETRY_SECONDS
+        self._retry_times: list[float] = []  # when to replace those that could not start
         self._restart_times: deque[float] = deque()  # when those that died were replaced
         self._failure: KronError | None = None
         self._stop_signal: int | None = None
+        self._refuse_at = float("inf")  # when to refuse new connections
         self._kill_at = float("inf")
         self._report_reader, self._report_writer = os.pipe()
         # No process writes to this pipe: when the parent has ended, in whatever way, the children read end of file.
@@ -84,7 +96,10 @@ class _Supervisor:
                     self._read_reports()
                 self._reap()
                 self._retry()
-                if time.monotonic() > self._kill_at:
+                now = time.monotonic()
+                if now > self._refuse_at:
+                    self._listening.close()  # otherwise the system would accept connections that no worker takes
+                if now > self._kill_at:
                     self._send(signal.SIGKILL)
         if self._failure is not None:
             raise self._failure
@@ -105,7 +120,8 @@ class _Supervisor:
         self._stop_signal = sig
         self._send(sig)
         settings = self._settings
-        self._kill_at = time.monotonic() + settings.drain_seconds + settings.grace_seconds + STOP_MARGIN_SECONDS
+        self._refuse_at = time.monotonic() + (0 if sig == signal.SIGINT else settings.drain_seconds)
+        self._kill_at = self._refuse_at + settings.grace_seconds + STOP_MARGIN_SECONDS
 
     def _send(self, sig: int) -> None:
         for child in self._children:
@@ -131,8 +147,10 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _retry(self) -> None:
-        while self._retry_times and time.monotonic() > self._retry_times[0]:
-            self._retry_times.popleft()
+        now = time.monotonic()
+        due = [at for at in self._retry_times if now > at]
+        self._retry_times = [at for at in self._retry_times if now <= at]
+        for _ in due:
             self._start()
 
     def _read_reports(self) -> None:
@@ -143,15 +161,17 @@ class _Supervisor:
                 self._on_start_failure(int(child), text)
                 continue
             self._ready.add(int(child))
+            self._retry_seconds = RETRY_SECONDS
             if len(self._ready) == self._settings.workers and not self._all_were_ready:
                 self._all_were_ready = True
+                starting_file(self._shared).unlink(missing_ok=True)
                 announce(self._settings, f"{text}, {self._settings.workers} workers.")
                 announce(self._settings, f"Open {self._address}   API: {self._address}/docs   stop: Ctrl-C")
 
     def _on_start_failure(self, child: int, reason: str) -> None:
         """Stop the service when a worker cannot start, unless other workers serve: then start it again later."""
         if self._all_were_ready and self._ready:
-            log.error("worker %d could not start; the next try is in %g s: %s", child, RETRY_SECONDS, reason)
+            log.error("worker %d could not start; the next try is in %g s: %s", child, self._retry_seconds, reason)
             self._could_not_start.add(child)
         else:
             self._stop(StartupError(reason))
@@ -162,19 +182,23 @@ class _Supervisor:
             if not ended:
                 continue
             self._read_last_reports()
-            could_not_start = child in self._could_not_start
+            reported = child in self._could_not_start
+            was_ready = child in self._ready
             for pids in (self._children, self._ready, self._could_not_start):
                 pids.discard(child)
             state_file(self._shared, child).unlink(missing_ok=True)
             if self._stopping():
                 continue
             now = time.monotonic()
-            if could_not_start:
-                self._retry_times.append(now + RETRY_SECONDS)
+            what = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
+            if reported or (not was_ready and self._all_were_ready and self._ready):
+                if not reported:
+                    log.error("%s before it could serve; the next try is in %g s", what, self._retry_seconds)
+                self._retry_times.append(now + self._retry_seconds)
+                self._retry_seconds = min(2 * self._retry_seconds, MAX_RETRY_SECONDS)
                 continue
             while self._restart_times and now - self._restart_times[0] > RESTART_WINDOW_SECONDS:
                 self._restart_times.popleft()
-            what = f"worker {child} died (exit code {os.waitstatus_to_exitcode(status)})"
             if len(self._restart_times) >= MAX_RESTARTS:
                 self._stop(WorkerCrashLoop(f"{what}, after {MAX_RESTARTS} others in {RESTART_WINDOW_SECONDS:g} s"))
                 continue

@@ -14,10 +14,12 @@ from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from app.main import create_app
-from app.server.connection import ConnectionConfig, HttpConnection
-from app.server.fast_path import FastPath
+from app.server.bounded_connection import ConnectionConfig
+from app.server.connection import HttpConnection
+from app.server.fast_path import CLOSE, FastPath
 from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
@@ -71,11 +73,23 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         assert self._loop is not None
+        self._announce_close()
         # The running job is stopped first: its client would wait until it has ended.
         self._loop.create_task(self.service.drain())
         seconds = INTERRUPTED_SECONDS if self.interrupted else self._settings.grace_seconds
         self.config.timeout_graceful_shutdown = math.ceil(seconds)
         self._loop.call_later(0 if self.interrupted else self._settings.drain_seconds, self._exit)
+
+    def _announce_close(self) -> None:
+        """Have all responses from now on say `Connection: close`, so that no client sends a request to the end."""
+        if CLOSE in self.config.encoded_headers:
+            return
+        self.config.encoded_headers.append(CLOSE)  # uvicorn makes its default headers of them, each second
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+        for connection in self.server_state.connections:
+            cycle: RequestResponseCycle | None = getattr(connection, "cycle", None)
+            if cycle is not None:  # the newest request, which has the default headers of its arrival
+                cycle.default_headers = [*cycle.default_headers, CLOSE]
 
     def _exit(self) -> None:
         self.should_exit = True

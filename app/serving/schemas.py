@@ -24,7 +24,7 @@ class PredictRequest(RequestModel):
 class Provenance(ResponseModel):
     """Provenance of a model's answer: file, provider, times and batch size."""
 
-    model_sha256: str = Field(description="checksum of the model file")
+    model_sha256: str = Field(description="checksum of the model file, or of the list of checksums of its files")
     provider: str
     threads: int
     queue_us: float

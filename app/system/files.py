@@ -1,5 +1,6 @@
-"""File locks, and private temporary folders that are removed even if their process is killed."""
+"""File locks, fingerprints, space on disks, and private temporary folders that outlive no process."""
 
+import errno
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ else:
     LOCKS_SUPPORTED = True
 
 LOCK_NAME = "lock"
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class FileLock:
@@ -59,6 +61,43 @@ def locked(path: Path) -> Iterator[None]:
         if LOCKS_SUPPORTED:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Size, modification time, inode and device of a file, one of which changes when the file does.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev
+
+
+def reserve_space(path: Path, start: int, end: int) -> None:
+    """Reserve space on the disk for the bytes from `start` to `end` of a file, which read as 0 and are still unused.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), start, end - start)
+        else:  # macOS
+            file.seek(start)
+            file.write(bytes(end - start))
+
+
+def describe_disk_error(error: OSError, folder: Path, cure: str) -> str:
+    """Describe an error of a file for the log.
+
+    Args:
+        error: the error.
+        folder: folder of the file.
+        cure: what to do about a full disk.
+    """
+    if error.errno in DISK_FULL_ERRORS:
+        return f"the disk is full: {folder}; {cure}"
+    return f"{folder}: {error.strerror or error}"
 
 
 class PrivateFolder:

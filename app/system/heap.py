@@ -1,6 +1,8 @@
-"""Return freed memory to the system: glibc keeps it in the heap until it is asked to trim it."""
+"""Return freed memory to the system: glibc keeps it in the heap until it is asked to trim it.
 
-import asyncio
+The measuring processes use it, so that asyncio, whose memory would be part of a result, is imported where it is used.
+"""
+
 import ctypes
 import gc
 import sys
@@ -31,6 +33,8 @@ class HeldObject:
 
 async def free_when_unreferenced(held: list[HeldObject]) -> None:
     """Wait until nothing else references the objects, then free them and trim the heap, in a thread."""
+    import asyncio
+
     started, collected = time.monotonic(), False
     while not all(each.is_only_reference for each in held):
         await asyncio.sleep(POLL_SECONDS)
@@ -57,6 +61,8 @@ async def trim_heap_when_idle(pause_seconds: float = PAUSE_SECONDS) -> NoReturn:
     Args:
         pause_seconds: the process is idle once it has used almost no CPU for so long.
     """
+    import asyncio
+
     trimmed = before = time.process_time()
     while True:
         await asyncio.sleep(pause_seconds)

@@ -1,6 +1,8 @@
-"""Files that worker processes share, named by the id of the process that writes them."""
+"""Files in the folder that the worker processes of a service share."""
 
 from pathlib import Path
+
+from app.system.files import describe_disk_error
 
 
 def state_file(folder: Path, pid: int) -> Path:
@@ -9,3 +11,16 @@ def state_file(folder: Path, pid: int) -> Path:
     The parent deletes it when the worker has died, so a worker is alive as long as its file exists.
     """
     return folder / f"{pid}.state"
+
+
+def starting_file(folder: Path) -> Path:
+    """Path of the file that the parent deletes once every worker can answer for the first time.
+
+    Deleting needs no space, so a full disk does not keep the service from being ready.
+    """
+    return folder / "starting"
+
+
+def describe_shared_error(error: OSError, folder: Path) -> str:
+    """Describe an error of a file in the shared folder for the log."""
+    return describe_disk_error(error, folder, "free space there, or set TMPDIR to a folder with more")

@@ -71,6 +71,15 @@ class Metrics:
         if folder is None:  # otherwise memory and CPU time would be those of only one of the workers
             ProcessCollector(registry=self._process)
 
+    def reserve(self, name: str, version: str) -> None:
+        """Reserve the counters of a model version that is being loaded.
+
+        Raises:
+            ModelError: the disk of the folder is full.
+        """
+        for key in (("model", name, version), (_PENDING, name, version)):
+            self._counters.reserve(key)
+
     def add_model(self, engine: object, name: str, version: str, *, provider: str, threads: int) -> None:
         """Start to export a model version, with counters of 0 if it is new.
 

@@ -14,6 +14,6 @@ current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 def choose(from_client: bytes | None) -> bytes:
     """Choose the id of a request: the client's if it is short and harmless in a log, otherwise a new one."""
-    if from_client is not None and _ALLOWED.fullmatch(from_client):
-        return from_client
+    if from_client is not None and _ALLOWED.fullmatch(given := from_client.strip(b" \t")):
+        return given
     return f"{_PREFIX}-{next(_numbers)}".encode()

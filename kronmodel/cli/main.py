@@ -23,7 +23,7 @@ from rich.markup import escape
 from kronmodel import __version__
 from kronmodel.cli.console import print_fields, print_twin
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
-from kronmodel.errors import KronmodelError
+from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
 
 __all__ = ["main", "parser"]
 
@@ -50,6 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (KronmodelError, ValueError, ModuleNotFoundError) as error:
             with _sigterm_handled(signal.SIG_IGN):  # torchrun must not stop this process before it has reported
                 _print_error(error)
+            return EXIT_BAD_INPUT
+        except (
+            MemoryError,
+            RuntimeError,
+            ImportError,
+        ) as error:  # memory can run out anywhere, such as while data are read
+            if not is_out_of_memory(error):
+                raise
+            _print_error(KronmodelError(f"{out_of_memory_text(error)}; nothing was published"))
             return EXIT_BAD_INPUT
     return code
 

@@ -18,10 +18,10 @@ MAX_FILE_BYTES = 2**31 - 1  # protobuf's limit
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Describe an ONNX file: its size, inputs, outputs, weights and model card.
+    """Describe an ONNX file: its size with that of its data files, inputs, outputs, weights and model card.
 
     Raises:
-        KronmodelError: the file can't be read, is too large, or is not ONNX.
+        KronmodelError: the file can't be read, is too large, or is not ONNX, or a file of its weights is missing.
     """
     try:
         size = path.stat().st_size
@@ -36,9 +36,11 @@ def describe(path: Path) -> dict[str, Any]:
     if not graph.node:
         raise KronmodelError(f"{path} is not an ONNX file: it holds no graph")
     weights = {initializer.name for initializer in graph.initializer}
+    data_files = _find_data_files(path, graph)
     return {
         "path": str(path),
-        "file_bytes": size,
+        "file_bytes": size + sum(data_files.values()),
+        "data_files": list(data_files),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "inputs": [_tensor(value) for value in graph.input if value.name not in weights],
@@ -46,6 +48,28 @@ def describe(path: Path) -> dict[str, Any]:
         "initializer_elements": sum(int(np.prod(initializer.dims)) for initializer in graph.initializer),
         "card": read_card(model),
     }
+
+
+def _find_data_files(path: Path, graph: onnx.GraphProto) -> dict[str, int]:
+    """Find the files that hold weights of the graph: their sizes by name, which is relative to the graph's folder.
+
+    Raises:
+        KronmodelError: one is missing.
+    """
+    locations = {
+        entry.value
+        for tensor in graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    sizes = {}
+    for name in sorted(locations):
+        try:
+            sizes[name] = (path.parent / name).stat().st_size
+        except (OSError, ValueError) as error:  # ValueError for a name with a null byte
+            raise KronmodelError(f"{path} keeps weights in {name!r}, which can't be read: copy it beside") from error
+    return sizes
 
 
 def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:

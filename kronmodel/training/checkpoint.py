@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from kronmodel.errors import Argument, CheckpointError, Message
+from kronmodel.errors import Argument, CheckpointError, Message, is_out_of_memory
 from kronmodel.files import FolderLock, sync_folder, write_atomically
 from kronmodel.training.distributed import Group
 from kronmodel.training.history import History
@@ -117,6 +117,8 @@ class Checkpoint:
         except OSError as error:
             raise CheckpointError(f"{self.path} can't be read: {error.strerror or error}") from error
         except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise CheckpointError(
                 Message(

@@ -35,6 +35,8 @@ __all__ = [
     "train",
 ]
 
+ABSURD_FACTOR = 10.0  # times the loss of a constant prediction
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -137,6 +139,8 @@ def train(
     saved = Resumable(network, optimizer, schedule, order)
     history = saved.resume(checkpoint, config.learning_rate, group)
     history.higher_is_better = task.higher_is_better
+    if checkpoint is not None and history.epochs and _is_absurd(history.epochs[-1].loss, data):
+        checkpoint.epoch = 0  # so that no message recommends to resume it again
     for epoch in history.epochs:
         log(epoch)
     while len(history.epochs) < config.epochs and not history.patience_exhausted(config.patience):
@@ -182,7 +186,7 @@ def train(
             else None
         )
         history.add(done, network)
-        if checkpoint is not None:
+        if checkpoint is not None and not _is_absurd(loss, data):  # an earlier checkpoint is worth more
             checkpoint.save(number, lambda: saved.state(history, config.learning_rate))
         log(done)
         step = number * steps_an_epoch
@@ -299,6 +303,12 @@ def mean_loss(losses: list[Tensor], samples: int, batch_size: int) -> Tensor:
     sizes = torch.full((len(losses),), float(batch_size), dtype=torch.float64, device=losses[0].device)
     sizes[-1] = samples - batch_size * (len(losses) - 1)
     return (torch.stack(losses).double() * sizes).sum() / samples
+
+
+def _is_absurd(loss: float, data: Dataset) -> bool:
+    """Tell whether a mean loss is far above that of a constant prediction, as of a training that diverges."""
+    constant = 1.0 if data.task == "regression" else max(1.0, math.log(len(data.labels)))
+    return not loss <= ABSURD_FACTOR * constant
 
 
 def finite(loss: float, epoch: int) -> float:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from kronmodel.data.dataset import Dataset, prepared
-from kronmodel.errors import Message, TrainingError
+from kronmodel.errors import Argument, Message, TrainingError, is_out_of_memory, out_of_memory_text
 from kronmodel.nn.conv import ConvConfig
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
@@ -132,8 +132,8 @@ def train_member(
     """Build and train one network of a twin, with initial weights from its seed; torch's random state is unchanged.
 
     Raises:
-        TrainingError: the loss is no longer finite, or another process of the run has ended; with a checkpoint, the
-            message says how to resume.
+        TrainingError: the loss is no longer finite, memory has run out, or another process of the run has ended; with
+            a checkpoint, the message says how to resume.
         CheckpointError: the checkpoint can't be read or written.
     """
     try:
@@ -145,3 +145,11 @@ def train_member(
         if checkpoint is None or not checkpoint.hint:
             raise
         raise TrainingError(Message(f"{error}; ", *checkpoint.hint.parts)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        text = f"{out_of_memory_text(error)} for the training of {member.name}; free memory, or use a smaller "
+        hint = checkpoint.hint.parts if checkpoint is not None else ()
+        raise TrainingError(
+            Message(text, Argument("batch_size"), *(("; ", *hint, " if there is enough memory") if hint else ()))
+        ) from error

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,18 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 @contextmanager
 def serving(models: Path, *, expected_code: int = 130, **options: object) -> Iterator[Serving]:
     """Run a server on a free port; at the end of the block, stop it by Ctrl-C and check its exit code and log."""
+    with serving_through([], models, options, expected_code) as server:
+        yield server
+
+
+@contextmanager
+def serving_through(
+    command: Sequence[str], models: Path, options: Mapping[str, object], expected_code: int = 130
+) -> Iterator[Serving]:
+    """Run a server as `serving` does, as the arguments of a command that executes them."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
-        env=environment(**(PATIENT | options)),
+        [*command, sys.executable, "-m", "app", "--port", "0", "--models", str(models)],
+        env=environment(**(PATIENT | dict(options))),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.inference.datatypes import Array
 from app.inference.engine import Engine
+from app.inference.joining import Joining
 from app.inference.scheduler import Scheduler
 from tests.app.graphs import classifier, model, publish, weights
 
@@ -28,6 +29,8 @@ class Recorded(Engine):
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(path, device="cpu", threads=1)
+        if self.has_batch_axis:
+            self.joining = Joining(1024, "for this test")
 
     def run(self, feeds: Any, outputs: Sequence[str] | None = None) -> dict[str, Array]:
         self.ran_in.append(threading.get_ident())

@@ -151,11 +151,11 @@ def test_a_run_out_of_memory_counts_as_a_failure_of_the_model(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("path", "allow"),
     [
-        ("/api/sweeps", "GET, POST"),
-        ("/api/sweeps/0", "GET, DELETE"),
-        ("/api/trainings/options", "GET"),
+        ("/api/sweeps", "GET, HEAD, POST"),
+        ("/api/sweeps/0", "GET, HEAD, DELETE"),
+        ("/api/trainings/options", "GET, HEAD"),
         ("/v2/models/m/infer", "POST"),
-        ("/v2/logging", "GET, POST"),
+        ("/v2/logging", "GET, HEAD, POST"),
         ("/", "GET, HEAD"),
     ],
 )

@@ -1,6 +1,7 @@
 """Model versions with different weights, so that an answer shows its version."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from app.models.repository import Repository
 from app.settings import Settings
 from tests.app.graphs import Array, classifier, publish, weights
 
+# What to do about a model that is refused.
+CURE = re.compile(r"[:;] (copy|export|make|put|rename|save|use|write) |: sha256sum |KRON_[A-Z]+")
 ROW: Array = np.random.default_rng(7).random((1, 6)).astype(np.float32)
 
 

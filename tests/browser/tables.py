@@ -1,4 +1,4 @@
-"""A repository of models that take rows of numbers: a twin that predicts prices, and a model without a card."""
+"""A repository of models that take rows of numbers: a twin that predicts prices, and two models without a card."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import to_onnx
+from sklearn.naive_bayes import GaussianNB
 
 from tests.app.graphs import model, publish
 
@@ -19,7 +21,7 @@ PRICES = (ROWS @ WEIGHTS["dense"] + 3)[:, 0]
 
 
 def write(repository: Path) -> Path:
-    """Publish the twin `houses` and the model `plain`."""
+    """Publish the twin `houses`, the model `plain`, and the classifier `fruit` as scikit-learn exports it."""
     for role, weights in WEIGHTS.items():
         card = {
             "card_version": 1,
@@ -37,6 +39,9 @@ def write(repository: Path) -> Path:
         path = publish(repository, f"houses-{role}", linear(weights, card))
         np.savez_compressed(path.parent / "samples.npz", inputs=ROWS, labels=PRICES)
     publish(repository, "plain", linear(np.ones((3, 1), np.float32), None))
+    rows = np.array([[1, 9], [2, 8], [5, 5], [6, 5], [9, 1], [8, 2]], np.float32)
+    fruit = GaussianNB().fit(rows, ["plum", "plum", "apple", "apple", "pear", "pear"])
+    publish(repository, "fruit", to_onnx(fruit, rows[:1]))
     return repository
 
 

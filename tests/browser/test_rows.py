@@ -96,6 +96,18 @@ def test_features_of_a_model_without_a_card_are_numbered(page: Page) -> None:
     expect(page.locator("#samples")).to_have_text("This model has no test samples.")
 
 
+def test_labels_of_a_classifier_without_a_card_are_those_of_its_file(page: Page) -> None:
+    page.locator("#chooser summary").click()
+    page.get_by_role("checkbox", name=re.compile("^fruit")).check()
+    for k, value in enumerate(("8.5", "1.5"), start=1):
+        page.get_by_label(f"feature {k}").fill(value)
+    card = page.locator('[data-model="fruit"]')
+    expect(card.locator(".label")).to_have_text("pear")
+    expect(card.locator(".bar-name")).to_have_text(["apple", "pear", "plum"])
+    page.goto(page.url.split("#")[0] + "#/models/fruit")
+    expect(page.locator("dl.details", has_text="Labels")).to_contain_text("apple, pear, plum")
+
+
 def test_no_overflow_on_a_phone(houses: Service, visitor: Visitor, screenshots: Path) -> None:
     page = visitor({"width": 390, "height": 844}, url=houses.url).open()
     page.locator(".sample").first.click()

@@ -41,7 +41,8 @@ class DelayedSession(TimedSession):
 
     def __init__(self, name: str, path: str, *, device: str, threads: int, delay_us: float) -> None:
         super().__init__(name, path, device=device, threads=threads)
-        self._session = _DelayedRuns(self._session, round(1000 * delay_us))
+        session: Any = _DelayedRuns(self._session, round(1000 * delay_us))
+        self._session = session
 
 
 def main() -> None:

@@ -133,7 +133,8 @@ def _run_model(session: TimedSession, card_json: str | None, inputs: Array) -> M
         outputs = dict(zip(session.outputs, session.run(session.feed(part, size)), strict=True))
         if head is None:
             try:
-                head = OutputHead.of(outputs, None if card_json is None else Card.parse(card_json, session.name))
+                card = None if card_json is None else Card.parse(card_json, session.name)
+                head = OutputHead.of(outputs, card, session.class_labels)
             except ModelError as error:
                 raise Refused(f"{session.name}: {error}") from None
         parts.append(np.asarray(outputs[head.output], dtype=np.float64)[: len(part)])

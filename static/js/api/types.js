@@ -61,6 +61,7 @@
  * @property {number} initializer_bytes
  * @property {number | null} [parameters]
  * @property {number | null} [samples]
+ * @property {string[] | null} [labels] of classes that the card does not name
  * @property {Card | null} [card]
  *
  * @typedef {"cpu" | "cuda"} Device

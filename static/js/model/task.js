@@ -25,7 +25,7 @@ export function taskOf(model) {
   if (inputs.length !== 1) return `${name} takes ${inputs.length} inputs; this page supports one. Use the API instead.`;
   const [{ datatype, shape }] = inputs;
   if (!NUMERIC.test(datatype)) return `${name} takes ${datatype} input; this page supports numbers only.`;
-  const labels = card?.task === "regression" ? null : (card?.labels ?? null);
+  const labels = card?.task === "regression" ? null : (card?.labels ?? model.labels ?? null);
   const preprocessing = card?.preprocessing ?? "";
   const sizes = shape.slice(1);
   const image = card?.input?.kind === "image" ? imageShape(card.input.shape ?? []) : null;

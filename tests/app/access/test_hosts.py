@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.access.hosts import MAX_KNOWN_HOSTS, AllowedHosts
-from app.errors import Forbidden
+from app.errors import BadRequest, Forbidden
 from app.settings import Settings
 from tests.app.conftest import Serving, serving
 from tests.app.graphs import classifier, publish, weights
@@ -47,6 +47,19 @@ def test_other_names_are_refused(host: str) -> None:
         with pytest.raises(Forbidden, match=r"^Host: got '.*', expected localhost or an address: "):
             hosts.check(host.encode())
     assert host.encode() not in hosts.accepted
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(insecure_no_keys=True)], ids=["local", "open"])
+@pytest.mark.parametrize(
+    "host",
+    ["[::1].evil.example", "[::1]evil", "localhost:80@evil.example", "localhost:80:80", "localhost:x", "localhost/a",
+     "localhost, evil.example", "local host", "localhost?", "localhost#", "[::1", "localhost\x80", "a" * 301],
+)  # fmt: skip
+def test_what_is_no_host_at_all_is_refused(settings: Settings, host: str) -> None:
+    hosts = AllowedHosts(settings)
+    with pytest.raises(BadRequest, match=r"^Host: got '.*', expected a name or an address, with or without a port$"):
+        hosts.check(host.encode("latin-1"))
+    assert host.encode("latin-1") not in hosts.accepted
 
 
 def test_names_in_the_settings_are_allowed() -> None:
@@ -104,6 +117,9 @@ def test_a_page_whose_host_name_resolves_to_the_service_is_refused(served: Servi
     assert served.client.post("/api/predict", json=row).is_success
 
 
-def test_health_and_metrics_are_served_to_any_host_name(served: Serving) -> None:
-    for path in ("/v2/health/ready", "/metrics"):
+def test_health_is_served_to_any_host_name_and_everything_else_is_not(served: Serving) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready"):
         assert served.client.get(path, headers={"Host": "probe.example"}).is_success
+    for path in ("/metrics", "/", "/docs", "/openapi.json", "/static/js/main.js", "/v2", "/no/such/path"):
+        assert served.client.get(path, headers={"Host": "probe.example"}).status_code == 403
+        assert served.client.get(path, headers={"Host": "kron.example"}).status_code != 403

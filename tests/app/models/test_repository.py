@@ -45,8 +45,8 @@ def test_no_selected_version_and_a_reserved_name_are_refused(tmp_path: Path) -> 
     put(tmp_path, 1, name="stats")
     repository = repository_of(tmp_path, version_policy="specific:5,6")
     assert repository.failures == {
-        "m": "got versions 1, expected one of specific:5,6",
-        "stats": "the name stats is reserved by the protocol",
+        "m": "got versions 1, expected one of specific:5,6 (KRON_VERSION_POLICY)",
+        "stats": "the name stats is reserved by the protocol: rename the folder",
     }
 
 
@@ -58,9 +58,10 @@ def test_one_bad_version_does_not_stop_the_others(tmp_path: Path) -> None:
         settings = Settings.model_validate({"models": tmp_path, "version_policy": "latest:2"})
         repository = await Repository.load(settings)
         assert repository.versions("m") == ["1"]
+        reason = "not an ONNX file, or a truncated one: copy or export it again"
         assert await repository.index(ready=False) == [
             {"name": "m", "version": "1", "state": "READY", "reason": ""},
-            {"name": "m", "version": "2", "state": "UNAVAILABLE", "reason": "not an ONNX file, or a truncated one"},
+            {"name": "m", "version": "2", "state": "UNAVAILABLE", "reason": reason},
         ]
         with pytest.raises(NotReady, match="m version 2 is not ready: not an ONNX file"):
             repository.get("m", "2")

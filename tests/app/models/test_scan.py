@@ -17,7 +17,7 @@ from app.models.scan import ScanResult, read_folder
 from app.routes.models import model_info
 from app.settings import Settings
 from tests.app.graphs import CARD, classifier, model, publish, weights
-from tests.app.versions import put, repository_of
+from tests.app.versions import CURE, put, repository_of
 
 LAYERS = weights([6, 3])
 GOOD = classifier(LAYERS, card=CARD)
@@ -127,8 +127,14 @@ def test_refused_models_have_a_reason_and_others_are_served(tmp_path: Path) -> N
         "empty": (b"", "got 0 bytes"),
         "text": (b"hello, this is no protobuf", "not an ONNX file"),
         "truncated": (GOOD.SerializeToString()[:-60], "not an ONNX file, or a truncated one"),
-        "external": (external(), "'w0' is kept in another file, expected one self-contained file"),
-        "subgraph": (external_in_a_subgraph(), "'secret' is kept in another file"),
+        "external": (
+            external(),
+            "'w0' is kept in '../../../../etc/passwd', expected a plain name: put the file into",
+        ),
+        "subgraph": (
+            external_in_a_subgraph(),
+            "'secret' is kept in another file, expected that only of initializers",
+        ),
         "oversized": (classifier(weights([6, 4000])), "expected 1 to 50000"),
         "bad name!": (GOOD, "the name has to be letters, digits"),
         "mixed": (words_beside_bfloat16(), "got strings beside bfloat16"),
@@ -143,6 +149,7 @@ def test_refused_models_have_a_reason_and_others_are_served(tmp_path: Path) -> N
     assert repository.failures.keys() == {*bad, "nothing-in-it"}
     for name, (_, message) in bad.items():
         assert message in repository.failures[name]
+        assert CURE.search(repository.failures[name]), repository.failures[name]
         assert str(tmp_path) not in repository.failures[name]
 
 
@@ -234,9 +241,9 @@ def test_unreadable_entries_are_refused_and_others_are_served(tmp_path: Path) ->
     assert scan.artifacts.keys() == {"good"}
     assert scan.failures == {
         "long": "cannot be read: File name too long",
-        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters",
-        "b": "version 1: model.onnx: its real path is not UTF-8",
-        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters",
+        "a\\udcff": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters: rename the folder",
+        "b": "version 1: model.onnx: its real path is not UTF-8: rename its folders",
+        "newline\n": "the name has to be letters, digits, '.', '_' and '-', at most 100 characters: rename the folder",
     }
 
 
@@ -250,8 +257,10 @@ def test_the_checksum_file_is_compared(tmp_path: Path) -> None:
     repository = repository_of(tmp_path)
     assert repository.get("right").artifact.sha256 == digest
     assert repository.failures == {
-        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256)",
-        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits, as sha256sum writes them",
+        "wrong": f"version 1: model.onnx: got SHA-256 {digest}, expected {'0' * 64} (model.onnx.sha256): "
+        "copy the file again",
+        "bad": "version 1: model.onnx.sha256: expected 64 hexadecimal digits and a name a line, "
+        "as sha256sum writes them",
     }
 
 

@@ -92,7 +92,10 @@ def test_a_card_that_is_not_utf8_refuses_only_its_file(tmp_path: Path) -> None:
     broken = GOOD.SerializeToString().replace(b'"card_version"', b'"card_v\xff\xfe\xfd\xfc\xfbn"')
     bad, good = publish(tmp_path, "bad", broken), publish(tmp_path, "good", GOOD)
     results = verify_files([bad, good])
-    assert results[bad].error in {"the card is not UTF-8", "not an ONNX file, or a truncated one"}
+    assert results[bad].error in {
+        "the card is not UTF-8: write it again as JSON",
+        "not an ONNX file, or a truncated one: copy or export it again",
+    }
     assert results[good].error is None
 
 
@@ -181,6 +184,8 @@ def test_a_crash_refuses_only_its_file(tmp_path: Path) -> None:
         "max_card_chars": 100_000,
         "seconds": 20,
         "bytes": 2**32,
+        "max_model_bytes": 2**31,
+        "batch_axes": {},
     }
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -194,7 +199,8 @@ def test_a_crash_refuses_only_its_file(tmp_path: Path) -> None:
     assert found == {
         "a": None,
         "b": None,
-        "crash": "reading, loading or running it once crashed the process of its smoke test (SIGSEGV)",
+        "crash": "reading, loading or running it once crashed the process of its smoke test (SIGSEGV): "
+        "export the model again",
     }
 
 

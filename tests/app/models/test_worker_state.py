@@ -20,7 +20,7 @@ ONE, TWO = ("m", "1"), ("m", "2")
 def write_state(folder: Path, pid: int, **states: str) -> None:
     """Write the file of another worker with the states of versions of the model m."""
     entries = [["m", version[1:], {"state": state, "reason": ""}] for version, state in states.items()]
-    state_file(folder, pid).write_text(json.dumps(entries))
+    state_file(folder, pid).write_text(json.dumps({"change": 0, "failures": {}, "versions": entries}))
 
 
 def test_a_single_worker() -> None:
@@ -38,7 +38,11 @@ def test_the_worst_state_of_several_workers_counts(tmp_path: Path) -> None:
     state[ONE] = VersionStatus("READY")
     state[TWO] = VersionStatus("UNAVAILABLE", "not an ONNX file")
     own = state_file(tmp_path, os.getpid())
-    assert json.loads(own.read_text())[1] == ["m", "2", {"state": "UNAVAILABLE", "reason": "not an ONNX file"}]
+    assert json.loads(own.read_text())["versions"][1] == [
+        "m",
+        "2",
+        {"state": "UNAVAILABLE", "reason": "not an ONNX file"},
+    ]
     write_state(tmp_path, 1, v1="READY", v2="READY")
     write_state(tmp_path, 2, v1="READY", v3="READY")
     assert state.merged() == {

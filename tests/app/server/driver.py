@@ -1,37 +1,70 @@
 """A connection without a socket, which tests drive by bytes."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 
+import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.server.connection import ConnectionConfig, HttpConnection
+from app.server.bounded_connection import ConnectionConfig
+from app.server.connection import HttpConnection
 from app.server.connection_state import Action, ConnectionState, Event, IllegalTransitionError, State
 from app.server.fast_path import FastPath
+from app.server.lingering_close import LingeringClose
 from app.settings import Settings
 
 PATIENT = Settings(head_seconds=60, keep_alive_seconds=60, send_seconds=60, max_head_bytes=1024)
 HASTY = Settings(head_seconds=0.05, keep_alive_seconds=0.4, send_seconds=0.05, max_head_bytes=1024)
 
 
+class FakeSocket:
+    """The socket under a transport; `error` is the system's, such as that of a reset."""
+
+    error = 0
+
+    def getpeername(self) -> tuple[str, int]:
+        return "127.0.0.1", 4711
+
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 8000
+
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        return self.error
+
+
 class FakeTransport(asyncio.Transport):
-    """Records what is written; `unread` is the number of bytes that the client has still to read."""
+    """Records what is written; `unread` is the number of bytes that the client has still to read.
+
+    `protocol` is the one that has replaced the connection's.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
         self.unread = 0
-        self.closing = self.aborted = self.reading_paused = False
+        self.closing = self.aborted = self.reading_paused = self.ended = False
+        self.socket = FakeSocket()
+        self.protocol: asyncio.BaseProtocol | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return {"peername": ("127.0.0.1", 4711), "sockname": ("127.0.0.1", 8000)}.get(name, default)
+        return self.socket if name == "socket" else default
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.ended
         self.written += data
+
+    def write_eof(self) -> None:
+        self.ended = True
 
     def get_write_buffer_size(self) -> int:
         return self.unread
@@ -110,6 +143,7 @@ class StandInFastPath:
 
     def __init__(self) -> None:
         self.accepts = self.answers = True
+        self.closes = False
         self.deliver: Callable[[tuple[bytes, bytes] | None], None] | None = None
 
     def find(self, _: str, path: str) -> object | None:
@@ -162,19 +196,25 @@ class Driver:
         self.connection = connection
         self.machine = connection._state = RecordingState()
 
+    def lingers(self) -> bool:
+        """Whether the service has ended its side of the connection and drops what the client still sends."""
+        return isinstance(self.transport.protocol, LingeringClose) and self.transport.ended
+
     def state(self) -> State:
         return self.machine.state
 
     async def feed(self, data: bytes) -> State:
         """Have the connection read these bytes, and run what is ready then; the state after it."""
-        self.connection.data_received(data)
+        reader = self.transport.protocol or self.connection
+        assert isinstance(reader, asyncio.Protocol)
+        reader.data_received(data)
         await turn()
         return self.machine.state
 
     def lose(self) -> None:
         if self.machine.state is not State.CLOSED:
             self.transport.close()
-            self.connection.connection_lost(None)
+            (self.transport.protocol or self.connection).connection_lost(None)
         assert self.machine.state is State.CLOSED
         assert not self.machine.illegal
 
@@ -189,3 +229,24 @@ def drive(test: Callable[[Driver], Awaitable[None]], settings: Settings = PATIEN
         await turn()
 
     asyncio.run(run())
+
+
+def drive_stock(
+    test: Callable[[Any, FakeTransport, ManualApp], Awaitable[None]],
+    protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol,
+) -> None:
+    """Run a test of one of uvicorn's own protocols in an event loop."""
+
+    async def run() -> None:
+        app = ManualApp()
+        connection, transport = open_connection(protocol, app)
+        await test(connection, transport, app)
+        connection.connection_lost(None)
+        await turn()
+
+    asyncio.run(run())
+
+
+def says(what: str) -> str:
+    """The message of a failed check."""
+    return f"uvicorn {uvicorn.__version__}: {what}"

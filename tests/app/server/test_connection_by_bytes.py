@@ -16,12 +16,18 @@ GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
 FAST = b"POST /fast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+OFFER = CHUNKED[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
 
 
-def refusal(transport: FakeTransport) -> tuple[int, str]:
-    """Status and error of the one response that was written; nothing may follow it."""
+def refusal(transport: FakeTransport, *, lingers: bool = False) -> tuple[int, str]:
+    """Status and error of the one response that was written; nothing may follow it.
+
+    Args:
+        transport: of the connection.
+        lingers: expect that the connection stays open for what the client still sends.
+    """
     head, _, body = transport.take().partition(b"\r\n\r\n")
-    assert transport.closing
+    assert (transport.ended, transport.closing) == (lingers, not lingers)
     assert b"connection: close" in head
     return int(head.split()[1]), json.loads(body)["error"]
 
@@ -136,7 +142,7 @@ def test_what_is_no_http_is_refused_or_cut_off(before: bytes, refused: bool) -> 
         assert await driver.feed(b"?\r\n\r\n") is S.DRAINING
         assert driver.refused == ["InvalidHttp"]
         if refused:
-            assert refusal(driver.transport) == (400, "got something that is not HTTP/1.1")
+            assert refusal(driver.transport, lingers=True) == (400, "got something that is not HTTP/1.1")
         else:
             assert (driver.transport.take(), driver.transport.closing) == (b"", True)
 
@@ -172,7 +178,7 @@ def test_headers_that_are_too_large(before: bytes, size: int) -> None:
             assert (driver.transport.take(), driver.transport.closing) == (b"", True)
         else:
             message = "headers: got more than 1024 bytes, expected at most 1024 (KRON_MAX_HEAD_BYTES)"
-            assert refusal(driver.transport) == (431, message)
+            assert refusal(driver.transport, lingers=True) == (431, message)
 
     drive(test)
 
@@ -268,27 +274,6 @@ def test_the_last_response_and_the_end_of_what_the_client_sends() -> None:
     drive(test, HASTY)
 
 
-@pytest.mark.parametrize(
-    ("sent", "closes"),
-    [(b"", True), (GET[:9], True), (GET, False), (FAST + b"body", True)],
-    ids=str,
-)
-def test_the_end_of_the_server(sent: bytes, closes: bool) -> None:
-    async def test(driver: Driver) -> None:
-        if sent:
-            driver.connection.data_received(sent)
-        driver.connection.shutdown()
-        assert driver.transport.closing is closes
-        assert (driver.state() is S.DRAINING) is closes
-        if not closes:
-            await turn()
-            await driver.app.respond(0)
-            assert (driver.transport.closing, driver.state()) == (True, S.DRAINING)
-        assert (b" 200 OK" in driver.transport.take()) is (len(sent) > 9)
-
-    drive(test)
-
-
 PIECES = [
     GET,
     POST + b"body",
@@ -297,6 +282,8 @@ PIECES = [
     b"\r\n",
     GET[:-2] + b"Connection: close\r\n\r\n",
     b"?\r\n",
+    OFFER + b"4\r\nbody\r\n0\r\n\r\n",
+    OFFER[:-2] + b"Connection: close\r\n\r\n0\r\n\r\n",
 ]
 
 
@@ -313,7 +300,7 @@ def test_any_bytes_in_any_pieces_are_legal_events(pieces: list[bytes], cuts: lis
         ends = sorted({min(cut, len(data)) for cut in cuts} | {len(data)})
         begins, todo, answered = [0, *ends[:-1]], list(answers), 0
         for begin, end in zip(begins, ends, strict=True):
-            if driver.transport.closing:
+            if driver.transport.closing or driver.lingers():
                 break
             driver.connection.data_received(data[begin:end])
             driver.fast_path.answers = len(todo) % 3 != 0
@@ -331,6 +318,6 @@ def test_any_bytes_in_any_pieces_are_legal_events(pieces: list[bytes], cuts: lis
                 assert all_answered == (state in {S.IDLE, S.HEADERS, S.HELD, S.FAST_PATH, S.DISCARDING})
                 assert driver.machine.waiting <= len(driver.connection.pipeline)
             else:
-                assert driver.transport.closing
+                assert driver.transport.closing or driver.lingers()
 
     drive(test)

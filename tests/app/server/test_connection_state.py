@@ -28,6 +28,7 @@ TO_DISCARDING: list[Step] = [*TO_BODY, (E.RESPONSE_COMPLETE, S.DISCARDING, A.PRO
 TO_RESPONDING: list[Step] = [*TO_BODY, (E.BODY_COMPLETE, S.RESPONDING, A.PROCEED)]
 TO_NEXT_HEADERS: list[Step] = [*TO_RESPONDING, (E.REQUEST_BEGUN, S.NEXT_HEADERS, A.PROCEED)]
 TO_NEXT_BODY: list[Step] = [*TO_NEXT_HEADERS, (E.REQUEST_PASSED_ON, S.NEXT_BODY, A.PROCEED)]
+TO_LAST_RESPONSES: list[Step] = [*TO_RESPONDING, (E.CLIENT_ENDED, S.LAST_RESPONSES, A.PROCEED)]
 TO_DRAINING: list[Step] = [(E.CLOSE_BEGUN, S.DRAINING, A.PROCEED)]
 WAYS: dict[State, list[Step]] = {
     S.IDLE: [],
@@ -40,6 +41,7 @@ WAYS: dict[State, list[Step]] = {
     S.RESPONDING: TO_RESPONDING,
     S.NEXT_HEADERS: TO_NEXT_HEADERS,
     S.NEXT_BODY: TO_NEXT_BODY,
+    S.LAST_RESPONSES: TO_LAST_RESPONSES,
     S.DRAINING: TO_DRAINING,
     S.CLOSED: [(E.CONNECTION_LOST, S.CLOSED, A.PROCEED)],
 }
@@ -111,10 +113,32 @@ SCENARIOS: dict[str, list[Step]] = {
         (E.RESPONSE_COMPLETE, S.RESPONDING, A.PROCEED),  # the third
         (E.RESPONSE_COMPLETE, S.IDLE, A.PROCEED),
     ],
+    "an offer of another protocol": [*TO_HEADERS, (E.UPGRADE_OFFERED, S.IDLE, A.PROCEED), *TO_BODY],
+    "an offer of another protocol in a further request": [
+        *TO_NEXT_HEADERS,
+        (E.UPGRADE_OFFERED, S.RESPONDING, A.PROCEED),
+        (E.REQUEST_BEGUN, S.NEXT_HEADERS, A.PROCEED),
+        (E.REQUEST_PASSED_ON, S.NEXT_BODY, A.PROCEED),
+    ],
+    "a client that ends its side after a request": [*TO_LAST_RESPONSES, (E.RESPONSE_COMPLETE, S.DRAINING, A.CLOSE)],
+    "a client that ends its side in the headers of a further request": [
+        *TO_NEXT_HEADERS,
+        (E.CLIENT_ENDED, S.LAST_RESPONSES, A.PROCEED),
+        (E.RESPONSE_COMPLETE, S.DRAINING, A.CLOSE),
+    ],
+    "a client that ends its side in the body of a third request": [
+        *TO_NEXT_BODY,
+        (E.BODY_COMPLETE, S.RESPONDING, A.PROCEED),
+        (E.REQUEST_BEGUN, S.NEXT_HEADERS, A.PROCEED),
+        (E.REQUEST_PASSED_ON, S.NEXT_BODY, A.PROCEED),
+        (E.CLIENT_ENDED, S.LAST_RESPONSES, A.PROCEED),
+        (E.RESPONSE_COMPLETE, S.LAST_RESPONSES, A.PROCEED),
+        (E.RESPONSE_COMPLETE, S.DRAINING, A.CLOSE),
+    ],
     "what comes while it closes": [
         *TO_DRAINING,
+        (E.UPGRADE_OFFERED, S.DRAINING, A.PROCEED),
         (E.REQUEST_BEGUN, S.DRAINING, A.PROCEED),
-        (E.REQUEST_PASSED_ON, S.DRAINING, A.PROCEED),
         (E.BODY_COMPLETE, S.DRAINING, A.PROCEED),
         (E.RESPONSE_COMPLETE, S.DRAINING, A.PROCEED),
         (E.INVALID_HTTP, S.DRAINING, A.PROCEED),
@@ -132,6 +156,11 @@ SCENARIOS: dict[str, list[Step]] = {
         (E.NOT_READ_IN_TIME, S.DRAINING, A.ABORT),
         (E.CLOSE_BEGUN, S.DRAINING, A.PROCEED),
         (E.CONNECTION_LOST, S.CLOSED, A.PROCEED),
+        (
+            (E.CLIENT_ENDED, S.LAST_RESPONSES, A.PROCEED)
+            if state in {S.RESPONDING, S.NEXT_HEADERS, S.NEXT_BODY}
+            else (E.CLIENT_ENDED, S.DRAINING, A.CLOSE)
+        ),
     )
 }
 

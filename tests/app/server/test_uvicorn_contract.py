@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import tomllib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app.server.connection import HttpConnection
+from app.server.request_parser import new_parser
 from app.server.server import Server
-from tests.app.server.driver import Driver, FakeTransport, ManualApp, open_connection, turn
+from tests.app.server.driver import Driver, FakeTransport, ManualApp, drive_stock, says, turn
 
 ROOT = Path(__file__).parents[3]
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -58,29 +59,8 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def says(what: str) -> str:
-    """The message of a failed check."""
-    return f"uvicorn {uvicorn.__version__}: {what}"
-
-
 def parameters(method: Callable[..., object]) -> list[str]:
     return list(inspect.signature(method).parameters)
-
-
-def drive(
-    test: Callable[[Any, FakeTransport, ManualApp], Awaitable[None]],
-    protocol: Callable[..., asyncio.Protocol] = HttpToolsProtocol,
-) -> None:
-    """Run a test of a stock protocol in an event loop."""
-
-    async def run() -> None:
-        app = ManualApp()
-        connection, transport = open_connection(protocol, app)
-        await test(connection, transport, app)
-        connection.connection_lost(None)
-        await turn()
-
-    asyncio.run(run())
 
 
 def test_the_version_is_one_that_was_tested() -> None:
@@ -101,7 +81,8 @@ def test_the_version_is_one_that_was_tested() -> None:
 def test_overridden_methods_are_there_with_their_parameters(
     ours: type, theirs: type, methods: dict[str, list[str]]
 ) -> None:
-    overridden = {name for name in vars(ours) if hasattr(theirs, name) and not name.startswith("__")}
+    own = {name for each in ours.mro()[: ours.mro().index(theirs)] for name in vars(each)}
+    overridden = {name for name in own if hasattr(theirs, name) and not name.startswith("__")}
     differing = overridden ^ methods.keys()
     assert not differing, says(
         f"{sorted(differing)} of {theirs.__name__} are overridden but not listed, or listed only"
@@ -155,7 +136,7 @@ def test_attributes_are_there_and_ours_do_not_hide_any() -> None:
         check(
             connection.cycle,
             {
-                "response_started": False, "response_complete": False, "disconnected": False, "keep_alive": True,
+                "response_started": False, "response_complete": False, "disconnected": False, "default_headers": list,
                 "message_event": asyncio.Event,
             },
         )  # fmt: skip
@@ -169,7 +150,7 @@ def test_attributes_are_there_and_ours_do_not_hide_any() -> None:
         assert not taken, says(f"HttpToolsProtocol sets {sorted(taken)}: HttpConnection must not set the same")
         driver.lose()
 
-    drive(test)
+    drive_stock(test)
     server = uvicorn.Server(Config(ManualApp(), log_config=None))
     check(server, {"should_exit": False, "force_exit": False, "started": False, "server_state": ServerState})
     check(server.config, {"timeout_graceful_shutdown": None})
@@ -210,74 +191,7 @@ def test_callbacks_come_in_their_order_and_within_the_read() -> None:
         expected += ["headers 1 of /a", "complete", "answered, 1 waiting", "answered, 0 waiting"]
         assert calls == expected, says(f"calls are {calls}, expected {expected}")
 
-    drive(test, Noting)
-
-
-def test_the_application_starts_in_a_task_after_the_headers() -> None:
-    async def test(connection: Any, _: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(POST)
-        assert not app.scopes, says("the application runs within on_headers_complete")
-        await turn()
-        assert len(app.scopes) == 1, says("the application does not start before the body is complete")
-        connection.data_received(b"body")
-        assert await app.receives[0]() == {"type": "http.request", "body": b"body", "more_body": False}
-
-    drive(test)
-
-
-def test_the_newest_request_is_the_cycle_and_the_others_wait_in_the_pipeline() -> None:
-    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(GET)
-        first = connection.cycle
-        connection.data_received(GET + GET)
-        waiting = [cycle for cycle, _ in connection.pipeline]
-        assert waiting[0] is connection.cycle is not first, says("the newest request is not the first of the pipeline")
-        assert transport.reading_paused, says("reading goes on while requests wait")
-        await turn()
-        assert len(app.scopes) == 1, says("a request is begun before the one ahead of it is answered")
-        await app.respond(0)
-        assert first.response_complete, says("a cycle is not complete after its response")
-        assert [cycle for cycle, _ in connection.pipeline] == waiting[:1], says(
-            "pipeline[-1] is not what is begun next"
-        )
-        assert connection.timeout_keep_alive_task is None, says("the wait for a request begins while requests wait")
-
-    drive(test)
-
-
-def test_a_started_response_shows_in_the_cycle() -> None:
-    async def test(connection: Any, _: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(POST)
-        await turn()
-        await app.start(0)
-        shown = (connection.cycle.response_started, connection.cycle.response_complete)
-        assert shown == (True, False), says(f"started and complete are {shown} after a response has begun")
-
-    drive(test)
-
-
-def test_the_keep_alive_timer_runs_from_the_response_to_the_next_read() -> None:
-    async def test(connection: Any, _: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(GET)
-        await turn()
-        await app.respond(0)
-        assert isinstance(connection.timeout_keep_alive_task, asyncio.TimerHandle), says("no timer after a response")
-        connection.data_received(b"G")
-        assert connection.timeout_keep_alive_task is None, says("the timer runs on after the next byte")
-
-    drive(test)
-
-
-def test_a_response_without_a_request_may_be_reported() -> None:
-    """As `HttpConnection` does for the fast path: uvicorn made no cycle for it."""
-
-    async def test(connection: Any, _: FakeTransport, __: ManualApp) -> None:
-        connection.on_response_complete()
-        assert connection.server_state.total_requests == 1, says("on_response_complete does not count")
-        assert connection.timeout_keep_alive_task is not None, says("on_response_complete starts no timer")
-        connection.timeout_keep_alive_task.cancel()
-
-    drive(test)
+    drive_stock(test, Noting)
 
 
 @pytest.mark.parametrize("data", [b"?\r\n\r\n", b"GET /a HTTP/1.1\r\nX: \0\r\n\r\n"], ids=["line", "header"])
@@ -293,7 +207,7 @@ def test_what_cannot_be_parsed_goes_to_send_400_response(data: bytes) -> None:
         assert len(calls) == 1, says(f"send_400_response is called {len(calls)} times, expected once")
         assert not transport.written, says("something is written besides send_400_response")
 
-    drive(test, Noting)
+    drive_stock(test, Noting)
 
 
 def test_an_exception_of_a_callback_ends_the_parsing_and_goes_to_send_400_response() -> None:
@@ -315,55 +229,48 @@ def test_an_exception_of_a_callback_ends_the_parsing_and_goes_to_send_400_respon
             f"after an exception of a callback come {calls}, expected send_400_response alone"
         )
 
-    drive(test, Refusing)
+    drive_stock(test, Refusing)
 
 
-def test_a_lost_connection_reaches_the_newest_request() -> None:
+def test_the_parser_may_be_replaced_by_an_equal_one() -> None:
     async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(GET)
-        await turn()
-        transport.close()
-        connection.connection_lost(None)
-        assert connection.cycle.disconnected, says("connection_lost does not set cycle.disconnected")
-        assert connection not in connection.connections, says("a lost connection stays in ServerState.connections")
-        assert await app.receives[0]() == {"type": "http.disconnect"}
-        await app.start(0)
-        assert not transport.written, says("something is written after the connection was lost")
-
-    drive(test)
-
-
-def test_shutdown_closes_what_is_answered_and_lets_the_others_be_answered() -> None:
-    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(POST)
-        await turn()
-        connection.shutdown()
-        assert not transport.closing, says("shutdown closes a connection with an unanswered request")
-        receiving = asyncio.ensure_future(app.receives[0]())
-        await turn()
-        assert not receiving.done(), says("shutdown ends the wait for the body of an accepted request")
-        connection.data_received(b"body")
-        assert (await receiving)["body"] == b"body"
-        await app.respond(0)
-        assert transport.closing, says("the last response before the end does not close the connection")
-
-    async def idle(connection: Any, transport: FakeTransport, _: ManualApp) -> None:
-        connection.shutdown()
-        assert transport.closing, says("shutdown does not close a connection without requests")
-
-    drive(test)
-    drive(idle)
-
-
-def test_connection_close_is_the_end_after_the_response() -> None:
-    async def test(connection: Any, transport: FakeTransport, app: ManualApp) -> None:
-        connection.data_received(GET[:-2] + b"Connection: close\r\n\r\n")
+        connection.parser = new_parser(connection)
+        connection.data_received(GET[:-2] + b"Connection: close\r\n\r\n" + GET)
+        assert transport.written == b"", says("a request sent ahead spoils the one that closes the connection")
         await turn()
         await app.respond(0)
-        assert b"\r\nconnection: close\r\n" in transport.written, says("no `connection: close` in the response")
-        assert transport.closing, says("the connection stays open after `Connection: close`")
+        assert transport.written.startswith(b"HTTP/1.1 200 OK\r\n")
 
-    drive(test)
+    drive_stock(test)
+
+
+@pytest.mark.parametrize("size", [1, 20, 1000])
+def test_an_offer_ends_the_parsing_behind_the_headers(size: int) -> None:
+    calls: list[str] = []
+
+    class Noting(HttpToolsProtocol):
+        def on_headers_complete(self) -> None:
+            calls.append(f"headers {self.parser.should_upgrade()} {self.parser.get_method().decode()}")
+
+        def on_body(self, body: bytes) -> None:
+            calls.append(f"body {body!r}")
+
+        def on_message_complete(self) -> None:
+            calls.append(f"complete {self.parser.should_upgrade()}")
+
+    async def test(connection: Any, _: FakeTransport, __: ManualApp) -> None:
+        data = POST[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+        for start in range(0, len(data), size):
+            part = data[start : start + size] + (b"body" if start + size >= len(data) else b"")
+            try:
+                connection.parser.feed_data(memoryview(part))
+            except httptools.HttpParserUpgrade as offer:
+                rest = part[offer.args[0] :]
+        assert rest == b"body", f"httptools: the offset leaves {rest!r}"
+        assert calls == ["headers True POST", "complete True"], f"httptools: an offer calls {calls}"
+        assert (connection.parser.get_method(), connection.parser.get_http_version()) == (b"POST", "1.1")
+
+    drive_stock(test, Noting)
 
 
 def test_the_automatic_choice_is_the_protocol_that_is_overridden() -> None:

@@ -136,7 +136,8 @@ class ModelsView {
   /** @param {ModelInfo} model */
   #one(model) {
     const { card } = model;
-    const { data, training, test_metric: quality, versions, labels } = card ?? {};
+    const { data, training, test_metric: quality, versions } = card ?? {};
+    const labels = card?.labels ?? model.labels;
     const stored = weights(model);
     const layers = layerFigures(model);
     const partners = this.catalog.models.filter((other) => other.name !== model.name && card?.twin && other.card?.twin === card.twin);

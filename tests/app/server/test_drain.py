@@ -1,0 +1,188 @@
+"""The end of the service: answers say that the connection closes, and no request of a kept connection is lost."""
+
+import asyncio
+import http.client
+import json
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.server.bounded_connection import IDLE_GRACE_SECONDS
+from app.server.connection_state import State
+from tests.app.conftest import Serving, serving, wait_until
+from tests.app.graphs import classifier, heavy, publish, weights
+from tests.app.server.driver import Driver, drive
+from tests.app.sockets import GET, connect, rest, until
+
+TENSOR = {"name": "input", "shape": [1, 6], "datatype": "FP32", "data": [0.25] * 6}
+INFER = json.dumps({"inputs": [TENSOR], "outputs": [{"name": "logits"}]}).encode()
+POST = b"POST /v2/models/plain/infer HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: %d\r\n\r\n%b"
+FAST, SLOW = POST % (b"", len(INFER), INFER), POST % (b"Origin: http://localhost\r\n", len(INFER), INFER)
+ROWS = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
+HEAVY = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(ROWS), ROWS)
+FAST_BYTES = b"POST /fast HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"  # of the stand-in
+CLOSE = b"\r\nconnection: close\r\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    publish(tmp_path, "plain", classifier(weights([6, 3])))
+    publish(tmp_path, "heavy", heavy(width=512, products=100))
+    return tmp_path
+
+
+def drains(server: Serving) -> bool:
+    return httpx.get(f"{server.address}/v2/health/ready").status_code == 503
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_answer_says_that_the_connection_closes(folder: Path, http_mode: str, workers: int) -> None:
+    asked = {
+        "fast path": FAST,
+        "application": GET,
+        "long way": SLOW,
+        "wrong": FAST.replace(b"[1, 6]", b"[1, 7]"),
+        "no path": GET.replace(b"live", b"nowhere"),
+        "cors": b"OPTIONS /api/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://page.example\r\n"
+        b"Access-Control-Request-Method: GET\r\n\r\n",
+    }
+    options = {"http": http_mode, "workers": workers, "cors_origins": "http://page.example", "reports": "off"}
+    with serving(folder, drain_seconds=5, expected_code=0, **options) as server:
+        kept = {name: connect(server) for name in asked}
+        for opened in kept.values():
+            opened.sendall(FAST)
+            assert CLOSE not in until(opened, b"}")
+        running = connect(server)
+        running.sendall(HEAVY)
+        server.client.get("/v2/health/live")
+        server.client.close()
+        server.process.terminate()
+        wait_until(lambda: drains(server))
+        for name, opened in kept.items():
+            opened.sendall(asked[name])
+            received = rest(opened)  # to the end: the service closes
+            assert CLOSE in received, (name, received)
+            assert received.count(b"HTTP/1.1 ") == 1
+        received = rest(running)  # accepted before SIGTERM
+        assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert CLOSE in received
+        _, errors = server.process.communicate(timeout=40)
+    assert errors == ""
+
+
+def test_requests_sent_ahead_before_the_end_are_all_answered(folder: Path) -> None:
+    with serving(folder, drain_seconds=0, expected_code=0, reports="off") as server:
+        opened = connect(server)
+        opened.settimeout(60)
+        opened.sendall(HEAVY + GET + FAST)
+        server.client.get("/v2/health/live")
+        server.client.close()
+        server.process.terminate()
+        received = rest(opened)
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == 3
+        assert received.count(CLOSE) == 1
+        server.process.communicate(timeout=40)
+
+
+def test_a_client_that_minds_what_it_is_told_loses_no_request(folder: Path) -> None:
+    """Clients with kept connections, until new connections are refused: each request is answered or not accepted."""
+    lost: list[BaseException] = []
+    answered: list[bool] = []
+
+    def ask(address: str) -> None:
+        url = httpx.URL(address)
+        try:
+            while True:
+                connection = http.client.HTTPConnection(url.host, url.port, timeout=30)
+                try:
+                    connection.connect()
+                except OSError:
+                    return  # the service has ended
+                while True:
+                    connection.request("POST", "/v2/models/plain/infer", INFER)
+                    response = connection.getresponse()
+                    response.read()
+                    answered.append(response.status == 200)
+                    if response.will_close:
+                        break
+                connection.close()
+        except Exception as error:
+            lost.append(error)
+
+    with serving(folder, drain_seconds=1, expected_code=0, reports="off") as server:
+        threads = [threading.Thread(target=ask, args=(server.address,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(answered) > 50)
+        server.client.close()
+        server.process.terminate()
+        for thread in threads:
+            thread.join(60)
+        server.process.communicate(timeout=40)
+    assert all(answered)
+    assert len(lost) <= 4  # a connection that was accepted by the system after the last answer
+    assert not [error for error in lost if isinstance(error, http.client.IncompleteRead)]
+
+
+def test_an_idle_connection_is_closed_at_the_end_and_does_not_delay_it(folder: Path) -> None:
+    with serving(folder, drain_seconds=0, expected_code=0, keep_alive_seconds=60, reports="off") as server:
+        opened = connect(server)
+        opened.sendall(FAST)
+        until(opened, b"}")
+        server.client.close()
+        begun = time.monotonic()
+        server.process.terminate()
+        assert rest(opened) == b""
+        server.process.communicate(timeout=40)
+        assert time.monotonic() - begun < 20  # far less than the keep-alive time
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:9], FAST_BYTES + b"body"], ids=str)
+def test_the_end_of_the_server_on_an_idle_connection(sent: bytes) -> None:
+    async def test(driver: Driver) -> None:
+        if sent:
+            driver.connection.data_received(sent)
+        driver.connection.shutdown()
+        assert not driver.transport.closing  # a request may be on its way
+        assert (b" 200 OK" in driver.transport.take()) is (len(sent) > 9)
+        await asyncio.sleep(IDLE_GRACE_SECONDS + 0.05)
+        assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+        assert driver.transport.take() == b""
+
+    drive(test)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "on its way"])
+@pytest.mark.parametrize("request_", [GET, FAST_BYTES + b"body"], ids=["the application", "the fast path"])
+def test_the_end_of_the_server_loses_no_request(late: bool, request_: bytes) -> None:
+    async def test(driver: Driver) -> None:
+        driver.fast_path.answers = False
+        if not late:
+            await driver.feed(request_)
+        driver.connection.shutdown()
+        if late:
+            await driver.feed(request_)
+        driver.fast_path.finish()
+        await asyncio.sleep(IDLE_GRACE_SECONDS + 0.05)
+        assert not driver.transport.closing
+        await driver.app.respond(0)
+        assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+        assert b" 200 OK" in driver.transport.take()
+
+    drive(test)
+
+
+def test_the_fast_path_closes_with_the_headers_that_say_so() -> None:
+    async def test(driver: Driver) -> None:
+        driver.fast_path.closes = True
+        await driver.feed(FAST_BYTES + b"body" + FAST_BYTES + b"body" + GET)  # what is sent ahead is not run
+        assert driver.transport.take().endswith(b"fast")
+        assert (driver.transport.closing, driver.state()) == (True, State.DRAINING)
+        assert driver.fast_path.deliver is None
+        assert not driver.app.scopes
+        assert driver.refused == []
+
+    drive(test)
