@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,25 @@ def test_the_first_command_serves_with_a_key_that_is_printed_once(models: Path) 
             assert client.get("/api/models").is_success
         assert container.logs().count(key) == 1
         assert [message for message in container.messages() if message.startswith("Open http://localhost:8000")]
+
+
+def test_a_generated_key_with_a_read_only_root(models: Path) -> None:
+    with Container(models, *LOCKED_DOWN) as container, container.client(container.key()) as client:
+        assert client.get("/api/models").is_success
+        assert "the next start generates another one" in container.logs()
+    volume = f"kronmodel-test-{uuid.uuid4().hex}"
+    keys: list[str] = []
+    try:
+        for _ in range(2):
+            with Container(models, *LOCKED_DOWN, "--volume", f"{volume}:/var/lib/kronmodel") as container:
+                if keys:
+                    assert "printed only now" not in container.logs()
+                else:
+                    keys.append(container.key())
+                with container.client(keys[0]) as client:
+                    assert client.get("/api/models").is_success
+    finally:
+        engine("volume", "rm", volume)
 
 
 def test_a_key_file_and_no_keys(models: Path, tmp_path: Path) -> None:
