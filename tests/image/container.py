@@ -4,7 +4,7 @@ import json
 import os
 import re
 import subprocess
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,7 +57,6 @@ class Container:
         self.start_seconds = 0.0
 
     def __enter__(self) -> "Container":
-        self._begin = time.monotonic()
         self.id = engine(*self._command).strip().splitlines()[-1]
         if self._ready:
             try:
@@ -79,9 +78,10 @@ class Container:
         engine("rm", "--force", self.id)
 
     def wait_until_ready(self) -> None:
-        """Wait until the service is ready, and take the time since the start of the container."""
+        """Wait until the service is ready, and take the time since the start of the container's first process."""
         wait_until(self._is_ready, PATIENCE_SECONDS)
-        self.start_seconds = time.monotonic() - self._begin
+        now = datetime.now(UTC)
+        self.start_seconds = (now - datetime.fromisoformat(self.state["StartedAt"])).total_seconds()
 
     def _is_ready(self) -> bool:
         assert self.is_running, self.logs()

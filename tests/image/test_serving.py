@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.image.container import HEALTH, LOCKED_DOWN, Container, engine, run
 
 OPEN = ("--env", "KRON_INSECURE_NO_KEYS=true")
 READY_SECONDS = 1.5
+MAX_BUSY_FRACTION = 0.2
 
 
 def own_address() -> str:
@@ -49,6 +51,25 @@ def test_the_first_command_serves_with_a_key_that_is_printed_once(models: Path) 
             assert client.get("/api/models").is_success
         assert container.logs().count(key) == 1
         assert [message for message in container.messages() if message.startswith("Open http://localhost:8000")]
+
+
+def test_a_generated_key_with_a_read_only_root(models: Path) -> None:
+    with Container(models, *LOCKED_DOWN) as container, container.client(container.key()) as client:
+        assert client.get("/api/models").is_success
+        assert "the next start generates another one" in container.logs()
+    volume = f"kronmodel-test-{uuid.uuid4().hex}"
+    keys: list[str] = []
+    try:
+        for _ in range(2):
+            with Container(models, *LOCKED_DOWN, "--volume", f"{volume}:/var/lib/kronmodel") as container:
+                if keys:
+                    assert "printed only now" not in container.logs()
+                else:
+                    keys.append(container.key())
+                with container.client(keys[0]) as client:
+                    assert client.get("/api/models").is_success
+    finally:
+        engine("volume", "rm", volume)
 
 
 def test_a_key_file_and_no_keys(models: Path, tmp_path: Path) -> None:
@@ -180,17 +201,35 @@ def test_stop_while_starting(models: Path) -> None:
         assert time.monotonic() - began < 40
 
 
+def busy_fraction() -> float:
+    """Fraction of the machine's CPU time that other programs use, during half a second."""
+    before = cpu_times()
+    time.sleep(0.5)
+    total, idle = (after - earlier for after, earlier in zip(cpu_times(), before, strict=True))
+    return 1 - idle / total
+
+
+def cpu_times() -> tuple[int, int]:
+    """Total and idle time of all CPUs, since the machine's start."""
+    times = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return sum(times), times[3] + times[4]
+
+
 @pytest.mark.alone
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc")
 def test_ready_within_the_promised_time(models: Path) -> None:
-    """The fastest of some starts, because other programs on the machine take their part of others."""
+    """The promise is for a machine that other programs leave alone: starts while it is busy do not count."""
     times = []
     for _ in range(10):
+        if busy_fraction() > MAX_BUSY_FRACTION:
+            continue
         with Container(models, *OPEN, *LOCKED_DOWN) as container:
             times.append(container.start_seconds)
         if times[-1] <= READY_SECONDS:
-            break
-    print(f"ready after {', '.join(f'{seconds:.2f} s' for seconds in times)}")
-    assert min(times) <= READY_SECONDS
+            return
+    if not times:
+        pytest.skip(f"other programs use more than {MAX_BUSY_FRACTION:.0%} of the CPUs")
+    pytest.fail(f"ready after {', '.join(f'{seconds:.2f} s' for seconds in times)}, expected {READY_SECONDS} s")
 
 
 def test_a_model_added_while_running(models: Path, tmp_path: Path) -> None:
