@@ -13,7 +13,7 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve fuzz conformance pictures format clean
+	bench-quality bench-serve bench-image fuzz conformance pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -109,6 +109,11 @@ bench-quality: setup
 bench-serve: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.serve
+
+# Time from a container's start until its service is ready. Needs an otherwise idle machine.
+bench-image: setup image
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	$(BIN)/python -m benchmarks.image --engine $(ENGINE) --image $(IMAGE):latest
 
 # Fuzzing: schemathesis generates requests from the OpenAPI document and sends them to the real service, for 240 s or
 # those of FUZZ="--seconds 60".

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,7 +53,6 @@ class Container:
         self._command = ("run", "--detach", "--publish", f"{self.port}:8000", *volume, *options, IMAGE)
         self._ready = ready
         self.id = ""
-        self.start_seconds = 0.0
 
     def __enter__(self) -> "Container":
         self.id = engine(*self._command).strip().splitlines()[-1]
@@ -78,10 +76,8 @@ class Container:
         engine("rm", "--force", self.id)
 
     def wait_until_ready(self) -> None:
-        """Wait until the service is ready, and take the time since the start of the container's first process."""
+        """Wait until the service is ready."""
         wait_until(self._is_ready, PATIENCE_SECONDS)
-        now = datetime.now(UTC)
-        self.start_seconds = (now - datetime.fromisoformat(self.state["StartedAt"])).total_seconds()
 
     def _is_ready(self) -> bool:
         assert self.is_running, self.logs()

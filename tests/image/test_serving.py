@@ -22,8 +22,6 @@ from tests.image.conftest import copy_models
 from tests.image.container import HEALTH, LOCKED_DOWN, Container, engine, run
 
 OPEN = ("--env", "KRON_INSECURE_NO_KEYS=true")
-READY_SECONDS = 1.5
-MAX_BUSY_FRACTION = 0.2
 
 
 def own_address() -> str:
@@ -199,37 +197,6 @@ def test_stop_while_starting(models: Path) -> None:
         began = time.monotonic()
         assert container.stop(seconds=40) in {0, 128 + signal.SIGTERM}
         assert time.monotonic() - began < 40
-
-
-def busy_fraction() -> float:
-    """Fraction of the machine's CPU time that other programs use, during half a second."""
-    before = cpu_times()
-    time.sleep(0.5)
-    total, idle = (after - earlier for after, earlier in zip(cpu_times(), before, strict=True))
-    return 1 - idle / total
-
-
-def cpu_times() -> tuple[int, int]:
-    """Total and idle time of all CPUs, since the machine's start."""
-    times = [int(text) for text in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(times), times[3] + times[4]
-
-
-@pytest.mark.alone
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc")
-def test_ready_within_the_promised_time(models: Path) -> None:
-    """The promise is for a machine that other programs leave alone: starts while it is busy do not count."""
-    times = []
-    for _ in range(10):
-        if busy_fraction() > MAX_BUSY_FRACTION:
-            continue
-        with Container(models, *OPEN, *LOCKED_DOWN) as container:
-            times.append(container.start_seconds)
-        if times[-1] <= READY_SECONDS:
-            return
-    if not times:
-        pytest.skip(f"other programs use more than {MAX_BUSY_FRACTION:.0%} of the CPUs")
-    pytest.fail(f"ready after {', '.join(f'{seconds:.2f} s' for seconds in times)}, expected {READY_SECONDS} s")
 
 
 def test_a_model_added_while_running(models: Path, tmp_path: Path) -> None:
