@@ -13,7 +13,7 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve fuzz conformance pictures format clean
+	bench-quality bench-serve bench-image fuzz conformance pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -60,12 +60,13 @@ test-image: setup
 		KRONMODEL_ENGINE=$(ENGINE) KRONMODEL_IMAGE=$(IMAGE):latest $(BIN)/python -m pytest -p no:xdist tests/image; \
 	fi
 
-# The files of deploy/ against the schemas of Compose and Kubernetes, and by promtool where Prometheus is installed.
+# The files of deploy/ and .github/ against the schemas of Compose, Kubernetes and GitHub; Prometheus' by promtool, if installed.
 check-deploy:
 	@test -e build/envs/deploy/.ready || { rm -rf build/envs/deploy && $(PYTHON) -m venv build/envs/deploy && \
 		build/envs/deploy/bin/python -m pip install --quiet --requirement deploy/requirements.txt \
 		&& touch build/envs/deploy/.ready; }
 	build/envs/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	build/envs/deploy/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yaml)
 	@for file in $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)); do \
 		build/envs/deploy/bin/kubernetes-validate --strict $$file || exit 1; done
 	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
@@ -108,6 +109,11 @@ bench-quality: setup
 bench-serve: setup
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.serve
+
+# Time from a container's start until its service is ready. Needs an otherwise idle machine.
+bench-image: setup image
+	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
+	$(BIN)/python -m benchmarks.image --engine $(ENGINE) --image $(IMAGE):latest
 
 # Fuzzing: schemathesis generates requests from the OpenAPI document and sends them to the real service, for 240 s or
 # those of FUZZ="--seconds 60".

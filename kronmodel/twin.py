@@ -18,9 +18,9 @@ from kronmodel.data.registry import load
 from kronmodel.data.user_file import FileOptions, from_arrays
 from kronmodel.errors import Argument, DataError, KronmodelError, Message
 from kronmodel.export.published import Published, card_of, publish_members
-from kronmodel.export.repository import check_name, check_writable
+from kronmodel.export.repository import check_name, check_writable, finish_publications
 from kronmodel.nn.networks import Network
-from kronmodel.training.checkpoint import Checkpoint
+from kronmodel.training.checkpoint import Checkpoint, RunIdentity
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.device import check_device, cpu_threads
 from kronmodel.training.distributed import Group, joined
@@ -172,8 +172,12 @@ def train_twin(
         chosen = [member for role, member in members.items() if kind in ("twin", role)]
         if group.is_main and repository is not None:
             check_writable(repository)
+            for version in finish_publications(repository):
+                text = f"{version.parent.name} version {version.name} is published now"
+                callback.on_message(f"{text}: the process of an earlier training was killed before that")
         callback.on_start(chosen, dataset)
-        with _checkpoints(chosen, dataset, folder, group, callback, resume=resume) as checkpoints:
+        run = RunIdentity()
+        with _checkpoints(chosen, dataset, folder, group, callback, resume=resume, run=run) as checkpoints:
             trained = []
             for member, saved in zip(chosen, checkpoints, strict=True):
                 with callback.training(member):
@@ -189,7 +193,7 @@ def train_twin(
             published: list[Published] = []
             if group.is_main and repository is not None:
                 callback.on_export()
-                published = publish_members(trained, dataset, repository)
+                published = publish_members(trained, dataset, repository, run if folder is not None else None)
             for saved in checkpoints:
                 if saved is not None:
                     saved.remove()
@@ -259,6 +263,7 @@ def _checkpoints(
     callback: TrainingCallback,
     *,
     resume: bool,
+    run: RunIdentity,
 ) -> Iterator[list[Checkpoint | None]]:
     """Open a checkpoint for each network during a ``with`` block; if interrupted, report how to resume."""
     with ExitStack() as stack:
@@ -272,6 +277,7 @@ def _checkpoints(
                     resume=resume,
                     writes=group.is_main,
                     report=callback.on_message,
+                    run=run,
                 )
             )
             for member in members

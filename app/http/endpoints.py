@@ -18,7 +18,7 @@ from app.errors import KronError
 from app.http import compression
 from app.http.security_headers import RawHeaders
 from app.inference.batching import InferenceResult, InferenceTask
-from app.parsing import LONG_BYTES
+from app.parsing import is_long
 from app.service import Service
 
 Headers: TypeAlias = Mapping[bytes, bytes]  # by name in lower case
@@ -67,7 +67,7 @@ class RawRequest(ABC):
 
     def is_long(self, body: bytes) -> bool:
         """Whether `prepare` would keep the event loop waiting for long."""
-        return len(body) > LONG_BYTES
+        return is_long(body)
 
     @abstractmethod
     def prepare(self, body: bytes) -> None:

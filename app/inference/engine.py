@@ -1,6 +1,7 @@
 """A loaded model: its onnxruntime session, the shapes of its tensors, and its execution provider."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ class Engine:
     Attributes:
         has_batch_axis: the first axis of every input and output is the batch: it has any size, and an input has other
             axes, too. Rows may depend on each other nonetheless.
-        joining: whether rows of several requests may run as one batch; decided by the warm-up.
+        batchable: rows of several requests may run as one batch; decided by the warm-up.
+        max_run_rows: most rows of such a batch.
         unserved: the type of each output that is no tensor, such as a sequence or a map, by name.
 
     Args:
@@ -46,6 +48,8 @@ class Engine:
         threads: intra-op threads.
         any_rank: names of the inputs and outputs whose rank the file leaves open.
         batch_axis: whether there is one, where that is configured; None to go by the shapes.
+        rows_apart: the graph has a row of each output for each row of the inputs, whatever sizes the file states for
+            the outputs: LightGBM's converter writes 1.
 
     Raises:
         ModelError: the device is not available, onnxruntime cannot load the file, an input's type has no datatype in
@@ -60,6 +64,7 @@ class Engine:
         threads: int,
         any_rank: Collection[str] = (),
         batch_axis: bool | None = None,
+        rows_apart: bool = False,
     ) -> None:
         try:
             self._session = open_session(str(path), device=device, threads=threads)
@@ -80,6 +85,8 @@ class Engine:
         self.inputs: Sequence[Tensor] = [_tensor(node, any_rank) for node in nodes]
         results = self._session.get_outputs()
         self.outputs = [_tensor(node, any_rank) for node in results if node.type in NAME_BY_ONNX_TYPE]
+        if rows_apart:
+            self.outputs = [replace(tensor, shape=(-1, *tensor.shape[1:])) for tensor in self.outputs]
         self.unserved = {node.name: node.type for node in results if node.type not in NAME_BY_ONNX_TYPE}
         if not self.outputs:
             unserved = "".join(f"; output {name!r} is {kind}" for name, kind in self.unserved.items())
@@ -105,9 +112,16 @@ class Engine:
         self._bindings = Bindings(self._session, *tensor_device(self._session)) if bindable else None
 
     @property
-    def batchable(self) -> bool:
-        """Whether rows of several requests may run as one batch."""
-        return self.joining.max_rows > 0
+    def joining(self) -> Joining:
+        """Whether rows of several requests may run as one batch, and why."""
+        return self._joining
+
+    @joining.setter
+    def joining(self, joining: Joining) -> None:
+        self._joining = joining
+        # Read for each request, so these are plain attributes.
+        self.batchable = joining.max_rows > 0
+        self.max_run_rows = max(1, joining.max_rows)
 
     @property
     def session(self) -> Session:

@@ -91,7 +91,9 @@ def check_range(tensor: ExternalTensor, file_bytes: int) -> None:
     size = count_bytes(tensor)
     name, location = tensor.name[:100], tensor.location[:_MAX_NAME]
     if tensor.length not in (None, size):
-        raise ExternalDataError(f"tensor {name!r} in {location!r}: got {tensor.length} bytes, expected {size}")
+        raise ExternalDataError(
+            f"tensor {name!r} in {location!r}: got {tensor.length} bytes, expected {size}: export it again"
+        )
     if not 0 <= tensor.offset <= file_bytes - size:
         raise ExternalDataError(
             f"tensor {name!r} is truncated: {location!r} has {file_bytes} bytes, expected {size} from byte "

@@ -1,8 +1,8 @@
 """Made-up inputs: numbers and texts on which a model is tried when it is loaded."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from app.inference.datatypes import BF16, BOOL, BYTES, DTYPES, ROW_DTYPES, Array
 
 FLOATS = frozenset({*ROW_DTYPES, BF16})
 FREE_SIZES = (5, 1, 64, 512)  # of axes other than the batch, tried in this order
-BOUNDS = (100, 3, 1)  # integers are below one of these, as they may be indices of a small table
+BOUNDS = (100, 3, 2, 1)  # integers are below one of these, as they may be indices of a small table
 POISON = -1  # the number of the row that holds NaN and infinities
 _GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 _LARGE = 300.0
@@ -25,10 +25,12 @@ class MadeUp:
     Args:
         free_size: of axes of any size, other than the batch.
         bound: integers are from 0 to below this; with 1, texts are empty, else they are the digits of integers.
+        larger: the bounds of inputs that take larger integers, by name.
     """
 
     free_size: int
     bound: int
+    larger: Mapping[str, int] = field(default_factory=dict)
 
     def inputs(self, tensors: Sequence[Tensor], rows: Sequence[int], *, has_batch_axis: bool) -> dict[str, Array]:
         """Make up the inputs of a run.
@@ -42,25 +44,35 @@ class MadeUp:
         for tensor in tensors:
             if has_batch_axis:
                 shape = self._shape(tensor.shape[1:])
-                feeds[tensor.name] = np.stack([self._row(tensor.datatype, shape, row) for row in rows])
+                feeds[tensor.name] = np.stack([self._row(tensor, shape, row) for row in rows])
             else:
-                feeds[tensor.name] = self._row(tensor.datatype, self._shape(tensor.shape), rows[0])
+                feeds[tensor.name] = self._row(tensor, self._shape(tensor.shape), rows[0])
         return feeds
 
     def _shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return tuple(self.free_size if size < 0 else size for size in shape)
 
-    def _row(self, datatype: str, shape: tuple[int, ...], row: int) -> Array:
-        count = math.prod(shape)
+    def _row(self, tensor: Tensor, shape: tuple[int, ...], row: int) -> Array:
+        count, datatype = math.prod(shape), tensor.datatype
         if datatype in FLOATS:
             return _floats(count, row).reshape(shape).astype(DTYPES[datatype])
-        integers = (np.arange(count) * (row + 1) + row) % self.bound
+        bound = self.larger.get(tensor.name, self.bound)
+        integers = (np.arange(count) * (row + 1) + row) % bound
+        if not row:
+            integers[-1:] = bound - 1  # so that the first row shows whether the model takes all integers
         if datatype == BYTES:
-            texts = [str(number) if self.bound > 1 else "" for number in integers.tolist()]
+            texts = [str(number) if bound > 1 else "" for number in integers.tolist()]
             return np.array(texts, object).reshape(shape)
         if datatype == BOOL:
-            return ((integers + (self.bound > 1) * row) % 2).astype(DTYPES[BOOL]).reshape(shape)
+            return ((integers + (bound > 1) * row) % 2).astype(DTYPES[BOOL]).reshape(shape)
         return integers.reshape(shape).astype(DTYPES[datatype])
+
+    def with_larger(self, tensors: Sequence[Tensor], name: str) -> "Iterator[MadeUp]":
+        """Ways in which one input has larger integers, the largest first; none if there is only one such input."""
+        if sum(tensor.datatype not in FLOATS for tensor in tensors) > 1:
+            for bound in BOUNDS:
+                if bound > self.bound:
+                    yield replace(self, larger={**self.larger, name: bound})
 
 
 def ways(tensors: Sequence[Tensor], *, has_batch_axis: bool) -> Iterator[MadeUp]:

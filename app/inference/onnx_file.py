@@ -22,12 +22,13 @@ from app.inference.wire_format import (
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH, _MODEL_OPSET = 7, 8
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_OUTPUT = 1, 5, 12
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
 _ATTRIBUTE_NAME, _ATTRIBUTE_GRAPH, _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS, _ATTRIBUTE_GRAPHS = 1, 6, 8, 9, 11
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 8, 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_NAME, _VALUE_TYPE = 1, 2
+_TYPE_TENSOR, _TYPE_ELEMENT, _TYPE_SHAPE, _SHAPE_DIM, _DIM_VALUE = 1, 1, 2, 1, 1
 _EXTERNAL = 1  # of TensorProto.DataLocation
 _FLOAT = 1  # of TensorProto.DataType
 _IDENTITY_OPSET = 13  # any that has Identity would do
@@ -104,7 +105,7 @@ class OnnxFile:
             external += (tensor for tensor in tensors if tensor is not None)
             zip_maps = _find_zip_maps(data, fields)
             if zip_maps:
-                inner = sorted(edit for zip_map in zip_maps for edit in zip_map.edits)
+                inner = sorted([*_free_labels(data, fields), *(edit for each in zip_maps for edit in each.edits)])
                 length = graph.stop - graph.start + sum(len(new) - (stop - start) for start, stop, new in inner)
                 head = write_varint(_MODEL_GRAPH << 3 | BYTES) + write_varint(length)
                 edits += [(graph.begin, graph.start, head), *inner]
@@ -185,7 +186,7 @@ def _find_zip_maps(data: mmap.mmap, fields: Sequence[Field]) -> list[_ZipMap]:
             + write_field(_NODE_OUTPUT, name)
             + write_field(_NODE_TYPE, b"Identity")
         )
-        value = write_field(_VALUE_NAME, name) + write_field(_VALUE_TYPE, _tensor_type(len(labels)))
+        value = write_field(_VALUE_NAME, name) + write_field(_VALUE_TYPE, _tensor_type(_FLOAT, [None, len(labels)]))
         edits = [
             (node.begin, node.stop, write_field(_GRAPH_NODE, identity)),
             (output.begin, output.stop, write_field(_GRAPH_OUTPUT, value)),
@@ -208,11 +209,40 @@ def _class_labels(data: Buffer, attributes: Sequence[Field]) -> list[str]:
     return labels
 
 
-def _tensor_type(classes: int) -> bytes:
-    """A serialized `TypeProto` of float32 [any, classes]."""
-    dim = 1
-    shape = write_field(dim, b"") + write_field(dim, write_field(1, classes))
-    return write_field(1, write_field(1, _FLOAT) + write_field(2, shape))
+def _free_labels(data: Buffer, fields: Sequence[Field]) -> Iterator[tuple[int, int, bytes]]:
+    """The edits that leave the number of a classifier's labels open, which LightGBM's converter declares as 1."""
+    inputs = [_tensor_shape(data, each)[1] for each in fields if each.number == _GRAPH_INPUT]
+    if not any(shape[:1] == [None] for shape in inputs):
+        return
+    for output in fields:
+        if output.number == _GRAPH_OUTPUT:
+            element, shape = _tensor_shape(data, output)
+            if shape == [1]:
+                name = b"".join(data[each.start : each.stop] for each in _name(data, output))
+                value = write_field(_VALUE_NAME, name) + write_field(_VALUE_TYPE, _tensor_type(element, [None]))
+                yield output.begin, output.stop, write_field(_GRAPH_OUTPUT, value)
+
+
+def _tensor_shape(data: Buffer, value: Field) -> tuple[int, list[int | None]]:
+    """The datatype and shape of a graph's input or output; 0 and an empty shape for what is no tensor."""
+    element, shape = 0, list[int | None]()
+    for kind in _fields(data, value.start, value.stop, _VALUE_TYPE):
+        for tensor in _fields(data, kind.start, kind.stop, _TYPE_TENSOR):
+            for part in read_fields(data, tensor.start, tensor.stop):
+                if part.number == _TYPE_ELEMENT:
+                    element = part.value
+                elif part.number == _TYPE_SHAPE:
+                    for dim in _fields(data, part.start, part.stop, _SHAPE_DIM):
+                        sizes = [size.value for size in _fields(data, dim.start, dim.stop, _DIM_VALUE)]
+                        shape.append(sizes[-1] if sizes else None)
+    return element, shape
+
+
+def _tensor_type(element: int, shape: Sequence[int | None]) -> bytes:
+    """A serialized `TypeProto` of a tensor; None in the shape is a dimension of any size."""
+    dims = (b"" if size is None else write_field(_DIM_VALUE, size) for size in shape)
+    sizes = b"".join(write_field(_SHAPE_DIM, dim) for dim in dims)
+    return write_field(_TYPE_TENSOR, write_field(_TYPE_ELEMENT, element) + write_field(_TYPE_SHAPE, sizes))
 
 
 def _external_tensor(data: Buffer, tensor: Field) -> ExternalTensor | None:

@@ -50,7 +50,7 @@ async def measure(engine: Engine, run_in_thread: RunInThread) -> Placement:
     max_inline_rows = 0
     bounded = all(size > 0 for tensor in engine.inputs for size in tensor.shape[engine.has_batch_axis :])
     sizes = BATCH_SIZES if engine.has_batch_axis else BATCH_SIZES[:1]
-    for rows in [size for size in sizes if size <= max(1, engine.joining.max_rows) or not engine.batchable]:
+    for rows in [size for size in sizes if size <= engine.max_run_rows or not engine.batchable]:
         feeds = _zero_inputs(engine, rows)
         try:
             inline_ns, threaded_ns = await _measure_both(engine, feeds, names, run_in_thread)

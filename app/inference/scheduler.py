@@ -234,7 +234,7 @@ class Scheduler:
             engine, queue = self._round_robin.popleft()
             queue.is_scheduled = False
             waiting_before = len(queue.waiting)
-            batch = self._take_batch(queue, min(self._max_batch, max(1, engine.joining.max_rows)))
+            batch = self._take_batch(queue, min(self._max_batch, engine.max_run_rows))
             self._on_queue(engine, len(queue.waiting) - waiting_before)
             if queue.waiting:
                 self._schedule(engine, queue)

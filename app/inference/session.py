@@ -26,7 +26,7 @@ CUDA = "CUDAExecutionProvider"
 CPU_ARENA = True
 _MAX_LINE = 4000
 # `file.cc:12 function `, or with the function's full signature.
-_SOURCE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:\w+ |[^()]*::~?\w+\((?:[^()]|\([^()]*\))*\)(?: const)? )")
+_SOURCE_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:[^()]*::~?\w+\((?:[^()]|\([^()]*\))*\)(?: const)? |\w+ )")
 KEPT_BYTES = 2**20  # of freed memory, which costs more to return to the system than to keep
 # A graph of one Identity node on float32 [1]: its session shows what any session costs.
 EMPTY_MODEL = base64.b64decode(
@@ -177,7 +177,7 @@ def load_refusal(error: Exception) -> str:
     summary = error_summary(error)
     if isinstance(error, ExternalDataError):
         return summary
-    reason = f"onnxruntime refuses it: {summary}"
+    reason = f"onnxruntime refuses it: {summary.rstrip('. ')}"
     if is_out_of_memory(error):
         return reason
     if any(text in summary for text in ("Unsupported model IR version", "under development")):

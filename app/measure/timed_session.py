@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.inference import bfloat16
 from app.inference.datatypes import BF16, BYTES, DTYPES
-from app.inference.session import ORT_ERRORS, DeviceUnavailable, error_summary, open_session
+from app.inference.session import ORT_ERRORS, DeviceUnavailable, error_summary, load_refusal, open_session
 from app.measure.inputs.arrays import InputArrays
 from app.measure.inputs.interface import Interface
 from app.measure.timing import Refused
@@ -41,12 +41,11 @@ class TimedSession:
         except DeviceUnavailable as error:
             raise Refused(f"device: got 'cuda': {error}") from None
         except ORT_ERRORS as error:
-            raise Refused(f"{name}: onnxruntime refuses it: {error_summary(error)}") from None
+            raise Refused(f"{name}: {load_refusal(error)}") from None
         self.interface = Interface.of(self._session)
         wrong = next((tensor for tensor in self.interface.inputs if not tensor.is_tensor), None)
         if wrong is not None:
             raise Refused(f"{name}: got the input {wrong.name!r} of type {wrong.datatype}, expected tensors")
-        self.class_labels = self._session.class_labels
         self.class_labels = self._session.class_labels
         self.provider: str = self._session.get_providers()[0]
         self._names = [tensor.name for tensor in self.interface.outputs]

@@ -64,6 +64,7 @@ class Model:
             threads=threads,
             any_rank=artifact.verification.any_rank,
             batch_axis=artifact.config.batch_axis,
+            rows_apart=artifact.verification.independent,
         )
         max_batch = min(max_batch, artifact.config.max_batch_size or max_batch)
         alone = artifact.config.why_alone() or "its inputs and outputs have no batch axis"

@@ -208,6 +208,7 @@ def _smoke_test(
             threads=1,
             any_rank=fields["any_rank"],
             batch_axis=job["batch_axes"].get(path),
+            rows_apart=fields["independent"],
         )
         first = trial.run_one_row(engine)
     except OutOfMemory as error:

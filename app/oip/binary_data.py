@@ -11,6 +11,7 @@ import numpy as np
 from app.errors import BadRequest
 from app.inference.datatypes import BOOL, BYTES, DTYPES, Array
 
+_PIECE_BYTES = 2**20  # of an output, that are copied at once
 _LENGTH = struct.Struct("<I")
 
 
@@ -87,7 +88,11 @@ def encode_binary_tensor(values: Array, datatype: str) -> bytes:
     if datatype == BYTES:
         return encode_bytes_elements(values)
     dtype = DTYPES[datatype]
-    return (values if values.dtype == dtype else values.astype(dtype)).tobytes()
+    if values.nbytes <= _PIECE_BYTES:
+        return (values if values.dtype == dtype else values.astype(dtype)).tobytes()
+    flat = values.reshape(-1)  # copied in pieces, so that other threads can run in between
+    step = _PIECE_BYTES // flat.itemsize
+    return b"".join([flat[start : start + step].astype(dtype).tobytes() for start in range(0, flat.size, step)])
 
 
 def decode_bytes_elements(data: memoryview, count: int, name: str) -> Array:

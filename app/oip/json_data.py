@@ -1,7 +1,8 @@
 """Tensors as JSON: flat or nested lists, row-major, decoded to arrays and back."""
 
+import secrets
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -85,13 +86,13 @@ def _decode_pieces(
     total = 0
     wrong: BadRequest | None = None
     for piece, depth in data.pieces():
-        flat = flattener.flatten(piece, depth)
+        flat, first = flattener.flatten(piece, depth)
         if wrong is None:
             try:
-                parts.append(_decode_flat(flat, total, datatype, name, may_have_booleans=may_have_booleans))
+                parts.append(_decode_flat(flat, first, datatype, name, may_have_booleans=may_have_booleans))
             except BadRequest as error:
                 wrong = error
-        total += len(flat)
+        total = first + len(flat)
     if total != count and not data.has_object:  # reported before a wrong element, as for short requests
         raise BadRequest(f"{_place(name)}: got {total} elements, expected {count} for shape {list(shape)}")
     if wrong is not None:
@@ -111,8 +112,12 @@ class _Flattener:
         self._are_lists: list[bool] = []  # the elements of each level that has been seen, as its first one decides
         self._counts: list[int] = []  # of the elements of each level that have been seen
 
-    def flatten(self, values: list[Any], depth: int) -> list[Any]:
-        """Flatten a piece that starts at a depth, as `JsonArray.pieces` counts it."""
+    def flatten(self, values: list[Any], depth: int) -> tuple[list[Any], int]:
+        """Flatten a piece that starts at a depth, as `JsonArray.pieces` counts it.
+
+        Returns:
+            The elements, and the index of the first one in the whole tensor.
+        """
         level = 0
         while values:
             if level == len(self._counts):
@@ -122,23 +127,51 @@ class _Flattener:
             first = self._counts[level] - goes_on
             self._counts[level] = first + len(values)
             if not self._are_lists[level]:
-                return values
+                return values, first
             _check_types(values, _LIST_TYPES, "a list", self._name, first)
             values = list(chain.from_iterable(values))
             level += 1
-        return values
+        return values, 0 if not self._are_lists or self._are_lists[-1] else self._counts[-1]
 
 
-def encode_json_tensor(values: Array, datatype: str) -> Any:
-    """The flat list or array that orjson writes as an output's `data`; it writes `null` for non-finite numbers.
+class JsonWriter:
+    """Writes a JSON document, its long arrays in pieces, so that other threads can run in between."""
 
-    Of a large array a text that is already written, in pieces, so that other threads can run in between.
-    """
-    flat = values.reshape(-1)
-    if flat.size > _PIECE_ELEMENTS:
-        pieces = (flat[start : start + _PIECE_ELEMENTS] for start in range(0, flat.size, _PIECE_ELEMENTS))
-        return orjson.Fragment(b"[%b]" % b",".join([_write_flat(piece, datatype) for piece in pieces]))
-    return flat.tolist() if datatype == BYTES else flat
+    __slots__ = ("_parts",)
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[bytes]] = {}  # of the arrays that are written already, by the string for them
+
+    def add_tensor(self, values: Array, datatype: str) -> Any:
+        """The value that stands for a tensor's elements in the document; `null` is written for non-finite numbers."""
+        flat = values.reshape(-1)
+        if flat.size > _PIECE_ELEMENTS:
+            starts = range(0, flat.size, _PIECE_ELEMENTS)
+            return self.add_list([_write_flat(flat[start : start + _PIECE_ELEMENTS], datatype) for start in starts])
+        return flat.tolist() if datatype == BYTES else flat
+
+    def add_list(self, elements: Sequence[bytes]) -> str:
+        """The value that stands for a list in the document.
+
+        Args:
+            elements: written as JSON; each text is one element, or several separated by commas.
+        """
+        parts = [b","] * (2 * len(elements) + 1)
+        parts[1::2] = elements
+        parts[0], parts[-1] = b"[", b"]"
+        name = secrets.token_hex(16)  # no string in the document is equal to it
+        self._parts[name] = parts
+        return name
+
+    def write(self, document: Any) -> tuple[bytes, bool]:
+        """Write the document; returns also whether `null` is in it."""
+        texts = [orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)]
+        if not self._parts:
+            return texts[0], b"null" in texts[0]
+        for name, parts in self._parts.items():
+            before, _, after = texts.pop().partition(b'"%b"' % name.encode())
+            texts += (before, *parts, after)
+        return b"".join(texts), any(b"null" in text for text in texts)  # joining lets other threads run
 
 
 def _write_flat(flat: Array, datatype: str) -> bytes:

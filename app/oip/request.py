@@ -13,7 +13,7 @@ from app.oip.infer_request import InferRequest, RequestedOutput
 from app.oip.json_data import decode_json_tensor, mentions_booleans
 from app.oip.parameters import Parameters, read_flag, read_parameters, read_timeout, refuse_shared_memory
 from app.oip.signature import Signature
-from app.parsing import LONG_BYTES, Object, name_of, parse_object, parse_with_arrays
+from app.parsing import LONG_BYTES, Object, is_long, name_of, parse_object, parse_with_arrays
 
 MAX_ELEMENTS = 2**31
 MAX_RANK = 64  # of a tensor of any rank, the most that numpy has
@@ -41,24 +41,24 @@ def read_request(body: bytes, header_length: int | None, signature: Signature) -
         )
     cache = signature.request_cache
     request: InferRequest | None
-    if (header_length or len(body)) > LONG_BYTES:
-        request = _parse_request(body[:header_length], body, signature)
+    if header_length is None and is_long(body):
+        request = _parse_request(body, body, signature, long=True)
     elif header_length is None:
         request = cache.read_json(body)
         if request is None:
-            request = _parse_request(body, body, signature)
+            request = _parse_request(body, body, signature, long=False)
             cache.add_json(body, request)
     else:
         request = cache.read_binary(body, header_length)
         if request is None:
-            request = _parse_request(body[:header_length], body, signature)
+            header = body[:header_length]
+            request = _parse_request(header, body, signature, long=is_long(header))
             cache.add_binary(body, header_length, request)
     return request
 
 
-def _parse_request(header: bytes, body: bytes, signature: Signature) -> InferRequest:
-    long = len(header) > LONG_BYTES
-    document = parse_with_arrays(header, "data", _input_entries) if long else parse_object(header)
+def _parse_request(header: bytes, body: bytes, signature: Signature, *, long: bool) -> InferRequest:
+    document = _parse_long(header) if long else parse_object(header, max_bytes=LONG_BYTES)
     parameters = read_parameters(document, "request")
     feeds = _read_inputs(document, signature, body, len(header))
     outputs = _read_outputs(document, signature, parameters)
@@ -67,6 +67,11 @@ def _parse_request(header: bytes, body: bytes, signature: Signature) -> InferReq
         request.timeout_s = read_timeout(parameters)
         request.provenance = read_flag(parameters, "receipt", "request")
     return request
+
+
+def _parse_long(header: bytes) -> Object:
+    """Parse all JSON but the data of the inputs."""
+    return parse_with_arrays(header, "data", _input_entries)
 
 
 def _input_entries(document: Object) -> list[Object]:
@@ -228,20 +233,13 @@ def _count_strings(shape: tuple[int, ...], tensor: Tensor, others: int) -> int:
 def _count_rows(feeds: Mapping[str, Array], signature: Signature) -> int:
     if not signature.batchable:
         return 1
-    sizes: list[int] = [values.shape[0] for values in feeds.values()]
-    rows = max(sizes)
-    if signature.limited:
-        # An input of one row may be meant for all rows of the others; the model then runs the request alone.
-        if len(sizes) > 1 and any(size not in {1, rows} for size in sizes):
-            raise BadRequest(
-                f"inputs: got batches of {', '.join(map(str, sizes))} rows, expected equal ones, or 1 where the model "
-                "broadcasts"
-            )
-        if rows > signature.max_batch:
-            raise BadRequest(
-                f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size "
-                "in config.pbtxt)"
-            )
+    # Inputs may have different numbers of rows, which the model broadcasts or refuses; such a request runs alone.
+    rows: int = max([values.shape[0] for values in feeds.values()])
+    if signature.limited and rows > signature.max_batch:
+        raise BadRequest(
+            f"inputs: got {rows} rows, expected at most {signature.max_batch} (KRON_MAX_BATCH, or max_batch_size in "
+            "config.pbtxt)"
+        )
     return rows
 
 

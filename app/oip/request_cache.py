@@ -57,7 +57,7 @@ class RequestTemplateCache:
         Raises:
             BadRequest: an input's data is not of its datatype.
         """
-        template = self._templates.get((body[:header_length], b""))
+        template = self._templates.get((body[:header_length], b"")) if header_length <= MAX_JSON_BYTES else None
         if template is None or template.size != len(body) - header_length:
             return None
         view = memoryview(body)

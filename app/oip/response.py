@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 
 from app.errors import BadRequest
 from app.inference.datatypes import BYTES, Array
 from app.oip.binary_data import encode_binary_tensor
 from app.oip.classification import classify
 from app.oip.infer_request import InferRequest, RequestedOutput
-from app.oip.json_data import encode_json_tensor
+from app.oip.json_data import JsonWriter
 
 LONG_ELEMENTS = 32 * 1024  # of the outputs that are written as text or strings
 LONG_BYTES = 4 * 2**20  # of the outputs that are copied
@@ -58,6 +57,7 @@ def write_response(
     """
     entries: list[dict[str, Any]] = []
     binary: list[bytes] = []
+    writer = JsonWriter()
     for output in request.outputs:
         values, datatype = outputs[output.name], output.datatype
         if output.classes:
@@ -67,15 +67,15 @@ def write_response(
             binary.append(encode_binary_tensor(values, datatype))
             entry["parameters"] = {"binary_data_size": len(binary[-1])}
         else:
-            entry["data"] = encode_json_tensor(values, datatype)
+            entry["data"] = writer.add_tensor(values, datatype)
         entries.append(entry)
     document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": entries}
     if request.id is not None:
         document["id"] = request.id
     if parameters is not None:
         document["parameters"] = parameters
-    head = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" in head:  # orjson writes it for a number that is not finite, but it may also be part of a string
+    head, has_null = writer.write(document)
+    if has_null:  # orjson writes it for a number that is not finite, but it may also be part of a string
         _check_finite(request, outputs)
     return (b"".join((head, *binary)), len(head)) if binary else (head, None)
 

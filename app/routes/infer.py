@@ -18,7 +18,7 @@ from app.models.model import Model
 from app.oip.infer_request import InferRequest
 from app.oip.request import read_request
 from app.oip.response import is_long_response, write_response
-from app.parsing import LONG_BYTES
+from app.parsing import SHORT_BYTES, is_long
 from app.routes.infer_openapi import document
 from app.service import Service
 from app.serving.prediction import provenance
@@ -70,10 +70,12 @@ class RawInferRequest(RawRequest):
 
     def is_long(self, body: bytes) -> bool:
         """Whether the JSON is long, or the body has so many strings as BYTES that decoding them may take long."""
-        if len(body) <= LONG_BYTES:
+        length = self.headers.get(_LENGTH)
+        if length is None:
+            return is_long(body)
+        if len(body) <= SHORT_BYTES:
             return False
-        length = self.headers.get(_LENGTH, b"")
-        if not length.isdigit() or int(length[:MAX_LENGTH_DIGITS]) > LONG_BYTES:
+        if not length.isdigit() or int(length[:MAX_LENGTH_DIGITS]) > SHORT_BYTES:
             return True
         return any(tensor.datatype == BYTES for tensor in self._model.signature.inputs.values())
 

@@ -10,9 +10,9 @@ from app.errors import BadRequest
 from app.http.endpoints import Answer, Headers, RawRequest, add_raw_route
 from app.inference.batching import InferenceResult
 from app.models.model import Model
-from app.oip.json_data import mentions_booleans
+from app.oip.json_data import JsonWriter, mentions_booleans
 from app.oip.response import LONG_ELEMENTS
-from app.parsing import LONG_BYTES, name_of, parse_object, parse_with_arrays
+from app.parsing import LONG_BYTES, is_long, name_of, parse_object, parse_with_arrays
 from app.routes.dependencies import ERRORS
 from app.service import Service
 from app.serving.prediction import Prediction
@@ -51,10 +51,10 @@ class RawPredictRequest(RawRequest):
             BadRequest: the body is not such a request, or its rows do not fit one of the models.
             NotFound: it names a model that is not served.
         """
-        if len(body) > LONG_BYTES:
+        if is_long(body):
             request = parse_with_arrays(body, "inputs", lambda document: [document], _KEYS)
         else:
-            request = parse_object(body, _KEYS)
+            request = parse_object(body, _KEYS, max_bytes=LONG_BYTES)
         models = self.service.repository.choose(_model_names(request.get("models")))
         if "inputs" not in request:
             raise BadRequest("inputs: missing, expected a list of rows")
@@ -79,11 +79,12 @@ class RawPredictRequest(RawRequest):
             BadRequest: a model has no finite answer to a row.
         """
         answer = self._prediction.answer(inferences)
+        writer = JsonWriter()
         if self.has_long_answer(inferences):
             for result in answer["results"]:
                 rows = [orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) for row in result["outputs"]]
-                result["outputs"] = orjson.Fragment(b"[%b]" % b",".join(rows))
-        return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+                result["outputs"] = writer.add_list(rows)
+        return Answer(writer.write(answer)[0])
 
     def count(self, inferences: Sequence[InferenceResult]) -> None:
         """Count the request as answered by each model."""

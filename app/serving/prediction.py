@@ -136,6 +136,10 @@ def _check_fixed_batch(model: Model, rows: int) -> None:
     fixed = model.row_input.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
+    if model.signature.limited and rows > model.signature.max_batch:
+        raise BadRequest(
+            f"inputs: got {rows} rows, expected at most {model.signature.max_batch}: max_batch_size of {model.name}"
+        )
 
 
 def _agreement(results: Sequence[dict[str, Any]]) -> float | None:

@@ -308,9 +308,12 @@ class TrainingFolder:
     def remove(self, pid: int | None) -> None:
         """Remove the folder, if it was made, and unfinished publications.
 
+        Publications that are complete but for a rename stay: `kronmodel train` completes them when it runs next.
+
         Args:
             pid: the child process of the training, whose publications are removed.
         """
         for path in self._models.glob(f".publishing-{pid}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if not (path / ".complete").exists():
+                shutil.rmtree(path, ignore_errors=True)
         self._folder.remove()

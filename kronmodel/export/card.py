@@ -36,6 +36,7 @@ def make_card(
     recipe: str,
     threads: int,
     metrics: dict[str, float] | None = None,
+    run: str | None = None,
 ) -> dict[str, Any]:
     """Build the model card of a trained network: its data, architecture, training configuration and test scores.
 
@@ -49,6 +50,7 @@ def make_card(
         recipe: name of the recipe.
         threads: number of CPU threads in the training.
         metrics: further test scores besides the main metric, such as R².
+        run: identity of the training, which stays the same if it is interrupted and resumed.
     """
     others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
     return {
@@ -87,6 +89,7 @@ def make_card(
             "steps": result.steps,
             "best_epoch": result.best_epoch,
             "threads": threads,
+            **({} if run is None else {"run": run}),
         },
         "versions": {
             "python": platform.python_version(),

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from kronmodel.data.dataset import Dataset, prepared
-from kronmodel.export.card import make_card
+from kronmodel.errors import KronmodelError
+from kronmodel.export.card import make_card, read_card
 from kronmodel.export.exporter import on_cpu
-from kronmodel.export.repository import Publication, publish
+from kronmodel.export.repository import Publication, publish, version_folders
 from kronmodel.export.saved import saved_files
 from kronmodel.export.served_network import export_network
 from kronmodel.nn.networks import Network
+from kronmodel.training.checkpoint import RunIdentity
 from kronmodel.training.loop import TrainResult
 from kronmodel.training.members import Member
 from kronmodel.training.tasks import task_of
@@ -57,17 +62,32 @@ class Published:
 
 
 def publish_members(
-    members: Sequence[tuple[Member, Network, TrainResult]], data: Dataset, repository: Path
+    members: Sequence[tuple[Member, Network, TrainResult]],
+    data: Dataset,
+    repository: Path,
+    run: RunIdentity | None = None,
 ) -> list[Published]:
     """Export the trained networks of a twin, check the models, and publish either all of them or none.
+
+    Args:
+        members: configurations, trained networks and results.
+        data: data set that they were trained on.
+        repository: model repository.
+        run: identity of the training. What a resumed training has published already, before its process was killed,
+            is not published again.
 
     Raises:
         ExportError: a check failed or the repository can't be written to.
     """
     chosen = _samples(data)
+    published: dict[str, Published] = {}
     cards, publications = [], []
     for member, network, result in members:
-        card = card_of(member, network, result, data)
+        already = _find(repository / member.name, run.id) if run is not None and run.resumed else None
+        if already is not None:
+            published[member.name] = already
+            continue
+        card = card_of(member, network, result, data, None if run is None else run.id)
         # The graph takes images if the network has convolutions, else the data's own features without padding.
         inputs = data.x_test[chosen]
         if network.features is not None:
@@ -77,12 +97,27 @@ def publish_members(
         cards.append(card)
         labels = _column(data.y_test[chosen])
         publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels, files=files))
-    paths = publish(publications, repository)
-    return [Published(card=card, path=path) for card, path in zip(cards, paths, strict=True)]
+    for card, path in zip(cards, publish(publications, repository), strict=True):
+        published[card["name"]] = Published(card=card, path=path)
+    return [published[member.name] for member, _, _ in members]
 
 
-def card_of(member: Member, network: Network, result: TrainResult, data: Dataset) -> dict[str, Any]:
-    """Build the model card of a trained network of a twin."""
+def _find(model: Path, run: str) -> Published | None:
+    """Find the version of a model that was published by a training."""
+    for version in version_folders(model):
+        path = version / "model.onnx"
+        with suppress(OSError, DecodeError, KronmodelError):  # not a version that was published by this package
+            card = read_card(onnx.load(path, load_external_data=False))
+            training = None if card is None else card.get("training")
+            if card is not None and isinstance(training, dict) and training.get("run") == run:
+                return Published(card=card, path=path)
+    return None
+
+
+def card_of(
+    member: Member, network: Network, result: TrainResult, data: Dataset, run: str | None = None
+) -> dict[str, Any]:
+    """Build the model card of a trained network of a twin; `run` identifies its training."""
     return make_card(
         twin=member.twin,
         role=member.role,
@@ -93,6 +128,7 @@ def card_of(member: Member, network: Network, result: TrainResult, data: Dataset
         recipe=member.recipe,
         threads=torch.get_num_threads(),
         metrics=_metrics(network, data),
+        run=run,
     )
 
 

@@ -1,12 +1,19 @@
-"""Atomic publication of model versions in a repository with Triton's layout."""
+"""Atomic publication of model versions in a repository with Triton's layout.
+
+Versions are written in a hidden staging folder, which is locked. A marker in it says that all of them are complete;
+then they are renamed into place one by one. If the process is killed on the way, the next run finds the folder without
+a lock: with the marker it renames the rest, without the marker it removes the folder.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +22,14 @@ import onnx
 from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
-from kronmodel.files import is_writable_folder, sync_folder, write_synced
+from kronmodel.files import FolderLock, is_writable_folder, sync_folder, write_synced
 
-__all__ = ["Publication", "check_name", "check_writable", "publish"]
+__all__ = ["Publication", "check_name", "check_writable", "finish_publications", "publish", "version_folders"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+STAGING = ".publishing-"  # followed by the process ID and random letters
+COMPLETE = ".complete"  # marker in a staging folder whose versions are all written
+ATTEMPTS = 10  # to make a staging folder, while other runs take new ones for abandoned ones
 READABLE_FOLDER = 0o755  # mkdtemp makes private folders, but a service may run as another user
 
 
@@ -80,13 +90,95 @@ def publish(publications: Sequence[Publication], repository: Path) -> list[Path]
         check_name(publication.name)
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        # Removed on success, failure or Ctrl-C. If this process is killed, the folder remains; its name contains the
-        # process ID, so that the parent process can find and remove the folder.
-        with tempfile.TemporaryDirectory(prefix=f".publishing-{os.getpid()}-", dir=repository) as staging:
-            staged = [_write(publication, Path(staging, publication.name)) for publication in publications]
-            return [_rename(folder, repository / folder.name) / "model.onnx" for folder in staged]
+        with _staging_folder(repository) as staging:
+            staged = [_write(publication, staging / publication.name) for publication in publications]
+            write_synced(staging / COMPLETE, b"")
+            sync_folder(staging)
+            return [version / "model.onnx" for version in _rename_all(staged, repository)]
     except OSError as error:
         raise ExportError(f"can't write to the model repository {repository}: {error}") from error
+
+
+def finish_publications(repository: Path) -> list[Path]:
+    """Complete the publications of processes that were killed while they renamed, and remove what else they left.
+
+    Folders of running processes are locked, and stay as they are.
+
+    Returns:
+        The folders of the versions that were completed.
+
+    Raises:
+        ExportError: a version can't be renamed into place.
+    """
+    finished: list[Path] = []
+    for folder in sorted(repository.glob(f"{STAGING}*")):
+        try:
+            lock = FolderLock(folder)
+        except OSError:  # of a running process, or removed meanwhile
+            continue
+        try:
+            if (folder / COMPLETE).exists():
+                rest = [path for path in sorted(folder.iterdir()) if path.is_dir() and NAME.fullmatch(path.name)]
+                finished += [_rename(path, repository / path.name) for path in rest]
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError as error:
+            raise ExportError(f"can't complete the publication {folder} of an earlier run: {error}") from error
+        finally:
+            lock.release()
+    return finished
+
+
+def version_folders(model: Path) -> list[Path]:
+    """List the folders of a model's versions, newest first."""
+    found = [path for path in model.iterdir() if path.name.isdecimal()] if model.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+@contextmanager
+def _staging_folder(repository: Path) -> Iterator[Path]:
+    """Make a locked folder for a ``with`` block, and remove it at its end.
+
+    If this process is killed, the folder remains. Its name has the process ID, so that a parent process can find it.
+
+    Raises:
+        OSError: it can't be made or locked.
+    """
+    for _ in range(ATTEMPTS):
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}{os.getpid()}-", dir=repository))
+        try:
+            lock = FolderLock(folder)
+        except OSError:  # another run took it for an abandoned one, between these two lines
+            continue
+        if folder.exists():
+            break
+        lock.release()
+    else:
+        raise OSError(f"{folder} can't be locked")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def _rename_all(staged: Sequence[Path], repository: Path) -> list[Path]:
+    """Rename finished version folders into place: all of them, or none if one of them can't be."""
+    versions: list[Path] = []
+    try:
+        for folder in staged:
+            versions.append(_rename(folder, repository / folder.name))  # noqa: PERF401 - kept if the next one fails
+    except OSError:
+        for folder, version in zip(staged, versions, strict=False):
+            version.rename(folder)
+            with suppress(OSError):  # has other versions
+                version.parent.rmdir()
+        raise
+    except BaseException:  # Ctrl-C: what has begun is completed
+        for folder in staged:
+            if folder.exists():
+                _rename(folder, repository / folder.name)
+        raise
+    return versions
 
 
 def _write(publication: Publication, folder: Path) -> Path:
@@ -105,7 +197,7 @@ def _write(publication: Publication, folder: Path) -> Path:
 def _rename(folder: Path, model: Path) -> Path:
     """Rename a finished version folder into place under the next free version number."""
     model.mkdir(exist_ok=True)
-    version = 1 + max((int(path.name) for path in model.iterdir() if path.name.isdecimal()), default=0)
+    version = 1 + max((int(path.name) for path in version_folders(model)), default=0)
     while True:
         target = model / str(version)
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import secrets
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,10 +21,23 @@ from kronmodel.files import FolderLock, sync_folder, write_atomically
 from kronmodel.training.distributed import Group
 from kronmodel.training.history import History
 
-__all__ = ["Checkpoint", "Resumable"]
+__all__ = ["Checkpoint", "Resumable", "RunIdentity"]
 
 FORMAT = 1
 RESUME = Argument("resume", True)
+
+
+@dataclass
+class RunIdentity:
+    """Identity of a training, which its checkpoints keep and the cards of its published models name.
+
+    Attributes:
+        id: random at first, then that of the checkpoint from which the training is resumed.
+        resumed: whether the training is resumed from a checkpoint.
+    """
+
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    resumed: bool = False
 
 
 class Checkpoint:
@@ -39,6 +53,7 @@ class Checkpoint:
         resume: continue from the checkpoint in the folder, if there is one.
         writes: whether this process writes; in a distributed run, only the main process does.
         report: called with messages for the user.
+        run: identity of the training; the networks of a twin share one.
 
     Raises:
         CheckpointError: on entering, the folder can't be created, or another run uses it.
@@ -52,10 +67,12 @@ class Checkpoint:
         resume: bool = False,
         writes: bool = True,
         report: Callable[[str], None] = lambda line: None,
+        run: RunIdentity | None = None,
     ) -> None:
         self.folder = folder
         self.path = folder / "last.pt"
         self.epoch = 0
+        self._run = run or RunIdentity()
         self._fingerprint = _flat(fingerprint)
         self._resume, self._writes, self._report = resume, writes, report
         self._made: list[Path] = []
@@ -142,6 +159,7 @@ class Checkpoint:
                 Message(f"{self.path} is of another configuration ({wrong}); without ", RESUME, " it is replaced")
             )
         self.epoch = int(saved["epoch"])
+        self._run.id, self._run.resumed = str(saved.get("run", self._run.id)), True
         self._report(f"continuing from {self.path} after epoch {self.epoch}")
         result: dict[str, Any] = state
         return result
@@ -157,7 +175,13 @@ class Checkpoint:
             CheckpointError: the checkpoint can't be written; the previous one is intact.
         """
         if self._writes:
-            saved = {"format": FORMAT, "fingerprint": json.dumps(self._fingerprint), "epoch": epoch, "state": state()}
+            saved = {
+                "format": FORMAT,
+                "fingerprint": json.dumps(self._fingerprint),
+                "epoch": epoch,
+                "run": self._run.id,
+            }
+            saved["state"] = state()
             content = io.BytesIO()  # torch.save would hide the OSError of a full disk behind its own error
             torch.save(saved, content)
             try:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,10 +53,8 @@ class Container:
         self._command = ("run", "--detach", "--publish", f"{self.port}:8000", *volume, *options, IMAGE)
         self._ready = ready
         self.id = ""
-        self.start_seconds = 0.0
 
     def __enter__(self) -> "Container":
-        self._begin = time.monotonic()
         self.id = engine(*self._command).strip().splitlines()[-1]
         if self._ready:
             try:
@@ -79,9 +76,8 @@ class Container:
         engine("rm", "--force", self.id)
 
     def wait_until_ready(self) -> None:
-        """Wait until the service is ready, and take the time since the start of the container."""
+        """Wait until the service is ready."""
         wait_until(self._is_ready, PATIENCE_SECONDS)
-        self.start_seconds = time.monotonic() - self._begin
 
     def _is_ready(self) -> bool:
         assert self.is_running, self.logs()

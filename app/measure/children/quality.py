@@ -4,6 +4,7 @@ Its memory and times are not measured, so it may import anything.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
     cards = [_card(model) for model in job["models"]]
     collected = [CollectedOutputs(session, card) for session, card in zip(sessions, cards, strict=True)]
     differences = PairedDifferences([session.name for session in sessions], [session.interface for session in sessions])
-    size = _rows_of_a_run(sessions, inputs.rows, job["batch_sizes"])
+    size = _rows_of_a_run(sessions, inputs, job["batch_sizes"])
     for start in range(0, inputs.rows, size):
         count = min(size, inputs.rows - start)
         outputs = [
@@ -55,13 +56,17 @@ def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"quality": quality, "differences": differences.results()}
 
 
-def _rows_of_a_run(sessions: Sequence[TimedSession], rows: int, batch_sizes: Sequence[int]) -> int:
+def _rows_of_a_run(sessions: Sequence[TimedSession], inputs: InputArrays, batch_sizes: Sequence[int]) -> int:
     """Rows to run together: a batch size that was measured, for it fits into memory; more for rows of fixed sizes."""
+    rows = inputs.rows
     fixed = next((each.interface.fixed_batch for each in sessions if each.interface.fixed_batch is not None), None)
     if fixed is not None:
         return fixed
     if all(each.interface.row_shape is not None for each in sessions):
-        return min(rows, BATCH)
+        with suppress(Refused):  # a graph may take fewer rows than its shapes say
+            for session in sessions:
+                session.run(session.feed(inputs, min(rows, BATCH)))
+            return min(rows, BATCH)
     return max((size for size in batch_sizes if size <= rows), default=min(batch_sizes))
 
 

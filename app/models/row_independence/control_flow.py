@@ -40,7 +40,7 @@ def _common(a: Value, b: Value, name: str) -> Value:
     """What is known about a value that is one of two."""
     for value in (a, b):
         if value.mixed is not None:
-            return value
+            return Value(mixed=value.mixed)
     if a.rows != b.rows or a.sized != b.sized:
         raise RowsInteract("returns values of which some have no rows, or rows on other axes")
     shape: Shape | None = None
@@ -59,7 +59,7 @@ def _common(a: Value, b: Value, name: str) -> Value:
 
 def _start(value: Value) -> Value:
     """A value that the body replaces in each step, so that its elements are not known."""
-    return replace(value, known=None, array=None)
+    return replace(value, known=None, array=None, limit=None)
 
 
 def loop(analysis: GraphAnalysis, node: Node, scope: Scope, depth: int) -> Sequence[Value]:
@@ -114,7 +114,7 @@ def _repeat(  # noqa: PLR0917
 def _stacked(value: Value, axis: int, name: str) -> Value:
     """The values of all steps, joined along a new axis."""
     if value.mixed is not None:
-        return value
+        return Value(mixed=value.mixed)
     if value.shape is None:
         if value.rows is not None:
             raise RowsInteract("returns rows of unknown rank")

@@ -1,6 +1,7 @@
 """Analysis of a graph: follows the rows of the batch through its nodes and subgraphs."""
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -9,21 +10,23 @@ import onnx
 from onnx import numpy_helper
 
 from app.models.row_independence.node import Node
+from app.models.row_independence.numbering import numbering
 from app.models.row_independence.rules import ARITHMETIC, MIXING, RANDOM, RULES
-from app.models.row_independence.sizes import ONE, Size, integers
+from app.models.row_independence.sizes import Size, integers
 from app.models.row_independence.values import (
     MAX_KNOWN,
     UNKNOWN,
     Mixed,
-    Rows,
     RowsInteract,
     Value,
     array_value,
 )
 
-MAX_NODES = 500_000  # analysed, those of a loop's body once for each pass
+MAX_NODES = 100_000  # analysed, those of a loop's body once for each pass
 MAX_DEPTH = 16  # of subgraphs in subgraphs
-Scope = dict[str, Value]
+Scope = MutableMapping[str, Value]
+# A value that is used before its operator in the file; onnxruntime sorts the operators, the analysis does not.
+_LATER = Value(mixed=Mixed("the graph uses a value before the operator that computes it", certain=False))
 _OF_SHAPES = frozenset({"Shape", "Size"})
 # Raised by rules for attributes and inputs of other types or numbers than the operator has.
 _MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -60,7 +63,8 @@ class GraphAnalysis:
         """
         if depth > MAX_DEPTH:
             raise RowsInteract("has subgraphs that are nested too deeply")
-        scope = {**outer, **{tensor.name: _initializer(tensor) for tensor in graph.initializer}}
+        scope: Scope = ChainMap({}, outer) if depth else {}
+        scope.update({tensor.name: _initializer(tensor) for tensor in graph.initializer})
         scope.update({sparse.values.name: UNKNOWN for sparse in graph.sparse_initializer})
         scope.update(inputs)
         # Values of one name in other passes have other sizes.
@@ -70,11 +74,11 @@ class GraphAnalysis:
             if self._nodes > MAX_NODES:
                 raise RowsInteract(f"is one of more than {MAX_NODES} operators")
             scope.update(zip(proto.output, self._node(proto, scope, mark, depth), strict=True))
-        return [scope.get(output.name, UNKNOWN) for output in graph.output]
+        return [scope.get(output.name, _LATER) for output in graph.output]
 
     def _node(self, proto: onnx.NodeProto, scope: Scope, mark: str, depth: int) -> Sequence[Value]:
         """What is known about the outputs of a node."""
-        values = [scope.get(name, UNKNOWN) if name else None for name in proto.input]
+        values = [scope.get(name, _LATER) if name else None for name in proto.input]
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         shapes = {} if depth else self._shapes
         node = Node(proto, self._versions.get(domain, 1), values, shapes, mark)
@@ -90,14 +94,16 @@ class GraphAnalysis:
         results = [self._refine(node, output, value) for output, value in enumerate(results)]
         if node.op in _OF_SHAPES and not domain:
             return results
-        numbered = _numbered(node)
+        numbered, limit = numbering(node)
         if numbered == "resolved":
             return results
         if results and results[0].numbered:
             mixed, numbered = Mixed(f"{_name(proto)} numbers the rows", True), results[0].numbered
-        if mixed is None:
-            return results
-        return [replace(each, mixed=mixed, known=None, array=None, numbered=numbered) for each in results]
+        if mixed is not None:
+            return [
+                replace(each, mixed=mixed, known=None, array=None, numbered=numbered, limit=limit) for each in results
+            ]
+        return results if limit is None else [replace(each, limit=limit) for each in results]
 
     def _apply(self, node: Node, domain: str, scope: Scope, depth: int) -> Sequence[Value]:
         """Apply the rule of a node's operator."""
@@ -148,24 +154,6 @@ class GraphAnalysis:
             for size, number in zip(shape, inferred, strict=True)
         )
         return replace(value, shape=refined)
-
-
-def _numbered(node: Node) -> str:
-    """Whether the results number the rows as an input does; `resolved` if they take each row's entries by them."""
-    first, *others = node.present or [UNKNOWN]
-    if node.op == "GatherND" and not node.proto.domain:
-        indices = others[0].numbered if others else ""
-        single = bool(others and others[0].shape and others[0].shape[-1] == ONE)
-        whole = first.mixed is None and first.rows == Rows(0) and not node.attribute("batch_dims", 0)
-        return "resolved" if whole and (indices == "indices" or (indices == "rows" and single)) else ""
-    if first.numbered != "rows" or node.proto.domain:
-        return ""
-    if node.op in {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}:
-        return "rows" if all(value.mixed is None for value in others) else ""
-    if node.op == "Concat" and first.shape and all(value.mixed is None for value in others):
-        last = node.attribute("axis") in {-1, len(first.shape) - 1} and first.shape[-1] == ONE
-        return "indices" if last else ""
-    return ""
 
 
 def _fill(results: Sequence[Value], outputs: int, default: Value = UNKNOWN) -> Sequence[Value]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from app.models.row_independence.node import Node, Rule, axis_in, rank_of
+from app.models.row_independence.numbering import takes_own_entries
 from app.models.row_independence.sizes import ONE, integers, product
 from app.models.row_independence.values import Rows, RowsInteract, Value, known_value
 
@@ -19,6 +20,8 @@ def gather(node: Node) -> Sequence[Value]:
     rank, index_rank = rank_of(data), rank_of(indices)
     axis = axis_in(node.attribute("axis", 0), rank)
     shape = (*data.sizes[:axis], *indices.sizes, *data.sizes[axis + 1 :])
+    if takes_own_entries(node, data, indices) and indices.rows is not None:
+        return [Value(shape=shape, rows=indices.rows)]
     if data.rows is None:
         rows = None if indices.rows is None else indices.rows.at(axis + indices.rows.axis)
         return [Value(shape=shape, rows=rows)]
@@ -63,7 +66,8 @@ def gather_nd(node: Node) -> Sequence[Value]:
     batch_dims = node.attribute("batch_dims", 0)
     if depth is None:
         raise RowsInteract("has indices of unknown depth")
-    if indices.numbered and indices.rows is not None and indices.rows.axis < index_rank - 1:
+    own = takes_own_entries(node, data, indices)
+    if own and indices.rows is not None and indices.rows.axis < index_rank - 1:
         rows: Rows | None = indices.rows  # each row takes its own entries
     elif data.rows is None and not batch_dims and indices.rows is not None and indices.rows.axis < index_rank - 1:
         rows = indices.rows

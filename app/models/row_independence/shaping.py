@@ -192,10 +192,13 @@ def _integer_of(tensor: TensorProto) -> int | None:
 
 
 def numbers(node: Node) -> Sequence[Value]:
-    """Range from 0 to the number of rows, by which some exporters take an entry of each row."""
+    """Range from 0 to the number of rows, or to another size; see `numbering.py`."""
     start, limit, step = (node.known(index) for index in range(3))
-    if start == (Size(0),) and limit == (BATCH,) and step == (ONE,):
-        return [Value(shape=(BATCH,), rows=Rows(0), numbered="rows")]
+    if start == (Size(0),) and limit is not None and step == (ONE,):
+        if limit == (BATCH,):
+            return [Value(shape=limit, rows=Rows(0), numbered="rows")]
+        if not limit[0].depends_on_batch and limit[0].is_axis:
+            return [Value(shape=limit, limit=limit[0])]
     raise RowsInteract("counts to a number that is computed")
 
 

@@ -79,7 +79,9 @@ class Value:
         array: the elements of a small constant.
         mixed: the elements do not depend on their own row only; shape and rows are those of the tensor nonetheless.
         numbered: `rows` if every element of row i is i, as `torch.arange` over a batch gives; `indices` if that holds
-            for the first of the numbers along the last axis, and the others are those of rows; else empty.
+            for the first of the numbers along the last axis, and the others are those of rows; `strides` if every
+            element of row i is i times `limit`; `flat` if it is that plus a number below `limit`; else empty.
+        limit: of integers from 0 to below it, whatever the rows are, as `torch.arange` over another axis gives.
     """
 
     shape: Shape | None = None
@@ -89,6 +91,7 @@ class Value:
     array: NDArray[Any] | None = None
     mixed: Mixed | None = None
     numbered: str = ""
+    limit: Size | None = None
 
     @property
     def sizes(self) -> Shape:

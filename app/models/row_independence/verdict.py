@@ -40,8 +40,10 @@ def judge(model: onnx.ModelProto) -> Verdict:
         return _judge(model)
     except RowsInteract as error:
         return Verdict(False, f"the graph {error.reason}", error.certain)
-    except RecursionError:
-        return Verdict(False, "the graph is nested too deeply to be analysed", False)
+    except MemoryError:
+        raise
+    except Exception as error:  # of onnx, for a graph that only onnxruntime accepts: requests run alone
+        return Verdict(False, f"the graph cannot be analysed ({type(error).__name__})", False)
 
 
 def _judge(model: onnx.ModelProto) -> Verdict:

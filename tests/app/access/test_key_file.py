@@ -71,7 +71,7 @@ def test_a_removed_key_ends_in_every_worker_with_its_streams(tmp_path: Path) -> 
     path = tmp_path / "keys"
     path.write_text(f"{old_line}\n{new_line}\n")
     with serving(models, workers=2, keys=path) as server:
-        compare = {"models": ["plain", "other"], "batch_sizes": [1]}
+        compare = {"models": ["plain", "other"], "batch_sizes": [1], "seconds": 10}
         headers = {"X-API-Key": old, "Accept": "text/event-stream"}
         url = f"{server.address}/api/compare"
 
@@ -80,13 +80,13 @@ def test_a_removed_key_ends_in_every_worker_with_its_streams(tmp_path: Path) -> 
                 httpx.get(f"{server.address}/api/models", headers={"X-API-Key": key}).status_code for _ in range(16)
             }
 
+        assert statuses(old) == statuses(new) == {200}
         with httpx.stream("POST", url, json=compare, headers=headers, timeout=60) as stream:
             lines = stream.iter_lines()
             assert next(lines) == "event: started"
-            assert statuses(old) == statuses(new) == {200}
             path.write_text(f"{new_line}\n")
-            wait_until(lambda: statuses(old) == {401})  # without a signal
             assert list(lines)[-3:-1] == ["event: error", 'data: {"error":"the API key was removed; the job goes on"}']
+            wait_until(lambda: statuses(old) == {401})  # without a signal
         path.write_text(f"{old_line}\n")
         os.kill(server.process.pid, signal.SIGHUP)
         wait_until(lambda: statuses(old) == {200} and statuses(new) == {401})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.errors import ModelError
 from app.inference.batching import InferenceResult, batch_key
 from app.inference.datatypes import Array
+from app.inference.joining import Joining
 from tests.app.graphs import forward
 from tests.app.scheduling import LAYERS, engine, rows, run, scheduler, until
 
@@ -104,6 +105,26 @@ def test_requests_to_a_model_with_a_fixed_batch_are_not_batched(folder: Path) ->
         for feed, got in zip(feeds, await asyncio.gather(*tasks), strict=True):
             np.testing.assert_allclose(got.outputs["logits"], forward(LAYERS, feed["input"]), rtol=1e-4)
         assert fixed.runs == [2, 2, 2, 2]
+        scheduled.close()
+
+    run(main)
+
+
+def test_a_run_has_no_more_rows_than_worked_in_the_smoke_test(folder: Path) -> None:
+    async def main() -> None:
+        scheduled, bounded = scheduler(), engine(folder, "classifier")
+        bounded.joining = Joining(4, "5 rows together fail")
+        bounded.gate.clear()
+        feeds = [{"input": rows(count, 6, start)} for start, count in enumerate([1, 2, 2, 1, 7, 1])]
+        tasks = [asyncio.create_task(scheduled.infer(bounded, feed, ["logits"])) for feed in feeds]
+        await until(lambda: bounded.ran_in)
+        bounded.gate.set()
+        for feed, got in zip(feeds, await asyncio.gather(*tasks), strict=True):
+            np.testing.assert_allclose(got.outputs["logits"], forward(LAYERS, feed["input"]), rtol=1e-4)
+        assert sum(bounded.runs) == 14
+        # A request of more rows runs alone.
+        assert max(run for run in bounded.runs if run != 7) <= 4
+        assert 7 in bounded.runs
         scheduled.close()
 
     run(main)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,42 @@ def test_onnxruntimes_error_is_reported_in_one_line_without_the_path(tmp_path: P
         Engine(publish(tmp_path, "bad", b"not a model"), device="cpu", threads=1)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
+
+
+def later_opset(made: onnx.ModelProto) -> None:
+    made.opset_import[0].version = 99
+
+
+def later_format(made: onnx.ModelProto) -> None:
+    made.ir_version = 99
+
+
+def unknown_operator(made: onnx.ModelProto) -> None:
+    made.graph.node[0].op_type = "MatMad"
+
+
+def third_factor(made: onnx.ModelProto) -> None:
+    made.graph.node[0].input.append("input")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "cure"),
+    [
+        (later_format, "Unsupported model IR version: 99", "for an older opset, or update onnxruntime"),
+        (later_opset, "is under development", "for an older opset, or update onnxruntime"),
+        (unknown_operator, "No Op registered for MatMad", "again"),
+        (third_factor, "has input size 3 not in range", "again"),
+    ],
+)
+def test_onnxruntimes_reason_is_reported_with_a_cure_and_without_its_source(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], reason: str, cure: str
+) -> None:
+    """onnxruntime's own text begins with C++ signatures of hundreds of characters."""
+    made = classifier(weights([6, 3]))
+    change(made)
+    with pytest.raises(ModelError, match="onnxruntime refuses it: ") as caught:
+        Engine(publish(tmp_path, "bad", made), device="cpu", threads=1)
+    assert reason in str(caught.value)
+    assert f": export the model {cure}" in str(caught.value)
+    assert "onnxruntime::" not in str(caught.value)
+    assert ".cc:" not in str(caught.value)

@@ -1,14 +1,22 @@
 """Requests of comparisons that are refused, with the reason."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+from app.measure.comparison import compare
+from app.measure.comparison_schemas import CompareRequest
+from app.measure.inputs.uploaded import UploadedInputs
+from app.models.scan import read_folder
+from app.settings import Settings
 from tests.app.conftest import serving
 from tests.app.graphs import classifier, publish, weights
+from tests.app.oip_models import Spec, graph
 
 
 @pytest.mark.parametrize(
@@ -70,6 +78,26 @@ def test_models_with_infinite_outputs_or_other_shapes_are_refused_by_name(tmp_pa
             assert answer.status_code == 400
             assert answer.json()["error"].startswith(message)
         server.wait_until_childless()
+
+
+def test_batch_sizes_at_which_a_model_fails_are_left_out(tmp_path: Path) -> None:
+    """Its shapes declare any batch, its Reshape takes three rows."""
+    for name in ("one", "two"):
+        nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+        x: Spec = ("x", TensorProto.FLOAT, ["batch", 4])
+        publish(tmp_path, name, graph(nodes, [x], [("y", TensorProto.FLOAT, [2, 6])], {"shape": np.array([2, 6])}))
+    rows = np.arange(28, dtype=np.float32).reshape(7, 4)
+    settings = Settings(models=tmp_path, threads=1)
+    artifacts = list(asyncio.run(read_folder(settings)).artifacts.values())
+    request = CompareRequest(batch_sizes=[1, 3, 8], seconds=0.1)
+    uploaded = UploadedInputs("mine.npy", {"inputs": rows}, None)
+    report = asyncio.run(compare(artifacts, request, settings, lambda *_: None, uploaded=uploaded))
+    assert report.settings.batch_sizes == [3]
+    assert report.inputs is not None
+    first, second = report.inputs.notes
+    assert first.startswith("Batch size 1 was not measured: one: onnxruntime failed: ")
+    assert second.startswith("Batch size 8 was not measured: one: onnxruntime failed: ")
+    assert [(each.rows, each.largest) for each in report.differences] == [(7, 0.0)]
 
 
 def test_a_model_of_a_fixed_batch_is_measured_at_its_own_size(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     publish(folder, "one-row", one_row_only())
     publish(folder, "vector", oip_models.echo(TensorProto.FLOAT, ["samples"]))
     publish(folder, "unnamed", oip_models.echo(TensorProto.FLOAT, [None, 3]))
+    publish(folder, "stated-one", of("g (float[n,3] x) => (int64[1] y) { y = ArgMax <axis = 1, keepdims = 0> (x) }"))
     publish(folder, "texts", oip_models.echo(TensorProto.STRING, [None, 3]))
     configs: dict[str, tuple[onnx.ModelProto, str]] = {
         "zero": (GOOD, "max_batch_size: 0"),
@@ -86,6 +87,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     [
         ("good", 1024, APART),
         ("unnamed", 1024, APART),
+        ("stated-one", 1024, APART),
         ("texts", 1024, APART),
         ("fixed", 0, "its inputs and outputs have no batch axis"),
         ("cumulative", 0, "operator CumSum 'y' sums over the rows before each row"),
@@ -120,3 +122,43 @@ def test_dynamic_batching_asks_for_what_the_graph_does_not_show(loaded: dict[str
     assert unasked.reason.endswith("is not known to keep rows apart")
     assert asked.max_rows == 1024
     assert asked.reason == f"dynamic_batching in config.pbtxt; {unasked.reason}"
+
+
+def test_the_log_says_why_and_warns_of_made_up_inputs_and_of_the_configuration(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far = of(
+        """g (float[n,2] x) => (float[n,2] y) <float k = {1000}, float[2] t = {7,8}> {
+           l = Mul (x, k) i = Cast <to = 7> (l) y = Gather (t, i) }"""
+    )
+    publish(tmp_path, "far", far)
+    publish(tmp_path, "good", GOOD)
+    publish(tmp_path, "broken", GOOD)
+    (tmp_path / "broken" / "config.pbtxt").write_text("name: 'x'\nmax_batch_size: eight\n")
+    with caplog.at_level("INFO"):
+        load(tmp_path)
+    found = {record.getMessage(): record.levelname for record in caplog.records if "version 1" in record.getMessage()}
+    made_up = [
+        message for message in found if message.startswith("far version 1: requests run alone: its run on made-up")
+    ]
+    assert [found[message] for message in made_up] == ["WARNING"]
+    assert found[f"good version 1: requests share runs of up to 1024 rows: {APART}"] == "INFO"
+    reason = (
+        "config.pbtxt cannot be read: line 2: max_batch_size: got 'eight', expected an integer from 0 to 2147483647"
+    )
+    assert found[f"broken version 1: requests run alone: {reason}"] == "WARNING"
+
+
+def test_a_changed_configuration_takes_effect_at_the_next_refresh(tmp_path: Path) -> None:
+    publish(tmp_path, "good", GOOD)
+
+    async def main() -> None:
+        repository = await Repository.load(Settings.model_validate({"models": tmp_path}))
+        before = repository.models["good"]
+        await repository.refresh()
+        assert repository.models["good"] is before
+        (tmp_path / "good" / "config.pbtxt").write_text("max_batch_size: 4 dynamic_batching {}")
+        await repository.refresh()
+        assert repository.models["good"].engine.joining.max_rows == 4
+
+    asyncio.run(main())

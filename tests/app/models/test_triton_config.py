@@ -91,6 +91,8 @@ def test_errors_name_the_line(text: str, error: str) -> None:
 def test_a_usual_file_with_lists_of_messages() -> None:
     """Protobuf reads such lists only of fields that it knows."""
     assert parse_config(USUAL) == TritonConfig(8, True)
+    example = Path(__file__).parents[3] / "deploy" / "triton"
+    assert read_config(example) == TritonConfig(1024, True)
 
 
 def test_files_that_are_missing_too_large_or_not_text(tmp_path: Path) -> None:

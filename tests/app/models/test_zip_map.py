@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from app.inference.onnx_file import OnnxFile
+from app.inference.session import open_session
 from app.models.output_head import OutputHead
 from tests.app.conftest import Serving, serving
 from tests.app.graphs import Array, publish
@@ -163,10 +164,10 @@ def test_the_protocol_serves_labels_and_probabilities_of_onnxruntime(
         values_of(outputs[probabilities]).astype(np.float32), np.array([list(row.values()) for row in maps], np.float32)
     )
     metadata = client.get(f"/v2/models/{name}").json()["outputs"]
+    assert metadata[0]["shape"] == [-1]
     assert metadata[1] == {"name": probabilities, "datatype": "FP32", "shape": [-1, len(maps[0])]}
     asked = [{"name": probabilities, "parameters": {"classification": 1}}]
-    rows = [infer(client, name, tensor(feed, row[None], "FP32"), outputs=asked)[probabilities] for row in ROWS]
-    best = [text for output in rows for text in output["data"]]
+    best = infer(client, name, tensor(feed, ROWS, "FP32"), outputs=asked)[probabilities]["data"]
     assert [text.rpartition(":")[2] for text in best] == [str(max(row, key=row.__getitem__)) for row in maps]
 
 
@@ -235,6 +236,14 @@ def test_other_sequences_are_named_in_the_log_and_in_the_answer(
     assert answer.json()["error"] == (
         "outputs: got 'list', a seq(tensor(float)) that the protocol has no datatype for, expected 'out'"
     )
+
+
+@pytest.mark.parametrize(("rows", "labels"), [("N", [None]), (1, [1])])
+def test_the_number_of_labels_is_open_where_the_batch_is(tmp_path: Path, rows: str | int, labels: list[object]) -> None:
+    made = boosted_trees()
+    made.graph.input[0].CopyFrom(helper.make_tensor_value_info("input", TensorProto.FLOAT, [rows, 4]))
+    session = open_session(str(publish(tmp_path, "m", made)), device="cpu", threads=1)
+    assert [output.shape for output in session.get_outputs()] == [labels, [None, 2]]
 
 
 def test_a_zip_map_that_other_nodes_use_stays(tmp_path: Path) -> None:

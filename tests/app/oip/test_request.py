@@ -98,7 +98,6 @@ def test_binary_outputs_by_request_or_by_output() -> None:
         ({"b": {"data": [1.5, 2]}}, "input 'b': data: element 0: got 1.5, expected an integer"),
         ({"b": {"data": [2**63, 2]}}, "input 'b': data: got a value out of the range of INT64"),
         ({"b": {"data": [2**64, 2]}}, "input 'b': data: element 0: got 1.8446744073709552e+19, expected an integer"),
-        ({"b": {"shape": [3], "data": [1, 2, 3]}}, "inputs: got batches of 2, 3 rows, expected equal ones"),
         ({"a": {"parameters": {"binary_data_size": 16}}}, "got data and binary_data_size, expected one of them"),
         ({"a": {"parameters": [1]}}, "input 'a': parameters: got a list, expected an object"),
         (

@@ -185,6 +185,7 @@ def rows(count: int) -> Array:
 def run(model: ModelProto, x: Array) -> Array:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     found: Array = session.run(None, {"x": x})[0]

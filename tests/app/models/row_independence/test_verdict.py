@@ -29,6 +29,12 @@ def of(text: str, *, opset: int = 20) -> Verdict:
 BRANCHES = (
     "<then_branch = t () => (float[n,4] a) { a = Relu (x) }, else_branch = e () => (float[n,4] b) { b = Neg (x) }>"
 )
+FLATTENED = """g (float[n,s,2] x) => (float[n,s,2] y)
+    <int64[1] flat = {-1}, int64 zero = {0}, int64 one = {1}, int64[1] at1 = {1}, int64[1] two = {2}> {
+    all = Shape (x) n = Gather (all, zero) s = Gather (all, one) len = Gather (all, at1)
+    shape = Concat <axis = 0> (flat, two) f = Reshape (x, shape)
+    i = Range (zero, n, one) i1 = Unsqueeze (i, at1) j = Range (zero, s, one) k = Range (one, s, one)
+    start = Mul (i1, %s) both = Add (start, %s) y = Gather (f, both) }"""
 X4 = "g (float[n,4] x) => (float[n,4] y)"
 
 
@@ -59,6 +65,8 @@ X4 = "g (float[n,4] x) => (float[n,4] y)"
            s = Shape (x) n = Gather (s, zero) r = Range (zero, n, one) c = Unsqueeze (r, last)
            c2 = Unsqueeze (c, two) i2 = Unsqueeze (i, two) both = Concat <axis = -1> (c2, i2)
            y = GatherND (x, both) }""",
+        # an entry of each row, by the number of the row times its length, as TorchScript writes it
+        FLATTENED % ("len", "j"),
         # a loop that does not look at the rows
         """g (float[n,4] x) => (float[n,4] y) <int64 three = {3}, bool yes = {1}> {
            y = Loop (three, yes, x) <body = b (int64 i, bool go, float[n,4] a) => (bool on, float[n,4] c) {
@@ -133,6 +141,8 @@ def test_graphs_that_keep_rows_apart(text: str) -> None:
             "the graph has the input 'x', of which two axes have the number of rows",
             True,
         ),
+        (FLATTENED % ("two", "j"), "Range 'i' numbers the rows", True),  # rows of another length
+        (FLATTENED % ("len", "k"), "Range 'i' numbers the rows", True),  # not certain to be below the length
         (X4 + " { y = Squeeze (x) }", "Squeeze 'y' removes every axis of size 1", True),
         (
             "g (string[n,1] x) => (string[n,1,w] y, int64[n,1] c) { y, c = StringSplit (x) }",
@@ -146,6 +156,19 @@ def test_graphs_that_mix_rows_say_which_operator_does(text: str, reason: str, ce
     assert not verdict.independent
     assert reason in verdict.reason
     assert verdict.certain == certain
+
+
+def test_an_operator_that_stands_behind_its_user_in_the_file_is_not_taken_for_a_constant() -> None:
+    """onnxruntime sorts the operators."""
+    made = parser.parse_model(
+        '<ir_version: 10, opset_import: ["": 20]>\n' + X4 + " { m = ReduceMax <keepdims = 0> (x) y = Div (x, m) }"
+    )
+    nodes = list(made.graph.node)[::-1]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    verdict = judge(made)
+    assert (verdict.independent, verdict.certain) == (False, False)
+    assert verdict.reason == "the graph uses a value before the operator that computes it"
 
 
 @pytest.mark.parametrize(
