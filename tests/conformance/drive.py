@@ -219,7 +219,7 @@ class _Caller:
             self.outcome.alone += 1
         else:
             self.outcome.at_once += 1
-            self.outcome.joined += response.rows_of_run > _rows(self.case.requests[index])
+            self.outcome.joined += response.rows_of_run > max(1, _rows(self.case.requests[index]))
         for name in self.names:
             if problem := self._difference(response, name, expected.outputs[name], alone=alone):
                 self.outcome.fault(wrong, f"{where}: output {name!r}: {problem}")
