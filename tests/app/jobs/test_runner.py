@@ -17,7 +17,7 @@ from tests.app.events import events, stream
 from tests.app.graphs import classifier, publish, weights
 from tests.app.jobs.test_store import summary
 
-SLOW: dict[str, Any] = {"models": ["plain", "heavy"], "batch_sizes": [1, 64]}
+SLOW: dict[str, Any] = {"models": ["plain", "padded"], "batch_sizes": [1, 64], "seconds": 120}
 
 
 def comparisons(client: httpx.Client, **query: int) -> Any:
@@ -72,7 +72,7 @@ def test_a_comparison_goes_on_when_its_follower_disconnects_and_can_be_followed_
     client = server.client
     with stream(client, **SLOW) as response:
         name, started = next(incoming := events(response))
-        assert (name, started["status"], started["title"]) == ("started", "running", "plain, heavy")
+        assert (name, started["status"], started["title"]) == ("started", "running", "plain, padded")
         assert next(incoming)[0] == "progress"
     place = f"/api/comparisons/{started['id']}"
     assert wait_until(server.children)
@@ -146,10 +146,10 @@ def test_a_comparison_whose_service_was_killed_is_marked_failed(models: Path, tm
 
 
 def test_a_failed_comparison_is_kept_with_its_reason(tmp_path: Path) -> None:
-    publish(tmp_path, "fixed", classifier(weights([6, 3]), batch=1))
-    publish(tmp_path, "good", classifier(weights([6, 3])))
+    publish(tmp_path, "narrow", classifier(weights([5, 3])))
+    publish(tmp_path, "wide", classifier(weights([6, 3])))
     with serving(tmp_path) as server:
-        answer = server.client.post("/api/compare", json={"models": ["good", "fixed"], "batch_sizes": [2]})
+        answer = server.client.post("/api/compare", json={"models": ["wide", "narrow"]})
         assert answer.status_code == 400
         (job,) = comparisons(server.client)["comparisons"]
         assert (job["status"], job["error"]) == ("failed", answer.json()["error"])

@@ -23,7 +23,7 @@ from tests.app.sockets import GET, connect
 
 def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
     client = server.client
-    with stream(client, models=["plain", "heavy"], batch_sizes=[1, 64]) as response:
+    with stream(client, models=["plain", "padded"], batch_sizes=[1, 64], seconds=90) as response:
         incoming = events(response)
         name, started = next(incoming)
         assert name == "started"
@@ -41,7 +41,7 @@ def test_one_at_a_time_while_predictions_go_on(server: Serving) -> None:
 
 @pytest.mark.parametrize("ahead", [b"", GET], ids=["alone", "with a request sent ahead"])
 def test_a_client_that_disconnects_cancels_its_comparison(server: Serving, ahead: bytes) -> None:
-    body = b'{"models": ["plain", "heavy"], "seconds": 90}'
+    body = b'{"models": ["plain", "padded"], "seconds": 90}'
     with connect(server) as connection:
         head = b"POST /api/compare HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
         connection.sendall(head + body + ahead)
@@ -69,7 +69,7 @@ def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
     with serving(models, compare_seconds=0.2) as server:
         for accept in ("application/json", "text/event-stream"):
             with server.client.stream(
-                "POST", "/api/compare", json={"models": ["plain", "heavy"]}, headers={"Accept": accept}
+                "POST", "/api/compare", json={"models": ["plain", "padded"]}, headers={"Accept": accept}
             ) as response:
                 text = response.read().decode()
             assert response.status_code == (504 if accept == "application/json" else 200)
@@ -81,7 +81,7 @@ def test_a_comparison_that_takes_too_long_is_killed(models: Path) -> None:
 
 def test_ctrl_c_stops_a_comparison_with_an_error_event(models: Path) -> None:
     with serving(models) as server:
-        with stream(server.client, models=["plain", "heavy"]) as response:
+        with stream(server.client, models=["plain", "padded"], seconds=90) as response:
             incoming = events(response)
             next(incoming)
             children = wait_until(server.children)
@@ -93,7 +93,10 @@ def test_ctrl_c_stops_a_comparison_with_an_error_event(models: Path) -> None:
 
 
 def test_children_die_with_a_server_that_is_killed(models: Path) -> None:
-    with serving(models, expected_code=-9) as server, stream(server.client, models=["plain", "heavy"]) as response:
+    with (
+        serving(models, expected_code=-9) as server,
+        stream(server.client, models=["plain", "padded"], seconds=90) as response,
+    ):
         incoming = events(response)  # kept in a variable: a dropped iterator disconnects, which ends the comparison
         next(incoming)
         children = wait_until(server.children)

@@ -161,7 +161,7 @@ def test_predictions_of_any_size_are_answered(server: Serving, model: str, count
 
 
 def test_a_stream_of_events_goes_on_to_its_end(server: Serving) -> None:
-    body = {"models": ["plain", "heavy"], "batch_sizes": [1], "seconds": 0.2, "depths": ["session"]}
+    body = {"models": ["plain", "padded"], "batch_sizes": [1], "seconds": 0.2, "depths": ["session"]}
     request = post("/api/compare", body).replace(b"\r\n\r\n", b"\r\nAccept: text/event-stream\r\n\r\n", 1)
     with connect(server) as opened:
         opened.settimeout(120)

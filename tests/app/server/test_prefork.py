@@ -27,6 +27,7 @@ SLOW = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workers")
     publish(folder, "plain", classifier(weights([6, 3])))
+    publish(folder, "wider", classifier(weights([6, 50, 3])))
     publish(folder, "heavy", heavy(width=512, products=150))
     return folder
 
@@ -99,7 +100,7 @@ def test_workers_share_the_port_and_their_metrics_and_one_that_dies_is_replaced(
 def test_there_is_one_comparison_at_a_time_over_all_workers(folder: Path) -> None:
     with serving(folder, workers=2) as server:
         answers: list[int] = []
-        body = {"models": ["plain", "heavy"], "batch_sizes": [1]}
+        body = {"models": ["plain", "wider"], "batch_sizes": [1], "seconds": 4}
 
         def compare() -> None:
             answers.append(httpx.post(f"{server.address}/api/compare", json=body, timeout=250).status_code)
