@@ -127,7 +127,8 @@ def test_commands_parse() -> None:
 
 def test_options_exist() -> None:
     known = {*options_of(parser()), *options_of(_parser())}
-    for path in (ROOT / "benchmarks").rglob("*.py"):
+    commands = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("__main__.py")]
+    for path in commands:
         known |= set(re.findall(r'"(--[a-z-]+)"', path.read_text()))
     for page in PAGES:
         for name in re.findall(r"`(--[a-z-]+)", prose(page)):

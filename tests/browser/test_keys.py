@@ -100,7 +100,7 @@ def test_a_key_belongs_to_its_tab_and_can_be_forgotten(locked: Service, visitor:
     expect(page.locator(".models-view .message")).to_have_text("No models: This service requires an API key.")
     page.get_by_role("button", name="Enter API key").click()
     enter(page, KEY["read"])
-    expect(page.locator(".card.model")).to_have_count(3)
+    expect(page.locator(".card.model")).to_have_count(4)
     other = page.context.new_page()
     other.goto(f"{locked.url}/#/models")
     asked(other, "This service requires an API key.")

@@ -165,9 +165,10 @@ def test_a_request_whose_client_disconnects_while_it_waits_is_not_run(tmp_path: 
             return connection
 
         # Too many rows for a small request to be added to their batch: one runs, and all the others wait.
-        running = [send({"inputs": [[0.0] * 512] * 1010, "models": ["heavy"]}) for _ in range(2)]
-        waiting = [send({"inputs": [[0.0] * 512] * 20, "models": ["heavy"]}) for _ in range(3)]
         pending = 'nv_inference_pending_request_count{model="heavy",version="1"}'
+        running = [send({"inputs": [[0.0] * 512] * 1010, "models": ["heavy"]}) for _ in range(2)]
+        wait_until(lambda: value(pending) == 1)  # the long requests are read in a thread, the short ones at once
+        waiting = [send({"inputs": [[0.0] * 512] * 20, "models": ["heavy"]}) for _ in range(3)]
         wait_until(lambda: value(pending) == 4)
         for connection in waiting:
             assert connection.sock is not None

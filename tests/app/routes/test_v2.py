@@ -117,10 +117,17 @@ def test_the_api_lists_models_without_rows_with_the_reason_why_it_cannot_use_the
     assert "unusable" not in models["digits"]
     assert models["two"]["unusable"] == "got 2 inputs, expected 1"
     assert models["echo-BYTES"]["unusable"].startswith("input 'x': got BYTES, expected one of FP32")
-    message = "models: two cannot be used here, only at /v2: got 2 inputs, expected 1"
-    for path, body in (
-        ("predict", {"inputs": [[0] * 6], "models": ["digits", "two"]}),
-        ("compare", {"models": ["digits", "two"]}),
+    for path, body, message in (
+        (
+            "predict",
+            {"inputs": [[0] * 6], "models": ["digits", "two"]},
+            "models: two cannot be used here, only at /v2: got 2 inputs, expected 1",
+        ),
+        (
+            "compare",
+            {"models": ["digits", "two"]},
+            "models: got the inputs input of digits and a, b of two, expected models with the same inputs",
+        ),
     ):
         answer = oip.post(f"/api/{path}", json=body)
         assert (answer.status_code, answer.json()) == (400, {"error": message})
