@@ -157,11 +157,6 @@ def test_commands(models: Path) -> None:
 
 
 def test_stop_under_load_loses_nothing(models: Path) -> None:
-    """Each request that the service has accepted is answered, and no client sees an error but at the very end.
-
-    The system resets connections that it has completed and the service has not accepted when it stops listening.
-    """
-    path = "/v2/models/mnist-kronecker/infer"
     body = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 784], "data": [0.5] * 784}]}
     lost: list[str] = []
     answered = [0] * 4
@@ -171,10 +166,10 @@ def test_stop_under_load_loses_nothing(models: Path) -> None:
         with container.client() as client:
             while True:
                 try:
-                    answer = client.post(path, json=body)
-                except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError) as error:
+                    answer = client.post("/v2/models/mnist-kronecker/infer", json=body)
+                except httpx.ConnectError:  # new connections are refused at the end: that is the one way to end
                     if not stopping.is_set():
-                        lost.append(repr(error))
+                        lost.append("connection refused while running")
                     return
                 except httpx.HTTPError as error:
                     lost.append(repr(error))
@@ -183,7 +178,7 @@ def test_stop_under_load_loses_nothing(models: Path) -> None:
                     lost.append(f"{answer.status_code}: {answer.text}")
                 answered[position] += 1
 
-    with Container(models, *OPEN, "--env", "KRON_ACCESS_LOG=true") as container:
+    with Container(models, *OPEN) as container:
         threads = [threading.Thread(target=load, args=(position, container)) for position in range(4)]
         for thread in threads:
             thread.start()
@@ -193,7 +188,6 @@ def test_stop_under_load_loses_nothing(models: Path) -> None:
         for thread in threads:
             thread.join(60)
         assert not any(thread.is_alive() for thread in threads)
-        assert container.messages().count(f"POST {path}") == sum(answered)
     assert lost == []
 
 
