@@ -50,7 +50,7 @@ def sdist() -> Path:
 
 @pytest.fixture(scope="session")
 def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Function that installs the wheel with extras such as ``[train]`` in a new environment; returns the folder of programs."""
+    """Function that installs the wheel with extras such as ``[train]`` in an environment, and returns its programs."""
 
     def install(extras: str) -> Path:
         folder = tmp_path_factory.mktemp("environment")

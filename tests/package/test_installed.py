@@ -24,7 +24,7 @@ def serving(install: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def models(install: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model repository that the installed ``kronmodel train`` has written, with the data set that scikit-learn contains."""
+    """Model repository that the installed ``kronmodel train`` has written, from the data set in scikit-learn."""
     folder = tmp_path_factory.mktemp("trained")
     programs = install("[train]")
     summary = json.loads(
@@ -48,7 +48,7 @@ def models(install: Callable[[str], Path], tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def address(serving: Path, models: Path) -> Iterator[str]:
     """Address of the installed ``kronserve``."""
-    command = [serving / "kronserve", "--models", models, "--port", "0", "--reports", ":memory:"]
+    command: list[str | Path] = [serving / "kronserve", "--models", models, "--port", "0", "--reports", ":memory:"]
     log = models.parent / "service.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
