@@ -50,10 +50,12 @@ def address(serving: Path, models: Path) -> Iterator[str]:
     """Address of the installed ``kronserve``."""
     command: list[str | Path] = [serving / "kronserve", "--models", models, "--port", "0", "--reports", ":memory:"]
     log = models.parent / "service.log"
-    with log.open("w") as errors:
-        process = subprocess.Popen(
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=models.parent, env=clean_environment()
-        )
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             found = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
