@@ -13,7 +13,7 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image fuzz conformance pictures format clean
+	bench-quality bench-serve bench-image fuzz conformance pins test-lowest package test-wheel pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -72,11 +72,21 @@ check-deploy:
 	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
 		else echo "deploy/prometheus is not checked: promtool is missing" >&2; fi
 
-lint: setup
+# The tools that resolve, check and build packages, in an environment of their own.
+TOOLS := build/envs/dependencies
+$(TOOLS)/.ready: tests/dependencies/requirements.txt
+	@rm -rf $(TOOLS)
+	$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+lint: setup $(TOOLS)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.dependencies.licences
+	$(TOOLS)/bin/python -m tests.dependencies.audit
 	@if $(TSC) --version >/dev/null 2>&1; then echo "$(TSC)"; $(TSC) --project jsconfig.json; \
 		else echo "types in static/js are not checked: npm is missing or cannot download typescript $(TYPESCRIPT)" >&2; fi
 
@@ -132,6 +142,33 @@ conformance: setup
 		build/envs/conformance/bin/python -m pip install --quiet --constraint constraints.txt \
 		--requirement tests/conformance/requirements.txt && touch build/envs/conformance/.ready; }
 	$(BIN)/python -m tests.conformance --tabular build/envs/conformance/bin/python --report docs/conformance.md $(CONFORMANCE)
+
+# Renews constraints.txt: the newest versions that the lowest Python allows. The pin of torch is kept, because its CPU build
+# must be at hand; TORCH=2.14.0 sets another. Run `make lint test` afterwards.
+pins: $(TOOLS)/.ready
+	$(TOOLS)/bin/python -m tests.dependencies.pins --torch "$(TORCH)"
+
+# The tests with the lowest versions that pyproject.toml declares, on the lowest Python. TORCH=2.13.0 takes another torch where
+# the CPU build of the lowest one is not at hand.
+LOWEST_PYTHON ?= python3.11
+test-lowest: $(TOOLS)/.ready
+	$(TOOLS)/bin/python -m tests.dependencies.pins --lowest --torch "$(TORCH)" --output build/lowest.txt
+	rm -rf build/envs/lowest
+	$(LOWEST_PYTHON) -m venv build/envs/lowest
+	@PIP_CONSTRAINT=build/lowest.txt PIP_BUILD_CONSTRAINT=build/lowest.txt build/envs/lowest/bin/python -m pip install --quiet \
+		--editable '.[train,dev]'
+	build/envs/lowest/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--override-ini filterwarnings=default
+
+# The wheel and the sdist in dist/, checked as PyPI checks them.
+package: $(TOOLS)/.ready
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --outdir dist
+	$(TOOLS)/bin/python -m twine check --strict dist/*
+
+# Installs the built wheel as the README says, trains, serves, and uses the page and the API. Needs PyTorch from pip.
+test-wheel: setup package
+	KRONMODEL_DIST=dist $(BIN)/python -m pytest -p no:xdist tests/package
 
 # Screenshots for docs/, taken with the twin in models/. Needs a browser.
 pictures: setup

@@ -130,7 +130,8 @@ def flatten_last(model: onnx.ModelProto) -> int:
         wide = graph.insert(product, "Mul", [diagonal, of], f"{y}.wide")  # (i, k, i, j) or (k, j, i, j)
         matrix = graph.insert(product, "Flatten", [wide], f"{y}.matrix", axis=2)
         fold = graph.producer(h)
-        if fold is not None and fold.op_type == "Reshape" and graph.consumer(h) is product:
+        folded = fold is not None and fold.op_type == "Reshape" and graph.constant(fold.input[1]) is not None
+        if fold is not None and folded and graph.consumer(h) is product:
             graph.set_constant(fold, fold.input[1], np.array([-1, width]))
         else:
             h = graph.insert(product, "Reshape", [h, graph.add_constant(f"{y}.h", np.array([-1, width]))], f"{y}.flat")

@@ -161,6 +161,26 @@ def test_the_last_factor_and_the_bias_become_one_product(folded: Any, kind: str,
     assert np.prod(constant(model, "c1").shape) == held["c1"]  # not the matrix that it stands for
 
 
+def test_a_last_factor_behind_a_reshape_to_a_computed_shape_is_fused() -> None:
+    rng = np.random.default_rng(5)
+    model = chain(
+        ("Reshape", [-1, 2, 3]),
+        ("MatMul", rng.normal(size=(3, 5))),
+        ("Reshape", [-1, 10]),
+        ("Add", rng.normal(size=10)),
+        width=10,
+    )
+    reshape = model.graph.node[0]
+    rest = numpy_helper.from_array(np.array([2, 3]), "rest")
+    model.graph.initializer.append(rest)
+    model.graph.node.insert(0, helper.make_node("Shape", [reshape.input[0]], ["rows"], end=1))
+    model.graph.node.insert(1, helper.make_node("Concat", ["rows", "rest"], ["computed"], axis=0))
+    model.graph.node[2].input[1] = "computed"
+    want = run(model)
+    assert flatten_last(model) == 1
+    np.testing.assert_allclose(run(model), want, rtol=1e-5, atol=1e-6)
+
+
 def test_a_last_factor_whose_matrix_would_be_large_stays() -> None:
     factor = np.ones((3, 700))
     model = chain(
