@@ -13,7 +13,7 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image docs fuzz conformance pictures format clean
+	bench-quality bench-serve bench-image docs test-docs fuzz conformance pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -79,6 +79,10 @@ docs:
 		build/envs/docs/bin/python -m pip install --quiet --constraint constraints.txt --requirement deploy/site/requirements.txt \
 		&& touch build/envs/docs/.ready; }
 	NO_MKDOCS_2_WARNING=1 build/envs/docs/bin/mkdocs build --config-file deploy/site/mkdocs.yml
+
+# The commands in the shell blocks of README and docs, with short trainings and measurements.
+test-docs: setup
+	KRONMODEL_PAGES=1 $(BIN)/python -m pytest -p no:xdist tests/pages
 
 lint: setup
 	$(BIN)/ruff check .

@@ -16,8 +16,10 @@ import pytest
 from kronmodel.data import idx
 from tests.machine_lock import MachineLock, locked
 
-# Tests of the image need one, and a container engine: `make test-image` builds and names both.
-collect_ignore = [] if "KRONMODEL_IMAGE" in os.environ else ["image"]
+# Tests of the image need one, and a container engine: `make test-image` builds and names both. The commands of the
+# pages take minutes: `make test-docs` runs them.
+FOLDERS = {"image": "KRONMODEL_IMAGE", "pages": "KRONMODEL_PAGES"}
+collect_ignore = [folder for folder, variable in FOLDERS.items() if variable not in os.environ]
 
 # A shell that starts the tests in the background makes them ignore SIGINT, and child processes inherit that; some tests
 # send SIGINT to child processes.
