@@ -13,7 +13,8 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image fuzz conformance pins test-lowest package test-wheel pictures format clean
+	bench-quality bench-serve bench-image docs test-docs fuzz conformance pins test-lowest package test-wheel pictures \
+	format clean
 
 setup: $(VENV)/.ready
 
@@ -71,6 +72,18 @@ check-deploy:
 		build/envs/deploy/bin/kubernetes-validate --strict $$file || exit 1; done
 	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
 		else echo "deploy/prometheus is not checked: promtool is missing" >&2; fi
+
+# The site of docs/ in build/site, by MkDocs in an environment of its own; a page without a place in the menu, a broken link or
+# a broken anchor is an error.
+docs:
+	@test -e build/envs/docs/.ready || { rm -rf build/envs/docs && $(PYTHON) -m venv build/envs/docs && \
+		build/envs/docs/bin/python -m pip install --quiet --constraint constraints.txt --requirement deploy/site/requirements.txt \
+		&& touch build/envs/docs/.ready; }
+	NO_MKDOCS_2_WARNING=1 build/envs/docs/bin/mkdocs build --config-file deploy/site/mkdocs.yml
+
+# The commands in the shell blocks of README and docs, with short trainings and measurements.
+test-docs: setup
+	KRONMODEL_PAGES=1 $(BIN)/python -m pytest -p no:xdist tests/pages
 
 # The tools that resolve, check and build packages, in an environment of their own.
 TOOLS := build/envs/dependencies
