@@ -43,14 +43,23 @@ class Container:
     Args:
         models: the folder; None if the image or a volume among the options has one.
         options: of `run`.
+        host_network: use this machine's network, without an interface of its own. A browser that runs here breaks off
+            its requests whenever an interface comes or gets its address (ERR_NETWORK_CHANGED).
         ready: enter the context when the service is ready.
     """
 
-    def __init__(self, models: Path | None, *options: str, ready: bool = True) -> None:
+    def __init__(
+        self, models: Path | None, *options: str, host_network: bool = False, ready: bool = True
+    ) -> None:
         volume = () if models is None else ("--volume", f"{models}:/models")
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
-        self._command = ("run", "--detach", "--publish", f"{self.port}:8000", *volume, *options, IMAGE)
+        network = (
+            ("--network", "host", "--env", f"KRON_PORT={self.port}")
+            if host_network
+            else ("--publish", f"{self.port}:8000")
+        )
+        self._command = ("run", "--detach", *network, *volume, *options, IMAGE)
         self._ready = ready
         self.id = ""
 

@@ -10,7 +10,7 @@ from tests.image.container import Container
 
 
 def test_the_page_asks_for_the_generated_key(models: Path, visitor: Visitor) -> None:
-    with Container(models) as container:
+    with Container(models, host_network=True) as container:
         visit = visitor(url=container.url)
         page = visit.page
         page.goto(container.url)
