@@ -16,8 +16,8 @@ import pytest
 from kronmodel.data import idx
 from tests.machine_lock import MachineLock, locked
 
-# Tests of the image and of the wheel need one: `make test-image` and `make test-wheel` build and name them. The commands
-# of the pages take minutes: `make test-docs` runs them.
+# Tests of the image and of the wheel need one: `make test-image` and `make test-wheel` build and name them. The
+# commands of the pages take minutes: `make test-docs` runs them.
 NEEDED = {"image": "KRONMODEL_IMAGE", "package": "KRONMODEL_DIST", "pages": "KRONMODEL_PAGES"}
 collect_ignore = [folder for folder, variable in NEEDED.items() if variable not in os.environ]
 
