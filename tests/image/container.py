@@ -48,9 +48,7 @@ class Container:
         ready: enter the context when the service is ready.
     """
 
-    def __init__(
-        self, models: Path | None, *options: str, host_network: bool = False, ready: bool = True
-    ) -> None:
+    def __init__(self, models: Path | None, *options: str, host_network: bool = False, ready: bool = True) -> None:
         volume = () if models is None else ("--volume", f"{models}:/models")
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
