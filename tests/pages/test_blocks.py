@@ -110,7 +110,8 @@ def test_a_command_runs(line: str, folder: Path) -> None:
     options = [options for beginning, options in SHORTER.items() if command.startswith(beginning) and not checks]
     if command.startswith(("kronmodel train", "torchrun")) and "houses.csv" not in command:
         options.append("--data mnist-5k")
-    printed = shell(" ".join([command, *options]) + redirection + file, folder, (0, 1) if checks else (0,))
+    place = ROOT if command.startswith(".venv/") else folder  # commands for this project's developers
+    printed = shell(" ".join([command, *options]) + redirection + file, place, (0, 1) if checks else (0,))
     assert printed or redirection
     assert not redirection or (folder / file.strip()).stat().st_size
 
