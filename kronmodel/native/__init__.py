@@ -1,0 +1,1 @@
+"""Native code for CPUs: C sources that this machine's compiler builds on first use."""
