@@ -22,14 +22,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kronmodel.errors import KronmodelError
+from kronmodel.errors import NativeError
 from kronmodel.files import FolderLock
 
 __all__ = ["SOURCES", "Status", "cache_folder", "compile_library", "library", "status"]
 
 SOURCES = Path(__file__).parent
 SWITCH = "KRONMODEL_NATIVE"
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-pthread")
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast",
+         "-pthread")  # fmt: skip
 # Not -ffast-math: linked into a shared library, it switches the whole process to flush denormal numbers to zero.
 UNIQUE = "-fno-gnu-unique"  # gcc only: without it, several builds in one process may share symbols
 ATTEMPTS = (("-march=native", UNIQUE), ("-march=native",), ("-mcpu=native",), ())  # not every compiler knows the first
@@ -40,7 +41,7 @@ POLL_SECONDS = 0.05
 log = logging.getLogger("kronmodel.native")
 
 
-class BuildError(KronmodelError):
+class BuildError(NativeError):
     """Reason why there is no library.
 
     Args:
