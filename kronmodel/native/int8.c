@@ -60,6 +60,7 @@ typedef int16_t number;
 #endif
 enum {
     ALIGNMENT = 64,
+    STACK_BYTES = 32 << 10,
     BITS = 32 / GROUP, /* of a number in a word */
     VECTORS = 2,       /* columns of a tile, in registers */
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -111,15 +112,24 @@ static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 INLINE floats spread(float value) { return value - (floats){0}; }
 
-INLINE floats choose(integers condition, floats a, floats b)
-{
-    return (floats)((condition & (integers)a) | (~condition & (integers)b));
-}
+#if defined(__AVX512F__)
+#define LARGER(a, b) (floats)_mm512_max_ps((__m512)(a), (__m512)(b))
+#define SMALLER(a, b) (floats)_mm512_min_ps((__m512)(a), (__m512)(b))
+#elif LANES == 8
+#define LARGER(a, b) (floats)_mm256_max_ps((__m256)(a), (__m256)(b))
+#define SMALLER(a, b) (floats)_mm256_min_ps((__m256)(a), (__m256)(b))
+#elif defined(__SSE2__)
+#define LARGER(a, b) (floats)_mm_max_ps((__m128)(a), (__m128)(b))
+#define SMALLER(a, b) (floats)_mm_min_ps((__m128)(a), (__m128)(b))
+#else /* compilers do not find these instructions in comparisons of vectors */
+#define LARGER(a, b) (floats)(((a) > (b) & (integers)(a)) | (~((a) > (b)) & (integers)(b)))
+#define SMALLER(a, b) (floats)(((a) < (b) & (integers)(a)) | (~((a) < (b)) & (integers)(b)))
+#endif
 
 INLINE floats limited(floats x, float low, float high)
 {
-    x = choose(x > spread(low), x, spread(low)); /* NaN becomes low */
-    return choose(x < spread(high), x, spread(high));
+    x = LARGER(x, spread(low)); /* NaN becomes low */
+    return SMALLER(x, spread(high));
 }
 
 INLINE floats gelu(floats x) /* error below 1.2e-3 */
@@ -178,7 +188,7 @@ INLINE void finish_tile(const struct finish *f, int64_t columns, int64_t row, in
     if (f->activation == KRON_GELU) {
         EACH(gelu(values[i][j]))
     } else if (f->activation == KRON_RELU) {
-        EACH(choose(values[i][j] > spread(0), values[i][j], spread(0)))
+        EACH(LARGER(values[i][j], spread(0)))
     } else if (f->activation == KRON_TANH) {
         EACH(hyperbolic(values[i][j]))
     }
@@ -550,8 +560,10 @@ int kron_int8_forward(const kron_int8_network *network, int64_t batch, const flo
     const struct layer *first = &network->layers[0], *last = &network->layers[network->count - 1];
     const size_t numbers_count = (size_t)(2 * network->rows + 2 * network->interleaved + network->hidden);
     const size_t size = numbers_count * sizeof(number) + (size_t)(network->partial + network->floats) * sizeof(float);
-    void *memory = NULL;
-    if (posix_memalign(&memory, ALIGNMENT, size)) return -1;
+    /* From the stack if it is little: at the end of the heap, malloc and free may ask the system for memory each time. */
+    char little[STACK_BYTES] __attribute__((aligned(ALIGNMENT)));
+    void *memory = little;
+    if (size > STACK_BYTES && posix_memalign(&memory, ALIGNMENT, size)) return -1;
     number *n = memory;
     struct buffers b = {.rows = n, .next_rows = n + network->rows};
     b.interleaved = n + 2 * network->rows, b.next_interleaved = b.interleaved + network->interleaved;
@@ -559,6 +571,6 @@ int kron_int8_forward(const kron_int8_network *network, int64_t batch, const flo
     b.partial = (float *)(b.hidden + network->hidden), b.floats = b.partial + network->partial;
     for (int64_t sample = 0; sample < batch; sample++)
         forward_sample(network, x + sample * first->n1 * first->n2, y + sample * last->m1 * last->m2, b);
-    free(memory);
+    if (memory != little) free(memory);
     return 0;
 }

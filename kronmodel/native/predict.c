@@ -55,7 +55,7 @@ static int forward(const kron_predictor *p, int64_t batch, const float *x, float
     return 0;
 }
 
-int kron_predict(const kron_predictor *p, int64_t batch, const float *x, float *outputs, float *probabilities)
+int kron_predict(const kron_predictor *p, int64_t batch, const float *x, float *outputs)
 {
     const int64_t classes = p->parts[p->count - 1].out_features;
     if (p->count == 1 && p->mean == NULL && p->features == p->parts[0].in_features) {
@@ -76,6 +76,27 @@ int kron_predict(const kron_predictor *p, int64_t batch, const float *x, float *
     if (p->scale)
         for (int64_t i = 0; i < batch * classes; i++)
             outputs[i] = outputs[i] * p->scale[i % classes] + p->offset[i % classes];
-    if (probabilities) softmax(batch, classes, outputs, probabilities);
+    if (p->softmax) softmax(batch, classes, outputs, outputs + batch * classes);
     return 0;
+}
+
+/* Fields of PyArrayObject_fields in numpy/ndarraytypes.h, which are part of numpy's binary interface. */
+struct array {
+    char *values;
+    int axes;
+    ptrdiff_t *shape, *strides;
+    void *base, *type;
+    int flags;
+};
+enum { CONTIGUOUS = 1, ALIGNED = 0x100 };
+
+const void *kron_array_values(const void *array) { return ((const struct array *)array)->values; }
+
+int kron_predict_arrays(const kron_predictor *p, const void *x, const void *outputs)
+{
+    const struct array *from = x, *to = outputs;
+    if (from->axes != p->axes || (from->flags & (CONTIGUOUS | ALIGNED)) != (CONTIGUOUS | ALIGNED)) return 1;
+    for (int64_t i = 1; i < p->axes; i++)
+        if (from->shape[i] != p->shape[i - 1]) return 1;
+    return kron_predict(p, from->shape[0], (const float *)from->values, (float *)to->values);
 }

@@ -19,10 +19,21 @@ typedef struct {
     const kron_part *parts; /* the first may take more than `features`: zeros */
     int64_t widest;         /* most features that a part takes or gives */
     const float *scale, *offset; /* of the outputs; or NULL */
+    int64_t softmax;        /* whether the softmax of the outputs is wanted, too */
+    int64_t axes;           /* of a batch */
+    const int64_t *shape;   /* (axes - 1): of a sample */
 } kron_predictor;
 
-/* Compute outputs (batch, out_features of the last part) and, unless NULL, their softmax.
+/* Compute outputs (batch, out_features of the last part), with their softmax of the same size behind if it is wanted.
  * Returns 0, or -1 if there is not enough memory. */
-int kron_predict(const kron_predictor *predictor, int64_t batch, const float *x, float *outputs, float *probabilities);
+int kron_predict(const kron_predictor *predictor, int64_t batch, const float *x, float *outputs);
+
+/* The same with numpy's arrays, whose fields are read here since that takes 0.7 us less than in Python.
+ * x, outputs: what follows the object's header, float32 and C-contiguous. Returns 1 if x is not contiguous or has another
+ * shape than (batch, sample); the size of `outputs` is not checked. */
+int kron_predict_arrays(const kron_predictor *predictor, const void *x, const void *outputs);
+
+/* Address of the values of such an array, to compare with what numpy says. */
+const void *kron_array_values(const void *array);
 
 #endif

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import zipfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +26,8 @@ Precision = Literal["float32", "int8"]
 SAMPLES_NAME = "samples.npz"
 MAX_SAMPLES = 1024  # whose activations give the ranges
 F4 = np.dtype(np.float32)
+HEADER = object.__basicsize__  # bytes of an object before the fields of an array
+_empty = np.empty
 
 
 def load(path: Path | str, precision: Precision = "float32", samples: NDArray[np.float32] | None = None) -> Predictor:
@@ -96,7 +100,6 @@ class Predictor:
         self.input_name = network.input_name
         self.input_shape = network.input_shape
         self.output_names = list(network.outputs)
-        self._row = network.input_shape
         self._kept: list[Any] = [library]  # what the structures point to
         if samples is None:
             parts = [
@@ -111,28 +114,19 @@ class Predictor:
         rows = [(kind, memory, layers[0].in_features, layers[-1].out_features) for kind, memory, layers in parts]
         structure, kept = structures(rows)
         widest = max(max(row[2], row[3]) for row in rows)
-        predictor, others = structures(
-            [
-                (
-                    network.n_features,
-                    network.mean,
-                    network.inverse,
-                    len(rows),
-                    structure,
-                    widest,
-                    network.scale,
-                    network.offset,
-                )
-            ]
-        )
+        softmax = any(network.outputs.values())
+        shape = np.array(self.input_shape, np.int64)
+        fields = (network.n_features, network.mean, network.inverse, len(rows), structure, widest, network.scale,
+                  network.offset, int(softmax), 1 + len(shape), shape)  # fmt: skip
+        predictor, others = structures([fields])
         self._kept += [kept, others, predictor]
-        self._address = predictor.ctypes.data
+        self._structure = predictor.ctypes.data
         self._classes = network.out_features
-        softmax = list(network.outputs.values())
-        self._slots = [(name, int(is_softmax)) for name, is_softmax in network.outputs.items()]
-        self._arrays = 2 if any(softmax) else 1
-        self._predict = library.kron_predict
-        self._predict.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+        self._named = _namer(network.outputs)
+        self._arrays = 1 + softmax
+        _check_arrays(library)
+        self._predict = library.kron_predict_arrays
+        self._predict.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
 
     def __call__(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Compute the outputs of a batch.
@@ -147,31 +141,43 @@ class Predictor:
             ValueError: samples have another shape.
             MemoryError: there is not enough memory.
         """
-        if type(x) is not np.ndarray or x.dtype is not F4 or x.shape[1:] != self._row or not x.flags.c_contiguous:
+        if type(x) is not np.ndarray or x.dtype is not F4 or not x.ndim:
             x = self._converted(x)
-        batch = len(x)
-        arrays = np.empty((self._arrays, batch, self._classes), F4)
-        outputs = _address(arrays)
-        softmax = outputs + arrays.nbytes // 2 if self._arrays == 2 else None
-        if self._predict(self._address, batch, _address(x), outputs, softmax):
-            raise MemoryError(f"not enough memory for a batch of {batch:,}")
-        return {name: arrays[slot] for name, slot in self._slots}
+        arrays = _empty((self._arrays, len(x), self._classes), F4)
+        code = self._predict(self._structure, id(x) + HEADER, id(arrays) + HEADER)
+        if code > 0:  # not contiguous, or another shape
+            return self(self._converted(x))
+        if code:
+            raise MemoryError(f"not enough memory for a batch of {len(x):,}")
+        return self._named(arrays)
 
     def _converted(self, x: Any) -> NDArray[np.float32]:
-        array = np.ascontiguousarray(x, F4)
-        if array.ndim < 1 or array.shape[1:] != self._row:
-            expected = ", ".join(map(str, ("batch", *self._row)))
+        array = np.require(x, F4, ["C", "A"])
+        if array.ndim < 1 or array.shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, ("batch", *self.input_shape)))
             raise ValueError(f"x must have the shape ({expected}), got {array.shape}")
         return array
 
 
-def _address(array: NDArray[np.float32], _first: Any = ctypes.c_char.from_buffer, _of: Any = ctypes.addressof) -> int:
-    """Return the address of a contiguous array; several times as fast as ``array.ctypes.data`` if it is writable."""
-    try:
-        address: int = _of(_first(array))
-    except (TypeError, ValueError):  # read-only, or empty
-        return array.ctypes.data
-    return address
+def _namer(outputs: dict[str, bool]) -> Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Build a function that names the outputs and their softmax, which stand in one array; for two it is faster."""
+    if len(outputs) == 2:
+        (first, i), (second, j) = ((name, int(is_softmax)) for name, is_softmax in outputs.items())
+        return lambda arrays: {first: arrays[i], second: arrays[j]}
+    return lambda arrays: {name: arrays[int(is_softmax)] for name, is_softmax in outputs.items()}
+
+
+def _check_arrays(library: ctypes.CDLL) -> None:
+    """Check that the library reads numpy's arrays where they are.
+
+    Raises:
+        NativeError: this is another Python than CPython, or arrays have another layout.
+    """
+    probe = np.empty((3, 5), F4)
+    values = library.kron_array_values
+    values.argtypes, values.restype = [ctypes.c_void_p], ctypes.c_void_p
+    if sys.implementation.name != "cpython" or values(id(probe) + HEADER) != probe.ctypes.data:
+        raise NativeError("the native library can't read numpy's arrays of this Python")
 
 
 def _runs(layers: list[KroneckerArrays]) -> list[list[KroneckerArrays]]:
