@@ -8,7 +8,7 @@ import pytest
 
 STATIC = Path(__file__).parents[2] / "static"
 ENTRY = "main.js"
-LAYERS = ["ui", "api", "model", "charts", "shell", "views/jobs", "views", ENTRY]
+LAYERS = ["onnx", "ui", "api", "model", "charts", "shell", "views/jobs", "views", ENTRY]
 """From low to high. A module imports from its own folder and from lower layers; ``views`` are all views but jobs."""
 MAX_MODULES = 20
 MAX_LINES = 350
