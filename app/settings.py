@@ -142,7 +142,7 @@ class Settings(BaseModel):
         default=8_000_000,
         ge=0,
         le=2**31,
-        description="largest ONNX file that callers may download, so that the page computes the answers itself; 0: none",
+        description="largest ONNX file that callers may download, so that the page computes answers itself; 0: none",
     )
     load_seconds: float = Field(
         default=120, gt=0, le=3600, description="longest time to verify all model files together"

@@ -130,7 +130,7 @@ def test_operators(engine: Engine) -> None:
             [node("MatMul", ["x", "w"], ["a"]), node("MatMul", ["a", "v"], ["y"])],
             [2000, 3],
             {"w": normal(3, 2000), "v": normal(2000, 16)},
-            "more than 50 million multiply-adds are not supported",
+            "more than 20 million multiply-adds are not supported",
         ),
     ],
 )  # fmt: skip

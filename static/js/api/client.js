@@ -30,7 +30,10 @@ export class NetworkError extends Error {
   }
 }
 
+/** Whether a service answers: not in a page that was exported with its models. @type {boolean} */
+export const SERVED = true;
 export const TIMEOUT_MS = 15_000;
+const FILE_TIMEOUT_MS = 60_000;
 export const UNREACHABLE = "The service cannot be reached.";
 export const DISCONNECTED = "The connection to the service was lost.";
 
@@ -133,6 +136,23 @@ export const samples = (model, offset, limit) =>
  * @returns {Promise<Prediction>}
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
+
+/**
+ * Fetches the ONNX file of a model. Does not ask for an API key: without the file, the service answers.
+ * @param {string} model
+ * @param {string} version
+ * @returns {Promise<Uint8Array>}
+ */
+export async function modelFile(model, version) {
+  const path = `/api/models/${encodeURIComponent(model)}/file?version=${encodeURIComponent(version)}`;
+  const response = await attempt(path, { cache: "default", signal: AbortSignal.timeout(FILE_TIMEOUT_MS) });
+  if (!response.ok) throw await errorOf(response);
+  try {
+    return new Uint8Array(await response.arrayBuffer());
+  } catch {
+    throw new NetworkError(DISCONNECTED); // a TypeError, or a DOMException after the time
+  }
+}
 
 /** Checks whether the service can be reached and has loaded its models. */
 export async function ready() {

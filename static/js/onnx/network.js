@@ -7,8 +7,8 @@ import { OPERATORS } from "./operators.js";
  * @import { Node, Tensor } from "./model-file.js"
  */
 
-/** Maximum number of multiply-adds and copied values of a run, about 0.1 s: a longer one would make the page freeze. */
-const MAX_STEPS = 5e7;
+/** Maximum number of multiply-adds and copied values of a run, about 30 ms: longer ones would make the page slow. */
+const MAX_STEPS = 2e7;
 
 export class Network {
   /**
