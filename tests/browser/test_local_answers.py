@@ -34,8 +34,8 @@ def predictions(visit: Visit) -> int:
 def expect_times(page: Page) -> None:
     for model in MODELS:
         card = page.locator(f'[data-model="{model}"]')
-        expect(card.locator(".time.browser")).to_have_text(DURATION)
-        expect(card.locator(".time.service")).to_have_text(DURATION)
+        expect(card.locator(".browser-time")).to_have_text(DURATION)
+        expect(card.locator(".time")).to_have_text(DURATION)
 
 
 def test_answers_come_without_requests_and_offline(private: Service, visitor: Visitor, screenshots: Path) -> None:
@@ -96,14 +96,14 @@ def test_the_service_answers_if_its_answers_differ(visitor: Visitor, twin_reposi
     visit.page.route("**/mnist-kronecker/file*", fulfil)
     page = visit.open()
     page.locator(".sample").first.click()
-    time = page.locator('[data-model="mnist-kronecker"] .time.browser')
+    time = page.locator('[data-model="mnist-kronecker"] .browser-time')
     expect(time).to_have_attribute("title", re.compile("^The service answers: the browser's answer differs by .+"))
     expect(time).to_have_text("–")
     before = predictions(visit)
     draw(page, "1")
     expect(page.locator("#verdict")).to_have_text("Both read 1.")
     assert predictions(visit) > before
-    expect(page.locator(".time.service").first).to_have_text(DURATION)
+    expect(page.locator(".time").first).to_have_text(DURATION)
 
 
 def test_the_service_answers_for_operators_that_the_browser_lacks(visitor: Visitor, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_service_answers_for_operators_that_the_browser_lacks(visitor: Visit
         page = visitor(url=service.url).at("try?models=planes")
         page.locator(".sample").first.click()
         expect(page.locator('[data-model="planes"] .label')).to_have_text("green")
-        time = page.locator('[data-model="planes"] .time.browser')
+        time = page.locator('[data-model="planes"] .browser-time')
         expect(time).to_have_attribute("title", "The service answers: the operator ReduceMean is not supported.")
-        expect(page.locator(".time.service")).to_have_text(DURATION)
+        expect(page.locator(".time")).to_have_text(DURATION)
         expect(page.locator("#verdict")).to_have_text("It says green, which is right.")

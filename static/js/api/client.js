@@ -33,7 +33,6 @@ export class NetworkError extends Error {
 /** Whether a service answers: not in a page that was exported with its models. @type {boolean} */
 export const SERVED = true;
 export const TIMEOUT_MS = 15_000;
-const FILE_TIMEOUT_MS = 60_000;
 export const UNREACHABLE = "The service cannot be reached.";
 export const DISCONNECTED = "The connection to the service was lost.";
 
@@ -41,7 +40,7 @@ export const DISCONNECTED = "The connection to the service was lost.";
  * @param {Response} response
  * @returns {Promise<Error>}
  */
-async function errorOf(response) {
+export async function errorOf(response) {
   const text = await response.text().catch(() => "");
   try {
     const body = JSON.parse(text);
@@ -59,7 +58,7 @@ async function errorOf(response) {
  * @param {Init} init
  * @returns {Promise<Response>} with any status
  */
-async function attempt(path, init) {
+export async function attempt(path, init) {
   try {
     return await fetch(path, { cache: "no-store", ...init, headers: { ...init.headers, ...credentials.headers } });
   } catch (error) {
@@ -136,23 +135,6 @@ export const samples = (model, offset, limit) =>
  * @returns {Promise<Prediction>}
  */
 export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
-
-/**
- * Fetches the ONNX file of a model. Does not ask for an API key: without the file, the service answers.
- * @param {string} model
- * @param {string} version
- * @returns {Promise<Uint8Array>}
- */
-export async function modelFile(model, version) {
-  const path = `/api/models/${encodeURIComponent(model)}/file?version=${encodeURIComponent(version)}`;
-  const response = await attempt(path, { cache: "default", signal: AbortSignal.timeout(FILE_TIMEOUT_MS) });
-  if (!response.ok) throw await errorOf(response);
-  try {
-    return new Uint8Array(await response.arrayBuffer());
-  } catch {
-    throw new NetworkError(DISCONNECTED); // a TypeError, or a DOMException after the time
-  }
-}
 
 /** Checks whether the service can be reached and has loaded its models. */
 export async function ready() {

@@ -44,8 +44,8 @@ export class AnswerCard {
     this.labels = labels;
     this.label = h("output", { class: "label" }, NOTHING);
     this.certainty = h("span", {}, NOTHING);
-    this.browserTime = h("span", { class: "time browser" }, NOTHING);
-    this.serviceTime = h("span", { class: "time service" }, NOTHING);
+    this.browserTime = h("span", { class: "browser-time" }, NOTHING);
+    this.serviceTime = h("span", { class: "time" }, NOTHING);
     this.truth = h("span", { class: "truth" });
     this.rows = Array.from({ length: Math.min(labels.length, MAX_BARS) }, (_, i) => {
       const name = h("span", { class: "bar-name" }, labels[i]);
@@ -96,7 +96,7 @@ export class AnswerCard {
     this.element.classList.add("empty");
     this.element.classList.remove("stale");
     this.label.textContent = NOTHING;
-    this.certainty.textContent = this.browserTime.textContent = this.serviceTime.textContent = NOTHING;
+    this.certainty.textContent = NOTHING;
     this.truth.textContent = "";
     for (const { row, fill, value } of this.rows) {
       row.classList.remove("top");

@@ -10,7 +10,6 @@ import { recallNames, remember } from "../../ui/store.js";
 import { stylesheets } from "../../ui/stylesheet.js";
 import { AnswerCard, answerText } from "./answer-card.js";
 import { Drawing } from "./drawing.js";
-import { Predictor } from "./predictor.js";
 import { SampleStrip } from "./sample-strip.js";
 import { storeInput, storedInput } from "./stored-input.js";
 import { textsFor, verdict } from "./texts.js";
@@ -55,14 +54,8 @@ class TryView {
     this.prompt = "";
     this.saving = 0;
     this.signature = "";
-    this.predictor = new Predictor(connection, {
-      answered: (answers, input) => this.#show(answers, input),
-      failed: (why) => {
-        for (const card of this.cards) card.setStale();
-        this.#say(`No answer: ${why}`, "failed");
-      },
-      outdated: () => void this.#open(),
-    });
+    /** Gets the answers; fetched with the first input. @type {import("./predictor.js").Predictor | null} */
+    this.predictor = null;
     this.#listen();
   }
 
@@ -77,7 +70,7 @@ class TryView {
       });
     }
     // Load the models before the first stroke.
-    for (const near of ["pointerenter", "focusin"]) byId("try").addEventListener(near, () => void this.predictor.load(), { once: true });
+    for (const near of ["pointerenter", "focusin"]) byId("try").addEventListener(near, () => void this.#prepare(), { once: true });
     this.connection.addEventListener("back", () => this.#resume());
     addEventListener("pagehide", () => this.#save());
   }
@@ -153,7 +146,7 @@ class TryView {
     this.models = models;
     this.task = typeof task === "string" ? null : task;
     this.cards = models.map((model, i) => new AnswerCard(model, this.task?.labels ?? [], tone(roles(models), i)));
-    this.predictor.use(this.task === null ? [] : models, this.cards);
+    this.predictor?.use(this.task === null ? [] : models, this.cards);
     byId("answers").replaceChildren(...this.cards.map((card) => card.element));
     void this.#fetched(() => this.#drawStructure(models));
     this.element.classList.toggle("no-input", this.task === null);
@@ -176,7 +169,7 @@ class TryView {
       return;
     }
     this.input = null;
-    this.predictor.ask(null);
+    this.predictor?.ask(null);
     this.#empty();
     const source = (models.find((model) => model.samples) ?? models[0]).name;
     await this.strip.open(source, task, this.#restore(task));
@@ -249,10 +242,36 @@ class TryView {
     this.input = input;
     this.sampleNumber = sample;
     if (input === null) this.#empty();
-    this.predictor.ask(input);
+    void this.#ask();
     clearTimeout(this.saving);
     if (sample === undefined) this.saving = setTimeout(() => this.#save(), STORE_DELAY_MS);
     else storeInput(this.models[0], { sample });
+  }
+
+  /** Asks for the answers to the current input. */
+  async #ask() {
+    if (this.input !== null && this.predictor === null) await this.#fetched(() => this.#fetchPredictor());
+    this.predictor?.ask(this.input);
+  }
+
+  /** Loads the models' files; without them, the service answers. */
+  async #prepare() {
+    await this.#fetchPredictor().catch(() => {});
+    if (this.task !== null) await this.predictor?.load();
+  }
+
+  async #fetchPredictor() {
+    const { Predictor } = await import("./predictor.js");
+    if (this.predictor !== null) return;
+    this.predictor = new Predictor(this.connection, {
+      answered: (answers, input) => this.#show(answers, input),
+      failed: (why) => {
+        for (const card of this.cards) card.setStale();
+        this.#say(`No answer: ${why}`, "failed");
+      },
+      outdated: () => void this.#open(),
+    });
+    this.predictor.use(this.task === null ? [] : this.models, this.cards);
   }
 
   /** Continues after a lost connection. */
@@ -260,7 +279,7 @@ class TryView {
     if (this.element.hidden) return;
     if (this.models.length === 0) void this.#open();
     else if (this.signature === "") void this.#open();
-    else if (this.input !== null) this.predictor.ask(this.input);
+    else if (this.input !== null) void this.#ask();
     else if (this.task !== null) this.#empty();
   }
 

@@ -1,6 +1,6 @@
 /** The models that the browser computes, each loaded once; the service answers for all others. */
 
-import * as api from "../../api/client.js";
+import { modelFile } from "../../api/model-file.js";
 import { LocalModel, ParityError } from "../../model/local-model.js";
 
 /**
@@ -40,7 +40,7 @@ export class LocalModels {
       return;
     }
     try {
-      this.found.set(key, new LocalModel(model, await api.modelFile(model.name, model.version)));
+      this.found.set(key, new LocalModel(model, await modelFile(model.name, model.version)));
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       this.found.set(key, error.message); // whatever is wrong with the file: the service has loaded it

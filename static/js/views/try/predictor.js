@@ -54,7 +54,7 @@ export class Predictor {
   }
 
   /**
-   * @param {ModelInfo[]} models
+   * @param {ModelInfo[]} models none if the page cannot provide their input
    * @param {AnswerCard[]} cards
    */
   use(models, cards) {
@@ -76,6 +76,7 @@ export class Predictor {
     if (models !== this.models) return;
     this.#explain();
     if (this.local.ready(models)) this.ask(this.input);
+    else if (!api.SERVED) this.receiver.failed(models.map((model) => this.local?.reason(model)).find((reason) => reason != null) ?? "");
   }
 
   /**
@@ -103,7 +104,7 @@ export class Predictor {
       this.receiver.answered(models.map((model) => model.answer(input.values)), input);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
-      this.request(); // the service says what is wrong with the input
+      this.receiver.failed(error.message); // no finite answer to this input
       return;
     }
     this.resting = setTimeout(() => {
