@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kronmodel import __version__
+from kronmodel.cli import export
 from kronmodel.cli.console import print_fields, print_twin
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
 from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
@@ -106,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
+    export.add_arguments(commands.add_parser("export", help="convert an ONNX model to a web page or an ES module"))
     info = commands.add_parser("info", help="describe an ONNX file and its model card")
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
     info.add_argument("--json", action="store_true", help="print one JSON object")
