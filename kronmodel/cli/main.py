@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_error(error: Exception) -> None:
     """Print an error in one line; for a missing package, also print how to install the training dependencies."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else error_text(error)
+    extra = "tables" if missing == "pyarrow" else "train"
+    text = f"this needs {missing}: pip install 'kronmodel[{extra}]'" if missing else error_text(error)
     errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
 
 
@@ -98,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a Kronecker network and its dense twin, and export both"))
     data = commands.add_parser("data", help="list the data sets, or fetch one and describe it")
-    data.add_argument("name", nargs="?", help="data set to fetch and describe, or a .csv or .npz file")
+    data.add_argument("name", nargs="?", help="data set to fetch and describe, or your own file")
     _add_file_options(data)
     data.add_argument("--seed", type=int, default=0, help="of the split of a file (default: 0)")
     data.add_argument("--json", action="store_true", help="print one JSON object")
@@ -115,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", default="mnist", metavar="NAME|FILE", help="data set, see `kronmodel data`, or your own .csv or .npz")
+    add("--data", default="mnist", metavar="NAME|FILE", help="data set, see `kronmodel data`, or your own file")
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
@@ -168,13 +169,20 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that configure how a user's .csv or .npz file is read."""
+    """Add the options that configure how a user's file is read."""
     add = parser.add_argument
-    add("--target", metavar="COLUMN", help="column of a .csv file to predict")
+    add("--target", metavar="COLUMN[,...]", help="column of a table to predict; several for regression")
     add("--task", choices=["classification", "regression"], help="default: inferred from the target, and printed")
     add("--test-share", type=float, metavar="X", help="fraction of a file's samples to test on (default: 0.2)")
+    add("--skip-bad-rows", action="store_true", help="leave out rows of a table that can't be used, and print which")
+    add("--drop", action="append", metavar="COLUMN,...", help="columns of a table to leave out")
+    add("--categorical", action="append", metavar="COLUMN,...", help="columns of a table to take as categories")
+    add("--numeric", action="append", metavar="COLUMN,...", help="columns of a table to take as numbers")
+    add("--date", action="append", metavar="COLUMN,...", help="columns of a table to take as dates and times")
     add(
-        "--skip-bad-rows", action="store_true", help="leave out rows of a .csv file that can't be used, and print which"
+        "--impute",
+        choices=["median", "mean", "most-frequent", "none"],
+        help="what replaces a missing number; none: rows with missing values are bad rows (default: median)",
     )
 
 
@@ -213,7 +221,10 @@ def _data(args: argparse.Namespace) -> int:
     if args.name is None:
         _print({"datasets": catalogue() if args.json else sources()}, as_json=args.json)
     else:
-        _print(load(args.name, _note, file_options(args)).describe(), as_json=args.json)
+        described = load(args.name, _note, file_options(args)).describe()
+        if not args.json and "columns" in described:
+            described["columns"] = {each["name"]: f"{each['kind']}: {each['done']}" for each in described["columns"]}
+        _print(described, as_json=args.json)
     return 0
 
 
