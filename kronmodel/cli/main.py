@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from kronmodel import __version__
-from kronmodel.cli.console import print_fields, print_twin
+from kronmodel.cli.console import print_baselines, print_fields, print_twin
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
 from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
 
@@ -104,6 +104,18 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--seed", type=int, default=0, help="of the split of a file (default: 0)")
     data.add_argument("--json", action="store_true", help="print one JSON object")
     data.set_defaults(run=_data)
+    predict = commands.add_parser("predict", help="predict the rows of a file with a trained model")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="ONNX file, or folder of a model or of a version")
+    predict.add_argument("file", type=Path, metavar="FILE", help="table such as a .csv, or .npz file with x")
+    predict.add_argument("--out", type=Path, metavar="FILE.csv", help="write the answers there (default: print them)")
+    predict.add_argument("--proba", action="store_true", help="write the probability of each class, too")
+    text = "compare with the true values, in the columns that the model was trained to predict, or in this one"
+    predict.add_argument("--check", nargs="?", const="", metavar="COLUMN", help=text)
+    predict.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave out rows that can't be used, and print which"
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON object; needs --out")
+    predict.set_defaults(run=_predict)
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
@@ -155,6 +167,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=Path, metavar="DIR", help="folder of the checkpoints (default: .checkpoints in --out)")
     add("--resume", action="store_true", help="continue from the checkpoints of an interrupted training")
     add("--log-csv", type=Path, metavar="FILE.csv", help="write a line for each epoch")
+    text = "for a table, also train simple methods of scikit-learn, and compare (default: on)"
+    add("--baselines", action=argparse.BooleanOptionalAction, default=True, help=text)
     add("--report", type=Path, metavar="FILE.html", help="write a page with the curves and the comparison")
     add(
         "--progress-fd",
@@ -191,6 +205,7 @@ def _train(args: argparse.Namespace) -> int:
         raise KronmodelError("training needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
     from kronmodel.cli.report import check_report, write_report
     from kronmodel.cli.training import CommandCallback
+    from kronmodel.training.baselines import baselines
     from kronmodel.training.device import keep_freed_memory
     from kronmodel.twin import train_twin
 
@@ -208,10 +223,16 @@ def _train(args: argparse.Namespace) -> int:
         write_report(
             args.report, twin.name, models, histories, {each.card["role"]: each.card for each in twin.published}
         )
+    scored = []
+    if args.baselines and twin.data.image_shape is None:
+        scored = baselines(twin.data)
     if args.json:
-        print(json.dumps({"twin": twin.name, "models": models}))
+        shown = {"baselines": [asdict(each) for each in scored]} if scored else {}
+        print(json.dumps({"twin": twin.name, "models": models, **shown}))
     else:
         print_twin(Console(), models)
+        if scored:
+            print_baselines(Console(), scored, models)
     return 0
 
 
@@ -226,6 +247,12 @@ def _data(args: argparse.Namespace) -> int:
             described["columns"] = {each["name"]: f"{each['kind']}: {each['done']}" for each in described["columns"]}
         _print(described, as_json=args.json)
     return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from kronmodel.cli.prediction import predict
+
+    return predict(args, errors, _note)
 
 
 def _recipes(args: argparse.Namespace) -> int:

@@ -40,7 +40,7 @@ def assemble(
     check_names(origin, x.shape[1], target, [names, target.labels])
     y, classes = target.y, target.task == "classification"
     if published is None:
-        train, test, how = split_samples(len(x), target, options)
+        train, test, how = split_samples(len(x), target, report, options)
     else:
         train, test = np.arange(published), np.arange(published, len(x))
         how = "as in the file"
@@ -67,9 +67,15 @@ def assemble(
     )
 
 
-def split_samples(count: int, target: Target, options: FileOptions) -> tuple[Indices, Indices, str]:
+def split_samples(count: int, target: Target, report: Report, options: FileOptions) -> tuple[Indices, Indices, str]:
     """Draw training and test samples; return their indices and a sentence that describes the choice."""
     classes = target.task == "classification"
+    if classes:
+        single = [target.labels[index] for index in np.flatnonzero(np.bincount(target.y.astype(np.int64)) == 1)]
+        if single:
+            more = f" and {len(single) - 5:,} more" if len(single) > 5 else ""
+            shown = ", ".join(map(repr, single[:5]))
+            report(f"classes with one sample, which is used for training, so that they are not tested: {shown}{more}")
     fraction = TEST_FRACTION if options.test_fraction is None else options.test_fraction
     train, test = split(count, fraction, options.seed, target.y if classes else None)
     of = "of the samples of each class" if classes else "of the samples"

@@ -142,6 +142,11 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def _class_counts(self) -> dict[str, int]:
+        """Count the samples of each class, of training and test together."""
+        counts = np.bincount(np.concatenate([self.y_train, self.y_test]).astype(np.int64), minlength=len(self.labels))
+        return dict(zip(self.labels, counts.tolist(), strict=True))
+
     def describe(self) -> dict[str, Any]:
         """Summarise the data set in a few fields for printing."""
         return {
@@ -156,6 +161,7 @@ class Dataset:
             **({"image_shape": list(self.image_shape)} if self.image_shape else {}),
             **({"feature_names": list(self.feature_names)} if self.feature_names else {}),
             **({"labels": list(self.labels)} if self.labels else {"outputs": self.outputs}),
+            **({"class_counts": self._class_counts()} if self.labels else {}),
             "preprocessing": self.preprocessing,
             **({"columns": [asdict(note) for note in self.columns]} if self.columns else {}),
         }

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from kronmodel.data.assembly import STANDARDISED, assemble, check_names, split_samples, target_scaling
 from kronmodel.data.dataset import ColumnNote, Dataset, Report
 from kronmodel.data.file_options import OF_COLUMNS, FileOptions
+from kronmodel.data.tables.bad_rows import SHOWN, left_out_text
 from kronmodel.data.tables.columns import Column, Kind, column_of
 from kronmodel.data.tables.fitting import fit_encoding, plain_text
-from kronmodel.data.tables.reader import BadRow, RawTable, read_table
+from kronmodel.data.tables.reader import RawTable, read_table
 from kronmodel.data.target import RawTarget, Target, raw_target, target_from_array
 from kronmodel.errors import Argument, DataError, Message
 
 __all__ = ["did_you_mean", "load_table", "target_columns"]
 
-SHOWN = 5  # most unusable rows that a message lists
 OUTPUTS = ("logits", "probabilities", "prediction")
 COARSE = 1e-3  # largest rounding of float32, in standard deviations of a column, that a network doesn't notice
 
@@ -42,7 +42,7 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
     targets = target_columns(path, raw.names, options.target)
     kinds = _asked_kinds(path, raw.names, targets, options)
     if not raw.table.num_rows:
-        _report_bad(path, raw, {}, report, skip=options.skip_bad_rows)
+        left_out_text(raw.file, raw.short_rows, {}, skip=options.skip_bad_rows)
         raise DataError(f"{path} has no rows that can be used")
     comma = raw.file.decimal_comma
     columns = [
@@ -53,7 +53,9 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
     task = options.task if len(targets) == 1 else "regression"
     raw_targets = {each: raw_target(raw.table.column(each), task, comma=comma) for each in targets}
     problems = _problems(raw, columns, raw_targets, needed=options.impute == "none")
-    _report_bad(path, raw, problems, report, skip=options.skip_bad_rows)
+    left_out = left_out_text(raw.file, raw.short_rows, problems, skip=options.skip_bad_rows)
+    if left_out is not None:
+        report(left_out)
     usable = np.ones(raw.table.num_rows, bool)
     usable[list(problems)] = False
     good = np.flatnonzero(usable)
@@ -92,7 +94,7 @@ def _encoded(
     target_names: tuple[str, ...],
 ) -> Dataset:
     """Split a table, and encode its columns as the training rows suggest."""
-    train, test, how = split_samples(len(target.y), target, options)
+    train, test, how = split_samples(len(target.y), target, report, options)
     kept = [column for column in columns if column.kind != "left out"]
     dropped = [column.name for column in columns if column.kind == "left out"]
     impute = "median" if options.impute in (None, "none") else options.impute
@@ -222,20 +224,3 @@ def _problems(
         for row, text in found.items():
             problems.setdefault(row, text)
     return problems
-
-
-def _report_bad(path: Path, raw: RawTable, problems: dict[int, str], report: Report, *, skip: bool) -> None:
-    count = len(problems) + len(raw.short_rows)
-    if not count:
-        return
-    first = sorted(problems)[:SHOWN]
-    lines = raw.file.line_numbers(first)
-    rows = sorted([*raw.short_rows, *(BadRow(lines[row], problems[row]) for row in first)], key=lambda row: row.line)
-    shown = "; ".join(f"line {row.line}: {row.problem}" for row in rows[:SHOWN])
-    more = f"; and {count - SHOWN:,} more" if count > SHOWN else ""
-    bad = "1 bad row" if count == 1 else f"{count:,} bad rows"
-    if skip:
-        report(f"left out {bad} of {path}: {shown}{more}")
-        return
-    cure = Argument("skip_bad_rows", True)
-    raise DataError(Message(f"{path} has {bad}: {shown}{more}. Mend them, or leave them out with ", cure))

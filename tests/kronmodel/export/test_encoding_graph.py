@@ -1,7 +1,6 @@
 """Encoding of tables: compared with scikit-learn's preprocessing, and inside the graph, run by onnxruntime."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ from kronmodel.data.tables.columns import Column
 from kronmodel.data.tables.encoding import TableEncoding, encoding_from_json, encoding_json
 from kronmodel.data.tables.fitting import Impute, fit_encoding
 from kronmodel.export.encoding_graph import add_encoding, feeds
-from kronmodel.export.saved import load
-from kronmodel.twin import train_twin
 
 N = 211
 
@@ -159,40 +156,3 @@ def test_an_encoding_survives_json_and_a_changed_one_is_refused() -> None:
         inner[last] = value
         with pytest.raises(ValueError, match="encod"):
             encoding_from_json(wrong)
-
-
-def test_a_table_of_everything_is_trained_published_and_loaded(tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    lines = ["id,size,kind,logits,when,ok,price"]
-    for number in range(120):
-        size, kind = rng.normal(50, 9), rng.choice(["flat", "house", "shed"])
-        price = size * {"flat": 2, "house": 3, "shed": 1}[kind] + 5
-        shown = "" if number % 9 == 0 else f"{size:.2f}"
-        lines.append(
-            f"{number},{shown},{kind},{rng.normal():.3f},2024-{number % 12 + 1:02d}-{number % 28 + 1:02d},"
-            f"{'yes' if number % 2 else 'no'},{price:.2f}"
-        )
-    (tmp_path / "homes.csv").write_text("\n".join(lines))
-    twin = train_twin(
-        tmp_path / "homes.csv", target="price", training={"epochs": 3}, out=tmp_path / "models", threads=1
-    )
-    assert twin.data.encoding is not None
-    assert twin.data.encoding.left_out == ("id",)
-    for published in twin.published:
-        session = onnxruntime.InferenceSession(published.path)
-        with np.load(published.path.parent / "samples.npz") as samples:
-            inputs = {each.name: samples[f"column_{number}"] for number, each in enumerate(session.get_inputs())}
-            count = len(samples["labels"])
-        (got,) = session.run(
-            ["prediction"], {n: v.astype(object) if v.dtype.kind == "U" else v for n, v in inputs.items()}
-        )
-        network = load(published.path.parent).eval()
-        named = {column.name: inputs[column.input][:, 0].astype(object if column.kind == "category" else np.float64)
-                 for column in twin.data.encoding.columns}  # fmt: skip
-        prepared = network.preprocessing
-        want = prepared.predictions(network(prepared.features(named))).detach().numpy()
-        assert got.shape == (count, 1)
-        np.testing.assert_allclose(got, want, rtol=1e-4)
-        card = published.card["input"]
-        assert [column["name"] for column in card["columns"]] == ["size", "kind", "logits", "when", "ok"]
-        assert (card["columns"][2]["input"], card["left_out"]) == ("logits_", ["id"])
