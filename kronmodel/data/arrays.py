@@ -6,6 +6,7 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
 
-__all__ = ["SPLIT", "WHOLE", "check_array", "read_npz"]
+__all__ = ["SPLIT", "WHOLE", "check_array", "read_npz", "read_x"]
 
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
@@ -36,13 +37,31 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         DataError: the file can't be read or lacks the arrays, or one of them is empty, is too large, holds neither
             numbers nor text, or holds values that are not finite.
     """
+    return _read(path, (SPLIT, WHOLE))
+
+
+def read_x(path: Path) -> NDArray[Any]:
+    """Read the features from a .npz file: the array ``x``, or else ``x_test``.
+
+    Raises:
+        DataError: as for :func:`read_npz`; or the array is not of numbers.
+    """
+    (rows,) = _read(path, (("x",), ("x_test",))).values()
+    if rows.dtype.kind == "U":
+        raise DataError(f"{path}: x is of type {rows.dtype}, expected numbers")
+    return rows
+
+
+def _read(path: Path, wanted: Sequence[tuple[str, ...]]) -> dict[str, NDArray[Any]]:
+    """Read the first of several sets of arrays that a .npz file holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             there = {name.removesuffix(".npy") for name in archive.namelist()}
-            names = next((names for names in (SPLIT, WHOLE) if there.issuperset(names)), None)
+            names = next((names for names in wanted if there.issuperset(names)), None)
             if names is None:
                 found = ", ".join(sorted(there)[:12]) or "nothing"
-                raise DataError(f"{path} holds {found}; expected {', '.join(WHOLE)} or {', '.join(SPLIT)}")
+                expected = " or ".join(", ".join(names) for names in reversed(wanted))
+                raise DataError(f"{path} holds {found}; expected {expected}")
             return {name: _array(archive, name, f"{path}: {name}") for name in names}
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
