@@ -11,9 +11,18 @@ from torch import Tensor
 
 from kronmodel.nn import _fused_cpu
 from kronmodel.nn.activations import Activation, Function, get_activation, in_place
+from kronmodel.nn.nearest import nearest_kronecker
 from kronmodel.shapes import Order, Shape, axes, check_orders, linear_macs
 
-__all__ = ["apply_branches", "branches_by_order", "inner_shapes", "kron_dual", "kron_linear", "linear_product"]
+__all__ = [
+    "apply_branches",
+    "branches_by_order",
+    "inner_shapes",
+    "kron_dual",
+    "kron_linear",
+    "linear_product",
+    "nearest_kronecker",
+]
 
 Middle = Callable[[int, Tensor], Tensor]
 Branches = Mapping[Order, Sequence[int]]
