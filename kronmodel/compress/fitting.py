@@ -22,6 +22,7 @@ FRACTIONS = (1 / 2, 1 / 3, 1 / 5, 1 / 8, 1 / 13, 1 / 20, 1 / 32, 1 / 50, 1 / 80,
 
 RIDGES = (1e-3, 1e-2, 1e-1)  # strengths of the regularisation that a fit chooses from by the held-out samples
 CURVE_RIDGE = 3e-2
+TINY = float(np.finfo(np.float32).tiny)
 SCREENED = 12  # shapes of Kronecker products that are tried at one size
 KEPT = 3  # shapes that are continued over all sizes
 SCREEN_SWEEPS, CURVE_SWEEPS = 3, 6
@@ -112,7 +113,7 @@ def _bias(original: Array, system: System, matrix: Array) -> Array:
 
 
 def _candidate(layer: MatrixLayer, structure: Structure, matrix: Array, output_error: float) -> Candidate:
-    norm = max(float(np.linalg.norm(layer.weight)), np.finfo(np.float32).tiny)
+    norm = max(float(np.linalg.norm(layer.weight)), TINY)
     return Candidate(
         structure=structure,
         bytes=layer.bytes_of(structure),
@@ -177,7 +178,7 @@ def _low_rank_curve(
     energy = np.einsum("ki,ki->k", projected, weighted)
     start = judge.offset + float(np.vdot(judge.weighted(judge.target), judge.target))
     errors = np.sqrt(np.maximum(start + np.cumsum(energy - 2 * cross), 0) / max(judge.energy, 1e-300))
-    norm = max(float(np.vdot(weight, weight)), np.finfo(np.float32).tiny)
+    norm = max(float(np.vdot(weight, weight)), TINY)
     for rank in low_rank_ranks(layer.in_features, layer.out_features, fractions):
         structure = low_rank(layer.in_features, layer.out_features, rank)
         yield Candidate(
