@@ -39,17 +39,17 @@ class Publication:
 
     Attributes:
         name: name of the model in the repository.
-        model: ONNX model.
-        inputs: inputs of test samples ``(n, ...)``, as the model takes them.
+        model: ONNX model, or the path of a file to copy.
+        inputs: inputs of test samples ``(n, ...)``, as the model takes them; None publishes no samples.
         labels: class indices ``(n,)`` or target values of these samples.
-        files: content of further files in the version's folder, by file name.
+        files: content of further files in the version's folder, by file name; or paths of files to copy.
     """
 
     name: str
-    model: onnx.ModelProto
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int64] | NDArray[np.float32]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    model: onnx.ModelProto | Path
+    inputs: NDArray[np.float32] | None
+    labels: NDArray[np.int64] | NDArray[np.float32] | None
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
 
 def check_name(name: str) -> str:
@@ -184,14 +184,28 @@ def _rename_all(staged: Sequence[Path], repository: Path) -> list[Path]:
 def _write(publication: Publication, folder: Path) -> Path:
     folder.mkdir()
     folder.chmod(READABLE_FOLDER)
-    write_synced(folder / "model.onnx", publication.model.SerializeToString())
-    samples = io.BytesIO()
-    np.savez_compressed(samples, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
-    write_synced(folder / "samples.npz", samples.getbuffer())
+    model = publication.model
+    _write_file(folder / "model.onnx", model if isinstance(model, Path) else model.SerializeToString())
+    if publication.inputs is not None and publication.labels is not None:
+        samples = io.BytesIO()
+        np.savez_compressed(samples, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
+        write_synced(folder / "samples.npz", samples.getbuffer())
     for name, content in publication.files.items():
-        write_synced(folder / name, content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_file(folder / name, content)
     sync_folder(folder)
     return folder
+
+
+def _write_file(path: Path, content: bytes | Path) -> None:
+    """Write a file, or copy one, and wait until its content is on the disk."""
+    if isinstance(content, bytes):
+        write_synced(path, content)
+        return
+    with content.open("rb") as source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _rename(folder: Path, model: Path) -> Path:
