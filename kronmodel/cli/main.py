@@ -21,12 +21,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from kronmodel import __version__
-<<<<<<< HEAD
 from kronmodel.cli import export
-from kronmodel.cli.console import print_fields, print_twin
-=======
+from kronmodel.cli.compress import add_compress_options, run_compress
 from kronmodel.cli.console import print_baselines, print_fields, print_twin
->>>>>>> wt-tables
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
 from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
 
@@ -98,7 +95,8 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the commands and their options."""
     top = argparse.ArgumentParser(
-        prog="kronmodel", description="Train Kronecker-structured networks beside their dense twins; export ONNX."
+        prog="kronmodel",
+        description="Train Kronecker-structured networks beside their dense twins; export and compress ONNX.",
     )
     top.add_argument("--version", action="version", version=f"kronmodel {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -125,6 +123,10 @@ def parser() -> argparse.ArgumentParser:
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
     export.add_arguments(commands.add_parser("export", help="convert an ONNX model to a web page or an ES module"))
+    compress = commands.add_parser("compress", help="make an ONNX file smaller, and compare it with the original")
+    add_compress_options(compress)
+    _add_file_options(compress)
+    compress.set_defaults(run=_compress)
     info = commands.add_parser("info", help="describe an ONNX file and its model card")
     info.add_argument("model", type=Path, metavar="MODEL.onnx")
     info.add_argument("--json", action="store_true", help="print one JSON object")
@@ -269,6 +271,12 @@ def _recipes(args: argparse.Namespace) -> int:
     else:
         _print({name: recipe.summary for name, recipe in RECIPES.items()}, as_json=False)
     return 0
+
+
+def _compress(args: argparse.Namespace) -> int:
+    if importlib.util.find_spec("torch") is None:
+        raise KronmodelError("compressing needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
+    return run_compress(args, notes, _note)
 
 
 def _info(args: argparse.Namespace) -> int:
