@@ -127,8 +127,9 @@ def parser() -> argparse.ArgumentParser:
     add_compress_options(compress)
     _add_file_options(compress)
     compress.set_defaults(run=_compress)
-    info = commands.add_parser("info", help="describe an ONNX file and its model card")
-    info.add_argument("model", type=Path, metavar="MODEL.onnx")
+    info = commands.add_parser("info", help="describe an ONNX file and its model card, or what is used of this machine")
+    info.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?")
+    info.add_argument("--system", action="store_true", help="say whether native code is used on this machine, and why")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
     return top
@@ -280,9 +281,16 @@ def _compress(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    from kronmodel.export.inspect import describe
+    if args.system == (args.model is not None):
+        raise KronmodelError("info takes either MODEL.onnx or --system")
+    if args.system:
+        from kronmodel.native.build import describe_system
 
-    _print(describe(args.model), as_json=args.json)
+        _print(describe_system(), as_json=args.json)
+    else:
+        from kronmodel.export.inspect import describe
+
+        _print(describe(args.model), as_json=args.json)
     return 0
 
 
