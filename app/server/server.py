@@ -24,9 +24,11 @@ from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
 from app.system.heap import trim_heap
+from app.system.net import occupy_queue
 
 INTERRUPTED_SECONDS = 5
 SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
+LAST_ACCEPTS, LAST_ACCEPT_SECONDS = 100, 0.01  # tries to find no client waiting when the service stops listening
 LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,14 @@ class Server(uvicorn.Server):
         """Start, and keep the event loop for the signal handlers."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept the connections that the system has completed, then stop listening: it would reset them."""
+        for _ in range(LAST_ACCEPTS):
+            if all(occupy_queue(listening) for listening in sockets or []):
+                break
+            await asyncio.sleep(LAST_ACCEPT_SECONDS)
+        await super().shutdown(sockets)  # closes the listening sockets first
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop on SIGTERM or Ctrl-C; uvicorn's own handler would also end the process by the signal."""
