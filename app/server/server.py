@@ -24,11 +24,11 @@ from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
 from app.system.heap import trim_heap
-from app.system.net import occupy_queue
+from app.system.net import ignore_new_connections
 
 INTERRUPTED_SECONDS = 5
 SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
-LAST_ACCEPTS, LAST_ACCEPT_SECONDS = 100, 0.01  # tries to find no client waiting when the service stops listening
+LAST_CONNECTIONS_SECONDS = 0.1  # for connections that are being established when the service stops listening
 LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the connections that the system has completed, then stop listening: it would reset them."""
-        for _ in range(LAST_ACCEPTS):
-            if all(occupy_queue(listening) for listening in sockets or []):
-                break
-            await asyncio.sleep(LAST_ACCEPT_SECONDS)
-        await super().shutdown(sockets)  # closes the listening sockets first
+        """Accept the connections that the system has completed, before the listening sockets are closed."""
+        for listening in sockets or []:
+            ignore_new_connections(listening)
+        await asyncio.sleep(LAST_CONNECTIONS_SECONDS)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop on SIGTERM or Ctrl-C; uvicorn's own handler would also end the process by the signal."""
