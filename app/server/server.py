@@ -24,11 +24,9 @@ from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
 from app.system.heap import trim_heap
-from app.system.net import ignore_new_connections
 
 INTERRUPTED_SECONDS = 5
 SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
-LAST_CONNECTIONS_SECONDS = 0.1  # for connections that are being established when the service stops listening
 LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
 log = logging.getLogger(__name__)
 
@@ -62,13 +60,6 @@ class Server(uvicorn.Server):
         """Start, and keep the event loop for the signal handlers."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the connections that the system has completed, before the listening sockets are closed."""
-        for listening in sockets or []:
-            ignore_new_connections(listening)
-        await asyncio.sleep(LAST_CONNECTIONS_SECONDS)
-        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop on SIGTERM or Ctrl-C; uvicorn's own handler would also end the process by the signal."""

@@ -1,24 +1,15 @@
 """Listening sockets, URLs, and IP addresses and networks."""
 
-import ctypes
 import errno
 import ipaddress
 import os
 import socket
-import struct
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 
 from app.errors import StartupError
 
 Network = IPv4Network | IPv6Network
-
-# A program for Linux' socket filter, which sees a packet from its TCP header on: byte 13 holds the flags, 2 is SYN.
-# Instructions are (code, jump if true, jump if false, operand): load the byte, test the flag, drop, keep.
-_DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-_SO_ATTACH_FILTER = 26  # which Python does not name
 
 
 def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socket:
@@ -51,22 +42,6 @@ def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socke
             raise StartupError(f"port {port} on {host} is in use; choose another one with --port (KRON_PORT)") from None
         raise StartupError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     return listening
-
-
-def ignore_new_connections(listening: socket.socket) -> None:
-    """Have the system drop attempts to connect; connections on their way to `accept` still arrive.
-
-    The system resets completed connections that are not accepted when their listening socket is closed. So no more of
-    them may come before the last one is accepted. Clients try again after a second, and are refused then. Only Linux
-    can do so; elsewhere this does nothing.
-    """
-    if sys.platform != "linux":
-        return
-    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN))
-    with suppress(OSError):  # of a sandbox without socket filters
-        listening.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-        )
 
 
 def is_loopback(host: str) -> bool:

@@ -199,38 +199,3 @@ def test_the_fast_path_closes_with_the_headers_that_say_so() -> None:
         assert driver.refused == []
 
     drive(test)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_no_new_connection_is_reset_when_the_service_stops_listening(folder: Path, workers: int) -> None:
-    """Clients that connect for each request, as after `Connection: close`, see answers until they are refused."""
-    errors: list[str] = []
-    refused = threading.Semaphore(0)
-
-    def load(server: Serving) -> None:
-        while True:
-            try:
-                opened = connect(server)
-            except ConnectionRefusedError:
-                refused.release()
-                return
-            try:
-                with opened:
-                    opened.sendall(FAST)
-                    received = opened.recv(65536)
-            except OSError as error:
-                received = repr(error).encode()
-            if not received.startswith(b"HTTP/1.1 200"):
-                errors.append(received.decode())
-                return
-
-    with serving(folder, drain_seconds=1, workers=workers, reports="off", expected_code=0) as server:
-        threads = [threading.Thread(target=load, args=(server,)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        server.process.terminate()
-        for thread in threads:
-            thread.join(60)
-        server.process.communicate(timeout=40)
-    assert errors == []
-    assert all(refused.acquire(blocking=False) for _ in threads)
