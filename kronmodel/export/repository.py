@@ -196,7 +196,7 @@ def _write(publication: Publication, folder: Path) -> Path:
     if publication.inputs is not None and publication.labels is not None:
         samples = io.BytesIO()
         arrays: dict[str, Any] = {"inputs": publication.inputs}
-        if not isinstance(publication.inputs, np.ndarray):  # columns may have any name, even "labels": they are numbered
+        if not isinstance(publication.inputs, np.ndarray):  # columns are numbered: one may be named "labels"
             arrays = {f"column_{number}": _plain(values) for number, values in enumerate(publication.inputs)}
         np.savez_compressed(samples, allow_pickle=False, labels=publication.labels, **arrays)
         write_synced(folder / "samples.npz", samples.getbuffer())
