@@ -3,16 +3,13 @@
 import errno
 import ipaddress
 import os
-import select
 import socket
-import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from app.errors import StartupError
 
 Network = IPv4Network | IPv6Network
-OWN_CONNECTION_SECONDS = 0.01
 
 
 def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socket:
@@ -45,32 +42,6 @@ def listen(host: str, port: int, *, loopback_only: bool = False) -> socket.socke
             raise StartupError(f"port {port} on {host} is in use; choose another one with --port (KRON_PORT)") from None
         raise StartupError(f"cannot listen on {host} port {port}: {error.strerror}") from None
     return listening
-
-
-def occupy_queue(listening: socket.socket) -> bool:
-    """Fill the queue of completed connections with one of this process, so that closing the socket resets no client.
-
-    The system resets the completed connections that are not accepted when their listening socket is closed. With a
-    backlog of 0 the queue holds one connection; while it is full, Linux ignores new clients, which try again after a
-    second and are refused then. On other systems this does nothing.
-
-    Returns:
-        True if no client is in the queue: close the socket before the event loop accepts again. False if one is: accept
-        it and call this function again.
-    """
-    if sys.platform != "linux":
-        return True
-    listening.listen(0)
-    host, *others = listening.getsockname()
-    with socket.socket(listening.family, socket.SOCK_STREAM) as own:
-        own.setblocking(False)
-        if own.connect_ex((_own_host(host), *others)) not in {0, errno.EINPROGRESS}:
-            return True  # the network gives no way to the queue
-        return bool(select.select([], [own], [], OWN_CONNECTION_SECONDS)[1])
-
-
-def _own_host(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def is_loopback(host: str) -> bool:
