@@ -47,7 +47,7 @@ class Everything(nn.Module):
         super().__init__()
         shapes: dict[str, Any] = {"in_shape": (7, 4), "hidden": ((5, 6), (3, 8)), "out_shape": (2, 5)}
         features = ConvConfig(image_shape=(1, 4, 7), channels=(3,))
-        of_features = {"in_features": features.out_features, "features": features}
+        of_features: dict[str, Any] = {"in_features": features.out_features, "features": features}
         configs: dict[str, KroneckerConfig | DenseConfig] = {
             "left": KroneckerConfig(**shapes, rank=1),
             "right": KroneckerConfig(**shapes, rank=2, order="right"),
