@@ -52,7 +52,7 @@ class Everything(nn.Module):
             "left": KroneckerConfig(**shapes, rank=1),
             "right": KroneckerConfig(**shapes, rank=2, order="right"),
             "dense": DenseConfig(in_features=FEATURES, hidden=(9, 6), out_features=3),
-            "convolution": DenseConfig(**of_features, hidden=(5,), out_features=3, activation="relu"),
+            "kernels": DenseConfig(**of_features, hidden=(5,), out_features=3, activation="relu"),
         }
         for activation in ("gelu", "relu", "tanh"):
             both = KroneckerConfig(**shapes, rank=3, order=("left", "right", "left"), activation=activation)
