@@ -47,17 +47,14 @@ class Everything(nn.Module):
         super().__init__()
         shapes: dict[str, Any] = {"in_shape": (7, 4), "hidden": ((5, 6), (3, 8)), "out_shape": (2, 5)}
         features = ConvConfig(image_shape=(1, 4, 7), channels=(3,))
-        of_features = {"in_features": features.out_features, "features": features}
+        of_features: dict[str, Any] = {"in_features": features.out_features, "features": features}
         configs: dict[str, KroneckerConfig | DenseConfig] = {
             "left": KroneckerConfig(**shapes, rank=1),
-            "right": KroneckerConfig(**shapes, rank=2, order="right"),
-            "dense": DenseConfig(in_features=FEATURES, hidden=(9, 6), out_features=3),
-            "convolution": DenseConfig(**of_features, hidden=(5,), out_features=3, activation="relu"),
+            "right": KroneckerConfig(**shapes, rank=2, order="right", activation="relu"),
+            "both": KroneckerConfig(**shapes, rank=3, order=("left", "right", "left"), activation="tanh"),
+            "linear": KroneckerConfig(**shapes, rank=2, layer="linear"),
+            "kernels": DenseConfig(**of_features, hidden=(9, 6), out_features=3, activation="relu"),
         }
-        for activation in ("gelu", "relu", "tanh"):
-            both = KroneckerConfig(**shapes, rank=3, order=("left", "right", "left"), activation=activation)
-            linear = KroneckerConfig(**shapes, rank=2, layer="linear", activation=activation)
-            configs |= {f"both_{activation}": both, f"linear_{activation}": linear}
         self.networks = nn.ModuleDict({name: build(config) for name, config in configs.items()})
         with torch.no_grad():
             for name, parameter in self.named_parameters():
@@ -65,7 +62,7 @@ class Everything(nn.Module):
                     parameter.normal_(0, 0.5)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {name: network(x).softmax(-1) for name, network in self.networks.items()}
+        return {f"answer_{name}": network(x).softmax(-1) for name, network in self.networks.items()}
 
 
 def every_network() -> bytes:

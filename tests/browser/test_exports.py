@@ -103,7 +103,7 @@ def test_a_page_for_rows_of_numbers(visitor: Visitor, tmp_path: Path) -> None:
     page.get_by_label("Or paste a row of CSV").fill("4,10,2,1,6")
     row = np.array([4, 10, 2, 1, 6], np.float32)
     first, second = (float(row @ tables.WEIGHTS[role][:, 0]) for role in ("kronecker", "dense"))
-    verdict = f"Kronecker predicts {first:.0f}, Dense predicts {second:.1f}."
+    verdict = f"Kronecker predicts {first:.0f}, Dense predicts {second:.0f}."
     expect(page.locator("#verdict")).to_have_text(verdict)
 
 
@@ -147,3 +147,16 @@ def test_a_module_predicts(
     assert (found["name"], found["shape"], found["role"]) == ("mnist-kronecker", [784], "kronecker")
     np.testing.assert_allclose([each["probabilities"] for each in found["answers"]], expected[:40], atol=1e-5)
     assert [each["label"] for each in found["answers"]] == [str(each.argmax()) for each in expected[:40]]
+
+
+def test_the_example_of_the_documentation_runs(exported: Path, tmp_path: Path) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("Node.js is not installed")
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    (code,) = re.findall(r"^```js\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    shutil.copy(exported / "model.mjs", tmp_path / "kronecker.mjs")
+    (tmp_path / "example.mjs").write_text(code + "console.log(label, labels.length, probabilities.length, shape[0]);")
+    done = subprocess.run(
+        ["node", tmp_path / "example.mjs"], capture_output=True, text=True, timeout=120, check=True
+    )  # fmt: skip
+    assert re.fullmatch(r"\d 10 10 784\n", done.stdout)

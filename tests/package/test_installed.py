@@ -83,6 +83,12 @@ def test_training_without_the_extra_names_it(serving: Path, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+def test_the_page_is_exported_without_torch(serving: Path, models: Path, tmp_path: Path) -> None:
+    model = models / "digits-kronecker" / "1" / "model.onnx"
+    run(serving / "kronmodel", "export", model, "--to", "html", "--out", "page.html", folder=tmp_path)
+    assert "</html>" in (tmp_path / "page.html").read_text()
+
+
 def test_the_trained_twin_is_served(address: str) -> None:
     with httpx.Client(base_url=address) as client:
         names = {model["name"] for model in client.get("/api/models").raise_for_status().json()["models"]}

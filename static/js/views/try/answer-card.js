@@ -3,7 +3,7 @@
 import { SERVED } from "../../api/client.js";
 import { roleName, weights } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
-import { bytes, count, digits, duration, metric, probability, short } from "../../ui/format.js";
+import { bytes, count, digits, metric, probability, short } from "../../ui/format.js";
 
 /**
  * @import { Answer, ModelInfo } from "../../api/types.js"
@@ -108,22 +108,6 @@ export class AnswerCard {
   /** Marks the answer as outdated. */
   setStale() {
     this.element.classList.add("stale");
-  }
-
-  /** @param {number} microseconds of a run in the browser */
-  showBrowserTime(microseconds) {
-    this.browserTime.textContent = duration(microseconds);
-  }
-
-  /** @param {number} microseconds of a run in the service */
-  showServiceTime(microseconds) {
-    this.serviceTime.textContent = duration(microseconds);
-  }
-
-  /** @param {string | null} reason why the service answers instead of the browser; null if the browser does */
-  explainBrowserTime(reason) {
-    this.browserTime.title = reason === null ? "" : `The service answers: ${reason}.`;
-    if (reason !== null) this.browserTime.textContent = NOTHING;
   }
 
   /**

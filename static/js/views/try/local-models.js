@@ -1,5 +1,6 @@
 /** The models that the browser computes, each loaded once; the service answers for all others. */
 
+import { NetworkError } from "../../api/client.js";
 import { modelFile } from "../../api/model-file.js";
 import { LocalModel, ParityError } from "../../model/local-model.js";
 
@@ -43,6 +44,7 @@ export class LocalModels {
       this.found.set(key, new LocalModel(model, await modelFile(model.name, model.version)));
     } catch (error) {
       if (!(error instanceof Error)) throw error;
+      if (error instanceof NetworkError) return; // `load` tries again
       this.found.set(key, error.message); // whatever is wrong with the file: the service has loaded it
     }
   }

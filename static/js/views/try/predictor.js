@@ -8,6 +8,7 @@
 
 import * as api from "../../api/client.js";
 import { credentials } from "../../api/credentials.js";
+import { duration } from "../../ui/format.js";
 import { throttle } from "./throttle.js";
 
 /**
@@ -58,6 +59,7 @@ export class Predictor {
    * @param {AnswerCard[]} cards
    */
   use(models, cards) {
+    this.#cancel();
     this.models = models;
     this.cards = cards;
   }
@@ -84,8 +86,7 @@ export class Predictor {
    * @param {Input | null} input null for none
    */
   ask(input) {
-    cancelAnimationFrame(this.frame);
-    clearTimeout(this.resting);
+    this.#cancel();
     this.input = input;
     if (input === null || this.models.length === 0) return;
     if (this.local?.ready(this.models)) {
@@ -93,7 +94,12 @@ export class Predictor {
       return;
     }
     if (api.SERVED) this.request();
-    void this.load();
+    if (!this.connection.gone) void this.load();
+  }
+
+  #cancel() {
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.resting);
   }
 
   /** @param {Input} input */
@@ -108,7 +114,7 @@ export class Predictor {
       return;
     }
     this.resting = setTimeout(() => {
-      for (const [i, model] of models.entries()) this.cards[i]?.showBrowserTime(model.measure(input.values));
+      for (const [i, model] of models.entries()) this.cards[i].browserTime.textContent = duration(model.measure(input.values));
       if (api.SERVED && !this.connection.gone) this.request();
     }, REST_MS);
   }
@@ -136,7 +142,7 @@ export class Predictor {
     const results = models.map(({ name }) => prediction.results.find(({ model }) => model === name));
     if (!results.every((result) => result !== undefined)) return;
     if (results.some(({ version }, i) => version !== models[i].version)) this.receiver.outdated();
-    for (const [i, card] of cards.entries()) card.showServiceTime(results[i].compute_us);
+    for (const [i, card] of cards.entries()) card.serviceTime.textContent = duration(results[i].compute_us);
     if (local?.ready(models)) {
       const equal = results.map((result, i) => local.check(models[i], input.values, result));
       if (equal.every(Boolean)) return;
@@ -145,7 +151,12 @@ export class Predictor {
     this.receiver.answered(results.map(({ outputs }) => outputs[0]), input);
   }
 
+  /** Says on the cards why the service answers instead of the browser. */
   #explain() {
-    for (const [i, card] of this.cards.entries()) card.explainBrowserTime(this.local?.reason(this.models[i]) ?? null);
+    for (const [i, { browserTime }] of this.cards.entries()) {
+      const reason = this.local?.reason(this.models[i]) ?? null;
+      browserTime.title = reason === null ? "" : `The service answers: ${reason}.`;
+      if (reason !== null) browserTime.textContent = "–";
+    }
   }
 }
