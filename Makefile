@@ -12,7 +12,7 @@ ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/nul
 IMAGE ?= kronmodel
 TARGET ?= cpu
 
-.PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
+.PHONY: setup demo train serve test test-slow lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
 	bench-quality bench-serve bench-image docs test-docs fuzz conformance pins test-lowest package test-wheel pictures \
 	format clean
 
@@ -41,11 +41,14 @@ train: setup
 serve: setup
 	@$(BIN)/kronserve --models models --host $(HOST) --port $(PORT)
 
+# All tests but those marked `slow`; `make test-slow` runs these: trainings, comparisons, several processes.
+test: PYTEST_MARKED := not slow
+test-slow: PYTEST_MARKED := slow
 # The browser tests use a browser on the PATH; without one, Playwright downloads Chromium if it can.
-test: setup
+test test-slow: setup
 	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
 		timeout 600 $(BIN)/playwright install chromium || echo "no browser: none on the PATH, and Chromium could not be downloaded; without CI=true the browser tests are skipped" >&2
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "$(PYTEST_MARKED)"
 
 # The image $(IMAGE):VERSION and :latest, built with docker, podman or buildah; TARGET=gpu builds the one for NVIDIA GPUs.
 image:

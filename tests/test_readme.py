@@ -100,6 +100,7 @@ def test_blocks_that_do_not_run_here_name_the_test_that_runs_them() -> None:
         assert all((ROOT / test).is_file() for test in reasons), page
 
 
+@pytest.mark.slow
 def test_the_example_that_reads_training_output_runs(tmp_path: Path) -> None:
     (code,) = [code for page, code in blocks("py") if page == "docs/training.md"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

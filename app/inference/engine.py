@@ -14,6 +14,7 @@ from app.inference import bfloat16, trial
 from app.inference.datatypes import BF16, BYTES, DTYPES, NAME_BY_ONNX_TYPE, Array, Tensor
 from app.inference.io_binding import Bindings
 from app.inference.joining import NOT_TRIED, Joining
+from app.inference.made_up import MadeUp
 from app.inference.session import (
     CUDA,
     INVALID_ARGUMENT,
@@ -105,6 +106,7 @@ class Engine:
         if batch_axis is None and all(len(tensor.shape) == 1 for tensor in self.inputs):
             self.has_batch_axis = False
         self.joining = NOT_TRIED
+        self._working: MadeUp | None = None  # inputs that the model has run on
         # Buffers can be bound where all tensors are numbers and the input shapes determine the output shapes.
         # onnxruntime writes nothing to the buffer of an output that is an input.
         bindable = not any(tensor.datatype in {BYTES, BF16} or -1 in tensor.shape[1:] for tensor in tensors)
@@ -141,20 +143,45 @@ class Engine:
             outputs: names of the requested outputs; None for all.
 
         Raises:
-            InputsRefused: onnxruntime refuses the arrays.
+            InputsRefused: onnxruntime refuses the arrays, or fails on them but not on those of the warm-up.
             ModelError: onnxruntime failed.
         """
         names = self._output_names if outputs is None else outputs
-        if self._bindings is None or not self.batchable:
-            return self._run_unbound(feeds, names)
         try:
-            values = self._bindings.run(feeds, names)
-        except ORT_ERRORS:
-            values = None  # the unbound run raises the error with its reason
-        if values is None:
-            values = self._run_unbound(feeds, names)
-            self._bindings.add(feeds, values)
+            if self._bindings is None or not self.batchable:
+                return self._run_unbound(feeds, names)
+            try:
+                values = self._bindings.run(feeds, names)
+            except ORT_ERRORS:
+                values = None  # the unbound run raises the error with its reason
+            if values is None:
+                values = self._run_unbound(feeds, names)
+                self._bindings.add(feeds, values)
+        except ModelError as error:
+            refusal = self._refusal(feeds) if type(error) is ModelError else None
+            if refusal is None:
+                raise
+            raise InputsRefused(f"inputs: {refusal}: {error}") from None
         return values
+
+    def _refusal(self, feeds: Mapping[str, Array]) -> str | None:
+        """Why a failed run is due to its inputs: the model still runs on those of the warm-up; None if it does not."""
+        if self._working is None:
+            return None
+        working = self._working.inputs(self.inputs, [0], has_batch_axis=self.has_batch_axis)
+        try:
+            self.try_run(working)
+        except ModelError:
+            return None
+        differing = [name for name, array in feeds.items() if array.shape != working[name].shape]
+        if not differing:
+            return "the model fails on these values, and runs on others of the same shapes"
+        got = ", ".join(f"{name[:100]!r} of shape {list(feeds[name].shape)}" for name in differing[:4])
+        expected = ", ".join(str(list(working[name].shape)) for name in differing[:4])
+        return (
+            f"the model fails on {got}, and runs on {expected}: send inputs of such shapes, in several requests, or "
+            "export the model without fixed sizes"
+        )
 
     def try_run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model on inputs that it may refuse, all outputs, without an error in onnxruntime's own log."""
@@ -192,6 +219,7 @@ class Engine:
             OutOfMemory: one row takes too much memory.
         """
         first = trial.run_one_row(self)
+        self._working = None if first.failure is not None else first.way
         if first.failure is not None:
             self.joining = Joining(0, f"its run on made-up inputs failed: {first.failure}")
             return {}

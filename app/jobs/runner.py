@@ -178,7 +178,7 @@ class JobRunner:
             job.seconds, job.headline = round(result.seconds, 2), result.headline
         except asyncio.CancelledError as error:
             job.error = error
-        except Exception as error:
+        except Exception as error:  # of any kind: a job whose task has died without an end would run forever
             if not isinstance(error, KronError):  # clients only see INTERNAL_ERROR
                 log.exception("a %s failed", job.kind)
             job.error = error

@@ -104,7 +104,7 @@ class WorkerState(UserDict[VersionKey, VersionStatus]):
         failures: dict[str, str] = {}
         try:
             yield failures
-        except Exception:
+        except Exception:  # of any kind: the other workers must not take this change for applied; it is raised again
             failures[""] = FOLDER_UNREADABLE
             raise
         finally:

@@ -35,11 +35,11 @@ def to_array(
         BadRequest: the rows are of another shape or not numbers; the message starts with the place, as `inputs[3]`.
     """
     features = math.prod(shapes[0])
-    if type(rows) is JsonArray:
-        packed = _pack_pieces(rows, shapes, features, max_rows, booleans=booleans)
-    elif type(rows) is list:
+    if type(rows) is list:
         _check_count(len(rows), max_rows)
         packed = _pack(rows, shapes, features, 0, booleans=booleans)
+    elif type(rows) is JsonArray:
+        packed = _pack_pieces(rows, shapes, features, max_rows, booleans=booleans)
     else:
         raise BadRequest(f"inputs: got {name_of(rows)}, expected a list of rows")
     return np.frombuffer(packed[0] if len(packed) == 1 else b"".join(packed), "<f4").reshape(len(packed), features)

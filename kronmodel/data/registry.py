@@ -158,7 +158,8 @@ def _found_idx(source: idx.Source) -> str | None:
 
 
 def _no_idx(source: idx.Source, then: str) -> str:
-    return f"not on this machine (neither in {_places(source)}); {then}"
+    places = " or ".join(str(place) for place in idx.places(source))
+    return f"not on this machine (expected in {places}); {then}"
 
 
 def _found_cifar() -> str | None:

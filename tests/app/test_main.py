@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from fastapi import FastAPI
 from onnx import TensorProto, helper, numpy_helper
@@ -79,18 +80,53 @@ def test_an_unexpected_error_has_the_shape_of_others_and_no_detail(tmp_path: Pat
     asyncio.run(main())
 
 
-def test_a_model_that_fails_at_run_time_is_500_with_the_reason(tmp_path: Path) -> None:
-    """The model divides by the number of rows minus 40."""
-    nodes = [
-        helper.make_node("Shape", ["input"], ["rows"], start=0, end=1),
-        helper.make_node("Sub", ["rows", "forty"], ["difference"]),
-        helper.make_node("Div", ["nothing", "difference"], ["quotient"]),
-        helper.make_node("Cast", ["quotient"], ["zero"], to=TensorProto.FLOAT),
+def fails_on(*rows: int) -> onnx.ModelProto:
+    """A model that divides by zero for batches of these numbers of rows."""
+    nodes = [helper.make_node("Shape", ["input"], ["rows"], start=0, end=1)]
+    for number in rows:
+        nodes += [
+            helper.make_node("Sub", ["rows", f"n{number}"], [f"difference{number}"]),
+            helper.make_node("Div", ["nothing", f"difference{number}"], [f"zero{number}"]),
+        ]
+    nodes += [
+        helper.make_node("Concat", [f"zero{number}" for number in rows], ["zeros"], axis=0),
+        helper.make_node("ReduceSum", ["zeros"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["zero"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["input", "zero"], ["out"]),
     ]
     specs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("input", "out")]
-    constants = [numpy_helper.from_array(np.array([value]), name) for name, value in (("forty", 40), ("nothing", 0))]
-    publish(tmp_path, "breaks", model(nodes, specs[0], [specs[1]], constants))
+    values = [("nothing", 0), *((f"n{number}", number) for number in rows)]
+    constants = [numpy_helper.from_array(np.array([value]), name) for name, value in values]
+    return model(nodes, specs[0], [specs[1]], constants)
+
+
+def test_a_model_that_fails_at_run_time_is_500_with_the_reason(tmp_path: Path) -> None:
+    """It fails on the row that is made up at load, too, so the inputs need not be the reason."""
+    publish(tmp_path, "breaks", fails_on(1, 40))
+
+    async def main() -> None:
+        app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
+        async with client_of(app) as client, app.router.lifespan_context(app):
+            while not (await client.get("/v2/health/ready")).is_success:
+                await asyncio.sleep(0.01)
+            tensor = {"name": "input", "datatype": "FP32"}
+            for rows, status in ((39, 200), (40, 500)):
+                body = {"inputs": [tensor | {"shape": [rows, 3], "data": [1] * 3 * rows}]}
+                answer = await client.post("/v2/models/breaks/infer", json=body)
+                assert answer.status_code == status, answer.text
+            assert answer.json()["error"].startswith("onnxruntime failed: ")
+            metrics = (await client.get("/metrics")).text
+            assert 'nv_inference_request_failure{model="breaks",version="1",reason="BACKEND"} 1\n' in metrics
+            assert 'kron_failures_total{reason="ModelError"} 1\n' in metrics
+            (stats,) = (await client.get("/v2/models/breaks/stats")).json()["model_stats"]
+            assert [stats["inference_stats"][how]["count"] for how in ("success", "fail")] == [1, 1]
+            assert stats["inference_stats"]["fail"]["ns"] > 0
+
+    asyncio.run(main())
+
+
+def test_inputs_that_a_model_fails_on_while_it_runs_on_others_are_400(tmp_path: Path) -> None:
+    publish(tmp_path, "picky", fails_on(40))
 
     async def main() -> None:
         app = create_app(Settings.read({"KRON_MODELS": str(tmp_path)}))
@@ -99,14 +135,11 @@ def test_a_model_that_fails_at_run_time_is_500_with_the_reason(tmp_path: Path) -
                 await asyncio.sleep(0.01)
             assert (await client.post("/api/predict", json={"inputs": [[1, 2, 3]] * 39})).is_success
             answer = await client.post("/api/predict", json={"inputs": [[1, 2, 3]] * 40})
-            assert answer.status_code == 500
-            assert answer.json()["error"].startswith("onnxruntime failed: ")
+            assert answer.status_code == 400
+            assert "the model fails on 'input' of shape [40, 3], and runs on [1, 3]" in answer.json()["error"]
+            assert (await client.post("/api/predict", json={"inputs": [[1, 2, 3]]})).is_success
             metrics = (await client.get("/metrics")).text
-            assert 'nv_inference_request_failure{model="breaks",version="1",reason="BACKEND"} 1\n' in metrics
-            assert 'kron_failures_total{reason="ModelError"} 1\n' in metrics
-            (stats,) = (await client.get("/v2/models/breaks/stats")).json()["model_stats"]
-            assert [stats["inference_stats"][how]["count"] for how in ("success", "fail")] == [1, 1]
-            assert stats["inference_stats"]["fail"]["ns"] > 0
+            assert 'kron_failures_total{reason="InputsRefused"} 1\n' in metrics
 
     asyncio.run(main())
 

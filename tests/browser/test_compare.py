@@ -41,6 +41,7 @@ def row(page: Page, group: str, name: str) -> Locator:
     return body.locator("tr").filter(has=page.get_by_role("rowheader", name=re.compile(f"^{name}"))).last
 
 
+@pytest.mark.slow
 def test_a_comparison_is_run_shown_and_stored(visitor: Visitor) -> None:
     page = visitor().at("compare")
     start(page)

@@ -60,6 +60,7 @@ def test_no_requests_while_another_view_is_shown(visitor: Visitor) -> None:
         page.go_back()
 
 
+@pytest.mark.slow
 def test_it_continues_after_a_restart_of_the_service(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)

@@ -13,6 +13,8 @@ from tests.browser.service import Service
 from tests.browser.strokes import draw
 from tests.browser.visit import DESKTOP, Visit, new_context
 
+pytestmark = pytest.mark.slow
+
 
 def a_drawing(page: Page) -> None:
     expect(page.locator(".sample").first).to_be_visible()

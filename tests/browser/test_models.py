@@ -46,6 +46,9 @@ def test_a_models_page_has_its_facts_and_links(visitor: Visitor) -> None:
     expect(page.locator(".layers")).to_contain_text("5,488 weights, 112× fewer than the 615,440 of a dense layer")
     for text in ["SHA-256", "learning rate", "kronmodel 0.", "input: FP32 [batch, 784]", "stored with the model"]:
         expect(page.locator(".panels")).to_contain_text(text)
+    expect(page.locator(".details", has_text="Requests")).to_contain_text(
+        "Requestsshare runs of up to 1,024 rows: each row of every output depends on the same row of the inputs only"
+    )
     page.get_by_role("link", name="Compare with mnist-dense").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Compare")
     for name in ("mnist-kronecker", "mnist-dense"):

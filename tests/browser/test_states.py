@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import onnx
+import pytest
 from onnx import TensorProto, helper
 from playwright.sync_api import expect
 
@@ -26,6 +27,7 @@ def write_plain_model(folder: Path) -> None:
     onnx.save(model, folder / "model.onnx")
 
 
+@pytest.mark.slow
 def test_the_page_resumes_after_a_restart_of_the_service(
     visitor: Visitor, twin_repository: Path, screenshots: Path
 ) -> None:
@@ -51,6 +53,7 @@ def test_the_page_resumes_after_a_restart_of_the_service(
         visit.allow_problems("ERR_CONNECTION", "503")
 
 
+@pytest.mark.slow
 def test_the_page_reconnects_without_a_click(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
@@ -65,6 +68,7 @@ def test_the_page_reconnects_without_a_click(visitor: Visitor, twin_repository: 
         visit.allow_problems("ERR_CONNECTION", "503")
 
 
+@pytest.mark.slow
 def test_a_view_that_cannot_be_fetched_is_shown_after_reconnecting(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)
@@ -79,6 +83,7 @@ def test_a_view_that_cannot_be_fetched_is_shown_after_reconnecting(visitor: Visi
         visit.allow_problems("ERR_CONNECTION", "503")
 
 
+@pytest.mark.slow
 def test_the_service_stops_during_a_comparison(visitor: Visitor, twin_repository: Path) -> None:
     with Service(twin_repository) as service:
         visit = visitor(url=service.url)

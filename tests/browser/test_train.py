@@ -124,6 +124,7 @@ def test_the_layout_does_not_shift_when_the_form_is_loaded(trainer: Service, vis
     assert page.evaluate("window.shifted") < 0.02
 
 
+@pytest.mark.slow
 def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: Visitor, screenshots: Path) -> None:
     page = opened(visitor(url=trainer.url).at("train"))
     choose_file(page, csv_file())
@@ -178,6 +179,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     follow_links(page)
 
 
+@pytest.mark.slow
 def test_a_single_training_runs_and_can_be_cancelled(trainer: Service, visitor: Visitor) -> None:
     visits = [visitor(url=trainer.url) for _ in range(2)]
     first, second = (opened(visit.at("train")) for visit in visits)

@@ -20,6 +20,8 @@ from kronmodel.training.recipes import RECIPES
 from tests.app.conftest import Serving, serving
 from tests.kronmodel.nn.test_conv import coloured
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class ColourTwin:

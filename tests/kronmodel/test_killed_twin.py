@@ -56,6 +56,7 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_twin_that_is_killed_while_it_is_published_is_completed_and_not_doubled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,8 @@ import pytest
 
 from kronmodel.cli import main as cli
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_papers_rank_1_network_reaches_its_published_accuracy(
     mnist_folder: Path | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -58,6 +58,7 @@ def weights(path: Path | None) -> dict[str, NDArray[Any]]:
     return {each.name: numpy_helper.to_array(each) for each in onnx.load(path).graph.initializer}
 
 
+@pytest.mark.slow
 def test_it_trains_what_the_command_trains(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder()
     random = torch.get_rng_state()

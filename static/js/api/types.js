@@ -63,7 +63,13 @@
  * @property {number | null} [samples]
  * @property {boolean} [downloadable] whether the service hands out the ONNX file
  * @property {string[] | null} [labels] of classes that the card does not name
+ * @property {Batching} batching
  * @property {Card | null} [card]
+ *
+ * @typedef {object} Batching whether requests may share a run, and why
+ * @property {boolean} joined
+ * @property {number} max_rows of a run that is shared
+ * @property {string} reason
  *
  * @typedef {"cpu" | "cuda"} Device
  *

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from app.errors import ModelError
+from app.errors import InputsRefused, ModelError
 from app.inference.datatypes import DTYPES
 from app.inference.engine import Engine
 from tests.app import oip_models
-from tests.app.graphs import Array, classifier, forward, probabilities, publish, weights
+from tests.app.graphs import Array, classifier, forward, model, probabilities, publish, weights
 
 LAYERS = weights([6, 8, 3])
 ROWS: Array = np.random.default_rng(0).random((5, 6)).astype(np.float32)
@@ -138,3 +138,33 @@ def test_onnxruntimes_reason_is_reported_with_a_cure_and_without_its_source(
     assert f": export the model {cure}" in str(caught.value)
     assert "onnxruntime::" not in str(caught.value)
     assert ".cc:" not in str(caught.value)
+
+
+def reshaped(rows: int) -> onnx.ModelProto:
+    """A model whose graph fixes the number of rows, as an export that was traced with them."""
+    nodes = [helper.make_node("Reshape", ["input", "shape"], ["out"])]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 4])
+    result = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 12])
+    return model(nodes, given, [result], [numpy_helper.from_array(np.array([rows, 12]), "shape")])
+
+
+def test_a_batch_other_than_the_one_in_the_graph_is_refused_with_the_cure(tmp_path: Path) -> None:
+    engine = Engine(publish(tmp_path, "fixed", reshaped(1)), device="cpu", threads=1)
+    engine.warm_up(max_batch=8)
+    inputs = np.arange(36, dtype=np.float32).reshape(3, 3, 4)
+    expected = (
+        r"inputs: the model fails on 'input' of shape \[3, 3, 4\], and runs on \[1, 3, 4\]: send inputs of such "
+        r"shapes, in several requests, or export the model without fixed sizes: onnxruntime failed: .*Reshape"
+    )
+    with pytest.raises(InputsRefused, match=expected):
+        engine.run({"input": inputs})
+    np.testing.assert_array_equal(engine.run({"input": inputs[1:2]})["out"], inputs[1:2].reshape(1, 12))
+
+
+def test_a_model_that_has_run_on_no_inputs_yet_may_have_failed_itself(tmp_path: Path) -> None:
+    engine = Engine(publish(tmp_path, "fixed", reshaped(2)), device="cpu", threads=1)
+    engine.warm_up(max_batch=8)
+    with pytest.raises(ModelError) as caught:
+        engine.run({"input": np.zeros((3, 3, 4), np.float32)})
+    assert type(caught.value) is ModelError
+    assert engine.run({"input": np.zeros((2, 3, 4), np.float32)})["out"].shape == (2, 12)

@@ -14,7 +14,7 @@ from tests.app.conftest import DENSE, KRONECKER, PADDING, ROWS, serving
 from tests.app.events import events, stream
 from tests.app.graphs import CARD, classifier, forward, probabilities, publish, weights
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 Report = dict[str, Any]
 

@@ -12,7 +12,7 @@ from app.cli.main import main
 from app.measure.regression import changes, read_report
 from tests.app.conftest import environment
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 TWIN = ["small-kronecker", "small-dense"]
 Raw = dict[str, Any]

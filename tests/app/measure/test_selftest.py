@@ -12,7 +12,7 @@ from app.measure.selftest import DELAYS_US, PADDING_BYTES, Check, selftest
 from app.settings import Settings
 from tests.app.cli.test_main import run
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

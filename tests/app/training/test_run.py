@@ -19,6 +19,8 @@ from tests.app.conftest import Serving, serving, wait_until
 from tests.app.graphs import classifier, publish, weights
 from tests.app.trainings import Events, flowers, follow, leftovers
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 2
 
 

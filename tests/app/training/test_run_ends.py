@@ -15,6 +15,8 @@ from tests.app.events import events
 from tests.app.graphs import classifier, publish, weights
 from tests.app.trainings import LONG, flowers, follow, leftovers
 
+pytestmark = pytest.mark.slow
+
 
 def begin(server: Serving, until: str = "epoch", **changes: Any) -> tuple[str, Iterator[tuple[str, Any]], Any]:
     """Start a long training and follow it until an event: its URL, the further events, the open response."""

@@ -100,6 +100,7 @@ def test_bfloat16_and_autocast_are_close(kind: str, shapes: Any) -> None:
     assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # torch's own, of its own
 @pytest.mark.parametrize("kind", ["linear", "mixed"])
 def test_torch_compile_computes_the_same_without_graph_breaks(kind: str, shapes: Any) -> None:

@@ -85,6 +85,7 @@ def assert_the_same(got: dict[str, Any], want: dict[str, Any]) -> None:
         np.testing.assert_allclose(values, expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_network_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*TRAIN, "--epochs", "2", "--validation-share", "0.1", "--kind", "kronecker"]
     with start(*arguments, "--out", str(tmp_path / "two"), "--log-csv", str(tmp_path / "log.csv")) as process:
@@ -111,6 +112,7 @@ def processes_of(torchrun: int) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
 def test_a_process_that_is_killed_ends_the_run_which_can_be_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -139,6 +141,7 @@ def test_a_process_that_is_killed_ends_the_run_which_can_be_resumed(
     assert not checkpoint.parent.parent.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the threads in /proc")
 def test_no_thread_outlives_the_run(tmp_path: Path) -> None:
     """One that did would abort the process if it still had a tensor to let go when the interpreter is gone."""

@@ -35,6 +35,7 @@ sys.exit(main([*sys.argv[1:], "--resume"]))
 TRAIN = ["train", "--data", "digits", "--kind", "kronecker", "--rank", "4", "--hidden", "64x64,64x64", "--epochs", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and a limit of the address space")
 def test_out_of_memory_is_one_line_that_says_how_to_resume(tmp_path: Path) -> None:
     out = tmp_path / "models"

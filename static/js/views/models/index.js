@@ -32,6 +32,11 @@ function list(facts, kind = "facts") {
 /** @param {Tensor} tensor */
 const tensor = ({ name, datatype, shape }) => `${name}: ${datatype} [${shape.map((size) => (size < 0 ? "batch" : size)).join(", ")}]`;
 
+/** @param {ModelInfo} model whether its requests share runs, and why */
+function joining({ batching: { joined, max_rows: rows, reason } }) {
+  return `${joined ? `share runs of up to ${count(rows)} rows` : "run alone"}: ${reason}`;
+}
+
 /** @param {ModelInfo} model */
 function modelCard(model) {
   const { card } = model;
@@ -200,6 +205,7 @@ class ModelsView {
             ["Features", names ? `${names.slice(0, LISTED).join(", ")}${names.length > LISTED ? ` and ${count(names.length - LISTED)} more` : ""}` : null],
             ["Labels", labels ? `${labels.slice(0, LISTED).join(", ")}${labels.length > LISTED ? ` and ${count(labels.length - LISTED)} more` : ""}` : null],
             ["Preprocessing", card?.preprocessing],
+            ["Requests", joining(model)],
             ["Test samples", model.samples ? `${count(model.samples)} stored with the model` : "none"],
           ], "details"),
         ),
