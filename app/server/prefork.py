@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from app.errors import KronError, StartupError, WorkerCrashLoop
 from app.settings import Settings
-from app.system.pidfiles import describe_shared_error, starting_file, state_file
+from app.system.pidfiles import describe_shared_error, starting_file, state_file, stopping_file
 from app.telemetry.logs import announce
 
 MAX_RESTARTS = 5
@@ -119,6 +119,8 @@ class _Supervisor:
 
     def _on_signal(self, sig: int, _: FrameType | None) -> None:
         self._stop_signal = sig
+        with suppress(OSError):  # a full disk: the workers close the port without stopping handshakes first
+            stopping_file(self._shared).touch()
         self._send(sig)
         settings = self._settings
         drain_seconds = 0 if sig == signal.SIGINT else settings.drain_seconds

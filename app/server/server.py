@@ -23,14 +23,13 @@ from app.server.fast_path import CLOSE, FastPath
 from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
-from app.system.accept_queue import accept_all, stop_handshakes
+from app.system.accept_queue import accept_all, stop_handshakes, take_packets
 from app.system.heap import trim_heap
+from app.system.pidfiles import stopping_file
 
 INTERRUPTED_SECONDS = 5
 HANDSHAKE_SECONDS = 0.25  # for the last packet of connections that have begun when new ones are refused
-FIRST_REQUEST_SECONDS = (
-    0.1  # for the first request of the last connections, where uvicorn's own protocol closes at once
-)
+FIRST_REQUEST_SECONDS = 0.1  # for the last connections' first request, where uvicorn's protocol closes at once
 SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
 LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
 log = logging.getLogger(__name__)
@@ -60,6 +59,7 @@ class Server(uvicorn.Server):
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listening: list[socket.socket] = []
+        self._stopping = None if shared is None else stopping_file(shared)
         self._drain: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
         super().__init__(_uvicorn_config(settings, app, self.service))
@@ -110,14 +110,20 @@ class Server(uvicorn.Server):
 
     async def _finish_accepting(self) -> None:
         """Refuse new connections, and accept all that the system has completed; it would reset them."""
-        stopped = [stop_handshakes(each) for each in self._listening]
-        if all(stopped) and not self.interrupted:
-            await asyncio.sleep(HANDSHAKE_SECONDS)
+        # A worker that is stopped alone leaves the shared socket to the others as it is.
+        if self._stopping is None or self._stopping.exists():
+            stopped = [stop_handshakes(each) for each in self._listening]
+            if all(stopped) and not self.interrupted:
+                await asyncio.sleep(HANDSHAKE_SECONDS)
         accepted = [each for listening in self._listening for each in accept_all(listening)]
         for server in self.servers:
             server.close()
         for listening in self._listening:
             listening.close()
+        for each in accepted:
+            take_packets(each.fileno())
+        for connection in self.server_state.connections:  # accepted since the handshakes stopped
+            take_packets(connection.transport.get_extra_info("socket").fileno())
         loop = asyncio.get_running_loop()
         make_protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         protocol = partial(

@@ -4,42 +4,50 @@ The system resets these when the socket is closed, although their clients are co
 a server that ends lets no further handshake begin, accepts all connections in the queue, and closes the socket at once.
 """
 
-import ctypes
+import os
 import select
 import socket
-import struct
 import sys
 from contextlib import suppress
 
-SO_ATTACH_FILTER = 26  # of Linux; Python's `socket` has no name for it
-# Classic BPF over a TCP segment: drop one that has SYN set and ACK not, keep all others. Handshakes under way have had
-# their SYN, and connections that are accepted later, which inherit the filter, need none.
-_FIRST_SEGMENTS = [
-    (0x30, 0, 0, 13),  # load the byte of flags
-    (0x54, 0, 0, 0x12),  # SYN and ACK of it
-    (0x15, 0, 1, 0x02),  # SYN alone?
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # keep
-]
+# Lowest time to live of packets that a socket takes: (level, option of Linux, for which Python has no name).
+_LOWEST_TTL = {
+    socket.AF_INET: ((socket.IPPROTO_IP, 21),),
+    socket.AF_INET6: ((socket.IPPROTO_IPV6, 73), (socket.IPPROTO_IP, 21)),  # takes connections of both kinds
+}
+_OF_NO_CLIENT = 255  # systems send packets with 64 or 128, and each router subtracts one
 
 
 def stop_handshakes(listening: socket.socket) -> bool:
     """Let no further connection begin on a listening socket; a client that tries waits until the socket is closed.
 
-    The socket may be shared with other processes: it stops for all of them.
+    Linux drops the first packet of a handshake whose time to live is below the socket's minimum, but takes the last
+    packet of one that has begun. A socket filter could do the same, but in a container needs a capability. The socket
+    may be shared with other processes: handshakes stop for all of them.
 
     Returns:
         whether this system can do so: Linux can, without privileges.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or listening.family not in _LOWEST_TTL:
         return False
-    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in _FIRST_SEGMENTS))
-    filter_ = struct.pack("HP", len(_FIRST_SEGMENTS), ctypes.addressof(program))
     try:
-        listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
-    except OSError:  # a system that only resembles Linux, or forbids it
+        for level, option in _LOWEST_TTL[listening.family]:
+            listening.setsockopt(level, option, _OF_NO_CLIENT)
+    except OSError:  # a system that only resembles Linux
         return False
     return True
+
+
+def take_packets(file: int) -> None:
+    """Let a connection take its client's packets: it drops them if its handshake ended after handshakes were stopped.
+
+    Args:
+        file: file descriptor of the connected socket.
+    """
+    with socket.socket(fileno=os.dup(file)) as connected:
+        for level, option in _LOWEST_TTL.get(connected.family, ()) if sys.platform == "linux" else ():
+            with suppress(OSError):
+                connected.setsockopt(level, option, 0)
 
 
 def accept_all(listening: socket.socket) -> list[socket.socket]:

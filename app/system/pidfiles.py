@@ -21,6 +21,11 @@ def starting_file(folder: Path) -> Path:
     return folder / "starting"
 
 
+def stopping_file(folder: Path) -> Path:
+    """Path of the file that the parent creates before it stops all workers; a single one may be stopped without it."""
+    return folder / "stopping"
+
+
 def describe_shared_error(error: OSError, folder: Path) -> str:
     """Describe an error of a file in the shared folder for the log."""
     return describe_disk_error(error, folder, "free space there, or set TMPDIR to a folder with more")

@@ -1,15 +1,12 @@
-import ctypes
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from app.system.accept_queue import _FIRST_SEGMENTS, SO_ATTACH_FILTER, accept_all, is_readable, stop_handshakes
+from app.system.accept_queue import accept_all, is_readable, stop_handshakes, take_packets
 
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the filter is of Linux")
-SYN, ACK = 0x02, 0x10
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot stop handshakes")
 
 
 @pytest.fixture(params=[(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")], ids=["IPv4", "IPv6"])
@@ -58,22 +55,25 @@ def test_connections_of_before_work_and_no_further_one_begins(listening: socket.
 
 
 @ON_LINUX
-def test_the_filter_drops_only_the_first_segment_of_a_handshake() -> None:
-    """Segments with all combinations of flags, sent through the filter as datagrams."""
-    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in _FIRST_SEGMENTS))
-    sending, receiving = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with sending, receiving:
-        filter_ = struct.pack("HP", len(_FIRST_SEGMENTS), ctypes.addressof(program))
-        receiving.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)
-        receiving.setblocking(False)
-        for flags in range(256):
-            segment = struct.pack("!HHIIBBHHH", 40000, 8000, 1, 2, 5 << 4, flags, 1024, 0, 0) + b"x" * 999
-            sending.send(segment)
-            if flags & (SYN | ACK) == SYN:
-                with pytest.raises(BlockingIOError):
-                    receiving.recv(2000)
-            else:
-                assert receiving.recv(2000) == segment
+def test_a_handshake_that_has_begun_ends_and_its_connection_works(listening: socket.socket) -> None:
+    """A connection inherits the options of its port at the end of the handshake, which is before this one's stop."""
+    assert stop_handshakes(listening)
+    options = {socket.AF_INET: [(0, 21)], socket.AF_INET6: [(41, 73), (0, 21)]}[listening.family]
+    assert [listening.getsockopt(*each) for each in options] == [255] * len(options)
+    for each in options:
+        listening.setsockopt(*each, 0)
+    with client_of(listening) as client:
+        own, _ = listening.accept()
+        with own:
+            for each in options:  # as inherited
+                own.setsockopt(*each, 255)
+            own.settimeout(0.2)
+            client.sendall(b"dropped, and sent again")
+            with pytest.raises(TimeoutError):
+                own.recv(100)
+            take_packets(own.fileno())
+            own.settimeout(10)
+            assert own.recv(100) == b"dropped, and sent again"
 
 
 def test_accepting_ends_with_an_empty_queue(listening: socket.socket) -> None:
