@@ -113,7 +113,7 @@ class Card(_CardPart):
     card_version: Count | None = None
     name: Text | None = None
     twin: Label | None = None
-    role: Literal["kronecker", "dense"] | None = None
+    role: Literal["kronecker", "dense", "compressed", "original"] | None = None
     task: Literal["classification", "regression"] | None = None
     layers: Annotated[list[Layer], Field(max_length=1000)] | None = None
     parameters: Count | None = None

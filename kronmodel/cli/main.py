@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from kronmodel import __version__
+from kronmodel.cli import export
+from kronmodel.cli.compress import add_compress_options, run_compress
 from kronmodel.cli.console import print_baselines, print_fields, print_twin
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
 from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
@@ -93,7 +95,8 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the commands and their options."""
     top = argparse.ArgumentParser(
-        prog="kronmodel", description="Train Kronecker-structured networks beside their dense twins; export ONNX."
+        prog="kronmodel",
+        description="Train Kronecker-structured networks beside their dense twins; export and compress ONNX.",
     )
     top.add_argument("--version", action="version", version=f"kronmodel {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -119,8 +122,14 @@ def parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
-    info = commands.add_parser("info", help="describe an ONNX file and its model card")
-    info.add_argument("model", type=Path, metavar="MODEL.onnx")
+    export.add_arguments(commands.add_parser("export", help="convert an ONNX model to a web page or an ES module"))
+    compress = commands.add_parser("compress", help="make an ONNX file smaller, and compare it with the original")
+    add_compress_options(compress)
+    _add_file_options(compress)
+    compress.set_defaults(run=_compress)
+    info = commands.add_parser("info", help="describe an ONNX file and its model card, or what is used of this machine")
+    info.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?")
+    info.add_argument("--system", action="store_true", help="say whether native code is used on this machine, and why")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
     return top
@@ -265,10 +274,23 @@ def _recipes(args: argparse.Namespace) -> int:
     return 0
 
 
-def _info(args: argparse.Namespace) -> int:
-    from kronmodel.export.inspect import describe
+def _compress(args: argparse.Namespace) -> int:
+    if importlib.util.find_spec("torch") is None:
+        raise KronmodelError("compressing needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
+    return run_compress(args, notes, _note)
 
-    _print(describe(args.model), as_json=args.json)
+
+def _info(args: argparse.Namespace) -> int:
+    if args.system == (args.model is not None):
+        raise KronmodelError("info takes either MODEL.onnx or --system")
+    if args.system:
+        from kronmodel.native.build import describe_system
+
+        _print(describe_system(), as_json=args.json)
+    else:
+        from kronmodel.export.inspect import describe
+
+        _print(describe(args.model), as_json=args.json)
     return 0
 
 
