@@ -53,7 +53,7 @@ TABLES = (
     Table("sklearn", "linnerud", "Weight,Waist"),
     Table(PENGUINS, "penguins", "species"),
     Table(PENGUINS, "penguins-raw", "Species"),
-    Table(VEGA, "airports", "state"),
+    Table(VEGA, "airports", "state", ["--skip-bad-rows"]),
     Table(VEGA, "la-riots", "type", ["--skip-bad-rows"]),
     Table(VEGA, "seattle-weather", "weather"),
     Table(VEGA, "stocks", "price"),
