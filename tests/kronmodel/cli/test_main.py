@@ -71,7 +71,7 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", *FAST, "--rank", "2,2,8"], "or one for each of 2 layers, got (2, 2, 8)"),
         (["train", *FAST, "--shift", "-1"], "shift must be between 0 and 1024 (pixels), got -1.0"),
         (["info", "nowhere.onnx"], "nowhere.onnx can't be read: No such file or directory"),
-        (["train", *FAST, "--target", "y"], "--target is for .csv and .npz files, not for the data set mnist-5k"),
+        (["train", *FAST, "--target", "y"], "--target is for files, not for the data set mnist-5k"),
         (["train", "--data", "none.csv", "--target", "y"], "none.csv can't be read: No such file or directory"),
         (["data", "none.csv", "--seed", "-1"], "seed must be at least 0, got -1"),
         (["data", "nowhere"], "no data set named 'nowhere'"),

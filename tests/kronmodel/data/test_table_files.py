@@ -125,6 +125,8 @@ def test_the_index_of_pandas_in_a_parquet_file_is_left_out(tmp_path: Path) -> No
         ("a.jsonl", "[1, 2\n", "can't be read: JSON parse error"),
         ("a.csv", b"\xff\xfea", "is not UTF-16 text: truncated data at byte 2"),
         ("a.csv", "a,b,,c\n1,2,3,4\n", "column 3 has no name"),
+        ("a.csv", "a,b\n1," + "x" * 200_000 + "\n", "is not a valid table: field larger than field limit"),
+        ("a.csv", "a," + "x" * 200_000 + "\n1,2\n", "line 1: field larger than field limit"),
         ("a.csv", "1.5,2\n3,4\n", "begins with the numbers 1.5, 2, expected a header line"),
     ],
 )
@@ -143,6 +145,9 @@ def test_a_table_larger_than_the_free_memory_is_refused_with_the_numbers(
         DataError, match=r"does not fit into memory: its first [\d,]+ rows need about \d+ MB .*, and 5 MB"
     ):
         read_table(path)
+    lines = write(tmp_path, '{"a": 1}\n' * 200_000, "a.jsonl")
+    with pytest.raises(DataError, match=r"does not fit into memory: its lines need about 5 MB, and 5 MB are free"):
+        read_table(lines)
     monkeypatch.setattr(reader, "free_memory", lambda: 50_000_000)
     assert read_table(path).table.num_rows == 100_000
 
