@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
 
-__all__ = ["SPLIT", "WHOLE", "check_array", "read_arrays", "read_npz"]
+__all__ = ["SPLIT", "WHOLE", "array_names", "check_array", "read_arrays", "read_npz"]
 
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
@@ -45,6 +45,16 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             found = ", ".join(sorted(there)[:12]) or "nothing"
             raise DataError(f"{path} holds {found}; expected {', '.join(WHOLE)} or {', '.join(SPLIT)}")
         return {name: _array(archive, name, f"{path}: {name}") for name in names}
+
+
+def array_names(path: Path) -> set[str]:
+    """List the names of the arrays in a .npz file.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    with _archive(path) as archive:
+        return _names(archive)
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:

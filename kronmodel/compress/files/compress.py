@@ -92,7 +92,7 @@ def compress_file(
             variants.add("compressed", result)
         settings.progress("comparing", 0, 0)
         chosen = _quantized(variants, quantize, original, workspace)
-        compared = variants.rows(test, feeds)
+        compared = variants.rows(test, feeds, settings.seconds)
         row = next(each for each in compared if each.variant == chosen)
         if not row.times:
             raise KronmodelError(f"{chosen}: {row.note}")
@@ -113,7 +113,7 @@ def compress_file(
             path=second,
             original=first,
             fitted_to=_origin(fitting),
-            measured_on=_origin(test),
+            measured_on=_origin(test) + (", which it was fitted to" if test is not None and test is fitting else ""),
             layers=rows,
             variants=compared,
             messages=messages,

@@ -18,8 +18,6 @@ from kronmodel.errors import KronmodelError
 
 __all__ = ["Variants"]
 
-SECONDS = 1.0  # for the run times of all variants at one number of samples
-
 
 class Variants:
     """Files of a model's variants, and the comparison of them.
@@ -60,12 +58,15 @@ class Variants:
         """Return what is to be said about a variant; empty if nothing is."""
         return self._notes.get(name, "")
 
-    def rows(self, samples: Samples | None, feeds: Mapping[int, Mapping[str, NDArray[Any]]]) -> list[VariantRow]:
+    def rows(
+        self, samples: Samples | None, feeds: Mapping[int, Mapping[str, NDArray[Any]]], seconds: float
+    ) -> list[VariantRow]:
         """Score and time all variants side by side.
 
         Args:
             samples: samples to score on; None scores nothing.
             feeds: inputs of a run, by the number of its samples.
+            seconds: duration of the measurement at one number of samples.
         """
         rows = {name: VariantRow(variant=name, bytes=self._sizes.get(name), note=note) for name, note in self._all()}
         usable = dict(self.paths)
@@ -82,7 +83,7 @@ class Variants:
                 del usable[name]
                 rows[name] = replace(rows[name], note=str(error))
         groups = [Group(list(usable.values()), each) for each in feeds.values()]
-        for count, timings in zip(feeds, measure(groups, SECONDS), strict=True):
+        for count, timings in zip(feeds, measure(groups, seconds), strict=True):
             for name, timing in zip(usable, timings, strict=True):
                 rows[name] = replace(rows[name], times={**rows[name].times, count: timing})
         return [replace(row, note=_with_slowness(row)) for row in rows.values()]
