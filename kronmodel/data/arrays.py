@@ -6,7 +6,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
 
-__all__ = ["SPLIT", "WHOLE", "array_names", "check_array", "read_arrays", "read_npz"]
+__all__ = ["SPLIT", "WHOLE", "array_names", "check_array", "read_arrays", "read_npz", "read_x"]
 
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
@@ -38,13 +38,19 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         DataError: the file can't be read or lacks the arrays, or one of them is empty, is too large, holds neither
             numbers nor text, or holds values that are not finite.
     """
-    with _archive(path) as archive:
-        there = _names(archive)
-        names = next((names for names in (SPLIT, WHOLE) if there.issuperset(names)), None)
-        if names is None:
-            found = ", ".join(sorted(there)[:12]) or "nothing"
-            raise DataError(f"{path} holds {found}; expected {', '.join(WHOLE)} or {', '.join(SPLIT)}")
-        return {name: _array(archive, name, f"{path}: {name}") for name in names}
+    return _read(path, (SPLIT, WHOLE))
+
+
+def read_x(path: Path) -> NDArray[Any]:
+    """Read the features from a .npz file: the array ``x``, or else ``x_test``.
+
+    Raises:
+        DataError: as for :func:`read_npz`; or the array is not of numbers.
+    """
+    (rows,) = _read(path, (("x",), ("x_test",))).values()
+    if rows.dtype.kind == "U":
+        raise DataError(f"{path}: x is of type {rows.dtype}, expected numbers")
+    return rows
 
 
 def array_names(path: Path) -> set[str]:
@@ -67,6 +73,18 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
     with _archive(path) as archive:
         there = _names(archive)
         return {name: _array(archive, name, f"{path}: {name}", scalar=True) for name in names if name in there}
+
+
+def _read(path: Path, wanted: Sequence[tuple[str, ...]]) -> dict[str, NDArray[Any]]:
+    """Read the first of several sets of arrays that a .npz file holds."""
+    with _archive(path) as archive:
+        there = _names(archive)
+        names = next((names for names in wanted if there.issuperset(names)), None)
+        if names is None:
+            found = ", ".join(sorted(there)[:12]) or "nothing"
+            expected = " or ".join(", ".join(names) for names in reversed(wanted))
+            raise DataError(f"{path} holds {found}; expected {expected}")
+        return {name: _array(archive, name, f"{path}: {name}") for name in names}
 
 
 @contextmanager

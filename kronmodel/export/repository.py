@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,14 +41,15 @@ class Publication:
     Attributes:
         name: name of the model in the repository.
         model: ONNX model, or the path of a file to copy.
-        inputs: inputs of test samples ``(n, ...)``, as the model takes them; None publishes no samples.
+        inputs: inputs of test samples ``(n, ...)``, as the model takes them; of a model that takes the columns of a
+            table, an array ``(n, 1)`` for each of its inputs, in their order; None publishes no samples.
         labels: class indices ``(n,)`` or target values of these samples.
         files: content of further files in the version's folder, by file name; or paths of files to copy.
     """
 
     name: str
     model: onnx.ModelProto | Path
-    inputs: NDArray[np.float32] | None
+    inputs: NDArray[np.float32] | Sequence[NDArray[Any]] | None
     labels: NDArray[np.int64] | NDArray[np.float32] | None
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
@@ -181,6 +183,11 @@ def _rename_all(staged: Sequence[Path], repository: Path) -> list[Path]:
     return versions
 
 
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Convert an array of texts as objects to one of a fixed number of characters, which needs no pickling."""
+    return values.astype(np.str_) if values.dtype == object else values
+
+
 def _write(publication: Publication, folder: Path) -> Path:
     folder.mkdir()
     folder.chmod(READABLE_FOLDER)
@@ -188,7 +195,10 @@ def _write(publication: Publication, folder: Path) -> Path:
     _write_file(folder / "model.onnx", model if isinstance(model, Path) else model.SerializeToString())
     if publication.inputs is not None and publication.labels is not None:
         samples = io.BytesIO()
-        np.savez_compressed(samples, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
+        arrays: dict[str, Any] = {"inputs": publication.inputs}
+        if not isinstance(publication.inputs, np.ndarray):  # columns are numbered: one may be named "labels"
+            arrays = {f"column_{number}": _plain(values) for number, values in enumerate(publication.inputs)}
+        np.savez_compressed(samples, allow_pickle=False, labels=publication.labels, **arrays)
         write_synced(folder / "samples.npz", samples.getbuffer())
     for name, content in publication.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
