@@ -17,7 +17,7 @@ from kronmodel.compress.structures import KINDS, Kind
 
 __all__ = ["CompressedLayer", "MatrixNetwork", "Options", "compress_layers", "curves_of", "fit_in_order", "importances"]
 
-NEAR_BUDGET = (4.0, 2.5, 1.6, 1.25, 1.0, 0.8, 0.6, 0.4, 0.25)  # sizes of a curve, as multiples of the budget's fraction
+NEAR_BUDGET = (4.0, 2.0, 1.25, 0.8, 0.5, 0.25)  # sizes of a curve, as multiples of the budget's fraction
 
 
 class MatrixNetwork(Protocol):
@@ -123,12 +123,10 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     """
     cost = cost_of(options.currency)
     curves = []
-    whole = sum(layer.macs_of(unchanged(layer).structure) for layer in network.layers)
-    if options.currency == "bytes":
-        whole = sum(unchanged(layer).bytes for layer in network.layers)
+    whole = sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
     fraction = min(options.budget / max(whole, 1), 1.0)
     near = [each * fraction for each in NEAR_BUDGET if each * fraction < 1]
-    fractions = near if options.currency == "bytes" and len(near) >= 3 else FRACTIONS
+    fractions = near if fraction < 1 and len(near) >= 3 else FRACTIONS
     for index, layer in enumerate(network.layers):
         options.report(layer.name, "curve")
         data = network.data_of(index) or LayerData.of_weights_alone(layer)
@@ -183,7 +181,7 @@ def fit_in_order(
     for index, (layer, candidate, curve) in enumerate(zip(network.layers, choice, curves, strict=True)):
         front = pareto(curve, options.currency)
         if candidate.structure.kind == "dense":
-            fitted = _refitted(network, index) if changed else None
+            fitted = _refitted(network, index) if changed and layer.is_refittable else None
             reason = "the budget does not need it" if len(curve) > 1 else "no smaller structure is possible"
             results.append(CompressedLayer(layer=layer, fitted=fitted, curve=front, reason=reason))
             continue
