@@ -130,7 +130,10 @@ class Sizer:
             row = LayerRow(
                 layer=layer.title,
                 shape=layer.weight.shape,
-                bytes=(layer.constant.bytes, layer.constant.bytes if kept else chosen.bytes),
+                bytes=(
+                    layer.constant.bytes,
+                    layer.constant.bytes if kept else result.layer.itemsize * chosen.structure.weights,
+                ),
                 macs=(result.layer.applications * layer.weight.size, chosen.macs),
                 time_ratio=None if timing is None else timing.ratio,
             )
