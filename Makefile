@@ -13,7 +13,7 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image docs test-docs fuzz conformance pins test-lowest package test-wheel pictures \
+	bench-quality bench-serve bench-image bench-compress docs test-docs fuzz conformance pins test-lowest package test-wheel pictures \
 	format clean
 
 setup: $(VENV)/.ready
@@ -124,6 +124,11 @@ bench-train: setup
 # Latency of exported graphs in onnxruntime at one thread, dense and Kronecker. Needs an otherwise idle machine.
 bench-graphs: setup
 	$(BIN)/python -m benchmarks.graphs
+
+# Size, accuracy and latency of ONNX networks, compressed and quantised: COMPRESS="mnist-dense magika" takes some of them. The
+# wheels that hold the others' networks are downloaded to build/compress and never installed. Needs an otherwise idle machine.
+bench-compress: setup
+	$(BIN)/python -m benchmarks.compress $(COMPRESS)
 
 # Time of a training step with the layers of other libraries, each in its own virtual environment.
 bench-others:
