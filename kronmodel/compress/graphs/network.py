@@ -23,7 +23,7 @@ from kronmodel.compress.moments import MAX_GRAM_WIDTH, Moments
 __all__ = ["GraphNetwork", "Progress"]
 
 CHUNK_BYTES = 512 << 20  # moments that are gathered in one pass over the samples
-LEAST_ROWS = 16384  # rows that a layer is fitted to, if the samples have so many
+LEAST_ROWS = 8192  # rows that a layer is fitted to, if the samples have so many
 HELD_OUT = 5  # one of so many runs of the model is kept to judge fits by
 
 Progress = Callable[[str, int, int], None]
@@ -184,4 +184,4 @@ class GraphNetwork:
     def _most_rows(self, layer: GraphLayer) -> int:
         """Return the most rows of a layer for one run of the model."""
         assert self._samples is not None
-        return -(-max(LEAST_ROWS, 4 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))
+        return -(-max(LEAST_ROWS, 3 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))
