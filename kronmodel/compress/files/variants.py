@@ -13,6 +13,7 @@ from kronmodel.compress.files.quantize import Precision, quantize
 from kronmodel.compress.files.report import VariantRow
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
+from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.compress.graphs.timing import Group, measure
 from kronmodel.errors import KronmodelError
 
@@ -71,17 +72,19 @@ class Variants:
         rows = {name: VariantRow(variant=name, bytes=self._sizes.get(name), note=note) for name, note in self._all()}
         usable = dict(self.paths)
         for name, path in self.paths.items():
-            first = {"original": self.paths["original"], name: path}
             try:
-                if samples is not None:
-                    rows[name] = replace(rows[name], scores=compare(first, samples)[name])
-                else:
-                    measure([Group([path], next(iter(feeds.values())))], 0.0)
+                for each in feeds.values():
+                    run(open_session(path), each, name)
+                if samples is not None:  # outputs that are not finite are seen in the first run
+                    compare({"original": self.paths["original"], name: path}, samples.first_run())
             except KronmodelError as error:
                 if name in ("original", "compressed"):
                     raise
                 del usable[name]
                 rows[name] = replace(rows[name], note=str(error))
+        if samples is not None:
+            for name, scores in compare(usable, samples).items():
+                rows[name] = replace(rows[name], scores=scores)
         groups = [Group(list(usable.values()), each) for each in feeds.values()]
         for count, timings in zip(feeds, measure(groups, seconds), strict=True):
             for name, timing in zip(usable, timings, strict=True):

@@ -112,6 +112,10 @@ class Samples:
         size = 1 if self.by_call else self.batch
         return self.take(np.flatnonzero(np.arange(len(self)) // size % every == every - 1))
 
+    def first_run(self) -> Samples:
+        """Return the samples of the first run only."""
+        return self.take(np.arange(1 if self.by_call else min(self.batch, len(self))))
+
     def take(self, indices: NDArray[np.intp]) -> Samples:
         """Return the samples with these indices."""
         arrays = {name: array[indices] for name, array in self.arrays.items()}
