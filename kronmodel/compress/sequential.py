@@ -17,7 +17,7 @@ from kronmodel.compress.structures import KINDS, Kind
 
 __all__ = ["CompressedLayer", "MatrixNetwork", "Options", "compress_layers", "curves_of", "fit_in_order", "importances"]
 
-NEAR_BUDGET = (4.0, 2.0, 1.25, 0.8, 0.5, 0.25)  # sizes of a curve, as multiples of the budget's fraction
+NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
 
 
 class MatrixNetwork(Protocol):
@@ -110,8 +110,14 @@ def compress_layers(network: MatrixNetwork, options: Options) -> list[Compressed
     Raises:
         BudgetError: no choice of candidates meets the budget.
     """
-    curves = curves_of(network, options)
-    weights = importances(network, curves)
+    return solve_and_fit(network, curves_of(network, options), options)
+
+
+def solve_and_fit(
+    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], options: Options
+) -> list[CompressedLayer]:
+    """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order."""
+    weights = importances(network, curves, _fraction(network, options))
     choice = solve(curves, options.budget, currency=options.currency, importance=weights)
     return fit_in_order(network, choice, curves, options)
 
@@ -123,8 +129,7 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     """
     cost = cost_of(options.currency)
     curves = []
-    whole = sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
-    fraction = min(options.budget / max(whole, 1), 1.0)
+    fraction = _fraction(network, options)
     near = [each * fraction for each in NEAR_BUDGET if each * fraction < 1]
     fractions = near if fraction < 1 and len(near) >= 3 else FRACTIONS
     for index, layer in enumerate(network.layers):
@@ -139,19 +144,20 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     return curves
 
 
-def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]]) -> list[float]:
+def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float = 0.1) -> list[float]:
     """Measure how much the squared error of each layer's outputs changes the network's outputs.
 
-    Each layer is replaced alone by a low-rank candidate of a moderate error, and the network is run on held-out
-    samples. Without samples, or where that is not possible, a layer's importance is its own.
+    Each layer is replaced alone by a low-rank candidate of an error as the budget will leave, and the network is run on
+    held-out samples. Without samples, or where that is not possible, a layer's importance is its own.
+
+    Args:
+        network: the network, with its original layers.
+        curves: candidates of each layer.
+        fraction: size of the compressed network as a fraction of the original's.
     """
     found = []
     for index, (layer, curve) in enumerate(zip(network.layers, curves, strict=True)):
-        probe = min(
-            (each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0),
-            key=lambda each: abs(math.log(each.output_error / 0.3)),
-            default=None,
-        )
+        probe = _probe(curve, fraction)
         data = None if probe is None else network.data_of(index)
         if probe is None or data is None:
             found.append(layer.importance)
@@ -163,6 +169,21 @@ def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]]) -
         own = fitted.candidate.output_error
         found.append(layer.importance if error is None or not own else max((error / own) ** 2, 1e-12))
     return found
+
+
+def _fraction(network: MatrixNetwork, options: Options) -> float:
+    """Return the budget as a fraction of the unchanged layers' cost, at most 1."""
+    cost = cost_of(options.currency)
+    whole = sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
+    return min(options.budget / max(whole, 1), 1.0)
+
+
+def _probe(curve: Sequence[Candidate], fraction: float) -> Candidate | None:
+    """Return the low-rank candidate whose error is nearest to the least one at a fraction of the unchanged layer."""
+    tried = [each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0]
+    limit = max(fraction * max(each.bytes for each in curve), min(each.bytes for each in curve))
+    typical = max(min(each.output_error for each in curve if each.bytes <= limit), 1e-6)
+    return min(tried, key=lambda each: abs(math.log(each.output_error / typical)), default=None)
 
 
 def fit_in_order(
