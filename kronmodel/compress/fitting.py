@@ -67,7 +67,9 @@ def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: in
         raise ValueError(f"{structure} doesn't have the layer's shape {layer.weight.shape} (out, in)")
     bias = layer.bias is not None
     if data.held_out is None:
-        system = data.fit.system(layer.weight, bias=bias, ridge=min(RIDGES))
+        # Uncorrelated inputs need no regularisation.
+        ridge = 0.0 if data.fit.diagonal else min(RIDGES)
+        system = data.fit.system(layer.weight, bias=bias, ridge=ridge)
         factors = _fit_factors(system, structure, sweeps)
         return _fitted(layer, structure, factors, system, system)
     judge = data.held_out.system(layer.weight, bias=bias)

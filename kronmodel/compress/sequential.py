@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from kronmodel.compress.budget import Currency, cost_of, pareto, solve
+from kronmodel.compress.budget import BudgetError, Currency, cost_of, pareto, solve
 from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer, unchanged
 from kronmodel.compress.fitting import FRACTIONS, LayerData, curve_of, fit, refit
 from kronmodel.compress.structures import KINDS, Kind
@@ -116,10 +116,49 @@ def compress_layers(network: MatrixNetwork, options: Options) -> list[Compressed
 def solve_and_fit(
     network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], options: Options
 ) -> list[CompressedLayer]:
-    """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order."""
-    weights = importances(network, curves, _fraction(network, options))
-    choice = solve(curves, options.budget, currency=options.currency, importance=weights)
-    return fit_in_order(network, choice, curves, options)
+    """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order.
+
+    A layer's error does not say everything about the network's: low rank and Kronecker products lose different things.
+    So the best choice of all structures, those of each structure alone, and those without measured importance are all
+    fitted, and the one is kept that changes the network's outputs on held-out samples least. None is worse there than
+    low rank alone within the same budget.
+    """
+    choices = _choices(curves, importances(network, curves, _fraction(network, options)), options)
+    best: tuple[float, int] = (math.inf, 0)
+    results: list[list[CompressedLayer]] = []
+    for number, choice in enumerate(choices):
+        if number:
+            for index in range(len(curves)):
+                network.replace(index, None)
+        results.append(fit_in_order(network, choice, curves, options))
+        error = network.output_error() if len(choices) > 1 else None
+        if error is None:  # nothing to judge by: the first is the best by the sum of the layers' errors
+            return results[0]
+        best = min(best, (error, number))
+    if best[1] != len(choices) - 1:
+        for index, result in enumerate(results[best[1]]):
+            network.replace(index, result.fitted)
+    return results[best[1]]
+
+
+def _choices(
+    curves: Sequence[Sequence[Candidate]], measured: Sequence[float], options: Options
+) -> list[list[Candidate]]:
+    """List the distinct choices to try, the best by the sum of all layers' errors first."""
+    kinds: list[tuple[Kind, ...]] = [("dense", kind) for kind in options.structures if kind != "dense"]
+    found: list[list[Candidate]] = []
+    for allowed, importance in ((KINDS, measured), *((each, measured) for each in kinds), (KINDS, None),
+                                *((each, None) for each in kinds)):  # fmt: skip
+        kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
+        try:
+            choice = solve(kept, options.budget, currency=options.currency, importance=importance)
+        except BudgetError:
+            if not found and len(allowed) == len(KINDS):
+                raise
+            continue
+        if choice not in found:
+            found.append(choice)
+    return found
 
 
 def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]:

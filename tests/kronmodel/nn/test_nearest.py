@@ -39,9 +39,7 @@ def test_the_error_is_the_tail_of_the_singular_values(rank: int) -> None:
 @pytest.mark.parametrize(("n", "m"), [((3, 2), (4, 5)), ((5, 2, 3), (2, 3, 4)), ((2, 3, 2, 2), (3, 1, 2, 4))])
 def test_a_single_product_of_any_number_of_factors_is_recovered(n: tuple[int, ...], m: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(2)
-    single = tuple(
-        torch.randn(1, *sizes, generator=generator, dtype=torch.float64) for sizes in zip(m, n, strict=True)
-    )
+    single = tuple(torch.randn(1, *sizes, generator=generator, dtype=torch.float64) for sizes in zip(m, n, strict=True))
     found = nearest_kronecker(dense(single), n, m, 2)
     torch.testing.assert_close(dense(found), dense(single))
     norms = torch.stack([factor.flatten(1).norm(dim=1) for factor in found])
