@@ -33,7 +33,7 @@ __all__ = ["Compressed", "compress"]
 
 LARGEST_RATIO = 100.0  # of the search for a permitted drop
 SEARCH_STEPS = 6
-TUNE_STEPS = 400
+TUNE_STEPS = 1000
 TIMED_CALLS = 15
 
 

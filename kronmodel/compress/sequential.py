@@ -5,6 +5,7 @@ The network is behind a small protocol, so that torch modules and ONNX graphs ar
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from kronmodel.compress.structures import KINDS, Kind
 
 __all__ = ["CompressedLayer", "MatrixNetwork", "Options", "compress_layers", "curves_of", "fit_in_order", "importances"]
 
+SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
+MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
 NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
 
 
@@ -123,7 +126,11 @@ def solve_and_fit(
     fitted, and the one is kept that changes the network's outputs on held-out samples least. None is worse there than
     low rank alone within the same budget.
     """
-    choices = _choices(curves, importances(network, curves, _fraction(network, options)), options)
+    fraction = _fraction(network, options)
+    weights = [importances(network, curves, fraction)]
+    if fraction < MODERATE:  # how much a layer matters depends on how much of it is lost
+        weights.append(importances(network, curves, MODERATE))
+    choices = _choices(curves, weights, options)
     best: tuple[float, int] = (math.inf, 0)
     results: list[list[CompressedLayer]] = []
     for number, choice in enumerate(choices):
@@ -142,13 +149,12 @@ def solve_and_fit(
 
 
 def _choices(
-    curves: Sequence[Sequence[Candidate]], measured: Sequence[float], options: Options
+    curves: Sequence[Sequence[Candidate]], measured: Sequence[Sequence[float]], options: Options
 ) -> list[list[Candidate]]:
     """List the distinct choices to try, the best by the sum of all layers' errors first."""
     kinds: list[tuple[Kind, ...]] = [("dense", kind) for kind in options.structures if kind != "dense"]
     found: list[list[Candidate]] = []
-    for allowed, importance in ((KINDS, measured), *((each, measured) for each in kinds), (KINDS, None),
-                                *((each, None) for each in kinds)):  # fmt: skip
+    for importance, allowed in itertools.product([*measured, None], [KINDS, *kinds]):
         kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
         try:
             choice = solve(kept, options.budget, currency=options.currency, importance=importance)
@@ -167,6 +173,7 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     The sizes are near the budget's fraction of the whole, since a curve over all sizes takes longer.
     """
     cost = cost_of(options.currency)
+    whole = _whole(network, options)
     curves = []
     fraction = _fraction(network, options)
     near = [each * fraction for each in NEAR_BUDGET if each * fraction < 1]
@@ -176,7 +183,10 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
         data = network.data_of(index) or LayerData.of_weights_alone(layer)
         shape = options.image_shape
         shape = shape if shape is not None and math.prod(shape) == layer.in_features else None
-        curve = curve_of(layer, data, structures=options.structures, fractions=fractions, image_shape=shape)
+        # A layer that is small beside the others may need far more of its own size than they do.
+        is_small = cost(options.measured(layer, unchanged(layer))) < SMALL * whole
+        sizes = sorted({*fractions, *FRACTIONS}) if is_small else fractions
+        curve = curve_of(layer, data, structures=options.structures, fractions=sizes, image_shape=shape)
         measured = [options.measured(layer, each) for each in curve]
         kept = [each for each in measured if each.structure.kind == "dense" or options.allow(layer, each)]
         curves.append([each for each in kept if each is kept[0] or cost(each) < cost(kept[0])])
@@ -212,9 +222,13 @@ def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], f
 
 def _fraction(network: MatrixNetwork, options: Options) -> float:
     """Return the budget as a fraction of the unchanged layers' cost, at most 1."""
+    return min(options.budget / max(_whole(network, options), 1), 1.0)
+
+
+def _whole(network: MatrixNetwork, options: Options) -> float:
+    """Return the cost of all unchanged layers."""
     cost = cost_of(options.currency)
-    whole = sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
-    return min(options.budget / max(whole, 1), 1.0)
+    return sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
 
 
 def _probe(curve: Sequence[Candidate], fraction: float) -> Candidate | None:

@@ -123,7 +123,8 @@ class KroneckerLinear(KroneckerLayer):
         ]
         weight = linear.weight.detach()
         layer = cls(
-            *shapes,
+            shapes[0],
+            shapes[1],
             rank,
             bias=linear.bias is not None,
             in_features=linear.in_features,

@@ -43,6 +43,7 @@ STRUCTURES = [low_rank(N, M, 4), kronecker((6, 5), (4, 9), 3), kronecker((3, 2, 
 def test_factors_bias_and_errors_are_those_of_the_matrix_that_is_applied(structure: Structure) -> None:
     one = layer()
     x, held = inputs(300, 2), inputs(200, 3)
+    assert one.bias is not None
     y = held @ one.weight.T + one.bias
     fitted = fit(one, structure, LayerData(moments(one, x), moments(one, held)))
     assert tuple(factor.shape for factor in fitted.factors) == structure.factor_shapes

@@ -1,5 +1,7 @@
 """Replacement layers against the dense weights that they imply, and split attention against torch's."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,9 +34,9 @@ def test_a_monarch_matrix_is_built_entry_by_entry() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"batch_first": True}, {"kdim": 10, "vdim": 6}, {"bias": False}])
 @pytest.mark.parametrize("masked", [False, True])
-def test_split_attention_equals_torchs(options: dict[str, object], masked: bool) -> None:
+def test_split_attention_equals_torchs(options: dict[str, Any], masked: bool) -> None:
     torch.manual_seed(0)
-    attention = nn.MultiheadAttention(12, 3, **options).eval()  # type: ignore[arg-type]
+    attention = nn.MultiheadAttention(12, 3, **options).eval()
     for parameter in attention.parameters():
         nn.init.normal_(parameter, std=0.3)
     split = SplitAttention(attention)

@@ -161,7 +161,7 @@ def test_an_embedding_keeps_its_padding_row() -> None:
     model = nn.Sequential(nn.Embedding(60, 32, padding_idx=3), nn.Linear(32, 32)).eval()
     x = torch.randint(0, 60, (400, 5))
     small = compress(model, target_ratio=2.5, data=x, include=["0", "1"], tune_steps=0).model
-    table = small[0]
+    table = small.get_submodule("0")
     assert isinstance(table, FactoredEmbedding)
     y = table(torch.tensor([[3, 4]]))
     assert not y[0, 0].any()
@@ -179,11 +179,12 @@ def test_an_embedding_keeps_its_padding_row() -> None:
     ],
     ids=["strided", "circular", "1x1", "1d"],
 )
-def test_convolutions_are_compressed_by_their_patches(convolution: nn.Module, structures: tuple[Any, ...]) -> None:
+def test_convolutions_are_compressed_by_their_patches(
+    convolution: nn.Conv1d | nn.Conv2d, structures: tuple[Any, ...]
+) -> None:
     torch.manual_seed(1)
     model = nn.Sequential(copy.deepcopy(convolution)).eval()
     channels = convolution.in_channels
-    assert isinstance(channels, int)
     size = (9,) if isinstance(convolution, nn.Conv1d) else (9, 7)
     mix = torch.randn(channels, 3)
     x = torch.einsum("cd,nd...->nc...", mix, torch.randn(60, 3, *size)) + 0.05 * torch.randn(60, channels, *size)
@@ -192,12 +193,12 @@ def test_convolutions_are_compressed_by_their_patches(convolution: nn.Module, st
             compress(model, target_ratio=2, data=x, structures=structures)
         return
     result = compress(model, target_ratio=2, data=x, structures=structures, tune_steps=0)
-    small = result.model[0]
+    small = result.model.get_submodule("0")
     assert isinstance(small, FactoredConv)
     new = torch.einsum("cd,nd...->nc...", mix, torch.randn(20, 3, *size))
     assert small(new).shape == model(new).shape
     first, second = small.factors
-    dense = copy.deepcopy(model[0])
+    dense = copy.deepcopy(convolution)
     terms = (torch.kron(*term) for term in zip(first, second, strict=True))
     matrix = first @ second if structures == ("low-rank",) else sum(terms, torch.zeros(()))
     dense.weight = nn.Parameter(matrix.detach().reshape(dense.weight.shape))
@@ -215,7 +216,7 @@ def test_half_precision_and_frozen_weights_are_kept(dtype: torch.dtype) -> None:
     small = compress(model, target_ratio=2.5, data=samples(200, 48)).model
     assert {each.dtype for each in small.parameters()} == {dtype}
     assert bytes_of(small) <= bytes_of(model) / 2.5
-    first = dict(small[0].named_parameters())
+    first = dict(small.get_submodule("0").named_parameters())
     assert {name: each.requires_grad for name, each in first.items() if name != "bias"} == {
         name: False for name in first if name != "bias"
     }
@@ -247,7 +248,7 @@ def test_layers_that_cannot_be_replaced_are_named_with_the_reason() -> None:
             "fine": nn.Linear(24, 24),
         }
     )
-    nn.init.constant_(model["broken"].weight, float("nan"))
+    nn.init.constant_(model.get_parameter("broken.weight"), float("nan"))
     sites, skipped = find_sites(model, exclude=["excl*"])
     assert [site.layer.name for site in sites] == ["fine"]
     assert {each.name: each.reason for each in skipped} == {
