@@ -14,6 +14,7 @@ __all__ = [
     "KronmodelError",
     "LoadError",
     "Message",
+    "NativeError",
     "TrainingError",
     "is_out_of_memory",
     "out_of_memory_text",
@@ -86,6 +87,10 @@ class CheckpointError(KronmodelError):
 
 class LoadError(KronmodelError):
     """Error of a saved network that is missing, damaged, or in an unexpected format."""
+
+
+class NativeError(KronmodelError):
+    """Error of the native library, which is not available or can't be used on this machine."""
 
 
 class ExportError(KronmodelError):
