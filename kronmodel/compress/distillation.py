@@ -103,7 +103,8 @@ class _Pair(nn.Module):
         if not self.training:
             return y
         with torch.no_grad(), evaluation_mode(self._teacher[0]):
-            return torch.stack([y, self._teacher[0](x).to(y.dtype)])
+            target: Tensor = self._teacher[0](x).to(y.dtype)
+        return torch.stack([y, target])
 
 
 class _Distillation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,6 +25,7 @@ RIDGES = (1e-2, 1e-1)  # strengths of the regularisation that a fit chooses from
 CURVE_RIDGE = 3e-2
 TINY = float(np.finfo(np.float32).tiny)
 SCREENED = 8  # shapes of Kronecker products that are tried at one size
+MOST_BETWEEN = 12  # interpolated ranks between two fitted ones
 KEPT = 2  # shapes that are continued over all sizes
 SCREEN_SWEEPS, CURVE_SWEEPS, WARM_SWEEPS = 2, 4, 5
 
@@ -46,7 +48,7 @@ class LayerData:
         return cls(Moments.of_weights_alone(layer.weight))
 
 
-def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: int = 30) -> Fitted:
+def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: int = 20) -> Fitted:
     """Fit a structure to a layer's outputs.
 
     The strength of the regularisation is chosen by the held-out samples, which then are fitted too. A structure of kind
@@ -65,7 +67,9 @@ def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: in
         raise ValueError(f"{structure} doesn't have the layer's shape {layer.weight.shape} (out, in)")
     bias = layer.bias is not None
     if data.held_out is None:
-        system = data.fit.system(layer.weight, bias=bias, ridge=min(RIDGES))
+        # Uncorrelated inputs need no regularisation.
+        ridge = 0.0 if data.fit.diagonal else min(RIDGES)
+        system = data.fit.system(layer.weight, bias=bias, ridge=ridge)
         factors = _fit_factors(system, structure, sweeps)
         return _fitted(layer, structure, factors, system, system)
     judge = data.held_out.system(layer.weight, bias=bias)
@@ -216,6 +220,7 @@ def _kronecker_curve(
             screened.append((error, shape))
     for _, shape in sorted(screened, key=lambda each: each[0])[:KEPT]:
         start, before = None, 0
+        points: list[Candidate] = []
         for fraction in sorted(fractions):
             structure = of_size(shape, fraction)
             if structure is None or structure.rank == before:
@@ -223,7 +228,25 @@ def _kronecker_curve(
             factors, _ = kron.fit_kronecker(system, structure, sweeps=CURVE_SWEEPS, start=start)
             start, before = factors, structure.rank
             matrix = matrix_of(structure, factors)
-            yield _candidate(layer, structure, matrix, judge.relative_error(matrix))
+            points.append(_candidate(layer, structure, matrix, judge.relative_error(matrix)))
+        yield from points
+        for low, high in pairwise(points):
+            yield from _between(layer, low, high)
+
+
+def _between(layer: MatrixLayer, low: Candidate, high: Candidate) -> Iterator[Candidate]:
+    """Yield candidates of the ranks between two fitted ones, with interpolated errors."""
+    gap = high.structure.rank - low.structure.rank
+    for rank in range(low.structure.rank + 1, high.structure.rank, max(gap // MOST_BETWEEN, 1)):
+        structure = replace(low.structure, rank=rank)
+        part = (rank - low.structure.rank) / gap
+        yield Candidate(
+            structure=structure,
+            bytes=layer.bytes_of(structure),
+            macs=layer.macs_of(structure),
+            weight_error=(1 - part) * low.weight_error + part * high.weight_error,
+            output_error=(1 - part) * low.output_error + part * high.output_error,
+        )
 
 
 def refit(layer: MatrixLayer, data: LayerData) -> Fitted:

@@ -16,7 +16,14 @@ from kronmodel.compress.budget import BudgetError, Currency, solve
 from kronmodel.compress.candidates import Candidate, unchanged
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
-from kronmodel.compress.sequential import CompressedLayer, Options, curves_of, fit_in_order, importances
+from kronmodel.compress.sequential import (
+    CompressedLayer,
+    Options,
+    compress_layers,
+    curves_of,
+    fit_in_order,
+    importances,
+)
 from kronmodel.compress.structures import KINDS, Kind
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError
@@ -26,7 +33,7 @@ __all__ = ["Compressed", "compress"]
 
 LARGEST_RATIO = 100.0  # of the search for a permitted drop
 SEARCH_STEPS = 6
-TUNE_STEPS = 400
+TUNE_STEPS = 1000
 TIMED_CALLS = 15
 
 
@@ -126,8 +133,7 @@ def compress(
 
     if max_drop is None:
         limit = _limit(layers, rest=rest, whole=whole, target_ratio=target_ratio, max_bytes=max_bytes, budget=budget)
-        chosen = options(limit)
-        results = _solved(network, chosen, curves_of(network, chosen))
+        results = compress_layers(network, options(limit))
     else:
         results = _smallest(
             network, options(math.inf), max_drop=max_drop, rest=rest, whole=whole, score=score, evaluate=evaluate
@@ -205,12 +211,6 @@ def _limit(
             rest,
         )
     return limit - rest
-
-
-def _solved(network: TorchNetwork, options: Options, curves: list[list[Candidate]]) -> list[CompressedLayer]:
-    weights = importances(network, curves)
-    choice = solve(curves, options.budget, currency=options.currency, importance=weights)
-    return fit_in_order(network, choice, curves, options)
 
 
 def _smallest(

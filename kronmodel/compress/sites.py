@@ -121,8 +121,13 @@ def _kind(module: nn.Module) -> str:
 
 
 def _is_supported_type(module: nn.Module) -> bool:
-    # Subclasses compute something else, such as fake quantisation.
-    return type(module) in (*LINEAR, nn.Conv1d, nn.Conv2d, nn.Embedding) or is_transposed(module)
+    # Subclasses compute something else, such as fake quantisation; those of parametrised modules are torch's own.
+    types = (*LINEAR, nn.Conv1d, nn.Conv2d, nn.Embedding)
+    return (
+        type(module) in types
+        or is_transposed(module)
+        or (hasattr(module, "parametrizations") and isinstance(module, types))
+    )
 
 
 def _obstacle(module: nn.Module) -> str:

@@ -17,7 +17,8 @@ __all__ = ["tune"]
 
 CHECK_EVERY = 20  # steps between two measurements of the held-out error
 PATIENCE = 8  # measurements without a better one after which the tuning ends
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 3e-3  # largest, relative to the root mean square of a parameter
+RATE_OF_ERROR = 1e-2  # learning rate relative to the network's error: small errors need small steps
 
 
 def tune(
@@ -28,7 +29,6 @@ def tune(
     held_out_error: Callable[[], float],
     *,
     steps: int,
-    learning_rate: float = LEARNING_RATE,
 ) -> int:
     """Train the replaced layers so that the network's outputs are nearer to the original's, and keep the best state.
 
@@ -42,7 +42,6 @@ def tune(
         batches: samples; of each batch the last fifth is held out.
         held_out_error: measures the student's error on held-out samples.
         steps: most optimizer steps.
-        learning_rate: largest learning rate, relative to the root mean square of each parameter.
 
     Returns:
         The step whose weights are kept; 0 if the tuning didn't lower the error.
@@ -63,6 +62,7 @@ def tune(
             with torch.no_grad():
                 targets = [_outputs(teacher, part) for part in parts]
             scale = _energies(targets)
+            learning_rate = min(LEARNING_RATE, RATE_OF_ERROR * best)
             rates = [{"params": [each], "lr": learning_rate * _size(each)} for each in parameters]
             optimizer = torch.optim.Adam(rates, betas=(0.9, 0.99))
             schedule = torch.optim.lr_scheduler.LambdaLR(
