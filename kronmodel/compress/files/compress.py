@@ -84,8 +84,16 @@ def compress_file(
         variants = Variants(workspace.folder, original, size, fitting)
         rows: list[LayerRow] = []
         if target.is_given:
-            sizer = Sizer(workspace, path, size, samples=loaded, example=next(iter(feeds.values())), settings=settings)
             budget = target.bytes_of(size)
+            sizer = Sizer(
+                workspace,
+                path,
+                size,
+                samples=loaded,
+                example=next(iter(feeds.values())),
+                fraction=0.1 if budget is None else budget / size,
+                settings=settings,
+            )
             result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
             rows = sizer.rows()
             check_model(result, original, workspace.model)

@@ -44,6 +44,7 @@ class GraphNetwork:
     Attributes:
         layers: the layers as matrices.
         inputs: input of each layer for one sample, by the layer's title; empty without an example.
+        unseen: layers in branches that no sample takes, as far as their moments were asked for.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GraphNetwork:
         self._cached: dict[int, LayerData] = {}
         self._original = workspace.write(workspace.model, "original.onnx")
         self.inputs: dict[str, NDArray[Any]] = {}
+        self.unseen: set[int] = set()
         if example is not None:
             path = workspace.write(tap(workspace.model, graph_layers), "tapped.onnx")
             found = layer_inputs(path, graph_layers, example)
@@ -157,7 +159,8 @@ class GraphNetwork:
         for index, (fit, held_out) in zip(chosen, moments, strict=True):
             if fit.count:
                 data[index] = LayerData(fit, held_out if held_out.count else None)
-            else:  # a branch that no sample takes
+            else:
+                self.unseen.add(index)
                 data[index] = LayerData.of_weights_alone(self.layers[index])
         return data
 

@@ -21,6 +21,7 @@ from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.target import Settings, Target
 from kronmodel.errors import KronmodelError
 from kronmodel.export.card import CARD_KEY
+from tests.kronmodel.compress.graphs.test_rewrite import branches
 from tests.kronmodel.compress.onnx_models import Array, make_model, run, save
 
 SIZES = (64, 96, 80, 10)
@@ -140,6 +141,22 @@ def test_opset_and_fixed_batch_stay(opset: int, ir: int, tmp_path: Path, data: P
     assert model.ir_version == ir
     assert run(model, x=inputs()[:4])[0].shape == (4, 10)
     assert set(report.variants[0].times) == {4}
+
+
+def test_a_branch_that_no_sample_takes_is_left_alone(tmp_path: Path) -> None:
+    path = save(branches(), tmp_path)
+    x = np.random.default_rng(0).standard_normal((90, 84)).astype(np.float32)
+    np.savez(tmp_path / "then.npz", x=x, flag=np.array(True))
+    data, out = str(tmp_path / "then.npz"), tmp_path / "models"
+    report = compress_file(path, Target(ratio=1.3), data=data, out=out, settings=SETTINGS)
+    rows = {row.layer: row for row in report.layers}
+    assert rows["MatMul 'else layer'"].reason == "no sample reaches it"
+    assert any(row.structure.startswith("low-rank") for row in rows.values())
+    for original, compressed in zip(
+        *(run(each, x=x[:9], flag=np.array(False)) for each in (path, report.path)), strict=True
+    ):
+        assert original.shape == compressed.shape
+    np.testing.assert_array_equal(*(run(each, x=x[:9], flag=np.array(False))[0] for each in (path, report.path)))
 
 
 def test_weights_alone(tmp_path: Path) -> None:
