@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from kronmodel import DenseConfig, Network, build
 from kronmodel.compress import Compressed, compress, distill
 from kronmodel.compress.budget import BudgetError
 from kronmodel.compress.layers import FactoredConv, FactoredEmbedding
 from kronmodel.compress.sites import find_sites
+from kronmodel.data.dataset import Dataset
 from kronmodel.errors import DataError, KronmodelError
 from kronmodel.training.config import TrainConfig
+from kronmodel.training.loop import train
 
 
 def bytes_of(model: nn.Module) -> int:
@@ -300,6 +304,19 @@ def test_wrong_arguments_are_refused() -> None:
         compress(model, target_ratio=2, data=torch.zeros(0, 48))
     with pytest.raises(DataError, match="a batch must be a tensor"):
         compress(model, target_ratio=2, data=["text"])
+
+
+def test_a_trained_network_of_this_package_is_compressed_and_distilled_on_its_data(digits: Dataset) -> None:
+    few = replace(digits, x_train=digits.x_train[:600], y_train=digits.y_train[:600], x_test=digits.x_test[:200],
+                  y_test=digits.y_test[:200])  # fmt: skip
+    torch.manual_seed(0)
+    model = build(DenseConfig(in_features=784, hidden=(40,), out_features=10))
+    train(model, few, TrainConfig(epochs=2, batch_size=50))
+    result = compress(model, target_ratio=4, data=few.x_train[:200], structures=("low-rank",), tune_steps=0)
+    assert isinstance(result.model, Network)
+    assert result.model.in_features == 784
+    assert result.report.ratio >= 4
+    assert distill(result.model, model, few, label_weight=0.3).test_score > 0.5
 
 
 def test_distillation_brings_the_outputs_nearer_without_labels() -> None:
