@@ -13,8 +13,8 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test test-slow lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image bench-tables docs test-docs fuzz conformance pins test-lowest package test-wheel \
-	pictures format clean
+	bench-quality bench-serve bench-image bench-compress bench-tables docs test-docs fuzz conformance pins test-lowest package \
+	test-wheel pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -127,6 +127,11 @@ bench-train: setup
 # Latency of exported graphs in onnxruntime at one thread, dense and Kronecker. Needs an otherwise idle machine.
 bench-graphs: setup
 	$(BIN)/python -m benchmarks.graphs
+
+# Size, accuracy and latency of ONNX networks, compressed and quantised: COMPRESS="mnist-dense magika" takes some of them. The
+# wheels that hold the others' networks are downloaded to build/compress and never installed. Needs an otherwise idle machine.
+bench-compress: setup
+	$(BIN)/python -m benchmarks.compress $(COMPRESS)
 
 # Time of a training step with the layers of other libraries, each in its own virtual environment.
 bench-others:

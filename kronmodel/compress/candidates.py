@@ -8,7 +8,7 @@ import numpy as np
 
 from kronmodel.compress.kronecker import kronecker_sum
 from kronmodel.compress.moments import Array
-from kronmodel.compress.structures import Structure, dense
+from kronmodel.compress.structures import KINDS, Kind, Structure, dense
 
 __all__ = ["Candidate", "Fitted", "MatrixLayer"]
 
@@ -25,6 +25,10 @@ class MatrixLayer:
             the tokens of a sequence.
         itemsize: bytes of a stored weight.
         importance: factor of the layer's squared relative error in the error of the whole network.
+        structures: kinds of structures that can replace the layer.
+        kernel: positions of a convolution's kernel, which must stay together in the last factor of a Kronecker product;
+            1 for other layers.
+        is_refittable: whether its dense weight may be fitted anew behind compressed layers; not if it is shared.
     """
 
     name: str
@@ -33,6 +37,9 @@ class MatrixLayer:
     applications: int = 1
     itemsize: int = 4
     importance: float = 1.0
+    structures: tuple[Kind, ...] = KINDS
+    kernel: int = 1
+    is_refittable: bool = True
 
     @property
     def in_features(self) -> int:

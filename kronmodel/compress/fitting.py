@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,12 +21,13 @@ __all__ = ["FRACTIONS", "LayerData", "curve_of", "fit"]
 FRACTIONS = (1 / 2, 1 / 3, 1 / 5, 1 / 8, 1 / 13, 1 / 20, 1 / 32, 1 / 50, 1 / 80, 1 / 128)
 """Sizes of a curve's candidates, as fractions of the dense matrix's weights."""
 
-RIDGES = (1e-3, 1e-2, 1e-1)  # strengths of the regularisation that a fit chooses from by the held-out samples
+RIDGES = (1e-2, 1e-1)  # strengths of the regularisation that a fit chooses from by the held-out samples
 CURVE_RIDGE = 3e-2
 TINY = float(np.finfo(np.float32).tiny)
-SCREENED = 12  # shapes of Kronecker products that are tried at one size
-KEPT = 3  # shapes that are continued over all sizes
-SCREEN_SWEEPS, CURVE_SWEEPS = 3, 6
+SCREENED = 8  # shapes of Kronecker products that are tried at one size
+MOST_BETWEEN = 12  # interpolated ranks between two fitted ones
+KEPT = 2  # shapes that are continued over all sizes
+SCREEN_SWEEPS, CURVE_SWEEPS, WARM_SWEEPS = 2, 4, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class LayerData:
         return cls(Moments.of_weights_alone(layer.weight))
 
 
-def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: int = 60) -> Fitted:
+def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: int = 20) -> Fitted:
     """Fit a structure to a layer's outputs.
 
     The strength of the regularisation is chosen by the held-out samples, which then are fitted too. A structure of kind
@@ -65,7 +67,9 @@ def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: in
         raise ValueError(f"{structure} doesn't have the layer's shape {layer.weight.shape} (out, in)")
     bias = layer.bias is not None
     if data.held_out is None:
-        system = data.fit.system(layer.weight, bias=bias, ridge=min(RIDGES))
+        # Uncorrelated inputs need no regularisation.
+        ridge = 0.0 if data.fit.diagonal else min(RIDGES)
+        system = data.fit.system(layer.weight, bias=bias, ridge=ridge)
         factors = _fit_factors(system, structure, sweeps)
         return _fitted(layer, structure, factors, system, system)
     judge = data.held_out.system(layer.weight, bias=bias)
@@ -73,7 +77,7 @@ def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: in
     for ridge in RIDGES:
         system = data.fit.system(layer.weight, bias=bias, ridge=ridge)
         # The next strength is a small change, so that the factors before are near the solution.
-        tried.append(_fit_factors(system, structure, sweeps, tried[-1] if tried else None))
+        tried.append(_fit_factors(system, structure, WARM_SWEEPS if tried else sweeps, tried[-1] if tried else None))
     errors = [judge.relative_error(matrix_of(structure, factors)) for factors in tried]
     best = int(np.argmin(errors))
     both = (data.fit + data.held_out).system(layer.weight, bias=bias, ridge=RIDGES[best])
@@ -149,7 +153,8 @@ def curve_of(
     bias = layer.bias is not None
     system = data.fit.system(layer.weight, bias=bias, ridge=CURVE_RIDGE)
     judge = system if data.held_out is None else data.held_out.system(layer.weight, bias=bias)
-    kinds = set(structures)
+    system, judge = system.single(), judge.single()
+    kinds = set(structures) & set(layer.structures)
     found = [unchanged(layer)]
     if "low-rank" in kinds:
         found += _low_rank_curve(layer, solve_low_rank(system), judge, fractions)
@@ -176,8 +181,7 @@ def _low_rank_curve(
     # Directions are orthonormal: tr(M G Mᵀ) for M = D_r P_r is the sum of the rows' own terms.
     cross = np.einsum("ki,ki->k", directions.T @ judge.target, weighted)
     energy = np.einsum("ki,ki->k", projected, weighted)
-    start = judge.offset + float(np.vdot(judge.weighted(judge.target), judge.target))
-    errors = np.sqrt(np.maximum(start + np.cumsum(energy - 2 * cross), 0) / max(judge.energy, 1e-300))
+    errors = np.sqrt(np.maximum(judge.zero_error + np.cumsum(energy - 2 * cross), 0) / max(judge.energy, 1e-300))
     norm = max(float(np.vdot(weight, weight)), TINY)
     for rank in low_rank_ranks(layer.in_features, layer.out_features, fractions):
         structure = low_rank(layer.in_features, layer.out_features, rank)
@@ -197,7 +201,7 @@ def _kronecker_curve(
     fractions: Sequence[float],
     image_shape: tuple[int, int] | None,
 ) -> Iterator[Candidate]:
-    shapes = kronecker_shapes(layer.in_features, layer.out_features, SCREENED, image_shape)
+    shapes = kronecker_shapes(layer.in_features, layer.out_features, SCREENED, image_shape, layer.kernel)
     total = layer.weight.size
     middle = sorted(fractions)[len(fractions) // 2]
 
@@ -216,6 +220,7 @@ def _kronecker_curve(
             screened.append((error, shape))
     for _, shape in sorted(screened, key=lambda each: each[0])[:KEPT]:
         start, before = None, 0
+        points: list[Candidate] = []
         for fraction in sorted(fractions):
             structure = of_size(shape, fraction)
             if structure is None or structure.rank == before:
@@ -223,7 +228,25 @@ def _kronecker_curve(
             factors, _ = kron.fit_kronecker(system, structure, sweeps=CURVE_SWEEPS, start=start)
             start, before = factors, structure.rank
             matrix = matrix_of(structure, factors)
-            yield _candidate(layer, structure, matrix, judge.relative_error(matrix))
+            points.append(_candidate(layer, structure, matrix, judge.relative_error(matrix)))
+        yield from points
+        for low, high in pairwise(points):
+            yield from _between(layer, low, high)
+
+
+def _between(layer: MatrixLayer, low: Candidate, high: Candidate) -> Iterator[Candidate]:
+    """Yield candidates of the ranks between two fitted ones, with interpolated errors."""
+    gap = high.structure.rank - low.structure.rank
+    for rank in range(low.structure.rank + 1, high.structure.rank, max(gap // MOST_BETWEEN, 1)):
+        structure = replace(low.structure, rank=rank)
+        part = (rank - low.structure.rank) / gap
+        yield Candidate(
+            structure=structure,
+            bytes=layer.bytes_of(structure),
+            macs=layer.macs_of(structure),
+            weight_error=(1 - part) * low.weight_error + part * high.weight_error,
+            output_error=(1 - part) * low.output_error + part * high.output_error,
+        )
 
 
 def refit(layer: MatrixLayer, data: LayerData) -> Fitted:

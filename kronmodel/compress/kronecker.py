@@ -14,8 +14,7 @@ from kronmodel.nn.functional import nearest_kronecker
 
 __all__ = ["MAX_UNKNOWNS", "fit_kronecker", "is_affordable", "kronecker_sum"]
 
-MAX_UNKNOWNS = 2560  # largest linear system of a step: one row of one factor in all terms
-JITTER = 1e-9  # relative to the diagonal of a step's normal matrix: terms may be nearly equal
+MAX_UNKNOWNS = 1024  # largest linear system of a step: one row of one factor in all terms
 IMPROVEMENT = 1e-5  # relative decrease of the error a sweep below which the fit has converged
 
 
@@ -45,13 +44,12 @@ def fit_kronecker(
     if system.is_diagonal and np.ptp(system.gram) == 0 and len(structure.in_shape) == 2:
         return tuple(factors), system.square_error(kronecker_sum(factors))  # the nearest sum is the optimum
     steps = [_Step(system, structure, axis) for axis in range(len(structure.in_shape))]
-    constant = system.offset + float(np.vdot(system.weighted(system.target), system.target))
     error = math.inf
     for sweep in range(sweeps):
         before = error
         for step in steps:
             gain = step.solve(factors)
-        error = max(constant - gain, 0.0)
+        error = max(system.zero_error - gain, 0.0)
         _balance(factors)
         if sweep >= 2 and before - error <= IMPROVEMENT * max(error, 1e-6 * system.energy):
             break
@@ -70,8 +68,9 @@ def _start(system: System, structure: Structure, start: Sequence[Array] | None) 
     # Inputs of different strength: each is weighted by its root mean square, averaged along the other axes so that the
     # weighted matrix stays a Kronecker problem.
     scales = _scales(system, structure.in_shape)
-    weight = target * _outer(scales)
+    weight = (target * _outer(scales)).astype(np.float32)  # a starting point need not be exact
     nearest = nearest_kronecker(torch.from_numpy(weight), structure.in_shape, structure.out_shape, missing)
+    scales = [scale.astype(target.dtype) for scale in scales]
     new: list[Array] = [factor.numpy() / scale for factor, scale in zip(nearest, scales, strict=True)]
     if start is None:
         return new
@@ -142,7 +141,7 @@ class _Step:
             gram = system.gram.reshape(*n, *n).transpose(both).reshape(self.n, self.n_rest, self.n, self.n_rest)
             # (n_rest², n²): rows (b, c), columns (j, q)
             self.gram = np.ascontiguousarray(gram.transpose(1, 3, 0, 2)).reshape(self.n_rest**2, self.n**2)
-        cross = system.weighted(system.target).reshape(*m, *n).transpose(both)
+        cross = system.cross.reshape(*m, *n).transpose(both)
         cross = cross.reshape(self.m, self.m_rest, self.n, self.n_rest)
         # (m_rest n_rest, m n): rows (a, b), columns (i, j)
         self.cross = np.ascontiguousarray(cross.transpose(1, 3, 0, 2)).reshape(
@@ -157,7 +156,7 @@ class _Step:
         right: Array = moments.transpose(0, 2, 1).reshape(rank * self.n, self.m)
         normal = self._normal(rest)
         scale = np.diagonal(normal).mean()
-        normal[np.diag_indices_from(normal)] += JITTER * max(float(scale), np.finfo(np.float64).tiny)
+        normal[np.diag_indices_from(normal)] += float(np.finfo(normal.dtype).eps) * 10 * max(float(scale), 1e-30)
         solved = _solve(normal, right)  # (r n, m)
         factors[self.axis] = np.ascontiguousarray(solved.reshape(rank, self.n, self.m).transpose(0, 2, 1))
         return float(np.vdot(right, solved))

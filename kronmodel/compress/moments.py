@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ MAX_GRAM_WIDTH = 8192  # widest input with a full second moment: 256 MB in float
 EXACT_WIDTH = 2048  # widest input whose moments are float64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class System:
     """Least-squares problem of one layer: find a structured ``M`` with the least error ``E|y - M x - b|²``.
 
@@ -43,6 +44,21 @@ class System:
     def is_diagonal(self) -> bool:
         """Whether only the diagonal of the inputs' second moment is known."""
         return self.gram.ndim == 1
+
+    @cached_property
+    def cross(self) -> Array:
+        """The dense solution times the second moment, ``W G``, ``(m, n)``."""
+        return self.weighted(self.target)
+
+    @cached_property
+    def zero_error(self) -> float:
+        """Mean squared error of a matrix of zeros, summed over the outputs."""
+        return self.offset + float(np.vdot(self.cross, self.target))
+
+    def single(self) -> System:
+        """Return the problem in float32, for estimates that need not be exact."""
+        gram, target = self.gram.astype(np.float32), self.target.astype(np.float32)
+        return replace(self, gram=gram, target=target)
 
     def weighted(self, matrix: Array) -> Array:
         """Multiply a matrix ``(k, n)`` by the second moment from the right."""
@@ -166,7 +182,9 @@ class Moments:
         # The departure from the original weight solves D (G + shift) = C - W G, so that exact inputs give D = 0.
         residual = cross - weight @ gram
         gram[np.diag_indices_from(gram)] += shift
-        target = weight + np.linalg.solve(gram, residual.T).T
+        target = weight
+        if np.linalg.norm(residual) > 1e-6 * np.linalg.norm(cross):  # else the inputs are the original ones
+            target = weight + np.linalg.solve(gram, residual.T).T
         # |y - T x|² = |y|² - 2 tr(T Cᵀ) + tr(T G Tᵀ), with G without the shift.
         shifted = target @ gram
         offset = energy - 2 * float(np.vdot(target, cross)) + float(np.vdot(target, shifted - shift * target))

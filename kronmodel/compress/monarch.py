@@ -44,7 +44,7 @@ def fit_monarch(system: System, structure: Structure, *, sweeps: int = SWEEPS) -
     left = (u[..., :rank] * root[..., None, :]).transpose(0, 2, 1, 3)  # (t, m1, n1, r)
     right = root[..., None] * v[..., :rank, :]  # (t, n1, r, n2)
     if not system.is_diagonal:  # otherwise the blocks are uncorrelated, and this is the optimum
-        cross = system.weighted(system.target).reshape(m1, t, n1 * n2).transpose(1, 0, 2)  # (t, m1, n)
+        cross = system.cross.reshape(m1, t, n1 * n2).transpose(1, 0, 2)  # (t, m1, n)
         for _ in range(sweeps):
             for index in range(t):
                 left[index] = _solve_left(right[index], system.gram, cross[index])

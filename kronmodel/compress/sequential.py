@@ -5,19 +5,22 @@ The network is behind a small protocol, so that torch modules and ONNX graphs ar
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from kronmodel.compress.budget import Currency, cost_of, pareto, solve
+from kronmodel.compress.budget import BudgetError, Currency, cost_of, pareto, solve
 from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer, unchanged
 from kronmodel.compress.fitting import FRACTIONS, LayerData, curve_of, fit, refit
 from kronmodel.compress.structures import KINDS, Kind
 
 __all__ = ["CompressedLayer", "MatrixNetwork", "Options", "compress_layers", "curves_of", "fit_in_order", "importances"]
 
-NEAR_BUDGET = (4.0, 2.5, 1.6, 1.25, 1.0, 0.8, 0.6, 0.4, 0.25)  # sizes of a curve, as multiples of the budget's fraction
+SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
+MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
+NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
 
 
 class MatrixNetwork(Protocol):
@@ -110,10 +113,58 @@ def compress_layers(network: MatrixNetwork, options: Options) -> list[Compressed
     Raises:
         BudgetError: no choice of candidates meets the budget.
     """
-    curves = curves_of(network, options)
-    weights = importances(network, curves)
-    choice = solve(curves, options.budget, currency=options.currency, importance=weights)
-    return fit_in_order(network, choice, curves, options)
+    return solve_and_fit(network, curves_of(network, options), options)
+
+
+def solve_and_fit(
+    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], options: Options
+) -> list[CompressedLayer]:
+    """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order.
+
+    A layer's error does not say everything about the network's: low rank and Kronecker products lose different things.
+    So the best choice of all structures, those of each structure alone, and those without measured importance are all
+    fitted, and the one is kept that changes the network's outputs on held-out samples least. None is worse there than
+    low rank alone within the same budget.
+    """
+    fraction = _fraction(network, options)
+    weights = [importances(network, curves, fraction)]
+    if fraction < MODERATE:  # how much a layer matters depends on how much of it is lost
+        weights.append(importances(network, curves, MODERATE))
+    choices = _choices(curves, weights, options)
+    best: tuple[float, int] = (math.inf, 0)
+    results: list[list[CompressedLayer]] = []
+    for number, choice in enumerate(choices):
+        if number:
+            for index in range(len(curves)):
+                network.replace(index, None)
+        results.append(fit_in_order(network, choice, curves, options))
+        error = network.output_error() if len(choices) > 1 else None
+        if error is None:  # nothing to judge by: the first is the best by the sum of the layers' errors
+            return results[0]
+        best = min(best, (error, number))
+    if best[1] != len(choices) - 1:
+        for index, result in enumerate(results[best[1]]):
+            network.replace(index, result.fitted)
+    return results[best[1]]
+
+
+def _choices(
+    curves: Sequence[Sequence[Candidate]], measured: Sequence[Sequence[float]], options: Options
+) -> list[list[Candidate]]:
+    """List the distinct choices to try, the best by the sum of all layers' errors first."""
+    kinds: list[tuple[Kind, ...]] = [("dense", kind) for kind in options.structures if kind != "dense"]
+    found: list[list[Candidate]] = []
+    for importance, allowed in itertools.product([*measured, None], [KINDS, *kinds]):
+        kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
+        try:
+            choice = solve(kept, options.budget, currency=options.currency, importance=importance)
+        except BudgetError:
+            if not found and len(allowed) == len(KINDS):
+                raise
+            continue
+        if choice not in found:
+            found.append(choice)
+    return found
 
 
 def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]:
@@ -122,38 +173,40 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     The sizes are near the budget's fraction of the whole, since a curve over all sizes takes longer.
     """
     cost = cost_of(options.currency)
+    whole = _whole(network, options)
     curves = []
-    whole = sum(layer.macs_of(unchanged(layer).structure) for layer in network.layers)
-    if options.currency == "bytes":
-        whole = sum(unchanged(layer).bytes for layer in network.layers)
-    fraction = min(options.budget / max(whole, 1), 1.0)
+    fraction = _fraction(network, options)
     near = [each * fraction for each in NEAR_BUDGET if each * fraction < 1]
-    fractions = near if options.currency == "bytes" and len(near) >= 3 else FRACTIONS
+    fractions = near if fraction < 1 and len(near) >= 3 else FRACTIONS
     for index, layer in enumerate(network.layers):
         options.report(layer.name, "curve")
         data = network.data_of(index) or LayerData.of_weights_alone(layer)
         shape = options.image_shape
         shape = shape if shape is not None and math.prod(shape) == layer.in_features else None
-        curve = curve_of(layer, data, structures=options.structures, fractions=fractions, image_shape=shape)
+        # A layer that is small beside the others may need far more of its own size than they do.
+        is_small = cost(options.measured(layer, unchanged(layer))) < SMALL * whole
+        sizes = sorted({*fractions, *FRACTIONS}) if is_small else fractions
+        curve = curve_of(layer, data, structures=options.structures, fractions=sizes, image_shape=shape)
         measured = [options.measured(layer, each) for each in curve]
         kept = [each for each in measured if each.structure.kind == "dense" or options.allow(layer, each)]
         curves.append([each for each in kept if each is kept[0] or cost(each) < cost(kept[0])])
     return curves
 
 
-def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]]) -> list[float]:
+def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float = 0.1) -> list[float]:
     """Measure how much the squared error of each layer's outputs changes the network's outputs.
 
-    Each layer is replaced alone by a low-rank candidate of a moderate error, and the network is run on held-out
-    samples. Without samples, or where that is not possible, a layer's importance is its own.
+    Each layer is replaced alone by a low-rank candidate of an error as the budget will leave, and the network is run on
+    held-out samples. Without samples, or where that is not possible, a layer's importance is its own.
+
+    Args:
+        network: the network, with its original layers.
+        curves: candidates of each layer.
+        fraction: size of the compressed network as a fraction of the original's.
     """
     found = []
     for index, (layer, curve) in enumerate(zip(network.layers, curves, strict=True)):
-        probe = min(
-            (each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0),
-            key=lambda each: abs(math.log(each.output_error / 0.3)),
-            default=None,
-        )
+        probe = _probe(curve, fraction)
         data = None if probe is None else network.data_of(index)
         if probe is None or data is None:
             found.append(layer.importance)
@@ -165,6 +218,25 @@ def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]]) -
         own = fitted.candidate.output_error
         found.append(layer.importance if error is None or not own else max((error / own) ** 2, 1e-12))
     return found
+
+
+def _fraction(network: MatrixNetwork, options: Options) -> float:
+    """Return the budget as a fraction of the unchanged layers' cost, at most 1."""
+    return min(options.budget / max(_whole(network, options), 1), 1.0)
+
+
+def _whole(network: MatrixNetwork, options: Options) -> float:
+    """Return the cost of all unchanged layers."""
+    cost = cost_of(options.currency)
+    return sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
+
+
+def _probe(curve: Sequence[Candidate], fraction: float) -> Candidate | None:
+    """Return the low-rank candidate whose error is nearest to the least one at a fraction of the unchanged layer."""
+    tried = [each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0]
+    limit = max(fraction * max(each.bytes for each in curve), min(each.bytes for each in curve))
+    typical = max(min(each.output_error for each in curve if each.bytes <= limit), 1e-6)
+    return min(tried, key=lambda each: abs(math.log(each.output_error / typical)), default=None)
 
 
 def fit_in_order(
@@ -183,7 +255,7 @@ def fit_in_order(
     for index, (layer, candidate, curve) in enumerate(zip(network.layers, choice, curves, strict=True)):
         front = pareto(curve, options.currency)
         if candidate.structure.kind == "dense":
-            fitted = _refitted(network, index) if changed else None
+            fitted = _refitted(network, index) if changed and layer.is_refittable else None
             reason = "the budget does not need it" if len(curve) > 1 else "no smaller structure is possible"
             results.append(CompressedLayer(layer=layer, fitted=fitted, curve=front, reason=reason))
             continue

@@ -21,7 +21,7 @@ def factor_pairs(width: int) -> list[Pair]:
 
 
 def kronecker_shapes(
-    in_features: int, out_features: int, count: int, image_shape: Pair | None = None
+    in_features: int, out_features: int, count: int, image_shape: Pair | None = None, kernel: int = 1
 ) -> list[tuple[Pair, Pair]]:
     """List shapes of inputs and outputs for Kronecker products, those with the fewest weights a term first.
 
@@ -32,12 +32,13 @@ def kronecker_shapes(
         out_features: number of outputs.
         count: most shapes to list.
         image_shape: factor sizes of the inputs to list first, with each of the output's shapes.
+        kernel: number that the last input size must be a multiple of.
     """
     shapes = [
         (n, m)
         for n in factor_pairs(in_features)
         for m in factor_pairs(out_features)
-        if min(n[0] * m[0], n[1] * m[1]) > 1 and not (1 in n and 1 in m)
+        if n[1] % kernel == 0 and min(n[0] * m[0], n[1] * m[1]) > 1 and not (1 in n and 1 in m)
     ]
 
     def weights(shape: tuple[Pair, Pair]) -> tuple[bool, int, tuple[Pair, Pair]]:

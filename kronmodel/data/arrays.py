@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
 
-__all__ = ["SPLIT", "WHOLE", "check_array", "read_arrays", "read_npz", "read_x"]
+__all__ = ["SPLIT", "WHOLE", "array_names", "check_array", "read_arrays", "read_npz", "read_x"]
 
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
@@ -51,6 +51,16 @@ def read_x(path: Path) -> NDArray[Any]:
     if rows.dtype.kind == "U":
         raise DataError(f"{path}: x is of type {rows.dtype}, expected numbers")
     return rows
+
+
+def array_names(path: Path) -> set[str]:
+    """List the names of the arrays in a .npz file.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    with _archive(path) as archive:
+        return _names(archive)
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:

@@ -144,11 +144,24 @@ def apply_layers(x: Tensor, layers: Sequence[LayerForm]) -> Tensor:
         x: features ``(*, n1 * n2 * ...)`` of the first layer.
         layers: each takes as many features as the layer before gives.
     """
-    if layers and _native.is_applicable(x, layers):
-        return _native.apply(x, layers)
-    for layer in layers:
-        x = composite(x, layer)
+    start = 0
+    for end in range(1, len(layers) + 1):
+        # The kernel hands features on as they lie in memory, padded by the row: only where both layers have these rows.
+        if end < len(layers) and _continues(layers[end - 1], layers[end]):
+            continue
+        part = layers[start:end]
+        if _native.is_applicable(x, part):
+            x = _native.apply(x, part)
+        else:
+            for layer in part:
+                x = composite(x, layer)
+        start = end
     return x
+
+
+def _continues(before: LayerForm, after: LayerForm) -> bool:
+    """Tell whether a layer's output has the factor sizes of the next layer's input."""
+    return all(one.shape[1] == other.shape[2] for one, other in zip(before.factors, after.factors, strict=False))
 
 
 def _check(x: Tensor, factors: Sequence[Tensor]) -> tuple[Shape, Shape]:

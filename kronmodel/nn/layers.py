@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,11 @@ from kronmodel.nn.activations import Activation, Function, activation_moments, a
 from kronmodel.nn.base import KroneckerLayer
 from kronmodel.nn.functional import branches_by_order, inner_shapes, linear_order
 from kronmodel.nn.init import Init, check_init, fill_orthogonal
+from kronmodel.nn.nearest import nearest_kronecker
 from kronmodel.shapes import (
     Order,
     Shape,
+    balanced_shape,
     check_linear_rank,
     check_orders,
     check_rank,
@@ -87,6 +89,59 @@ class KroneckerLinear(KroneckerLayer):
         self.macs_per_sample = self.rank * linear_macs(self.in_shape, self.out_shape)[1]
         self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
+
+    @classmethod
+    def from_linear(
+        cls,
+        linear: nn.Linear,
+        rank: int = 1,
+        *,
+        in_shape: Sequence[int] | None = None,
+        out_shape: Sequence[int] | None = None,
+        pad: bool = False,
+    ) -> Self:
+        """Create the layer whose weight is nearest to that of a dense layer in the Frobenius norm.
+
+        Trained weights are rarely near a sum of few Kronecker products: :func:`kronmodel.compress.compress` fits the
+        layer's outputs on data instead, which keeps far more accuracy. Data type, device, ``requires_grad`` and mode
+        are the dense layer's.
+
+        Args:
+            linear: dense layer; it is not changed.
+            rank: number of Kronecker terms.
+            in_shape: factor sizes of the inputs; by default two, as equal as possible.
+            out_shape: factor sizes of the outputs; by default as many as ``in_shape`` has, as equal as possible.
+            pad: allow shapes with larger products than the dense layer's widths, and choose such for prime widths.
+
+        Raises:
+            PrimeWidthError: a width without a given shape is a prime above 3, and ``pad`` is not set.
+            ValueError: a shape doesn't fit the dense layer, or the rank is out of range.
+        """
+        count = len(in_shape if in_shape is not None else out_shape if out_shape is not None else (0, 0))
+        shapes = [
+            balanced_shape(width, factors=count, pad=pad) if shape is None else tuple(shape)
+            for shape, width in ((in_shape, linear.in_features), (out_shape, linear.out_features))
+        ]
+        weight = linear.weight.detach()
+        layer = cls(
+            shapes[0],
+            shapes[1],
+            rank,
+            bias=linear.bias is not None,
+            in_features=linear.in_features,
+            out_features=linear.out_features,
+            pad=pad,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        missing = (math.prod(layer.in_shape) - weight.shape[1], math.prod(layer.out_shape) - weight.shape[0])
+        padded = nn.functional.pad(weight, (0, missing[0], 0, missing[1]))
+        factors = nearest_kronecker(padded, layer.in_shape, layer.out_shape, layer.rank)
+        trained = linear.weight.requires_grad
+        layer.factors = nn.ParameterList(nn.Parameter(factor, requires_grad=trained) for factor in factors)
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=linear.bias.requires_grad)
+        return layer.train(linear.training)
 
     def _checked_rank(self, rank: int) -> int:
         return check_linear_rank(rank, self.in_shape, self.out_shape)

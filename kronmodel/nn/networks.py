@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from torch import Tensor, nn
 
@@ -193,7 +193,7 @@ class Network(nn.Module):
             x = self.features(x)
         activation = get_activation(self.activation)
         joined: list[LayerForm] = []  # consecutive layers, computed at once
-        for index, layer in enumerate(self._typed_layers()):
+        for index, layer in enumerate(self.layers):  # of any type: compression replaces layers by others
             outer = activation if index + 1 < len(self.layers) else None
             form = layer.joined(outer) if isinstance(layer, KroneckerLayer) else None
             if form is not None:
@@ -234,7 +234,8 @@ class Network(nn.Module):
         """Number of values in a sample."""
         if self.features is not None:
             return math.prod(self.features.config.image_shape)
-        return next(self._typed_layers()).in_features
+        width: int = cast(Any, self.layers[0]).in_features
+        return width
 
     @property
     def input_shape(self) -> tuple[int, ...]:

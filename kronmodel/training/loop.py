@@ -88,6 +88,7 @@ def train(
     log: Callable[[Epoch], None] = lambda epoch: None,
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
+    task: Task | None = None,
 ) -> TrainResult:
     """Train a network in place on a data set, with an evaluation on the test samples after each epoch.
 
@@ -103,6 +104,7 @@ def train(
         log: called after each epoch; when resuming, first for each of the earlier epochs.
         checkpoint: checkpoint to resume from and to write after each epoch.
         group: processes that train together; each of them calls this function.
+        task: loss and score, if they are not those of the data set's task.
 
     Raises:
         TrainingError: the loss or the weights are no longer finite.
@@ -110,7 +112,7 @@ def train(
         ValueError: there are too few samples for the validation split, or augmentation is configured for data that are
             not images.
     """
-    task = task_of(data)
+    task = task_of(data) if task is None else task
     device = torch.device(config.device)
     network.to(device).train()
     x, y, x_test, y_test = (

@@ -84,15 +84,23 @@ def compress_file(
         variants = Variants(workspace.folder, original, size, fitting)
         rows: list[LayerRow] = []
         if target.is_given:
-            sizer = Sizer(workspace, path, size, samples=loaded, example=next(iter(feeds.values())), settings=settings)
             budget = target.bytes_of(size)
+            sizer = Sizer(
+                workspace,
+                path,
+                size,
+                samples=loaded,
+                example=next(iter(feeds.values())),
+                fraction=0.1 if budget is None else budget / size,
+                settings=settings,
+            )
             result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
             rows = sizer.rows()
             check_model(result, original, workspace.model)
             variants.add("compressed", result)
         settings.progress("comparing", 0, 0)
         chosen = _quantized(variants, quantize, original, workspace)
-        compared = variants.rows(test, feeds)
+        compared = variants.rows(test, feeds, settings.seconds)
         row = next(each for each in compared if each.variant == chosen)
         if not row.times:
             raise KronmodelError(f"{chosen}: {row.note}")
@@ -113,7 +121,7 @@ def compress_file(
             path=second,
             original=first,
             fitted_to=_origin(fitting),
-            measured_on=_origin(test),
+            measured_on=_origin(test) + (", which it was fitted to" if test is not None and test is fitting else ""),
             layers=rows,
             variants=compared,
             messages=messages,

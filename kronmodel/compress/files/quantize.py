@@ -101,9 +101,12 @@ def _weight_type(model: Path, types: Any) -> Any:
 
 
 def _float16(model: Path, target: Path, samples: Samples | None) -> None:
+    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=True), target)
+    converted = ONNXModel(convert_float_to_float16(onnx.load(model), keep_io_types=True))
+    converted.topological_sort()  # the tool appends the casts of the inputs behind the nodes that use them
+    onnx.save(converted.model, target)
 
 
 def _int4(model: Path, target: Path, samples: Samples | None) -> None:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 from numpy.typing import NDArray
 
 from kronmodel.compress.budget import BudgetError
-from kronmodel.compress.candidates import Candidate
+from kronmodel.compress.candidates import Candidate, unchanged
 from kronmodel.compress.files.report import LayerRow
 from kronmodel.compress.files.target import Settings
 from kronmodel.compress.fitting import FRACTIONS, LayerData, curve_of
@@ -41,6 +42,7 @@ class Sizer:
         size: its size in bytes, with the files of its weights.
         samples: samples to fit to, and those to measure on; None fits to the weights alone.
         example: inputs of a run with one sample.
+        fraction: size of the result as a fraction of the original's, near which the layers' importance is measured.
         settings: structures and callbacks.
 
     Raises:
@@ -55,6 +57,7 @@ class Sizer:
         *,
         samples: tuple[Samples, Samples] | None,
         example: Mapping[str, NDArray[Any]],
+        fraction: float = 0.1,
         settings: Settings,
     ) -> None:
         self._workspace, self._size, self._settings = workspace, size, settings
@@ -71,7 +74,7 @@ class Sizer:
         curves = [self._curve(index) for index in range(len(self._layers))]
         self._fixed = size - sum(curve[0].bytes for curve in curves)  # bytes of the file that are not of layers
         self._planner = Planner(workspace, self._layers, curves, self._network.inputs, settings.allow_slower)
-        self._importance = importances(self._network, curves)
+        self._importance = importances(self._network, curves, min(fraction, 1.0))
         self._fitted: list[CompressedLayer] = []
 
     def reach_size(self, budget: int) -> Path:
@@ -130,7 +133,10 @@ class Sizer:
             row = LayerRow(
                 layer=layer.title,
                 shape=layer.weight.shape,
-                bytes=(layer.constant.bytes, layer.constant.bytes if kept else chosen.bytes),
+                bytes=(
+                    layer.constant.bytes,
+                    layer.constant.bytes if kept else result.layer.itemsize * chosen.structure.weights,
+                ),
                 macs=(result.layer.applications * layer.weight.size, chosen.macs),
                 time_ratio=None if timing is None else timing.ratio,
             )
@@ -150,11 +156,13 @@ class Sizer:
         self._settings.progress("error curves", index, len(self._layers))
         layer, matrix = self._layers[index], self._network.layers[index]
         data = self._network.data_of(index) or LayerData.of_weights_alone(matrix)
-        unchanged, *others = curve_of(matrix, data, structures=self._settings.structures, fractions=FRACTIONS)
+        if index in self._network.unseen:  # its error would count nothing, however wrong it gives
+            return [replace(unchanged(matrix), bytes=layer.constant.bytes)]
+        dense, *others = curve_of(matrix, data, structures=self._settings.structures, fractions=FRACTIONS)
         bias = 0 if matrix.bias is None else matrix.itemsize * len(matrix.weight)
-        unchanged = replace(unchanged, bytes=layer.constant.bytes + bias)
+        dense = replace(dense, bytes=layer.constant.bytes + bias)
         possible = [each for each in others if all(can_emit(use, each.structure) for use in layer.uses)]
-        return [unchanged, *(each for each in possible if each.bytes < unchanged.bytes)]
+        return [dense, *(each for each in possible if each.bytes < dense.bytes)]
 
     def _try(self, budget: int) -> Path | None:
         """Fit for a size of the file; None if it can't be reached."""
@@ -165,7 +173,6 @@ class Sizer:
 
     def _fit(self, budget: int) -> Path:
         """Choose structures for a size of the file, fit them in the model's order, and write the model."""
-        self._network.restore()
         try:
             chosen = self._planner.choose(budget - self._fixed, self._importance)
         except BudgetError as error:
@@ -175,11 +182,33 @@ class Sizer:
                 f"are outside of the layers that can be compressed{self._planner.slow_layers(budget - self._fixed)}",
                 error.least,
             ) from error
-        options = Options(
-            budget=budget, report=lambda layer, action: self._settings.progress(f"{action}: {layer}", 0, 0)
-        )
-        self._fitted = fit_in_order(self._network, chosen, self._planner.curves, options)
-        return self._workspace.write(self._workspace.assemble(self._network.model()), "compressed.onnx")
+        report = self._settings.progress
+        options = Options(budget=budget, report=lambda layer, action: report(f"{action}: {layer}", 0, 0))
+        best: tuple[float, list[CompressedLayer], onnx.ModelProto] | None = None
+        for choice in [chosen, *self._alternatives(budget - self._fixed, chosen)]:
+            self._network.restore()
+            fitted = fit_in_order(self._network, choice, self._planner.curves, options)
+            change = self._network.output_error() or 0.0
+            if best is None or change < best[0]:
+                best = (change, fitted, self._network.model())
+        assert best is not None
+        self._fitted = best[1]
+        return self._workspace.write(self._workspace.assemble(best[2]), "compressed.onnx")
+
+    def _alternatives(self, budget: float, chosen: Sequence[Candidate]) -> list[list[Candidate]]:
+        """Choose from each kind of structure alone, because a layer's error does not say everything about the model's.
+
+        Without samples there is nothing to judge the alternatives by.
+        """
+        found: list[list[Candidate]] = []
+        for kind in self._settings.structures if self._test is not None and len(self._settings.structures) > 1 else ():
+            try:
+                choice = self._planner.choose(budget, self._importance, ("dense", kind))
+            except BudgetError:
+                continue
+            if choice not in (list(chosen), *found):
+                found.append(choice)
+        return found
 
     def _drop(self, path: Path) -> float:
         """Measure the loss of a model against the original in percentage points."""
@@ -194,6 +223,8 @@ class Sizer:
 
     def _reason(self, layer: GraphLayer, result: CompressedLayer) -> str:
         """Say why a layer stays as it is."""
+        if self._network.layers.index(result.layer) in self._network.unseen:
+            return "no sample reaches it"
         slower = self._planner.slowdown(layer)
         if slower is not None:
             return f"a smaller structure takes {slower:.2f} times as long, measured"

@@ -61,11 +61,13 @@ class Settings:
     Attributes:
         structures: kinds of structures to consider.
         allow_slower: also replace layers by structures that are measured to be slower.
+        seconds: duration of the measurement of all variants at one number of samples.
         progress: called as the work goes on.
         report: called with messages for the user.
     """
 
     structures: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "dense")
     allow_slower: bool = False
+    seconds: float = 1.0
     progress: Progress = lambda step, done, total: None
     report: Callable[[str], None] = lambda message: None

@@ -13,12 +13,11 @@ from kronmodel.compress.files.quantize import Precision, quantize
 from kronmodel.compress.files.report import VariantRow
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
+from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.compress.graphs.timing import Group, measure
 from kronmodel.errors import KronmodelError
 
 __all__ = ["Variants"]
-
-SECONDS = 1.0  # for the run times of all variants at one number of samples
 
 
 class Variants:
@@ -60,29 +59,34 @@ class Variants:
         """Return what is to be said about a variant; empty if nothing is."""
         return self._notes.get(name, "")
 
-    def rows(self, samples: Samples | None, feeds: Mapping[int, Mapping[str, NDArray[Any]]]) -> list[VariantRow]:
+    def rows(
+        self, samples: Samples | None, feeds: Mapping[int, Mapping[str, NDArray[Any]]], seconds: float
+    ) -> list[VariantRow]:
         """Score and time all variants side by side.
 
         Args:
             samples: samples to score on; None scores nothing.
             feeds: inputs of a run, by the number of its samples.
+            seconds: duration of the measurement at one number of samples.
         """
         rows = {name: VariantRow(variant=name, bytes=self._sizes.get(name), note=note) for name, note in self._all()}
         usable = dict(self.paths)
         for name, path in self.paths.items():
-            first = {"original": self.paths["original"], name: path}
             try:
-                if samples is not None:
-                    rows[name] = replace(rows[name], scores=compare(first, samples)[name])
-                else:
-                    measure([Group([path], next(iter(feeds.values())))], 0.0)
+                for each in feeds.values():
+                    run(open_session(path), each, name)
+                if samples is not None:  # outputs that are not finite are seen in the first run
+                    compare({"original": self.paths["original"], name: path}, samples.first_run())
             except KronmodelError as error:
                 if name in ("original", "compressed"):
                     raise
                 del usable[name]
                 rows[name] = replace(rows[name], note=str(error))
+        if samples is not None:
+            for name, scores in compare(usable, samples).items():
+                rows[name] = replace(rows[name], scores=scores)
         groups = [Group(list(usable.values()), each) for each in feeds.values()]
-        for count, timings in zip(feeds, measure(groups, SECONDS), strict=True):
+        for count, timings in zip(feeds, measure(groups, seconds), strict=True):
             for name, timing in zip(usable, timings, strict=True):
                 rows[name] = replace(rows[name], times={**rows[name].times, count: timing})
         return [replace(row, note=_with_slowness(row)) for row in rows.values()]

@@ -23,7 +23,7 @@ from kronmodel.compress.moments import MAX_GRAM_WIDTH, Moments
 __all__ = ["GraphNetwork", "Progress"]
 
 CHUNK_BYTES = 512 << 20  # moments that are gathered in one pass over the samples
-LEAST_ROWS = 16384  # rows that a layer is fitted to, if the samples have so many
+LEAST_ROWS = 8192  # rows that a layer is fitted to, if the samples have so many
 HELD_OUT = 5  # one of so many runs of the model is kept to judge fits by
 
 Progress = Callable[[str, int, int], None]
@@ -44,6 +44,7 @@ class GraphNetwork:
     Attributes:
         layers: the layers as matrices.
         inputs: input of each layer for one sample, by the layer's title; empty without an example.
+        unseen: layers in branches that no sample takes, as far as their moments were asked for.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class GraphNetwork:
         self._cached: dict[int, LayerData] = {}
         self._original = workspace.write(workspace.model, "original.onnx")
         self.inputs: dict[str, NDArray[Any]] = {}
+        self.unseen: set[int] = set()
         if example is not None:
             path = workspace.write(tap(workspace.model, graph_layers), "tapped.onnx")
             found = layer_inputs(path, graph_layers, example)
@@ -157,7 +159,8 @@ class GraphNetwork:
         for index, (fit, held_out) in zip(chosen, moments, strict=True):
             if fit.count:
                 data[index] = LayerData(fit, held_out if held_out.count else None)
-            else:  # a branch that no sample takes
+            else:
+                self.unseen.add(index)
                 data[index] = LayerData.of_weights_alone(self.layers[index])
         return data
 
@@ -184,4 +187,4 @@ class GraphNetwork:
     def _most_rows(self, layer: GraphLayer) -> int:
         """Return the most rows of a layer for one run of the model."""
         assert self._samples is not None
-        return -(-max(LEAST_ROWS, 4 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))
+        return -(-max(LEAST_ROWS, 3 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from kronmodel.compress.graphs.layer_timing import measure_layers
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.timing import Timing
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.structures import KINDS, Kind, Structure
 
 __all__ = ["Planner"]
 
@@ -41,7 +41,7 @@ class Planner:
     allow_slower: bool
     timings: dict[tuple[str, Structure], Timing] = field(default_factory=dict)
 
-    def choose(self, budget: float, importance: Sequence[float]) -> list[Candidate]:
+    def choose(self, budget: float, importance: Sequence[float], kinds: Collection[Kind] = KINDS) -> list[Candidate]:
         """Choose one candidate for each layer, with the least error within a budget of bytes.
 
         The structures that are chosen are measured, and of those that are slower another choice is made without.
@@ -49,12 +49,13 @@ class Planner:
         Args:
             budget: bytes of all layers.
             importance: factor of each layer's squared error in the model's.
+            kinds: kinds of structures to choose from, the unchanged layer included.
 
         Raises:
             BudgetError: no choice meets the budget, or only one with slower layers.
         """
         for _ in range(ROUNDS):
-            chosen = solve(self._allowed(), budget, importance=importance)
+            chosen = solve(self._allowed(kinds), budget, importance=importance)
             pairs = [(layer, each.structure) for layer, each in zip(self.layers, chosen, strict=True)]
             changed = [pair for pair in pairs if pair[1].kind != "dense"]
             self._measure(changed)
@@ -77,9 +78,13 @@ class Planner:
             return ""
         return f"; smaller structures of {', '.join(slow)} were measured to be slower: --allow-slower takes them"
 
-    def _allowed(self) -> list[list[Candidate]]:
+    def _allowed(self, kinds: Collection[Kind]) -> list[list[Candidate]]:
         return [
-            [each for each in curve if self.allow_slower or not self._is_slower(layer, each.structure)]
+            [
+                each
+                for each in curve
+                if each.structure.kind in kinds and (self.allow_slower or not self._is_slower(layer, each.structure))
+            ]
             for layer, curve in zip(self.layers, self.curves, strict=True)
         ]
 

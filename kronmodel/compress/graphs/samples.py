@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from kronmodel.data.arrays import read_arrays
+from kronmodel.data.arrays import SPLIT, WHOLE, array_names, read_arrays
 from kronmodel.data.dataset import Dataset, Report
 from kronmodel.data.registry import load
 from kronmodel.data.user_file import FileOptions
-from kronmodel.errors import DataError
+from kronmodel.errors import DataError, KronmodelError
+from kronmodel.export.card import read_card
 
 __all__ = ["InputSpec", "Samples", "fitting_and_test", "input_specs"]
 
@@ -112,6 +112,10 @@ class Samples:
         size = 1 if self.by_call else self.batch
         return self.take(np.flatnonzero(np.arange(len(self)) // size % every == every - 1))
 
+    def first_run(self) -> Samples:
+        """Return the samples of the first run only."""
+        return self.take(np.arange(1 if self.by_call else min(self.batch, len(self))))
+
     def take(self, indices: NDArray[np.intp]) -> Samples:
         """Return the samples with these indices."""
         arrays = {name: array[indices] for name, array in self.arrays.items()}
@@ -149,21 +153,48 @@ def fitting_and_test(
             return None
         samples = _one_input(specs[0], found["inputs"], found.get("labels"), None, str(beside))
         return samples, samples
-    if Path(data).suffix.lower() == ".npz" and zipfile.is_zipfile(Path(data).expanduser()):
-        arrays = read_arrays(Path(data).expanduser(), [spec.name for spec in specs])
-        if all(spec.name in arrays for spec in specs):
-            return _split(_from_arrays(specs, arrays, data), count)
+    names = [spec.name for spec in specs]
+    if Path(data).suffix.lower() == ".npz":
+        there = array_names(Path(data).expanduser())
+        for_training = len(specs) == 1 and any(there.issuperset(each) for each in (SPLIT, WHOLE))
+        if there.issuperset(names) and not for_training:
+            return _split(_from_arrays(specs, read_arrays(Path(data).expanduser(), names), data), count)
     if len(specs) != 1:
-        names = ", ".join(spec.name for spec in specs)
-        raise DataError(f"the model has the inputs {names}; expected --data to be an .npz file with an array for each")
-    return _from_dataset(specs[0], load(data, report, options), count)
+        listed = ", ".join(names)
+        raise DataError(f"the model has the inputs {listed}; expected --data to be an .npz file with an array for each")
+    return _from_dataset(specs[0], load(data, report, options), count, _classes(model))
 
 
-def _from_dataset(spec: InputSpec, data: Dataset, count: int) -> tuple[Samples, Samples]:
+def _from_dataset(spec: InputSpec, data: Dataset, count: int, classes: Sequence[str] | None) -> tuple[Samples, Samples]:
+    """Arrange a data set's samples as the model takes them.
+
+    Args:
+        spec: the model's input.
+        data: the data set.
+        count: most training samples.
+        classes: names of the model's outputs, if its card has them. Without, classes that are whole numbers are the
+            indices of the outputs.
+    """
     y = [each[:, 0] if each.ndim == 2 and each.shape[1] == 1 else each for each in (data.y_train, data.y_test)]
+    if data.task == "classification":
+        names = data.labels
+        if classes is not None and set(names) <= set(classes):
+            places = np.array([classes.index(name) for name in names])
+            y = [places[each] for each in y]
+        elif all(name.isdecimal() for name in names):
+            y = [np.array([int(name) for name in names])[each] for each in y]
     train = _one_input(spec, data.x_train, y[0], data.task, f"training samples of {data.name}")
     test = _one_input(spec, data.x_test, y[1], data.task, f"test samples of {data.name}")
     return train.take(_draw(len(train), count)), test
+
+
+def _classes(model: onnx.ModelProto) -> list[str] | None:
+    """Read the names of a model's classes from its card; None if it has no usable ones."""
+    try:
+        labels = (read_card(model) or {}).get("labels")
+    except KronmodelError:
+        return None
+    return [str(each) for each in labels] if isinstance(labels, list) else None
 
 
 def _one_input(spec: InputSpec, x: Array, labels: Array | None, task: str | None, origin: str) -> Samples:

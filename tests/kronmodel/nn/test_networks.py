@@ -200,3 +200,14 @@ def test_networks_of_both_kinds_of_layers_are_exported_with_a_batch_of_any_size(
     for size in (3, 33):
         x = torch.randn(size, 24)
         torch.testing.assert_close(program.module()(x), network(x))
+
+
+def test_a_layer_may_read_its_input_in_another_shape_than_the_layer_before_gives() -> None:
+    torch.manual_seed(0)
+    layers = [KroneckerLinear((4, 6), (3, 10), 2), KroneckerLinear((5, 6), (8, 2), 2), KroneckerLinear((8, 2), (7, 1))]
+    x = torch.randn(9, 24)
+    expected = x
+    for index, layer in enumerate(layers):
+        expected = torch.nn.functional.linear(expected, layer.weight, layer.bias)
+        expected = torch.tanh(expected) if index < 2 else expected
+    torch.testing.assert_close(Network(layers, "tanh")(x), expected)

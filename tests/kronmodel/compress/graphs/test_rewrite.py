@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -98,7 +99,7 @@ def test_the_dynamic_batch_stays(tmp_path: Path) -> None:
         ((5,), {"auto_pad": "SAME_UPPER"}),
     ],
 )
-def test_convolutions(kernel: tuple[int, ...], attributes: dict[str, object], tmp_path: Path) -> None:
+def test_convolutions(kernel: tuple[int, ...], attributes: dict[str, Any], tmp_path: Path) -> None:
     weight = RNG.standard_normal((24, 50, *kernel)).astype(np.float32)
     size = (9, 8)[: len(kernel)]
     nodes = [node("Conv", ["x", "w", "b"], ["y"], **attributes)]

@@ -1,0 +1,152 @@
+"""Moments of layers while onnxruntime runs the model, against numpy; the error of the outputs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from kronmodel.compress.graphs.network import GraphNetwork
+from kronmodel.compress.graphs.samples import Samples
+from kronmodel.compress.graphs.taps import tap, tapped_rows
+from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.structures import low_rank
+from tests.kronmodel.compress.graphs.test_rewrite import branches
+from tests.kronmodel.compress.onnx_models import Array, layers_of, make_model, random_fit, run, save
+
+RNG = np.random.default_rng(1)
+node = helper.make_node
+
+
+def samples_of(arrays: dict[str, Array], constant: dict[str, Array] | None = None, batch: int = 4) -> Samples:
+    return Samples(
+        arrays=arrays, constant=constant or {}, batch=batch, fixed=False, by_call=False, labels=None, task=None,
+        origin="here",
+    )  # fmt: skip
+
+
+def network_of(workspace: Workspace, samples: Samples) -> GraphNetwork:
+    constants, layers, _ = layers_of(workspace)
+    example = next(samples.take(np.arange(1)).batches())
+    return GraphNetwork(
+        workspace, constants, layers, samples=samples, example=example, progress=lambda step, done, total: None
+    )
+
+
+def two_layers(tmp_path: Path) -> tuple[Path, Array, Array]:
+    first, second = (RNG.standard_normal(shape).astype(np.float32) for shape in ((40, 30), (30, 50)))
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Tanh", ["h"], ["t"]), node("MatMul", ["t", "v"], ["y"])]
+    return save(make_model(nodes, {"w": first, "v": second}, ["n", "t", 40]), tmp_path), first, second
+
+
+def test_moments_of_the_original_and_behind_a_replaced_layer(tmp_path: Path) -> None:
+    path, first, second = two_layers(tmp_path)
+    x = RNG.standard_normal((22, 3, 40)).astype(np.float32)  # five batches of 4 and one of 2
+    with Workspace(path) as workspace:
+        network = network_of(workspace, samples_of({"x": x}))
+        assert [layer.applications for layer in network.layers] == [3, 3]
+        fit = random_fit(low_rank(40, 30, 4))
+        for replaced in (False, True):
+            if replaced:
+                network.replace(0, fit)
+            data = network.data_of(1)
+            assert data is not None
+            assert data.held_out is not None
+            new = x @ (fit.matrix().T if replaced else first)
+            parts = np.zeros(22, bool)
+            parts[16:20] = True  # the last one of every five runs
+            for moments, chosen in ((data.fit, ~parts), (data.held_out, parts)):
+                inputs = np.tanh(new[chosen]).reshape(-1, 30)
+                outputs = (np.tanh(x[chosen] @ first) @ second).reshape(-1, 50)
+                assert moments.count == len(inputs)
+                np.testing.assert_allclose(moments.xx, inputs.T @ inputs, rtol=1e-3, atol=1e-2)
+                assert moments.yx is not None
+                np.testing.assert_allclose(moments.yx, outputs.T @ inputs, rtol=1e-3, atol=2e-2)
+
+
+def test_the_error_of_the_outputs_is_that_on_the_held_out_samples(tmp_path: Path) -> None:
+    path, first, second = two_layers(tmp_path)
+    x = RNG.standard_normal((22, 3, 40)).astype(np.float32)
+    with Workspace(path) as workspace:
+        network = network_of(workspace, samples_of({"x": x}))
+        assert network.output_error() == 0
+        fit = random_fit(low_rank(40, 30, 4))
+        network.replace(0, fit)
+        before, after = (np.tanh(x[16:20] @ matrix) @ second for matrix in (first, fit.matrix().T))
+        expected = np.linalg.norm(after - before) / np.linalg.norm(before)
+        assert network.output_error() == pytest.approx(expected, rel=1e-3)
+        network.replace(0, None)
+        assert network.output_error() == 0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((1, 1), {}),
+        ((3, 2), {"strides": [2, 1], "pads": [1, 0, 2, 1], "dilations": [1, 2]}),
+        ((4, 3), {"auto_pad": "SAME_LOWER", "strides": [2, 3]}),
+        ((5,), {"auto_pad": "SAME_UPPER"}),
+        ((3,), {"auto_pad": "VALID", "strides": [2]}),
+    ],
+)
+def test_patches_times_the_weight_are_the_convolution(
+    kernel: tuple[int, ...], attributes: dict[str, Any], tmp_path: Path
+) -> None:
+    size = (9, 8)[: len(kernel)]
+    weight = RNG.standard_normal((31, 40, *kernel)).astype(np.float32)
+    model = make_model([node("Conv", ["x", "w"], ["y"], **attributes)], {"w": weight}, ["n", 40, *size])
+    x = RNG.standard_normal((2, 40, *size)).astype(np.float32)
+    with Workspace(save(model, tmp_path)) as workspace:
+        _, layers, _ = layers_of(workspace)
+        tapped = workspace.write(tap(workspace.model, layers), "tapped.onnx")
+        ((_, _, rows, count),) = tapped_rows(tapped, layers, [{"x": x}], lambda layer: 10**6)
+        ((_, _, drawn, same),) = tapped_rows(tapped, layers, [{"x": x}], lambda layer: 5)
+    expected = np.moveaxis(run(model, x=x)[0], 1, -1).reshape(-1, 31)
+    assert count == same == len(rows) == len(expected)
+    np.testing.assert_allclose(rows @ layers[0].weight.T, expected, atol=1e-3)
+    assert len(drawn) == 5
+    assert all((rows == each).all(1).any() for each in drawn)
+
+
+def test_layers_in_branches_and_loops_are_seen_where_they_run(tmp_path: Path) -> None:
+    path = save(branches(), tmp_path)
+    x = RNG.standard_normal((3, 84)).astype(np.float32)
+    with Workspace(path) as workspace:
+        _, layers, _ = layers_of(workspace)
+        tapped = workspace.write(tap(workspace.model, layers), "tapped.onnx")
+        seen = {}
+        for turn, flag in enumerate((True, True, False)):
+            for _, layer, rows, _ in tapped_rows(tapped, layers, [{"x": x, "flag": np.array(flag)}], lambda layer: 99):
+                seen[turn, layer.title] = len(rows)
+                if len(rows):
+                    np.testing.assert_array_equal(rows[:3], x)
+    for turn, (then, other) in enumerate(((3, 0), (3, 0), (0, 3))):
+        assert seen[turn, "MatMul 'then layer'"] == then
+        assert seen[turn, "MatMul 'else layer'"] == other
+        assert seen[turn, "MatMul 'loop layer'"] == 6  # twice
+
+
+def test_a_branch_that_no_sample_takes_is_fitted_to_its_weights(tmp_path: Path) -> None:
+    path = save(branches(), tmp_path)
+    with Workspace(path) as workspace:
+        samples = samples_of({"x": RNG.standard_normal((12, 84)).astype(np.float32)}, {"flag": np.array(True)})
+        network = network_of(workspace, samples)
+        titles = [layer.name for layer in network.layers]
+        data = network.data_of(titles.index("MatMul 'else layer'"))
+        assert data is not None
+        assert data.fit.count == 1
+        assert data.fit.diagonal
+
+
+def test_weights_are_outside_of_the_model_until_it_is_assembled(tmp_path: Path) -> None:
+    weight = RNG.standard_normal((300, 200)).astype(np.float32)
+    nodes = [node("MatMul", ["x", "w"], ["y"])]
+    model = make_model(nodes, {"w": weight}, ["n", 300])
+    path = save(model, tmp_path)
+    with Workspace(path) as workspace:
+        assert workspace.model.ByteSize() < 1000
+        assert workspace.assemble(workspace.model) == onnx.load(path)
+        folder = workspace.folder
+    assert not folder.exists()
