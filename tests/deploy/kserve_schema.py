@@ -87,8 +87,8 @@ class Schemas:
         return {}  # of Knative, KEDA and others: not in these packages
 
     def _of_model(self, model: type) -> dict[str, Any]:
-        kinds, keys = model.openapi_types, model.attribute_map  # type: ignore[attr-defined]
-        empty = model.__new__(model)
+        kinds, keys = model.openapi_types, model.attribute_map
+        empty = object.__new__(model)
         empty.local_vars_configuration = SimpleNamespace(client_side_validation=True)
         required = []
         for name in kinds:

@@ -25,7 +25,7 @@ def test_models_are_built_in_by_a_build_argument(models: Path, tmp_path: Path) -
             shutil.copy2(source, target)
     copy_models(models, tmp_path / "models" / "built-in")
     name = f"kronmodel-test-{uuid.uuid4().hex}"
-    build = [tmp_path / "deploy/image/build", ENGINE, "cpu", name, "--build-arg", "MODELS=models/built-in"]
+    build = [str(tmp_path / "deploy/image/build"), ENGINE, "cpu", name, "--build-arg", "MODELS=models/built-in"]
     subprocess.run(build, check=True, capture_output=True, timeout=290)
     try:
         options = ("--env", "KRON_INSECURE_NO_KEYS=true", "--user", "12345", *LOCKED_DOWN)

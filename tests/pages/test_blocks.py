@@ -67,12 +67,20 @@ COMMANDS = list(dict.fromkeys(line.partition("#")[0].rstrip() for _, line in TO_
 
 @pytest.fixture(scope="module")
 def folder(twin_repository: Path) -> Path:
-    """Folder with what the commands read: the default twin, a table, rows with labels, a report."""
+    """Folder with what the commands read: twins of MNIST and two tables, tables, rows with labels, a report."""
     folder = twin_repository.parent
     rng = np.random.default_rng(0)
     houses = rng.uniform(size=(200, 4))
     rows = [",".join(f"{value:.4f}" for value in (*house, house.sum())) for house in houses]
     (folder / "houses.csv").write_text("\n".join(["rooms,area,age,distance,price", *rows]))
+    (folder / "old.csv").write_text("\n".join(["rooms,area,age,distance,price", *rows[:9]]))
+    (folder / "new.csv").write_text(
+        "\n".join(["rooms,area,age,distance", *(row.rpartition(",")[0] for row in rows[:9])])
+    )
+    birds = [f"{('Torgersen', 'Dream')[i % 2]},{30 + i % 17},{('f', 'm', '')[i % 3]},{'ab'[i % 2]}" for i in range(120)]
+    (folder / "penguins.csv").write_text("\n".join(["island,bill_length_mm,sex,species", *birds]))
+    shell("kronmodel train --data houses.csv --target price --epochs 1", folder)
+    shell("kronmodel train --data penguins.csv --target species --epochs 1", folder)
     np.save(folder / "X.npy", rng.uniform(size=(20, 784)).astype(np.float32))
     np.save(folder / "y.npy", np.arange(20) % 10)
     shell("kronserve compare mnist-kronecker mnist-dense --seconds 0.4 --json > report.json", folder)
