@@ -15,7 +15,7 @@ from kronmodel.errors import KronmodelError
 __all__ = ["BudgetError", "Currency", "cost_of", "pareto", "solve"]
 
 Currency = Literal["bytes", "macs", "microseconds"]
-MAX_FRONT = 1 << 14  # partial sums that are kept; more are thinned evenly along the cost
+MAX_FRONT = 1 << 12  # partial sums that are kept; more are thinned evenly along the cost
 
 
 class BudgetError(KronmodelError):
@@ -75,8 +75,8 @@ def solve(
 ) -> list[Candidate]:
     """Choose one candidate for each layer so that the sum of squared errors is least within a budget.
 
-    The Pareto-optimal partial sums are carried from layer to layer, which is exact as long as they are at most 16,384;
-    beyond, sums whose costs are nearest are merged, which wastes at most a 16,384th of the budget at each layer.
+    The Pareto-optimal partial sums are carried from layer to layer, which is exact as long as they are at most 4,096;
+    beyond, sums whose costs are nearest are merged, which wastes at most a 4,096th of the budget at each layer.
 
     Args:
         curves: candidates of each layer, in any order; to leave a layer alone, give only its unchanged candidate. A
