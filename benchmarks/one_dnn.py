@@ -1,4 +1,4 @@
-"""Dense networks whose matrix products use oneDNN, as the Kronecker layers do, instead of the BLAS behind torch.mm."""
+"""Dense networks whose matrix products use oneDNN, instead of the BLAS behind torch.mm."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from kronmodel.nn._fused_cpu import matmul
 
 __all__ = ["with_one_dnn"]
 
@@ -20,6 +18,15 @@ def with_one_dnn(network: nn.Module) -> nn.Module:
         if type(module) is nn.Linear:
             module.__class__ = _OneDnnLinear
     return network
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply ``(n, k)`` by ``(k, m)`` by oneDNN, as torch.compile calls it.
+
+    torch.mm calls MKL, which uses only half of AVX-512 on AMD processors. oneDNN is up to twice as fast there.
+    """
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
+    return product
 
 
 class _OneDnnLinear(nn.Linear):

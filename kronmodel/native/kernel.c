@@ -382,8 +382,8 @@ static void pack_layer(const kron_layer *from, struct layer *to, char *memory, s
 
 static int64_t hidden_size(const struct layer *l) { return l->left * l->left_size + l->right * l->right_size; }
 
-/* Pack all layers, or with memory NULL only count; return the number of bytes. */
-static size_t pack(const kron_layer *layers, int64_t count, char *memory)
+/* Pack all layers, or with memory NULL only count bytes and the floats that are kept of a sample. */
+static size_t pack(const kron_layer *layers, int64_t count, char *memory, int64_t *record)
 {
     size_t offset = 0;
     struct kron_network *network =
@@ -405,20 +405,28 @@ static size_t pack(const kron_layer *layers, int64_t count, char *memory)
     }
     if (memory) network->count = count, network->record = total.record, network->features = total.features,
                 network->hidden = total.hidden;
+    *record = total.record;
     return offset;
 }
 
-size_t kron_packed_size(const kron_layer *layers, int64_t count) { return pack(layers, count, NULL); }
+size_t kron_packed_size(const kron_layer *layers, int64_t count)
+{
+    int64_t record;
+    return pack(layers, count, NULL, &record);
+}
 
 kron_network *kron_pack(const kron_layer *layers, int64_t count, void *memory)
 {
-    pack(layers, count, memory);
+    int64_t record;
+    pack(layers, count, memory, &record);
     return memory;
 }
 
-size_t kron_kept_size(const kron_network *network, int64_t batch)
+size_t kron_kept_size(const kron_layer *layers, int64_t count, int64_t batch)
 {
-    return (size_t)batch * (size_t)network->record * sizeof(float);
+    int64_t record;
+    pack(layers, count, NULL, &record);
+    return (size_t)batch * (size_t)record * sizeof(float);
 }
 
 /* ---- Forward, one sample ----------------------------------------------------------------------------------------- */

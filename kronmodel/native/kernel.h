@@ -39,7 +39,7 @@ size_t kron_packed_size(const kron_layer *layers, int64_t count);
 kron_network *kron_pack(const kron_layer *layers, int64_t count, void *memory);
 
 /* Bytes that kron_forward keeps for kron_backward. */
-size_t kron_kept_size(const kron_network *network, int64_t batch);
+size_t kron_kept_size(const kron_layer *layers, int64_t count, int64_t batch);
 
 /* Compute y (batch, m1 * m2) of x (batch, n1 * n2), both contiguous.
  * kept: NULL, or kron_kept_size bytes, aligned to 64, for kron_backward.

@@ -1,10 +1,9 @@
-"""Activations by name or as functions, their moments for normal inputs, and in-place versions with gradients."""
+"""Activations by name or as functions, and their moments for normal inputs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -12,18 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kronmodel.nn._private_torch import aten_backward
-
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Function",
-    "InPlace",
     "activation_moments",
     "activation_name",
     "check_activation_name",
     "get_activation",
-    "in_place",
 ]
 
 Function = Callable[[Tensor], Tensor]
@@ -34,40 +29,6 @@ ACTIVATIONS: dict[str, Function] = {"gelu": F.gelu, "relu": F.relu, "tanh": torc
 
 # Nodes farther out have quadrature weights below 1e-19: they add nothing, and some functions overflow there.
 _LAST_NODE = 9.5
-
-
-@dataclass(frozen=True)
-class InPlace:
-    """In-place forward and backward functions of an activation, for use outside of autograd.
-
-    Attributes:
-        forward: computes ``φ(z)``; may overwrite z if the gradient doesn't need it.
-        backward: writes ``g φ'(z)`` for ``(g, z, φ(z), out)``; out may have other strides than g.
-    """
-
-    forward: Function
-    backward: Callable[[Tensor, Tensor, Tensor, Tensor], object]
-
-
-def _in_place_forms() -> dict[Function, InPlace]:
-    """Map each named activation to its in-place functions, if the installed torch has its gradient function."""
-    gelu, relu, tanh = (aten_backward[name] for name in ("gelu", "threshold", "tanh"))
-    forms: dict[Function, InPlace] = {}
-    if gelu is not None:
-        forms[F.gelu] = InPlace(F.gelu, lambda g, z, h, out: gelu(g, z, grad_input=out))
-    if relu is not None:
-        forms[F.relu] = InPlace(torch.relu_, lambda g, z, h, out: relu(g, h, 0, grad_input=out))
-    if tanh is not None:
-        forms[torch.tanh] = InPlace(torch.tanh_, lambda g, z, h, out: tanh(g, h, grad_input=out))
-    return forms
-
-
-_IN_PLACE = _in_place_forms()
-
-
-def in_place(function: Function) -> InPlace | None:
-    """Return the in-place functions of a named activation; None for any other function."""
-    return next((found for known, found in _IN_PLACE.items() if known is function), None)
 
 
 def get_activation(activation: Activation) -> Function:

@@ -9,7 +9,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module
 
+from kronmodel.nn._composite import LayerForm
+from kronmodel.nn.activations import Function
+from kronmodel.nn.functional import apply_layers
 from kronmodel.shapes import PrimeWidthError, balanced_shape, check_features, check_shapes
 
 __all__ = ["KroneckerLayer"]
@@ -81,18 +85,49 @@ class KroneckerLayer(nn.Module):
     def _checked_rank(self, rank: int) -> int:
         raise NotImplementedError
 
-    def _padded(self, x: Tensor) -> Tensor:
-        """Pad features ``(*, in_features)`` with zeros to the product of the input shape."""
+    def joined(self, outer: Function | None) -> LayerForm | None:
+        """Return the layer, with an activation of its output, in the form of which several are computed at once.
+
+        Returns:
+            None if the layer pads or crops, or if hooks or another ``forward`` need it to be called by itself.
+        """
+        hooked = any(
+            (
+                self._forward_hooks,
+                self._forward_pre_hooks,
+                self._backward_hooks,
+                self._backward_pre_hooks,
+                module._global_forward_hooks,
+                module._global_forward_pre_hooks,
+                module._global_backward_hooks,
+                module._global_backward_pre_hooks,
+            )
+        )
+        if hooked or self._missing or not self._whole or type(self).forward is not KroneckerLayer.forward:
+            return None
+        return self._layer(self.bias, outer)
+
+    def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
+        """Return the parameters and functions of the layer, with this bias."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the layer's output.
+
+        Args:
+            x: ``(*, in_features)``.
+
+        Returns:
+            ``(*, out_features)``, contiguous.
+        """
         if x.dim() < 1 or x.shape[-1] != self.in_features:
             raise ValueError(f"features must have shape (*, {self.in_features}), got {tuple(x.shape)}")
-        return F.pad(x, (0, self._missing)) if self._missing else x
-
-    def _cropped(self, y: Tensor, *, column_output: bool) -> Tensor:
-        """Crop the outputs to ``out_features``, and add the bias ``(out_features,)``."""
-        y = y[..., : self.out_features]
-        if self.bias is not None:
-            return y + self.bias
-        return y if column_output else y.contiguous()
+        if self._missing:
+            x = F.pad(x, (0, self._missing))
+        if self._whole:
+            return apply_layers(x, [self._layer(self.bias)])
+        y = apply_layers(x, [self._layer(None)])[..., : self.out_features]
+        return y.contiguous() if self.bias is None else y + self.bias
 
     def _described(self) -> str:
         padded = (self.in_features, self.out_features) != (math.prod(self.in_shape), math.prod(self.out_shape))

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kronmodel.nn.activations import Activation, activation_moments, activation_name, get_activation
+from kronmodel.nn._composite import LayerForm
+from kronmodel.nn.activations import Activation, Function, activation_moments, activation_name, get_activation
 from kronmodel.nn.base import KroneckerLayer
-from kronmodel.nn.functional import apply_branches, branches_by_order, inner_shapes, linear_product
+from kronmodel.nn.functional import branches_by_order, inner_shapes, linear_order
 from kronmodel.nn.init import Init, check_init, fill_orthogonal
 from kronmodel.shapes import (
     Order,
@@ -116,20 +117,9 @@ class KroneckerLinear(KroneckerLayer):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, *, column_output: bool = False) -> Tensor:
-        """Compute ``x @ weight.T + bias``.
-
-        Args:
-            x: ``(*, in_features)``.
-            column_output: allow a result whose batch axis is innermost in memory, for a following Kronecker layer.
-
-        Returns:
-            ``(*, out_features)``.
-        """
-        x, factors = self._padded(x), list(self.factors)
-        if self._whole:
-            return linear_product(x, factors, self.bias, column_output=column_output)
-        return self._cropped(linear_product(x, factors, column_output=column_output), column_output=column_output)
+    def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
+        factors = list(self.factors)
+        return LayerForm(factors, linear_order(factors), bias=bias, outer=outer)
 
     @property
     def weight(self) -> Tensor:
@@ -165,7 +155,7 @@ class KroneckerDual(KroneckerLayer):
         order: factor that is applied first, ``"left"`` or ``"right"``; one for all branches or one for each. Branch k
             has ``order[k]``; ``left_biases`` and ``right_biases`` keep the sequence of their branches.
         activation: φ: gelu, relu, tanh, or any elementwise function; a module is registered with its parameters. Only
-            the named ones have a fused path on the CPU.
+            the named ones are computed by the native kernel.
         bias: learnable inner and output biases; one output bias serves all branches (the paper's copies are summed).
         in_features: number of input features, if fewer than the product of ``in_shape`` (with ``pad``).
         out_features: number of output features, if fewer than the product of ``out_shape`` (with ``pad``).
@@ -266,26 +256,9 @@ class KroneckerDual(KroneckerLayer):
             if self.bias is not None:
                 self.bias.zero_()
 
-    def forward(self, x: Tensor, *, column_output: bool = False) -> Tensor:
-        """Compute the sum of the branches plus the bias.
-
-        Args:
-            x: ``(*, in_features)``.
-            column_output: allow a result whose batch axis is innermost in memory, for a following Kronecker layer.
-
-        Returns:
-            ``(*, out_features)``.
-        """
-        y = apply_branches(
-            self._padded(x),
-            list(self.factors),
-            get_activation(self.activation),
-            {"left": list(self.left_biases), "right": list(self.right_biases)},
-            bias=self.bias if self._whole else None,
-            branches=self._branches,
-            column_output=column_output,
-        )
-        return y if self._whole else self._cropped(y, column_output=column_output)
+    def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
+        inner: dict[Order, list[Tensor]] = {"left": list(self.left_biases), "right": list(self.right_biases)}
+        return LayerForm(list(self.factors), self._branches, get_activation(self.activation), inner, bias, outer)
 
     def extra_repr(self) -> str:
         """Describe the layer for ``repr``."""

@@ -10,16 +10,17 @@ from typing import Any, get_args
 
 from torch import Tensor, nn
 
+from kronmodel.nn._composite import LayerForm
 from kronmodel.nn.activations import (
     Activation,
     activation_moments,
     activation_name,
     check_activation_name,
     get_activation,
-    in_place,
 )
 from kronmodel.nn.base import KroneckerLayer
 from kronmodel.nn.conv import ConvConfig, ConvFeatures
+from kronmodel.nn.functional import apply_layers
 from kronmodel.nn.init import Init, check_init
 from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
 from kronmodel.shapes import Layer, Order, Shape, check_linear_rank, check_orders, check_rank, check_shape
@@ -154,7 +155,7 @@ class Network(nn.Module):
 
     Shape:
         input ``(batch, in_features)`` or, with convolutions, also ``(batch, channels, height, width)``;
-        output ``(batch, out_features)``, contiguous. Between its layers the batch may be innermost in memory.
+        output ``(batch, out_features)``, contiguous.
 
     Cost:
         :attr:`parameter_count` trainable values, :attr:`macs_per_sample` multiply-adds a sample.
@@ -191,14 +192,18 @@ class Network(nn.Module):
         if self.features is not None:
             x = self.features(x)
         activation = get_activation(self.activation)
-        # Any other function may depend on strides, for example by calling ``view``.
-        column_output = in_place(activation) is not None
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = layer(x, column_output=True) if column_output and isinstance(layer, KroneckerLayer) else layer(x)
-            x = activation(x)
-        out: Tensor = last(x)
-        return out
+        joined: list[LayerForm] = []  # consecutive layers, computed at once
+        for index, layer in enumerate(self._typed_layers()):
+            outer = activation if index + 1 < len(self.layers) else None
+            form = layer.joined(outer) if isinstance(layer, KroneckerLayer) else None
+            if form is not None:
+                joined.append(form)
+                continue
+            x = apply_layers(x, joined)
+            joined = []
+            x = layer(x)
+            x = x if outer is None else outer(x)
+        return apply_layers(x, joined)
 
     @property
     def parameter_count(self) -> int:

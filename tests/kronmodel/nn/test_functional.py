@@ -17,7 +17,6 @@ from kronmodel.shapes import axes
 # Two to four factors, in and out, no two sizes of a pair the same: a swapped factor shows.
 PAIRS = [((3, 7), (2, 5)), ((5, 2), (3, 8)), ((2, 5, 3), (4, 3, 6)), ((4, 2, 3, 5), (3, 5, 2, 4))]
 RANKS = (1, 2, 3)
-# From 16 samples on two factors take the fused path.
 LEADS = ((), (4,), (0,), (2, 6), (17,), (4, 5))
 Sizes = tuple[int, ...]
 

@@ -190,19 +190,6 @@ def test_networks_that_are_impossible() -> None:
         Network([KroneckerLinear((2, 3), (2, 2))], "softplus")
 
 
-@pytest.mark.parametrize("layer", ["dual", "linear"])
-def test_batches_are_innermost_in_memory_between_the_layers_of_a_network_only(layer: Any) -> None:
-    network = build(KroneckerConfig(layer=layer, **SHAPES))
-    strides = []
-    hooks = [each.register_forward_hook(lambda _, __, y: strides.append(y.stride())) for each in network.layers]
-    logits = network(torch.randn(20, 24))
-    assert strides == [(1, 20), (1, 20), (10, 1)]
-    assert logits.view(200).shape == (200,)
-    for hook in hooks:
-        hook.remove()
-    assert network.layers[0](torch.randn(20, 24)).is_contiguous()
-
-
 @pytest.mark.parametrize("activation", ["gelu", torch.sin])
 def test_networks_of_both_kinds_of_layers_are_exported_with_a_batch_of_any_size(activation: Any) -> None:
     torch.manual_seed(0)
