@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import onnx
@@ -120,7 +120,7 @@ def network_runs(folder: Path, name: str, model: bytes, batch: int) -> dict[str,
         for kind, path in (("float32", file), ("int8 dynamic", dynamic), ("int8 static", static))
     }
     for precision in PRECISIONS:
-        runs[f"native {precision}"] = functools.partial(native.load(file, precision, samples), x)
+        runs[f"native {precision}"] = cast(Operation, functools.partial(native.load(file, precision, samples), x))
     return runs
 
 

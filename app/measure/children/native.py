@@ -115,7 +115,7 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     for index, (name, runtime) in enumerate(names):
         reference = names.index((name, "onnxruntime"))
         ratios = [pair["ratio"] for pair in pairs if (pair["a"], pair["b"]) == (reference, index)]
-        run = {"model": name, "runtime": runtime, "latency": latencies[index]}
+        run: dict[str, Any] = {"model": name, "runtime": runtime, "latency": latencies[index]}
         if index != reference:
             run["speedup"] = [round(1 / ratio, 3) for ratio in ratios]
             run |= _differences(openers[reference](), openers[index](), inputs)

@@ -97,10 +97,10 @@ def test_a_program_computes_the_outputs_of_dense_matrices(
         "zero": float(given.zero),
     }  # fmt: skip
     (tmp_path / "main.c").write_text(program.text)
-    flags = ["-std=gnu11", "-pthread", f"-march={architecture}", "-I", build.SOURCES, "-o", tmp_path / "main"]
-    sources = [tmp_path / "main.c", *sorted(build.SOURCES.glob("*.c"))]
+    flags = ["-std=gnu11", "-pthread", f"-march={architecture}", f"-I{build.SOURCES}", "-o", str(tmp_path / "main")]
+    sources = [str(tmp_path / "main.c"), *map(str, sorted(build.SOURCES.glob("*.c")))]
     subprocess.run([*compiler, *flags, *sources, "-lm"], check=True)
-    done = subprocess.run([*emulator, tmp_path / "main"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*emulator, str(tmp_path / "main")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     floats, numbers = np.array(done.stdout.split(), np.float64).reshape(2, batch, 10)
     logits = expected(network, x)
