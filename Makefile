@@ -12,9 +12,9 @@ ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/nul
 IMAGE ?= kronmodel
 TARGET ?= cpu
 
-.PHONY: setup demo train serve test test-slow lint image test-image check-deploy bench-paper bench-train bench-graphs bench-others \
-	bench-quality bench-serve bench-image bench-compress bench-tables docs test-docs fuzz conformance pins test-lowest package \
-	test-wheel pictures format clean
+.PHONY: setup demo train serve test test-slow test-native lint image test-image check-deploy bench-paper bench-train \
+	bench-graphs bench-others bench-quality bench-serve bench-image bench-compress bench-tables docs test-docs fuzz \
+	conformance pins test-lowest package test-wheel pictures format clean
 
 setup: $(VENV)/.ready
 
@@ -124,7 +124,13 @@ bench-paper: setup
 bench-train: setup
 	$(BIN)/python -m benchmarks.train
 
-# Latency of exported graphs in onnxruntime at one thread, dense and Kronecker. Needs an otherwise idle machine.
+# Native code under the compiler's sanitizers, and for ARM in qemu where Debian's gcc-aarch64-linux-gnu and qemu-user are
+# installed.
+test-native: setup
+	KRONMODEL_SANITIZERS=1 $(BIN)/python -m pytest tests/kronmodel/native/test_targets.py
+
+# Latency of exported networks at one thread, dense and Kronecker, in onnxruntime and native code. Needs an otherwise
+# idle machine.
 bench-graphs: setup
 	$(BIN)/python -m benchmarks.graphs
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.measure.comparison_schemas import CompareRequest, Report
     from app.measure.inputs.uploaded import UploadedInputs
     from app.measure.sweep_schemas import SweepReport, SweepRequest
+    from app.models.scan import Artifact
 
     M = TypeVar("M", bound=BaseModel)
 
@@ -55,6 +56,11 @@ def add_compare(commands: Any, add_options: AddOptions) -> None:
         "perhaps `labels` (default: samples beside the models, or else made up from their metadata)",
     )
     add("--labels", type=Path, metavar="FILE", help="file of the true labels of the rows, .npy, .npz or .csv")
+    add(
+        "--native",
+        action="store_true",
+        help="time the models in kronmodel's native code, too, with 32 and 8 bits, beside onnxruntime on one thread",
+    )
     add("--json", action="store_true", help="print the report as one JSON object")
     check = parser.add_argument_group("in CI", "Repeat the measurement of a report; exit code 1 if a figure got worse.")
     check.add_argument(
@@ -133,8 +139,12 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     device = None if settings.device == "auto" else settings.device
     uploaded = _read_inputs(parsed.inputs, parsed.labels)
     request = _request(fields | {"device": device}, CompareRequest)
+    if parsed.native and request.device == "cuda":
+        raise StartupError("--native: runs on the CPU only; leave out --device cuda")
+    # First, because it is what may be impossible on this machine.
+    native = asyncio.run(_measure_native(settings, parsed.names, request, uploaded)) if parsed.native else None
     report = asyncio.run(_measure(settings, parsed.names, request, uploaded))
-    _print(report, parsed.json)
+    _print(report, parsed.json, native)
     return 0
 
 
@@ -201,7 +211,8 @@ def _check(settings: Settings, parsed: argparse.Namespace) -> int:
     from app.measure.regression import MAX_REPORT_BYTES, TOLERANCE, changes, read_report
 
     given = {"MODEL": parsed.names, "--batch-sizes": parsed.batch_sizes, "--depths": parsed.depths,
-             "--seconds": parsed.seconds, "--inputs": parsed.inputs, "--labels": parsed.labels}  # fmt: skip
+             "--seconds": parsed.seconds, "--inputs": parsed.inputs, "--labels": parsed.labels,
+             "--native": parsed.native}  # fmt: skip
     if unwanted := next((name for name, value in given.items() if value), None):
         raise StartupError(f"{unwanted}: cannot be combined with --check, which takes it from the report")
     tolerance = TOLERANCE if parsed.tolerance is None else parsed.tolerance
@@ -272,7 +283,32 @@ async def _measure(
     """Run a comparison within its time limit; shows progress on standard error."""
     from app.cli.tables import progress_bar
     from app.jobs.job import time_limit
-    from app.measure.comparison import LIMIT_NAME, check, compare
+    from app.measure.comparison import LIMIT_NAME, compare
+
+    artifacts = await _find_models(settings, names, request)
+    with progress_bar() as progress:
+        async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
+            return await compare(artifacts, request, settings, progress, uploaded=uploaded)
+
+
+async def _measure_native(
+    settings: Settings, names: Sequence[str], request: "CompareRequest", uploaded: "UploadedInputs | None"
+) -> dict[str, Any]:
+    """Time the same models in kronmodel's native code beside onnxruntime, with the same time limit."""
+    from app.cli.tables import progress_bar
+    from app.jobs.job import time_limit
+    from app.measure.comparison import LIMIT_NAME
+    from app.measure.native import compare_native
+
+    artifacts = await _find_models(settings, names, request)
+    with progress_bar() as progress:
+        async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
+            return await compare_native(artifacts, request, settings, progress, uploaded)
+
+
+async def _find_models(settings: Settings, names: Sequence[str], request: "CompareRequest") -> "list[Artifact]":
+    """Find the models to compare, by default those of the default twin, and check that they can be compared."""
+    from app.measure.comparison import check
     from app.models.scan import read_folder
     from app.models.twin import default_names
 
@@ -287,9 +323,7 @@ async def _measure(
         raise StartupError(f"model: got {missing!r}, expected one of: {', '.join(scanned.artifacts)}")
     artifacts = [scanned.artifacts[name] for name in chosen]
     check(artifacts, request, settings)
-    with progress_bar() as progress:
-        async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
-            return await compare(artifacts, request, settings, progress, uploaded=uploaded)
+    return artifacts
 
 
 def _read_inputs(inputs: Path | None, labels: Path | None) -> "UploadedInputs | None":
@@ -324,13 +358,15 @@ def _numbers(name: str, text: str) -> list[int]:
         raise StartupError(f"{name}: got {text!r}, expected numbers such as 1,32") from None
 
 
-def _print(report: "Report", as_json: bool) -> None:
+def _print(report: "Report", as_json: bool, native: dict[str, Any] | None = None) -> None:
     if as_json:
-        _print_json(report.model_dump(mode="json"))
+        _print_json(report.model_dump(mode="json") | ({} if native is None else {"native": native}))
     else:
-        from app.cli.tables import print_report
+        from app.cli.tables import print_native, print_report
 
         print_report(report)
+        if native is not None:
+            print_native(native)
 
 
 def _print_json(value: object) -> None:

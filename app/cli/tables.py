@@ -1,7 +1,8 @@
 """Terminal output: reports as tables and sentences, and progress bars."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -54,6 +55,23 @@ def print_report(report: Report) -> None:
         console.print(_differences(report.differences), highlight=False)
     for sentence in _sentences(report):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_native(native: Mapping[str, Any]) -> None:
+    """Print the comparison of native code with onnxruntime, as `app.measure.native` returns it."""
+    names = ("batch", "p50 µs", "p99 µs", "times as fast", "difference", "same class")
+    texts = (Column(name, no_wrap=True) for name in ("model", "runtime"))
+    table = Table(*texts, *(Column(name, justify="right", no_wrap=True) for name in names), box=SIMPLE_HEAD)
+    for run in native["runs"]:
+        for index, latency in enumerate(run["latency"]):
+            ratio = f"{run['speedup'][index]:.2f}" if "speedup" in run else ""
+            answers = (f"{run['largest_difference']:.2g}", f"{run['same_class']:.1%}") if "speedup" in run else ("", "")
+            p50, p99 = (_figure(latency[name], ",.1f") for name in ("p50_us", "p99_us"))
+            table.add_row(escape(run["model"]), run["runtime"], str(latency["batch_size"]), p50, p99, ratio, *answers)
+    console = _console()
+    console.print(table, highlight=False)
+    for note in native["notes"]:
+        console.print(f"not measured: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_sweep(report: SweepReport) -> None:

@@ -100,7 +100,7 @@ async def compare(
         ComparisonError: a measuring process failed, or the disk is full.
         BadRequest: a model cannot be measured as requested.
     """
-    async with _temporary_folder() as folder:
+    async with temporary_folder() as folder:
         comparison = _Comparison(artifacts, request, settings, progress, folder)
         return await comparison.run(report_id or uuid.uuid4().hex, uploaded)
 
@@ -146,7 +146,7 @@ class _Comparison:
             "max_seconds": SESSION_FRACTION * settings.compare_seconds,
             "uploaded": None,
             "inputs": str(folder / "inputs"),
-            "models": [_model_job(artifact) for artifact in artifacts],
+            "models": [model_job(artifact) for artifact in artifacts],
         }
 
     async def run(self, report_id: str, uploaded: UploadedInputs | None) -> Report:
@@ -261,7 +261,7 @@ class _Comparison:
 
 
 @asynccontextmanager
-async def _temporary_folder() -> AsyncIterator[Path]:
+async def temporary_folder() -> AsyncIterator[Path]:
     """A private temporary folder that is removed at the end of the block, also after a cancellation.
 
     Raises:
@@ -287,7 +287,7 @@ async def _write(failure: str, function: Callable[..., None], *args: object) -> 
         raise ComparisonError(f"{failure} for the comparison: {error.strerror or error}") from None
 
 
-def _model_job(artifact: Artifact) -> dict[str, Any]:
+def model_job(artifact: Artifact) -> dict[str, Any]:
     """Build the description of a model that measuring processes receive in their job."""
     card = None if artifact.card is None else artifact.card.model_dump_json()
     return {"name": artifact.name, "path": str(artifact.path), "samples": str(artifact.samples_path), "card": card}

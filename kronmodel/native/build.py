@@ -26,7 +26,16 @@ from typing import Any
 from kronmodel.errors import NativeError
 from kronmodel.files import FolderLock
 
-__all__ = ["SOURCES", "Status", "cache_folder", "compile_library", "describe_system", "library", "status"]
+__all__ = [
+    "SOURCES",
+    "BuildError",
+    "Status",
+    "cache_folder",
+    "compile_library",
+    "describe_system",
+    "library",
+    "status",
+]
 
 SOURCES = Path(__file__).parent
 SWITCH = "KRONMODEL_NATIVE"

@@ -21,12 +21,14 @@
 #include <immintrin.h>
 #define LANES 16
 #define GROUP 4
-#define DOT(sum, activations, weights) (integers)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(activations), (__m512i)(weights))
+#define DOT(sum, activations, weights) \
+    (integers)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(activations), (__m512i)(weights))
 #elif defined(__AVXVNNI__)
 #include <immintrin.h>
 #define LANES 8
 #define GROUP 4
-#define DOT(sum, activations, weights) (integers)_mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(activations), (__m256i)(weights))
+#define DOT(sum, activations, weights) \
+    (integers)_mm256_dpbusd_avx_epi32((__m256i)(sum), (__m256i)(activations), (__m256i)(weights))
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define LANES 8
@@ -42,7 +44,8 @@
 #define LANES 4
 #define GROUP 4
 #define OFFSET 128
-#define DOT(sum, activations, weights) (integers)vdotq_s32((int32x4_t)(sum), (int8x16_t)(activations), (int8x16_t)(weights))
+#define DOT(sum, activations, weights) \
+    (integers)vdotq_s32((int32x4_t)(sum), (int8x16_t)(activations), (int8x16_t)(weights))
 #else
 #define LANES 4
 #define GROUP 2
@@ -119,8 +122,13 @@ INLINE floats spread(float value) { return value - (floats){0}; }
 #define LARGER(a, b) (floats)_mm_max_ps((__m128)(a), (__m128)(b))
 #define SMALLER(a, b) (floats)_mm_min_ps((__m128)(a), (__m128)(b))
 #else /* compilers do not find these instructions in comparisons of vectors */
-#define LARGER(a, b) (floats)(((a) > (b) & (integers)(a)) | (~((a) > (b)) & (integers)(b)))
-#define SMALLER(a, b) (floats)(((a) < (b) & (integers)(a)) | (~((a) < (b)) & (integers)(b)))
+#define LARGER(a, b) choose((a) > (b), a, b)
+#define SMALLER(a, b) choose((a) < (b), a, b)
+
+INLINE floats choose(integers condition, floats a, floats b)
+{
+    return (floats)((condition & (integers)a) | (~condition & (integers)b));
+}
 #endif
 
 INLINE floats limited(floats x, float low, float high)
@@ -175,7 +183,8 @@ INLINE void finish_tile(const struct finish *f, int64_t columns, int64_t row, in
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++) {
             const int64_t at = column + j * LANES;
-            const floats scale = f->row_scales ? spread(f->row_scales[row + i]) : *(const floats *)(f->column_scales + at);
+            const floats scale =
+                f->row_scales ? spread(f->row_scales[row + i]) : *(const floats *)(f->column_scales + at);
             values[i][j] = __builtin_convertvector(sums[i][j], floats) * scale +
                            *(const floats *)(f->start + (row + i) * f->start_row + at);
         }

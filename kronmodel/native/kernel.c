@@ -21,6 +21,9 @@
  */
 #include "kernel.h"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +49,7 @@ typedef float vector __attribute__((vector_size(4 * LANES), may_alias));
 typedef int32_t mask __attribute__((vector_size(4 * LANES), may_alias));
 typedef vector loose __attribute__((aligned(4))); /* in the caller's arrays, whose rows are not padded */
 
-enum { ALIGNMENT = 64, MAX_BLOCK = 16, BLOCK_BYTES = 384 << 10 /* of a block's values, to stay in the L2 cache */ };
+enum { ALIGNMENT = 64, STACK_FLOATS = 12 << 10, MAX_BLOCK = 16, BLOCK_BYTES = 384 << 10 /* of a block's values, to stay in the L2 cache */ };
 
 /* A layer with its packed weights. Branches in the order "left" come first. A hidden matrix, between the two factors of
  * a branch, is (m1, n2) in the order "left" and (n1, m2) in the order "right". */
@@ -171,12 +174,35 @@ INLINE vector choose(mask condition, vector a, vector b)
 
 INLINE vector spread(float value) { return value - (vector){0}; }
 
-/* Limit values to [-limit, limit]; NaN stays NaN. */
-INLINE vector limited(vector x, float limit)
+/* The larger or the smaller of `limit` and x; NaN stays NaN. Compilers do not find these instructions in comparisons. */
+INLINE vector at_least(float limit, vector x)
 {
-    x = choose(x > spread(limit), spread(limit), x);
-    return choose(x < spread(-limit), spread(-limit), x);
+#if defined(__AVX512F__)
+    return (vector)_mm512_max_ps((__m512)spread(limit), (__m512)x);
+#elif defined(__AVX__)
+    return (vector)_mm256_max_ps((__m256)spread(limit), (__m256)x);
+#elif defined(__SSE2__)
+    return (vector)_mm_max_ps((__m128)spread(limit), (__m128)x);
+#else
+    return choose(x < spread(limit), spread(limit), x);
+#endif
 }
+
+INLINE vector at_most(float limit, vector x)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_min_ps((__m512)spread(limit), (__m512)x);
+#elif defined(__AVX__)
+    return (vector)_mm256_min_ps((__m256)spread(limit), (__m256)x);
+#elif defined(__SSE2__)
+    return (vector)_mm_min_ps((__m128)spread(limit), (__m128)x);
+#else
+    return choose(x > spread(limit), spread(limit), x);
+#endif
+}
+
+/* Limit values to [-limit, limit]; NaN stays NaN. */
+INLINE vector limited(vector x, float limit) { return at_least(-limit, at_most(limit, x)); }
 
 /* exp(x) for -87 < x <= 0, with a relative error below 2e-7: 2^n by the exponent's bits, times a polynomial. */
 INLINE vector exponential(vector x)
@@ -221,18 +247,18 @@ static void activate(int64_t activation, int64_t count, float *values, float *sl
     vector *v = (vector *)values, *s = (vector *)slopes;
     count /= LANES;
     if (activation == KRON_RELU)
-        for (int64_t i = 0; i < count; i++) v[i] = choose(v[i] < spread(0), spread(0), v[i]);
+        for (int64_t i = 0; i < count; i++) v[i] = at_least(0, v[i]);
     else if (activation == KRON_TANH)
         for (int64_t i = 0; i < count; i++) v[i] = hyperbolic(limited(v[i], 9));
     else if (activation == KRON_GELU && slopes == NULL)
         for (int64_t i = 0; i < count; i++) {
             const vector z = limited(v[i], 5.6f);
-            v[i] = choose(v[i] < spread(-5.6f), spread(0), v[i] * (normal(z, z * z) + 0.5f));
+            v[i] = at_least(-5.6f, v[i]) * (normal(z, z * z) + 0.5f);
         }
     else if (activation == KRON_GELU)
         for (int64_t i = 0; i < count; i++) {
             const vector z = limited(v[i], 5.6f), square = z * z, probability = normal(z, square) + 0.5f;
-            v[i] = choose(v[i] < spread(-5.6f), spread(0), v[i] * probability);
+            v[i] = at_least(-5.6f, v[i]) * probability;
             s[i] = z * 0.398942280f * exponential(-0.5f * square) + probability;
         }
 }
@@ -795,6 +821,13 @@ int kron_forward(const kron_network *network, int64_t batch, const float *x, flo
     struct job job = {.network = network, .x = x, .y = y, .kept = kept, .batch = batch, .run = forward_part};
     job.parts = count_parts(batch, threads);
     job.plan.total = 3 * network->features + network->hidden;
+    /* Little memory is on the stack: at the end of the heap, malloc and free may ask the system for it each time. */
+    float little[STACK_FLOATS] __attribute__((aligned(ALIGNMENT)));
+    if (job.parts == 1 && job.plan.total <= STACK_FLOATS) {
+        job.memory = little;
+        run(&job);
+        return 0;
+    }
     if (allocate(&job)) return -1;
     run(&job);
     free(job.memory);

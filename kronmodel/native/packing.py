@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from kronmodel.native.network import KroneckerArrays, Layer
 from kronmodel.native.quantize import QuantizedLayer
 
-__all__ = ["aligned_memory", "as_kronecker", "pack_floats", "pack_int8", "structures"]
+__all__ = [
+    "aligned_memory", "as_kronecker", "float_fields", "int8_fields", "pack_floats", "pack_int8", "structures",
+]  # fmt: skip
 
 ACTIVATIONS = {"none": 0, "relu": 1, "gelu": 2, "tanh": 3}
 ALIGNMENT = 64
@@ -61,15 +63,25 @@ def as_kronecker(layer: Layer) -> KroneckerArrays:
     )
 
 
+def float_fields(layer: KroneckerArrays) -> tuple[Field, ...]:
+    """List the fields of a layer's ``kron_layer``."""
+    (rank, m1, n1), (_, m2, n2) = layer.first.shape, layer.second.shape
+    return (n1, n2, m1, m2, rank, ACTIVATIONS[layer.inner], ACTIVATIONS[layer.activation],
+            layer.right.astype(np.uint8), layer.first, layer.second, layer.left_bias, layer.right_bias,
+            layer.bias)  # fmt: skip
+
+
+def int8_fields(layer: QuantizedLayer) -> tuple[Field, ...]:
+    """List the fields of a layer's ``kron_int8_layer``."""
+    return (*layer.shape, ACTIVATIONS[layer.inner], ACTIVATIONS[layer.activation], layer.first, layer.second,
+            layer.first_scale, layer.left_scale, layer.second_scale, layer.right_scale, layer.left_bias,
+            layer.right_bias, layer.bias, layer.hidden_inverse, layer.hidden_zero, float(layer.output_inverse),
+            float(layer.output_zero))  # fmt: skip
+
+
 def pack_floats(library: ctypes.CDLL, layers: Sequence[KroneckerArrays]) -> NDArray[np.uint8]:
     """Pack layers, each of which takes the matrix that the one before gives, as a ``kron_network``."""
-    rows = []
-    for layer in layers:
-        (rank, m1, n1), (_, m2, n2) = layer.first.shape, layer.second.shape
-        rows.append(
-            (n1, n2, m1, m2, rank, ACTIVATIONS[layer.inner], ACTIVATIONS[layer.activation],
-             layer.right.astype(np.uint8), layer.first, layer.second, layer.left_bias, layer.right_bias, layer.bias)
-        )  # fmt: skip
+    rows = [float_fields(layer) for layer in layers]
     words, kept = structures(rows)
     size, pack = library.kron_packed_size, library.kron_pack
     size.argtypes, size.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_size_t
@@ -82,13 +94,7 @@ def pack_floats(library: ctypes.CDLL, layers: Sequence[KroneckerArrays]) -> NDAr
 
 def pack_int8(library: ctypes.CDLL, layers: Sequence[QuantizedLayer], inverse: float, zero: float) -> NDArray[np.uint8]:
     """Pack quantized layers as a ``kron_int8_network``, whose input is quantized by ``x * inverse + zero``."""
-    rows = [
-        (*layer.shape, ACTIVATIONS[layer.inner], ACTIVATIONS[layer.activation], layer.first, layer.second,
-         layer.first_scale, layer.left_scale, layer.second_scale, layer.right_scale,
-         layer.left_bias, layer.right_bias, layer.bias, layer.hidden_inverse, layer.hidden_zero,
-         float(layer.output_inverse), float(layer.output_zero))
-        for layer in layers
-    ]  # fmt: skip
+    rows = [int8_fields(layer) for layer in layers]
     words, kept = structures(rows)
     size, pack = library.kron_int8_packed_size, library.kron_int8_pack
     size.argtypes, size.restype = [ctypes.c_void_p, ctypes.c_int64], ctypes.c_size_t

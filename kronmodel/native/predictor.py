@@ -89,9 +89,10 @@ class Predictor:
         output_names: names of the graph's outputs.
         weight_bytes: size of the packed weights and biases.
 
-    Example:
-        >>> predictor = load("models/mnist-kronecker/1/model.onnx")  # doctest: +SKIP
-        >>> predictor(images)["probabilities"].argmax(1)  # doctest: +SKIP
+    Example::
+
+        predictor = load("models/mnist-kronecker/1/model.onnx")
+        predictor(images)["probabilities"].argmax(1)
     """
 
     def __init__(

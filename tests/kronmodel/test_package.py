@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import kronmodel
+import kronmodel.native
 
 PACKAGE = Path(kronmodel.__file__).parent
 SUB_PACKAGES = sorted(path for path in PACKAGE.rglob("__init__.py") if path.parent != PACKAGE)
@@ -33,7 +34,16 @@ def test_dir_lists_what_is_public() -> None:
     assert dir(kronmodel) == sorted([*kronmodel.__all__, "__version__"])
 
 
-@pytest.mark.parametrize("path", SUB_PACKAGES, ids=relative)
+def test_native_names_are_sorted_and_all_there() -> None:
+    assert dir(kronmodel.native) == kronmodel.native.__all__ == sorted(kronmodel.native.__all__)
+    for name in kronmodel.native.__all__:
+        assert getattr(kronmodel.native, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'save'"):
+        _ = kronmodel.native.save
+
+
+# `kronmodel.native.load` is public under that name, and loaded when first used, like the names of the package itself.
+@pytest.mark.parametrize("path", [path for path in SUB_PACKAGES if path.parent.name != "native"], ids=relative)
 def test_the_init_of_a_sub_package_is_a_docstring(path: Path) -> None:
     (only,) = ast.parse(path.read_text()).body
     assert isinstance(only, ast.Expr)

@@ -62,19 +62,21 @@ def classifier(*layers: Layer, **fields: Any) -> NetworkArrays:
 def expected(network: NetworkArrays, x: Array) -> Array:
     """Compute the last layer's outputs, scaled, in float64, with each factor written as a dense matrix."""
     x = x.reshape(len(x), -1).astype(np.float64)
-    if network.mean is not None:
+    if network.mean is not None and network.inverse is not None:
         x = (x - network.mean) * network.inverse
     x = np.pad(x, ((0, 0), (0, network.layers[0].in_features - x.shape[1])))
     for layer in network.layers:
         x = activated(layer.activation, _product(layer, x) + layer.bias)
-    return x if network.scale is None else x * network.scale + network.offset
+    return x if network.scale is None or network.offset is None else x * network.scale + network.offset
 
 
 def activated(name: Activation, x: Array) -> Array:
     """Apply an activation in float64."""
     if name == "gelu":
-        return x * np.vectorize(lambda z: 0.5 * math.erfc(-z / math.sqrt(2)), otypes=[np.float64])(x)
-    return {"none": x, "relu": np.maximum(x, 0), "tanh": np.tanh(x)}[name]
+        normal = np.vectorize(lambda z: 0.5 * math.erfc(-z / math.sqrt(2)), otypes=[np.float64])
+        return np.multiply(x, normal(x))
+    results: dict[Activation, Array] = {"none": x, "relu": np.maximum(x, 0), "tanh": np.tanh(x)}
+    return results[name]
 
 
 def _product(layer: Layer, x: Array) -> Array:

@@ -24,7 +24,7 @@ from kronmodel.data.dataset import Scaling
 from kronmodel.errors import LoadError, NativeError
 from kronmodel.export.served_network import export_network
 from kronmodel.native import build
-from kronmodel.native.network import NetworkArrays
+from kronmodel.native.network import Activation, NetworkArrays
 from kronmodel.native.predictor import Predictor
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig
 from kronmodel.nn.networks import build as build_network
@@ -32,6 +32,8 @@ from tests.kronmodel.native.arrays import classifier, expected, random_dense, ra
 
 pytestmark = pytest.mark.skipif(build.library() is None, reason=f"no native library: {build.status().reason}")
 SIZES = st.sampled_from([1, 2, 7, 13, 16, 28, 33])
+EVERY: tuple[Activation, ...] = ("none", "relu", "gelu", "tanh")
+ACTIVATIONS = st.sampled_from(EVERY)
 
 
 def predictor(network: NetworkArrays, samples: Any = None) -> Predictor:
@@ -46,7 +48,7 @@ def networks(draw: st.DrawFn) -> NetworkArrays:
     layers: list[Any] = []
     shape = (draw(SIZES), draw(SIZES))
     for _ in range(draw(st.integers(1, 3))):
-        activation = draw(st.sampled_from(["none", "relu", "gelu", "tanh"]))
+        activation: Activation = draw(ACTIVATIONS)
         if draw(st.integers(0, 3)) == 0:
             width = draw(SIZES)
             layers.append(random_dense(rng, shape[0] * shape[1], width, activation))
@@ -54,7 +56,7 @@ def networks(draw: st.DrawFn) -> NetworkArrays:
             continue
         new = (draw(SIZES), draw(SIZES))
         right = draw(st.lists(st.booleans(), min_size=1, max_size=4))
-        inner = draw(st.sampled_from(["none", "relu", "gelu", "tanh"]))
+        inner: Activation = draw(ACTIVATIONS)
         layers.append(random_kronecker(rng, shape, new, right, inner, activation, bias=draw(st.booleans())))
         shape = new
     return classifier(*layers)
@@ -109,18 +111,12 @@ def test_inputs_of_other_types_and_layouts_are_converted() -> None:
     read_only.flags.writeable = False
     misaligned = np.frombuffer(b"." + x.tobytes(), np.float32, offset=1).reshape(6, 20)
     doubled = np.repeat(x, 2, axis=1)[:, ::2]
-    for same in (
-        x.astype(np.float64),
-        x.tolist(),
-        np.asfortranarray(x),
-        read_only,
-        misaligned,
-        doubled,
-        x.astype(">f4"),
-    ):
+    others: list[Any] = [x.astype(np.float64), x.tolist(), np.asfortranarray(x), read_only, misaligned, doubled]
+    for same in (*others, x.astype(">f4")):
         np.testing.assert_array_equal(run(same)["logits"], want)
     assert run(x[:0])["probabilities"].shape == (0, 6)
-    for wrong in (x[0], x[:, :19], x[None], np.float32(3)):
+    wrongs: list[Any] = [x[0], x[:, :19], x[None], np.float32(3), np.array(3, np.float32)]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=re.escape("x must have the shape (batch, 20), got")):
             run(wrong)
 
@@ -157,7 +153,7 @@ def exported(config: Any, features: int | None = None, scaling: Any = None, targ
 def scaling(columns: int) -> Scaling:
     rng = np.random.default_rng(columns)
     std = rng.uniform(0.5, 2, columns).astype(np.float32)
-    return Scaling(mean=rng.normal(size=columns).astype(np.float32), std=std, inverse=1 / std)
+    return Scaling(mean=rng.normal(size=columns).astype(np.float32), std=std, inverse=(1 / std).astype(np.float32))
 
 
 SHAPES: dict[str, Any] = {"in_shape": (4, 5), "hidden": ((3, 7),), "out_shape": (2, 5)}
