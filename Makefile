@@ -61,37 +61,47 @@ test-image: setup
 		KRONMODEL_ENGINE=$(ENGINE) KRONMODEL_IMAGE=$(IMAGE):latest $(BIN)/python -m pytest -p no:xdist tests/image; \
 	fi
 
-# The files of deploy/ and .github/ against the schemas of Compose, Kubernetes and GitHub; Prometheus' by promtool, if installed.
-check-deploy:
-	@test -e build/envs/deploy/.ready || { rm -rf build/envs/deploy && $(PYTHON) -m venv build/envs/deploy && \
-		build/envs/deploy/bin/python -m pip install --quiet --requirement deploy/requirements.txt \
-		&& touch build/envs/deploy/.ready; }
-	build/envs/deploy/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
-	build/envs/deploy/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yaml)
+# An environment of its own for tools: the file that pins them, and options of pip.
+define environment
+@rm -rf $(@D)
+$(PYTHON) -m venv $(@D)
+@$(@D)/bin/python -m pip install --quiet $(1) --requirement $<
+@touch $@
+endef
+
+DEPLOY := build/envs/deploy
+$(DEPLOY)/.ready: deploy/requirements.txt
+	$(call environment,--no-deps)
+
+# The files of deploy/ and .github/ by the schemas of Compose, Kubernetes, KServe and Prometheus and by actionlint, and the
+# shell scripts by shellcheck. Triton's file is checked by tests/deploy. Without CI=true, a missing promtool is no failure.
+check-deploy: $(DEPLOY)/.ready
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yaml)
+	PATH="$(abspath $(DEPLOY)/bin):$$PATH" actionlint $(wildcard .github/workflows/*.yaml)
+	$(DEPLOY)/bin/shellcheck .ci/run .ci/container-setup deploy/image/build
 	@for file in $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml)); do \
-		build/envs/deploy/bin/kubernetes-validate --strict $$file || exit 1; done
+		$(DEPLOY)/bin/kubernetes-validate --strict $$file || exit 1; done
+	$(DEPLOY)/bin/python -m tests.deploy.kserve_schema deploy/kserve.yaml
 	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
-		else echo "deploy/prometheus is not checked: promtool is missing" >&2; fi
+		else echo "deploy/prometheus is not checked: promtool is missing" >&2; [ "$$CI" != true ]; fi
+
+build/envs/docs/.ready: deploy/site/requirements.txt constraints.txt
+	$(call environment,--constraint constraints.txt)
 
 # The site of docs/ in build/site, by MkDocs in an environment of its own; a page without a place in the menu, a broken link or
 # a broken anchor is an error.
-docs:
-	@test -e build/envs/docs/.ready || { rm -rf build/envs/docs && $(PYTHON) -m venv build/envs/docs && \
-		build/envs/docs/bin/python -m pip install --quiet --constraint constraints.txt --requirement deploy/site/requirements.txt \
-		&& touch build/envs/docs/.ready; }
+docs: build/envs/docs/.ready
 	NO_MKDOCS_2_WARNING=1 build/envs/docs/bin/mkdocs build --config-file deploy/site/mkdocs.yml
 
 # The commands in the shell blocks of README and docs, with short trainings and measurements.
 test-docs: setup
-	KRONMODEL_PAGES=1 $(BIN)/python -m pytest -p no:xdist tests/pages
+	KRONMODEL_PAGES=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/pages
 
 # The tools that resolve, check and build packages, in an environment of their own.
 TOOLS := build/envs/dependencies
 $(TOOLS)/.ready: tests/dependencies/requirements.txt
-	@rm -rf $(TOOLS)
-	$(PYTHON) -m venv $(TOOLS)
-	@$(TOOLS)/bin/python -m pip install --quiet --requirement $<
-	@touch $@
+	$(call environment)
 
 lint: setup $(TOOLS)/.ready
 	$(BIN)/ruff check .
@@ -138,22 +148,22 @@ bench-image: setup image
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
 	$(BIN)/python -m benchmarks.image --engine $(ENGINE) --image $(IMAGE):latest
 
+build/envs/fuzz/.ready: tests/fuzz/requirements.txt constraints.txt
+	$(call environment,--constraint constraints.txt)
+
 # Fuzzing: schemathesis generates requests from the OpenAPI document and sends them to the real service, for 240 s or
 # those of FUZZ="--seconds 60".
-fuzz: setup
+fuzz: setup build/envs/fuzz/.ready
 	@test -e models/mnist-kronecker -a -e models/mnist-dense || $(MAKE) --no-print-directory train
-	@test -e build/envs/fuzz/.ready || { rm -rf build/envs/fuzz && $(PYTHON) -m venv build/envs/fuzz && \
-		build/envs/fuzz/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt \
-		&& touch build/envs/fuzz/.ready; }
 	$(BIN)/python -m tests.fuzz --schemathesis build/envs/fuzz/bin/schemathesis $(FUZZ)
+
+build/envs/conformance/.ready: tests/conformance/requirements.txt constraints.txt
+	$(call environment,--constraint constraints.txt)
 
 # Conformance: the backend tests of onnx, real files from packages and models of scikit-learn, xgboost and lightgbm through
 # the real service, compared with onnxruntime alone; writes docs/conformance.md. About 20 minutes on two cores; downloads
 # 400 MB once. A part of it: CONFORMANCE="--only node --limit 100 --report build/part.md".
-conformance: setup
-	@test -e build/envs/conformance/.ready || { rm -rf build/envs/conformance && $(PYTHON) -m venv build/envs/conformance && \
-		build/envs/conformance/bin/python -m pip install --quiet --constraint constraints.txt \
-		--requirement tests/conformance/requirements.txt && touch build/envs/conformance/.ready; }
+conformance: setup build/envs/conformance/.ready
 	$(BIN)/python -m tests.conformance --tabular build/envs/conformance/bin/python --report docs/conformance.md $(CONFORMANCE)
 
 # Renews constraints.txt: the newest versions that the lowest Python allows. The pin of torch is kept, because its CPU build

@@ -138,6 +138,12 @@ class Settings(BaseModel):
     max_model_bytes: int = Field(
         default=2**33, ge=1024, le=2**36, description="largest model: its ONNX file and those of its weights together"
     )
+    max_download_bytes: int = Field(
+        default=8_000_000,
+        ge=0,
+        le=2**31,
+        description="largest ONNX file that callers may download, so that the page computes answers itself; 0: none",
+    )
     load_seconds: float = Field(
         default=120, gt=0, le=3600, description="longest time to verify all model files together"
     )

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-__all__ = ["FolderLock", "is_writable_file", "is_writable_folder", "sync_folder", "write_atomically", "write_synced"]
+__all__ = [
+    "FolderLock", "is_writable_file", "is_writable_folder", "staged_file", "sync_folder", "write_atomically",
+    "write_synced",
+]  # fmt: skip
 
 
 def write_synced(path: Path, content: bytes | memoryview) -> None:
@@ -39,6 +45,24 @@ def write_atomically(path: Path, content: bytes | memoryview, *, beside: Path | 
     beside = beside or path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         write_synced(beside, content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_file(path: Path) -> Iterator[IO[str]]:
+    """Open a text file that appears at its path only if a ``with`` block ends without an error.
+
+    Raises:
+        OSError: the file can't be written; the old content of the path is unchanged.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

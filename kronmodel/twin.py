@@ -14,12 +14,14 @@ import numpy as np
 
 from kronmodel.data.arrays import SPLIT, WHOLE, check_array
 from kronmodel.data.dataset import Dataset, TaskName
+from kronmodel.data.file_options import FileOptions, column_options
 from kronmodel.data.registry import load
-from kronmodel.data.user_file import FileOptions, from_arrays
-from kronmodel.errors import Argument, DataError, KronmodelError, Message
+from kronmodel.data.user_file import from_arrays
+from kronmodel.errors import DataError, KronmodelError, Message
 from kronmodel.export.published import Published, card_of, publish_members
 from kronmodel.export.repository import check_name, check_writable, finish_publications
 from kronmodel.nn.networks import Network
+from kronmodel.shapes import PrimeWidthError, input_shape
 from kronmodel.training.checkpoint import Checkpoint, RunIdentity
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.device import check_device, cpu_threads
@@ -108,6 +110,7 @@ def train_twin(
     task: TaskName | None = None,
     test_fraction: float | None = None,
     skip_bad_rows: bool = False,
+    columns: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = "models",
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -120,8 +123,9 @@ def train_twin(
     publishes. Torch's random state and number of threads are unchanged afterwards.
 
     Args:
-        data: the name of a data set, the path of a .csv or .npz file, a :class:`~kronmodel.data.dataset.Dataset`, or
-            arrays by name: ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
+        data: the name of a data set, the path of a table such as a .csv file or of a .npz file, a
+            :class:`~kronmodel.data.dataset.Dataset`, or arrays by name: ``x`` and ``y``, or ``x_train``, ``y_train``,
+            ``x_test`` and ``y_test``.
         kind: train both networks or only one of them.
         name: name of the twin; by default the name of the data.
         recipe: name of a recipe or a :class:`~kronmodel.training.recipes.Recipe`; by default the one recommended for
@@ -130,11 +134,15 @@ def train_twin(
             ``layer``, ``order``, ``activation``, ``features``, ``dropout``.
         training: fields of :class:`~kronmodel.training.config.TrainConfig` that replace the recipe's for both networks,
             such as ``epochs``, ``batch_size``, ``learning_rate``, ``seed`` and ``device``.
-        pad: pad the features with zeros to a width that has balanced factors.
-        target: column of a .csv file to predict.
+        pad: pad the features with zeros to a width that has balanced factors; a table with a prime number of features
+            is padded in any case.
+        target: column of a table to predict; for regression several, separated by commas.
         task: classification or regression, for files and arrays; by default inferred from the target.
         test_fraction: fraction of the samples to keep for the test, if they are not split already; by default 0.2.
-        skip_bad_rows: leave out unusable rows of a .csv file instead of refusing the file.
+        skip_bad_rows: leave out unusable rows of a table instead of refusing the file.
+        columns: further options for the columns of a table, fields of
+            :class:`~kronmodel.data.file_options.FileOptions`: ``drop``, ``categorical``, ``numeric`` and ``date``, each
+            with a sequence of names; ``impute``.
         out: model repository; None publishes nothing.
         checkpoint: folder of the checkpoints; by default ``.checkpoints`` in the repository, or no checkpoints without
             a repository.
@@ -158,6 +166,7 @@ def train_twin(
         test_fraction=test_fraction,
         skip_bad_rows=skip_bad_rows,
         seed=overrides.get("seed", 0),
+        **column_options(columns or {}),
     )
     if isinstance(recipe, str) and recipe not in RECIPES:
         raise KronmodelError(f"no recipe named {recipe!r}; expected one of: {', '.join(RECIPES)}")
@@ -168,7 +177,7 @@ def train_twin(
         group.take_device(device)
         with group.main_process_first():
             dataset = _dataset(data, options, callback)
-        members = _members(name or dataset.name, dataset, recipe, network or {}, overrides, pad=pad)
+        members = _members(name or dataset.name, dataset, recipe, network or {}, overrides, pad=pad, callback=callback)
         chosen = [member for role, member in members.items() if kind in ("twin", role)]
         if group.is_main and repository is not None:
             check_writable(repository)
@@ -224,10 +233,9 @@ def _dataset(
     if set(data) != set(names):
         got = ", ".join(sorted(map(str, data))) or "nothing"
         raise DataError(f"expected arrays {', '.join(WHOLE)} or {', '.join(SPLIT)}, got {got}")
-    if options.target is not None or options.skip_bad_rows:
-        raise ValueError(
-            Message(Argument("target"), " and ", Argument("skip_bad_rows"), " are for .csv files, got arrays")
-        )
+    if options.given_for_tables():
+        arguments = [part for argument in options.given_for_tables() for part in (" and ", argument)][1:]
+        raise ValueError(Message(*arguments, " can only be given for tables such as .csv files, got arrays"))
     arrays = {each: np.asarray(data[each]) for each in names}
     for each, array in arrays.items():
         check_array(array, each)
@@ -242,6 +250,7 @@ def _members(
     overrides: dict[str, Any],
     *,
     pad: bool,
+    callback: TrainingCallback,
 ) -> dict[Role, Member]:
     """Check the names of the overridden fields, and configure the networks of a twin."""
     check_name(f"{name}-kronecker")
@@ -251,6 +260,14 @@ def _members(
         raise ValueError(f"training has no field {unknown[0]!r}; expected some of {', '.join(fields)}")
     recipe_name = recipe if isinstance(recipe, str) else "own" if recipe is not None else recommended(data)
     changed = (recipe if isinstance(recipe, Recipe) else RECIPES[recipe_name]).with_network(network)
+    if not pad and data.image_shape is None and not changed.features:
+        try:
+            input_shape(data.features, None, pad=False)
+        except PrimeWidthError as error:
+            pad = True
+            padded = "x".join(map(str, error.padded))
+            count = f"{data.features} features have no factors but 1 and {data.features}, which compress nothing"
+            callback.on_message(f"{count}: each row is filled up with zeros to {padded}")
     return make_members(name, data, recipe_name, changed, overrides, pad=pad)
 
 

@@ -15,6 +15,7 @@ MAX_KEYS = 1000
 MAX_FILE_BYTES = 256 * 1024
 HEALTH_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 _WITHOUT_KEY = HEALTH_PATHS | {"/", "/docs", "/openapi.json", "/metrics"}
+_MODEL_FILE = re.compile(r"/api/models/[^/]+/file")
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+(?P<role>\S+)\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
@@ -89,6 +90,8 @@ def make_key(name: str, role: Role) -> tuple[str, str]:
 def required_role(method: str, path: str) -> Role | None:
     """Role that a request needs; None for health, metrics and static files, which need no key."""
     if method in {"GET", "HEAD"}:
+        if _MODEL_FILE.fullmatch(path):
+            return Role.predict  # with the file a caller predicts without the service
         return None if path in _WITHOUT_KEY or path.startswith("/static/") else Role.read
     if path == "/v2/repository/index":
         return Role.read

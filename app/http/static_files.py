@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 ONE_WEEK = "public, max-age=604800"
 REVALIDATE = "no-cache"
+REVALIDATE_PRIVATELY = "private, no-cache"  # of answers that need an API key
 
 
 def page_folder() -> Path | None:

@@ -43,13 +43,33 @@ class Layer(_CardPart):
     macs_per_sample: Count | None = None
 
 
+class Column(_CardPart):
+    """A column of a table that a model takes, by its card.
+
+    Args:
+        input: name of the graph's input, where it is not the column's.
+        fill: replaces a missing value.
+        values: of a category, those that the model tells apart.
+        other: whether it tells other values apart from these.
+    """
+
+    name: Label
+    input: Annotated[str, Field(max_length=300)] | None = None
+    kind: Literal["number", "boolean", "date", "category"]
+    fill: float | Label | None = None
+    values: Annotated[list[Label], Field(max_length=100_000)] | None = None
+    other: bool | None = None
+
+
 class Input(_CardPart):
-    """Meaning of a model's input rows by its card: an image, or named features."""
+    """Meaning of a model's input rows by its card: an image, named features, or the columns of a table."""
 
     kind: Literal["image", "features"] | None = None
     shape: Shape | None = None
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     names: Annotated[list[Label], Field(max_length=100_000)] | None = None
+    columns: Annotated[list[Column], Field(min_length=1, max_length=100_000)] | None = None
+    left_out: Annotated[list[Label], Field(max_length=100_000)] | None = None
 
 
 class Data(_CardPart):
@@ -93,7 +113,7 @@ class Card(_CardPart):
     card_version: Count | None = None
     name: Text | None = None
     twin: Label | None = None
-    role: Literal["kronecker", "dense"] | None = None
+    role: Literal["kronecker", "dense", "compressed", "original"] | None = None
     task: Literal["classification", "regression"] | None = None
     layers: Annotated[list[Layer], Field(max_length=1000)] | None = None
     parameters: Count | None = None

@@ -11,6 +11,7 @@ from app.errors import BadRequest, ModelError
 from app.inference.engine import Engine
 from app.inference.joining import Joining
 from app.inference.session import CUDA
+from app.models.column_inputs import ColumnInputs
 from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
 from app.models.samples import Samples, SamplesError, read_samples
@@ -33,6 +34,7 @@ class Model:
         unusable: why `/api` cannot use it, which needs one input of rows of floats and an output row for each; or None.
         statistics: counts and times of its requests.
         signature: the inputs and outputs that `/v2` requests have to fit.
+        columns: the columns that rows with names have; None if the card names none.
     """
 
     artifact: Artifact
@@ -41,6 +43,7 @@ class Model:
     unusable: str | None = None
     statistics: Statistics
     signature: Signature
+    columns: ColumnInputs | None = None
     _row_input: RowInput | None = None
     _output_head: OutputHead | None = None
 
@@ -94,12 +97,16 @@ class Model:
             "artifact": artifact, "engine": engine, "signature": signature, "statistics": statistics,
         }  # fmt: skip
         try:
-            row_input = RowInput.of(engine, outputs)
+            columns = ColumnInputs.of(engine, outputs, artifact.card)
             output_head = OutputHead.of(outputs, artifact.card, engine.class_labels)
+            if columns is not None:
+                return cls(**fields, columns=columns, _output_head=output_head)
+            row_input = RowInput.of(engine, outputs)
         except ModelError as error:
             return cls(**fields, unusable=str(error))
         return cls(
             **fields,
+            columns=ColumnInputs.of_rows(row_input.n_features, artifact.card),
             samples=_read_samples(artifact, row_input),
             _row_input=row_input,
             _output_head=output_head,
@@ -130,12 +137,19 @@ class Model:
         return next(iter(self.engine.class_labels.values()), None)
 
     @property
+    def takes_columns(self) -> bool:
+        """Whether each column of a table is an input of the graph, so that rows need names."""
+        return self.columns is not None and self.columns.separate
+
+    @property
     def row_input(self) -> RowInput:
         """The graph input that the rows of `/api` requests are fed to.
 
         Raises:
             BadRequest: the model cannot be used at `/api`.
         """
+        if self.takes_columns:
+            raise BadRequest(f"models: {self.name} takes the columns of a table, expected `rows` with their names")
         if self._row_input is None:
             raise BadRequest(f"models: {self.name} cannot be used here, only at /v2: {self.unusable}")
         return self._row_input

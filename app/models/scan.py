@@ -1,5 +1,6 @@
 """The scan of the model repository's folder: its files `<name>/<version>/model.onnx`, checked and verified."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,33 @@ class Artifact:
                 unchanged = False
             if not unchanged:
                 raise ModelError(f"{name} was changed while it was being loaded: load the model again")
+
+    def why_no_download(self, max_bytes: int) -> str | None:
+        """The reason why callers may not download the ONNX file; None if they may.
+
+        Args:
+            max_bytes: largest file; 0 forbids all.
+        """
+        if self.data_files:
+            return "its weights are in other files"
+        if self.file_bytes > max_bytes:
+            return f"got {self.file_bytes} bytes, expected at most {max_bytes} (KRON_MAX_DOWNLOAD_BYTES)"
+        return None
+
+    def read_unchanged(self) -> bytes:
+        """Read the ONNX file; blocking.
+
+        Raises:
+            ModelError: it is not the file that was verified.
+        """
+        try:
+            with self.path.open("rb") as file:
+                content = file.read(self.file_bytes + 1)
+        except OSError as error:
+            raise ModelError(f"{self.name}: the file cannot be read: {error.strerror}") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ModelError(f"{self.name}: the file was changed after it was loaded: load the model again")
+        return content
 
     @property
     def parameters(self) -> int:

@@ -31,6 +31,7 @@ class ModelInfo(ResponseModel):
         description="why `/api/predict` cannot use it, although it is served at `/v2` and can be compared",
     )
     samples: int = Field(description="number of test inputs beside the model")
+    downloadable: bool = Field(description="whether `/api/models/{name}/file` has the ONNX file")
     dispatch: PlacementInfo | None = Field(default=None, description="null: not measured, it runs in threads")
     batching: BatchingInfo
     card: Card | None = Field(description="written into the file by the training")

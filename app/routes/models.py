@@ -1,11 +1,14 @@
 """Served models, their test samples, and shadow mode."""
 
+import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
+from app.errors import NotFound
 from app.http.responses import Json
+from app.http.static_files import REVALIDATE_PRIVATELY
 from app.inference.datatypes import Tensor
 from app.inference.devices import available_devices
 from app.inference.placement import Placement
@@ -16,6 +19,8 @@ from app.routes.dependencies import ERRORS, ServiceDep
 from app.service import Service
 from app.serving.schemas import ShadowReport
 from app.system.cpus import available_cpus
+
+ONNX = "application/onnx"
 
 router = APIRouter(prefix="/api", tags=["models"], responses=ERRORS)
 
@@ -62,6 +67,36 @@ async def samples(
     )
 
 
+@router.get(
+    "/models/{name}/file",
+    response_class=Response,
+    responses={
+        200: {"content": {ONNX: {"schema": {"type": "string", "format": "binary"}}}},
+        304: {"description": "The file has the ETag in `If-None-Match`."},
+    },
+    summary="The ONNX file",
+)
+async def file(
+    service: ServiceDep,
+    name: str,
+    version: Annotated[str | None, Query(max_length=20)] = None,
+    if_none_match: Annotated[str | None, Header(max_length=10_000)] = None,
+) -> Response:
+    """The ONNX file of a served model, so that a page computes the model itself; its ETag is the file's SHA-256.
+
+    404 for a model whose file is larger than `max_download_bytes`, or whose weights are in other files.
+    """
+    artifact = service.repository.get(name, version).artifact
+    if (reason := artifact.why_no_download(service.settings.max_download_bytes)) is not None:
+        raise NotFound(f"{name}: the file cannot be downloaded: {reason}")
+    headers = {"ETag": f'"{artifact.sha256}"', "Cache-Control": REVALIDATE_PRIVATELY}
+    if headers["ETag"] in (if_none_match or ""):
+        return Response(status_code=304, headers=headers)
+    content = await asyncio.to_thread(artifact.read_unchanged)
+    disposition = f'attachment; filename="{artifact.name}-{artifact.version}.onnx"'
+    return Response(content, media_type=ONNX, headers={**headers, "Content-Disposition": disposition})
+
+
 @router.get("/shadow", response_model=ShadowReport, summary="The shadow model's answers beside those that were sent")
 async def shadow(service: ServiceDep) -> Response:
     """Disagreements and times of the shadow model since the start; `primary` is null where shadow mode is off."""
@@ -71,15 +106,17 @@ async def shadow(service: ServiceDep) -> Response:
 
 
 def _info(service: Service, model: Model) -> dict[str, Any]:
-    return model_info(model, service.scheduler.placement(model.engine))
+    downloadable = model.artifact.why_no_download(service.settings.max_download_bytes) is None
+    return model_info(model, service.scheduler.placement(model.engine), downloadable=downloadable)
 
 
-def model_info(model: Model, placement: Placement | None) -> dict[str, Any]:
+def model_info(model: Model, placement: Placement | None, *, downloadable: bool) -> dict[str, Any]:
     """Describe a served model as `ModelInfo`; `card` and `dispatch` are there even where they are null.
 
     Args:
         model: to describe.
         placement: measured at warm-up; None where it was not.
+        downloadable: whether callers may download the file.
     """
     artifact, engine = model.artifact, model.engine
     info = ModelInfo(
@@ -95,6 +132,7 @@ def model_info(model: Model, placement: Placement | None) -> dict[str, Any]:
         labels=_uncarded_labels(model),
         unusable=model.unusable,
         samples=len(model.samples) if model.samples else 0,
+        downloadable=downloadable,
         batching=BatchingInfo(**engine.joining.to_dict()),
         card=artifact.card,
     ).model_dump(mode="json", exclude_none=True)

@@ -56,12 +56,14 @@ class RawPredictRequest(RawRequest):
         else:
             request = parse_object(body, _KEYS, max_bytes=LONG_BYTES)
         models = self.service.repository.choose(_model_names(request.get("models")))
-        if "inputs" not in request:
-            raise BadRequest("inputs: missing, expected a list of rows")
+        if ("inputs" in request) == ("rows" in request):
+            got = "both inputs and rows" if "inputs" in request else "missing"
+            raise BadRequest(f"inputs: {got}, expected a list of rows, or rows with names as `rows`")
         self._models = models
         self._prediction = Prediction(
             models,
-            request["inputs"],
+            request.get("inputs"),
+            named_rows=request.get("rows"),
             max_batch=self.service.settings.max_batch,
             booleans=mentions_booleans(body, len(body)),
             with_provenance=_flag(request.get("receipt", False)),
@@ -132,6 +134,10 @@ add_raw_route(
                     "schema": PredictRequest.model_json_schema(),
                     "examples": {
                         "one": {"summary": "A hand-drawn 1, by the default twin", "value": {"inputs": [_ONE_DIGIT]}},
+                        "names": {
+                            "summary": "A row of a table by the names of its columns",
+                            "value": {"rows": [{"island": "Dream", "bill_length_mm": 39.1, "sex": None}]},
+                        },
                         "flat": {
                             "summary": "Two flat rows, by one model",
                             "value": {"inputs": [[0.0] * 784, [1.0] * 784], "models": ["mnist-kronecker"]},

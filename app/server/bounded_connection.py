@@ -15,12 +15,16 @@ from app.server.half_close import ResetWatch, ResponseTransport
 from app.server.lingering_close import LingeringClose
 from app.server.proxies import TrustedProxies
 from app.settings import Settings
+from app.system.accept_queue import is_readable
 
-IDLE_GRACE_SECONDS = 0.1  # at the end of the service, for a request that is on its way on an idle connection
+# At the end of the service:
+IDLE_GRACE_SECONDS = 0.1  # for a request that is on its way on a connection that was used before
+REQUEST_GRACE_SECONDS = 2.0  # for the first request of a new connection, and for a request of which a part has arrived
 
 # Looking up a member of an enumeration takes 0.1 µs in Python 3.11, a global name a tenth of that.
 HEADERS, FAST_PATH = State.HEADERS, State.FAST_PATH
 ARRIVING = frozenset({State.BODY, State.EARLY_RESPONSE, State.NEXT_HEADERS, State.NEXT_BODY})  # part of a request
+NO_REQUEST = frozenset({State.IDLE, HEADERS})  # is complete, or being answered
 RESPONSE_COMPLETE, CLOSE = Event.RESPONSE_COMPLETE, Action.CLOSE
 ANSWERED_WHILE_SENDING = frozenset({Event.INVALID_HTTP, Event.HEADERS_TOO_LARGE})
 
@@ -55,6 +59,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._fast_path = shared.fast_path
         self._state = ConnectionState()
         self._peer: tuple[str, int] | None = None
+        self._opened_at = self.loop.time()
         self._cycle_answered: RequestResponseCycle | None = None  # uvicorn's `cycle` is that of the newest request
         self._headers_timer: TimerHandle | None = None  # ends the wait for the client to send
         self._reading_timer: TimerHandle | None = None  # ends the wait for the client to read
@@ -118,10 +123,14 @@ class BoundedConnection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close the connection after the response, or after a moment if it is idle: a request may be on its way."""
         self._finish_fast_path()
-        if self._state.state in (State.IDLE, HEADERS):
-            self.loop.call_later(IDLE_GRACE_SECONDS, self._shut_down)
-        else:
-            self._shut_down()
+        until = self.loop.time()
+        if self._state.state is HEADERS:
+            until += REQUEST_GRACE_SECONDS
+        elif self._state.state is State.IDLE:
+            until += IDLE_GRACE_SECONDS
+            if self.timeout_keep_alive_task is None:  # no request has come yet
+                until = max(until, self._opened_at + REQUEST_GRACE_SECONDS)
+        self._shut_down(until)
 
     def pause_writing(self) -> None:
         """Limit the time of a client that reads more slowly than the service writes."""
@@ -142,16 +151,25 @@ class BoundedConnection(HttpToolsProtocol):
         self._state.receive(Event.KEEP_ALIVE_TIMED_OUT)
         self._close_now()
 
-    def _shut_down(self) -> None:
+    def _shut_down(self, until: float) -> None:
+        """Close after the response; while no request is complete, at the time `until` of the event loop."""
         self._finish_fast_path()
-        if self.transport.is_closing() or self._state.state is State.DRAINING:
+        state = self._state.state
+        if self.transport.is_closing() or state is State.DRAINING:
             return
-        if self._state.state is State.DISCARDING:
+        if state is State.DISCARDING:
             self._linger()
+            return
+        if state in NO_REQUEST and (self.loop.time() < until or self._has_unread_bytes()):
+            self.loop.call_later(IDLE_GRACE_SECONDS, self._shut_down, until)
             return
         super().shutdown()
         if self.transport.is_closing():
             self._state.receive(Event.CLOSE_BEGUN)
+
+    def _has_unread_bytes(self) -> bool:
+        """Whether something has arrived that this process, if it is busy, has yet to read."""
+        return is_readable(self.transport.get_extra_info("socket").fileno())
 
     def _close_after_response(self) -> None:
         """Close after the last response; in stages while the client is still sending."""

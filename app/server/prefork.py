@@ -79,7 +79,6 @@ class _Supervisor:
         self._restart_times: deque[float] = deque()  # when those that died were replaced
         self._failure: KronError | None = None
         self._stop_signal: int | None = None
-        self._refuse_at = float("inf")  # when to refuse new connections
         self._kill_at = float("inf")
         self._report_reader, self._report_writer = os.pipe()
         # No process writes to this pipe: when the parent has ended, in whatever way, the children read end of file.
@@ -97,8 +96,10 @@ class _Supervisor:
                 self._reap()
                 self._retry()
                 now = time.monotonic()
-                if now > self._refuse_at:
-                    self._listening.close()  # otherwise the system would accept connections that no worker takes
+                if self._stopping():
+                    # The workers have it until they have accepted what the system has completed. Held any longer, it
+                    # would let the system complete connections that no worker accepts.
+                    self._listening.close()
                 if now > self._kill_at:
                     self._send(signal.SIGKILL)
         if self._failure is not None:
@@ -120,8 +121,8 @@ class _Supervisor:
         self._stop_signal = sig
         self._send(sig)
         settings = self._settings
-        self._refuse_at = time.monotonic() + (0 if sig == signal.SIGINT else settings.drain_seconds)
-        self._kill_at = self._refuse_at + settings.grace_seconds + STOP_MARGIN_SECONDS
+        drain_seconds = 0 if sig == signal.SIGINT else settings.drain_seconds
+        self._kill_at = time.monotonic() + drain_seconds + settings.grace_seconds + STOP_MARGIN_SECONDS
 
     def _send(self, sig: int) -> None:
         for child in self._children:

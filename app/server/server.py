@@ -23,9 +23,14 @@ from app.server.fast_path import CLOSE, FastPath
 from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
+from app.system.accept_queue import accept_all, stop_handshakes
 from app.system.heap import trim_heap
 
 INTERRUPTED_SECONDS = 5
+HANDSHAKE_SECONDS = 0.25  # for the last packet of connections that have begun when new ones are refused
+FIRST_REQUEST_SECONDS = (
+    0.1  # for the first request of the last connections, where uvicorn's own protocol closes at once
+)
 SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
 LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
 log = logging.getLogger(__name__)
@@ -34,9 +39,9 @@ log = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """uvicorn server of one app, which runs until a signal stops it, or until it cannot start.
 
-    SIGTERM: `/v2/health/ready` is a 503 at once; after `drain_seconds` new connections are refused; accepted requests
-    are answered within `grace_seconds`. Ctrl-C: the same without draining, and within 5 seconds; a second Ctrl-C ends
-    the process without waiting.
+    SIGTERM: `/v2/health/ready` is a 503 at once; after `drain_seconds` new connections are refused, and those that the
+    system has completed are accepted; accepted requests are answered within `grace_seconds`. Ctrl-C: the same without
+    draining, and within 5 seconds; a second Ctrl-C ends the process without waiting.
 
     Args:
         settings: the service's settings.
@@ -54,11 +59,15 @@ class Server(uvicorn.Server):
         self.service: Service = app.state.service
         self.interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._listening: list[socket.socket] = []
+        self._drain: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
         super().__init__(_uvicorn_config(settings, app, self.service))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and keep the event loop for the signal handlers."""
+        """Start, and keep the event loop and the listening sockets for the end."""
         self._loop = asyncio.get_running_loop()
+        self._listening = sockets or []
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -75,10 +84,12 @@ class Server(uvicorn.Server):
         assert self._loop is not None
         self._announce_close()
         # The running job is stopped first: its client would wait until it has ended.
-        self._loop.create_task(self.service.drain())
+        self._drain = self._loop.create_task(self.service.drain())
         seconds = INTERRUPTED_SECONDS if self.interrupted else self._settings.grace_seconds
         self.config.timeout_graceful_shutdown = math.ceil(seconds)
-        self._loop.call_later(0 if self.interrupted else self._settings.drain_seconds, self._exit)
+        if self._end is not None:  # Ctrl-C while it drains
+            self._end.cancel()
+        self._end = self._loop.create_task(self._begin_exit(0 if self.interrupted else self._settings.drain_seconds))
 
     def _announce_close(self) -> None:
         """Have all responses from now on say `Connection: close`, so that no client sends a request to the end."""
@@ -91,8 +102,31 @@ class Server(uvicorn.Server):
             if cycle is not None:  # the newest request, which has the default headers of its arrival
                 cycle.default_headers = [*cycle.default_headers, CLOSE]
 
-    def _exit(self) -> None:
+    async def _begin_exit(self, drain_seconds: float) -> None:
+        await asyncio.sleep(drain_seconds)
+        if self.started and not self.should_exit:
+            await self._finish_accepting()
         self.should_exit = True
+
+    async def _finish_accepting(self) -> None:
+        """Refuse new connections, and accept all that the system has completed; it would reset them."""
+        stopped = [stop_handshakes(each) for each in self._listening]
+        if all(stopped) and not self.interrupted:
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+        accepted = [each for listening in self._listening for each in accept_all(listening)]
+        for server in self.servers:
+            server.close()
+        for listening in self._listening:
+            listening.close()
+        loop = asyncio.get_running_loop()
+        make_protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        protocol = partial(
+            make_protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        connecting = [loop.connect_accepted_socket(protocol, each) for each in accepted]
+        await asyncio.gather(*connecting, return_exceptions=True)  # a client may have gone
+        if not self.interrupted:
+            await asyncio.sleep(FIRST_REQUEST_SECONDS)
 
     def _loaded(self, service: Service) -> None:
         if service.failure is not None:

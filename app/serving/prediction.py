@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from app.errors import BadRequest
 from app.inference.batching import InferenceResult, InferenceTask
 from app.models.model import Model
+from app.serving.named_rows import joined_columns, separate_columns
 from app.serving.rows import to_array
 from app.serving.shadow import Shadow
 from app.telemetry.prometheus import Metrics
 
+Array = NDArray[Any]
 Rows = NDArray[np.float32]
 
 
@@ -24,7 +26,7 @@ class _ModelRun:
 
     model: Model
     rows: int
-    feeds: dict[str, Rows]
+    feeds: dict[str, Array]
     inference: InferenceResult = field(init=False)
 
 
@@ -37,6 +39,7 @@ class Prediction:
     Args:
         models: to run.
         inputs: the request's rows, as parsed from JSON.
+        named_rows: its rows with the columns' names, instead of `inputs`.
         max_batch: most rows.
         booleans: whether the JSON may hold `true` or `false`.
         with_provenance: add the `receipt` to each model's answer.
@@ -46,12 +49,23 @@ class Prediction:
     """
 
     def __init__(
-        self, models: Sequence[Model], inputs: object, *, max_batch: int, booleans: bool, with_provenance: bool
+        self,
+        models: Sequence[Model],
+        inputs: object,
+        *,
+        named_rows: object = None,
+        max_batch: int,
+        booleans: bool,
+        with_provenance: bool,
     ) -> None:
         self._with_provenance = with_provenance
+        self._place = "inputs" if named_rows is None else "rows"
         self._runs: list[_ModelRun] = []
         arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
         for model in models:
+            if named_rows is not None:
+                self._runs.append(_named_run(model, named_rows, max_batch))
+                continue
             rows = arrays.get(model.row_shapes)
             if rows is None:  # the members of a twin take the same rows
                 rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
@@ -76,7 +90,7 @@ class Prediction:
             run.inference = inference
         results = []
         for run in self._runs:
-            results.append(_result(run.model, run.inference))
+            results.append(_result(run.model, run.inference, self._place))
             if self._with_provenance:
                 results[-1]["receipt"] = provenance(run.model, run.inference)
         return {"results": results, "agreement": _agreement(results)}
@@ -117,11 +131,26 @@ def provenance(model: Model, inference: InferenceResult) -> dict[str, Any]:
     }
 
 
-def _result(model: Model, inference: InferenceResult) -> dict[str, Any]:
+def _named_run(model: Model, rows: object, max_batch: int) -> _ModelRun:
+    """Prepare a model's run on rows with the columns' names."""
+    if model.columns is None:
+        if model.unusable is not None:
+            model.output_head  # noqa: B018 - raises the reason
+        raise BadRequest(f"rows: {model.name} has no names of columns in its card, expected `inputs`")
+    if model.columns.separate:
+        feeds = separate_columns(rows, model.columns, max_rows=max_batch)
+    else:
+        feeds = model.row_input.feed(joined_columns(rows, model.columns, max_rows=max_batch))
+    count = len(next(iter(feeds.values())))
+    _check_fixed_batch(model, count)
+    return _ModelRun(model, count, feeds)
+
+
+def _result(model: Model, inference: InferenceResult, place: str) -> dict[str, Any]:
     output = inference.outputs[model.output_head.output]
     if not np.isfinite(output).all():
         finite = np.isfinite(output.reshape(len(output), -1)).all(axis=1)
-        raise BadRequest(f"inputs[{int(finite.argmin())}]: {model.name} has no finite answer to it")
+        raise BadRequest(f"{place}[{int(finite.argmin())}]: {model.name} has no finite answer to it")
     return {
         "model": model.name,
         "version": model.version,
@@ -133,7 +162,7 @@ def _result(model: Model, inference: InferenceResult) -> dict[str, Any]:
 
 
 def _check_fixed_batch(model: Model, rows: int) -> None:
-    fixed = model.row_input.fixed_batch
+    fixed = None if model.takes_columns else model.row_input.fixed_batch
     if fixed is not None and rows != fixed:
         raise BadRequest(f"inputs: got {rows} rows, expected exactly {fixed}: {model.name} has a fixed batch size")
     if model.signature.limited and rows > model.signature.max_batch:

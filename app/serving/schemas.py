@@ -10,7 +10,14 @@ from app.schemas import ModelName, RequestModel, ResponseModel
 class PredictRequest(RequestModel):
     """Request to run one or more models on rows of inputs."""
 
-    inputs: list[Any] = Field(description="rows, each flat or nested as the model's input (28 lists of 28 pixels)")
+    inputs: list[Any] | None = Field(
+        default=None, description="rows, each flat or nested as the model's input (28 lists of 28 pixels)"
+    )
+    rows: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="instead of `inputs`, for models of tables: rows with a value for each column by its name; null is "
+        "a missing value, a date is a text such as 2024-05-31T12:00",
+    )
     models: list[ModelName] | None = Field(
         default=None,
         min_length=1,

@@ -100,7 +100,12 @@ class Shadow:
             outputs: its outputs by name; a request without the output that the model's head reads is not scored.
             compute_ns: time of its run.
         """
-        if model.name != self._primary or model.unusable is not None or random.random() >= self._fraction:
+        if (
+            model.name != self._primary
+            or model.unusable is not None
+            or model.takes_columns
+            or random.random() >= self._fraction
+        ):
             return
         output = outputs.get(model.output_head.output)
         if output is None:

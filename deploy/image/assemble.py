@@ -59,8 +59,9 @@ def main() -> None:
         installed.pop(name, None)
     for found in installed.values():
         copy_distribution(found, packages)
-    remove(packages / SITE.relative_to("/"), UNUSED_PACKAGES)
     copy_distribution(project, service)
+    for folder in (packages, service):
+        remove(folder / SITE.relative_to("/"), UNUSED_PACKAGES)
     strip(out)
     debian = copy_libraries(out, system)
     write_accounts(system)

@@ -12,13 +12,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from kronmodel.training import loop
+    from kronmodel.training.baselines import Baseline
 
-__all__ = ["METRICS", "TWIN_ROWS", "print_fields", "print_twin", "score_text", "training_progress", "twin_rows"]
+__all__ = [
+    "METRICS",
+    "TWIN_ROWS",
+    "print_baselines",
+    "print_fields",
+    "print_twin",
+    "score_text",
+    "training_progress",
+    "twin_rows",
+]
 
-METRICS = {"accuracy": "accuracy", "rmse": "RMSE", "r2": "R²"}
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "rmse": "RMSE", "r2": "R²"}
+SHARES = ("accuracy", "balanced_accuracy")
+OTHERS = ("balanced_accuracy", "r2")  # metrics beside the main one
 
 
 @contextmanager
@@ -71,7 +83,7 @@ def score_text(metric: str, value: float) -> str:
 
 
 def _score_value(metric: str, value: float) -> str:
-    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4g}"
+    return f"{value:.2%}" if metric in SHARES else f"{value:.4g}"
 
 
 def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
@@ -80,7 +92,7 @@ def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str
     With two models, a last cell holds the ratio dense ÷ Kronecker.
     """
     scores = [model["test_metric"] for model in models.values()]
-    for name in ("value", "r2"):
+    for name in ("value", *OTHERS):
         if name in scores[0]:
             metric = scores[0]["name"] if name == "value" else name
             cells = [_score_value(metric, score[name]) if name in score else "" for score in scores]
@@ -114,6 +126,25 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
     console.print(table)
     for model in models.values():
         console.print(f"wrote {model['path']}", highlight=False, soft_wrap=True)
+
+
+def print_baselines(console: Console, found: Sequence[Baseline], models: dict[str, dict[str, Any]]) -> None:
+    """Print the test scores of the networks and of the baselines, and in words where a baseline is better."""
+    from kronmodel.training.baselines import verdict
+
+    metrics = list(found[0].scores)
+    table = Table(title="On the same test rows")
+    table.add_column("", no_wrap=True)
+    for metric in metrics:
+        table.add_column(METRICS.get(metric, metric), justify="right")
+    names = {model["name"]: model["test_metric"] for model in models.values()}
+    rows = [(name, {score["name"]: score["value"], **score}) for name, score in names.items()]
+    for name, scores in [*rows, *((each.name, each.scores) for each in found)]:
+        table.add_row(name, *(_score_value(metric, scores[metric]) if metric in scores else "" for metric in metrics))
+    console.print(table)
+    text = verdict(list(found), metrics[0], {name: score["value"] for name, score in names.items()})
+    if text is not None:
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_fields(console: Console, fields: dict[str, Any], indent: str = "") -> None:

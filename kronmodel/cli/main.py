@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from kronmodel import __version__
-from kronmodel.cli.console import print_fields, print_twin
+from kronmodel.cli import export
+from kronmodel.cli.compress import add_compress_options, run_compress
+from kronmodel.cli.console import print_baselines, print_fields, print_twin
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
 from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
 
@@ -66,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_error(error: Exception) -> None:
     """Print an error in one line; for a missing package, also print how to install the training dependencies."""
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    text = f"this needs {missing}: pip install 'kronmodel[train]'" if missing else error_text(error)
+    extra = "tables" if missing == "pyarrow" else "train"
+    text = f"this needs {missing}: pip install 'kronmodel[{extra}]'" if missing else error_text(error)
     errors.print(f"[bold red]kronmodel: error:[/] {escape(text)}", soft_wrap=True)
 
 
@@ -92,22 +95,41 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the commands and their options."""
     top = argparse.ArgumentParser(
-        prog="kronmodel", description="Train Kronecker-structured networks beside their dense twins; export ONNX."
+        prog="kronmodel",
+        description="Train Kronecker-structured networks beside their dense twins; export and compress ONNX.",
     )
     top.add_argument("--version", action="version", version=f"kronmodel {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands.add_parser("train", help="train a Kronecker network and its dense twin, and export both"))
     data = commands.add_parser("data", help="list the data sets, or fetch one and describe it")
-    data.add_argument("name", nargs="?", help="data set to fetch and describe, or a .csv or .npz file")
+    data.add_argument("name", nargs="?", help="data set to fetch and describe, or your own file")
     _add_file_options(data)
     data.add_argument("--seed", type=int, default=0, help="of the split of a file (default: 0)")
     data.add_argument("--json", action="store_true", help="print one JSON object")
     data.set_defaults(run=_data)
+    predict = commands.add_parser("predict", help="predict the rows of a file with a trained model")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="ONNX file, or folder of a model or of a version")
+    predict.add_argument("file", type=Path, metavar="FILE", help="table such as a .csv, or .npz file with x")
+    predict.add_argument("--out", type=Path, metavar="FILE.csv", help="write the answers there (default: print them)")
+    predict.add_argument("--proba", action="store_true", help="write the probability of each class, too")
+    text = "compare with the true values, in the columns that the model was trained to predict, or in this one"
+    predict.add_argument("--check", nargs="?", const="", metavar="COLUMN", help=text)
+    predict.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave out rows that can't be used, and print which"
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON object; needs --out")
+    predict.set_defaults(run=_predict)
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
-    info = commands.add_parser("info", help="describe an ONNX file and its model card")
-    info.add_argument("model", type=Path, metavar="MODEL.onnx")
+    export.add_arguments(commands.add_parser("export", help="convert an ONNX model to a web page or an ES module"))
+    compress = commands.add_parser("compress", help="make an ONNX file smaller, and compare it with the original")
+    add_compress_options(compress)
+    _add_file_options(compress)
+    compress.set_defaults(run=_compress)
+    info = commands.add_parser("info", help="describe an ONNX file and its model card, or what is used of this machine")
+    info.add_argument("model", type=Path, metavar="MODEL.onnx", nargs="?")
+    info.add_argument("--system", action="store_true", help="say whether native code is used on this machine, and why")
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
     return top
@@ -115,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--data", default="mnist", metavar="NAME|FILE", help="data set, see `kronmodel data`, or your own .csv or .npz")
+    add("--data", default="mnist", metavar="NAME|FILE", help="data set, see `kronmodel data`, or your own file")
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
@@ -154,6 +176,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=Path, metavar="DIR", help="folder of the checkpoints (default: .checkpoints in --out)")
     add("--resume", action="store_true", help="continue from the checkpoints of an interrupted training")
     add("--log-csv", type=Path, metavar="FILE.csv", help="write a line for each epoch")
+    text = "for a table, also train simple methods of scikit-learn, and compare (default: on)"
+    add("--baselines", action=argparse.BooleanOptionalAction, default=True, help=text)
     add("--report", type=Path, metavar="FILE.html", help="write a page with the curves and the comparison")
     add(
         "--progress-fd",
@@ -168,13 +192,20 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_file_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that configure how a user's .csv or .npz file is read."""
+    """Add the options that configure how a user's file is read."""
     add = parser.add_argument
-    add("--target", metavar="COLUMN", help="column of a .csv file to predict")
+    add("--target", metavar="COLUMN[,...]", help="column of a table to predict; several for regression")
     add("--task", choices=["classification", "regression"], help="default: inferred from the target, and printed")
     add("--test-share", type=float, metavar="X", help="fraction of a file's samples to test on (default: 0.2)")
+    add("--skip-bad-rows", action="store_true", help="leave out rows of a table that can't be used, and print which")
+    add("--drop", action="append", metavar="COLUMN,...", help="columns of a table to leave out")
+    add("--categorical", action="append", metavar="COLUMN,...", help="columns of a table to take as categories")
+    add("--numeric", action="append", metavar="COLUMN,...", help="columns of a table to take as numbers")
+    add("--date", action="append", metavar="COLUMN,...", help="columns of a table to take as dates and times")
     add(
-        "--skip-bad-rows", action="store_true", help="leave out rows of a .csv file that can't be used, and print which"
+        "--impute",
+        choices=["median", "mean", "most-frequent", "none"],
+        help="what replaces a missing number; none: rows with missing values are bad rows (default: median)",
     )
 
 
@@ -183,6 +214,7 @@ def _train(args: argparse.Namespace) -> int:
         raise KronmodelError("training needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
     from kronmodel.cli.report import check_report, write_report
     from kronmodel.cli.training import CommandCallback
+    from kronmodel.training.baselines import baselines
     from kronmodel.training.device import keep_freed_memory
     from kronmodel.twin import train_twin
 
@@ -200,10 +232,16 @@ def _train(args: argparse.Namespace) -> int:
         write_report(
             args.report, twin.name, models, histories, {each.card["role"]: each.card for each in twin.published}
         )
+    scored = []
+    if args.baselines and twin.data.image_shape is None:
+        scored = baselines(twin.data)
     if args.json:
-        print(json.dumps({"twin": twin.name, "models": models}))
+        shown = {"baselines": [asdict(each) for each in scored]} if scored else {}
+        print(json.dumps({"twin": twin.name, "models": models, **shown}))
     else:
         print_twin(Console(), models)
+        if scored:
+            print_baselines(Console(), scored, models)
     return 0
 
 
@@ -213,8 +251,17 @@ def _data(args: argparse.Namespace) -> int:
     if args.name is None:
         _print({"datasets": catalogue() if args.json else sources()}, as_json=args.json)
     else:
-        _print(load(args.name, _note, file_options(args)).describe(), as_json=args.json)
+        described = load(args.name, _note, file_options(args)).describe()
+        if not args.json and "columns" in described:
+            described["columns"] = {each["name"]: f"{each['kind']}: {each['done']}" for each in described["columns"]}
+        _print(described, as_json=args.json)
     return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from kronmodel.cli.prediction import predict
+
+    return predict(args, errors, _note)
 
 
 def _recipes(args: argparse.Namespace) -> int:
@@ -227,10 +274,23 @@ def _recipes(args: argparse.Namespace) -> int:
     return 0
 
 
-def _info(args: argparse.Namespace) -> int:
-    from kronmodel.export.inspect import describe
+def _compress(args: argparse.Namespace) -> int:
+    if importlib.util.find_spec("torch") is None:
+        raise KronmodelError("compressing needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
+    return run_compress(args, notes, _note)
 
-    _print(describe(args.model), as_json=args.json)
+
+def _info(args: argparse.Namespace) -> int:
+    if args.system == (args.model is not None):
+        raise KronmodelError("info takes either MODEL.onnx or --system")
+    if args.system:
+        from kronmodel.native.build import describe_system
+
+        _print(describe_system(), as_json=args.json)
+    else:
+        from kronmodel.export.inspect import describe
+
+        _print(describe(args.model), as_json=args.json)
     return 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from typing import TYPE_CHECKING, Any
 
 from kronmodel.errors import Argument, Message
 from kronmodel.shapes import PrimeWidthError, parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from kronmodel.data.user_file import FileOptions
+    from kronmodel.data.file_options import FileOptions
 
 __all__ = ["error_text", "file_options", "network_arguments", "option_text", "twin_arguments"]
 
@@ -44,8 +45,8 @@ def error_text(error: Exception) -> str:
 
 
 def file_options(args: argparse.Namespace) -> FileOptions:
-    """Build the :class:`FileOptions` for a user's .csv or .npz file from the parsed command line."""
-    from kronmodel.data.user_file import FileOptions
+    """Build the :class:`FileOptions` for a user's file from the parsed command line."""
+    from kronmodel.data.file_options import FileOptions, column_options
 
     seed = args.seed or 0
     if seed < 0:
@@ -56,7 +57,17 @@ def file_options(args: argparse.Namespace) -> FileOptions:
         test_fraction=args.test_share,
         skip_bad_rows=args.skip_bad_rows,
         seed=seed,
+        **column_options(_columns(args)),
     )
+
+
+def _columns(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect the options for the columns of a table; each names several columns, separated by commas or repeated."""
+    given: dict[str, Any] = {} if args.impute is None else {"impute": args.impute}
+    for name in ("drop", "categorical", "numeric", "date"):
+        if getattr(args, name):
+            given[name] = [cell.strip() for text in getattr(args, name) for cell in next(csv.reader([text])) if cell]
+    return given
 
 
 def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -72,6 +83,7 @@ def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "task": args.task,
         "test_fraction": args.test_share,
         "skip_bad_rows": args.skip_bad_rows,
+        "columns": _columns(args),
         "out": args.out,
         "checkpoint": args.checkpoint,
         "resume": args.resume,

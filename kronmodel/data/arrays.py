@@ -6,6 +6,8 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import DataError
 
-__all__ = ["SPLIT", "WHOLE", "check_array", "read_npz"]
+__all__ = ["SPLIT", "WHOLE", "check_array", "read_arrays", "read_npz", "read_x"]
 
 WHOLE = ("x", "y")
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
@@ -36,26 +38,67 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         DataError: the file can't be read or lacks the arrays, or one of them is empty, is too large, holds neither
             numbers nor text, or holds values that are not finite.
     """
+    return _read(path, (SPLIT, WHOLE))
+
+
+def read_x(path: Path) -> NDArray[Any]:
+    """Read the features from a .npz file: the array ``x``, or else ``x_test``.
+
+    Raises:
+        DataError: as for :func:`read_npz`; or the array is not of numbers.
+    """
+    (rows,) = _read(path, (("x",), ("x_test",))).values()
+    if rows.dtype.kind == "U":
+        raise DataError(f"{path}: x is of type {rows.dtype}, expected numbers")
+    return rows
+
+
+def read_arrays(path: Path, names: Collection[str]) -> dict[str, NDArray[Any]]:
+    """Read those of the named arrays that a .npz file holds.
+
+    Raises:
+        DataError: the file can't be read, or one of the arrays is empty, is too large, holds neither numbers nor text,
+            or holds values that are not finite.
+    """
+    with _archive(path) as archive:
+        there = _names(archive)
+        return {name: _array(archive, name, f"{path}: {name}", scalar=True) for name in names if name in there}
+
+
+def _read(path: Path, wanted: Sequence[tuple[str, ...]]) -> dict[str, NDArray[Any]]:
+    """Read the first of several sets of arrays that a .npz file holds."""
+    with _archive(path) as archive:
+        there = _names(archive)
+        names = next((names for names in wanted if there.issuperset(names)), None)
+        if names is None:
+            found = ", ".join(sorted(there)[:12]) or "nothing"
+            expected = " or ".join(", ".join(names) for names in reversed(wanted))
+            raise DataError(f"{path} holds {found}; expected {expected}")
+        return {name: _array(archive, name, f"{path}: {name}") for name in names}
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a .npz file for a ``with`` block, in which errors of damaged files become a :class:`DataError`."""
     try:
         with zipfile.ZipFile(path) as archive:
-            there = {name.removesuffix(".npy") for name in archive.namelist()}
-            names = next((names for names in (SPLIT, WHOLE) if there.issuperset(names)), None)
-            if names is None:
-                found = ", ".join(sorted(there)[:12]) or "nothing"
-                raise DataError(f"{path} holds {found}; expected {', '.join(WHOLE)} or {', '.join(SPLIT)}")
-            return {name: _array(archive, name, f"{path}: {name}") for name in names}
+            yield archive
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror or error}") from error
     except _UNREADABLE as error:
         raise DataError(f"{path} is not a .npz file of plain arrays: {str(error) or type(error).__name__}") from error
 
 
-def _array(archive: zipfile.ZipFile, name: str, what: str) -> NDArray[Any]:
+def _names(archive: zipfile.ZipFile) -> set[str]:
+    return {name.removesuffix(".npy") for name in archive.namelist()}
+
+
+def _array(archive: zipfile.ZipFile, name: str, what: str, *, scalar: bool = False) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as member:
         _check_header(member, what)
     with archive.open(f"{name}.npy") as member:
         array = np.lib.format.read_array(member, allow_pickle=False)
-    check_array(array, what)
+    check_array(array.reshape(1) if scalar and array.ndim == 0 else array, what)
     return array
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Dataset", "Report", "Scaling", "TaskName", "prepared"]
+from kronmodel.data.tables.columns import Kind
+from kronmodel.data.tables.encoding import TableEncoding
+
+__all__ = ["ColumnNote", "Dataset", "Report", "Scaling", "TaskName", "prepared"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +65,28 @@ TaskName = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ColumnNote:
+    """What is done to a column of a user's table.
+
+    Attributes:
+        name: name of the column.
+        kind: what its values are taken for, or ``"left out"``.
+        done: sentence for the user: how it is encoded, or why it is left out.
+    """
+
+    name: str
+    kind: Kind
+    done: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A data set in memory, split for training and test.
 
     Attributes:
         name: name of the data set, and the default name of a twin trained on it.
-        x_train: raw features ``(n, width)``, float32, as in requests to the served model: not standardised.
+        x_train: raw features ``(n, width)``, float32, as in requests to the served model: not standardised. With an
+            ``encoding``, the encoded features.
         y_train: class indices ``(n,)``, int64, or values to predict ``(n, k)``, float32, in their own units.
         x_test: like ``x_train``.
         y_test: like ``y_train``.
@@ -80,6 +99,10 @@ class Dataset:
         preprocessing: sentence that describes how the features were made.
         origin: sentence that describes where the data was found.
         split: sentence that describes how the test samples were chosen.
+        columns: what is done to each column of a user's table.
+        target_names: names of the columns that are predicted, of a user's table.
+        encoding: encodes the columns of a user's table in the graph; None if the graph takes rows of numbers.
+        test_rows: values of the encoded columns in the test rows, by name; None without an encoding.
     """
 
     name: str
@@ -96,6 +119,10 @@ class Dataset:
     preprocessing: str
     origin: str
     split: str = "as published"
+    columns: tuple[ColumnNote, ...] = ()
+    target_names: tuple[str, ...] = ()
+    encoding: TableEncoding | None = None
+    test_rows: Mapping[str, NDArray[Any]] | None = None
 
     @property
     def features(self) -> int:
@@ -115,6 +142,11 @@ class Dataset:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    def _class_counts(self) -> dict[str, int]:
+        """Count the samples of each class, of training and test together."""
+        counts = np.bincount(np.concatenate([self.y_train, self.y_test]).astype(np.int64), minlength=len(self.labels))
+        return dict(zip(self.labels, counts.tolist(), strict=True))
+
     def describe(self) -> dict[str, Any]:
         """Summarise the data set in a few fields for printing."""
         return {
@@ -129,7 +161,9 @@ class Dataset:
             **({"image_shape": list(self.image_shape)} if self.image_shape else {}),
             **({"feature_names": list(self.feature_names)} if self.feature_names else {}),
             **({"labels": list(self.labels)} if self.labels else {"outputs": self.outputs}),
+            **({"class_counts": self._class_counts()} if self.labels else {}),
             "preprocessing": self.preprocessing,
+            **({"columns": [asdict(note) for note in self.columns]} if self.columns else {}),
         }
 
 

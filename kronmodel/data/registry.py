@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kronmodel.data import cifar10, idx
 from kronmodel.data.dataset import Dataset, Report
 from kronmodel.data.split import split
-from kronmodel.data.user_file import SUFFIXES, FileOptions, load_file
+from kronmodel.data.user_file import SUFFIXES, FileOptions, is_data_file, load_file
 from kronmodel.errors import DataError, Message
 
 __all__ = ["DATASETS", "NamedDataset", "catalogue", "load", "sources"]
@@ -33,7 +33,7 @@ def load(name: str, report: Report, options: FileOptions | None = None) -> Datas
     """Load a data set by its name or from a user's file.
 
     Args:
-        name: one of :data:`DATASETS`, or the path of a .csv or .npz file.
+        name: one of :data:`DATASETS`, or the path of a table such as a .csv file, or of a .npz file.
         report: called with messages for the user: a download that begins, a fallback in use, an inferred task.
         options: how to read a file.
 
@@ -46,11 +46,11 @@ def load(name: str, report: Report, options: FileOptions | None = None) -> Datas
         if options.given():
             given = [part for argument in options.given() for part in (" and ", argument)][1:]
             verb = "is" if len(given) == 1 else "are"
-            raise ValueError(Message(*given, f" {verb} for .csv and .npz files, not for the data set {name}"))
+            raise ValueError(Message(*given, f" {verb} for files, not for the data set {name}"))
         return DATASETS[name].load(report)
-    if Path(name).suffix.lower() not in SUFFIXES:
+    if not is_data_file(Path(name)):
         known = ", ".join(DATASETS)
-        raise DataError(f"no data set named {name!r}; expected one of: {known}, or a file {' or '.join(SUFFIXES)}")
+        raise DataError(f"no data set named {name!r}; expected one of: {known}, or a file {', '.join(SUFFIXES)}")
     return load_file(Path(name).expanduser(), report, options)
 
 

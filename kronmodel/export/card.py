@@ -15,6 +15,7 @@ from kronmodel.errors import KronmodelError
 
 if TYPE_CHECKING:  # so that reading a card does not import torch
     from kronmodel.data.dataset import Dataset
+    from kronmodel.data.tables.encoding import EncodedColumn
     from kronmodel.nn.networks import Network
     from kronmodel.training.config import TrainConfig
     from kronmodel.training.loop import TrainResult
@@ -67,6 +68,7 @@ def make_card(
         "input": _input(data),
         "preprocessing": data.preprocessing,
         **({"labels": list(data.labels)} if data.labels else {}),
+        **({"target": list(data.target_names)} if data.target_names else {}),
         "data": {
             "name": data.name,
             "sha256": data.sha256,
@@ -103,8 +105,24 @@ def _input(data: Dataset) -> dict[str, Any]:
     """Describe a sample of the served model's input: an image or a row of named features."""
     if data.image_shape is not None and data.scaling is None:
         return {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]}
+    left_out = [note.name for note in data.columns if note.kind == "left out"]
+    if data.encoding is not None:
+        columns = [_column(column) for column in data.encoding.columns]
+        return {"kind": "features", "columns": columns, "left_out": left_out}
     shape = {} if data.image_shape is None else {"shape": list(data.image_shape)}
-    return {"kind": "features", **shape, "names": list(data.feature_names)}
+    names = list(data.feature_names)
+    return {"kind": "features", **shape, "names": names, **({"left_out": left_out} if left_out else {})}
+
+
+def _column(column: EncodedColumn) -> dict[str, Any]:
+    """Describe an input column: names of column and input, kind, categories, and what replaces a missing value."""
+    return {
+        "name": column.name,
+        **({"input": column.input} if column.input != column.name else {}),
+        "kind": column.kind,
+        "fill": column.fill,
+        **({"values": list(column.values), "other": column.other} if column.kind == "category" else {}),
+    }
 
 
 def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:

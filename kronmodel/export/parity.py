@@ -13,8 +13,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from kronmodel.errors import ExportError
+from kronmodel.training.evaluation import evaluation_mode
 
-__all__ = ["PARITY_BATCHES", "check_parity", "repeat_to"]
+__all__ = ["PARITY_BATCHES", "check_parity", "check_rows", "repeat_to"]
 
 PARITY_BATCHES = (1, 7, 64)
 PARITY_TOLERANCE = 1e-4
@@ -53,6 +54,34 @@ def check_parity(
             computed = evaluator.run(None, feeds)
         for name, want, got in zip(names, expected, computed, strict=True):
             _check_output(f"{name} at batch {size}", want, np.asarray(got), (units or {}).get(name))
+
+
+def check_rows(
+    model: onnx.ModelProto,
+    reference: nn.Module,
+    feeds: Mapping[str, NDArray[Any]],
+    encoded: Tensor,
+    units: Mapping[str, NDArray[Any]],
+) -> None:
+    """Compare the outputs of a model that encodes rows itself with those of a module on the encoded rows.
+
+    Args:
+        model: the ONNX model, whose outputs have the keys of the module's.
+        reference: the module on the CPU, in any mode; returns a dict of tensors.
+        feeds: inputs of the model by name.
+        encoded: the same rows, encoded.
+        units: as for :func:`check_parity`.
+
+    Raises:
+        ExportError: an output differs.
+    """
+    names = [output.name for output in model.graph.output]
+    with evaluation_mode(reference), torch.inference_mode():
+        expected = reference(encoded)
+    with np.errstate(all="ignore"):
+        computed = ReferenceEvaluator(model).run(names, dict(feeds))
+    for name, got in zip(names, computed, strict=True):
+        _check_output(f"{name} of encoded rows", expected[name].numpy(), np.asarray(got), units.get(name))
 
 
 def _check_output(what: str, want: NDArray[Any], got: NDArray[Any], unit: NDArray[Any] | None) -> None:

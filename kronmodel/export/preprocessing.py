@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kronmodel.data.dataset import Scaling, TaskName
+from kronmodel.data.tables.encoding import TableEncoding
 
 __all__ = ["Preprocessing"]
 
@@ -29,6 +31,7 @@ class Preprocessing:
         scaling: standardises the features; None if the network takes them unscaled.
         target_scaling: standardises the values to predict; None for classification.
         width: number of the network's inputs; those beyond the features are zeros.
+        encoding: encodes the columns of a table as raw features; None if a row is one of numbers.
     """
 
     task: TaskName
@@ -40,12 +43,14 @@ class Preprocessing:
     scaling: Scaling | None
     target_scaling: Scaling | None
     width: int
+    encoding: TableEncoding | None = None
 
-    def features(self, x: NDArray[Any] | Tensor) -> Tensor:
+    def features(self, x: NDArray[Any] | Tensor | Mapping[str, NDArray[Any]]) -> Tensor:
         """Standardise raw features, and pad them with zeros to the network's input width.
 
         Args:
-            x: ``(n, n_features)`` or images ``(n, *image_shape)``.
+            x: ``(n, n_features)`` or images ``(n, *image_shape)``; with an encoding, also the columns ``(n,)`` of a
+                table by name: numbers with NaN for missing ones, texts with "".
 
         Returns:
             ``(n, width)``, float32, on the device of ``x``.
@@ -53,6 +58,10 @@ class Preprocessing:
         Raises:
             ValueError: a sample has another number of features.
         """
+        if isinstance(x, Mapping):
+            if self.encoding is None:
+                raise ValueError("expected an array of features, got columns by name")
+            x = self.encoding.apply(x)
         rows = torch.as_tensor(x, dtype=torch.float32)
         rows = rows.reshape(len(rows), -1)
         if rows.shape[1] != self.n_features:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.errors import KronmodelError
 from kronmodel.export.card import make_card, read_card
+from kronmodel.export.encoding_graph import feeds
 from kronmodel.export.exporter import on_cpu
 from kronmodel.export.repository import Publication, publish, version_folders
 from kronmodel.export.saved import saved_files
@@ -92,11 +93,15 @@ def publish_members(
         inputs = data.x_test[chosen]
         if network.features is not None:
             inputs = inputs.reshape(-1, *network.input_shape)
-        model = export_network(network, card, inputs, data.scaling, data.target_scaling)
+        rows = None if data.test_rows is None else {name: values[chosen] for name, values in data.test_rows.items()}
+        model = export_network(
+            network, card, inputs, data.scaling, data.target_scaling, encoding=data.encoding, rows=rows
+        )
         files = saved_files(network, member.config, data)
         cards.append(card)
         labels = _column(data.y_test[chosen])
-        publications.append(Publication(name=member.name, model=model, inputs=inputs, labels=labels, files=files))
+        columns = inputs if data.encoding is None or rows is None else list(feeds(data.encoding, rows).values())
+        publications.append(Publication(name=member.name, model=model, inputs=columns, labels=labels, files=files))
     for card, path in zip(cards, publish(publications, repository), strict=True):
         published[card["name"]] = Published(card=card, path=path)
     return [published[member.name] for member, _, _ in members]

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,17 +40,18 @@ class Publication:
 
     Attributes:
         name: name of the model in the repository.
-        model: ONNX model.
-        inputs: inputs of test samples ``(n, ...)``, as the model takes them.
+        model: ONNX model, or the path of a file to copy.
+        inputs: inputs of test samples ``(n, ...)``, as the model takes them; of a model that takes the columns of a
+            table, an array ``(n, 1)`` for each of its inputs, in their order; None publishes no samples.
         labels: class indices ``(n,)`` or target values of these samples.
-        files: content of further files in the version's folder, by file name.
+        files: content of further files in the version's folder, by file name; or paths of files to copy.
     """
 
     name: str
-    model: onnx.ModelProto
-    inputs: NDArray[np.float32]
-    labels: NDArray[np.int64] | NDArray[np.float32]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    model: onnx.ModelProto | Path
+    inputs: NDArray[np.float32] | Sequence[NDArray[Any]] | None
+    labels: NDArray[np.int64] | NDArray[np.float32] | None
+    files: Mapping[str, bytes | Path] = field(default_factory=dict)
 
 
 def check_name(name: str) -> str:
@@ -181,17 +183,39 @@ def _rename_all(staged: Sequence[Path], repository: Path) -> list[Path]:
     return versions
 
 
+def _plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Convert an array of texts as objects to one of a fixed number of characters, which needs no pickling."""
+    return values.astype(np.str_) if values.dtype == object else values
+
+
 def _write(publication: Publication, folder: Path) -> Path:
     folder.mkdir()
     folder.chmod(READABLE_FOLDER)
-    write_synced(folder / "model.onnx", publication.model.SerializeToString())
-    samples = io.BytesIO()
-    np.savez_compressed(samples, allow_pickle=False, inputs=publication.inputs, labels=publication.labels)
-    write_synced(folder / "samples.npz", samples.getbuffer())
+    model = publication.model
+    _write_file(folder / "model.onnx", model if isinstance(model, Path) else model.SerializeToString())
+    if publication.inputs is not None and publication.labels is not None:
+        samples = io.BytesIO()
+        arrays: dict[str, Any] = {"inputs": publication.inputs}
+        if not isinstance(publication.inputs, np.ndarray):  # columns are numbered: one may be named "labels"
+            arrays = {f"column_{number}": _plain(values) for number, values in enumerate(publication.inputs)}
+        np.savez_compressed(samples, allow_pickle=False, labels=publication.labels, **arrays)
+        write_synced(folder / "samples.npz", samples.getbuffer())
     for name, content in publication.files.items():
-        write_synced(folder / name, content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_file(folder / name, content)
     sync_folder(folder)
     return folder
+
+
+def _write_file(path: Path, content: bytes | Path) -> None:
+    """Write a file, or copy one, and wait until its content is on the disk."""
+    if isinstance(content, bytes):
+        write_synced(path, content)
+        return
+    with content.open("rb") as source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _rename(folder: Path, model: Path) -> Path:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kronmodel.data.dataset import Dataset, Scaling
+from kronmodel.data.tables.encoding import encoding_from_json, encoding_json
 from kronmodel.errors import ExportError, LoadError
 from kronmodel.export.preprocessing import Preprocessing
 from kronmodel.nn.conv import ConvConfig
@@ -83,6 +84,7 @@ def saved_files(network: Network, config: KroneckerConfig | DenseConfig, data: D
         "preprocessing": data.preprocessing,
         "scaling": _scaling_lists(data.scaling),
         "target_scaling": _scaling_lists(data.target_scaling),
+        **({} if data.encoding is None else {"encoding": encoding_json(data.encoding)}),
     }
     try:
         text = json.dumps(described, allow_nan=False)
@@ -168,7 +170,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         found = str(described.get("format_version"))[:40]
         raise LoadError(f"{path} has format version {found}, expected {FORMAT_VERSION}")
     try:
-        _check_names(described, EXPECTED, EXPECTED)
+        _check_names(described, (*EXPECTED, "encoding"), EXPECTED)
     except ValueError as error:
         raise LoadError(f"{path}: {error}") from error
     return described
@@ -254,6 +256,9 @@ def _preprocessing(given: Mapping[str, Any], config: KroneckerConfig | DenseConf
     target_scaling = _scaling("target_scaling", given["target_scaling"], dense.out_features)
     if (target_scaling is not None) != (task == "regression"):
         raise ValueError(f"target_scaling is for regression, which alone needs it, got task {task!r}")
+    encoding = encoding_from_json(given["encoding"]) if "encoding" in given else None
+    if encoding is not None and (encoding.width != n_features or scaling is not None):
+        raise ValueError(f"encoding must give {n_features:,} features without a scaling, got {encoding.width:,}")
     if not isinstance(given["preprocessing"], str):
         raise TypeError("preprocessing must be a text")
     return Preprocessing(
@@ -266,6 +271,7 @@ def _preprocessing(given: Mapping[str, Any], config: KroneckerConfig | DenseConf
         scaling=scaling,
         target_scaling=target_scaling,
         width=width,
+        encoding=encoding,
     )
 
 

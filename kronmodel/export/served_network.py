@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kronmodel.data.dataset import Scaling
+from kronmodel.data.tables.encoding import TableEncoding
 from kronmodel.export.card import CARD_KEY
+from kronmodel.export.encoding_graph import add_encoding, feeds
 from kronmodel.export.exporter import on_cpu, to_onnx
+from kronmodel.export.parity import check_rows
 from kronmodel.nn.networks import Network
 
 __all__ = ["export_network"]
@@ -66,6 +70,9 @@ def export_network(
     samples: NDArray[np.float32],
     scaling: Scaling | None = None,
     target: Scaling | None = None,
+    *,
+    encoding: TableEncoding | None = None,
+    rows: Mapping[str, NDArray[Any]] | None = None,
 ) -> onnx.ModelProto:
     """Export a trained network with its preprocessing and its model card to ONNX, and compare outputs with PyTorch's.
 
@@ -76,19 +83,28 @@ def export_network(
             comparison. If they have fewer features than the network takes, the graph pads them with zeros.
         scaling: standardises the features in the first step of the graph.
         target: scaling of the values to predict, for regression; inverted in the last step of the graph.
+        encoding: encodes the columns of a table in the first steps of the graph; None if the samples are not encoded.
+        rows: the samples before their encoding: values ``(n,)`` of each encoded column by its name.
 
     Returns:
-        The ONNX model, with the input ``input``, float32 ``[batch, features]``, or ``[batch, channels, height, width]``
-        with convolutions; and the outputs ``logits`` and ``probabilities``, or ``prediction``, float32 ``[batch, k]``.
+        The ONNX model, with an input ``[batch, 1]`` for each encoded column (see
+        :func:`kronmodel.export.encoding_graph.add_encoding`), else with the input ``input``, float32
+        ``[batch, features]``, or ``[batch, channels, height, width]`` with convolutions; and the outputs ``logits`` and
+        ``probabilities``, or ``prediction``, float32 ``[batch, k]``.
 
     Raises:
         ExportError: the model is not valid ONNX, or its outputs differ from the network's.
     """
     shape = samples.shape[1:]
     served = _ServedNetwork(on_cpu(network), network.in_features - math.prod(shape), shape, scaling, target)
-    return to_onnx(
+    units = {"logits": np.ones(()), "probabilities": np.ones(())} if target is None else {"prediction": target.std}
+    model = to_onnx(
         served,
         torch.from_numpy(samples),
         metadata={CARD_KEY: json.dumps(card, allow_nan=False)},
-        units={"logits": np.ones(()), "probabilities": np.ones(())} if target is None else {"prediction": target.std},
+        units=units,
     )
+    if encoding is not None and rows is not None:
+        add_encoding(model, encoding)
+        check_rows(model, served, feeds(encoding, rows), torch.from_numpy(encoding.apply(rows)), units)
+    return model

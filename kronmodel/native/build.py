@@ -21,11 +21,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kronmodel.errors import NativeError
 from kronmodel.files import FolderLock
 
-__all__ = ["SOURCES", "Status", "cache_folder", "compile_library", "library", "status"]
+__all__ = ["SOURCES", "Status", "cache_folder", "compile_library", "describe_system", "library", "status"]
 
 SOURCES = Path(__file__).parent
 SWITCH = "KRONMODEL_NATIVE"
@@ -89,6 +90,17 @@ def status() -> Status:
             if _status is None:
                 _status = _find_or_build()
     return _status
+
+
+def describe_system() -> dict[str, Any]:
+    """Describe the native library for ``kronmodel info --system``: whether and why it is used, and its instructions."""
+    found = status()
+    described: dict[str, Any] = {"native": found.library is not None, "native_reason": found.reason}
+    if found.library is not None:
+        instructions = found.library.kron_instructions
+        instructions.restype = ctypes.c_char_p
+        described["native_instructions"] = instructions().decode()
+    return described | {"machine": platform.machine(), "python": platform.python_version()}
 
 
 def _after_fork() -> None:

@@ -32,12 +32,12 @@ class DenseArrays:
     @property
     def in_features(self) -> int:
         """Number of inputs."""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def out_features(self) -> int:
         """Number of outputs."""
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,12 +69,12 @@ class KroneckerArrays:
     @property
     def in_features(self) -> int:
         """Number of inputs."""
-        return self.first.shape[2] * self.second.shape[2]
+        return int(self.first.shape[2] * self.second.shape[2])
 
     @property
     def out_features(self) -> int:
         """Number of outputs."""
-        return self.first.shape[1] * self.second.shape[1]
+        return int(self.first.shape[1] * self.second.shape[1])
 
 
 Layer = DenseArrays | KroneckerArrays

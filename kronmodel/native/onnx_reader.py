@@ -9,95 +9,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from kronmodel.errors import LoadError
-from kronmodel.native.network import Activation, DenseArrays, KroneckerArrays, Layer, NetworkArrays
+from kronmodel.native.network import Activation, DenseArrays, Layer, NetworkArrays
+from kronmodel.native.onnx_values import (
+    Array,
+    Features,
+    Half,
+    Probabilities,
+    Sum,
+    UnsupportedError,
+    Value,
+    as_floats,
+    kronecker_arrays,
+    recover_factor,
+)
 
 __all__ = ["read_network", "read_onnx"]
 
-Array = NDArray[Any]
 MAX_CONSTANT = 1 << 26  # elements of an array that constant nodes compute
-
-
-class UnsupportedError(Exception):
-    """Reason why a node is not part of a network that can be read."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Features:
-    """Features of a sample, from the input or a finished layer.
-
-    Attributes:
-        layers: number of layers before.
-        shape: present shape of a sample, after reshapes.
-        shift: what has to be added to the values to get the features, of the same shape; None for nothing.
-        final: whether the values are scaled outputs, which no layer may take.
-    """
-
-    layers: int
-    shape: tuple[int, ...]
-    shift: Array | None = None
-    final: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class _Half:
-    """Features after the first product of a Kronecker layer.
-
-    Attributes:
-        source: features that the product takes.
-        right: whether the second factor stands in this product.
-        factor: ``(r * m1, n1)`` with the branch as the faster index, or ``(n2, r * m2)`` with the slower.
-        shape: present shape of a sample, after reshapes.
-        bias: inner bias, of the shape that the product gives; None for none.
-        inner: activation.
-        shift: as for features.
-    """
-
-    source: _Features
-    right: bool
-    factor: Array
-    shape: tuple[int, ...]
-    bias: Array | None = None
-    inner: Activation | None = None
-    shift: Array | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Sum:
-    """Sum of the branches of a Kronecker layer, or the product of a dense one, without an activation.
-
-    Attributes:
-        source: features that the layer takes.
-        parts: branches of one order each: the half before the second product, and the second factor; for a dense
-            layer None and its weight ``(out, in)``.
-        shape: present shape of a sample, after reshapes.
-        bias: ``(features,)``, float64; or None.
-    """
-
-    source: _Features
-    parts: tuple[tuple[_Half | None, Array], ...]
-    shape: tuple[int, ...]
-    bias: Array | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Probabilities:
-    """Softmax of the last layer's output."""
-
-    layers: int
-
-
-_Value = _Features | _Half | _Sum | _Probabilities
 
 
 def read_onnx(path: Path) -> NetworkArrays:
@@ -136,9 +74,9 @@ class _Reader:
         self._graph = graph
         self._name = name
         self._constants: dict[str, Array] = {}
-        self._values: dict[str, _Value] = {}
+        self._values: dict[str, Value] = {}
         self._layers: list[Layer] = []
-        self._closed: dict[_Sum, tuple[Activation, _Features]] = {}
+        self._closed: dict[Sum, tuple[Activation, Features]] = {}
         self._fields: dict[str, Any] = {}
 
     def read(self) -> NetworkArrays:
@@ -162,8 +100,8 @@ class _Reader:
             raise LoadError(f"{self._name}: {error}") from error
 
     def _read_input(self) -> None:
-        for tensor in self._graph.initializer:
-            self._constants[tensor.name] = numpy_helper.to_array(tensor)
+        for constant in self._graph.initializer:
+            self._constants[constant.name] = numpy_helper.to_array(constant)
         inputs = [each for each in self._graph.input if each.name not in self._constants]
         if len(inputs) != 1:
             raise UnsupportedError(f"got {len(inputs)} inputs, expected one")
@@ -174,22 +112,22 @@ class _Reader:
             raise UnsupportedError(
                 f"the input is {got} (batch, {shape}), expected FLOAT with a batch axis and known sizes"
             )
-        self._values[inputs[0].name] = _Features(0, shape)
+        self._values[inputs[0].name] = Features(0, shape)
         self._fields |= {"input_name": inputs[0].name, "input_shape": shape}
 
     def _is_softmax(self, name: str) -> bool:
         """Tell whether an output of the graph is the softmax of the last layer's output or that output itself."""
         value = self._values.get(name)
-        if isinstance(value, _Sum):
+        if isinstance(value, Sum):
             value = self._close(value, "none")
-        layers = value.layers if isinstance(value, _Features | _Probabilities) else None
+        layers = value.layers if isinstance(value, Features | Probabilities) else None
         if layers is None or layers != len(self._layers) or not self._layers:
             raise UnsupportedError(f"the output {name!r} is not what the last layer gives, or its softmax")
-        if isinstance(value, _Features) and (value.shift is not None or len(value.shape) != 1):
+        if isinstance(value, Features) and (value.shift is not None or len(value.shape) != 1):
             raise UnsupportedError(
                 f"the output {name!r} has the shape (batch, {value.shape}), expected (batch, features)"
             )
-        return isinstance(value, _Probabilities)
+        return isinstance(value, Probabilities)
 
     def _apply(self, node: onnx.NodeProto) -> None:
         """Follow a node."""
@@ -206,7 +144,7 @@ class _Reader:
         operands = [self._constants[name] if name in self._constants else self._value(name) for name in names]
         self._values[node.output[0]] = rule(self, operands, attributes)
 
-    def _value(self, name: str) -> _Value:
+    def _value(self, name: str) -> Value:
         if name not in self._values:
             raise UnsupportedError(f"its input {name!r} is not computed before")
         return self._values[name]
@@ -218,13 +156,14 @@ class _Reader:
         if node.op_type == "Mul" and len(inputs) == 2:
             if math.prod(np.broadcast_shapes(*(each.shape for each in inputs))) > MAX_CONSTANT:
                 raise UnsupportedError(f"its constant has more than {MAX_CONSTANT:,} elements")
-            return cast(Array, inputs[0] * inputs[1])
+            product: Array = inputs[0] * inputs[1]
+            return product
         if node.op_type == "Flatten" and len(inputs) == 1:
             rows = math.prod(inputs[0].shape[: attributes.get("axis", 1)])
             return inputs[0].reshape(rows, -1)
         raise UnsupportedError("its inputs are constants")
 
-    def _close(self, given: _Sum, activation: Activation) -> _Features:
+    def _close(self, given: Sum, activation: Activation) -> Features:
         """Finish a layer with its activation, and return its features; a layer that two nodes take is finished once."""
         if given in self._closed:
             if self._closed[given][0] != activation:
@@ -236,19 +175,19 @@ class _Reader:
         bias = np.zeros(width) if given.bias is None else given.bias
         if given.parts[0][0] is None:
             weight = given.parts[0][1]
-            layer: Layer = DenseArrays(weight=_floats(weight), bias=_floats(bias), activation=activation)
+            layer: Layer = DenseArrays(weight=as_floats(weight), bias=as_floats(bias), activation=activation)
         else:
-            layer = _kronecker(cast("tuple[tuple[_Half, Array], ...]", given.parts), bias, activation)
+            layer = kronecker_arrays(cast("tuple[tuple[Half, Array], ...]", given.parts), bias, activation)
         if layer.out_features != width or layer.in_features != math.prod(given.source.shape):
             raise UnsupportedError(f"its layer has {layer.out_features:,} outputs, expected {width:,}")
         self._layers.append(layer)
-        features = _Features(len(self._layers), given.shape)
+        features = Features(len(self._layers), given.shape)
         self._closed[given] = (activation, features)
         return features
 
-    def reshape(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def reshape(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         value, target = operands
-        if not isinstance(value, _Features | _Half | _Sum):
+        if not isinstance(value, Features | Half | Sum):
             raise UnsupportedError("it takes probabilities")
         size = math.prod(value.shape)
         shape = [int(each) for each in np.asarray(target)[1:]]
@@ -258,17 +197,18 @@ class _Reader:
             raise UnsupportedError(
                 f"it gives samples of the shape {shape}, expected {size:,} values and the batch first"
             )
-        if not isinstance(value, _Sum) and value.shift is not None:
+        if not isinstance(value, Sum) and value.shift is not None:
             value = replace(value, shift=value.shift.reshape(shape))
-        return replace(value, shape=tuple(shape))
+        reshaped: Value = replace(value, shape=tuple(shape))
+        return reshaped
 
-    def matmul(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def matmul(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         left, right = operands
         is_left = isinstance(left, np.ndarray)
         factor, value = (left, right) if is_left else (right, left)
         if (
             not isinstance(factor, np.ndarray)
-            or not isinstance(value, _Features | _Half)
+            or not isinstance(value, Features | Half)
             or len(value.shape) not in (1, 2)
         ):
             raise UnsupportedError("expected one constant factor and a matrix of features, once or twice in a layer")
@@ -278,136 +218,136 @@ class _Reader:
         if factor.shape[1 if is_left else 0] != value.shape[0 if is_left else -1]:
             raise UnsupportedError(f"its factor {factor.shape} doesn't fit {value.shape}")
         if len(value.shape) == 1:
-            return self.gemm([value, factor], {})
+            return self.gemm((value, factor), {})
         moved = None
         if value.shift is not None:
             moved = -(factor @ value.shift if is_left else value.shift @ factor)
         shape = (factor.shape[0], value.shape[1]) if is_left else (value.shape[0], factor.shape[1])
-        if isinstance(value, _Features):
+        if isinstance(value, Features):
             if value.final:
                 raise UnsupportedError("it takes scaled outputs")
-            return _Half(replace(value, shift=None), not is_left, factor, shape, moved)
+            return Half(replace(value, shift=None), not is_left, factor, shape, moved)
         if value.right != is_left:
             raise UnsupportedError("it multiplies the same side twice")
-        return _Sum(value.source, ((value, factor),), shape, None if moved is None else moved.reshape(-1))
+        return Sum(value.source, ((value, factor),), shape, None if moved is None else moved.reshape(-1))
 
-    def gemm(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def gemm(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         value, weight, *bias = operands
         if not isinstance(weight, np.ndarray) or weight.ndim != 2 or not all(isinstance(b, np.ndarray) for b in bias):
             raise UnsupportedError("expected a constant weight and bias")
         if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1:
             raise UnsupportedError("got transA, alpha or beta")
         weight = weight if attributes.get("transB", 0) else weight.T  # (out, in)
-        if not isinstance(value, _Features | _Half) or len(value.shape) != 1 or weight.shape[1] != value.shape[0]:
+        if not isinstance(value, Features | Half) or len(value.shape) != 1 or weight.shape[1] != value.shape[0]:
             raise UnsupportedError(f"its weight {weight.shape[::-1]} doesn't fit its input")
         total = np.zeros(weight.shape[0])
         if value.shift is not None:
             total = total - weight.astype(np.float64) @ value.shift
         if bias:
             total = total + np.broadcast_to(bias[0].astype(np.float64), (1, len(total)))[0]
-        if isinstance(value, _Half):
-            return _Sum(value.source, ((value, _second_factor(value, weight.T)),), (len(total),), total)
+        if isinstance(value, Half):
+            return Sum(value.source, ((value, recover_factor(value, weight.T)),), (len(total),), total)
         if value.final:
             raise UnsupportedError("it takes scaled outputs")
-        return _Sum(replace(value, shift=None), ((None, weight),), (len(total),), total)
+        return Sum(replace(value, shift=None), ((None, weight),), (len(total),), total)
 
-    def add(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def add(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         computed = [each for each in operands if not isinstance(each, np.ndarray)]
         constants = [each for each in operands if isinstance(each, np.ndarray)]
         if constants:
             return self._add_constant(computed[0], constants[0])
         a, b = computed
-        if not isinstance(a, _Sum) or not isinstance(b, _Sum) or a.source.layers != b.source.layers:
+        if not isinstance(a, Sum) or not isinstance(b, Sum) or a.source.layers != b.source.layers:
             raise UnsupportedError("expected the branches of one layer")
         if a.shape != b.shape or a.parts[0][0] is None or b.parts[0][0] is None:
             raise UnsupportedError("expected branches of the same shape")
         biases = [each.bias for each in (a, b) if each.bias is not None]
         return replace(a, parts=a.parts + b.parts, bias=sum(biases[1:], biases[0]) if biases else None)
 
-    def _add_constant(self, value: _Value, constant: Array) -> _Value:
-        if isinstance(value, _Half) and value.inner is None:
+    def _add_constant(self, value: Value, constant: Array) -> Value:
+        if isinstance(value, Half) and value.inner is None:
             bias = np.broadcast_to(constant.astype(np.float64), (1, *value.shape))[0]
             return replace(value, bias=bias if value.bias is None else value.bias + bias)
-        if isinstance(value, _Sum):
+        if isinstance(value, Sum):
             bias = np.broadcast_to(constant.astype(np.float64), (1, *value.shape))[0].reshape(-1)
             return replace(value, bias=bias if value.bias is None else value.bias + bias)
-        if isinstance(value, _Features) and value.final and "offset" not in self._fields:
-            self._fields["offset"] = _floats(np.broadcast_to(constant, (1, *value.shape))[0])
+        if isinstance(value, Features) and value.final and "offset" not in self._fields:
+            self._fields["offset"] = as_floats(np.broadcast_to(constant, (1, *value.shape))[0])
             return value
         raise UnsupportedError("expected the bias of a layer")
 
-    def sub(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def sub(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         value, mean = operands
         if not isinstance(mean, np.ndarray) or self._is_used(value) or "mean" in self._fields:
             raise UnsupportedError("expected the mean of the input's features")
-        self._fields["mean"] = _floats(np.broadcast_to(mean, (1, *value.shape))[0]).reshape(-1)
+        self._fields["mean"] = as_floats(np.broadcast_to(mean, (1, *value.shape))[0]).reshape(-1)
         self._fields["inverse"] = np.ones_like(self._fields["mean"])
-        return cast(_Value, value)
+        return cast(Value, value)
 
-    def mul(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def mul(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         value, scale = operands if isinstance(operands[1], np.ndarray) else operands[::-1]
-        if isinstance(value, _Sum):
+        if isinstance(value, Sum):
             value = self._close(value, "none")
-            self._fields["scale"] = _floats(np.broadcast_to(scale, (1, *value.shape))[0])
+            self._fields["scale"] = as_floats(np.broadcast_to(scale, (1, *value.shape))[0])
             return replace(value, final=True)
         if not isinstance(scale, np.ndarray) or self._is_used(value) or "mean" not in self._fields:
             raise UnsupportedError("expected the scale of the input's features, or of the outputs")
-        self._fields["inverse"] = _floats(np.broadcast_to(scale, (1, *value.shape))[0]).reshape(-1)
-        return cast(_Value, value)
+        self._fields["inverse"] = as_floats(np.broadcast_to(scale, (1, *value.shape))[0]).reshape(-1)
+        return cast(Value, value)
 
-    def pad(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def pad(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         value, pads, *fill = operands
         before, after = np.split(np.asarray(pads), 2)
         if self._is_used(value) or len(value.shape) != 1 or before.any() or len(after) != 2 or after[0] or after[1] < 0:
             raise UnsupportedError("expected zeros behind the input's features")
         if attributes.get("mode", b"constant") != b"constant" or (fill and np.any(fill[0])):
             raise UnsupportedError("expected zeros")
-        return _Features(0, (value.shape[0] + int(after[1]),))
+        return Features(0, (value.shape[0] + int(after[1]),))
 
     def _is_used(self, value: Any) -> bool:
         """Tell whether a value is something else than the input's features before the first layer."""
-        return not isinstance(value, _Features) or value.layers > 0 or value.shift is not None
+        return not isinstance(value, Features) or value.layers > 0 or value.shift is not None
 
-    def maximum(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def maximum(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         """Follow ``max(x, -c)``, which is ``relu(x + c) - c``."""
         value, constant = operands if isinstance(operands[1], np.ndarray) else operands[::-1]
-        if len(operands) != 2 or not isinstance(constant, np.ndarray) or not isinstance(value, _Half | _Sum):
+        if len(operands) != 2 or not isinstance(constant, np.ndarray) or not isinstance(value, Half | Sum):
             raise UnsupportedError("expected a relu whose bias was moved behind it")
         shift = -np.broadcast_to(constant.astype(np.float64), (1, *value.shape))[0]
         done = self.activate(self._add_constant(value, shift), "relu")
         return replace(done, shift=shift)
 
-    def activate(self, value: Any, activation: Activation) -> _Features | _Half:
-        if isinstance(value, _Half) and value.inner is None:
+    def activate(self, value: Any, activation: Activation) -> Features | Half:
+        if isinstance(value, Half) and value.inner is None:
             return replace(value, inner=activation)
-        if isinstance(value, _Sum):
+        if isinstance(value, Sum):
             return self._close(value, activation)
         raise UnsupportedError("expected an activation behind a product, and one behind each")
 
-    def relu(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def relu(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         return self.activate(operands[0], "relu")
 
-    def tanh(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def tanh(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         return self.activate(operands[0], "tanh")
 
-    def gelu(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
+    def gelu(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         if attributes.get("approximate", b"none") != b"none":
             raise UnsupportedError(f"approximate is {attributes['approximate'].decode()}, expected none")
         return self.activate(operands[0], "gelu")
 
-    def softmax(self, operands: Sequence[Any], attributes: dict[str, Any]) -> _Value:
-        value = self._close(operands[0], "none") if isinstance(operands[0], _Sum) else operands[0]
+    def softmax(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
+        value = self._close(operands[0], "none") if isinstance(operands[0], Sum) else operands[0]
         if (
-            not isinstance(value, _Features)
+            not isinstance(value, Features)
             or len(value.shape) != 1
             or value.final
             or attributes.get("axis", -1) not in (-1, 1)
         ):
             raise UnsupportedError("expected the softmax of the last layer's outputs")
-        return _Probabilities(value.layers)
+        return Probabilities(value.layers)
 
 
-_RULES: dict[str, Callable[[_Reader, Sequence[Any], dict[str, Any]], _Value]] = {
+_RULES: dict[str, Callable[[_Reader, Sequence[Any], dict[str, Any]], Value]] = {
     "Add": _Reader.add,
     "Gelu": _Reader.gelu,
     "Gemm": _Reader.gemm,
@@ -421,81 +361,3 @@ _RULES: dict[str, Callable[[_Reader, Sequence[Any], dict[str, Any]], _Value]] = 
     "Sub": _Reader.sub,
     "Tanh": _Reader.tanh,
 }
-
-
-def _floats(values: Array) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)
-
-
-def _second_factor(half: _Half, matrix: Array) -> Array:
-    """Recover the second factor of a layer from the matrix of a Gemm, a Kronecker product with an identity.
-
-    Args:
-        half: the flattened half that the Gemm takes.
-        matrix: ``(width, out)``.
-
-    Returns:
-        the factor as the constant of a MatMul: ``(r * n2, m2)`` on the right, or ``(m1, n1 * r)`` on the left.
-    """
-    width, out = matrix.shape
-    common = math.gcd(half.factor.shape[1 if half.right else 0], out)
-    for size in (size for size in range(common, 0, -1) if common % size == 0):
-        if half.right:
-            blocks = matrix.reshape(width // size, size, out // size, size).transpose(1, 3, 2, 0)
-        else:
-            blocks = matrix.reshape(size, width // size, size, out // size).transpose(0, 2, 1, 3)
-        same = np.eye(size, dtype=bool)  # of the axes that the identity stands in
-        if not blocks[~same].any() and (blocks[same] == blocks[0, 0]).all():
-            return blocks[0, 0]
-    raise UnsupportedError("its matrix is not a factor")  # not reached: the size 1 always fits
-
-
-def _kronecker(parts: Sequence[tuple[_Half, Array]], bias: Array, activation: Activation) -> KroneckerArrays:
-    """Split the products of a layer into its branches."""
-    parts = sorted(parts, key=lambda part: part[0].right)  # the left ones first
-    inner = {half.inner or "none" for half, _ in parts}
-    if len(inner) > 1:
-        raise UnsupportedError(f"its branches have different activations: {', '.join(sorted(inner))}")
-    first, second, right = [], [], []
-    biases: dict[bool, list[Array]] = {False: [], True: []}
-    for half, other in parts:
-        size = math.prod(half.shape)
-        if half.right:  # (n1, r, m2) between the products
-            n2, columns = half.factor.shape
-            n1 = size // columns
-            (m1, inside), rank = other.shape, other.shape[1] // n1
-            m2 = columns // rank if rank else 0
-            fits = inside == n1 * rank and columns == rank * m2
-            middle = (n1, rank, m2)
-        else:  # (m1, r, n2)
-            rows, n1 = half.factor.shape
-            n2 = size // rows
-            (inside, m2), rank = other.shape, other.shape[0] // n2
-            m1 = rows // rank if rank else 0
-            fits = inside == rank * n2 and rows == m1 * rank
-            middle = (m1, rank, n2)
-        if not fits:
-            raise UnsupportedError(f"its factors {half.factor.shape} and {other.shape} don't fit each other")
-        if half.right:
-            first.append(other.reshape(m1, n1, rank).transpose(2, 0, 1))
-            second.append(half.factor.reshape(n2, rank, m2).transpose(1, 2, 0))
-        else:
-            first.append(half.factor.reshape(m1, rank, n1).transpose(1, 0, 2))
-            second.append(other.reshape(rank, n2, m2).transpose(0, 2, 1))
-        right.extend([half.right] * rank)
-        offset = np.zeros(size) if half.bias is None else half.bias
-        biases[half.right].append(offset.reshape(middle).transpose(1, 0, 2))
-    has_bias = any(half.bias is not None for half, _ in parts)
-    left_bias, right_bias = (
-        _floats(np.concatenate(biases[side])) if has_bias and biases[side] else None for side in (False, True)
-    )
-    return KroneckerArrays(
-        first=_floats(np.concatenate(first)),
-        second=_floats(np.concatenate(second)),
-        right=np.array(right),
-        left_bias=left_bias,
-        right_bias=right_bias,
-        bias=_floats(bias),
-        inner=inner.pop(),
-        activation=activation,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import LoadError, NativeError
 from kronmodel.native.build import status
-from kronmodel.native.network import KroneckerArrays, NetworkArrays
+from kronmodel.native.network import KroneckerArrays, Layer, NetworkArrays
 from kronmodel.native.onnx_reader import read_onnx
 from kronmodel.native.packing import as_kronecker, pack_floats, pack_int8, structures
 from kronmodel.native.quantize import quantize
@@ -101,11 +101,10 @@ class Predictor:
         self.input_shape = network.input_shape
         self.output_names = list(network.outputs)
         self._kept: list[Any] = [library]  # what the structures point to
+        parts: list[tuple[int, NDArray[np.uint8], Sequence[Layer]]]
         if samples is None:
-            parts = [
-                (0, pack_floats(library, each), each)
-                for each in _runs([as_kronecker(layer) for layer in network.layers])
-            ]
+            runs = _runs([as_kronecker(layer) for layer in network.layers])
+            parts = [(0, pack_floats(library, each), each) for each in runs]
         else:
             library.kron_int8_offset.restype = ctypes.c_int64
             given, layers = quantize(network, samples, library.kron_int8_offset())

@@ -105,11 +105,11 @@ def quantize(network: NetworkArrays, samples: Floats, offset: int) -> tuple[Rang
 def apply_activation(name: Activation, x: Floats) -> Floats:
     """Apply an activation by its name."""
     if name == "gelu":
-        return (x * (0.5 + 0.5 * _erf(x / math.sqrt(2)))).astype(np.float32)
-    return {"none": lambda: x, "relu": lambda: np.maximum(x, 0), "tanh": lambda: np.tanh(x)}[name]()
-
-
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+        erf = np.fromiter(map(math.erf, (x / math.sqrt(2)).flat), np.float32, x.size).reshape(x.shape)
+        return x * (0.5 + 0.5 * erf)
+    if name == "tanh":
+        return np.tanh(x)
+    return np.maximum(x, 0) if name == "relu" else x
 
 
 def _forward(layer: Layer, x: Floats) -> tuple[list[Floats], Floats]:

@@ -12,9 +12,18 @@ from torch import Tensor
 from kronmodel.nn import _native
 from kronmodel.nn._composite import Branches, LayerForm, composite
 from kronmodel.nn.activations import Activation, get_activation
+from kronmodel.nn.nearest import nearest_kronecker
 from kronmodel.shapes import Order, Shape, axes, check_orders, linear_macs
 
-__all__ = ["apply_layers", "branches_by_order", "inner_shapes", "kron_dual", "kron_linear", "linear_order"]
+__all__ = [
+    "apply_layers",
+    "branches_by_order",
+    "inner_shapes",
+    "kron_dual",
+    "kron_linear",
+    "linear_order",
+    "nearest_kronecker",
+]
 
 
 def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:

@@ -59,8 +59,12 @@ class Classification:
         return right / len(x)
 
     def metrics(self, network: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
-        """Compute the accuracy, the only metric of a classification."""
-        return {self.metric: self.score(network, x, y)}
+        """Compute the accuracy, and the mean of the classes' own accuracies, which rare classes count as much in."""
+        pairs = [(output.argmax(1) == truth, truth) for output, truth in outputs_and_targets(network, x, y)]
+        right, truth = (torch.cat(parts).cpu() for parts in zip(*pairs, strict=True))
+        rows = truth.bincount()
+        recall = truth.bincount(weights=right.double())[rows > 0] / rows[rows > 0]
+        return {self.metric: float(right.double().mean()), "balanced_accuracy": float(recall.mean())}
 
 
 class Regression:

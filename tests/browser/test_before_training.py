@@ -13,7 +13,8 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from kronmodel.data.dataset import Dataset
-from kronmodel.data.table import read_csv, target_from_text
+from kronmodel.data.tables.reader import read_table
+from kronmodel.data.target import raw_target, target_from_array
 from kronmodel.errors import DataError
 from kronmodel.nn.networks import build
 from kronmodel.training.members import make_members
@@ -141,11 +142,12 @@ def test_columns_of_a_file_are_inferred_like_in_training(page: Page, tmp_path: P
         writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL)
         writer.writerows([list(COLUMNS), *zip(*COLUMNS.values(), strict=True)])
     seen = page.evaluate(READ_HEAD, [path.read_bytes().decode(), list(COLUMNS)])
-    table = read_csv(path, "always")
-    assert (seen["columns"], seen["rows"]) == ([*table.names, "always"], len(table.lines) + len(table.bad))
+    table = read_table(path)
+    assert (seen["columns"], seen["rows"]) == (list(table.names), table.table.num_rows + len(table.short_rows))
     for name, guess in zip(COLUMNS, seen["targets"], strict=True):
         try:
-            target, _ = target_from_text(COLUMNS[name], None)
+            raw = raw_target(table.table.column(name), None, comma=table.file.decimal_comma)
+            target = None if raw.wrong else target_from_array(raw.values, None)
         except DataError:
             target = None
         if target is None:

@@ -8,7 +8,9 @@ import pytest
 
 STATIC = Path(__file__).parents[2] / "static"
 ENTRY = "main.js"
-LAYERS = ["ui", "api", "model", "charts", "shell", "views/jobs", "views", ENTRY]
+# Entries of `kronmodel export`, and the modules that it puts in the place of others.
+EXPORTED = {f"standalone/{name}.js" for name in ("page", "loader", "module", "client", "model-file", "stylesheet")}
+LAYERS = ["onnx", "ui", "api", "model", "charts", "shell", "views/jobs", "views", "standalone", ENTRY]
 """From low to high. A module imports from its own folder and from lower layers; ``views`` are all views but jobs."""
 MAX_MODULES = 20
 MAX_LINES = 350
@@ -44,7 +46,7 @@ def rank(name: str) -> int:
 def faults(modules: dict[str, str]) -> list[str]:
     """Return what violates the layout, with the module and the import."""
     found = []
-    used = {ENTRY}
+    used = {ENTRY, *EXPORTED}
     for name, text in modules.items():
         if rank(name) < 0:
             found.append(f"{name}: no layer has the folder {folder(name)}")

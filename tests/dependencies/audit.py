@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.dependencies.pins import ROOT, canonical, read_pins
+from tests.dependencies.pins import ROOT, TOOLS, canonical, read_pins
 
 OSV = "https://api.osv.dev/v1/query"
-PINNED = (
-    "constraints.txt", "deploy/requirements.txt", "tests/dependencies/requirements.txt", "tests/fuzz/requirements.txt",
-)  # fmt: skip
+PINNED = ("constraints.txt", *TOOLS)
 # The last line of pip-audit's error output where the database gave no answer: no name, no route, no certificate, a 5xx.
 UNREACHABLE = re.compile(
     r"requests\.exceptions\.\w*(?:Connection|Timeout|Proxy|SSL|HTTP)\w*:|ServiceError|Could not connect to OSV"

@@ -5,12 +5,17 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
-EXTRAS = ("train", "otel", "dev")
+# The other files of pins, for tools in environments of their own.
+TOOLS = (
+    "benchmarks/others.txt", "deploy/requirements.txt", "deploy/site/requirements.txt",
+    "tests/conformance/requirements.txt", "tests/dependencies/requirements.txt", "tests/fuzz/requirements.txt",
+)  # fmt: skip
+EXTRAS = ("train", "tables", "otel", "dev")
 # What torch requires for CUDA. The pins are for the CPU build, which requires none of these; they are told apart here
 # because PyPI's build of the same version has the name of the CPU build.
 CUDA = (
@@ -117,6 +122,15 @@ def resolve_project(folder: Path, torch: str, lowest: bool) -> dict[str, str]:
     return pins | resolve(extras["gpu"], folder, python, ["--constraint", str(known)])
 
 
+def renew(text: str, pins: Mapping[str, str]) -> str:
+    """Return a file of pins with the versions of `pins` for the packages that both name."""
+
+    def renewed(found: re.Match[str]) -> str:
+        return f"{found[1]}=={pins.get(canonical(found[1]), found[2])}"
+
+    return re.sub(PIN.pattern, renewed, text, flags=re.MULTILINE)
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="make pins")
@@ -133,6 +147,8 @@ def main() -> int:
     lines = [f"{name}=={version}\n" for name, version in sorted(pins.items())]
     options.output.write_text(HEADER[options.lowest] + "".join(lines))
     if not options.lowest:
+        for path in (ROOT / name for name in TOOLS):
+            path.write_text(renew(path.read_text(), pins))
         for name in sorted(before.keys() | pins.keys()):
             if before.get(name) != pins.get(name):
                 print(f"{name}: {before.get(name, 'new')} -> {pins.get(name, 'removed')}")

@@ -46,9 +46,12 @@ class Container:
         host_network: use this machine's network, without an interface of its own. A browser that runs here breaks off
             its requests whenever an interface comes or gets its address (ERR_NETWORK_CHANGED).
         ready: enter the context when the service is ready.
+        image: another image than the one that is tested.
     """
 
-    def __init__(self, models: Path | None, *options: str, host_network: bool = False, ready: bool = True) -> None:
+    def __init__(
+        self, models: Path | None, *options: str, host_network: bool = False, ready: bool = True, image: str = IMAGE
+    ) -> None:
         volume = () if models is None else ("--volume", f"{models}:/models")
         self.port = free_port()
         self.url = f"http://localhost:{self.port}"
@@ -57,7 +60,7 @@ class Container:
             if host_network
             else ("--publish", f"{self.port}:8000")
         )
-        self._command = ("run", "--detach", *network, *volume, *options, IMAGE)
+        self._command = ("run", "--detach", *network, *volume, *options, image)
         self._ready = ready
         self.id = ""
 

@@ -30,6 +30,8 @@ export class NetworkError extends Error {
   }
 }
 
+/** Whether a service answers: not in a page that was exported with its models. @type {boolean} */
+export const SERVED = true;
 export const TIMEOUT_MS = 15_000;
 export const UNREACHABLE = "The service cannot be reached.";
 export const DISCONNECTED = "The connection to the service was lost.";
@@ -38,7 +40,7 @@ export const DISCONNECTED = "The connection to the service was lost.";
  * @param {Response} response
  * @returns {Promise<Error>}
  */
-async function errorOf(response) {
+export async function errorOf(response) {
   const text = await response.text().catch(() => "");
   try {
     const body = JSON.parse(text);
@@ -56,7 +58,7 @@ async function errorOf(response) {
  * @param {Init} init
  * @returns {Promise<Response>} with any status
  */
-async function attempt(path, init) {
+export async function attempt(path, init) {
   try {
     return await fetch(path, { cache: "no-store", ...init, headers: { ...init.headers, ...credentials.headers } });
   } catch (error) {

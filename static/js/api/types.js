@@ -61,6 +61,7 @@
  * @property {number} initializer_bytes
  * @property {number | null} [parameters]
  * @property {number | null} [samples]
+ * @property {boolean} [downloadable] whether the service hands out the ONNX file
  * @property {string[] | null} [labels] of classes that the card does not name
  * @property {Card | null} [card]
  *
@@ -87,6 +88,7 @@
  *
  * @typedef {object} Result
  * @property {string} model
+ * @property {string} version
  * @property {Answer[]} outputs
  * @property {number} queue_us
  * @property {number} compute_us

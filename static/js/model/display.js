@@ -6,6 +6,9 @@
 
 /** @typedef {{ role?: string | null }} WithRole */
 
+/** @type {Record<string, string>} */
+const ROLES = { kronecker: "Kronecker", dense: "Dense", compressed: "Compressed", original: "Original" };
+
 /**
  * Returns the CSS classes of a model's colour: one colour per role, paler for further models of the same role.
  * @param {WithRole[]} models
@@ -24,7 +27,7 @@ export const roles = (models) => models.map(({ card }) => ({ role: card?.role })
 
 /** @param {string | null | undefined} role */
 export function roleName(role) {
-  return role === "kronecker" ? "Kronecker" : role === "dense" ? "Dense" : "ONNX";
+  return ROLES[role ?? ""] ?? "ONNX";
 }
 
 /**

@@ -168,7 +168,7 @@ def test_models_without_row_input_are_served_at_v2_with_a_reason(tmp_path: Path)
     for name, (_, message) in odd.items():
         model = repository.models[name]
         assert message in (model.unusable or "")
-        assert model_info(model, None).get("unusable") == model.unusable
+        assert model_info(model, None, downloadable=False).get("unusable") == model.unusable
         with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):
             _ = model.row_input
         with pytest.raises(BadRequest, match=f"models: {name} cannot be used here, only at /v2: "):

@@ -24,3 +24,13 @@ def test_default_names() -> None:
     assert default_names([*alpha, half], "unknown") == ["a-alpha-k", "z-alpha-d"]
     assert default_names([half], None) == ["half"]
     assert default_names([], None) == []
+
+
+def test_a_compressed_model_and_its_original_are_a_twin() -> None:
+    pair = [artifact("net", "net", "original"), artifact("net-compressed", "net", "compressed")]
+    assert default_names(pair, None) == ["net-compressed", "net"]
+    dense = [artifact("mnist-dense", "mnist", "dense"), artifact("mnist-dense-compressed", "mnist", "compressed")]
+    assert default_names(dense, None) == ["mnist-dense-compressed", "mnist-dense"]
+    kronecker = artifact("mnist-kronecker", "mnist", "kronecker")
+    assert default_names([*dense, kronecker], None) == ["mnist-kronecker", "mnist-dense"]
+    assert default_names(pair[:1], None) == ["net"]

@@ -1,5 +1,6 @@
 """Served models and their samples, at a real server."""
 
+import hashlib
 from pathlib import Path
 
 import httpx
@@ -70,6 +71,47 @@ def test_wrong_ranges_of_samples_are_400_with_the_reason(client: httpx.Client, q
     answer = client.get(f"/api/models/plain/samples?{query}")
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(message)
+
+
+def test_the_file_is_the_model_that_is_served(client: httpx.Client) -> None:
+    info = client.get("/api/models/small-kronecker").json()
+    assert info["downloadable"]
+    answer = client.get("/api/models/small-kronecker/file?version=10")
+    rows = {"models": ["small-kronecker"], "inputs": ROWS[:3].tolist(), "receipt": True}
+    (result,) = client.post("/api/predict", json=rows).json()["results"]
+    digest = hashlib.sha256(answer.content).hexdigest()
+    assert digest == result["receipt"]["model_sha256"]
+    assert len(answer.content) == info["file_bytes"]
+    assert answer.headers["etag"] == f'"{digest}"'
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["content-type"] == "application/onnx"
+    again = client.get("/api/models/small-kronecker/file", headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == answer.headers["etag"]
+    other = client.get("/api/models/small-kronecker/file", headers={"If-None-Match": '"another"'})
+    assert other.content == answer.content
+
+
+def test_files_that_are_not_there_or_not_in_service_are_404(client: httpx.Client) -> None:
+    for path in ("none/file", "small-kronecker/file?version=3", "small-kronecker/file?version=..%2F10"):
+        answer = client.get(f"/api/models/{path}")
+        assert answer.status_code == 404, path
+        assert "expected one of" in answer.json()["error"]
+
+
+def test_large_files_and_changed_ones_are_not_handed_out(tmp_path: Path) -> None:
+    path = publish(tmp_path, "small", classifier(weights([6, 3])))
+    publish(tmp_path, "large", classifier(weights([6, 400, 3])))
+    with serving(tmp_path, max_download_bytes=5000) as server:
+        assert not server.client.get("/api/models/large").json()["downloadable"]
+        answer = server.client.get("/api/models/large/file")
+        assert answer.status_code == 404
+        assert "expected at most 5000 (KRON_MAX_DOWNLOAD_BYTES)" in answer.json()["error"]
+        assert server.client.get("/api/models/small/file").is_success
+        path.write_bytes(classifier(weights([6, 3], seed=1)).SerializeToString())
+        answer = server.client.get("/api/models/small/file")
+        assert answer.status_code == 500
+        assert "small: the file was changed after it was loaded" in answer.json()["error"]
 
 
 def test_the_others_are_served_beside_a_broken_model(tmp_path: Path) -> None:

@@ -23,10 +23,20 @@ PATIENT = Settings(head_seconds=60, keep_alive_seconds=60, send_seconds=60, max_
 HASTY = Settings(head_seconds=0.05, keep_alive_seconds=0.4, send_seconds=0.05, max_head_bytes=1024)
 
 
+_SILENT = socket.socketpair()  # no byte arrives
+
+
 class FakeSocket:
-    """The socket under a transport; `error` is the system's, such as that of a reset."""
+    """The socket under a transport; `error` is the system's, such as that of a reset.
+
+    `ends` are the service's end and the client's, where a test sends bytes that the service does not read at once.
+    """
 
     error = 0
+    ends: tuple[socket.socket, socket.socket] | None = None
+
+    def fileno(self) -> int:
+        return self.ends[0].fileno() if self.ends else _SILENT[0].fileno()
 
     def getpeername(self) -> tuple[str, int]:
         return "127.0.0.1", 4711

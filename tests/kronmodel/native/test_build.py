@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from kronmodel.cli.main import main
+
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 PROGRAM = """
@@ -221,3 +223,17 @@ print(f'[{os.waitstatus_to_exitcode(code)}, {int(build.library() is not None)}]'
     codes, _ = finish(start(tmp_path, program))
     assert codes == [0, 1]
     assert len(built(tmp_path)) == 1
+
+
+def test_the_command_says_what_is_used_and_why(warm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = "from kronmodel.cli.main import main\nmain(['info', '--system', '--json'])"
+    described, _ = finish(start(warm, program))
+    assert described["native"] is True
+    assert str(built(warm)[0]) in described["native_reason"]
+    assert described["native_instructions"]
+    described, _ = finish(start(warm, program, KRONMODEL_NATIVE="0"))
+    assert described["native"] is False
+    assert described["native_reason"] == "switched off by KRONMODEL_NATIVE=0"
+    for wrong in (["info"], ["info", "model.onnx", "--system"]):
+        assert main(wrong) == 2
+        assert "info takes either MODEL.onnx or --system" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, mean_squared_error, r2_score
 from torch import nn
 
 from kronmodel.data.registry import load
@@ -18,7 +18,8 @@ def test_classification_is_cross_entropy_and_accuracy() -> None:
     assert float(task.loss(logits, y)) == pytest.approx(log_loss(y, logits.softmax(1)))
     expected = accuracy_score(y, logits.argmax(1))
     assert task.score(nn.Identity(), logits, y) == pytest.approx(expected)
-    assert task.metrics(nn.Identity(), logits, y) == {"accuracy": pytest.approx(expected)}
+    metrics = {"accuracy": expected, "balanced_accuracy": balanced_accuracy_score(y, logits.argmax(1))}
+    assert task.metrics(nn.Identity(), logits, y) == pytest.approx(metrics)
     assert (task.metric, task.higher_is_better) == ("accuracy", True)
 
 

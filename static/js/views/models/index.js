@@ -1,6 +1,6 @@
 /** The Models view: all models as cards, and one model with its layers, training and interface. */
 
-import { roleName, weights } from "../../model/display.js";
+import { roleName, tone, weights } from "../../model/display.js";
 import { taskOf } from "../../model/task.js";
 import { href } from "../../shell/router.js";
 import { h } from "../../ui/dom.js";
@@ -18,7 +18,7 @@ import { layerFigures, thumbnails } from "./layers.js";
 const LISTED = 12;
 
 /** @param {ModelInfo} model */
-const colour = ({ card }) => `tone-${card?.role ?? "other-0"}`;
+const colour = ({ card }) => tone([{ role: card?.role }], 0);
 
 /**
  * @param {[string, Child][]} facts those without a value are omitted

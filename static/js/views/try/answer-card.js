@@ -1,11 +1,12 @@
 /** A model's card: its answer, probabilities and time, and its size. */
 
+import { SERVED } from "../../api/client.js";
 import { roleName, weights } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
 import { bytes, count, digits, duration, metric, probability, short } from "../../ui/format.js";
 
 /**
- * @import { Answer, ModelInfo, Result } from "../../api/types.js"
+ * @import { Answer, ModelInfo } from "../../api/types.js"
  */
 
 const NOTHING = "–";
@@ -43,7 +44,8 @@ export class AnswerCard {
     this.labels = labels;
     this.label = h("output", { class: "label" }, NOTHING);
     this.certainty = h("span", {}, NOTHING);
-    this.time = h("span", { class: "time" }, NOTHING);
+    this.browserTime = h("span", { class: "browser-time" }, NOTHING);
+    this.serviceTime = h("span", { class: "time" }, NOTHING);
     this.truth = h("span", { class: "truth" });
     this.rows = Array.from({ length: Math.min(labels.length, MAX_BARS) }, (_, i) => {
       const name = h("span", { class: "bar-name" }, labels[i]);
@@ -72,7 +74,8 @@ export class AnswerCard {
           "dl",
           {},
           labels.length > 0 && h("div", {}, h("dt", {}, "confidence"), h("dd", {}, this.certainty)),
-          h("div", {}, h("dt", {}, "time"), h("dd", {}, this.time)),
+          h("div", { class: "timed" }, h("dt", {}, "browser"), h("dd", {}, this.browserTime)),
+          SERVED && h("div", { class: "timed" }, h("dt", {}, "service"), h("dd", {}, this.serviceTime)),
           h("div", { class: "result" }, h("dt", {}, "result"), h("dd", {}, this.truth)),
         ),
       ),
@@ -93,7 +96,7 @@ export class AnswerCard {
     this.element.classList.add("empty");
     this.element.classList.remove("stale");
     this.label.textContent = NOTHING;
-    this.certainty.textContent = this.time.textContent = NOTHING;
+    this.certainty.textContent = NOTHING;
     this.truth.textContent = "";
     for (const { row, fill, value } of this.rows) {
       row.classList.remove("top");
@@ -107,18 +110,32 @@ export class AnswerCard {
     this.element.classList.add("stale");
   }
 
+  /** @param {number} microseconds of a run in the browser */
+  showBrowserTime(microseconds) {
+    this.browserTime.textContent = duration(microseconds);
+  }
+
+  /** @param {number} microseconds of a run in the service */
+  showServiceTime(microseconds) {
+    this.serviceTime.textContent = duration(microseconds);
+  }
+
+  /** @param {string | null} reason why the service answers instead of the browser; null if the browser does */
+  explainBrowserTime(reason) {
+    this.browserTime.title = reason === null ? "" : `The service answers: ${reason}.`;
+    if (reason !== null) this.browserTime.textContent = NOTHING;
+  }
+
   /**
-   * @param {Result} result for one sample
+   * @param {Answer} answer
    * @param {string | null} truth the sample's label, if it is known
    */
-  show(result, truth) {
-    const [answer] = result.outputs;
+  show(answer, truth) {
     const { probabilities } = answer;
     const label = answerText(answer);
     this.element.classList.remove("empty", "stale");
     this.label.textContent = label;
     this.label.classList.toggle("long", label.length > 2);
-    this.time.textContent = duration(result.compute_us);
     this.truth.textContent = truth === null ? "" : this.#judge(answer, truth);
     this.truth.classList.toggle("wrong", answer.label != null && truth !== null && truth !== label);
     if (!probabilities) return;

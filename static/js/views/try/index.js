@@ -13,17 +13,14 @@ import { Drawing } from "./drawing.js";
 import { SampleStrip } from "./sample-strip.js";
 import { storeInput, storedInput } from "./stored-input.js";
 import { textsFor, verdict } from "./texts.js";
-import { throttle } from "./throttle.js";
 
 /**
- * @import { ModelInfo, Prediction } from "../../api/types.js"
+ * @import { Answer, ModelInfo } from "../../api/types.js"
  * @import { RowTask, Task } from "../../model/types.js"
  * @import { App, Route, View } from "../../shell/types.js"
  * @import { Input, Sample } from "./types.js"
  */
 
-/** Minimum time between predictions. */
-const GAP_MS = 70;
 /** Milliseconds without a change after which a drawing is stored for a reload. */
 const STORE_DELAY_MS = 700;
 const MAX_MODELS = 6;
@@ -57,7 +54,8 @@ class TryView {
     this.prompt = "";
     this.saving = 0;
     this.signature = "";
-    this.requestPrediction = throttle(() => this.#predict(), GAP_MS);
+    /** Gets the answers; fetched with the first input. @type {import("./predictor.js").Predictor | null} */
+    this.predictor = null;
     this.#listen();
   }
 
@@ -71,6 +69,8 @@ class TryView {
         else this.drawing.clear();
       });
     }
+    // Load the models before the first stroke.
+    for (const near of ["pointerenter", "focusin"]) byId("try").addEventListener(near, () => void this.#prepare(), { once: true });
     this.connection.addEventListener("back", () => this.#resume());
     addEventListener("pagehide", () => this.#save());
   }
@@ -146,6 +146,7 @@ class TryView {
     this.models = models;
     this.task = typeof task === "string" ? null : task;
     this.cards = models.map((model, i) => new AnswerCard(model, this.task?.labels ?? [], tone(roles(models), i)));
+    this.predictor?.use(this.task === null ? [] : models, this.cards);
     byId("answers").replaceChildren(...this.cards.map((card) => card.element));
     void this.#fetched(() => this.#drawStructure(models));
     this.element.classList.toggle("no-input", this.task === null);
@@ -168,6 +169,7 @@ class TryView {
       return;
     }
     this.input = null;
+    this.predictor?.ask(null);
     this.#empty();
     const source = (models.find((model) => model.samples) ?? models[0]).name;
     await this.strip.open(source, task, this.#restore(task));
@@ -240,24 +242,36 @@ class TryView {
     this.input = input;
     this.sampleNumber = sample;
     if (input === null) this.#empty();
-    else this.requestPrediction();
+    void this.#ask();
     clearTimeout(this.saving);
     if (sample === undefined) this.saving = setTimeout(() => this.#save(), STORE_DELAY_MS);
     else storeInput(this.models[0], { sample });
   }
 
-  async #predict() {
-    const { input, models } = this;
-    if (input === null || models.length === 0) return;
-    try {
-      const prediction = await api.predict(models.map(({ name }) => name), [input.values]);
-      // The input may have been cleared meanwhile; a changed one is answered by the next request.
-      if (this.input !== null && models === this.models) this.#show(prediction, input);
-    } catch (error) {
-      const why = this.connection.explain(error);
-      for (const card of this.cards) card.setStale();
-      this.#say(`No answer: ${why}`, "failed");
-    }
+  /** Asks for the answers to the current input. */
+  async #ask() {
+    if (this.input !== null && this.predictor === null) await this.#fetched(() => this.#fetchPredictor());
+    this.predictor?.ask(this.input);
+  }
+
+  /** Loads the models' files; without them, the service answers. */
+  async #prepare() {
+    await this.#fetchPredictor().catch(() => {});
+    if (this.task !== null) await this.predictor?.load();
+  }
+
+  async #fetchPredictor() {
+    const { Predictor } = await import("./predictor.js");
+    if (this.predictor !== null) return;
+    this.predictor = new Predictor(this.connection, {
+      answered: (answers, input) => this.#show(answers, input),
+      failed: (why) => {
+        for (const card of this.cards) card.setStale();
+        this.#say(`No answer: ${why}`, "failed");
+      },
+      outdated: () => void this.#open(),
+    });
+    this.predictor.use(this.task === null ? [] : this.models, this.cards);
   }
 
   /** Continues after a lost connection. */
@@ -265,7 +279,7 @@ class TryView {
     if (this.element.hidden) return;
     if (this.models.length === 0) void this.#open();
     else if (this.signature === "") void this.#open();
-    else if (this.input !== null) this.requestPrediction();
+    else if (this.input !== null) void this.#ask();
     else if (this.task !== null) this.#empty();
   }
 
@@ -285,20 +299,14 @@ class TryView {
   }
 
   /**
-   * @param {Prediction} prediction
+   * @param {Answer[]} answers of the models, in their order
    * @param {Input} input
    */
-  #show(prediction, { truth }) {
+  #show(answers, { truth }) {
     const named = this.models.map(({ name, card }) => ({ model: name, role: card?.role }));
-    const answers = [];
-    for (const [i, card] of this.cards.entries()) {
-      const result = prediction.results.find(({ model }) => model === card.name);
-      if (result === undefined) continue;
-      card.show(result, truth);
-      answers.push({ name: shortName(named, i), text: answerText(result.outputs[0]), label: result.outputs[0].label });
-    }
-    if (answers.length === 0) return;
-    const { text, kind } = verdict(answers, truth);
+    for (const [i, card] of this.cards.entries()) card.show(answers[i], truth);
+    const said = answers.map((answer, i) => ({ name: shortName(named, i), text: answerText(answer), label: answer.label }));
+    const { text, kind } = verdict(said, truth);
     this.#say(text, kind);
   }
 }

@@ -9,7 +9,7 @@ import kronmodel
 from app.access.keys import required_role
 from app.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "Dockerfile", *sorted((ROOT / "deploy").rglob("*.yaml")), *sorted((ROOT / "deploy").rglob("*.yml"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text() for file in FILES}
 

@@ -1,0 +1,181 @@
+"""Options, progress and tables of ``kronmodel compress``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from kronmodel.cli.options import file_options
+
+if TYPE_CHECKING:  # onnx and torch take seconds to import
+    from kronmodel.compress.files.report import GraphReport, VariantRow
+
+__all__ = ["add_compress_options", "print_report", "run_compress"]
+
+PRECISIONS = ("int8", "int8-static", "float16", "int4")
+STRUCTURES = ("low-rank", "kronecker", "monarch")
+
+
+def add_compress_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``kronmodel compress``, besides those of data files."""
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL.onnx", help="the model to compress")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--target-ratio", type=float, metavar="X", help="make the file X times smaller")
+    target.add_argument("--max-bytes", type=int, metavar="B", help="make the file at most B bytes large")
+    target.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="make the file as small as it gets with a loss of at most so many percentage points of accuracy, "
+        "or without labels of agreement with the original",
+    )
+    add(
+        "--data",
+        metavar="NAME|FILE",
+        help="samples to fit to: a data set, your own .csv or .npz, or an .npz with an array for each input "
+        "(default: the samples beside the model, else the weights alone)",
+    )
+    add("--samples", type=int, default=1000, metavar="N", help="samples to fit to (default: 1000)")
+    add("--seed", type=int, default=0, help="of the split of a file (default: 0)")
+    add("--quantize", choices=PRECISIONS, help="also quantise the result by onnxruntime's tools; alone: only quantise")
+    add(
+        "--structures",
+        default=",".join(STRUCTURES),
+        metavar="KIND,...",
+        help=f"kinds of layers to consider (default: {','.join(STRUCTURES)})",
+    )
+    add("--allow-slower", action="store_true", help="also replace layers by structures that are measured to be slower")
+    add("--out", type=Path, default=Path("models"), metavar="DIR", help="model repository (default: models)")
+    add("--name", metavar="NAME", help="name of the original in the repository (default: its folder's or file's)")
+    add("--json", action="store_true", help="print one JSON object instead of the tables")
+
+
+def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str], None]) -> int:
+    """Run ``kronmodel compress``, print its report, and return the exit code.
+
+    Raises:
+        KronmodelError: as :func:`kronmodel.compress.files.compress.compress_file` does.
+        ValueError: an option is invalid.
+    """
+    from kronmodel.compress.files.compress import compress_file
+    from kronmodel.compress.files.target import Settings, Target
+
+    structures = tuple(part.strip() for part in args.structures.split(","))
+    if not all(part in STRUCTURES for part in structures):
+        raise ValueError(f"--structures must be some of {', '.join(STRUCTURES)}, got {args.structures!r}")
+    with _progress(notes) as show:
+        report = compress_file(
+            args.model,
+            Target(ratio=args.target_ratio, max_bytes=args.max_bytes, max_drop=args.max_drop),
+            data=args.data,
+            options=file_options(args),
+            samples=args.samples,
+            out=args.out,
+            name=args.name,
+            quantize=args.quantize,
+            settings=Settings(
+                structures=cast(Any, structures), allow_slower=args.allow_slower, progress=show, report=note
+            ),
+        )
+    if args.json:
+        print(json.dumps(report.as_dict()))
+    else:
+        print_report(Console(), report)
+    return 0
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Show the step that is running, and how much of it is done; without a terminal, print nothing."""
+    if not console.is_terminal:
+        yield lambda step, done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("reading", total=None)
+        yield lambda step, done, total: bars.update(bar, description=step, completed=done, total=total or None)
+
+
+def print_report(console: Console, report: GraphReport) -> None:
+    """Print the layers and the variants of a compressed model as tables."""
+    layers = Table(title=f"Layers, fitted to {report.fitted_to}")
+    for title in ("layer", "shape", "structure", "bytes before", "after", "error", "time", "why"):
+        layers.add_column(title, justify="left" if title in ("layer", "structure", "why") else "right")
+    for row in report.layers:
+        layers.add_row(
+            row.layer,
+            "×".join(map(str, row.shape)),
+            row.structure,
+            f"{row.bytes[0]:,}",
+            f"{row.bytes[1]:,}",
+            "" if row.error is None else f"{row.error:.3f}",
+            "" if row.time_ratio is None else f"{row.time_ratio:.2f}×",
+            row.reason,
+        )
+    if report.layers:
+        console.print(layers)
+    counts = sorted({count for row in report.variants for count in row.times})
+    table = Table(title=f"Variants, measured on {report.measured_on}; one thread, onnxruntime")
+    for title in (
+        "variant",
+        "bytes",
+        "smaller",
+        *_score_titles(report),
+        *(_time_title(count) for count in counts),
+        "note",
+    ):
+        table.add_column(title, justify="left" if title in ("variant", "note") else "right")
+    original = report.variants[0].bytes or 0
+    for variant in report.variants:
+        size = variant.bytes
+        table.add_row(
+            variant.variant,
+            "" if size is None else f"{size:,}",
+            "" if not size else f"{original / size:.1f}×",
+            *_scores(variant, _score_titles(report)),
+            *(_time(variant, count) for count in counts),
+            variant.note,
+        )
+    console.print(table)
+    console.print(f"wrote {report.path}", highlight=False, soft_wrap=True)
+    console.print(f"beside {report.original}", highlight=False, soft_wrap=True)
+
+
+def _score_titles(report: GraphReport) -> list[str]:
+    """List the names of the scores that any variant has."""
+    names = ("accuracy", "r2", "agreement", "relative_error")
+    found = [row.scores for row in report.variants if row.scores is not None]
+    return [name for name in names if any(getattr(scores, name) is not None for scores in found)]
+
+
+def _scores(variant: VariantRow, names: list[str]) -> list[str]:
+    values = {} if variant.scores is None else asdict(variant.scores)
+    return [
+        "" if values.get(name) is None else f"{values[name]:.2%}" if name != "relative_error" else f"{values[name]:.3f}"
+        for name in names
+    ]
+
+
+def _time_title(count: int) -> str:
+    return f"µs, {count} sample{'' if count == 1 else 's'}"
+
+
+def _time(variant: VariantRow, count: int) -> str:
+    timing = variant.times.get(count)
+    if timing is None:
+        return ""
+    return (
+        f"{timing.microseconds:,.1f} ({timing.ratio:.2f}×)"
+        if variant.variant != "original"
+        else f"{timing.microseconds:,.1f}"
+    )

@@ -1,0 +1,88 @@
+"""Report of the compression of an ONNX file: each layer, and the model against its original and quantised variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kronmodel.compress.graphs.scores import Scores
+from kronmodel.compress.graphs.timing import Timing
+
+__all__ = ["GraphReport", "LayerRow", "VariantRow"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """A layer in the report.
+
+    Attributes:
+        layer: operator and name of the node.
+        shape: outputs and inputs of its matrix, or the shape of the weight.
+        structure: structure that takes its place; ``kept`` if it stays as it was.
+        bytes: stored bytes of the weight and before, and after.
+        macs: multiply-adds a row, before and after; None for a layer that was not examined.
+        error: root mean square of the change of its outputs on the samples, relative to their spread; None if it stays.
+        time_ratio: measured time for one sample, after divided by before; None if it was not measured.
+        reason: why it stays as it was.
+    """
+
+    layer: str
+    shape: tuple[int, ...]
+    structure: str = "kept"
+    bytes: tuple[int, int]
+    macs: tuple[int, int] | None = None
+    error: float | None = None
+    time_ratio: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantRow:
+    """A variant of the model in the report: the original, the compressed model, or a quantised one.
+
+    Attributes:
+        variant: name of the variant.
+        bytes: size of its file, with the files of its weights.
+        scores: scores on samples; None without samples.
+        times: measured run times by the number of samples in a run, against the original.
+        note: why there are no figures, or what else changed.
+    """
+
+    variant: str
+    bytes: int | None
+    scores: Scores | None = None
+    times: dict[int, Timing] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphReport:
+    """Report of the compression of an ONNX file.
+
+    Attributes:
+        model: path of the original.
+        name: name of the published model.
+        path: its path in the model repository.
+        original: path of the original in the model repository.
+        fitted_to: description of the samples that the layers were fitted to.
+        measured_on: description of the samples that the scores were computed on.
+        layers: the layers.
+        variants: the original first, then the compressed model and the quantised variants.
+        messages: further sentences.
+    """
+
+    model: Path
+    name: str
+    path: Path
+    original: Path
+    fitted_to: str
+    measured_on: str
+    layers: Sequence[LayerRow]
+    variants: Sequence[VariantRow]
+    messages: Sequence[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as an object for JSON."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}

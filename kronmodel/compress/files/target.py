@@ -1,0 +1,71 @@
+"""What a compression of an ONNX file has to reach, and how."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kronmodel.compress.graphs.network import Progress
+from kronmodel.compress.structures import KINDS, Kind
+from kronmodel.errors import Argument, Message
+
+__all__ = ["Settings", "Target"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the result has to reach; one of these, or none to quantise only.
+
+    Attributes:
+        ratio: size of the original divided by that of the result.
+        max_bytes: greatest size of the result.
+        max_drop: greatest loss of accuracy in percentage points, or without labels of agreement with the original.
+
+    Raises:
+        ValueError: a value is out of range, or there are several.
+    """
+
+    ratio: float | None = None
+    max_bytes: int | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        names = {"target_ratio": self.ratio, "max_bytes": self.max_bytes, "max_drop": self.max_drop}
+        if sum(value is not None for value in names.values()) > 1:
+            several = [Argument(name) for name in names]
+            raise ValueError(
+                Message("only one of ", several[0], ", ", several[1], " and ", several[2], " can be given")
+            )
+        if self.ratio is not None and not (math.isfinite(self.ratio) and self.ratio > 1):
+            raise ValueError(Message(Argument("target_ratio"), f" must be greater than 1, got {self.ratio}"))
+        if self.max_bytes is not None and self.max_bytes < 1:
+            raise ValueError(Message(Argument("max_bytes"), f" must be at least 1, got {self.max_bytes}"))
+        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
+            raise ValueError(Message(Argument("max_drop"), f" must be from 0 to 100, got {self.max_drop}"))
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is something to reach."""
+        return (self.ratio, self.max_bytes, self.max_drop) != (None, None, None)
+
+    def bytes_of(self, size: int) -> int | None:
+        """Return the greatest size of the result for an original of a size; None if the quality is the target."""
+        return self.max_bytes if self.ratio is None else int(size / self.ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a compression goes about it.
+
+    Attributes:
+        structures: kinds of structures to consider.
+        allow_slower: also replace layers by structures that are measured to be slower.
+        progress: called as the work goes on.
+        report: called with messages for the user.
+    """
+
+    structures: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "dense")
+    allow_slower: bool = False
+    progress: Progress = lambda step, done, total: None
+    report: Callable[[str], None] = lambda message: None

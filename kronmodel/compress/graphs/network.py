@@ -1,0 +1,187 @@
+"""An ONNX model as a network of matrices: the moments of its layers on samples, and their replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from kronmodel.compress.candidates import Fitted, MatrixLayer
+from kronmodel.compress.fitting import LayerData
+from kronmodel.compress.graphs.constants import Constants
+from kronmodel.compress.graphs.layers import GraphLayer
+from kronmodel.compress.graphs.rewrite import replace_layers
+from kronmodel.compress.graphs.samples import Samples
+from kronmodel.compress.graphs.scores import compare
+from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tapped_rows
+from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.moments import MAX_GRAM_WIDTH, Moments
+
+__all__ = ["GraphNetwork", "Progress"]
+
+CHUNK_BYTES = 512 << 20  # moments that are gathered in one pass over the samples
+LEAST_ROWS = 16384  # rows that a layer is fitted to, if the samples have so many
+HELD_OUT = 5  # one of so many runs of the model is kept to judge fits by
+
+Progress = Callable[[str, int, int], None]
+"""Function that receives the name of a step, and how much of it is done, of how much in all."""
+
+
+class GraphNetwork:
+    """ONNX model whose layers are replaced one by one; implements :class:`kronmodel.compress.sequential.MatrixNetwork`.
+
+    Args:
+        workspace: holds the model.
+        constants: constants of the model.
+        graph_layers: its layers, in the order in which the model computes them.
+        samples: inputs to fit to; None fits to the weights alone.
+        example: inputs of a run with one sample; None if there are none that the model takes.
+        progress: called as the work goes on.
+
+    Attributes:
+        layers: the layers as matrices.
+        inputs: input of each layer for one sample, by the layer's title; empty without an example.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        constants: Constants,
+        graph_layers: Sequence[GraphLayer],
+        *,
+        samples: Samples | None,
+        example: Mapping[str, NDArray[Any]] | None,
+        progress: Progress,
+    ) -> None:
+        self._workspace, self._constants = workspace, constants
+        self._graph_layers = graph_layers
+        self._samples = samples
+        self._progress = progress
+        self._replaced: dict[int, Fitted] = {}
+        self._cached: dict[int, LayerData] = {}
+        self._original = workspace.write(workspace.model, "original.onnx")
+        self.inputs: dict[str, NDArray[Any]] = {}
+        if example is not None:
+            path = workspace.write(tap(workspace.model, graph_layers), "tapped.onnx")
+            found = layer_inputs(path, graph_layers, example)
+            self.inputs = {layer.title: array for layer, array in zip(graph_layers, found, strict=True)}
+        self.layers: Sequence[MatrixLayer] = [self._matrix_layer(layer) for layer in graph_layers]
+
+    def data_of(self, index: int) -> LayerData | None:
+        """Gather the moments of a layer: inputs as the replaced layers give them, outputs as in the original model."""
+        if self._samples is None:
+            return None
+        if not self._replaced:
+            if index not in self._cached:
+                self._cached = self._gather(self._chunk(index))
+            return self._cached[index]
+        group = self._same_input(index)
+        if not group <= self._cached.keys() or index == min(group):
+            self._cached = self._gather(sorted(group))
+        return self._cached[index]
+
+    def replace(self, index: int, fitted: Fitted | None) -> None:
+        """Replace a layer by a fitted one, or restore the original layer."""
+        if fitted is not None:
+            self._replaced[index] = fitted
+        else:
+            self._replaced.pop(index, None)
+
+    def output_error(self) -> float | None:
+        """Measure the relative change of the model's outputs on the held-out samples; None without samples."""
+        if self._samples is None:
+            return None
+        path = self._workspace.write(self.model(), "replaced.onnx")
+        held_out = self._samples.part(HELD_OUT)
+        return compare({"original": self._original, "the compressed model": path}, held_out)[
+            "the compressed model"
+        ].relative_error
+
+    def model(self) -> onnx.ModelProto:
+        """Build the model with the replacements made so far."""
+        return self._replace_in(self._workspace.model)
+
+    def restore(self) -> None:
+        """Restore all original layers."""
+        self._replaced.clear()
+
+    def _replace_in(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        pairs = [(self._graph_layers[index], fitted) for index, fitted in self._replaced.items()]
+        return replace_layers(self._workspace, model, self._constants, pairs)
+
+    def _matrix_layer(self, layer: GraphLayer) -> MatrixLayer:
+        weight = np.asarray(layer.weight, np.float32)
+        rows = [row_count(use, self.inputs[layer.title], layer.kernel) for use in layer.uses if self.inputs]
+        return MatrixLayer(
+            name=layer.title,
+            weight=weight,
+            bias=np.zeros(len(weight), np.float32) if self._samples is not None and layer.corrects_bias else None,
+            applications=max(sum(rows), 1),
+            itemsize=layer.new_dtype.itemsize,
+        )
+
+    def _chunk(self, first: int) -> list[int]:
+        """Return layers from an index on whose moments fit into memory together."""
+        chunk: list[int] = []
+        size = 0
+        for index in range(first, len(self.layers)):
+            out, width = self.layers[index].weight.shape
+            own = 16 * width * (width + out) if width <= MAX_GRAM_WIDTH else 0
+            if chunk and size + own > CHUNK_BYTES:
+                break
+            chunk.append(index)
+            size += own
+        return chunk
+
+    def _same_input(self, index: int) -> set[int]:
+        """Return the layers with the same input, such as query, key and value, whose moments one pass gives."""
+        place = [(use.path, use.x) for use in self._graph_layers[index].uses]
+        same = (
+            other
+            for other, layer in enumerate(self._graph_layers)
+            if [(use.path, use.x) for use in layer.uses] == place and other not in self._replaced
+        )
+        return {index, *same}
+
+    def _gather(self, chosen: Sequence[int]) -> dict[int, LayerData]:
+        layers = [self._graph_layers[index] for index in chosen]
+        moments = [[Moments(*reversed(layer.weight.shape)) for _ in range(2)] for layer in layers]
+        places = {id(layer): place for place, layer in enumerate(layers)}
+        for turn, layer, old, new in self._rows(layers):
+            outputs = old.astype(np.float32) @ np.asarray(layer.weight, np.float32).T
+            moments[places[id(layer)]][turn % HELD_OUT == HELD_OUT - 1].add(new.astype(np.float32), outputs)
+        data = {}
+        for index, (fit, held_out) in zip(chosen, moments, strict=True):
+            if fit.count:
+                data[index] = LayerData(fit, held_out if held_out.count else None)
+            else:  # a branch that no sample takes
+                data[index] = LayerData.of_weights_alone(self.layers[index])
+        return data
+
+    def _rows(self, layers: Sequence[GraphLayer]) -> Iterator[tuple[int, GraphLayer, NDArray[Any], NDArray[Any]]]:
+        """Yield the number of the run, and rows of a layer's inputs in the original and in the present model."""
+        tapped = tap(self._workspace.model, layers)
+        first = tapped_rows(self._workspace.write(tapped, "tapped.onnx"), layers, self._batches(), self._most_rows)
+        if not self._replaced:
+            for turn, layer, rows, _ in first:
+                yield turn, layer, rows, rows
+            return
+        path = self._workspace.write(self._replace_in(tapped), "tapped-replaced.onnx")
+        second = tapped_rows(path, layers, self._batches(), self._most_rows)
+        for (turn, layer, old, count), (_, _, new, new_count) in zip(first, second, strict=True):
+            if count == new_count:  # else a branch was taken, or a loop ended, in one of the models only
+                yield turn, layer, old, new
+
+    def _batches(self) -> Iterator[dict[str, NDArray[Any]]]:
+        assert self._samples is not None
+        for turn, batch in enumerate(self._samples.batches()):
+            self._progress("running the model", turn, self._samples.runs)
+            yield batch
+
+    def _most_rows(self, layer: GraphLayer) -> int:
+        """Return the most rows of a layer for one run of the model."""
+        assert self._samples is not None
+        return -(-max(LEAST_ROWS, 4 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))

@@ -1,0 +1,266 @@
+"""Samples for an ONNX model's inputs: from a data set, a file of arrays, or the samples published beside the model."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from kronmodel.data.arrays import read_arrays
+from kronmodel.data.dataset import Dataset, Report
+from kronmodel.data.registry import load
+from kronmodel.data.user_file import FileOptions
+from kronmodel.errors import DataError
+
+__all__ = ["InputSpec", "Samples", "fitting_and_test", "input_specs"]
+
+BATCH = 32
+PUBLISHED = "samples.npz"
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Input of a model.
+
+    Attributes:
+        name: name of the input.
+        dtype: type of its values.
+        shape: its sizes, None for a dynamic one.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} ({', '.join('?' if size is None else str(size) for size in self.shape)})"
+
+
+def input_specs(model: onnx.ModelProto) -> list[InputSpec]:
+    """List the inputs of a model that have no initializer.
+
+    Raises:
+        DataError: an input is not a tensor.
+    """
+    given = {each.name for each in model.graph.initializer}
+    specs = []
+    for value in model.graph.input:
+        if value.name in given:
+            continue
+        if not value.type.HasField("tensor_type"):
+            raise DataError(f"the model's input {value.name!r} is not a tensor")
+        tensor = value.type.tensor_type
+        sizes = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+        specs.append(InputSpec(value.name, np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), sizes))
+    return specs
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples for a model: an array for each input, and labels if they are known.
+
+    Attributes:
+        arrays: samples ``(n, ...)`` of each input that changes from sample to sample.
+        constant: values of the other inputs.
+        batch: number of samples of a run.
+        fixed: the model takes no other number of samples.
+        by_call: each entry of ``arrays`` is the input of a whole run, not a row of its batch.
+        labels: class indices or target values ``(n,)``; None if they are not known.
+        task: classification or regression; None without labels.
+        origin: description of the source, for the report.
+    """
+
+    arrays: Mapping[str, Array]
+    constant: Mapping[str, Array]
+    batch: int
+    fixed: bool
+    by_call: bool
+    labels: Array | None
+    task: str | None
+    origin: str
+
+    def __len__(self) -> int:
+        return min(map(len, self.arrays.values()), default=0)
+
+    @property
+    def runs(self) -> int:
+        """Number of runs for all samples."""
+        return len(self) if self.by_call else -(-len(self) // self.batch)
+
+    def batches(self) -> Iterator[dict[str, Array]]:
+        """Iterate over the inputs of each run."""
+        if self.by_call:
+            for index in range(len(self)):
+                yield {**{name: array[index] for name, array in self.arrays.items()}, **self.constant}
+            return
+        for start in range(0, len(self), self.batch):
+            part = {name: array[start : start + self.batch] for name, array in self.arrays.items()}
+            yield {**part, **self.constant}
+
+    def part(self, every: int) -> Samples:
+        """Return the samples of the last one of every so many runs; of few runs, all samples."""
+        if self.runs < every:
+            return self
+        size = 1 if self.by_call else self.batch
+        return self.take(np.flatnonzero(np.arange(len(self)) // size % every == every - 1))
+
+    def take(self, indices: NDArray[np.intp]) -> Samples:
+        """Return the samples with these indices."""
+        arrays = {name: array[indices] for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, labels=None if self.labels is None else self.labels[indices])
+
+
+def fitting_and_test(
+    model: onnx.ModelProto, path: Path, data: str | None, options: FileOptions, *, count: int, report: Report
+) -> tuple[Samples, Samples] | None:
+    """Load the samples to fit layers to, and those to measure the result on.
+
+    Args:
+        model: the model.
+        path: its file; samples beside it are used if no data is given.
+        data: name of a data set, path of a ``.csv`` or ``.npz`` file as ``kronmodel train`` takes, or of an ``.npz``
+            file with an array for each input; None takes the samples beside the model.
+        options: how to read a file.
+        count: most samples to fit to, drawn at random.
+        report: called with messages for the user.
+
+    Returns:
+        Both, the same samples twice if there are too few to split; None if there are no samples at all.
+
+    Raises:
+        DataError: the data can't be read, or doesn't fit the model's inputs.
+    """
+    specs = input_specs(model)
+    if data is None:
+        beside = path.with_name(PUBLISHED)
+        if not beside.is_file():
+            return None
+        found = read_arrays(beside, ("inputs", "labels"))
+        if "inputs" not in found or len(specs) != 1:
+            report(f"{beside} has no array for each input of the model, so it is not used")
+            return None
+        samples = _one_input(specs[0], found["inputs"], found.get("labels"), None, str(beside))
+        return samples, samples
+    if Path(data).suffix.lower() == ".npz" and zipfile.is_zipfile(Path(data).expanduser()):
+        arrays = read_arrays(Path(data).expanduser(), [spec.name for spec in specs])
+        if all(spec.name in arrays for spec in specs):
+            return _split(_from_arrays(specs, arrays, data), count)
+    if len(specs) != 1:
+        names = ", ".join(spec.name for spec in specs)
+        raise DataError(f"the model has the inputs {names}; expected --data to be an .npz file with an array for each")
+    return _from_dataset(specs[0], load(data, report, options), count)
+
+
+def _from_dataset(spec: InputSpec, data: Dataset, count: int) -> tuple[Samples, Samples]:
+    y = [each[:, 0] if each.ndim == 2 and each.shape[1] == 1 else each for each in (data.y_train, data.y_test)]
+    train = _one_input(spec, data.x_train, y[0], data.task, f"training samples of {data.name}")
+    test = _one_input(spec, data.x_test, y[1], data.task, f"test samples of {data.name}")
+    return train.take(_draw(len(train), count)), test
+
+
+def _one_input(spec: InputSpec, x: Array, labels: Array | None, task: str | None, origin: str) -> Samples:
+    if not spec.shape:
+        raise DataError(
+            f"the model's input {spec} has no batch axis; expected --data to be an .npz file with its array"
+        )
+    row = spec.shape[1:]
+    if x.shape[1:] != row or None in row:
+        size = int(np.prod(x.shape[1:]))
+        if None in row and x.ndim == len(spec.shape):
+            fits = all(want in (None, have) for want, have in zip(row, x.shape[1:], strict=True))
+        else:
+            fits = None not in row and int(np.prod([each or 0 for each in row])) == size
+            x = x.reshape(len(x), *(each or 0 for each in row)) if fits else x
+        if not fits:
+            raise DataError(f"{origin} have the shape {x.shape}, expected the model's input {spec}")
+    if labels is not None and (labels.ndim != 1 or len(labels) != len(x)):
+        labels = None
+    if labels is not None and task is None:
+        task = "classification" if labels.dtype.kind in "iu" else "regression"
+    batch = spec.shape[0] or BATCH
+    fixed = spec.shape[0] is not None
+    return _whole_batches(
+        Samples(
+            arrays={spec.name: x.astype(spec.dtype)},
+            constant={},
+            batch=batch,
+            fixed=fixed,
+            by_call=False,
+            labels=labels,
+            task=task,
+            origin=origin,
+        )
+    )
+
+
+def _from_arrays(specs: list[InputSpec], arrays: Mapping[str, Array], data: str) -> Samples:
+    chosen = {}
+    for spec in specs:
+        array = arrays[spec.name]
+        if array.ndim not in (len(spec.shape), len(spec.shape) + 1):
+            raise DataError(f"{data}: {spec.name} has the shape {array.shape}, expected the model's input {spec}")
+        sizes = array.shape[array.ndim - len(spec.shape) :]
+        body = slice(0 if array.ndim > len(spec.shape) else 1, None)  # the first axis of rows counts the samples
+        if any(want not in (None, have) for want, have in zip(spec.shape[body], sizes[body], strict=True)):
+            raise DataError(f"{data}: {spec.name} has the shape {array.shape}, expected the model's input {spec}")
+        chosen[spec.name] = array.astype(spec.dtype)
+    by_call = any(chosen[spec.name].ndim > len(spec.shape) for spec in specs)
+    changing = {
+        spec.name for spec in specs if (chosen[spec.name].ndim > len(spec.shape) if by_call else len(spec.shape) > 0)
+    }
+    counts = {len(chosen[name]) for name in changing}
+    if len(counts) != 1:
+        listed = ", ".join(f"{name} {len(chosen[name]):,}" for name in sorted(changing))
+        raise DataError(
+            f"{data} has different numbers of samples: {listed or 'none'}; expected the same for each input"
+        )
+    fixed = {spec.shape[0] for spec in specs if spec.name in changing and spec.shape} - {None}
+    batch = 1 if by_call else min((size for size in fixed if size is not None), default=BATCH)
+    return _whole_batches(
+        Samples(
+            arrays={name: chosen[name] for name in changing},
+            constant={name: array for name, array in chosen.items() if name not in changing},
+            batch=batch,
+            fixed=bool(fixed) and not by_call,
+            by_call=by_call,
+            labels=None,
+            task=None,
+            origin=str(data),
+        )
+    )
+
+
+def _whole_batches(samples: Samples) -> Samples:
+    """Leave out the samples of a last incomplete batch, if the model fixes the batch size."""
+    if not samples.fixed:
+        return samples
+    usable = len(samples) // samples.batch * samples.batch
+    if not usable:
+        raise DataError(
+            f"{samples.origin} has {len(samples)} samples, expected at least the model's batch of {samples.batch}"
+        )
+    return samples.take(np.arange(usable))
+
+
+def _draw(have: int, count: int) -> NDArray[np.intp]:
+    return np.sort(np.random.default_rng(0).choice(have, min(have, count), replace=False))
+
+
+def _split(samples: Samples, count: int) -> tuple[Samples, Samples]:
+    """Split samples into those to fit to and the rest; of few, all are used for both."""
+    rest = len(samples) - count
+    if rest < max(100, count // 10):
+        if len(samples) < 200:
+            return samples, samples
+        count = len(samples) * 4 // 5
+    chosen = _draw(len(samples), count)
+    others = np.setdiff1d(np.arange(len(samples)), chosen)
+    return samples.take(chosen), samples.take(others)

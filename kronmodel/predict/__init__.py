@@ -1,0 +1,1 @@
+"""Predictions of exported models for files of rows, with onnxruntime and without torch."""
