@@ -73,7 +73,8 @@ int main(void)
         for (int i = 0; i < count; i++) {
             kron_layer *l = &layers[i];
             kron_gradients *d = &gradients[i];
-            if (!all_finite(d->first, l->rank * l->m1 * l->n1) || !all_finite(d->second, l->rank * l->m2 * l->n2)) return 5;
+            if (!all_finite(d->first, l->rank * l->m1 * l->n1)) return 5;
+            if (!all_finite(d->second, l->rank * l->m2 * l->n2)) return 6;
             free((void *)l->right), free((void *)l->first), free((void *)l->second);
             free((void *)l->left_bias), free((void *)l->right_bias), free((void *)l->bias);
             free(d->first), free(d->second), free(d->left_bias), free(d->right_bias), free(d->bias);
