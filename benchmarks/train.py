@@ -2,8 +2,8 @@
 
 A step is forward, backward and update (fused AdamW). The networks of a row are timed in alternating blocks of random
 order, after a warm-up. Each row has median step times, and the ratio dense ÷ Kronecker with its 95 % bootstrap interval
-over blocks. The dense network is made of nn.Linear; it is also timed with its products by oneDNN, which the Kronecker
-layers use, and under torch.compile. While steps are timed, the allocator keeps freed memory, as in `kronmodel train`.
+over blocks. The dense network is made of nn.Linear; it is also timed with its products by oneDNN, and
+under torch.compile. While steps are timed, the allocator keeps freed memory, as in `kronmodel train`.
 """
 
 from __future__ import annotations
