@@ -98,12 +98,12 @@ class Model:
         }  # fmt: skip
         try:
             columns = ColumnInputs.of(engine, outputs, artifact.card)
+            row_input = None if columns is not None else RowInput.of(engine, outputs)
             output_head = OutputHead.of(outputs, artifact.card, engine.class_labels)
-            if columns is not None:
-                return cls(**fields, columns=columns, _output_head=output_head)
-            row_input = RowInput.of(engine, outputs)
         except ModelError as error:
             return cls(**fields, unusable=str(error))
+        if row_input is None:
+            return cls(**fields, columns=columns, _output_head=output_head)
         return cls(
             **fields,
             columns=ColumnInputs.of_rows(row_input.n_features, artifact.card),

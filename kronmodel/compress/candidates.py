@@ -10,7 +10,7 @@ from kronmodel.compress.kronecker import kronecker_sum
 from kronmodel.compress.moments import Array
 from kronmodel.compress.structures import KINDS, Kind, Structure, dense
 
-__all__ = ["Candidate", "Fitted", "MatrixLayer"]
+__all__ = ["Candidate", "Fitted", "MatrixLayer", "matrix_of", "unchanged"]
 
 
 @dataclass(frozen=True, eq=False)

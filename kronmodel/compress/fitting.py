@@ -16,7 +16,7 @@ from kronmodel.compress.moments import Array, Moments, System
 from kronmodel.compress.shapes import kronecker_shapes, low_rank_ranks, monarch_structures
 from kronmodel.compress.structures import KINDS, Kind, Structure, dense, kronecker, low_rank
 
-__all__ = ["FRACTIONS", "LayerData", "curve_of", "fit"]
+__all__ = ["FRACTIONS", "LayerData", "curve_of", "fit", "refit"]
 
 FRACTIONS = (1 / 2, 1 / 3, 1 / 5, 1 / 8, 1 / 13, 1 / 20, 1 / 32, 1 / 50, 1 / 80, 1 / 128)
 """Sizes of a curve's candidates, as fractions of the dense matrix's weights."""

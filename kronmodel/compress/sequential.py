@@ -16,7 +16,17 @@ from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer, unchan
 from kronmodel.compress.fitting import FRACTIONS, LayerData, curve_of, fit, refit
 from kronmodel.compress.structures import KINDS, Kind
 
-__all__ = ["CompressedLayer", "MatrixNetwork", "Options", "compress_layers", "curves_of", "fit_in_order", "importances"]
+__all__ = [
+    "CompressedLayer",
+    "MatrixNetwork",
+    "Options",
+    "compress_layers",
+    "curves_of",
+    "fit_in_order",
+    "importances",
+    "solve_and_fit",
+    "total",
+]
 
 SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
 MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too

@@ -30,7 +30,7 @@ def test_errors_carry_it_and_so_do_their_copies() -> None:
     [
         (
             ["--data", "digits", "--target", "y", "--test-share", "0.1"],
-            "--target and --test-share are for .csv and .npz",
+            "--target and --test-share are for files, not for the data set digits",
         ),
         (["--data", "{csv}"], "name the column to predict by --target; "),
         (["--data", "{csv}", "--target", "y"], "leave them out with --skip-bad-rows"),

@@ -15,10 +15,9 @@ const ROLES = { kronecker: "Kronecker", dense: "Dense", compressed: "Compressed"
  * @param {number} index
  */
 export function tone(models, index) {
-  const { role } = models[index];
-  const known = role === "kronecker" || role === "dense";
-  const earlier = models.slice(0, index).filter((other) => (known ? other.role === role : other.role !== "kronecker" && other.role !== "dense")).length;
-  if (known) return `tone-${role}${earlier > 0 ? ` shade-${Math.min(earlier, 3)}` : ""}`;
+  const hue = models.map(({ role }) => (role === "kronecker" || role === "dense" ? role : "other"));
+  const earlier = hue.slice(0, index).filter((other) => other === hue[index]).length;
+  if (hue[index] !== "other") return `tone-${hue[index]}${earlier > 0 ? ` shade-${Math.min(earlier, 3)}` : ""}`;
   return `tone-other-${earlier % 3}${earlier > 2 ? " shade-1" : ""}`;
 }
 

@@ -34,7 +34,7 @@ def test_a_seed_of_more_than_64_bits_becomes_text(seed: int) -> None:
     [
         ({"parameters": "many"}, "parameters: got 'many', expected a valid integer"),
         ({"parameters": -1}, "parameters: got -1, expected greater than or equal to 0"),
-        ({"role": "big"}, "role: got 'big', expected 'kronecker' or 'dense'"),
+        ({"role": "big"}, "role: got 'big', expected 'kronecker', 'dense', 'compressed' or 'original'"),
         ({"labels": [1, 2]}, "labels.0: got 1, expected a valid string"),
         ({"labels": []}, "labels: got []"),
         ({"input": {"shape": [0]}}, "input.shape.0: got 0, expected greater than or equal to 1"),

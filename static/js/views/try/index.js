@@ -36,10 +36,10 @@ class TryView {
     this.drawing = new Drawing(connection);
     this.verdict = byId("verdict");
     this.spoken = new LiveRegion(byId("spoken"));
-    /** Form for a row of numbers; fetched for the first model that takes rows. @type {import("./row-form.js").RowForm | null} */
+    /** Form for a row of numbers; fetched when needed. @type {import("./row-form.js").RowForm | null} */
     this.form = null;
     this.strip = new SampleStrip(byId("samples"), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
-    /** Check boxes of the models; fetched if there is a choice of models. @type {import("../../model/picker.js").ModelPicker | null} */
+    /** Check boxes of the models; fetched when needed. @type {import("../../model/picker.js").ModelPicker | null} */
     this.picker = null;
     /** @type {AnswerCard[]} */
     this.cards = [];
@@ -54,7 +54,7 @@ class TryView {
     this.prompt = "";
     this.saving = 0;
     this.signature = "";
-    /** Gets the answers; fetched with the first input. @type {import("./predictor.js").Predictor | null} */
+    /** Gets the answers; fetched when needed. @type {import("./predictor.js").Predictor | null} */
     this.predictor = null;
     this.#listen();
   }
