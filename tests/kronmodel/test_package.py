@@ -43,8 +43,8 @@ def test_native_names_are_sorted_and_all_there() -> None:
         _ = kronmodel.native.save
 
 
-# `kronmodel.native.load` and the names of `kronmodel.compress` are public under these names, and loaded when first used,
-# like the names of the package itself.
+# `kronmodel.native.load` and the names of `kronmodel.compress` are public under these names, and loaded when first
+# used, like the names of the package itself.
 @pytest.mark.parametrize("path", [each for each in SUB_PACKAGES if relative(each) not in LAZY], ids=relative)
 def test_the_init_of_a_sub_package_is_a_docstring(path: Path) -> None:
     (only,) = ast.parse(path.read_text()).body
