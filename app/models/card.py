@@ -49,6 +49,7 @@ class Column(_CardPart):
     Args:
         input: name of the graph's input, where it is not the column's.
         fill: replaces a missing value.
+        turns: cycles of a date that are encoded.
         values: of a category, those that the model tells apart.
         other: whether it tells other values apart from these.
     """
@@ -57,6 +58,7 @@ class Column(_CardPart):
     input: Annotated[str, Field(max_length=300)] | None = None
     kind: Literal["number", "boolean", "date", "category"]
     fill: float | Label | None = None
+    turns: Annotated[list[Literal["year", "week", "day"]], Field(max_length=3)] | None = None
     values: Annotated[list[Label], Field(max_length=100_000)] | None = None
     other: bool | None = None
 

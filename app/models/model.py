@@ -8,13 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from app.errors import BadRequest, ModelError
+from app.inference.datatypes import BYTES
 from app.inference.engine import Engine
 from app.inference.joining import Joining
 from app.inference.session import CUDA
 from app.models.column_inputs import ColumnInputs
 from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
-from app.models.samples import Samples, SamplesError, read_samples
+from app.models.samples import ColumnSamples, Samples, SamplesError, read_column_samples, read_samples
 from app.models.scan import Artifact
 from app.models.statistics import Statistics
 from app.models.triton_config import FILE_NAME as CONFIG_NAME
@@ -39,7 +40,7 @@ class Model:
 
     artifact: Artifact
     engine: Engine
-    samples: Samples | None = None
+    samples: Samples | ColumnSamples | None = None
     unusable: str | None = None
     statistics: Statistics
     signature: Signature
@@ -103,11 +104,11 @@ class Model:
         except ModelError as error:
             return cls(**fields, unusable=str(error))
         if row_input is None:
-            return cls(**fields, columns=columns, _output_head=output_head)
+            return cls(**fields, columns=columns, samples=_read_samples(artifact, engine), _output_head=output_head)
         return cls(
             **fields,
             columns=ColumnInputs.of_rows(row_input.n_features, artifact.card),
-            samples=_read_samples(artifact, row_input),
+            samples=_read_samples(artifact, row_input.shape),
             _row_input=row_input,
             _output_head=output_head,
         )
@@ -208,12 +209,15 @@ def joining_of(artifact: Artifact, max_batch: int) -> Joining | None:
     return Joining(min(found.trial_rows, max_batch), reason + limit)
 
 
-def _read_samples(artifact: Artifact, row_input: RowInput) -> Samples | None:
+def _read_samples(artifact: Artifact, rows: tuple[int, ...] | Engine) -> Samples | ColumnSamples | None:
+    """Read the samples beside a model whose rows have a shape, or whose engine takes the columns of a table."""
     path = artifact.samples_path
     if not path.exists():
         return None
     try:
-        return read_samples(path, row_input.shape)
+        if isinstance(rows, tuple):
+            return read_samples(path, rows)
+        return read_column_samples(path, {tensor.name: tensor.datatype == BYTES for tensor in rows.inputs})
     except SamplesError as error:
         log.warning("%s: %s ignored: %s", artifact.name, path.name, error)
         return None

@@ -4,6 +4,7 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -40,26 +41,78 @@ class Samples:
         return len(self.inputs)
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnSamples:
+    """Test rows of a model that takes the columns of a table, and their labels.
+
+    Args:
+        columns: (n, 1) values by the graph's input, float64 or texts; NaN and "" are missing values.
+        labels: (n,), indices of classes or regression targets.
+    """
+
+    columns: Mapping[str, NDArray[Any]]
+    labels: NDArray[np.int64] | NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def read_column_samples(path: Path, texts: Mapping[str, bool]) -> ColumnSamples:
+    """Read the arrays `column_0`, `column_1`, ... (n, 1) of a graph's inputs and `labels` (n,) from a .npz file.
+
+    Args:
+        path: the file.
+        texts: whether an input takes texts, by its name, in the order of the graph's inputs.
+
+    Raises:
+        SamplesError: the file cannot be read, is larger than `MAX_SAMPLES_BYTES`, or has other arrays.
+    """
+    *columns, labels = _read_arrays(path, [*(f"column_{index}" for index in range(len(texts))), "labels"])
+    for (name, text), values in zip(texts.items(), columns, strict=True):
+        if values.shape != (len(labels), 1) or (values.dtype.kind != "U" if text else values.dtype != np.float64):
+            expected = f"{'texts' if text else 'float64'} {(len(labels), 1)}"
+            raise SamplesError(f"{name[:100]!r}: got {values.dtype} {values.shape}, expected {expected}")
+        if not text and np.isinf(values).any():
+            raise SamplesError(f"{name[:100]!r}: got values that are not finite")
+    _check_labels(labels, len(labels) if labels.ndim else 0)
+    return ColumnSamples(dict(zip(texts, columns, strict=True)), labels)
+
+
 def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
     """Read `inputs` (n, *row_shape) and `labels` (n,) from a .npz file.
 
     Raises:
         SamplesError: the file cannot be read, is larger than `MAX_SAMPLES_BYTES`, or has other arrays.
     """
+    inputs, labels = _read_arrays(path, ["inputs", "labels"])
+    if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
+        raise SamplesError(f"inputs: got {inputs.dtype} {inputs.shape}, expected float32 {('n', *row_shape)}")
+    _check_labels(labels, len(inputs))
+    if not np.isfinite(inputs).all():
+        raise SamplesError("got values that are not finite")
+    return Samples(np.ascontiguousarray(inputs), labels)  # orjson writes only contiguous arrays
+
+
+def _check_labels(labels: NDArray[Any], rows: int) -> None:
+    if labels.shape != (rows,) or labels.dtype.kind not in "iuf":
+        raise SamplesError(f"labels: got {labels.dtype} {labels.shape}, expected {rows} numbers")
+    if not np.isfinite(labels).all():
+        raise SamplesError("got values that are not finite")
+
+
+def _read_arrays(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
+    """Read arrays of a .npz file, all of them together at most `MAX_SAMPLES_BYTES`."""
+    found: list[NDArray[Any]] = []
     try:
         if path.stat().st_size > MAX_SAMPLES_BYTES:
             raise SamplesError(f"got {path.stat().st_size} bytes, expected at most {MAX_SAMPLES_BYTES}")
         with zipfile.ZipFile(path) as archive:
-            inputs, labels = (read_member(archive, name, MAX_SAMPLES_BYTES) for name in ("inputs.npy", "labels.npy"))
+            for name in names:
+                left = MAX_SAMPLES_BYTES - sum(array.nbytes for array in found)
+                found.append(read_member(archive, f"{name}.npy", left))
     except READ_ERRORS as error:
         raise SamplesError(f"cannot be read: {error}") from None
-    if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
-        raise SamplesError(f"inputs: got {inputs.dtype} {inputs.shape}, expected float32 {('n', *row_shape)}")
-    if labels.shape != (len(inputs),) or labels.dtype.kind not in "iuf":
-        raise SamplesError(f"labels: got {labels.dtype} {labels.shape}, expected {len(inputs)} numbers")
-    if not (np.isfinite(inputs).all() and np.isfinite(labels).all()):
-        raise SamplesError("got values that are not finite")
-    return Samples(np.ascontiguousarray(inputs), labels)  # orjson writes only contiguous arrays
+    return found
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:

@@ -47,7 +47,7 @@ class ModelList(ResponseModel):
 
 
 class SampleList(ResponseModel):
-    """Test inputs in the shape of the graph's input, with their labels."""
+    """Test inputs in the shape of the graph's input, or as objects with the columns' values; with their labels."""
 
     model: str
     version: str

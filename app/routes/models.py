@@ -13,10 +13,12 @@ from app.inference.datatypes import Tensor
 from app.inference.devices import available_devices
 from app.inference.placement import Placement
 from app.models.model import Model
+from app.models.samples import Samples
 from app.models.schemas import ModelInfo, ModelList, SampleList
 from app.oip.schemas import BatchingInfo, TensorInfo
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.service import Service
+from app.serving.named_rows import rows_of
 from app.serving.schemas import ShadowReport
 from app.system.cpus import available_cpus
 
@@ -52,7 +54,11 @@ async def samples(
     offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """Test inputs in the model's input format, with their true labels; an empty list for a model without samples."""
+    """Test inputs in the model's input format, with their true labels; an empty list for a model without samples.
+
+    Of a model that takes the columns of a table they are objects with a value for each column, as in `rows` of
+    `/api/predict`.
+    """
     found = service.repository.get(name)
     part = slice(offset, offset + limit)
     return Json(
@@ -61,10 +67,22 @@ async def samples(
             "version": found.version,
             "total": len(found.samples) if found.samples else 0,
             "offset": offset,
-            "inputs": list(found.samples.inputs[part]) if found.samples else [],
+            "inputs": _inputs(found, part),
             "labels": [found.label_of(label) for label in found.samples.labels[part]] if found.samples else [],
         }
     )
+
+
+def _inputs(model: Model, part: slice) -> list[Any]:
+    """Samples of a model, as requests to `/api/predict` have them."""
+    samples = model.samples
+    if samples is None:
+        return []
+    if isinstance(samples, Samples):
+        return list(samples.inputs[part])
+    if model.columns is None:
+        raise ValueError(f"{model.name} has samples of columns, but no columns")
+    return rows_of({name: values[part] for name, values in samples.columns.items()}, model.columns)
 
 
 @router.get(

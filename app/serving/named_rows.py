@@ -70,6 +70,44 @@ def joined_columns(rows: object, inputs: ColumnInputs, *, max_rows: int) -> NDAr
     return array
 
 
+def rows_of(arrays: Mapping[str, NDArray[Any]], inputs: ColumnInputs) -> list[dict[str, float | bool | str | None]]:
+    """Convert arrays `(n, 1)` of a graph's inputs back to rows with the columns' names, as requests have them.
+
+    Args:
+        arrays: float64 or texts by the name of the input.
+        inputs: the columns, each an input of the graph.
+    """
+    shown = [
+        [_VALUES[column.kind](value) for value in arrays[column.input][:, 0].tolist()] for column in inputs.columns
+    ]
+    names = [column.name for column in inputs.columns]
+    return [dict(zip(names, values, strict=True)) for values in zip(*shown, strict=True)]
+
+
+def _moment(seconds: float) -> str | float:
+    """Write seconds since 1970 as a date or a date with a time; as the number where that is not exact."""
+    try:
+        moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return seconds
+    if moment.timestamp() != seconds:
+        return seconds
+    text = moment.replace(tzinfo=None).isoformat()
+    return text.removesuffix("T00:00:00")
+
+
+def _or_null(show: Callable[[Any], float | bool | str]) -> Callable[[Any], float | bool | str | None]:
+    return lambda value: None if value == "" or value != value else show(value)  # noqa: PLR0124 - NaN
+
+
+_VALUES: Mapping[str, Callable[[Any], float | bool | str | None]] = {
+    "number": _or_null(float),
+    "boolean": _or_null(bool),
+    "category": _or_null(str),
+    "date": _or_null(_moment),
+}
+
+
 def _check_rows(rows: object, inputs: ColumnInputs, max_rows: int) -> list[Mapping[str, Any]]:
     """Check that rows are objects with the names of all columns."""
     if type(rows) is not list:

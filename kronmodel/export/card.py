@@ -122,6 +122,7 @@ def _column(column: EncodedColumn) -> dict[str, Any]:
         "kind": column.kind,
         "fill": column.fill,
         **({"values": list(column.values), "other": column.other} if column.kind == "category" else {}),
+        **({"turns": list(column.turns)} if column.kind == "date" else {}),
     }
 
 

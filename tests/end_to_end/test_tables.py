@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["train", "--data", str(folder / "homes.csv.gz"), "--target", "grade", "--epochs", "12", "--threads", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.print", lambda *_: None)
-        assert cli.main([*command, "--kind", "kronecker", "--out", str(folder / "models"), "--json"]) == 0
+        assert cli.main([*command, "--out", str(folder / "models"), "--json"]) == 0
     return folder
 
 
@@ -157,7 +157,7 @@ def test_the_service_takes_rows_by_names_and_the_protocol_the_columns(
             "size": float(number) if number else None, "kind": row["kind"], "logits": float(other),
             "built": f"{year}-{int(month):02d}-{int(day):02d}", "lift": row["lift"] == "yes", "id": row["id"],
         })  # fmt: skip
-    answer = server.client.post("/api/predict", json={"rows": rows}).json()
+    answer = server.client.post("/api/predict", json={"rows": rows, "models": ["homes-kronecker"]}).json()
     outputs = answer["results"][0]["outputs"]
     np.testing.assert_allclose([each["probabilities"] for each in outputs], expected[:30], atol=1e-5)
     wrong = server.client.post("/api/predict", json={"rows": [rows[0] | {"Kind": "shed"}]})
@@ -179,6 +179,33 @@ def test_the_service_takes_rows_by_names_and_the_protocol_the_columns(
     card = server.client.get("/api/models/homes-kronecker").json()["card"]["input"]
     assert [column["name"] for column in card["columns"]] == ["size", "kind", "logits", "built", "lift"]
     assert card["left_out"] == ["id"]
+
+
+def test_the_samples_are_rows_with_names_that_a_comparison_uses(server: Serving) -> None:
+    given = server.client.get("/api/models/homes-kronecker/samples", params={"limit": 100}).json()
+    truth = {(row["logits"], row["kind"], row["lift"]): row["grade"] for row in homes()}
+    assert given["total"] == len(given["inputs"]) == len(given["labels"]) > 40
+    for row, label in zip(given["inputs"], given["labels"], strict=True):
+        number = f"{row['logits']:.3f}".replace(".", ",")
+        assert truth[number, row["kind"], "yes" if row["lift"] else "no"] == label
+        assert isinstance(row["built"], str)
+        assert row["size"] is None or isinstance(row["size"], float)
+    answer = server.client.post("/api/predict", json={"rows": given["inputs"], "models": ["homes-kronecker"]}).json()
+    right = [
+        each["label"] == label for each, label in zip(answer["results"][0]["outputs"], given["labels"], strict=True)
+    ]
+    body = {
+        "models": ["homes-kronecker", "homes-dense"],
+        "batch_sizes": [1, 8],
+        "seconds": 0.2,
+        "depths": ["session", "http"],
+    }
+    answer = server.client.post("/api/compare", json=body)
+    assert answer.status_code == 200, answer.text
+    report = answer.json()
+    assert (report["inputs"]["source"], report["inputs"]["rows"]) == ("samples", given["total"])
+    assert report["quality"]["models"][0]["accuracy"] == pytest.approx(np.mean(right))
+    assert {each["batch_size"] for each in report["models"][0]["service_latency"]} == {1, 8}
 
 
 def test_the_published_samples_are_rows_of_the_test(folder: Path) -> None:

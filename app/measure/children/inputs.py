@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.inference.datatypes import is_finite
+from app.inference.datatypes import BYTES, is_finite
 from app.measure.inputs.arrays import Array, InputArrays
 from app.measure.inputs.fitting import fit_arrays
 from app.measure.inputs.generated import Failed, GeneratedInputs, NoInputs, find_inputs
@@ -16,7 +16,7 @@ from app.measure.inputs.interface import common_interface
 from app.measure.inputs.uploaded import load_uploaded
 from app.measure.timed_session import TimedSession
 from app.measure.timing import Refused, run_job
-from app.models.samples import SamplesError, read_samples
+from app.models.samples import SamplesError, read_column_samples, read_samples
 
 GENERATED_ROWS = 8, 64  # at least, so that the outputs of more than one are compared, and at most
 
@@ -107,16 +107,22 @@ class InputSelection:
     def _read_samples(self) -> tuple[InputArrays, Array, str] | None:
         """The samples of the first model that has some, with their labels and name; None where none has."""
         shape = self._interface.row_shape
-        if shape is None:
+        if shape is None and not self._interface.takes_columns:
             return None
-        for model in self._job["models"]:
+        for model, session in zip(self._job["models"], self._sessions, strict=True):
+            path = Path(model["samples"])
             try:
-                samples = read_samples(Path(model["samples"]), shape)
+                if shape is None:  # numbered in the order of this model's inputs
+                    texts = {tensor.name: tensor.datatype == BYTES for tensor in session.interface.inputs}
+                    columns = read_column_samples(path, texts)
+                    arrays, labels = columns.columns, columns.labels
+                else:
+                    samples = read_samples(path, shape)
+                    arrays, labels = {self._interface.inputs[0].name: samples.inputs}, samples.labels
             except SamplesError:
                 continue  # no file, or of another shape; the service logs damaged ones when it loads the model
-            if len(samples):
-                arrays = {self._interface.inputs[0].name: samples.inputs}
-                return InputArrays(arrays, self._interface.batch_axes), samples.labels, f"samples of {model['name']}"
+            if len(labels):
+                return InputArrays(arrays, self._interface.batch_axes), labels, f"samples of {model['name']}"
         return None
 
     def _generate(self, sizes: Sequence[int]) -> GeneratedInputs:

@@ -91,7 +91,7 @@ def _notes(remotes: Sequence[RemoteModel], requested: Sequence[int], sizes: Sequ
     """Remarks about how the service was measured, and at which batch sizes it was not."""
     notes = []
     if not remotes[0].takes_rows:
-        notes.append("Queue and HTTP: measured by requests of binary tensors to /v2; /api/predict takes rows only.")
+        notes.append("Queue and HTTP: measured by binary tensors to /v2; /api/predict takes rows of numbers only.")
     if large := [str(size) for size in requested if size not in sizes]:
         notes.append(
             f"Queue and HTTP: not measured at batch size {', '.join(large)}, whose requests are longer than "
@@ -127,10 +127,11 @@ class ServiceUnderTest:
         return remote
 
     def _take_rows(self) -> bool:
-        """Whether `/api/predict` takes all models; they are measured by the same kind of request."""
+        """Whether `/api/predict` takes rows of numbers for all models, which get requests of the same kind."""
         assert self._connection is not None
-        names = [model["name"] for model in self._job["models"]]
-        return all(model_info(name, self._connection).get("unusable") is None for name in names)
+        found = [model_info(model["name"], self._connection) for model in self._job["models"]]
+        columns = [((each["card"] or {}).get("input") or {}).get("columns") for each in found]
+        return not any(columns) and all(each.get("unusable") is None for each in found)
 
     def queue_times(self, position: int, batch_size: int, shape: Sequence[int]) -> bootstrap.Times:
         """Times (series, rounds, runs) of the layer `queue`, for the requests that were timed at the layer `http`."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.inference.datatypes import BF16, NAME_BY_ONNX_TYPE, ROW_DTYPES
+from app.inference.datatypes import BF16, BYTES, NAME_BY_ONNX_TYPE, ROW_DTYPES
 
 Size = int | str | None  # a fixed size, the name of a free one, or a free one without a name
 FLOATS = frozenset({*ROW_DTYPES, BF16})  # a quantised model may use another precision than its original
@@ -68,6 +68,17 @@ class Interface:
         sizes = self.inputs[0].shape[1:]
         fixed = tuple(size for size in sizes if isinstance(size, int) and size > 0)
         return fixed if sizes and len(fixed) == len(sizes) else None
+
+    @property
+    def takes_columns(self) -> bool:
+        """Whether each input is a column of a table: float64 or texts, `[batch, 1]`."""
+        return bool(self.inputs) and all(
+            tensor.datatype in (BYTES, "FP64")
+            and len(tensor.shape) == 2
+            and not isinstance(tensor.shape[0], int)
+            and tensor.shape[1] == 1
+            for tensor in self.inputs
+        )
 
     @property
     def fixed_batch(self) -> int | None:

@@ -3,7 +3,7 @@
 import { credentials } from "./credentials.js";
 
 /**
- * @import { ModelList, Prediction, Samples } from "./types.js"
+ * @import { ModelList, Prediction, Row, Samples } from "./types.js"
  */
 
 /** @typedef {Omit<RequestInit, "headers"> & { headers?: Record<string, string> }} Init */
@@ -131,10 +131,10 @@ export const samples = (model, offset, limit) =>
 
 /**
  * @param {string[]} models
- * @param {number[][]} inputs
+ * @param {number[] | Row} input numbers, or the columns' values by their names
  * @returns {Promise<Prediction>}
  */
-export const predict = (models, inputs) => json("/api/predict", post({ models, inputs }));
+export const predict = (models, input) => json("/api/predict", post({ models, [Array.isArray(input) ? "inputs" : "rows"]: [input] }));
 
 /** Checks whether the service can be reached and has loaded its models. */
 export async function ready() {

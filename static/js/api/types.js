@@ -29,6 +29,16 @@
  * @property {string} [device]
  * @property {number} [threads]
  *
+ * @typedef {object} Column of a table, an input of the model
+ * @property {string} name
+ * @property {"number" | "boolean" | "date" | "category"} kind
+ * @property {string | number | null} [fill] what a missing value is taken for
+ * @property {string[] | null} [turns] cycles of a date that count: "year", "week", "day"
+ * @property {string[] | null} [values] of a category
+ * @property {boolean | null} [other] whether further values are told apart from these
+ *
+ * @typedef {Record<string, string | number | boolean | null>} Row values of a table's columns by their names
+ *
  * @typedef {object} Card
  * @property {string | null} [twin]
  * @property {string | null} [role]
@@ -36,7 +46,7 @@
  * @property {Layer[] | null} [layers]
  * @property {number | null} [parameters]
  * @property {number | null} [macs_per_sample]
- * @property {{ kind?: string, shape?: number[] | null, range?: number[] | null, names?: string[] | null } | null} [input]
+ * @property {{ kind?: string, shape?: number[] | null, range?: number[] | null, names?: string[] | null, columns?: Column[] | null } | null} [input]
  * @property {string | null} [preprocessing]
  * @property {string[] | null} [labels]
  * @property {{ name?: string, sha256?: string, train_samples?: number, test_samples?: number } | null} [data]

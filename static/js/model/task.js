@@ -1,13 +1,14 @@
 /** The kind of input that a model takes, from its card and graph: an image to draw or a row of numbers to enter. */
 
 /**
- * @import { ModelInfo } from "../api/types.js"
- * @import { ImageTask, Task } from "./types.js"
+ * @import { Column, ModelInfo } from "../api/types.js"
+ * @import { ImageTask, RowTask, Task } from "./types.js"
  */
 
 /** A card is untrusted: larger images could exhaust the browser's memory. */
 const MAX_SIDE = 512;
 const MAX_WIDTH = 1_000_000;
+const MAX_COLUMNS = 256;
 const NUMERIC = /^(FP|INT|UINT)\d+$/;
 
 /** @param {number[]} sizes */
@@ -22,10 +23,11 @@ const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
  */
 export function taskOf(model) {
   const { card, inputs, name } = model;
+  if (card?.input?.columns) return columnTask(model, card.input.columns);
   if (inputs.length !== 1) return `${name} takes ${inputs.length} inputs; this page supports one. Use the API instead.`;
   const [{ datatype, shape }] = inputs;
   if (!NUMERIC.test(datatype)) return `${name} takes ${datatype} input; this page supports numbers only.`;
-  const labels = card?.task === "regression" ? null : (card?.labels ?? model.labels ?? null);
+  const labels = labelsOf(model);
   const preprocessing = card?.preprocessing ?? "";
   const sizes = shape.slice(1);
   const image = card?.input?.kind === "image" ? imageShape(card.input.shape ?? []) : null;
@@ -39,6 +41,20 @@ export function taskOf(model) {
   if (width < 1 || width > MAX_WIDTH) return `${name} does not declare its number of features, so this page cannot ask for them.`;
   const names = given?.length === width ? given : Array.from({ length: width }, (_, i) => `feature ${i + 1}`);
   return { kind: "row", width, names, labels, preprocessing };
+}
+
+/** @param {ModelInfo} model */
+const labelsOf = ({ card, labels }) => (card?.task === "regression" ? null : (card?.labels ?? labels ?? null));
+
+/**
+ * @param {ModelInfo} model that takes the columns of a table, each as an input
+ * @param {Column[]} columns
+ * @returns {RowTask | string}
+ */
+function columnTask(model, columns) {
+  if (columns.length > MAX_COLUMNS) return `${model.name} takes ${columns.length} columns; this page has fields for ${MAX_COLUMNS} at most. Use the API instead.`;
+  const names = columns.map(({ name }) => name);
+  return { kind: "row", width: columns.length, names, columns, labels: labelsOf(model), preprocessing: model.card?.preprocessing ?? "" };
 }
 
 /**
@@ -66,6 +82,6 @@ export function taskKey(model) {
     const inputs = model.inputs.map(({ name, datatype, shape }) => [name, /^B?FP?\d+$/.test(datatype) ? "float" : datatype, shape.length]);
     return JSON.stringify(inputs.sort(([a], [b]) => String(a).localeCompare(String(b))));
   }
-  const asked = task.kind === "image" ? [task.rows, task.columns, task.channels, task.last, ...task.range] : [task.width, ...task.names.slice(0, 100)];
+  const asked = task.kind === "image" ? [task.rows, task.columns, task.channels, task.last, ...task.range] : [task.width, ...task.names.slice(0, 100), task.columns];
   return JSON.stringify([task.kind, asked, task.labels]);
 }

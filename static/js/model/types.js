@@ -20,8 +20,11 @@
  * @property {"row"} kind
  * @property {number} width number of features
  * @property {string[]} names of the features
+ * @property {Column[]} [columns] of a table, where each is an input of the model
  * @property {string[] | null} labels
  * @property {string} preprocessing
+ *
+ * @typedef {import("../api/types.js").Column} Column
  *
  * @typedef {ImageTask | RowTask} Task
  */

@@ -82,7 +82,7 @@ def test_arrays_for_each_input_are_measured_at_all_layers(
     report = answer.json()
     assert report["inputs"] == {
         "source": "uploaded", "name": "rows.npz", "rows": 5,
-        "notes": ["Queue and HTTP: measured by requests of binary tensors to /v2; /api/predict takes rows only."],
+        "notes": ["Queue and HTTP: measured by binary tensors to /v2; /api/predict takes rows of numbers only."],
     }  # fmt: skip
     for model in report["models"]:
         service = {(each["depth"], each["batch_size"]): each["p50_us"] for each in model["service_latency"]}

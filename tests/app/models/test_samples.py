@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from app.http.responses import Json
-from app.models.samples import SamplesError, read_samples
+from app.models.samples import MAX_SAMPLES_BYTES, SamplesError, read_column_samples, read_samples
 from tests.app.archives import HOSTILE_HEADERS, damaged, encrypted, header, packed_files
 
 INPUTS = np.random.default_rng(0).random((5, 2, 3)).astype(np.float32)
@@ -35,6 +35,51 @@ def test_arrays_in_column_order_become_contiguous_for_json(tmp_path: Path) -> No
     np.testing.assert_array_equal(samples.inputs, columns)
     written = orjson.loads(Json(list(samples.inputs[1:3])).body)
     np.testing.assert_array_equal(np.array(written, np.float32), columns[1:3])
+
+
+SIZES = np.array([[1.5], [np.nan], [3.0]])
+NAMES = np.array([["flat"], [""], ["house"]])
+TEXTS = {"size": False, "labels": True}  # a column may have the name of another array
+
+
+def write_columns(path: Path, **arrays: Any) -> Path:
+    given: dict[str, Any] = {"column_0": SIZES, "column_1": NAMES, "labels": np.arange(3)} | arrays
+    np.savez_compressed(path, **given)
+    return path
+
+
+def test_samples_of_columns(tmp_path: Path) -> None:
+    samples = read_column_samples(write_columns(tmp_path / "samples.npz"), TEXTS)
+    assert len(samples) == 3
+    assert list(samples.columns) == list(TEXTS)
+    np.testing.assert_array_equal(samples.columns["size"], SIZES)
+    np.testing.assert_array_equal(samples.columns["labels"], NAMES)
+    np.testing.assert_array_equal(samples.labels, np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"column_0": SIZES.astype(np.float32)}, r"'size': got float32 \(3, 1\), expected float64 \(3, 1\)"),
+        ({"column_1": SIZES}, r"'labels': got float64 \(3, 1\), expected texts \(3, 1\)"),
+        ({"column_1": NAMES[:2]}, r"'labels': got <U5 \(2, 1\), expected texts \(3, 1\)"),
+        ({"column_0": SIZES * np.inf}, "'size': got values that are not finite"),
+        ({"column_1": NAMES.astype(object)}, "cannot be read: .*pickle"),
+        ({"labels": np.zeros((3, 2))}, r"labels: got float64 \(3, 2\), expected 3 numbers"),
+        ({"labels": np.array(["a"] * 3)}, "labels: got <U1"),
+    ],
+)
+def test_other_columns_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    with pytest.raises(SamplesError, match=message):
+        read_column_samples(write_columns(tmp_path / "samples.npz", **arrays), TEXTS)
+
+
+def test_columns_that_are_too_large_together_are_refused(tmp_path: Path) -> None:
+    rows = MAX_SAMPLES_BYTES // 16 + 1
+    half = np.zeros((rows, 1))
+    path = write_columns(tmp_path / "samples.npz", column_0=half, column_1=half, labels=np.zeros(rows, np.int8))
+    with pytest.raises(SamplesError, match=rf"column_1.npy: got {8 * rows} bytes, expected at most"):
+        read_column_samples(path, {"a": False, "b": False})
 
 
 @pytest.mark.parametrize(

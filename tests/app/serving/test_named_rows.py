@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import BadRequest
 from app.models.column_inputs import ColumnInputs, InputColumn
-from app.serving.named_rows import joined_columns, separate_columns
+from app.serving.named_rows import joined_columns, rows_of, separate_columns
 
 TABLE = ColumnInputs(
     (
@@ -46,6 +46,20 @@ def test_values_of_every_kind() -> None:
     )
     assert times["when"][:2] == [30600, 5]
     assert times["kind"] == ["4", "4", "4.5", "true"]
+
+
+def test_arrays_become_rows_that_requests_may_have() -> None:
+    rows: list[dict[str, Any]] = [
+        ROW | {"size": 0.5}, {"size": None, "logits": None, "kind": None, "when": None},
+        ROW | {"logits": False, "when": "2024-05-31T01:02:03.500000"}, ROW | {"when": "1970-01-01T08:30:00"},
+        ROW | {"when": 1e20}, ROW | {"when": 0.1234567891},
+    ]  # fmt: skip
+    arrays = separate_columns(rows, TABLE, max_rows=9)
+    found = rows_of(arrays, TABLE)
+    assert found == rows
+    assert [type(row["logits"]) for row in found] == [bool, type(None), bool, bool, bool, bool]
+    for name, again in separate_columns(found, TABLE, max_rows=9).items():
+        assert str(again.tolist()) == str(arrays[name].tolist())
 
 
 @pytest.mark.parametrize("missing", [None, "", " NA ", "nan"])

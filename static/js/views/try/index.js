@@ -36,7 +36,7 @@ class TryView {
     this.drawing = new Drawing(connection);
     this.verdict = byId("verdict");
     this.spoken = new LiveRegion(byId("spoken"));
-    /** Form for a row of numbers; fetched when needed. @type {import("./row-form.js").RowForm | null} */
+    /** Form for a row; fetched when needed. @type {import("./row-form.js").RowForm | import("./column-form.js").ColumnForm | null} */
     this.form = null;
     this.strip = new SampleStrip(byId("samples"), byId("more-samples", HTMLButtonElement), (sample) => this.#pick(sample));
     /** Check boxes of the models; fetched when needed. @type {import("../../model/picker.js").ModelPicker | null} */
@@ -186,12 +186,14 @@ class TryView {
    * @param {boolean} same whether the previous models took the same input
    */
   async #openRow(task, same) {
-    if (this.form === null) {
-      const [{ RowForm }] = await Promise.all([import("./row-form.js"), stylesheets("ui/forms", "views/try/row-form")]);
-      this.form = new RowForm(byId("row-form"));
-      this.form.addEventListener("change", () => this.#rowChanged());
-    }
-    if (!same) this.form.open(task);
+    if (same && this.form !== null) return;
+    const [Form] = await Promise.all([
+      task.columns ? import("./column-form.js").then((module) => module.ColumnForm) : import("./row-form.js").then((module) => module.RowForm),
+      stylesheets("ui/forms", "views/try/row-form"),
+    ]);
+    this.form = new Form(byId("row-form"));
+    this.form.addEventListener("change", () => this.#rowChanged());
+    this.form.open(task);
   }
 
   /**
@@ -229,7 +231,7 @@ class TryView {
   #pick(sample) {
     const { task } = this;
     if (task === null) return;
-    if (task.kind === "image") this.drawing.show(sample.values, sample.image);
+    if (task.kind === "image") this.drawing.show(/** @type {number[]} */ (sample.values), sample.image);
     else this.form?.show(sample.values);
     this.#setInput({ values: sample.values, truth: sample.label }, sample.number);
   }

@@ -36,6 +36,10 @@ export class LocalModels {
   /** @param {ModelInfo} model */
   async #load(model) {
     const key = keyOf(model);
+    if (model.card?.input?.columns) {
+      this.found.set(key, "the model takes the columns of a table");
+      return;
+    }
     if (!model.downloadable) {
       this.found.set(key, "the service does not hand out its file");
       return;

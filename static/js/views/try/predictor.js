@@ -106,15 +106,16 @@ export class Predictor {
   #compute(input) {
     const models = this.local?.ready(this.models);
     if (!models) return;
+    const values = /** @type {number[]} */ (input.values); // the service answers rows of columns
     try {
-      this.receiver.answered(models.map((model) => model.answer(input.values)), input);
+      this.receiver.answered(models.map((model) => model.answer(values)), input);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       this.receiver.failed(error.message); // no finite answer to this input
       return;
     }
     this.resting = setTimeout(() => {
-      for (const [i, model] of models.entries()) this.cards[i].browserTime.textContent = duration(model.measure(input.values));
+      for (const [i, model] of models.entries()) this.cards[i].browserTime.textContent = duration(model.measure(values));
       if (api.SERVED && !this.connection.gone) this.request();
     }, REST_MS);
   }
@@ -123,7 +124,7 @@ export class Predictor {
     const { input, models } = this;
     if (input === null || models.length === 0) return;
     try {
-      const prediction = await api.predict(models.map(({ name }) => name), [input.values]);
+      const prediction = await api.predict(models.map(({ name }) => name), input.values);
       // The input may have been cleared meanwhile; a changed one is answered by the next request.
       if (this.input !== null && models === this.models) this.#served(prediction, input);
     } catch (error) {
@@ -144,7 +145,7 @@ export class Predictor {
     if (results.some(({ version }, i) => version !== models[i].version)) this.receiver.outdated();
     for (const [i, card] of cards.entries()) card.serviceTime.textContent = duration(results[i].compute_us);
     if (local?.ready(models)) {
-      const equal = results.map((result, i) => local.check(models[i], input.values, result));
+      const equal = results.map((result, i) => local.check(models[i], /** @type {number[]} */ (input.values), result));
       if (equal.every(Boolean)) return;
       this.#explain();
     }

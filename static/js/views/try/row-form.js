@@ -3,6 +3,7 @@
 import { h } from "../../ui/dom.js";
 
 /**
+ * @import { Row } from "../../api/types.js"
  * @import { RowTask } from "../../model/types.js"
  */
 
@@ -63,9 +64,10 @@ export class RowForm extends EventTarget {
 
   /**
    * Shows a row without dispatching "change".
-   * @param {number[]} values
+   * @param {number[] | Row} row numbers
    */
-  show(values) {
+  show(row) {
+    const values = /** @type {number[]} */ (row);
     this.inputs.forEach((input, i) => {
       input.value = shown(values[i]);
       input.removeAttribute("aria-invalid");

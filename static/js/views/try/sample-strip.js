@@ -66,7 +66,8 @@ export class SampleStrip {
       }
       this.list.replaceChildren(
         ...answer.inputs.map((input, i) => {
-          const values = /** @type {number[]} */ ([input].flat(4)); // networks with convolutions take nested arrays
+          // Networks with convolutions take nested arrays, and those of a table's columns an object.
+          const values = Array.isArray(input) ? /** @type {number[]} */ (input.flat(4)) : input;
           const image = task.kind === "image" ? h("canvas", { "aria-hidden": "true" }) : null;
           return this.#choice(task, { values, label: String(answer.labels[i]), number: answer.offset + i + 1, image });
         }),
@@ -91,7 +92,7 @@ export class SampleStrip {
    * @param {Sample} sample
    */
   #choice(task, sample) {
-    if (task.kind === "image" && sample.image !== null) paint(sample.image, sample.values, task);
+    if (task.kind === "image" && sample.image !== null) paint(sample.image, /** @type {number[]} */ (sample.values), task);
     const label = task.labels === null && sample.label !== "" ? digits(Number(sample.label)) : sample.label;
     const input = h("input", { type: "radio", name: "sample", "aria-label": `Test sample ${sample.number}, labelled ${label}` });
     input.addEventListener("change", () => this.onPick(sample));

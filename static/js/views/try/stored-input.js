@@ -6,7 +6,7 @@ import { recall, remember } from "../../ui/store.js";
 /**
  * @import { ModelInfo } from "../../api/types.js"
  * @import { Task } from "../../model/types.js"
- * @import { Stored } from "./types.js"
+ * @import { Row, Stored } from "./types.js"
  */
 
 const STORED_AS = "try.question";
@@ -31,5 +31,6 @@ export function storedInput(model, task) {
   if (key !== taskKey(model)) return {};
   if (typeof sample === "number") return { sample };
   if (task.kind === "image") return typeof drawing === "string" && drawing.startsWith("data:image/png;") ? { drawing } : {};
+  if (task.columns) return typeof row === "object" && row !== null && task.names.every((name) => name in row) ? { row: /** @type {Row} */ (row) } : {};
   return Array.isArray(row) && row.length === task.width && row.every((value) => typeof value === "number") ? { row } : {};
 }

@@ -38,11 +38,11 @@ function imageTexts({ labels, channels }, models) {
  * @param {ModelInfo[]} models
  * @returns {Texts}
  */
-function rowTexts({ labels, width }, models) {
+function rowTexts({ columns, labels, width }, models) {
   return {
     lead: `Enter a row, and ${models.length === 1 ? "the network answers" : "the networks answer, side by side"}.`,
     legend: `Or pick a test row, shown with its true ${labels ? "label" : "value"}`,
-    prompt: `Enter ${width === 1 ? "the number" : `the ${width} numbers`}`,
+    prompt: columns ? "Fill in the columns" : `Enter ${width === 1 ? "the number" : `the ${width} numbers`}`,
   };
 }
 

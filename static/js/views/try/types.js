@@ -1,11 +1,13 @@
 /**
  * Types of the Try view's inputs and texts.
  *
- * @typedef {{ values: number[], truth: string | null }} Input a row of numbers, and its true label if known
+ * @typedef {import("../../api/types.js").Row} Row
  *
- * @typedef {{ values: number[], label: string, number: number, image: HTMLCanvasElement | null }} Sample a test sample
+ * @typedef {{ values: number[] | Row, truth: string | null }} Input a row, and its true label if known
  *
- * @typedef {{ sample?: number, drawing?: string, row?: number[] }} Stored a test sample's number, a drawing's data URL, or a row
+ * @typedef {{ values: number[] | Row, label: string, number: number, image: HTMLCanvasElement | null }} Sample a test sample
+ *
+ * @typedef {{ sample?: number, drawing?: string, row?: number[] | Row }} Stored a test sample's number, a drawing's data URL, or a row
  *
  * @typedef {object} Grey a grey image
  * @property {ArrayLike<number>} values row by row, 0 is background
