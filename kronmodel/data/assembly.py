@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def assemble(
     image: tuple[int, ...] | None = None,
     preprocessing: str | None = None,
     columns: tuple[ColumnNote, ...] = (),
+    formats: Mapping[str, str] | None = None,
     target_names: tuple[str, ...] = (),
 ) -> Dataset:
     """Split the samples and standardise their columns; in a file with its own split, the first ``published`` train."""
@@ -63,6 +65,7 @@ def assemble(
         origin=origin,
         split=how,
         columns=columns,
+        formats=formats or {},
         target_names=target_names,
     )
 

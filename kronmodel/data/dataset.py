@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -100,6 +100,7 @@ class Dataset:
         origin: sentence that describes where the data was found.
         split: sentence that describes how the test samples were chosen.
         columns: what is done to each column of a user's table.
+        formats: format of the numbers or dates in columns of a user's table, where other rows could be misread.
         target_names: names of the columns that are predicted, of a user's table.
         encoding: encodes the columns of a user's table in the graph; None if the graph takes rows of numbers.
         test_rows: values of the encoded columns in the test rows, by name; None without an encoding.
@@ -120,6 +121,7 @@ class Dataset:
     origin: str
     split: str = "as published"
     columns: tuple[ColumnNote, ...] = ()
+    formats: Mapping[str, str] = field(default_factory=dict)
     target_names: tuple[str, ...] = ()
     encoding: TableEncoding | None = None
     test_rows: Mapping[str, NDArray[Any]] | None = None

@@ -49,13 +49,15 @@ class RawTarget:
     Attributes:
         values: ``(n,)``: numbers, or texts as classes.
         wrong: why the value of a row can't be used, by its index.
+        form: format of the numbers, for other rows of the same column; empty where these may have any.
     """
 
     values: NDArray[Any]
     wrong: Mapping[int, str]
+    form: str = ""
 
 
-def raw_target(array: pa.ChunkedArray, task: TaskName | None, *, comma: bool) -> RawTarget:
+def raw_target(array: pa.ChunkedArray, task: TaskName | None, *, comma: bool, form: str = "") -> RawTarget:
     """Read the target column of a table.
 
     A column of mostly numbers is numeric, and each other cell in it is an error, unless ``task`` is classification.
@@ -64,6 +66,7 @@ def raw_target(array: pa.ChunkedArray, task: TaskName | None, *, comma: bool) ->
         array: cells of the column as read.
         task: classification or regression; None to infer it.
         comma: a comma between digits is a decimal comma where it may be either that or between thousands.
+        form: format of the numbers, as in other rows of the same column; empty to infer it.
     """
     from pyarrow import types
 
@@ -76,7 +79,7 @@ def raw_target(array: pa.ChunkedArray, task: TaskName | None, *, comma: bool) ->
         missing = {int(row): lacking.format("") for row in np.flatnonzero(column.missing) if row not in column.wrong}
         return RawTarget(values=column.values, wrong={**column.wrong, **missing})
     texts = distinct_texts(array.cast("large_string"))
-    numbers, _ = parse_numbers(texts.texts, comma=comma)
+    numbers, _, found = parse_numbers(texts.texts, comma=comma, form=form)
     unusable = ~np.isfinite(numbers)
     bad, total = int(texts.counts[unusable].sum()), int(texts.counts.sum())
     missing = {
@@ -88,7 +91,7 @@ def raw_target(array: pa.ChunkedArray, task: TaskName | None, *, comma: bool) ->
         int(row): f"got {texts.texts[texts.rows[row]][:40]!r}, expected a finite number"
         for row in np.flatnonzero(texts.spread(unusable, False))
     }
-    return RawTarget(values=texts.spread(numbers, np.nan), wrong={**wrong, **missing})
+    return RawTarget(values=texts.spread(numbers, np.nan), wrong={**wrong, **missing}, form=found)
 
 
 def infer_task(numbers: NDArray[Any] | None) -> tuple[TaskName, str]:

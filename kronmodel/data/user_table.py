@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,8 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
     if not len(good):
         raise DataError(f"{path} has no rows that can be used")
     columns = [column.take(good) for column in columns]
+    formats = {each.name: each.form for each in columns if each.form}
+    formats |= {each: raw_targets[each].form for each in targets if raw_targets[each].form}
     values = [raw_targets[each].values[good] for each in targets]
     target = target_from_array(values[0] if len(values) == 1 else np.stack(values, 1), task)
     shown = ", ".join(map(repr, targets))
@@ -78,9 +80,19 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
         x = np.stack([np.asarray(column.values, np.float32) for column in kept], 1)
         names = tuple(column.name for column in kept)
         return assemble(
-            name, str(path), report, options, x=x, target=target, names=names, columns=notes, target_names=targets
+            name,
+            str(path),
+            report,
+            options,
+            x=x,
+            target=target,
+            names=names,
+            columns=notes,
+            formats=formats,
+            target_names=targets,
         )
-    return _encoded(name, path, report, options, columns=columns, target=target, target_names=targets)
+    found = _encoded(name, path, report, options, columns=columns, target=target, target_names=targets)
+    return replace(found, formats=formats)
 
 
 def _encoded(

@@ -106,12 +106,13 @@ def _input(data: Dataset) -> dict[str, Any]:
     if data.image_shape is not None and data.scaling is None:
         return {"kind": "image", "shape": list(data.image_shape), "range": [0.0, 1.0]}
     left_out = [note.name for note in data.columns if note.kind == "left out"]
+    formats = {"formats": dict(data.formats)} if data.formats else {}
     if data.encoding is not None:
         columns = [_column(column) for column in data.encoding.columns]
-        return {"kind": "features", "columns": columns, "left_out": left_out}
+        return {"kind": "features", "columns": columns, "left_out": left_out, **formats}
     shape = {} if data.image_shape is None else {"shape": list(data.image_shape)}
     names = list(data.feature_names)
-    return {"kind": "features", **shape, "names": names, **({"left_out": left_out} if left_out else {})}
+    return {"kind": "features", **shape, "names": names, **({"left_out": left_out} if left_out else {}), **formats}
 
 
 def _column(column: EncodedColumn) -> dict[str, Any]:

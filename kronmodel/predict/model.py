@@ -49,6 +49,7 @@ class PredictionModel:
         name: name of the model.
         columns: columns of a table that the model takes; empty for a model of images or of features without names.
         left_out: columns of the table that were left out in the training.
+        formats: format of the numbers or dates of columns in the training, where it matters.
         labels: names of the classes; empty for regression.
         targets: names of the predicted columns, if they are known.
         row_shape: shape of a row of the only input; None if each column is an input.
@@ -75,6 +76,8 @@ class PredictionModel:
         described = card.get("input")
         given: dict[str, Any] = described if isinstance(described, dict) else {}
         self.left_out = _texts(given.get("left_out"))
+        formats = given.get("formats")
+        self.formats = {str(name): str(form) for name, form in formats.items()} if isinstance(formats, dict) else {}
         inputs = {each.name: each for each in self._session.get_inputs()}
         self.row_shape: tuple[int, ...] | None = None
         if isinstance(given.get("columns"), list):

@@ -69,11 +69,14 @@ def read_pieces(
     for name in (*(column.name for column in model.columns), *check):
         if name not in file.names:
             raise DataError(f"{path} has no column {name!r}{did_you_mean(name, file.names)}, which {model.name} needs")
+    forms = dict(model.formats)
     first = reported = 0
     for table in _tables(file):
         problems: dict[int, str] = {}
-        feeds = _feeds(table, model, problems, comma=file.decimal_comma)
-        truth = _truth(table, model, check, problems, comma=file.decimal_comma)
+        known = set(forms)
+        feeds = _feeds(table, model, problems, forms, comma=file.decimal_comma)
+        truth = _truth(table, model, check, problems, forms, comma=file.decimal_comma)
+        yield from (f"column {name!r}: {form}" for name, form in forms.items() if name not in known)
         short = file.short_rows()
         wrong = {first + row: text for row, text in problems.items()}
         message = left_out_text(file, short[reported:], wrong, skip=skip_bad_rows)
@@ -92,13 +95,19 @@ def read_pieces(
 
 
 def _feeds(
-    table: pa.Table, model: PredictionModel, problems: dict[int, str], *, comma: bool
+    table: pa.Table, model: PredictionModel, problems: dict[int, str], forms: dict[str, str], *, comma: bool
 ) -> dict[str, NDArray[Any]]:
-    """Interpret the columns that a model takes; add what is wrong in a row to ``problems``."""
+    """Interpret the columns that a model takes in their known ``forms``, and add others that are found.
+
+    What is wrong in a row is added to ``problems``.
+    """
     feeds: dict[str, NDArray[Any]] = {}
     joined = []
     for each in model.columns:
-        column = column_of(each.name, table.column(each.name), each.kind, comma=comma)
+        form = forms.get(each.name, "")
+        column = column_of(each.name, table.column(each.name), each.kind, comma=comma, form=form)
+        if column.form:
+            forms[each.name] = column.form
         wrong, values = dict(column.wrong), np.asarray(column.values)
         if each.input is None:
             wrong = dict.fromkeys(np.flatnonzero(column.missing).tolist(), "got '', expected a number") | wrong
@@ -111,13 +120,21 @@ def _feeds(
 
 
 def _truth(
-    table: pa.Table, model: PredictionModel, check: Sequence[str], problems: dict[int, str], *, comma: bool
+    table: pa.Table,
+    model: PredictionModel,
+    check: Sequence[str],
+    problems: dict[int, str],
+    forms: dict[str, str],
+    *,
+    comma: bool,
 ) -> list[NDArray[Any]]:
-    """Read the true values; add what is wrong in a row to ``problems``."""
+    """Read the true values as :func:`_feeds` reads the columns; add what is wrong in a row to ``problems``."""
     task: TaskName = "classification" if model.labels else "regression"
     truth = []
     for name in check:
-        target = raw_target(table.column(name), task, comma=comma)
+        target = raw_target(table.column(name), task, comma=comma, form=forms.get(name, ""))
+        if target.form:
+            forms[name] = target.form
         truth.append(target.values)
         for row, text in target.wrong.items():
             problems.setdefault(row, f"the target {name!r}: {text}")

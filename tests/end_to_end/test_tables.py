@@ -119,6 +119,25 @@ def test_predict_writes_answers_with_ids_and_checks_them(
     assert list(check["recall"].values()) == pytest.approx(recall.tolist())
 
 
+def test_predict_reads_numbers_and_dates_as_the_training_did(
+    folder: Path, expected: np.ndarray[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the model's format, `51,234` between commas is fifty thousand, and pieces of few rows differ."""
+    monkeypatch.setattr("kronmodel.predict.rows.PIECE_ROWS", 7)
+    with (tmp_path / "new.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(homes()[0]))
+        writer.writeheader()
+        writer.writerows(homes())
+    out = tmp_path / "answers.csv"
+    command = ["predict", str(folder / "models" / "homes-kronecker"), str(tmp_path / "new.csv"), "--out", str(out)]
+    assert cli.main([*command, "--proba"]) == 0
+    with out.open(newline="") as answers:
+        got = [
+            [float(row[f"probability_{label}"]) for label in ("high", "low", "mid")] for row in csv.DictReader(answers)
+        ]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
 def test_predict_names_wrong_rows_and_leaves_no_half_file(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,7 @@ class Column:
         values: ``(n,)``: numbers, 1 and 0 for true and false, or seconds since 1970, in float64 with NaN for missing
             values; or texts with "" for missing ones; None if the column is left out.
         wrong: text of each cell that can't be used, by its row.
+        form: format of its numbers or dates, for other rows of the same column; empty where these may have any.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     why: str
     values: NDArray[Any] | None
     wrong: Mapping[int, str] = field(default_factory=dict)
+    form: str = ""
 
     @property
     def missing(self) -> NDArray[np.bool_]:
@@ -101,7 +103,7 @@ def number_text(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
 
 
-def column_of(name: str, array: pa.ChunkedArray, kind: Kind | None, *, comma: bool) -> Column:
+def column_of(name: str, array: pa.ChunkedArray, kind: Kind | None, *, comma: bool, form: str = "") -> Column:
     """Interpret a column of a table.
 
     Args:
@@ -109,6 +111,7 @@ def column_of(name: str, array: pa.ChunkedArray, kind: Kind | None, *, comma: bo
         array: its cells as read; texts, or values of other types.
         kind: kind that the user asked for; None to infer it.
         comma: a comma between digits is a decimal comma where it may be either that or between thousands.
+        form: format of its numbers or dates, as in other rows of the same column; empty to infer it.
     """
     import pyarrow as pa
 
@@ -117,10 +120,10 @@ def column_of(name: str, array: pa.ChunkedArray, kind: Kind | None, *, comma: bo
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        column = _numbers_at_once(name, array) if kind in (None, "number") else None
-        found = column or _of_texts(name, distinct_texts(array), kind, comma=comma)
+        column = _numbers_at_once(name, array) if kind in (None, "number") and not form else None
+        found = column or _of_texts(name, distinct_texts(array), kind, comma=comma, form=form)
     else:
-        found = _of_values(name, array, kind)
+        found = _of_values(name, array, kind, form)
     return found if kind is not None or found.values is None else _without_information(found)
 
 
@@ -142,7 +145,7 @@ def _numbers_at_once(name: str, array: pa.ChunkedArray) -> Column | None:
     return Column(name=name, kind="number", why="numbers", values=values)
 
 
-def _of_texts(name: str, distinct: Distinct, kind: Kind | None, *, comma: bool) -> Column:
+def _of_texts(name: str, distinct: Distinct, kind: Kind | None, *, comma: bool, form: str) -> Column:
     texts, total = distinct.texts, int(distinct.counts.sum())
     if kind in (None, "boolean"):
         truth = truth_values(texts)
@@ -150,24 +153,25 @@ def _of_texts(name: str, distinct: Distinct, kind: Kind | None, *, comma: bool) 
             why = " and ".join(sorted(texts, key=str.lower))
             return Column(name=name, kind="boolean", why=f"only {why}", values=distinct.spread(truth, np.nan))
     if kind in (None, "number"):
-        numbers, how = parse_numbers(texts, comma=comma)
+        numbers, how, found = parse_numbers(texts, comma=comma, form=form)
         unusable = ~np.isfinite(numbers)
         wrong = int(distinct.counts[unusable].sum())
         # A few wrong cells are errors of the file; many of them make the column one of texts.
         if kind == "number" or _few(wrong, total):
-            column = Column(name=name, kind="number", why=how, values=numbers)
+            column = Column(name=name, kind="number", why=how, values=numbers, form=found)
             return _with_wrong(column, distinct, unusable, "a finite number")
     if kind in (None, "date"):
-        seconds, how = parse_dates(texts)
+        seconds, how, found = parse_dates(texts, form)
         unusable = np.isnan(seconds)
         if kind == "date" and unusable.all():
-            numbers, _ = parse_numbers(texts, comma=comma)
+            numbers, _, _ = parse_numbers(texts, comma=comma)
             if np.isfinite(numbers).any():
                 numbers[~np.isfinite(numbers)] = np.nan
-                seconds, how = epoch_unit(numbers)
+                seconds, how = epoch_unit(numbers, form)
+                found = how
                 unusable = np.isnan(seconds)
         if kind == "date" or (how and _few(int(distinct.counts[unusable].sum()), total)):
-            column = Column(name=name, kind="date", why=how or "dates", values=seconds)
+            column = Column(name=name, kind="date", why=how or "dates", values=seconds, form=found)
             return _with_wrong(column, distinct, unusable, "a date or a time")
     if kind == "category":
         return _categories(name, distinct, "as asked for")
@@ -201,7 +205,7 @@ def _categories_or_text(name: str, distinct: Distinct) -> Column:
     return _categories(name, distinct, f"{count:,} different texts" if count > 1 else "")
 
 
-def _of_values(name: str, array: pa.ChunkedArray, kind: Kind | None) -> Column:
+def _of_values(name: str, array: pa.ChunkedArray, kind: Kind | None, form: str) -> Column:
     """Interpret a column that is not of texts: of Parquet, Feather or JSON."""
     import pyarrow as pa
     from pyarrow import types
@@ -231,8 +235,10 @@ def _of_values(name: str, array: pa.ChunkedArray, kind: Kind | None) -> Column:
             texts = np.where(texts == "", "", np.where(values == 1, "true", "false")).astype(object)
         return Column(name=name, kind="category", why="as asked for", values=texts)
     if kind == "date" and found == "number" and len(kept):
-        values, why = epoch_unit(values)
-        return Column(name=name, kind="date", why=why, values=values)
+        seconds, why = epoch_unit(values, form)
+        strange = np.flatnonzero(np.isnan(seconds) & ~np.isnan(values))
+        wrong = {int(row): f"got {number_text(values[row])}, expected {why}" for row in strange}
+        return Column(name=name, kind="date", why=why, values=seconds, wrong=wrong, form=why)
     unusable = np.flatnonzero(~np.isnan(values) & ~(np.abs(values) <= LARGEST))
     wrong = {int(row): f"got {values[row]}, expected a finite number" for row in unusable}
     values[unusable] = np.nan

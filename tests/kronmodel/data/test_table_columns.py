@@ -90,9 +90,9 @@ def test_dates(cells: list[str], days: list[dt.date]) -> None:
 
 
 def test_times_and_zones() -> None:
-    seconds, _ = parse_dates(["2024-01-02T03:04:05Z", "2024-01-02 05:04:05.5+02:00"])
+    seconds, _, _ = parse_dates(["2024-01-02T03:04:05Z", "2024-01-02 05:04:05.5+02:00"])
     assert np.diff(seconds).tolist() == [0.5]
-    clock, how = parse_dates(["23:59", "00:01"])
+    clock, how, _ = parse_dates(["23:59", "00:01"])
     assert (clock.tolist(), how) == ([86340, 60], "dates or times as %H:%M")
     assert parse_dates(["May", "x1"])[1] == ""
 
@@ -158,3 +158,43 @@ def test_the_fast_parser_of_whole_columns_agrees_with_the_other_one() -> None:
     assert slow.values is not None
     np.testing.assert_array_equal(fast.values, slow.values[:-1])
     assert fast.values.tolist() == [float(cell) for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("trained", "new", "values"),
+    [
+        (["1,5", "2.000,25"], ["1,234", "2.500"], [1.234, 2500]),
+        (["1,234,567", "2,5.5", "1,000.5"], ["1,234", "7.5"], [1234, 7.5]),
+        (["1.5", "2"], ["1,5", "2,25"], [1.5, 2.25]),  # plain numbers say nothing about other ones
+    ],
+)
+def test_numbers_are_read_in_the_format_of_other_rows(trained: list[str], new: list[str], values: list[float]) -> None:
+    form = parse_numbers(trained, comma=False)[2]
+    for comma in (False, True):
+        numbers, _, again = parse_numbers(new, comma=comma or not form, form=form)
+        assert (numbers.tolist(), again) == (values, form or "decimal comma")
+
+
+@pytest.mark.parametrize(
+    ("trained", "new", "expected"),
+    [
+        (["31/12/2023", "01/02/2024"], ["01/02/2024", "2024-02-01"], ["2024-02-01", "2024-02-01"]),
+        (["12/31/2023", "01/02/2024"], ["01/02/2024", "13/01/2024"], ["2024-01-02", None]),
+        (["31.12.2023 08:00"], ["01.02.2024 00:00"], ["2024-02-01"]),
+        (["2023-12-31"], ["2024-02-01"], ["2024-02-01"]),
+    ],
+)
+def test_dates_are_read_in_the_format_of_other_rows(trained: list[str], new: list[str], expected: list[str]) -> None:
+    form = column_of("", pa.chunked_array([pa.array(trained)]), "date", comma=False).form
+    column = column_of("", pa.chunked_array([pa.array(new)]), "date", comma=False, form=form)
+    assert [None if math.isnan(each) else str(np.datetime64(int(each), "s"))[:10] for each in column.values] == expected  # type: ignore[union-attr]
+    assert (column.form, list(column.wrong)) == (form, [row for row, each in enumerate(expected) if each is None])
+
+
+def test_numbers_as_dates_keep_their_unit() -> None:
+    years = column_of("", pa.chunked_array([pa.array([1999, 2001])]), "date", comma=False)
+    assert years.form == "years"
+    strange = column_of("", pa.chunked_array([pa.array([2000, 20_000_101])]), "date", comma=False, form=years.form)
+    assert strange.wrong == {1: "got 20000101, expected years"}
+    early = column_of("", pa.chunked_array([pa.array([5.0])]), "date", comma=False, form="milliseconds since 1970")
+    assert np.asarray(early.values).tolist() == [0.005]
