@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kronmodel.estimators import KroneckerClassifier, KroneckerRegressor
     from kronmodel.export.exporter import to_onnx
     from kronmodel.export.saved import load
     from kronmodel.nn.conv import ConvConfig, ConvFeatures
@@ -24,9 +25,11 @@ __all__ = [
     "ConvConfig",
     "ConvFeatures",
     "DenseConfig",
+    "KroneckerClassifier",
     "KroneckerConfig",
     "KroneckerDual",
     "KroneckerLinear",
+    "KroneckerRegressor",
     "Network",
     "balanced_shape",
     "build",
@@ -41,9 +44,11 @@ _MODULES = {
     "ConvConfig": "nn.conv",
     "ConvFeatures": "nn.conv",
     "DenseConfig": "nn.networks",
+    "KroneckerClassifier": "estimators",
     "KroneckerConfig": "nn.networks",
     "KroneckerDual": "nn.layers",
     "KroneckerLinear": "nn.layers",
+    "KroneckerRegressor": "estimators",
     "Network": "nn.networks",
     "balanced_shape": "shapes",
     "build": "nn.networks",
