@@ -12,7 +12,7 @@ from torch import Tensor
 from kronmodel.nn.activations import Function
 from kronmodel.shapes import Order, axes
 
-__all__ = ["Branches", "LayerForm", "composite"]
+__all__ = ["Branches", "LayerForm", "add", "composite"]
 
 Branches = Mapping[Order, Sequence[int]]
 """Indices of the branches by their order; an order without branches is left out."""
@@ -52,8 +52,13 @@ def composite(x: Tensor, layer: LayerForm) -> Tensor:
         parts.append(_one_order(x, factors, layer.activation, biases or None, order))
     y = parts[0] if len(parts) == 1 else parts[0] + parts[1]
     if layer.bias is not None:
-        y = y + layer.bias
+        y = add(y, layer.bias)
     return y if layer.outer is None else layer.outer(y)
+
+
+def add(z: Tensor, bias: Tensor) -> Tensor:
+    """Add a bias in the data type of the features, which autocast has lowered, as in an ``nn.Linear``."""
+    return z + (bias if bias.dtype == z.dtype else bias.to(z.dtype))
 
 
 def _select(factor: Tensor, indices: Sequence[int]) -> Tensor:
@@ -74,7 +79,7 @@ def _one_order(
     def middle(index: int, z: Tensor) -> Tensor:
         if inner_biases is not None:
             # Bring the bias from (r, s1, s2, ...) to the layout and the shape of the preceding product's output.
-            z = z + inner_biases[index].transpose(0, 1).reshape(z.shape[x.dim() - 1 :])
+            z = add(z, inner_biases[index].transpose(0, 1).reshape(z.shape[x.dim() - 1 :]))
         return z if activation is None else activation(z)
 
     return _products(x, factors, order, middle)

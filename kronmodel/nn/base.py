@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules import module
 
-from kronmodel.nn._composite import LayerForm
+from kronmodel.nn._composite import LayerForm, add
 from kronmodel.nn.activations import Function
 from kronmodel.nn.functional import apply_layers
-from kronmodel.shapes import PrimeWidthError, balanced_shape, check_features, check_shapes
+from kronmodel.shapes import PrimeWidthError, Shape, balanced_shape, check_features, check_shapes, whole_number
 
 __all__ = ["KroneckerLayer"]
 
@@ -26,8 +26,8 @@ class KroneckerLayer(nn.Module):
 
     def __init__(
         self,
-        in_shape: Sequence[int],
-        out_shape: Sequence[int],
+        in_shape: Sequence[int] | int,
+        out_shape: Sequence[int] | int,
         rank: int,
         *,
         in_features: int | None,
@@ -37,7 +37,13 @@ class KroneckerLayer(nn.Module):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__()
-        self.in_shape, self.out_shape = check_shapes(in_shape, out_shape)
+        count = next((len(shape) for shape in (in_shape, out_shape) if isinstance(shape, Sequence)), 2)
+        if in_features is None and (width := whole_number(in_shape)) is not None:
+            in_shape, in_features = _balanced("in_features", width, count, pad=pad), width
+        if out_features is None and (width := whole_number(out_shape)) is not None:
+            out_shape, out_features = _balanced("out_features", width, count, pad=pad), width
+        # A number beside other features is refused here, like anything that is no shape.
+        self.in_shape, self.out_shape = check_shapes(cast("Sequence[int]", in_shape), cast("Sequence[int]", out_shape))
         self.in_features = check_features("in_features", in_features, self.in_shape, pad=pad)
         self.out_features = check_features("out_features", out_features, self.out_shape, pad=pad)
         self.rank = self._checked_rank(rank)
@@ -73,13 +79,9 @@ class KroneckerLayer(nn.Module):
             >>> layer.in_shape, layer.out_shape
             ((24, 32), (48, 64))
         """
-        shapes = []
-        for name, width in (("in_features", in_features), ("out_features", out_features)):
-            try:
-                shapes.append(balanced_shape(width, factors=factors, pad=pad))
-            except PrimeWidthError as error:
-                raise PrimeWidthError(f"{name}: {error}", error.width, error.padded) from None
-        sizes: dict[str, Any] = {"in_features": in_features, "out_features": out_features}
+        widths = {"in_features": in_features, "out_features": out_features}
+        shapes = [_balanced(name, width, factors, pad=pad) for name, width in widths.items()]
+        sizes: dict[str, Any] = dict(widths)
         return cls(shapes[0], shapes[1], rank, pad=pad, **sizes, **options)
 
     def _checked_rank(self, rank: int) -> int:
@@ -127,9 +129,17 @@ class KroneckerLayer(nn.Module):
         if self._whole:
             return apply_layers(x, [self._layer(self.bias)])
         y = apply_layers(x, [self._layer(None)])[..., : self.out_features]
-        return y.contiguous() if self.bias is None else y + self.bias
+        return y.contiguous() if self.bias is None else add(y, self.bias)
 
     def _described(self) -> str:
         padded = (self.in_features, self.out_features) != (math.prod(self.in_shape), math.prod(self.out_shape))
         features = f", in_features={self.in_features}, out_features={self.out_features}" if padded else ""
         return f"{self.in_shape} -> {self.out_shape}, rank={self.rank}{features}"
+
+
+def _balanced(name: str, width: int, factors: int, *, pad: bool) -> Shape:
+    """Choose the most balanced factor sizes of a width; ``name`` is the width's in messages."""
+    try:
+        return balanced_shape(width, factors=factors, pad=pad)
+    except PrimeWidthError as error:
+        raise PrimeWidthError(f"{name}: {error}", error.width, error.padded) from None

@@ -34,8 +34,10 @@ class KroneckerLinear(KroneckerLayer):
     """Linear layer whose weight is a sum of Kronecker products; a replacement for ``nn.Linear``.
 
     Args:
-        in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features.
-        out_shape: equally many factor sizes ``(m1, m2, ...)``; the layer returns ``m1 * m2 * ...`` features.
+        in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features. Or the number of features,
+            for the most balanced factor sizes.
+        out_shape: equally many factor sizes ``(m1, m2, ...)``; the layer returns ``m1 * m2 * ...`` features. Or the
+            number of features.
         rank: number of Kronecker terms.
         bias: add a learnable bias of ``out_features`` values.
         in_features: number of input features, if fewer than the product of ``in_shape`` (with ``pad``).
@@ -52,6 +54,7 @@ class KroneckerLinear(KroneckerLayer):
         ``rank * (m1*n1 + m2*n2 + ...)`` weights; multiply-adds a sample in ``macs_per_sample``.
 
     Raises:
+        PrimeWidthError: a number of features is a prime above 3, and ``pad`` is not set.
         ValueError: a size below 1, shapes that don't multiply to the features, or a rank below 1 or above the useful
             maximum, with two factors ``min(m1*n1, m2*n2)``.
 
@@ -65,8 +68,8 @@ class KroneckerLinear(KroneckerLayer):
 
     def __init__(
         self,
-        in_shape: Sequence[int],
-        out_shape: Sequence[int],
+        in_shape: Sequence[int] | int,
+        out_shape: Sequence[int] | int,
         rank: int = 1,
         *,
         bias: bool = True,
@@ -204,8 +207,10 @@ class KroneckerDual(KroneckerLayer):
     ``A_k φ(X B_kᵀ + C_k)`` for those in the order ``"right"``. The layer applies no activation to its output.
 
     Args:
-        in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features.
-        out_shape: equally many factor sizes ``(m1, m2, ...)``; the layer returns ``m1 * m2 * ...`` features.
+        in_shape: factor sizes ``(n1, n2, ...)``; the layer takes ``n1 * n2 * ...`` features. Or the number of features,
+            for the most balanced factor sizes.
+        out_shape: equally many factor sizes ``(m1, m2, ...)``; the layer returns ``m1 * m2 * ...`` features. Or the
+            number of features.
         rank: number of branches; it may exceed ``min(m1*n1, m2*n2)``, since branches are separated by activations.
         order: factor that is applied first, ``"left"`` or ``"right"``; one for all branches or one for each. Branch k
             has ``order[k]``; ``left_biases`` and ``right_biases`` keep the sequence of their branches.
@@ -226,6 +231,7 @@ class KroneckerDual(KroneckerLayer):
         multiply-adds a sample in ``macs_per_sample``.
 
     Raises:
+        PrimeWidthError: a number of features is a prime above 3, and ``pad`` is not set.
         ValueError: a size below 1, shapes that don't multiply to the features, a rank below 1, orders that don't match
             the rank, an unknown activation, or one that is not elementwise.
 
@@ -241,8 +247,8 @@ class KroneckerDual(KroneckerLayer):
 
     def __init__(
         self,
-        in_shape: Sequence[int],
-        out_shape: Sequence[int],
+        in_shape: Sequence[int] | int,
+        out_shape: Sequence[int] | int,
         rank: int = 1,
         *,
         order: Order | Sequence[Order] = "left",

@@ -94,6 +94,7 @@ def test_bfloat16_and_autocast_are_close(kind: str, shapes: Any) -> None:
     single = copy.deepcopy(layer).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         automatic = single(x.float())
+    assert automatic.dtype == torch.bfloat16  # as that of an nn.Linear
     for got in (copy.deepcopy(layer).bfloat16()(x.bfloat16()), automatic):
         assert (got.double() - want).abs().mean().item() < 0.02 * scale
     torch.testing.assert_close(single(x.float()).double(), want, rtol=1e-4, atol=1e-4 * scale)

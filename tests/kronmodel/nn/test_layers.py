@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kronmodel import KroneckerDual, KroneckerLinear
 from kronmodel.nn.activations import ACTIVATIONS, activation_moments
+from kronmodel.shapes import PrimeWidthError
 from tests.kronmodel.nn.test_functional import assert_same_values_and_gradients, dense_dual, dense_linear
 
 N1, N2, M1, M2 = 3, 7, 2, 5
@@ -214,6 +215,24 @@ def test_a_layer_from_widths_alone(kind: Any) -> None:
     padded = kind.from_features(13, 7, pad=True)
     assert padded(torch.randn(5, 13)).shape == (5, 7)
     assert (padded.in_shape, padded.out_shape) == ((3, 5), (2, 4))
+
+
+@pytest.mark.parametrize("kind", [KroneckerLinear, KroneckerDual])
+def test_numbers_of_features_become_balanced_shapes(kind: Any) -> None:
+    layer = kind(784, np.int64(512), 2)
+    assert (layer.in_shape, layer.out_shape, layer.rank) == ((28, 28), (16, 32), 2)
+    assert layer(torch.zeros(3, 784)).shape == (3, 512)
+    assert kind((3, 4, 5), 30).out_shape == (2, 3, 5)
+    assert kind(60, (5, 2)).in_shape == (6, 10)
+    padded = kind(7, 10, pad=True)
+    assert (padded.in_shape, padded.out_shape) == ((2, 4), (3, 4))
+    assert padded(torch.zeros(2, 7)).shape == (2, 10)
+    with pytest.raises(PrimeWidthError, match="out_features: a width of 7 is prime"):
+        kind(6, 7)
+    with pytest.raises(ValueError, match="in_shape must be 2 to 12 whole numbers"):
+        kind(True, 4)
+    with pytest.raises(ValueError, match="between 1 and 16,777,216, got 0"):
+        kind(4, 0)
 
 
 @pytest.mark.parametrize("batch", [15, 16, 40])
