@@ -12,14 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from kronmodel.training import loop
     from kronmodel.training.baselines import Baseline
 
 __all__ = [
+    "BASELINES_TITLE",
     "METRICS",
     "TWIN_ROWS",
+    "baseline_rows",
     "print_baselines",
     "print_fields",
     "print_twin",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "rmse": "RMSE", "r2": "R²"}
+BASELINES_TITLE = "On the same test rows"
 SHARES = ("accuracy", "balanced_accuracy")
 OTHERS = ("balanced_accuracy", "r2")  # metrics beside the main one
 
@@ -130,21 +133,37 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
 
 def print_baselines(console: Console, found: Sequence[Baseline], models: dict[str, dict[str, Any]]) -> None:
     """Print the test scores of the networks and of the baselines, and in words where a baseline is better."""
+    heads, rows, text = baseline_rows(found, models)
+    table = Table(title=BASELINES_TITLE)
+    table.add_column("", no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right")
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    console.print(table)
+    if text is not None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+def baseline_rows(
+    found: Sequence[Baseline], models: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], list[tuple[str, list[str]]], str | None]:
+    """Format the test scores of the networks and of the baselines.
+
+    Returns:
+        The scores' names; the name and the formatted scores of each method; a sentence where a baseline is better.
+    """
     from kronmodel.training.baselines import verdict
 
     metrics = list(found[0].scores)
-    table = Table(title="On the same test rows")
-    table.add_column("", no_wrap=True)
-    for metric in metrics:
-        table.add_column(METRICS.get(metric, metric), justify="right")
     names = {model["name"]: model["test_metric"] for model in models.values()}
-    rows = [(name, {score["name"]: score["value"], **score}) for name, score in names.items()]
-    for name, scores in [*rows, *((each.name, each.scores) for each in found)]:
-        table.add_row(name, *(_score_value(metric, scores[metric]) if metric in scores else "" for metric in metrics))
-    console.print(table)
+    scored = [(name, {score["name"]: score["value"], **score}) for name, score in names.items()]
+    rows = [
+        (name, [_score_value(metric, scores[metric]) if metric in scores else "" for metric in metrics])
+        for name, scores in [*scored, *((each.name, each.scores) for each in found)]
+    ]
     text = verdict(list(found), metrics[0], {name: score["value"] for name, score in names.items()})
-    if text is not None:
-        console.print(text, highlight=False, soft_wrap=True)
+    return [METRICS.get(metric, metric) for metric in metrics], rows, text
 
 
 def print_fields(console: Console, fields: dict[str, Any], indent: str = "") -> None:

@@ -227,14 +227,11 @@ def _train(args: argparse.Namespace) -> int:
     if not twin.published:  # only the main process of a distributed run publishes and prints
         return 0
     models = {each.card["role"]: each.summary() for each in twin.published}
+    scored = baselines(twin.data) if args.baselines and twin.data.image_shape is None else []
     if args.report is not None:
         histories = {str(role): model.result.history for role, model in twin.models.items()}
-        write_report(
-            args.report, twin.name, models, histories, {each.card["role"]: each.card for each in twin.published}
-        )
-    scored = []
-    if args.baselines and twin.data.image_shape is None:
-        scored = baselines(twin.data)
+        cards = {each.card["role"]: each.card for each in twin.published}
+        write_report(args.report, twin.name, models, histories, cards, baselines=scored)
     if args.json:
         shown = {"baselines": [asdict(each) for each in scored]} if scored else {}
         print(json.dumps({"twin": twin.name, "models": models, **shown}))

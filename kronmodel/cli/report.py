@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kronmodel.cli.console import twin_rows
+from kronmodel.cli.console import BASELINES_TITLE, baseline_rows, twin_rows
 from kronmodel.errors import ExportError
 from kronmodel.files import is_writable_file, sync_folder, write_atomically
+from kronmodel.training.baselines import Baseline
 from kronmodel.training.history import Epoch
 
 __all__ = ["check_report", "write_report"]
@@ -47,6 +48,8 @@ def write_report(
     models: Mapping[str, Mapping[str, Any]],
     histories: Mapping[str, Sequence[Epoch]],
     cards: Mapping[str, Mapping[str, Any]],
+    *,
+    baselines: Sequence[Baseline] = (),
 ) -> None:
     """Write the HTML report of a training atomically; the page loads no other files and needs no network.
 
@@ -56,11 +59,12 @@ def write_report(
         models: summary of each network by its role, as ``kronmodel train --json`` prints them.
         histories: epochs of each network by its role.
         cards: model card of each network by its role.
+        baselines: simple methods on the same test rows.
 
     Raises:
         ExportError: the file can't be written.
     """
-    page = _page(name, models, histories, cards).encode()
+    page = _page(name, models, histories, cards, baselines).encode()
     try:
         write_atomically(path, page)
         sync_folder(path.absolute().parent)
@@ -73,6 +77,7 @@ def _page(
     models: Mapping[str, Mapping[str, Any]],
     histories: Mapping[str, Sequence[Epoch]],
     cards: Mapping[str, Mapping[str, Any]],
+    baselines: Sequence[Baseline],
 ) -> str:
     from plotly.offline import get_plotlyjs  # imported here because the import is slow and only reports need it
 
@@ -102,7 +107,7 @@ def _page(
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<link rel="icon" href="data:,">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        f"<h1>{title}</h1>\n<p>{about}</p>\n{_table(models)}{sections}"
+        f"<h1>{title}</h1>\n<p>{about}</p>\n{_table(models)}{_baselines(baselines, models)}{sections}"
         f"<footer>Made by kronmodel, {created}.</footer>\n"
         f'<script type="application/json" id="figures">{packed}</script>\n'
         f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
@@ -113,14 +118,28 @@ def _table(models: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [f"{model['name']} v{model['version']}" for model in models.values()]
     if len(models) == 2:
         heads.append("dense ÷ Kronecker")
+    rows = twin_rows({role: dict(model) for role, model in models.items()})
+    return _table_of(heads, rows)
+
+
+def _baselines(found: Sequence[Baseline], models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Build the table of the networks and the baselines; empty without baselines."""
+    if not found:
+        return ""
+    heads, rows, text = baseline_rows(found, models)
+    better = "" if text is None else f"<p>{html.escape(text[:1].upper() + text[1:])}.</p>\n"
+    return f"<h2>{BASELINES_TITLE}</h2>\n{_table_of(heads, rows)}{better}"
+
+
+def _table_of(heads: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
     head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
-    rows = "".join(
+    body = "".join(
         f'<tr><th scope="row">{html.escape(title)}</th>'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
         + "</tr>\n"
-        for title, cells in twin_rows({role: dict(model) for role, model in models.items()})
+        for title, cells in rows
     )
-    return f"<table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n"
+    return f"<table>\n<thead><tr><th></th>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
 
 
 def _figure(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from kronmodel.cli.report import check_report, write_report
 from kronmodel.errors import ExportError
+from kronmodel.training.baselines import Baseline
 from kronmodel.training.history import Epoch
 
 SUMMARY: dict[str, Any] = {
@@ -23,7 +25,14 @@ SUMMARY: dict[str, Any] = {
 }
 
 
-def write(path: Path, name: str, roles: tuple[str, ...] = ("kronecker", "dense"), *, validation: bool = False) -> None:
+def write(
+    path: Path,
+    name: str,
+    roles: tuple[str, ...] = ("kronecker", "dense"),
+    *,
+    validation: bool = False,
+    baselines: Sequence[Baseline] = (),
+) -> None:
     models = {role: {**SUMMARY, "name": f"{name}-{role}"} for role in roles}
     models[roles[-1]] |= {"parameters": 1_238_730, "parameters_with_branch_biases": 1_238_730}
     data = {"name": "mnist", "train_samples": 60_000, "test_samples": 10_000}
@@ -39,7 +48,7 @@ def write(path: Path, name: str, roles: tuple[str, ...] = ("kronecker", "dense")
         )
         for number in (1, 2, 3)
     ]
-    write_report(path, name, models, dict.fromkeys(roles, history), cards)
+    write_report(path, name, models, dict.fromkeys(roles, history), cards, baselines=baselines)
 
 
 def figures(page: str) -> Any:
@@ -79,6 +88,23 @@ def test_curves_of_both_and_the_table(tmp_path: Path) -> None:
     ]
     assert drawn["loss"]["data"][1]["y"] == [1, 1 / 2, 1 / 3]
     assert drawn["seconds"]["data"][0]["x"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("accuracy", "better"), [(0.97, False), (0.985, True)])
+def test_baselines_beside_the_networks(tmp_path: Path, accuracy: float, better: bool) -> None:
+    path = tmp_path / "report.html"
+    scores = {"accuracy": accuracy, "balanced_accuracy": 0.5}
+    found = [Baseline(name="gradient <boosting>", scores=scores, train_rows=100, seconds=1.0)]
+    write(path, "toy", baselines=found)
+    page = path.read_text().split("<script")[0]
+    assert "<h2>On the same test rows</h2>" in page
+    assert '<th scope="col">balanced accuracy</th>' in page
+    row = '<tr><th scope="row">gradient &lt;boosting&gt;</th>'
+    assert f"{row}<td>{100 * accuracy:.2f}%</td><td>50.00%</td></tr>" in page
+    assert '<tr><th scope="row">toy-dense</th><td>98.00%</td><td></td></tr>' in page
+    assert ("use it instead.</p>" in page) is better
+    write(path, "toy")
+    assert "On the same test rows" not in path.read_text()
 
 
 def test_one_network_and_a_name_that_would_be_markup(tmp_path: Path) -> None:
