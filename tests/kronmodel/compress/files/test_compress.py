@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,22 @@ def test_the_compressed_model_is_published_beside_its_original(tmp_path: Path, d
         assert parsed is not None
         assert parsed.role == card["role"]
     assert not list(out.glob(".*"))
+
+
+def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path: Path, data: Path) -> None:
+    path = save(network(), tmp_path)
+    found = {}
+    for steps in (0, 200):
+        settings = replace(SETTINGS, structures=("low-rank", "kronecker", "monarch"), tune_steps=steps)
+        report = compress_file(
+            path, Target(ratio=5), data=str(data), out=tmp_path / f"models-{steps}", settings=settings
+        )
+        row = next(each for each in report.variants if each.variant == "compressed")
+        assert row.scores is not None
+        assert row.bytes is not None
+        assert row.bytes <= path.stat().st_size / 5
+        found[steps] = row.scores.relative_error
+    assert found[200] < 0.9 * found[0]
 
 
 def test_gemm_and_matmul_with_add_give_the_same(tmp_path: Path, data: Path) -> None:
