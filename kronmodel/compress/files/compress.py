@@ -16,6 +16,7 @@ from kronmodel.compress.files.report import GraphReport, LayerRow, VariantRow
 from kronmodel.compress.files.sizing import Sizer
 from kronmodel.compress.files.target import Settings, Target
 from kronmodel.compress.files.variants import Variants
+from kronmodel.compress.gradients.tuning import Pair
 from kronmodel.compress.graphs.samples import Samples, fitting_and_test, image_shape
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.data.user_file import FileOptions
@@ -84,6 +85,7 @@ def compress_file(
         if loaded is None:
             messages.append("without samples, layers are fitted to their weights alone, which costs much accuracy")
             settings.report(f"{messages[0]}: give --data")
+        whole = _training_samples(workspace, path, data, options, loaded) if distill else None
         original = workspace.write(workspace.model, "original.onnx")
         feeds = examples(workspace.model, original, None if loaded is None else loaded[1])
         size = path.stat().st_size + sum(each.stat().st_size for each in workspace.data_files)
@@ -103,8 +105,8 @@ def compress_file(
                 settings=settings,
             )
             result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
-            if distill:
-                result = sizer.distill(result, _training_samples(workspace, path, data, options, loaded), distill)
+            if whole is not None:
+                result = sizer.distill(result, whole, distill)
             rows = sizer.rows()
             check_model(result, original, workspace.model)
             variants.add("compressed", result)
@@ -145,9 +147,17 @@ def _training_samples(
     options: FileOptions | None,
     loaded: tuple[Samples, Samples] | None,
 ) -> Samples:
-    """Return all training samples of a data set; of an array for each input, the samples that were fitted to."""
+    """Return all training samples of a data set; of an array for each input, the samples that are fitted to.
+
+    Raises:
+        KronmodelError: there are none, or the model can't be trained.
+    """
     if loaded is None:
         raise KronmodelError(Message(Argument("distill"), " needs samples: give --data"))
+    try:
+        Pair(workspace, workspace.model, loaded[0])
+    except KronmodelError as error:
+        raise KronmodelError(Message(Argument("distill"), f" is not possible: {error}")) from error
     if data is None or loaded[0].task is None:
         return loaded[0]
     whole = fitting_and_test(workspace.model, path, data, options or FileOptions(), count=sys.maxsize, report=_silent)
