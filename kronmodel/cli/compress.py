@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,10 @@ __all__ = ["add_compress_options", "print_report", "run_compress"]
 
 PRECISIONS = ("int8", "int8-static", "float16", "int4")
 STRUCTURES = ("low-rank", "kronecker", "monarch")
+ONE_THREAD_BYTES = 64 << 20  # model up to which one thread computes the fits
+WORDS = ("layer", "structure", "variant")  # columns of the tables
+LAYER_NUMBERS = ("bytes", "after", "error", "time")
+SCORES = {"accuracy": "accuracy", "r2": "R²", "agreement": "agree", "relative_error": "error"}
 
 
 def add_compress_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +52,16 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--samples", type=int, default=1000, metavar="N", help="samples to fit to (default: 1000)")
     add("--seed", type=int, default=0, help="of the split of a file (default: 0)")
+    add(
+        "--distill",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="EPOCHS",
+        help="train the new weights to give the original's outputs on all training samples of --data, without labels "
+        "(default: no epoch; without a number: 1)",
+    )
     add("--quantize", choices=PRECISIONS, help="also quantise the result by onnxruntime's tools; alone: only quantise")
     add(
         "--structures",
@@ -67,6 +82,7 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
         KronmodelError: as :func:`kronmodel.compress.files.compress.compress_file` does.
         ValueError: an option is invalid.
     """
+    _limit_threads(args.model)
     from kronmodel.compress.files.compress import compress_file
     from kronmodel.compress.files.target import Settings, Target
 
@@ -83,6 +99,7 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
             out=args.out,
             name=args.name,
             quantize=args.quantize,
+            distill=args.distill,
             settings=Settings(
                 structures=cast(Any, structures), allow_slower=args.allow_slower, progress=show, report=note
             ),
@@ -92,6 +109,16 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
     else:
         print_report(Console(), report)
     return 0
+
+
+def _limit_threads(model: Path) -> None:
+    """Let one thread multiply the matrices of a small model: several wait for each other longer than they save.
+
+    The libraries read these variables when they are loaded; a caller's own values stay.
+    """
+    if "numpy" not in sys.modules and model.is_file() and model.stat().st_size <= ONE_THREAD_BYTES:
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
 
 
 @contextmanager
@@ -107,34 +134,31 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def print_report(console: Console, report: GraphReport) -> None:
-    """Print the layers and the variants of a compressed model as tables."""
-    layers = Table(title=f"Layers, fitted to {report.fitted_to}")
-    for title in ("layer", "shape", "structure", "bytes before", "after", "error", "time", "why"):
-        layers.add_column(title, justify="left" if title in ("layer", "structure", "why") else "right")
-    for row in report.layers:
-        layers.add_row(
-            row.layer,
-            "×".join(map(str, row.shape)),
-            row.structure,
-            f"{row.bytes[0]:,}",
-            f"{row.bytes[1]:,}",
-            "" if row.error is None else f"{row.error:.3f}",
-            "" if row.time_ratio is None else f"{row.time_ratio:.2f}×",
-            row.reason,
-        )
+    """Print the layers and the variants of a compressed model as tables, which fit into 80 columns."""
     if report.layers:
-        console.print(layers)
+        layers = _table(f"Layers, fitted to {report.fitted_to}", "layer", "shape", "structure", *LAYER_NUMBERS)
+        for row in report.layers:
+            layers.add_row(
+                row.layer,
+                "×".join(map(str, row.shape)),
+                f"{row.structure}: {row.reason}" if row.reason else row.structure,
+                f"{row.bytes[0]:,}",
+                f"{row.bytes[1]:,}",
+                "" if row.error is None else f"{row.error:.3f}",
+                "" if row.time_ratio is None else f"{row.time_ratio:.2f}×",
+            )
+        console.print(layers, highlight=False)
+        console.print()
+    scores = [name for name in SCORES if any(_score(row, name) for row in report.variants)]
     counts = sorted({count for row in report.variants for count in row.times})
-    table = Table(title=f"Variants, measured on {report.measured_on}; one thread, onnxruntime")
-    for title in (
+    table = _table(
+        f"Variants, on {report.measured_on}; µs a run, one thread",
         "variant",
         "bytes",
-        "smaller",
-        *_score_titles(report),
-        *(_time_title(count) for count in counts),
-        "note",
-    ):
-        table.add_column(title, justify="left" if title in ("variant", "note") else "right")
+        "ratio",
+        *(SCORES[name] for name in scores),
+        *(f"{count} sample{'' if count == 1 else 's'}" for count in counts),
+    )
     original = report.variants[0].bytes or 0
     for variant in report.variants:
         size = variant.bytes
@@ -142,40 +166,40 @@ def print_report(console: Console, report: GraphReport) -> None:
             variant.variant,
             "" if size is None else f"{size:,}",
             "" if not size else f"{original / size:.1f}×",
-            *_scores(variant, _score_titles(report)),
+            *(_score(variant, name) for name in scores),
             *(_time(variant, count) for count in counts),
-            variant.note,
         )
-    console.print(table)
+    console.print(table, highlight=False)
+    for variant in report.variants:
+        if variant.note:
+            console.print(f"{variant.variant}: {variant.note}", highlight=False, markup=False)
+    console.print()
     console.print(f"wrote {report.path}", highlight=False, soft_wrap=True)
     console.print(f"beside {report.original}", highlight=False, soft_wrap=True)
 
 
-def _score_titles(report: GraphReport) -> list[str]:
-    """List the names of the scores that any variant has."""
-    names = ("accuracy", "r2", "agreement", "relative_error")
-    found = [row.scores for row in report.variants if row.scores is not None]
-    return [name for name in names if any(getattr(scores, name) is not None for scores in found)]
+def _table(title: str, *columns: str) -> Table:
+    """Make a table without lines, of which only the columns of words are broken in a narrow terminal."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        if column in WORDS:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
-def _scores(variant: VariantRow, names: list[str]) -> list[str]:
-    values = {} if variant.scores is None else asdict(variant.scores)
-    return [
-        "" if values.get(name) is None else f"{values[name]:.2%}" if name != "relative_error" else f"{values[name]:.3f}"
-        for name in names
-    ]
-
-
-def _time_title(count: int) -> str:
-    return f"µs, {count} sample{'' if count == 1 else 's'}"
+def _score(variant: VariantRow, name: str) -> str:
+    value = None if variant.scores is None else getattr(variant.scores, name)
+    if value is None:
+        return ""
+    return f"{value:.3f}" if name == "relative_error" else f"{value:.2%}"
 
 
 def _time(variant: VariantRow, count: int) -> str:
     timing = variant.times.get(count)
     if timing is None:
         return ""
-    return (
-        f"{timing.microseconds:,.1f} ({timing.ratio:.2f}×)"
-        if variant.variant != "original"
-        else f"{timing.microseconds:,.1f}"
-    )
+    digits = 1 if timing.microseconds < 100 else 0
+    ratio = "" if variant.variant == "original" else f" {timing.ratio:.2f}×"
+    return f"{timing.microseconds:,.{digits}f}{ratio}"

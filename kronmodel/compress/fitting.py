@@ -25,6 +25,7 @@ RIDGES = (1e-2, 1e-1)  # strengths of the regularisation that a fit chooses from
 CURVE_RIDGE = 3e-2
 TINY = float(np.finfo(np.float32).tiny)
 SCREENED = 8  # shapes of Kronecker products that are tried at one size
+SMALL_MATRIX, SCREENED_SMALL = 1 << 15, 32  # weights of a matrix of which more shapes are tried, and how many
 MOST_BETWEEN = 12  # interpolated ranks between two fitted ones
 KEPT = 2  # shapes that are continued over all sizes
 SCREEN_SWEEPS, CURVE_SWEEPS, WARM_SWEEPS = 2, 4, 5
@@ -201,8 +202,9 @@ def _kronecker_curve(
     fractions: Sequence[float],
     image_shape: tuple[int, int] | None,
 ) -> Iterator[Candidate]:
-    shapes = kronecker_shapes(layer.in_features, layer.out_features, SCREENED, image_shape, layer.kernel)
     total = layer.weight.size
+    count = SCREENED if total > SMALL_MATRIX else SCREENED_SMALL
+    shapes = kronecker_shapes(layer.in_features, layer.out_features, count, image_shape, layer.kernel)
     middle = sorted(fractions)[len(fractions) // 2]
 
     def of_size(shape: tuple[tuple[int, int], tuple[int, int]], fraction: float) -> Structure | None:

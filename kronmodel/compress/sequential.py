@@ -20,10 +20,12 @@ __all__ = [
     "CompressedLayer",
     "MatrixNetwork",
     "Options",
+    "Solver",
     "compress_layers",
     "curves_of",
     "fit_in_order",
     "importances",
+    "measured_importances",
     "solve_and_fit",
     "total",
 ]
@@ -31,6 +33,10 @@ __all__ = [
 SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
 MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
 NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
+
+
+Solver = Callable[[Sequence[Sequence[Candidate]], float, Sequence[float] | None], list[Candidate]]
+"""Function that chooses a candidate of each curve: from the curves, a budget, and the importance of each layer."""
 
 
 class MatrixNetwork(Protocol):
@@ -77,6 +83,8 @@ class Options:
         image_shape: factor sizes of the first layer's inputs that the samples suggest.
         allow: tells whether a layer may be replaced by a candidate, for example because it is faster by measurement.
         measured: returns a candidate with its measured time, for a budget of microseconds.
+        solver: chooses a candidate of each curve within a budget by the layers' importance; None for
+            :func:`kronmodel.compress.budget.solve`.
         report: called with each layer's name and what is done for it.
     """
 
@@ -86,6 +94,7 @@ class Options:
     image_shape: tuple[int, int] | None = None
     allow: Callable[[MatrixLayer, Candidate], bool] = lambda layer, candidate: True
     measured: Callable[[MatrixLayer, Candidate], Candidate] = lambda layer, candidate: candidate
+    solver: Solver | None = None
     report: Callable[[str, str], None] = lambda layer, action: None
 
 
@@ -127,7 +136,10 @@ def compress_layers(network: MatrixNetwork, options: Options) -> list[Compressed
 
 
 def solve_and_fit(
-    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], options: Options
+    network: MatrixNetwork,
+    curves: Sequence[Sequence[Candidate]],
+    options: Options,
+    weights: Sequence[Sequence[float]] | None = None,
 ) -> list[CompressedLayer]:
     """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order.
 
@@ -135,11 +147,18 @@ def solve_and_fit(
     So the best choice of all structures, those of each structure alone, and those without measured importance are all
     fitted, and the one is kept that changes the network's outputs on held-out samples least. None is worse there than
     low rank alone within the same budget.
+
+    Args:
+        network: the network, with its original layers; afterwards with the replacements.
+        curves: candidates of each layer.
+        options: budget, structures and callbacks.
+        weights: measured importances to share the budget by, each in turn; None measures them.
+
+    Raises:
+        BudgetError: no choice of candidates meets the budget.
     """
-    fraction = _fraction(network, options)
-    weights = [importances(network, curves, fraction)]
-    if fraction < MODERATE:  # how much a layer matters depends on how much of it is lost
-        weights.append(importances(network, curves, MODERATE))
+    if weights is None:
+        weights = measured_importances(network, curves, _fraction(network, options))
     choices = _choices(curves, weights, options)
     best: tuple[float, int] = (math.inf, 0)
     results: list[list[CompressedLayer]] = []
@@ -158,6 +177,20 @@ def solve_and_fit(
     return results[best[1]]
 
 
+def measured_importances(
+    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float
+) -> list[list[float]]:
+    """Measure the importance of the layers at a size, and at a moderate one: it depends on how much of them is lost.
+
+    Args:
+        network: the network, with its original layers.
+        curves: candidates of each layer.
+        fraction: size of the compressed network as a fraction of the original's.
+    """
+    sizes = (fraction, MODERATE) if fraction < MODERATE else (fraction,)
+    return [importances(network, curves, size) for size in sizes]
+
+
 def _choices(
     curves: Sequence[Sequence[Candidate]], measured: Sequence[Sequence[float]], options: Options
 ) -> list[list[Candidate]]:
@@ -167,7 +200,10 @@ def _choices(
     for importance, allowed in itertools.product([*measured, None], [KINDS, *kinds]):
         kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
         try:
-            choice = solve(kept, options.budget, currency=options.currency, importance=importance)
+            if options.solver is None:
+                choice = solve(kept, options.budget, currency=options.currency, importance=importance)
+            else:
+                choice = options.solver(kept, options.budget, importance)
         except BudgetError:
             if not found and len(allowed) == len(KINDS):
                 raise

@@ -10,7 +10,7 @@ from kronmodel.compress.structures import Structure, monarch
 __all__ = ["factor_pairs", "kronecker_shapes", "low_rank_ranks", "monarch_structures"]
 
 Pair = tuple[int, int]
-RANKS_BETWEEN = 4  # ranks of low rank for each step of the sizes
+RANKS_BETWEEN = 16  # ranks of low rank for each step of the sizes; the errors of all follow from one solution
 
 
 def factor_pairs(width: int) -> list[Pair]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from kronmodel.compress.files.report import GraphReport, LayerRow, VariantRow
 from kronmodel.compress.files.sizing import Sizer
 from kronmodel.compress.files.target import Settings, Target
 from kronmodel.compress.files.variants import Variants
-from kronmodel.compress.graphs.samples import Samples, fitting_and_test
+from kronmodel.compress.gradients.tuning import Pair
+from kronmodel.compress.graphs.samples import Samples, fitting_and_test, image_shape
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.data.user_file import FileOptions
 from kronmodel.errors import Argument, KronmodelError, Message
@@ -37,6 +39,7 @@ def compress_file(
     out: Path = Path("models"),
     name: str | None = None,
     quantize: Precision | None = None,
+    distill: int = 0,
     settings: Settings | None = None,
 ) -> GraphReport:
     """Compress an ONNX file, compare the result with the original and its quantised variants, and publish it.
@@ -51,6 +54,7 @@ def compress_file(
         out: model repository.
         name: name of the original in the repository; the result's is derived from it.
         quantize: precision of the published result; None keeps the original's.
+        distill: passes over all training samples of the data to train the new weights by, without labels; 0 for none.
         settings: structures to consider, and callbacks.
 
     Raises:
@@ -62,6 +66,10 @@ def compress_file(
     if not target.is_given and quantize is None:
         names = [Argument(each) for each in ("target_ratio", "max_bytes", "max_drop", "quantize")]
         raise ValueError(Message(names[0], ", ", names[1], ", ", names[2], " or ", names[3], " is needed"))
+    if distill < 0 or (distill and not target.is_given):
+        raise ValueError(
+            Message(Argument("distill"), " must be at least 0 epochs, and needs a size or quality to reach")
+        )
     if samples < 1:
         raise ValueError(Message(Argument("samples"), f" must be at least 1, got {samples}"))
     named = Names(path, out, name)
@@ -77,6 +85,7 @@ def compress_file(
         if loaded is None:
             messages.append("without samples, layers are fitted to their weights alone, which costs much accuracy")
             settings.report(f"{messages[0]}: give --data")
+        whole = _training_samples(workspace, path, data, options, loaded) if distill else None
         original = workspace.write(workspace.model, "original.onnx")
         feeds = examples(workspace.model, original, None if loaded is None else loaded[1])
         size = path.stat().st_size + sum(each.stat().st_size for each in workspace.data_files)
@@ -91,10 +100,13 @@ def compress_file(
                 size,
                 samples=loaded,
                 example=next(iter(feeds.values())),
-                fraction=0.1 if budget is None else budget / size,
+                fraction=None if budget is None else budget / size,
+                image_shape=image_shape(workspace.model, test),
                 settings=settings,
             )
             result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
+            if whole is not None:
+                result = sizer.distill(result, whole, distill)
             rows = sizer.rows()
             check_model(result, original, workspace.model)
             variants.add("compressed", result)
@@ -126,6 +138,34 @@ def compress_file(
             variants=compared,
             messages=messages,
         )
+
+
+def _training_samples(
+    workspace: Workspace,
+    path: Path,
+    data: str | None,
+    options: FileOptions | None,
+    loaded: tuple[Samples, Samples] | None,
+) -> Samples:
+    """Return all training samples of a data set; of an array for each input, the samples that are fitted to.
+
+    Raises:
+        KronmodelError: there are none, or the model can't be trained.
+    """
+    if loaded is None:
+        raise KronmodelError(Message(Argument("distill"), " needs samples: give --data"))
+    try:
+        Pair(workspace, workspace.model, loaded[0])
+    except KronmodelError as error:
+        raise KronmodelError(Message(Argument("distill"), f" is not possible: {error}")) from error
+    if data is None or loaded[0].task is None:
+        return loaded[0]
+    whole = fitting_and_test(workspace.model, path, data, options or FileOptions(), count=sys.maxsize, report=_silent)
+    return loaded[0] if whole is None else whole[0]
+
+
+def _silent(message: str) -> None:
+    """Drop a message that was reported before."""
 
 
 def _quantized(variants: Variants, asked: Precision | None, original: Path, workspace: Workspace) -> str:

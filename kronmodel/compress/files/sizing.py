@@ -8,28 +8,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from kronmodel.compress.budget import BudgetError
-from kronmodel.compress.candidates import Candidate, unchanged
+from kronmodel.compress.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.files.report import LayerRow
 from kronmodel.compress.files.target import Settings
-from kronmodel.compress.fitting import FRACTIONS, LayerData, curve_of
+from kronmodel.compress.gradients.tuning import Pair, with_weights
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.emit import can_emit
 from kronmodel.compress.graphs.layers import GraphLayer, Kept, find_layers
-from kronmodel.compress.graphs.network import GraphNetwork
+from kronmodel.compress.graphs.network import HELD_OUT, GraphNetwork
 from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.sequential import CompressedLayer, Options, fit_in_order, importances
+from kronmodel.compress.sequential import (
+    CompressedLayer,
+    Options,
+    curves_of,
+    measured_importances,
+    solve_and_fit,
+)
 from kronmodel.errors import Argument, KronmodelError, Message
 
 __all__ = ["Sizer"]
 
 SIZE_ROUNDS = 4  # of fitting again for a smaller budget, if the nodes that are added exceed the target
+SEARCHED = 0.1  # size at which the layers' importance is measured if the size is searched
+MAX_TUNED_BYTES = 64 << 20  # size of a compressed model up to which its weights are tuned together
 DROP_ROUNDS = 7  # of halving the interval of sizes for a greatest drop
 
 
@@ -42,7 +51,8 @@ class Sizer:
         size: its size in bytes, with the files of its weights.
         samples: samples to fit to, and those to measure on; None fits to the weights alone.
         example: inputs of a run with one sample.
-        fraction: size of the result as a fraction of the original's, near which the layers' importance is measured.
+        fraction: size of the result as a fraction of the original's; None if it is searched.
+        image_shape: height and width of the images that a flat input holds; None if there are none.
         settings: structures and callbacks.
 
     Raises:
@@ -57,11 +67,12 @@ class Sizer:
         *,
         samples: tuple[Samples, Samples] | None,
         example: Mapping[str, NDArray[Any]],
-        fraction: float = 0.1,
+        fraction: float | None,
+        image_shape: tuple[int, int] | None = None,
         settings: Settings,
     ) -> None:
-        self._workspace, self._size, self._settings = workspace, size, settings
-        fitting = None if samples is None else samples[0]
+        self._workspace, self._size, self._settings, self._image_shape = workspace, size, settings, image_shape
+        self._fitting = None if samples is None else samples[0]
         self._test = None if samples is None else samples[1]
         constants = Constants(workspace)
         self._layers, self._kept = find_layers(workspace.model, constants)
@@ -69,12 +80,12 @@ class Sizer:
             raise KronmodelError(_no_layer(source, self._kept))
         self._original = workspace.write(workspace.model, "original.onnx")
         self._network = GraphNetwork(
-            workspace, constants, self._layers, samples=fitting, example=example, progress=settings.progress
+            workspace, constants, self._layers, samples=self._fitting, example=example, progress=settings.progress
         )
-        curves = [self._curve(index) for index in range(len(self._layers))]
+        curves = self._curves(fraction)
         self._fixed = size - sum(curve[0].bytes for curve in curves)  # bytes of the file that are not of layers
         self._planner = Planner(workspace, self._layers, curves, self._network.inputs, settings.allow_slower)
-        self._importance = importances(self._network, curves, min(fraction, 1.0))
+        self._importances = measured_importances(self._network, curves, min(fraction or SEARCHED, 1.0))
         self._fitted: list[CompressedLayer] = []
 
     def reach_size(self, budget: int) -> Path:
@@ -91,7 +102,7 @@ class Sizer:
             path = self._fit(budget - reserve)
             excess = path.stat().st_size - budget
             if excess <= 0:
-                return path
+                return self._tuned(path)
             reserve += excess
         raise KronmodelError(
             f"{budget:,} bytes can't be reached: the nodes that are added take {reserve:,} bytes more than are saved"
@@ -122,7 +133,39 @@ class Sizer:
         if best is None:
             raise KronmodelError(f"every smaller model that was tried loses more than {most} percentage points")
         path, self._fitted = best
-        return path
+        tuned = self._tuned(path)
+        return tuned if self._drop(tuned) <= most else path
+
+    def distill(self, path: Path, samples: Samples, epochs: int) -> Path:
+        """Train the new weights of the last result to give the original's outputs, without labels.
+
+        Args:
+            path: the result.
+            samples: inputs to train on.
+            epochs: passes over them.
+
+        Returns:
+            Path of the trained model; of the result itself, if its decisions are nearer to the original's.
+
+        Raises:
+            KronmodelError: the model has operators or inputs with which its weights can't be trained.
+        """
+        model = onnx.load(path)
+        pair = Pair(self._workspace, model, samples)
+        if not pair.student.weights:
+            raise KronmodelError(Message(Argument("distill"), " is not possible: no new weight is of 32-bit floats"))
+        (x,) = samples.arrays.values()
+        pair.distill(
+            x, epochs, lambda now: self._settings.progress(f"distilling, epoch {now.epoch}", now.step, now.steps)
+        )
+        weights = with_weights(self._workspace, model, pair.student.weights)
+        trained = self._workspace.write(self._workspace.assemble(weights), "distilled.onnx")
+        judge = samples.take(np.arange(len(samples) - max(len(samples) // 10, 1), len(samples)))  # not trained on
+        scores = compare({"original": self._original, "before": path, "after": trained}, judge)
+        before, after = scores["before"], scores["after"]
+        if before.agreement is not None and after.agreement is not None:
+            return trained if after.agreement >= before.agreement else path
+        return trained if after.relative_error < before.relative_error else path
 
     def rows(self) -> list[LayerRow]:
         """Describe all layers of the last result, and the nodes that can't be compressed."""
@@ -151,18 +194,32 @@ class Sizer:
         ]
         return rows
 
-    def _curve(self, index: int) -> list[Candidate]:
-        """Compute a layer's candidates: unchanged, and those that all its nodes can take and that save bytes."""
-        self._settings.progress("error curves", index, len(self._layers))
-        layer, matrix = self._layers[index], self._network.layers[index]
-        data = self._network.data_of(index) or LayerData.of_weights_alone(matrix)
-        if index in self._network.unseen:  # its error would count nothing, however wrong it gives
-            return [replace(unchanged(matrix), bytes=layer.constant.bytes)]
-        dense, *others = curve_of(matrix, data, structures=self._settings.structures, fractions=FRACTIONS)
-        bias = 0 if matrix.bias is None else matrix.itemsize * len(matrix.weight)
-        dense = replace(dense, bytes=layer.constant.bytes + bias)
-        possible = [each for each in others if all(can_emit(use, each.structure) for use in layer.uses)]
-        return [dense, *(each for each in possible if each.bytes < dense.bytes)]
+    def _curves(self, fraction: float | None) -> list[list[Candidate]]:
+        """Compute each layer's candidates: unchanged, and those that all its nodes can take and that save bytes."""
+        by_name = {matrix.name: index for index, matrix in enumerate(self._network.layers)}
+
+        def allow(matrix: MatrixLayer, candidate: Candidate) -> bool:
+            index = by_name[matrix.name]
+            # The error of a layer that no sample reaches would count nothing, however wrong it gives.
+            return index not in self._network.unseen and all(
+                can_emit(use, candidate.structure) for use in self._layers[index].uses
+            )
+
+        whole = sum(unchanged(matrix).bytes for matrix in self._network.layers)
+        options = Options(
+            budget=math.inf if fraction is None else fraction * whole,
+            structures=self._settings.structures,
+            image_shape=self._image_shape,
+            allow=allow,
+            report=lambda name, action: self._settings.progress("error curves", by_name[name], len(by_name)),
+        )
+        curves = []
+        for (first, *others), layer in zip(curves_of(self._network, options), self._layers, strict=True):
+            # An unchanged weight stays in the type that it is stored in.
+            stored = layer.constant.bytes - first.structure.weights * layer.new_dtype.itemsize
+            dense = replace(first, bytes=first.bytes + stored)
+            curves.append([dense, *(each for each in others if each.bytes < dense.bytes)])
+        return curves
 
     def _try(self, budget: int) -> Path | None:
         """Fit for a size of the file; None if it can't be reached."""
@@ -173,8 +230,16 @@ class Sizer:
 
     def _fit(self, budget: int) -> Path:
         """Choose structures for a size of the file, fit them in the model's order, and write the model."""
+        report = self._settings.progress
+        options = Options(
+            budget=budget - self._fixed,
+            structures=self._settings.structures,
+            solver=self._choose,
+            report=lambda layer, action: report(f"{action}: {layer}", 0, 0),
+        )
+        self._network.restore()
         try:
-            chosen = self._planner.choose(budget - self._fixed, self._importance)
+            self._fitted = solve_and_fit(self._network, self._planner.curves, options, self._importances)
         except BudgetError as error:
             least = self._fixed + int(error.least)
             raise BudgetError(
@@ -182,33 +247,41 @@ class Sizer:
                 f"are outside of the layers that can be compressed{self._planner.slow_layers(budget - self._fixed)}",
                 error.least,
             ) from error
-        report = self._settings.progress
-        options = Options(budget=budget, report=lambda layer, action: report(f"{action}: {layer}", 0, 0))
-        best: tuple[float, list[CompressedLayer], onnx.ModelProto] | None = None
-        for choice in [chosen, *self._alternatives(budget - self._fixed, chosen)]:
-            self._network.restore()
-            fitted = fit_in_order(self._network, choice, self._planner.curves, options)
-            change = self._network.output_error() or 0.0
-            if best is None or change < best[0]:
-                best = (change, fitted, self._network.model())
-        assert best is not None
-        self._fitted = best[1]
-        return self._workspace.write(self._workspace.assemble(best[2]), "compressed.onnx")
+        return self._workspace.write(self._workspace.assemble(self._network.model()), "compressed.onnx")
 
-    def _alternatives(self, budget: float, chosen: Sequence[Candidate]) -> list[list[Candidate]]:
-        """Choose from each kind of structure alone, because a layer's error does not say everything about the model's.
+    def _choose(
+        self, curves: Sequence[Sequence[Candidate]], budget: float, importance: Sequence[float] | None
+    ) -> list[Candidate]:
+        """Choose structures so that the file, with the nodes that are added, keeps the budget; nothing is fitted yet.
 
-        Without samples there is nothing to judge the alternatives by.
+        Raises:
+            BudgetError: no choice does.
         """
-        found: list[list[Candidate]] = []
-        for kind in self._settings.structures if self._test is not None and len(self._settings.structures) > 1 else ():
-            try:
-                choice = self._planner.choose(budget, self._importance, ("dense", kind))
-            except BudgetError:
-                continue
-            if choice not in (list(chosen), *found):
-                found.append(choice)
-        return found
+        reserve = 0.0
+        for _ in range(SIZE_ROUNDS):
+            chosen = self._planner.choose(curves, budget - reserve, importance)
+            excess = self._network.size_of(chosen) - self._fixed - budget
+            if excess <= 0:
+                break
+            reserve += excess
+        return chosen
+
+    def _tuned(self, path: Path) -> Path:
+        """Train the new weights of a model together on the samples, if its operators allow that, and if it helps."""
+        if self._fitting is None or not self._settings.tune_steps or path.stat().st_size > MAX_TUNED_BYTES:
+            return path
+        self._settings.progress("tuning", 0, 0)
+        model = onnx.load(path)
+        try:
+            pair = Pair(self._workspace, model, self._fitting)
+        except KronmodelError:  # the layers stay as they were fitted one by one
+            return path
+        if not pair.tune(self._settings.tune_steps):
+            return path
+        weights = with_weights(self._workspace, model, pair.student.weights)
+        tuned = self._workspace.write(self._workspace.assemble(weights), "tuned.onnx")
+        scores = compare({"original": self._original, "fitted": path, "tuned": tuned}, self._fitting.part(HELD_OUT))
+        return tuned if scores["tuned"].relative_error < scores["fitted"].relative_error else path
 
     def _drop(self, path: Path) -> float:
         """Measure the loss of a model against the original in percentage points."""

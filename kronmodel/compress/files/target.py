@@ -61,6 +61,7 @@ class Settings:
     Attributes:
         structures: kinds of structures to consider.
         allow_slower: also replace layers by structures that are measured to be slower.
+        tune_steps: most steps of training all new weights together on the samples; 0 for none.
         seconds: duration of the measurement of all variants at one number of samples.
         progress: called as the work goes on.
         report: called with messages for the user.
@@ -68,6 +69,7 @@ class Settings:
 
     structures: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "dense")
     allow_slower: bool = False
+    tune_steps: int = 1000
     seconds: float = 1.0
     progress: Progress = lambda step, done, total: None
     report: Callable[[str], None] = lambda message: None

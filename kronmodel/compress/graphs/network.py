@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from kronmodel.compress.candidates import Fitted, MatrixLayer
+from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer
 from kronmodel.compress.fitting import LayerData
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.layers import GraphLayer
@@ -20,7 +20,7 @@ from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tapped_
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.moments import MAX_GRAM_WIDTH, Moments
 
-__all__ = ["GraphNetwork", "Progress"]
+__all__ = ["HELD_OUT", "GraphNetwork", "Progress"]
 
 CHUNK_BYTES = 512 << 20  # moments that are gathered in one pass over the samples
 LEAST_ROWS = 8192  # rows that a layer is fitted to, if the samples have so many
@@ -96,15 +96,27 @@ class GraphNetwork:
         """Measure the relative change of the model's outputs on the held-out samples; None without samples."""
         if self._samples is None:
             return None
-        path = self._workspace.write(self.model(), "replaced.onnx")
         held_out = self._samples.part(HELD_OUT)
-        return compare({"original": self._original, "the compressed model": path}, held_out)[
-            "the compressed model"
-        ].relative_error
+        with self._workspace.scratch():
+            path = self._workspace.write(self.model(), "replaced.onnx")
+            scores = compare({"original": self._original, "the compressed model": path}, held_out)
+        return scores["the compressed model"].relative_error
 
     def model(self) -> onnx.ModelProto:
         """Build the model with the replacements made so far."""
         return self._replace_in(self._workspace.model)
+
+    def size_of(self, choice: Sequence[Candidate]) -> int:
+        """Compute the bytes of the file with structures in the layers' places, which need not be fitted yet."""
+        pairs = [
+            (layer, _unfitted(matrix, candidate))
+            for layer, matrix, candidate in zip(self._graph_layers, self.layers, choice, strict=True)
+            if candidate.structure.kind != "dense"
+        ]
+        with self._workspace.scratch():
+            return self._workspace.size_of(
+                replace_layers(self._workspace, self._workspace.model, self._constants, pairs)
+            )
 
     def restore(self) -> None:
         """Restore all original layers."""
@@ -188,3 +200,9 @@ class GraphNetwork:
         """Return the most rows of a layer for one run of the model."""
         assert self._samples is not None
         return -(-max(LEAST_ROWS, 3 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))
+
+
+def _unfitted(layer: MatrixLayer, candidate: Candidate) -> Fitted:
+    """Return a replacement of zeros, which takes as many bytes as a fitted one."""
+    factors = tuple(np.zeros(shape, np.float32) for shape in candidate.structure.factor_shapes)
+    return Fitted(candidate=candidate, factors=factors, bias=None if layer.bias is None else np.zeros_like(layer.bias))

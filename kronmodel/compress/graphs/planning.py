@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from kronmodel.compress.graphs.layer_timing import measure_layers
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.timing import Timing
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import KINDS, Kind, Structure
+from kronmodel.compress.structures import Structure
 
 __all__ = ["Planner"]
 
@@ -41,21 +41,23 @@ class Planner:
     allow_slower: bool
     timings: dict[tuple[str, Structure], Timing] = field(default_factory=dict)
 
-    def choose(self, budget: float, importance: Sequence[float], kinds: Collection[Kind] = KINDS) -> list[Candidate]:
+    def choose(
+        self, curves: Sequence[Sequence[Candidate]], budget: float, importance: Sequence[float] | None
+    ) -> list[Candidate]:
         """Choose one candidate for each layer, with the least error within a budget of bytes.
 
         The structures that are chosen are measured, and of those that are slower another choice is made without.
 
         Args:
+            curves: candidates of each layer.
             budget: bytes of all layers.
-            importance: factor of each layer's squared error in the model's.
-            kinds: kinds of structures to choose from, the unchanged layer included.
+            importance: factor of each layer's squared error in the model's; 1 by default.
 
         Raises:
             BudgetError: no choice meets the budget, or only one with slower layers.
         """
         for _ in range(ROUNDS):
-            chosen = solve(self._allowed(kinds), budget, importance=importance)
+            chosen = solve(self._allowed(curves), budget, importance=importance)
             pairs = [(layer, each.structure) for layer, each in zip(self.layers, chosen, strict=True)]
             changed = [pair for pair in pairs if pair[1].kind != "dense"]
             self._measure(changed)
@@ -78,14 +80,12 @@ class Planner:
             return ""
         return f"; smaller structures of {', '.join(slow)} were measured to be slower: --allow-slower takes them"
 
-    def _allowed(self, kinds: Collection[Kind]) -> list[list[Candidate]]:
+    def _allowed(self, curves: Sequence[Sequence[Candidate]]) -> list[list[Candidate]]:
+        if self.allow_slower:
+            return [list(curve) for curve in curves]
         return [
-            [
-                each
-                for each in curve
-                if each.structure.kind in kinds and (self.allow_slower or not self._is_slower(layer, each.structure))
-            ]
-            for layer, curve in zip(self.layers, self.curves, strict=True)
+            [each for each in curve if not self._is_slower(layer, each.structure)]
+            for layer, curve in zip(self.layers, curves, strict=True)
         ]
 
     def _is_slower(self, layer: GraphLayer, structure: Structure) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from kronmodel.data.user_file import FileOptions
 from kronmodel.errors import DataError, KronmodelError
 from kronmodel.export.card import read_card
 
-__all__ = ["InputSpec", "Samples", "fitting_and_test", "input_specs"]
+__all__ = ["InputSpec", "Samples", "fitting_and_test", "image_shape", "input_specs"]
 
 BATCH = 32
 PUBLISHED = "samples.npz"
@@ -76,6 +77,7 @@ class Samples:
         labels: class indices or target values ``(n,)``; None if they are not known.
         task: classification or regression; None without labels.
         origin: description of the source, for the report.
+        image_shape: sizes of the image that a sample is, flat or not; None if it is not known to be one.
     """
 
     arrays: Mapping[str, Array]
@@ -86,6 +88,7 @@ class Samples:
     labels: Array | None
     task: str | None
     origin: str
+    image_shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return min(map(len, self.arrays.values()), default=0)
@@ -185,16 +188,42 @@ def _from_dataset(spec: InputSpec, data: Dataset, count: int, classes: Sequence[
             y = [np.array([int(name) for name in names])[each] for each in y]
     train = _one_input(spec, data.x_train, y[0], data.task, f"training samples of {data.name}")
     test = _one_input(spec, data.x_test, y[1], data.task, f"test samples of {data.name}")
+    train, test = (replace(each, image_shape=data.image_shape) for each in (train, test))
     return train.take(_draw(len(train), count)), test
+
+
+def image_shape(model: onnx.ModelProto, samples: Samples | None) -> tuple[int, int] | None:
+    """Return the rows and columns of the images that a model takes, the channels joined with the rows.
+
+    Args:
+        model: the model, of which the card may describe the input.
+        samples: samples, which may be known to be images; None without any.
+
+    Returns:
+        Rows and columns; None if the input is not known to be an image.
+    """
+    shape = None if samples is None else samples.image_shape
+    if shape is None:
+        described = (_card(model) or {}).get("input")
+        found = described.get("shape") if isinstance(described, dict) and described.get("kind") == "image" else None
+        if isinstance(found, list) and all(isinstance(size, int) and size > 0 for size in found):
+            shape = tuple(found)
+    if shape is None or len(shape) < 2:
+        return None
+    return math.prod(shape[:-1]), shape[-1]
 
 
 def _classes(model: onnx.ModelProto) -> list[str] | None:
     """Read the names of a model's classes from its card; None if it has no usable ones."""
-    try:
-        labels = (read_card(model) or {}).get("labels")
-    except KronmodelError:
-        return None
+    labels = (_card(model) or {}).get("labels")
     return [str(each) for each in labels] if isinstance(labels, list) else None
+
+
+def _card(model: onnx.ModelProto) -> dict[str, Any] | None:
+    try:
+        return read_card(model)
+    except KronmodelError:  # a card of another kind
+        return None
 
 
 def _one_input(spec: InputSpec, x: Array, labels: Array | None, task: str | None, origin: str) -> Samples:

@@ -14,7 +14,7 @@ from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.errors import KronmodelError
 
-__all__ = ["Scores", "compare"]
+__all__ = ["Scores", "compare", "scored_output"]
 
 Array = NDArray[Any]
 
@@ -81,7 +81,7 @@ class _Sums:
 
     def add(self, expected: list[Any], outputs: list[Any], name: str) -> None:
         """Add the outputs of a batch."""
-        index = _scored(expected)
+        index = scored_output(expected)
         want, got = (np.asarray(each[index]) for each in (expected, outputs))
         if want.shape != got.shape:
             raise KronmodelError(f"{name}: an output has the shape {got.shape}, the original's has {want.shape}")
@@ -138,7 +138,7 @@ class _Sums:
         )
 
 
-def _scored(outputs: list[Any]) -> int:
+def scored_output(outputs: list[Any]) -> int:
     """Choose the output to score: the first of floating-point numbers with several values for a sample, else any."""
     arrays = [np.asarray(each) if not isinstance(each, list) else np.empty(0, object) for each in outputs]
     floats = [index for index, each in enumerate(arrays) if each.dtype.kind == "f"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -92,13 +93,27 @@ class Workspace:
         path.write_bytes(model.SerializeToString())
         return path
 
+    def size_of(self, model: onnx.ModelProto) -> int:
+        """Compute the size of a model with all weights inside it, at most about 100 bytes a weight too large."""
+        return model.ByteSize() + sum(byte_size(each) for each in _external(model))
+
+    @contextmanager
+    def scratch(self) -> Iterator[None]:
+        """Delete the files of the tensors that are made meanwhile."""
+        first = self._count
+        try:
+            yield
+        finally:
+            for number in range(first + 1, self._count + 1):
+                (self.folder / f"new-{number}").unlink(missing_ok=True)
+
     def assemble(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Copy a model with all weights inside it.
 
         Raises:
             KronmodelError: the copy is larger than an ONNX file can be.
         """
-        size = model.ByteSize() + sum(byte_size(each) for each in _external(model))
+        size = self.size_of(model)
         if size > MAX_FILE_BYTES:
             raise KronmodelError(
                 f"the result has {size:,} bytes, expected at most {MAX_FILE_BYTES:,} for one ONNX file"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,45 @@ def test_the_compressed_model_is_published_beside_its_original(tmp_path: Path, d
     assert not list(out.glob(".*"))
 
 
+def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path: Path, data: Path) -> None:
+    path = save(network(), tmp_path)
+    found = {}
+    for steps in (0, 200):
+        settings = replace(SETTINGS, structures=("low-rank", "kronecker", "monarch"), tune_steps=steps)
+        report = compress_file(
+            path, Target(ratio=5), data=str(data), out=tmp_path / f"models-{steps}", settings=settings
+        )
+        row = next(each for each in report.variants if each.variant == "compressed")
+        assert row.scores is not None
+        assert row.bytes is not None
+        assert row.bytes <= path.stat().st_size / 5
+        found[steps] = row.scores.relative_error
+    assert found[200] < 0.9 * found[0]
+
+
+def test_distillation_without_labels_brings_the_outputs_nearer(tmp_path: Path) -> None:
+    path, x = save(network("MatMul"), tmp_path), inputs(3000)
+    rows = tmp_path / "rows.npz"
+    np.savez(rows, x=x)  # for the input named x, without labels
+    errors = []
+    for epochs in (0, 8):
+        settings = replace(SETTINGS, tune_steps=0)
+        report = compress_file(
+            path,
+            Target(ratio=6),
+            data=str(rows),
+            samples=2000,
+            distill=epochs,
+            out=tmp_path / f"models-{epochs}",
+            settings=settings,
+        )
+        scores = next(each.scores for each in report.variants if each.variant == "compressed")
+        assert scores is not None
+        assert scores.agreement is not None
+        errors.append(1 - scores.agreement)
+    assert errors[1] < 0.9 * errors[0]
+
+
 def test_gemm_and_matmul_with_add_give_the_same(tmp_path: Path, data: Path) -> None:
     x = inputs()[:50]
     results = []
@@ -223,6 +263,21 @@ def test_quantised_alone_and_on_top(precision: Any, tmp_path: Path, data: Path) 
         assert (run(report.path, x=x)[0].argmax(1) == expected).mean() > 0.7
 
 
+def test_int4_weights_of_matmul_nodes_alone_and_on_top(tmp_path: Path, data: Path) -> None:
+    path, out = save(network("MatMul"), tmp_path, "toy.onnx"), tmp_path / "models"
+    x = inputs()[:50]
+    expected = run(path, x=x)[0].argmax(1)
+    for target, name in ((Target(), "toy-int4"), (Target(ratio=1.5), "toy-compressed-int4")):
+        report = compress_file(path, target, data=str(data), out=out, quantize="int4", settings=SETTINGS)
+        assert report.name == name
+        stored = [each for each in onnx.load(report.path).graph.node if each.op_type == "MatMulNBits"]
+        assert stored
+        assert (run(report.path, x=x)[0].argmax(1) == expected).mean() > 0.7
+        row = next(each for each in report.variants if each.variant.endswith("int4") and each.bytes is not None)
+        assert row.bytes is not None
+        assert row.bytes < path.stat().st_size / 3
+
+
 def test_quantised_tied_weights_are_one_kind(tmp_path: Path) -> None:
     """Both uses of a shared weight are quantised, and the file doesn't hold the weight twice."""
     square = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
@@ -284,6 +339,13 @@ def refused() -> onnx.ModelProto:
         (network, ["--target-ratio", "2", "--structures", "sparse"], "--structures must be some of"),
         (network, ["--target-ratio", "2", "--samples", "0"], "--samples must be at least 1, got 0"),
         (network, ["--target-ratio", "2", "--name", "a b"], "a model's name must be"),
+        (network, ["--target-ratio", "2", "--distill"], "--distill needs samples: give --data"),
+        (network, ["--quantize", "int8", "--distill"], "--distill must be at least 0 epochs, and needs a size"),
+        (
+            lambda: network(batch=4),
+            ["--target-ratio", "2", "--data", "rows.npz", "--distill"],
+            "--distill is not possible: the model takes no batches of any number of samples",
+        ),
     ],
 )
 def test_refusals_are_one_line_and_write_nothing(
@@ -291,6 +353,7 @@ def test_refusals_are_one_line_and_write_nothing(
 ) -> None:
     path, out = save(make(), tmp_path), tmp_path / "models"
     np.savez(tmp_path / "digits8.npz", x=np.ones((20, 65)), y=np.arange(20) % 2)
+    np.savez(tmp_path / "rows.npz", x=inputs(80), y=np.arange(80) % 10)
     arguments = [str(tmp_path / each) if each.endswith(".npz") else each for each in options]
     assert main(["compress", str(path), *arguments, "--allow-slower", "--out", str(out)]) == 2
     printed = capsys.readouterr()

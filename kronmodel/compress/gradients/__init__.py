@@ -1,0 +1,1 @@
+"""ONNX graphs as torch modules, for the training of their weights."""
