@@ -509,6 +509,15 @@ static const float *forward_sample(const struct kron_network *network, const flo
     return x;
 }
 
+/* Ask the caches for values that are read soon. Those that the forward pass kept are no longer in the L2 cache, and each
+ * sample's are too few for the processor to foresee the next ones by itself. NULL: none. Always inline: gcc drops calls of
+ * functions that have no effect on values. */
+INLINE void prefetch(const float *values, int64_t count)
+{
+    if (values == NULL) return;
+    for (int64_t i = 0; i < count; i += ALIGNMENT / (int64_t)sizeof(float)) __builtin_prefetch(values + i, 0, 2);
+}
+
 /* ---- Backward, a block of samples -------------------------------------------------------------------------------- */
 
 /* Sums of gradients over samples, of one layer; padded as the packed weights, in the same sequence of branches. */
@@ -535,9 +544,30 @@ struct block {
     struct matrices y_gradient;   /* with respect to the output before its activation */
     struct matrices x_gradient;   /* to compute; first: NULL if not wanted */
     struct matrices hidden, slopes;
+    struct matrices x_slopes;     /* of the activation that gave x; first: NULL if it keeps none */
+    struct matrices before;       /* input of the layer before, which is read next; first: NULL without one */
+    int64_t before_size;
     struct matrices z_gradient;   /* scratch: with respect to a branch's hidden matrix before its activation */
     struct matrices transposed;   /* scratch: of x or y_gradient */
 };
+
+/* Prefetch what the computation of a branch's gradients reads: its hidden matrix of a sample, and the slopes of the next
+ * sample, or of the next branch's first one. `next`: offset of the next branch, or -1. */
+INLINE void prefetch_branch(const struct block *b, int64_t sample, int64_t offset, int64_t size, int64_t next)
+{
+    prefetch(at(b->hidden, sample, offset), size);
+    if (sample + 1 < b->samples)
+        prefetch(at(b->slopes, sample + 1, offset), size);
+    else if (next >= 0)
+        prefetch(at(b->slopes, 0, next), size);
+}
+
+/* Prefetch what the layer before reads of a sample first. */
+INLINE void prefetch_before(const struct layer *l, const struct block *b, int64_t sample)
+{
+    prefetch(at(b->before, sample, 0), b->before_size);
+    prefetch(at(b->x_slopes, sample, 0), l->x_size);
+}
 
 static void backward_left(const struct layer *l, const struct block *b, const struct sums *sums)
 {
@@ -549,6 +579,7 @@ static void backward_left(const struct layer *l, const struct block *b, const st
         float *hidden = b->hidden.first + k * l->left_size;
         for (int64_t s = 0; s < b->samples; s++) { /* the gradient of Z_k: dY B_k */
             float *z_gradient = at(b->z_gradient, s, 0);
+            prefetch_branch(b, s, k * l->left_size, l->left_size, k + 1 < l->left ? (k + 1) * l->left_size : -1);
             multiply(&(struct product){
                 .rows = l->m1, .columns = l->n2_padded, .depth = l->m2, .panels = 1,
                 .left = at(b->y_gradient, s, 0), .left_row = l->m2_padded, .left_column = 1,
@@ -574,6 +605,7 @@ static void backward_left(const struct layer *l, const struct block *b, const st
             .start = first_sum, .out = first_sum, .out_row = n1_padded});
         for (int64_t s = 0; b->x_gradient.first && s < b->samples; s++) { /* dX: sum of A_k^T dZ_k */
             float *x_gradient = at(b->x_gradient, s, 0);
+            if (k + 1 == l->left) prefetch_before(l, b, s);
             multiply(&(struct product){
                 .rows = l->n1, .columns = l->n2_padded, .depth = l->m1, .panels = 1,
                 .left = first, .left_row = 1, .left_column = l->n1,
@@ -594,6 +626,7 @@ static void backward_right(const struct layer *l, const struct block *b, const s
         float *hidden = b->hidden.first + offset;
         for (int64_t s = 0; s < b->samples; s++) { /* the gradient of Z_k: A_k^T dY */
             float *z_gradient = at(b->z_gradient, s, 0);
+            prefetch_branch(b, s, offset, l->right_size, k + 1 < l->right ? offset + l->right_size : -1);
             multiply(&(struct product){
                 .rows = l->n1, .columns = l->m2_padded, .depth = l->m1, .panels = 1,
                 .left = first, .left_row = 1, .left_column = l->n1,
@@ -620,6 +653,7 @@ static void backward_right(const struct layer *l, const struct block *b, const s
             .start = first_sum, .out = first_sum, .out_row = m1_padded});
         for (int64_t s = 0; b->x_gradient.first && s < b->samples; s++) { /* dX: sum of dZ_k B_k */
             float *x_gradient = at(b->x_gradient, s, 0);
+            if (k + 1 == l->right) prefetch_before(l, b, s);
             multiply(&(struct product){
                 .rows = l->n1, .columns = l->n2_padded, .depth = l->m2, .panels = 1,
                 .left = at(b->z_gradient, s, 0), .left_row = l->m2_padded, .left_column = 1,
@@ -723,6 +757,12 @@ static void backward_block(const struct kron_network *network, const struct scra
             .transposed = {transposed, plan->transposed},
         };
         if (i) block.x = (struct matrices){record + l[-1].output, network->record};
+        if (i && l[-1].output_slopes >= 0)
+            block.x_slopes = (struct matrices){record + l[-1].output_slopes, network->record};
+        if (i > 1) {
+            block.before = (struct matrices){record + l[-2].output, network->record};
+            block.before_size = l[-1].x_size;
+        }
         for (int64_t s = 0; l->outer != KRON_NONE && s < samples; s++)
             differentiate(l->outer, l->y_size, gradients + s * plan->features,
                           record + l->output + s * network->record,

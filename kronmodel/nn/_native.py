@@ -31,7 +31,7 @@ from kronmodel.shapes import Order
 
 __all__ = ["apply", "is_applicable"]
 
-KEPT_BYTES = 32 << 20
+KEPT_BYTES = 16 << 20
 """The largest memory in which the forward pass keeps values for the backward pass; more are computed again, which is
 faster than reading them from memory outside of the caches."""
 
