@@ -93,8 +93,11 @@ def apply(x: Tensor, layers: Sequence[LayerForm]) -> Tensor:
     """
     rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     spec, parameters = _encode(layers)
+    y: Tensor
     if torch.compiler.is_compiling():
-        y: Tensor = torch.ops.kronmodel.layers(rows, parameters, spec, False)[0]
+        y = torch.ops.kronmodel.layers(rows, parameters, spec, False)[0]
+    elif not torch.is_grad_enabled():
+        y = _layers(rows, parameters, spec, False)[0]
     else:
         y = _Layers.apply(rows, spec, *parameters)  # type: ignore[no-untyped-call]
     return y if x.dim() == 2 else y.reshape(*x.shape[:-1], y.shape[1])
@@ -186,6 +189,7 @@ class _Layout:
 
     def pack(self, parameters: Sequence[Tensor], library: ctypes.CDLL) -> Tensor:
         """Return the packed weights."""
+        parameters = [parameter.contiguous() for parameter in parameters]
         fields = self.fields.copy()
         for slot, parameter in zip(self.slots, parameters, strict=True):
             fields[slot] = parameter.data_ptr()
@@ -206,9 +210,13 @@ def _layout_of(spec: tuple[int, ...]) -> _Layout:
 
 def _layers(x: Tensor, parameters: Sequence[Tensor], spec: Sequence[int], keep: bool) -> tuple[Tensor, Tensor]:
     """Compute layers ``(batch, features)``; return their output, and what is kept for the backward pass."""
-    library, layout, batch = _library(), _layout_of(tuple(spec)), x.shape[0]
-    x, parameters = x.contiguous(), [parameter.contiguous() for parameter in parameters]
-    packed = layout.pack(parameters, library)
+    layout = _layout_of(tuple(spec))
+    return _forward(x, layout, layout.pack(parameters, _library()), keep)
+
+
+def _forward(x: Tensor, layout: _Layout, packed: Tensor, keep: bool) -> tuple[Tensor, Tensor]:
+    library, batch = _library(), x.shape[0]
+    x = x.contiguous()
     y = torch.empty(batch, layout.out_features)
     kept = torch.empty(batch * layout.kept if keep else 0)
     address = kept.data_ptr() if keep else None
@@ -220,15 +228,21 @@ def _layers_backward(  # noqa: PLR0917 (an operator's arguments)
     gradient: Tensor, x: Tensor, parameters: Sequence[Tensor], kept: Tensor, spec: Sequence[int], x_needed: bool
 ) -> list[Tensor]:
     """Compute the gradients of the parameters, and of x in front of them (empty unless needed)."""
-    library, layout, batch = _library(), _layout_of(tuple(spec)), x.shape[0]
+    layout = _layout_of(tuple(spec))
+    return _backward(gradient, x, parameters, layout, layout.pack(parameters, _library()), kept, x_needed)
+
+
+def _backward(  # noqa: PLR0917
+    gradient: Tensor, x: Tensor, parameters: Sequence[Tensor], layout: _Layout, packed: Tensor, kept: Tensor,
+    x_needed: bool,
+) -> list[Tensor]:  # fmt: skip
+    library, batch = _library(), x.shape[0]
     gradient, x = gradient.contiguous(), x.contiguous()
-    parameters = [parameter.contiguous() for parameter in parameters]
-    packed = layout.pack(parameters, library)
     addresses = array("q", bytes(8 * _PARAMETERS * layout.count))
-    gradients = [torch.empty_like(parameter) for parameter in parameters]
+    gradients = [torch.empty(parameter.shape) for parameter in parameters]
     for slot, each in zip(layout.gradient_slots, gradients, strict=True):
         addresses[slot] = each.data_ptr()
-    x_gradient = torch.empty_like(x) if x_needed else torch.empty(0)
+    x_gradient = torch.empty(x.shape) if x_needed else torch.empty(0)
     _check(
         library.kron_backward(
             packed.data_ptr(),
@@ -256,20 +270,21 @@ class _Layers(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, spec: list[int], *parameters: Tensor) -> Tensor:
         layout = _layout_of(tuple(spec))
         keep = any(ctx.needs_input_grad) and 4 * x.shape[0] * layout.kept <= KEPT_BYTES
-        y, kept = _layers(x, parameters, spec, keep)
-        ctx.spec = spec
-        ctx.save_for_backward(x, kept, *parameters)
+        packed = layout.pack(parameters, _library())
+        y, kept = _forward(x, layout, packed, keep)
+        ctx.spec, ctx.layout = spec, layout
+        ctx.save_for_backward(x, kept, packed, *parameters)  # which tells parameters that have changed in between
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        x, kept, *parameters = ctx.saved_tensors
+        x, kept, packed, *parameters = ctx.saved_tensors
         needed = (ctx.needs_input_grad[0], *ctx.needs_input_grad[2:])
         found: Sequence[Tensor | None]
         if torch.is_grad_enabled():
             found = _differentiable(gradients[0], x, parameters, ctx.spec, needed)
         else:
-            found = _layers_backward(gradients[0], x, parameters, kept, ctx.spec, needed[0])
+            found = _backward(gradients[0], x, parameters, ctx.layout, packed, kept, needed[0])
         return (found[0] if needed[0] else None, None, *found[1:])
 
 
