@@ -84,6 +84,22 @@ def test_any_network_has_nearly_the_same_outputs_with_8_bits(network: NetworkArr
     assert error <= 0.05 * np.sqrt(np.mean(logits**2)) + 1e-3
 
 
+def test_a_layer_may_take_another_matrix_than_the_one_before_gives() -> None:
+    """The kernel hands matrices on with padded rows, so that (6, 4) must not be read as (4, 6) or (3, 8)."""
+    rng = np.random.default_rng(4)
+    sizes = [((5, 7), (6, 4)), ((4, 6), (20, 18)), ((18, 20), (1, 40)), ((8, 5), (3, 2))]
+    layers = [
+        random_kronecker(rng, before, after, right)
+        for (before, after), right in zip(sizes, ([False], [True, False], [False, True], [True]), strict=True)
+    ]
+    network = classifier(*layers)
+    x = rng.normal(size=(65, 35)).astype(np.float32)
+    logits = expected(network, x)
+    unit = float(np.sqrt(np.mean(logits**2)))
+    assert np.abs(predictor(network)(x)["logits"] - logits).max() <= 2e-5 * unit
+    assert np.sqrt(np.mean((predictor(network, x)(x)["logits"] - logits) ** 2)) <= 0.05 * unit
+
+
 def test_preprocessing_and_postprocessing_are_those_of_the_network() -> None:
     rng = np.random.default_rng(0)
     network = replace(
