@@ -286,3 +286,15 @@ def test_processors_without_new_instructions_compute_the_same(tmp_path: Path) ->
     for samples, tolerance in ((None, 1e-5), (x, 0.02)):  # with 8 bits, a few values round to the other side
         outputs = Predictor(network, library, samples)(x)["logits"]
         assert np.abs(outputs - predictor(network, samples)(x)["logits"]).max() <= tolerance
+
+
+@pytest.mark.parametrize("activation", EVERY)
+def test_dense_layers_give_a_sample_the_same_bits_alone_and_in_a_batch(activation: Activation) -> None:
+    rng = np.random.default_rng(5)
+    sizes = [(37, 61), (61, 7), (7, 33)]
+    network = classifier(*(random_dense(rng, n, m, activation) for n, m in sizes))
+    x = rng.normal(size=(131, 37)).astype(np.float32)  # more than are computed at once
+    run = predictor(network)
+    together = run(x)["logits"]
+    assert np.abs(together - expected(network, x)).max() <= 2e-5 * max(1.0, float(np.abs(together).max()))
+    assert np.array_equal(together, np.concatenate([run(sample[None])["logits"] for sample in x]))
