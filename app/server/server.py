@@ -23,12 +23,13 @@ from app.server.fast_path import CLOSE, FastPath
 from app.server.proxies import ProxyMiddleware, TrustedProxies
 from app.service import Service
 from app.settings import Settings
-from app.system.accept_queue import accept_all, stop_handshakes, take_packets
+from app.system.accept_queue import accept_all, dropped_packets, stop_handshakes, take_packets
 from app.system.heap import trim_heap
 from app.system.pidfiles import stopping_file
 
 INTERRUPTED_SECONDS = 5
 HANDSHAKE_SECONDS = 0.25  # for the last packet of connections that have begun when new ones are refused
+RETRY_SECONDS = 1.2  # until a client whose first packet was dropped has sent it again, which it does after a second
 FIRST_REQUEST_SECONDS = 0.1  # for the last connections' first request, where uvicorn's protocol closes at once
 SPARE_FILES = 256  # open files besides connections: models, pipes, the archive of reports
 LAST_RUN_SECONDS = 5.0  # for a run that has no client any more
@@ -60,6 +61,7 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listening: list[socket.socket] = []
         self._stopping = None if shared is None else stopping_file(shared)
+        self._refuse_until = 0.0  # time of the event loop
         self._drain: asyncio.Task[None] | None = None
         self._end: asyncio.Task[None] | None = None
         super().__init__(_uvicorn_config(settings, app, self.service))
@@ -69,6 +71,16 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._listening = sockets or []
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was accepted, and stay until clients whose first packet was dropped have tried again.
+
+        They are refused then. If this process were the last of a container, its address would be gone, and they would
+        wait for an answer until their timeout.
+        """
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            await asyncio.sleep(self._refuse_until - asyncio.get_running_loop().time())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop on SIGTERM or Ctrl-C; uvicorn's own handler would also end the process by the signal."""
@@ -111,6 +123,7 @@ class Server(uvicorn.Server):
     async def _finish_accepting(self) -> None:
         """Refuse new connections, and accept all that the system has completed; it would reset them."""
         # A worker that is stopped alone leaves the shared socket to the others as it is.
+        dropped = dropped_packets()
         if self._stopping is None or self._stopping.exists():
             stopped = [stop_handshakes(each) for each in self._listening]
             if all(stopped) and not self.interrupted:
@@ -120,11 +133,13 @@ class Server(uvicorn.Server):
             server.close()
         for listening in self._listening:
             listening.close()
+        loop = asyncio.get_running_loop()
+        if dropped_packets() != dropped:
+            self._refuse_until = loop.time() + RETRY_SECONDS
         for each in accepted:
             take_packets(each.fileno())
         for connection in self.server_state.connections:  # accepted since the handshakes stopped
             take_packets(connection.transport.get_extra_info("socket").fileno())
-        loop = asyncio.get_running_loop()
         make_protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
         protocol = partial(
             make_protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state

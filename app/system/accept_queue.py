@@ -9,6 +9,7 @@ import select
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 # Lowest time to live of packets that a socket takes: (level, option of Linux, for which Python has no name).
 _LOWEST_TTL = {
@@ -36,6 +37,16 @@ def stop_handshakes(listening: socket.socket) -> bool:
     except OSError:  # a system that only resembles Linux
         return False
     return True
+
+
+def dropped_packets() -> int:
+    """Count the packets that this network has dropped because of a socket's lowest time to live; 0 if unknown."""
+    with suppress(OSError, ValueError):
+        names, counts = [
+            line.split() for line in Path("/proc/net/netstat").read_text().splitlines() if line.startswith("TcpExt:")
+        ]
+        return int(counts[names.index("TCPMinTTLDrop")])
+    return 0
 
 
 def take_packets(file: int) -> None:

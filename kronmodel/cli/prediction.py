@@ -50,10 +50,14 @@ def predict(args: argparse.Namespace, console: Console, note: Callable[[str], No
     if args.json:
         print(json.dumps({"model": model.name, "path": str(model.path), "out": str(args.out), **found}))
         return 0
+    results = console  # where the answers are printed, nothing else is
     if args.out is not None:
-        note(f"wrote the answers of {model.name} for {found['rows']:,} rows to {args.out}")
+        results = Console()
+        results.print(
+            f"wrote the answers of {model.name} for {found['rows']:,} rows to {args.out}", markup=False, soft_wrap=True
+        )
     if "check" in found:
-        print_fields(console, {"check": _shown(found["check"])})
+        print_fields(results, {"check": _shown(found["check"])})
     return 0
 
 

@@ -39,6 +39,7 @@ export function describe({ name, version, file, samples }) {
     parameters: card?.parameters ?? elements,
     samples: samples?.labels.length ?? 0,
     downloadable: true,
+    batching: { joined: false, max_rows: 1, reason: "the browser computes one input at a time" },
     card,
   };
 }

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.system.accept_queue import accept_all, is_readable, stop_handshakes, take_packets
+from app.system.accept_queue import accept_all, dropped_packets, is_readable, stop_handshakes, take_packets
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot stop handshakes")
 
@@ -32,10 +32,12 @@ def client_of(listening: socket.socket) -> socket.socket:
 def test_connections_of_before_work_and_no_further_one_begins(listening: socket.socket) -> None:
     queued = [client_of(listening) for _ in range(3)]
     assert stop_handshakes(listening)
+    dropped = dropped_packets()
     with socket.socket(listening.family) as late:
         late.settimeout(0.2)
         with pytest.raises(TimeoutError):
             late.connect(listening.getsockname())
+    assert dropped_packets() > dropped
     accepted = accept_all(listening)
     assert len(accepted) == 3
     for client, own in zip(queued, accepted, strict=True):
