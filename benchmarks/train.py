@@ -4,6 +4,7 @@ A step is forward, backward and update (fused AdamW). The networks of a row are 
 order, after a warm-up. Each row has median step times, and the ratio dense ÷ Kronecker with its 95 % bootstrap interval
 over blocks. The dense network is made of nn.Linear; it is also timed with its products by oneDNN, and
 under torch.compile. While steps are timed, the allocator keeps freed memory, as in `kronmodel train`.
+`--only` leaves the other networks out; `--cpu-time` measures the CPU time of one thread, on a machine with other work.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from kronmodel.nn.networks import KroneckerConfig, build
 from kronmodel.training.device import keep_freed_memory
 
 SCALING_SIDES = (16, 32, 64, 128)  # widths 256 to 16,384
-RANKS = {28: (1, 2, 4), 64: (1, 4)}
+SIDES, RANKS = (28, 64), (1, 2, 4)
 ACTIVATIONS = ("gelu", "relu")
 
 
@@ -41,36 +43,46 @@ def kronecker_config(side: int, rank: int, activation: str) -> KroneckerConfig:
     return KroneckerConfig(in_shape=shape, hidden=(shape, shape), out_shape=(2, 5), rank=rank, activation=activation)
 
 
-def print_step_times(sides: list[int], threads: list[int], batches: list[int], activations: list[str]) -> None:
-    # torch.compile needs a C++ compiler.
-    variants = ["oneDNN", "compiled"] if shutil.which("g++") else ["oneDNN"]
-    print(
-        "| width | batch | threads | activation | rank | dense, ms | Kronecker, ms | dense ÷ Kronecker "
-        "| low-rank, ms | "
-        + " | ".join(f"dense {variant}, ms" for variant in variants)
-        + " | multiply-adds: dense ÷ Kronecker |\n|"
-        + "---|" * (10 + len(variants))
-    )
+def print_step_times(
+    sides: list[int], threads: list[int], batches: list[int], activations: list[str], *, only: bool, cpu_time: bool
+) -> None:
+    """Print a table of step times.
+
+    Args:
+        only: time the dense and the Kronecker networks only.
+        cpu_time: measure the CPU time of the thread instead of the time of the clock.
+    """
+    variants = [] if only else ["low-rank", "dense oneDNN"]
+    if variants and shutil.which("g++"):  # which torch.compile needs
+        variants.append("dense compiled")
+    columns = ["width", "batch", "threads", "activation", "rank", "dense, ms", "Kronecker, ms", "dense ÷ Kronecker"]
+    columns += [*(f"{variant}, ms" for variant in variants), "multiply-adds: dense ÷ Kronecker"]
+    print(f"| {' | '.join(columns)} |\n|" + "---|" * len(columns))
+    clock = time.thread_time if cpu_time else time.perf_counter
     for side, batch, thread, activation in product(sides, batches, threads, activations):
         torch.set_num_threads(thread)
         x, y = random_batch(side, batch)
         dense = build(kronecker_config(side, 1, activation).dense())
-        networks = {rank: build(kronecker_config(side, rank, activation)) for rank in RANKS[side]}
-        steps = {"dense": training_step(dense, x, y), "oneDNN": training_step(with_one_dnn(dense), x, y)}
-        if "compiled" in variants:
+        networks = {rank: build(kronecker_config(side, rank, activation)) for rank in RANKS}
+        steps = {"dense": training_step(dense, x, y)}
+        if "dense oneDNN" in variants:
+            steps["dense oneDNN"] = training_step(with_one_dnn(dense), x, y)
+        if "dense compiled" in variants:
             torch.compiler.reset()
             compiled: nn.Module = torch.compile(build(kronecker_config(side, 1, activation).dense()))  # type: ignore[assignment]
-            steps["compiled"] = training_step(compiled, x, y)
+            steps["dense compiled"] = training_step(compiled, x, y)
         for rank, network in networks.items():
-            same_size = low_rank(kronecker_config(side, rank, activation), network.parameter_count)
             steps[f"kronecker {rank}"] = training_step(network, x, y)
-            steps[f"low-rank {rank}"] = training_step(same_size, x, y)
-        times = time_interleaved(steps)
+            if "low-rank" in variants:
+                same_size = low_rank(kronecker_config(side, rank, activation), network.parameter_count)
+                steps[f"low-rank {rank}"] = training_step(same_size, x, y)
+        times = time_interleaved(steps, clock=clock)
         ms = {name: f"{1000 * np.median(each):.2f}" for name, each in times.items()}
         for rank, network in networks.items():
             name = f"kronecker {rank}"
-            cells = [ms["dense"], ms[name], format_ratio(times["dense"], times[name]), ms[f"low-rank {rank}"]]
-            cells += [ms[variant] for variant in variants] + [f"{dense.macs_per_sample / network.macs_per_sample:.1f}"]
+            cells = [ms["dense"], ms[name], format_ratio(times["dense"], times[name])]
+            cells += [ms[f"low-rank {rank}" if variant == "low-rank" else variant] for variant in variants]
+            cells.append(f"{dense.macs_per_sample / network.macs_per_sample:.1f}")
             print(f"| {side * side} | {batch} | {thread} | {activation} | {rank} | {' | '.join(cells)} |", flush=True)
 
 
@@ -119,7 +131,7 @@ def print_memory_table(sides: list[int], batches: list[int]) -> None:
     print("|---|---|---|---|---|---|")
     for side, batch in product(sides, batches):
         cells = []
-        for rank in (0, 1, 2, 4):
+        for rank in (0, *RANKS):
             command = [sys.executable, "-m", "benchmarks.train", "--memory", f"{side}", f"{batch}", f"{rank}"]
             cells.append(
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout.strip()
@@ -130,13 +142,17 @@ def print_memory_table(sides: list[int], batches: list[int]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sides", type=int, nargs="+", choices=RANKS, default=list(RANKS), help="square roots of the layer widths"
+        "--sides", type=int, nargs="+", choices=SIDES, default=SIDES, help="square roots of the layer widths"
     )
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="torch threads of the step times")
     parser.add_argument("--batches", type=int, nargs="+", default=[128, 1024], help="samples per step")
     parser.add_argument("--activations", nargs="+", choices=ACTIVATIONS, default=["gelu", "relu"])
+    parser.add_argument("--only", action="store_true", help="dense and Kronecker networks only, and no scaling")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time instead of the clock's; needs --threads 1")
     parser.add_argument("--memory", type=int, nargs=3, metavar=("SIDE", "BATCH", "RANK"), help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.cpu_time and args.threads != [1]:
+        parser.error("--cpu-time is that of one thread: it needs --threads 1")
     random.seed(0)
     torch.manual_seed(0)
     if args.memory:
@@ -144,8 +160,9 @@ def main() -> None:
         return
     keep_freed_memory()
     print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} CPUs", file=sys.stderr)
-    print_step_times(args.sides, args.threads, args.batches, args.activations)
-    print_scaling(args.threads[0])
+    print_step_times(args.sides, args.threads, args.batches, args.activations, only=args.only, cpu_time=args.cpu_time)
+    if not args.only:
+        print_scaling(args.threads[0])
     print_memory_table(args.sides, args.batches)
 
 

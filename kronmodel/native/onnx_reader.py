@@ -29,13 +29,12 @@ from kronmodel.native.onnx_values import (
     UnsupportedError,
     Value,
     as_floats,
+    fold,
     kronecker_arrays,
     recover_factor,
 )
 
 __all__ = ["read_network", "read_onnx"]
-
-MAX_CONSTANT = 1 << 26  # elements of an array that constant nodes compute
 
 
 def read_onnx(path: Path) -> NetworkArrays:
@@ -136,7 +135,7 @@ class _Reader:
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         names = [name for name in node.input if name]
         if all(name in self._constants for name in names):
-            self._constants[node.output[0]] = self._fold(node, [self._constants[name] for name in names], attributes)
+            self._constants[node.output[0]] = fold(node, [self._constants[name] for name in names], attributes)
             return
         rule = _RULES.get(node.op_type)
         if rule is None:
@@ -148,20 +147,6 @@ class _Reader:
         if name not in self._values:
             raise UnsupportedError(f"its input {name!r} is not computed before")
         return self._values[name]
-
-    def _fold(self, node: onnx.NodeProto, inputs: list[Array], attributes: dict[str, Any]) -> Array:
-        """Compute a node whose inputs are constant."""
-        if node.op_type == "Constant" and "value" in attributes:
-            return numpy_helper.to_array(attributes["value"])
-        if node.op_type == "Mul" and len(inputs) == 2:
-            if math.prod(np.broadcast_shapes(*(each.shape for each in inputs))) > MAX_CONSTANT:
-                raise UnsupportedError(f"its constant has more than {MAX_CONSTANT:,} elements")
-            product: Array = inputs[0] * inputs[1]
-            return product
-        if node.op_type == "Flatten" and len(inputs) == 1:
-            rows = math.prod(inputs[0].shape[: attributes.get("axis", 1)])
-            return inputs[0].reshape(rows, -1)
-        raise UnsupportedError("its inputs are constants")
 
     def _close(self, given: Sum, activation: Activation) -> Features:
         """Finish a layer with its activation, and return its features; a layer that two nodes take is finished once."""

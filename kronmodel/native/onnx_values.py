@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from kronmodel.native.network import Activation, KroneckerArrays
 
 __all__ = [
     "Array", "Features", "Half", "Probabilities", "Sum", "UnsupportedError", "Value",
-    "as_floats", "kronecker_arrays", "recover_factor",
+    "as_floats", "fold", "kronecker_arrays", "recover_factor",
 ]  # fmt: skip
 
 Array = NDArray[Any]
+MAX_CONSTANT = 1 << 26  # elements of an array that constant nodes compute
 
 
 class UnsupportedError(Exception):
@@ -95,6 +98,25 @@ Value = Features | Half | Sum | Probabilities
 def as_floats(values: Array) -> NDArray[np.float32]:
     """Convert values to a contiguous float32 array."""
     return np.ascontiguousarray(values, np.float32)
+
+
+def fold(node: onnx.NodeProto, inputs: list[Array], attributes: dict[str, Any]) -> Array:
+    """Compute a node whose inputs are constant.
+
+    Raises:
+        UnsupportedError: it is none that an exported network has, or its result is too large.
+    """
+    if node.op_type == "Constant" and "value" in attributes:
+        return numpy_helper.to_array(attributes["value"])
+    if node.op_type == "Mul" and len(inputs) == 2:
+        if math.prod(np.broadcast_shapes(*(each.shape for each in inputs))) > MAX_CONSTANT:
+            raise UnsupportedError(f"its constant has more than {MAX_CONSTANT:,} elements")
+        product: Array = inputs[0] * inputs[1]
+        return product
+    if node.op_type == "Flatten" and len(inputs) == 1:
+        rows = math.prod(inputs[0].shape[: attributes.get("axis", 1)])
+        return inputs[0].reshape(rows, -1)
+    raise UnsupportedError("its inputs are constants")
 
 
 def recover_factor(half: Half, matrix: Array) -> Array:

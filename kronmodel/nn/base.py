@@ -16,7 +16,21 @@ from kronmodel.nn.activations import Function
 from kronmodel.nn.functional import apply_layers
 from kronmodel.shapes import PrimeWidthError, Shape, balanced_shape, check_features, check_shapes, whole_number
 
-__all__ = ["KroneckerLayer"]
+__all__ = ["KroneckerLayer", "entries"]
+
+_NAMES = tuple(map(str, range(8)))
+
+
+def entries(parameters: nn.ParameterList) -> list[Tensor]:
+    """List the entries of a ParameterList: ten times faster than its iterator, which looks each up as an attribute.
+
+    A network has a dozen, and Python that a training step runs between two passes of the kernel finds cold caches.
+    """
+    own = parameters._parameters
+    count = len(parameters)
+    if tuple(own) == _NAMES[:count]:  # else an entry is parametrized, or there are more
+        return list(own.values())  # type: ignore[arg-type]
+    return list(parameters)
 
 
 class KroneckerLayer(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kronmodel.nn._composite import LayerForm
 from kronmodel.nn.activations import Activation, Function, activation_moments, activation_name, get_activation
-from kronmodel.nn.base import KroneckerLayer
+from kronmodel.nn.base import KroneckerLayer, entries
 from kronmodel.nn.functional import branches_by_order, inner_shapes, linear_order
 from kronmodel.nn.init import Init, check_init, fill_orthogonal
 from kronmodel.nn.nearest import nearest_kronecker
@@ -176,7 +176,7 @@ class KroneckerLinear(KroneckerLayer):
             nn.init.zeros_(self.bias)
 
     def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
-        factors = list(self.factors)
+        factors = entries(self.factors)
         return LayerForm(factors, linear_order(factors), bias=bias, outer=outer)
 
     @property
@@ -318,8 +318,8 @@ class KroneckerDual(KroneckerLayer):
                 self.bias.zero_()
 
     def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
-        inner: dict[Order, list[Tensor]] = {"left": list(self.left_biases), "right": list(self.right_biases)}
-        return LayerForm(list(self.factors), self._branches, get_activation(self.activation), inner, bias, outer)
+        inner: dict[Order, list[Tensor]] = {"left": entries(self.left_biases), "right": entries(self.right_biases)}
+        return LayerForm(entries(self.factors), self._branches, get_activation(self.activation), inner, bias, outer)
 
     def extra_repr(self) -> str:
         """Describe the layer for ``repr``."""

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from kronmodel import DenseConfig, KroneckerConfig, build
 from kronmodel.data.dataset import Dataset
 from kronmodel.errors import CheckpointError, TrainingError
+from kronmodel.native.build import library
+from kronmodel.nn import _native
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.loop import Progress, TrainResult, train
@@ -27,6 +29,7 @@ FORKS = get_context("forkserver")
 FORKS.set_forkserver_preload([__name__])
 
 KRONECKER = KroneckerConfig(in_shape=(28, 28), hidden=((16, 12),), out_shape=(2, 5), rank=2)
+MIXED = replace(KRONECKER, hidden=((13, 7), (7, 13)), rank=3, order=("left", "right", "left"))
 ADAM = TrainConfig(epochs=4, batch_size=150, learning_rate=1e-2, seed=3)  # 150 does not divide 4,000
 SGD = TrainConfig(epochs=4, batch_size=150, optimizer="sgd", learning_rate=0.1, schedule="constant")
 HELD_OUT = replace(ADAM, validation_share=0.2)
@@ -106,6 +109,28 @@ def test_a_resumed_training_ends_with_the_very_same_weights(
     with Checkpoint(tmp_path, {}, resume=True) as checkpoint:  # one that is finished trains no more
         again = run(kind, digits, config, interrupt_in(4), checkpoint=checkpoint)
     assert_the_same(again, whole)
+
+
+@pytest.mark.skipif(library() is None, reason="no native library")
+def test_a_training_by_the_native_kernel_resumes_to_the_bit(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward, passes = _native._backward, []
+
+    def counted(*arguments: Any) -> Any:
+        passes.append(1)
+        return backward(*arguments)
+
+    monkeypatch.setattr(_native, "_backward", counted)
+    monkeypatch.setitem(NETWORKS, "mixed", lambda: build(MIXED))
+    whole = run("mixed", digits, ADAM)
+    assert len(passes) == whole[1].steps
+    with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, {}, resume=True) as checkpoint:
+        run("mixed", digits, ADAM, interrupt_in(3), checkpoint=checkpoint)
+    monkeypatch.setattr(_native, "KEPT_BYTES", 0)  # what the forward pass keeps has the bits of what is computed again
+    with Checkpoint(tmp_path, {}, resume=True) as checkpoint:
+        resumed = run("mixed", digits, ADAM, checkpoint=checkpoint)
+    assert_the_same(resumed, whole)
 
 
 MEMBER = Member(twin="toy", role="dense", config=KRONECKER.dense(), training=ADAM, recipe="default")

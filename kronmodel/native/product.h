@@ -1,0 +1,93 @@
+/* Sums of products of small matrices with padded rows, in tiles that stay in registers: see kernel.c. */
+#ifndef KRON_PRODUCT_H
+#define KRON_PRODUCT_H
+
+#include <stddef.h>
+
+#include "vectors.h"
+
+/* out[i][j] = start[i][j] + sum over panels p and k of left[p][i][k] * right[p][k][j], for i < rows and j < columns. */
+struct product {
+    int64_t rows, columns, depth, panels; /* columns: padded */
+    const float *left;
+    int64_t left_row, left_column, left_panel; /* strides in floats */
+    const float *right;
+    int64_t right_row, right_panel; /* a row is contiguous and padded */
+    const float *start;             /* laid out as out, which it may be; NULL: zeros */
+    float *out;
+    int64_t out_row;
+};
+
+/* Compute the tile at (row, column) of a product, of `rows` x `vectors * LANES` values. Both are constants in each
+ * caller, so that the loops over them are unrolled, and the sums are registers. */
+INLINE void multiply_tile(const struct product *p, int64_t row, int64_t column, const int rows, const int vectors)
+{
+    vector sum[TILE_ROWS][TILE_VECTORS];
+    const float *left = p->left + row * p->left_row, *right = p->right + column;
+    const int64_t left_row = p->left_row, left_column = p->left_column, right_row = p->right_row, depth = p->depth;
+    if (p->start) {
+        const float *start = p->start + row * p->out_row + column;
+#pragma GCC unroll 14
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) sum[i][j] = *(const vector *)(start + i * p->out_row + j * LANES);
+    } else {
+#pragma GCC unroll 14
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) sum[i][j] = (vector){0};
+    }
+    for (int64_t panel = 0; panel < p->panels; panel++, left += p->left_panel, right += p->right_panel) {
+        const float *l = left, *r = right;
+        for (int64_t k = 0; k < depth; k++, l += left_column, r += right_row) {
+            vector across[TILE_VECTORS];
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) across[j] = *(const vector *)(r + j * LANES);
+#pragma GCC unroll 14
+            for (int i = 0; i < rows; i++) {
+                const vector spread = l[i * left_row] - (vector){0};
+#pragma GCC unroll 2
+                for (int j = 0; j < vectors; j++) sum[i][j] += spread * across[j];
+            }
+        }
+    }
+    float *out = p->out + row * p->out_row + column;
+#pragma GCC unroll 14
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) *(vector *)(out + i * p->out_row + j * LANES) = sum[i][j];
+}
+
+#define TILE(rows)                                                                                                      \
+    case rows:                                                                                                          \
+        if (vectors == 2)                                                                                               \
+            multiply_tile(p, row, column, rows, 2);                                                                     \
+        else                                                                                                            \
+            multiply_tile(p, row, column, rows, 1);                                                                     \
+        break;
+
+static inline void multiply_rows(const struct product *p, int64_t row, int64_t column, int64_t rows, int vectors)
+{
+    switch (rows) {
+        TILE(1) TILE(2) TILE(3) TILE(4) TILE(5)
+        TILE(6)
+#if TILE_ROWS > 6
+        TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+#endif
+    }
+}
+
+/* Compute a product in tiles of nearly equal heights. */
+static inline void multiply(const struct product *p)
+{
+    const int64_t tiles = (p->rows + TILE_ROWS - 1) / TILE_ROWS;
+    for (int64_t column = 0; column < p->columns; column += TILE_VECTORS * LANES) {
+        const int vectors = p->columns - column > LANES ? 2 : 1;
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            const int64_t row = p->rows * tile / tiles;
+            multiply_rows(p, row, column, p->rows * (tile + 1) / tiles - row, vectors);
+        }
+    }
+}
+
+#endif
