@@ -71,7 +71,7 @@ def test_a_removed_key_ends_in_every_worker_with_its_streams(tmp_path: Path) -> 
     path = tmp_path / "keys"
     path.write_text(f"{old_line}\n{new_line}\n")
     with serving(models, workers=2, keys=path) as server:
-        compare = {"models": ["plain", "other"], "batch_sizes": [1], "seconds": 10}
+        compare = {"models": ["plain", "other"], "batch_sizes": [1, 2, 3, 5, 8, 13, 21, 34], "seconds": 60}
         headers = {"X-API-Key": old, "Accept": "text/event-stream"}
         url = f"{server.address}/api/compare"
 

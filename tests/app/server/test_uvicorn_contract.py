@@ -52,7 +52,11 @@ OVERRIDDEN = {
     "shutdown": ["self"],
     "timeout_keep_alive_handler": ["self"],
 }
-OVERRIDDEN_OF_SERVER = {"startup": ["self", "sockets"], "handle_exit": ["self", "sig", "frame"]}
+OVERRIDDEN_OF_SERVER = {
+    "startup": ["self", "sockets"],
+    "shutdown": ["self", "sockets"],
+    "handle_exit": ["self", "sig", "frame"],
+}
 OPTIONS = {
     "app", "http", "timeout_keep_alive", "lifespan", "log_config", "log_level", "access_log", "ws", "proxy_headers",
     "server_header",

@@ -12,7 +12,7 @@ import { AnswerCard, answerText } from "./answer-card.js";
 import { Drawing } from "./drawing.js";
 import { SampleStrip } from "./sample-strip.js";
 import { storeInput, storedInput } from "./stored-input.js";
-import { textsFor, verdict } from "./texts.js";
+import { textsFor } from "./texts.js";
 
 /**
  * @import { Answer, ModelInfo } from "../../api/types.js"
@@ -263,10 +263,10 @@ class TryView {
   }
 
   async #fetchPredictor() {
-    const { Predictor } = await import("./predictor.js");
+    const [{ Predictor }, { verdict }] = await Promise.all([import("./predictor.js"), import("./verdict.js")]);
     if (this.predictor !== null) return;
     this.predictor = new Predictor(this.connection, {
-      answered: (answers, input) => this.#show(answers, input),
+      answered: (answers, input) => this.#show(answers, input, verdict),
       failed: (why) => {
         for (const card of this.cards) card.setStale();
         this.#say(`No answer: ${why}`, "failed");
@@ -303,8 +303,9 @@ class TryView {
   /**
    * @param {Answer[]} answers of the models, in their order
    * @param {Input} input
+   * @param {typeof import("./verdict.js").verdict} verdict
    */
-  #show(answers, { truth }) {
+  #show(answers, { truth }, verdict) {
     const named = this.models.map(({ name, card }) => ({ model: name, role: card?.role }));
     for (const [i, card] of this.cards.entries()) card.show(answers[i], truth);
     const said = answers.map((answer, i) => ({ name: shortName(named, i), text: answerText(answer), label: answer.label }));

@@ -1,11 +1,9 @@
-/** Texts of the Try view: the lead, the prompt, and the verdict on all answers. */
-
-import { digits } from "../../ui/format.js";
+/** Texts of the Try view before an answer: the lead, the legend of the samples, the prompt. */
 
 /**
  * @import { ModelInfo } from "../../api/types.js"
  * @import { ImageTask, RowTask, Task } from "../../model/types.js"
- * @import { Answered, Texts, Verdict } from "./types.js"
+ * @import { Texts } from "./types.js"
  */
 
 /**
@@ -55,39 +53,4 @@ function choiceOf(labels) {
     return `a number from ${labels[0]} to ${labels[labels.length - 1]}`;
   }
   return labels.length <= 12 ? `one of ${labels.join(", ")}` : `one of ${labels.length} things: ${labels.slice(0, 8).join(", ")} …`;
-}
-
-/**
- * @param {Answered[]} answers at least one
- * @param {string | null} truth null if unknown
- * @returns {Verdict}
- */
-export function verdict(answers, truth) {
-  return answers.some(({ label }) => label == null) ? valueVerdict(answers, truth) : labelVerdict(answers, truth);
-}
-
-/**
- * @param {Answered[]} answers
- * @param {string | null} truth
- * @returns {Verdict}
- */
-function valueVerdict(answers, truth) {
-  const predictions = answers.map(({ name, text }) => `${name} predicts ${text}`).join(", ");
-  const value = truth !== null && Number.isFinite(Number(truth)) ? digits(Number(truth)) : truth;
-  return { text: `${predictions}${truth === null ? "" : `; the true value is ${value}`}.`, kind: "agree" };
-}
-
-/**
- * @param {Answered[]} answers
- * @param {string | null} truth
- * @returns {Verdict}
- */
-function labelVerdict(answers, truth) {
-  const [{ text }] = answers;
-  const agree = answers.every((each) => each.text === text);
-  const right = truth === null ? "" : agree && text === truth ? ", which is right" : `; the true label is ${truth}`;
-  const verb = answers.every((each) => each.text.length < 3) ? "read" : "say"; // characters are read
-  if (!agree) return { text: `They disagree: ${answers.map((each) => `${each.name} ${verb}s ${each.text}`).join(", ")}${right}.`, kind: "differ" };
-  const who = answers.length < 2 ? `It ${verb}s` : answers.length === 2 ? `Both ${verb}` : `All ${verb}`;
-  return { text: `${who} ${text}${right}.`, kind: "agree" };
 }
