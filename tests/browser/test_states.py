@@ -36,6 +36,8 @@ def test_the_page_resumes_after_a_restart_of_the_service(
         page = visit.open()
         draw(page, "1")
         expect(page.locator("#verdict")).to_have_text("Both read 1.")
+        for time in page.locator(".card[data-model] .browser-time").all():  # the browser has both networks
+            expect(time).to_have_text(re.compile(r"\d"))
         service.stop()
         page.get_by_role("button", name="Clear").click()
         draw(page, "7")
