@@ -12,9 +12,26 @@ from google.protobuf.message import DecodeError
 from kronmodel.errors import KronmodelError
 from kronmodel.export.card import read_card
 
-__all__ = ["describe"]
+__all__ = ["MAX_FILE_BYTES", "describe", "read_model"]
 
 MAX_FILE_BYTES = 2**31 - 1  # protobuf's limit
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file without the weights that other files hold.
+
+    Raises:
+        KronmodelError: the file can't be read, is too large, or is not ONNX.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise KronmodelError(f"{path} has {size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
+        return onnx.load(path, format="protobuf", load_external_data=False)
+    except OSError as error:
+        raise KronmodelError(f"{path} can't be read: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise KronmodelError(f"{path} is not an ONNX file: {error}") from error
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -23,15 +40,7 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         KronmodelError: the file can't be read, is too large, or is not ONNX, or a file of its weights is missing.
     """
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise KronmodelError(f"{path} has {size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except OSError as error:
-        raise KronmodelError(f"{path} can't be read: {error.strerror or error}") from error
-    except DecodeError as error:
-        raise KronmodelError(f"{path} is not an ONNX file: {error}") from error
+    model = read_model(path)
     graph = model.graph
     if not graph.node:
         raise KronmodelError(f"{path} is not an ONNX file: it holds no graph")
@@ -39,7 +48,7 @@ def describe(path: Path) -> dict[str, Any]:
     data_files = _find_data_files(path, graph)
     return {
         "path": str(path),
-        "file_bytes": size + sum(data_files.values()),
+        "file_bytes": path.stat().st_size + sum(data_files.values()),
         "data_files": list(data_files),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "producer": f"{model.producer_name} {model.producer_version}".strip(),

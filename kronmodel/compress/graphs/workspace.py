@@ -12,15 +12,14 @@ from typing import Any, Self
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from kronmodel.errors import KronmodelError
+from kronmodel.export.inspect import MAX_FILE_BYTES, read_model
 
-__all__ = ["MAX_FILE_BYTES", "Workspace", "byte_size", "graphs_of"]
+__all__ = ["Workspace", "byte_size", "graphs_of"]
 
-MAX_FILE_BYTES = 2**31 - 1  # protobuf's limit
 LARGE = 4096  # bytes from which weights are kept in a file
 ALIGNMENT = 4096  # of each tensor in a file, as memory mapping asks for
 EXTERNAL_KEYS = ("location", "offset", "length")
@@ -134,15 +133,7 @@ class Workspace:
         return copy
 
     def _read(self, source: Path) -> onnx.ModelProto:
-        try:
-            size = source.stat().st_size
-            if size > MAX_FILE_BYTES:
-                raise KronmodelError(f"{source} has {size:,} bytes, expected at most {MAX_FILE_BYTES:,}")
-            model = onnx.load(source, format="protobuf", load_external_data=False)
-        except OSError as error:
-            raise KronmodelError(f"{source} can't be read: {error.strerror or error}") from error
-        except DecodeError as error:
-            raise KronmodelError(f"{source} is not an ONNX file: {error}") from error
+        model = read_model(source)
         if not model.graph.node:
             raise KronmodelError(f"{source} is not an ONNX file: it holds no graph")
         with (self.folder / "weights").open("wb") as file:
