@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,7 @@ COMMANDS = list(dict.fromkeys(line.partition("#")[0].rstrip() for _, line in TO_
 
 @pytest.fixture(scope="module")
 def folder(twin_repository: Path) -> Path:
-    """Folder with what the commands read: twins of MNIST and two tables, tables, rows with labels, a report."""
+    """Folder with what the commands read: twins of MNIST and two tables, tables, labelled rows, a report, a model."""
     folder = twin_repository.parent
     rng = np.random.default_rng(0)
     houses = rng.uniform(size=(200, 4))
@@ -83,6 +84,8 @@ def folder(twin_repository: Path) -> Path:
     shell("kronmodel train --data penguins.csv --target species --epochs 1", folder)
     np.save(folder / "X.npy", rng.uniform(size=(20, 784)).astype(np.float32))
     np.save(folder / "y.npy", np.arange(20) % 10)
+    shutil.copy(folder / "models/mnist-dense/1/model.onnx", folder / "classifier.onnx")
+    np.savez(folder / "samples.npz", input=rng.uniform(size=(200, 784)).astype(np.float32))
     shell("kronserve compare mnist-kronecker mnist-dense --seconds 0.4 --json > report.json", folder)
     return folder
 
