@@ -154,7 +154,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
     add("--activation", metavar="NAME", help="gelu, relu or tanh")
-    add("--bits", metavar="B|B,B,...", help="quantisation-aware training: 8, 4 or 2 bits a weight, or one for each layer")
+    add(
+        "--bits",
+        metavar="B|B,B,...",
+        help="quantisation-aware training: 8, 4 or 2 bits a weight, or one for each layer",
+    )
     add("--bias-bits", type=int, metavar="B", help="bits of a bias beside --bits: 8, or 32 for float (default: 8)")
     add(
         "--bias-form",
