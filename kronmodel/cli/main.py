@@ -122,7 +122,9 @@ def parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
-    export.add_arguments(commands.add_parser("export", help="convert an ONNX model to a web page or an ES module"))
+    export.add_arguments(
+        commands.add_parser("export", help="convert an ONNX model to a web page, an ES module, or C code")
+    )
     compress = commands.add_parser("compress", help="make an ONNX file smaller, and compare it with the original")
     add_compress_options(compress)
     _add_file_options(compress)
