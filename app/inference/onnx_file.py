@@ -70,7 +70,7 @@ class OnnxFile:
         unused: names of those that no node uses; onnxruntime has removed them before it is given their values.
         class_labels: names of the classes, ZipMap's keys, by the name of each output that ended in ZipMap.
         edits: replacements of bytes, by their start and stop, in ascending order.
-        folded_weights: whether quantised weights are to be made floats when the session is opened: the file says so, for
+        folded_weights: whether quantised weights are to be made floats when the session is opened: the file says so for
             a network that is so small that making them in every run takes longer than the run.
     """
 
@@ -120,7 +120,9 @@ class OnnxFile:
             edits.append((len(data), len(data), write_field(_MODEL_OPSET, opset)))
         unused = {tensor.name for tensor in external} - _used_names(data) if external else ()
         metadata = _fields(data, 0, len(data), _MODEL_METADATA)
-        folded = any(_entry(data, each) == _FOLDED_WEIGHTS for each in metadata if each.stop - each.start < _SMALL_ENTRY)
+        folded = any(
+            _entry(data, each) == _FOLDED_WEIGHTS for each in metadata if each.stop - each.start < _SMALL_ENTRY
+        )
         return cls(path, external, unused, labels, edits, folded)
 
     @property

@@ -30,7 +30,9 @@ TYPES = {8: TensorProto.INT8, 4: TensorProto.INT4, 2: TensorProto.INT2}
 OPSETS = {8: 21, 4: 21, 2: 25}  # the first with the type, or with all that the other types need
 IR_VERSIONS = {21: 10, 25: 13}
 
-FOLDED_WEIGHTS = "kronmodel.folded_weights"  # metadata by which the service has onnxruntime fold the chains when it loads
+FOLDED_WEIGHTS = (
+    "kronmodel.folded_weights"  # metadata by which the service has onnxruntime fold the chains when it loads
+)
 
 Numbers = Mapping[str, NDArray[np.int64]]
 
