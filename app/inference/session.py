@@ -51,7 +51,7 @@ class DeviceUnavailable(Exception):  # noqa: N818
     """The requested CUDA device is not available."""
 
 
-class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
     """Session of onnxruntime.
 
     Attributes:

@@ -156,6 +156,15 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
     add("--activation", metavar="NAME", help="gelu, relu or tanh")
+    add("--bits", metavar="B|B,B,...", help="quantisation-aware training: 8, 4 or 2 bits a weight, or one for each layer")
+    add("--bias-bits", type=int, metavar="B", help="bits of a bias beside --bits: 8, or 32 for float (default: 8)")
+    add(
+        "--bias-form",
+        choices=["full", "row-column"],
+        help="biases of Kronecker layers beside --bits: one for each feature, or for each row and column",
+    )
+    add("--activation-bits", type=int, metavar="B", help="beside --bits: 8, or 32 for float (default: 32)")
+    add("--quantize-epochs", type=int, metavar="N", help="quantise in the last N epochs only (default: in all)")
     add("--epochs", type=int, help="passes over the training data")
     add("--batch-size", type=int, metavar="N", help="samples a step")
     add("--optimizer", metavar="NAME", help="adam, adamw or sgd")

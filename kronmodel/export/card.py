@@ -65,6 +65,7 @@ def make_card(
         "activation": network.activation,
         "parameters": network.parameter_count,
         "parameters_with_branch_biases": network.parameter_count_with_branch_biases,
+        "weight_bytes": network.weight_bytes,
         "macs_per_sample": network.macs_per_sample,
         "input": _input(data),
         "preprocessing": data.preprocessing,
