@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
 from kronmodel.export.c.formats import write_source
@@ -23,7 +22,7 @@ from tests.kronmodel.export.c.graphs import Graph, outputs_of, random_graph
 from tests.kronmodel.export.c.programs import predictions
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-Array = NDArray[Any]
+Array = Any
 
 
 # ---- The oracle: whole numbers in int64, whole matrices at once, real numbers only for constants ---------------------
