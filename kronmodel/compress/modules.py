@@ -84,7 +84,7 @@ def compress(
         max_drop: largest loss of the score of ``evaluate``, or without it, of the agreement with the original on
             held-out samples, in percentage points; the smallest network within it is searched.
         data: sample inputs: a tensor or array ``(n, ...)``, or an iterable of batches: tensors, arrays, tuples of
-            arguments, or mappings of named arguments, without labels. The last fifth of each batch is held out.
+            arguments, or mappings of named arguments, without labels. The last eighth of each batch is held out.
         samples: most samples to use.
         structures: kinds of structures to consider.
         include: patterns of the names of layers to compress, such as ``"encoder.*"``; None for all.

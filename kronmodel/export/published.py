@@ -54,6 +54,7 @@ class Published:
             "path": str(self.path),
             "parameters": self.card["parameters"],
             "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
+            "weight_bytes": self.card["weight_bytes"],
             "macs_per_sample": self.card["macs_per_sample"],
             **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
             "test_metric": metric,

@@ -16,11 +16,12 @@ from kronmodel.compress.budget import BudgetError
 from kronmodel.compress.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.files.report import LayerRow
 from kronmodel.compress.files.target import Settings
+from kronmodel.compress.fitting import HELD_OUT
 from kronmodel.compress.gradients.tuning import Pair, with_weights
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.emit import can_emit
 from kronmodel.compress.graphs.layers import GraphLayer, Kept, find_layers
-from kronmodel.compress.graphs.network import HELD_OUT, GraphNetwork
+from kronmodel.compress.graphs.network import GraphNetwork
 from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare

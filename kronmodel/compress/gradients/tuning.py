@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kronmodel.compress.distillation import DISTILLATION, distill
+from kronmodel.compress.fitting import HELD_OUT
 from kronmodel.compress.gradients.module import GraphModule
-from kronmodel.compress.graphs.network import HELD_OUT
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import scored_output
 from kronmodel.compress.graphs.session import open_session, run
@@ -26,8 +26,8 @@ from kronmodel.training.loop import Progress
 
 __all__ = ["Pair", "with_weights"]
 
-RUNS = 5 * 2  # runs of the model that are joined to one step; a multiple of those of which one is held out
-RATE_OF_ERROR, LEAST_RATE, LARGEST_RATE = 0.015, 5e-4, 5e-3  # learning rate of a distillation, by the model's error
+RUNS = 10  # runs of the model that are joined to one step
+RATE_OF_ERROR, LEAST_RATE, LARGEST_RATE = 0.05, 7e-4, 1e-2  # learning rate of a distillation, by the model's error
 EXACT = 1e-3  # largest relative difference of the outputs in torch from those in onnxruntime
 
 
@@ -76,13 +76,12 @@ class Pair:
 
     def tune(self, steps: int) -> int:
         """Train the new weights on the samples for at most so many steps; return the step that is kept, 0 for none."""
-        (array,) = self._samples.arrays.values()
+        judge = self._samples.part(HELD_OUT)
+        fitted = self._samples.other_part(HELD_OUT)
         size = RUNS * self._samples.batch
-        # Of five runs the last one is held out, as the fits do, so that its rows have to be the last of their batch.
-        parts = [torch.from_numpy(array[start : start + size]) for start in range(0, len(array), size)]
-        batches: list[Batch] = [((_held_out_last(part, self._samples.batch),), {}) for part in parts]
+        batches: list[Batch] = [((part,), {}) for part in self._tensor(fitted).split(size)]
         with torch.inference_mode():
-            pairs = [(x := batch[0][0][-max(len(batch[0][0]) // HELD_OUT, 1) :], self.teacher(x)) for batch in batches]
+            pairs = [(x, self.teacher(x)) for x in self._tensor(judge).split(size)]
         energy = sum(float((y - y.mean(0)).double().square().sum()) for _, y in pairs)
 
         def held_out_error() -> float:
@@ -91,6 +90,10 @@ class Pair:
             return math.sqrt(square / max(energy, 1e-300)) if math.isfinite(square) else math.inf
 
         return tune(self.student, self.teacher, [self.student], batches, held_out_error, steps=steps)
+
+    def _tensor(self, samples: Samples) -> Tensor:
+        (array,) = samples.arrays.values()
+        return torch.from_numpy(array)
 
     def distill(self, x: NDArray[np.float32], epochs: int, report: Callable[[Progress], None]) -> None:
         """Train the new weights to give the original's outputs on more inputs, without labels.
@@ -105,12 +108,6 @@ class Pair:
         """
         rate = min(max(RATE_OF_ERROR * self.error, LEAST_RATE), LARGEST_RATE)
         distill(self.student, self.teacher, x, replace(DISTILLATION, epochs=epochs, learning_rate=rate), report=report)
-
-
-def _held_out_last(rows: Tensor, run_size: int) -> Tensor:
-    """Move the rows of every fifth run to the end."""
-    is_held_out = torch.arange(len(rows)) // run_size % HELD_OUT == HELD_OUT - 1
-    return torch.cat([rows[~is_held_out], rows[is_held_out]])
 
 
 def _distance(found: Tensor, want: Tensor) -> float:

@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from kronmodel.compress.fitting import HELD_OUT
 from kronmodel.data.arrays import SPLIT, WHOLE, array_names, read_arrays
 from kronmodel.data.dataset import Dataset, Report
 from kronmodel.data.registry import load
@@ -110,10 +111,22 @@ class Samples:
 
     def part(self, every: int) -> Samples:
         """Return the samples of the last one of every so many runs; of few runs, all samples."""
-        if self.runs < every:
+        return self if self.runs < every else self.take(np.flatnonzero(self._is_last(every)))
+
+    def other_part(self, every: int) -> Samples:
+        """Return the samples that :meth:`part` leaves out; of few runs, all samples."""
+        return self if self.runs < every else self.take(np.flatnonzero(~self._is_last(every)))
+
+    def in_runs(self, least: int) -> Samples:
+        """Return the same samples in at least so many runs, if there are so many and the model takes smaller runs."""
+        if self.fixed or self.by_call or self.runs >= least:
             return self
+        return replace(self, batch=max(len(self) // least, 1))
+
+    def _is_last(self, every: int) -> NDArray[np.bool_]:
         size = 1 if self.by_call else self.batch
-        return self.take(np.flatnonzero(np.arange(len(self)) // size % every == every - 1))
+        last: NDArray[np.bool_] = np.arange(len(self)) // size % every == every - 1
+        return last
 
     def first_run(self) -> Samples:
         """Return the samples of the first run only."""
@@ -140,11 +153,23 @@ def fitting_and_test(
         report: called with messages for the user.
 
     Returns:
-        Both, the same samples twice if there are too few to split; None if there are no samples at all.
+        Both; without samples of their own to measure on, the part of the first that is never fitted to, or if they are
+        too few for that, the same samples twice. None if there are no samples at all.
 
     Raises:
         DataError: the data can't be read, or doesn't fit the model's inputs.
     """
+    found = _load(model, path, data, options, count=count, report=report)
+    if found is None:
+        return None
+    fitting = found[0].in_runs(HELD_OUT)
+    return fitting, fitting.part(HELD_OUT) if found[1] is found[0] else found[1]
+
+
+def _load(
+    model: onnx.ModelProto, path: Path, data: str | None, options: FileOptions, *, count: int, report: Report
+) -> tuple[Samples, Samples] | None:
+    """Load samples to fit to and others to measure on; the same twice if there are no others."""
     specs = input_specs(model)
     if data is None:
         beside = path.with_name(PUBLISHED)
