@@ -117,6 +117,8 @@ def _open_file(path: Path, options: onnxruntime.SessionOptions, providers: Seque
         content = file.content
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
+    if file.folded_weights:  # onnxruntime would else dequantise the weights in every run
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     tensors = [tensor for tensor in file.external if tensor.name not in file.unused]
     if not tensors:
         return _create(content, options, providers, file.class_labels)

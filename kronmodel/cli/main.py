@@ -143,7 +143,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
-    names = "default, accurate, fashion-mnist, small-table, or the authors' paper, paper-cifar10[-rank-4]"
+    names = (
+        "default, accurate, tiny, tiny-8k, fashion-mnist, tiny-fashion-mnist, small-table, or the authors' paper, "
+        "paper-cifar10[-rank-4]"
+    )
     add("--recipe", metavar="NAME", help=f"{names} (default: small-table for one, else default)")
     add("--rank", metavar="R|R,R,...", help="Kronecker rank of every layer, or one for each, the last layer included")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
@@ -156,7 +159,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
     add("--activation", metavar="NAME", help="gelu, relu or tanh")
-    add("--bits", metavar="B|B,B,...", help="quantisation-aware training: 8, 4 or 2 bits a weight, or one for each layer")
+    add(
+        "--bits",
+        metavar="B|B,B,...",
+        help="quantisation-aware training: 8, 4 or 2 bits a weight, or one for each layer",
+    )
     add("--bias-bits", type=int, metavar="B", help="bits of a bias beside --bits: 8, or 32 for float (default: 8)")
     add(
         "--bias-form",

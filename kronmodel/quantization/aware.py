@@ -160,7 +160,7 @@ class QuantizationAwareNetwork(nn.Module):
 
     def _parameters_now(self, prefix: str = "") -> dict[str, Tensor]:
         """Compute the network's parameters from the values and step sizes, by their names."""
-        log_steps = self.log_steps
+        log_steps: Tensor = self.log_steps
         if self.log_scales is not None and not self.quantizes_activations:
             log_steps = log_steps + 0 * self.log_scales.sum()  # so that every parameter has a gradient in every process
         if self.quantizes_weights:
@@ -179,7 +179,7 @@ class QuantizationAwareNetwork(nn.Module):
 
     @torch.no_grad()
     def quantized(self) -> QuantizedNetwork:
-        """Return the network with the weights as they are stored, on the CPU; this module is not to be used any more."""
+        """Return the network with the weights as they are stored, on the CPU; the module is of no use afterwards."""
         steps = quantized_steps(self.log_steps).cpu()
         grid = self.grid
         every = levels(self.values, quantized_steps(self.log_steps)[grid.rows], grid.low, grid.high).cpu()

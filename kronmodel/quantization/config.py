@@ -43,7 +43,9 @@ class QuantizationConfig:
     def __post_init__(self) -> None:
         given = self.bits if isinstance(self.bits, Sequence) else (self.bits,)
         if not 1 <= len(given) <= MAX_LAYERS or not all(_is_one_of(each, WEIGHT_BITS) for each in given):
-            raise ValueError(f"bits must be 8, 4 or 2, or 32 for float, or one of them for each layer, got {self.bits!r}")
+            raise ValueError(
+                f"bits must be 8, 4 or 2, or 32 for float, or one of them for each layer, got {self.bits!r}"
+            )
         if not isinstance(self.bits, int):
             object.__setattr__(self, "bits", tuple(self.bits))
         for name in ("bias_bits", "activation_bits"):

@@ -74,7 +74,16 @@ class QuantizedNetwork(Network):
         return forward_quantized(self, x, self._round) if self.scales else super().forward(x)
 
     def _round(self, place: str, features: Tensor) -> Tensor:
-        return torch.fake_quantize_per_tensor_affine(features, self.scales[place], 0, *FEATURE_LEVELS)
+        if not torch.compiler.is_exporting():
+            return torch.fake_quantize_per_tensor_affine(features, self.scales[place], 0, *FEATURE_LEVELS)
+        # Bytes without sign and with 128 as zero: onnxruntime 1.32 makes them of signed ones on x86, and then fails.
+        scale, zero = torch.tensor(self.scales[place]), torch.tensor(-FEATURE_LEVELS[0], dtype=torch.uint8)
+        rounded = torch.onnx.ops.symbolic(
+            "QuantizeLinear", (features, scale, zero), dtype=torch.uint8, shape=features.shape
+        )
+        return torch.onnx.ops.symbolic(
+            "DequantizeLinear", (rounded, scale, zero), dtype=torch.float32, shape=features.shape
+        )
 
     @property
     def parameter_count(self) -> int:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from kronmodel.nn.base import KroneckerLayer
-from kronmodel.nn.conv import ConvFeatures
 from kronmodel.nn.networks import Network
 from kronmodel.quantization.config import FLOAT_BITS, QuantizationConfig
 
@@ -25,7 +24,7 @@ class StoredTensor:
 
     Attributes:
         parameter: name of the network's parameter.
-        shape: shape of the parameter; of a sum of vectors ``(branches, s1, s2, ...)``, with one branch for an output bias.
+        shape: shape of the parameter; of a sum of vectors ``(branches, s1, s2, ...)``, an output bias with one branch.
         axis: axis of the shape that the vectors of the branches lie along; None for the whole parameter.
         rows: number of rows, each with a step size.
         length: values in a row.
@@ -95,8 +94,7 @@ def stored_tensors(network: Network, config: QuantizationConfig) -> list[StoredT
 
 def _layers(network: Network) -> list[tuple[str, nn.Module]]:
     """List the layers with weights, convolutions first, with the prefix of their parameters' names."""
-    features = network.features
-    convolutions = features.convolutions if isinstance(features, ConvFeatures) else []
+    convolutions: Iterable[nn.Module] = [] if network.features is None else network.features.convolutions
     return [
         *((f"features.convolutions.{index}", each) for index, each in enumerate(convolutions)),
         *((f"layers.{index}", each) for index, each in enumerate(network.layers)),
