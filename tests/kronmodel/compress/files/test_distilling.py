@@ -22,7 +22,7 @@ UNTUNED = replace(SETTINGS, tune_steps=0)
 
 
 def test_distillation_without_labels_brings_the_outputs_nearer(tmp_path: Path) -> None:
-    path, x, out = save(network("MatMul"), tmp_path), inputs(3000), tmp_path / "models"
+    path, x = save(network("MatMul"), tmp_path), inputs(3000)
     rows = tmp_path / "rows.npz"
     np.savez(rows, x=x)  # for the input named x, without labels
     errors = []
@@ -72,7 +72,8 @@ def test_what_judges_a_training_was_neither_fitted_nor_trained(tmp_path: Path) -
     x = inputs(1000)
     for with_labels in (True, False):
         data = tmp_path / "data.npz"
-        np.savez(data, x=x, **({"y": np.arange(1000) % 10} if with_labels else {}))
+        arrays = {"x": x, "y": np.arange(1000) % 10} if with_labels else {"x": x}
+        np.savez(data, allow_pickle=False, **arrays)
         arguments = (onnx.load(path), path, str(data), FileOptions())
         loaded = fitting_and_test(*arguments, count=300, report=lambda message: None)
         assert loaded is not None
