@@ -101,6 +101,7 @@
  * @property {string | null} [label]
  * @property {number[] | null} [probabilities]
  * @property {number | number[] | null} [value]
+ * @property {boolean | null} [unlike] whether the image is unlike the training images
  *
  * @typedef {object} Result
  * @property {string} model
