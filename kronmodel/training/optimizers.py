@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from kronmodel.training.adamw import AdamW
+
 if TYPE_CHECKING:
     from kronmodel.training.config import TrainConfig
 
@@ -31,7 +33,7 @@ def make_optimizer(
     elif config.optimizer == "adam":
         optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
     else:
-        optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay, fused=True)
+        optimizer = AdamW(parameters, lr=rate, weight_decay=config.weight_decay)
     if config.schedule == "constant":
         return optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
     # Momentum is cycled only for Adam (its first beta): one-cycle would add momentum to plain SGD.

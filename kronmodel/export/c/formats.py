@@ -13,7 +13,7 @@ from kronmodel.export.c.arrays import array, comment
 from kronmodel.export.c.float_code import FloatWriter
 from kronmodel.export.c.float_steps import float_steps
 from kronmodel.export.c.integer_code import IntegerWriter
-from kronmodel.export.c.integer_steps import integer_steps, quantize_network
+from kronmodel.export.c.integer_steps import IntegerNetwork, integer_steps, quantize_network
 from kronmodel.export.c.model import CModel
 from kronmodel.export.c.network import TemplateNetwork
 from kronmodel.export.c.source import Source
@@ -30,17 +30,26 @@ def write_source(model: CModel, name: str, bits: int | None, *, libm: bool = Tru
     Args:
         model: the model.
         name: an identifier of C.
-        bits: of the weights, with integer arithmetic; None for float32.
+        bits: of the weights, with integer arithmetic; None for float32, or for the integers that the file stores.
         libm: call ``expf`` of ``math.h`` in float32.
 
     Raises:
         ExportError: the templates can't compute the model, or there are no samples to quantise it with.
     """
     network = _network(model)
-    if bits is None:
+    integers = _integers(model, network, bits)
+    if integers is None:
         return FloatWriter(network, name, model.name, model.card, libm=libm).write()
-    integers = quantize_network(network, model.samples(), bits, bits)
     return IntegerWriter(network, integers, name, model.name, model.card).write()
+
+
+def _integers(model: CModel, network: TemplateNetwork, bits: int | None) -> IntegerNetwork | None:
+    """Quantise the network if bits are wanted or stored; None for float32."""
+    if network.stored is not None:
+        if bits is not None:
+            raise ExportError(f"{model.path} stores its weights as integers already: leave out --bits")
+        return quantize_network(network, model.samples, BITS[0])
+    return None if bits is None else quantize_network(network, model.samples, bits, bits)
 
 
 def _network(model: CModel) -> TemplateNetwork:
@@ -62,7 +71,7 @@ def weights_header(model: CModel, name: str, bits: int | None) -> tuple[str, int
     """
     network = _network(model)
     upper = f"{name.upper()}_WEIGHTS_H"
-    integers = None if bits is None else quantize_network(network, model.samples(), bits, bits)
+    integers = _integers(model, network, bits)
     steps = float_steps(network) if integers is None else integer_steps(integers)
     lines = [f"{model.name}: weights, written by kronmodel {VERSION}.", ""]
     texts, size = [], 0

@@ -12,7 +12,7 @@ from kronmodel.export.c.steps import branches_of
 from kronmodel.native.network import DenseArrays, KroneckerArrays
 from kronmodel.native.quantize import Range, apply_activation
 
-__all__ = ["LayerRanges", "measure_ranges"]
+__all__ = ["LayerRanges", "measure_ranges", "stored_ranges"]
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +30,24 @@ class LayerRanges:
     given: Range
     hidden: tuple[Range, ...]
     result: Range
+
+
+def stored_ranges(network: TemplateNetwork) -> list[LayerRanges] | None:
+    """Return the ranges that the file stores for all activations; None if it stores others, or none."""
+    found = list(network.stored.ranges) if network.stored is not None else []
+    layers = network.layers
+    counts = [len(list(branches_of(each))) if isinstance(each, KroneckerArrays) else 0 for each in layers]
+    if len(found) != sum(counts) + len(layers):  # the input's, those between factors, and those between layers
+        return None
+    ranges = []
+    given = found.pop(0)
+    for layer in layers:
+        groups = list(branches_of(layer)) if isinstance(layer, KroneckerArrays) else []
+        hidden = [each for group in groups for each in [found.pop(0)] * len(group.u)]
+        result = found.pop(0) if found else given  # that of the last layer is not used
+        ranges.append(LayerRanges(given, tuple(hidden), result))
+        given = result
+    return ranges
 
 
 def measure_ranges(network: TemplateNetwork, samples: Floats) -> list[LayerRanges]:

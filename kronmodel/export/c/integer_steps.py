@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
-from kronmodel.export.c.forward import LayerRanges, measure_ranges
-from kronmodel.export.c.integers import Bias, Weights, bytes_text, quantize_bias, quantize_weights
+from kronmodel.export.c.forward import LayerRanges, measure_ranges, stored_ranges
+from kronmodel.export.c.integers import Bias, Weights, bytes_text, quantize_bias, quantize_weights, stored_weights
 from kronmodel.export.c.network import Convolution, TemplateNetwork
 from kronmodel.export.c.steps import Branches, Step, branches_of, convolution_fields, describe
 from kronmodel.native.network import DenseArrays, KroneckerArrays
@@ -20,6 +20,7 @@ from kronmodel.native.quantize import Range
 
 __all__ = ["FRACTION", "IntegerNetwork", "QuantizedBranches", "QuantizedRows", "integer_steps", "quantize_network"]
 
+Layer = Convolution | DenseArrays | KroneckerArrays
 FRACTION = 16  # of real numbers, if they fit
 LEAST_FRACTION = 8
 LARGEST = 255  # of an activation
@@ -83,20 +84,20 @@ class IntegerNetwork:
 
 
 def quantize_network(
-    network: TemplateNetwork, samples: NDArray[np.float32], bits: int, bias_bits: int = 8
+    network: TemplateNetwork, samples: Callable[[], NDArray[np.float32]], bits: int, bias_bits: int = 8
 ) -> IntegerNetwork:
-    """Quantize a network of floats.
+    """Quantize a network; integers and ranges that its file stores are kept.
 
     Args:
         network: the network.
-        samples: real inputs ``(n, *shape)``, whose activations give the ranges.
-        bits: of the weights: 8, 4 or 2.
+        samples: returns real inputs ``(n, *shape)``, whose activations give the ranges that the file does not store.
+        bits: of the weights in floats: 8, 4 or 2.
         bias_bits: of a bias that has one number for each value.
 
     Raises:
         ExportError: its numbers are too large for 32 bits.
     """
-    ranges = measure_ranges(network, samples)
+    ranges = stored_ranges(network) or measure_ranges(network, samples())
     fraction = FRACTION
     while True:
         parts = tuple(_parts(network, ranges, bits, bias_bits, fraction))
@@ -106,31 +107,62 @@ def quantize_network(
         fraction -= 1
         if fraction < LEAST_FRACTION:
             raise ExportError(f"sums may reach {most:.3g}: too much for integer arithmetic; export without --bits")
-    return IntegerNetwork(given=ranges[0].given, parts=parts, fraction=fraction, bits=(bits,))
+    used = {each for part in parts for each in _bits_of(part)}
+    return IntegerNetwork(given=ranges[0].given, parts=parts, fraction=fraction, bits=tuple(sorted(used, reverse=True)))
+
+
+def _bits_of(part: QuantizedRows | QuantizedBranches) -> tuple[int, ...]:
+    return (part.weight.bits,) if isinstance(part, QuantizedRows) else (part.u.bits, part.v.bits)
 
 
 def _parts(
     network: TemplateNetwork, ranges: list[LayerRanges], bits: int, bias_bits: int, fraction: int
 ) -> Iterator[QuantizedRows | QuantizedBranches]:
-    layers = (*network.front.convolutions, *network.arrays.layers)
-    for layer, of_layer in zip(layers, ranges, strict=True):
+    stored = network.stored
+    no_integers = [None] * len(network.layers)
+    steps, sizes = (no_integers, no_integers) if stored is None else (stored.steps.layers, stored.bits.layers)
+    for layer, of_layer, step, size in zip(network.layers, ranges, steps, sizes, strict=True):
         if isinstance(layer, KroneckerArrays):
             m1, m2 = layer.first.shape[1], layer.second.shape[1]
-            for group in branches_of(layer):
+            for index, group in enumerate(branches_of(layer)):
+                u, v = (_weights(key, index, (layer, step, size), bits) for key in ("u", "v"))
                 d = layer.bias.reshape(m1, m2) if group.is_first else None
                 yield QuantizedBranches(
                     layer=layer,
                     group=group,
                     ranges=of_layer,
-                    u=quantize_weights(group.u, bits),
-                    v=quantize_weights(group.v, bits),
+                    u=u,
+                    v=v,
                     c=quantize_bias(group.c, fraction, bias_bits),
                     d=_turned(quantize_bias(d, fraction, bias_bits), group.right),
                 )
         else:
-            weight = quantize_weights(layer.weight.reshape(len(layer.weight), -1), bits)
+            weight = _weights("weight", 0, (layer, step, size), bits)
             bias = quantize_bias(layer.bias, fraction, bias_bits)
             yield QuantizedRows(layer=layer, ranges=of_layer, weight=weight, bias=bias)
+
+
+def _weights(key: str, index: int, layers: tuple[Layer, Layer | None, Layer | None], bits: int) -> Weights:
+    """Take the integers of a weight that the file stores, or round its floats.
+
+    Args:
+        key: name of the weight.
+        index: of the branches in their layer.
+        layers: the layer with the values of its weights, with their steps, and with their bits.
+        bits: of floats.
+    """
+    layer, steps, sizes = layers
+
+    def rows(of: Layer) -> NDArray[np.float32]:
+        if not isinstance(of, KroneckerArrays):
+            return of.weight.reshape(len(of.weight), -1)
+        values: NDArray[np.float32] = getattr(list(branches_of(of))[index], key)
+        return values
+
+    kept = None
+    if steps is not None and sizes is not None:
+        kept = stored_weights(rows(layer), rows(steps), rows(sizes))
+    return quantize_weights(rows(layer), bits) if kept is None else kept
 
 
 def _turned(bias: Bias, right: bool) -> Bias:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kronmodel.errors import ExportError
 from kronmodel.native.quantize import Range
 
-__all__ = ["Bias", "Weights", "bytes_text", "pack", "quantize_bias", "quantize_weights", "scale_of"]
+__all__ = ["Bias", "Weights", "bytes_text", "pack", "quantize_bias", "quantize_weights", "scale_of", "stored_weights"]
 
 SCALE_BITS = 16  # of a row's scale, without a sign
 MAX_SHIFT = 45  # keeps products of a sum and a scale below 2^62
@@ -82,6 +82,22 @@ def quantize_weights(values: Floats, bits: int) -> Weights:
         best, steps = np.where(better, error, best), np.where(better, step, steps)
     numbers = np.clip(np.rint(values / steps[..., None]), -largest, largest)
     return Weights(values=numbers.astype(np.int8), steps=steps, bits=bits)
+
+
+def stored_weights(values: Floats, steps: Floats, bits: Floats) -> Weights | None:
+    """Return weights whose integers a file stores, each with the same step along its row; None for others.
+
+    Args:
+        values: real values, ``(*rows, columns)``.
+        steps: real value of the number 1 for each; 0 for floats.
+        bits: of each.
+    """
+    if steps.shape != values.shape or not steps.size or not steps.min() > 0 or not (steps == steps[..., :1]).all():
+        return None
+    numbers = np.rint(values.astype(np.float64) / steps)
+    return Weights(
+        values=numbers.astype(np.int8), steps=steps[..., 0].astype(np.float64), bits=int(bits.max(initial=0))
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.native.network import Activation, NetworkArrays
+from kronmodel.native.network import Activation, DenseArrays, KroneckerArrays, NetworkArrays
+from kronmodel.native.quantize import Range
 
 __all__ = ["Convolution", "Front", "TemplateNetwork", "identifier"]
 
@@ -92,6 +93,21 @@ class Front:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Stored:
+    """Integers that an ONNX file stores in the place of weights.
+
+    Attributes:
+        steps: the network with the real value of the number 1 in the place of each weight; 0 for weights in floats.
+        bits: the network with the bits of each weight in its place; 0 for weights in floats.
+        ranges: of the activations that the file quantises, in the order of its nodes.
+    """
+
+    steps: TemplateNetwork
+    bits: TemplateNetwork
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TemplateNetwork:
     """Network for the templates.
 
@@ -99,11 +115,18 @@ class TemplateNetwork:
         front: what stands before the layers.
         arrays: the layers, whose own standardisation is not used.
         input_name: name of the graph's input.
+        stored: integers that the file stores; None if all weights are floats.
     """
 
     front: Front
     arrays: NetworkArrays
     input_name: str
+    stored: Stored | None = None
+
+    @property
+    def layers(self) -> tuple[Convolution | DenseArrays | KroneckerArrays, ...]:
+        """All layers with weights, in their order."""
+        return (*self.front.convolutions, *self.arrays.layers)
 
     @property
     def in_features(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from kronmodel.errors import ExportError, LoadError
-from kronmodel.export.c.network import Convolution, Front, TemplateNetwork
+from kronmodel.export.c.network import Convolution, Front, Stored, TemplateNetwork
+from kronmodel.export.c.stored import unfold
 from kronmodel.native.network import Activation
 from kronmodel.native.onnx_reader import read_network
 
@@ -21,11 +23,19 @@ _ACTIVATIONS: dict[str, Activation] = {"Relu": "relu", "Tanh": "tanh", "Gelu": "
 
 
 def read_template_network(model: onnx.ModelProto, name: str) -> TemplateNetwork:
-    """Read a network that the templates compute from an ONNX model.
+    """Read a network that the templates compute from an ONNX model, with the integers that it stores.
 
     Raises:
         ExportError: a node is none of those that ``kronmodel train`` exports; the error names it.
     """
+    graph = unfold(model, name)
+    if graph is None:
+        return _read(model, name)
+    stored = Stored(steps=_read(graph.steps, name), bits=_read(graph.bits, name), ranges=graph.ranges)
+    return replace(_read(graph.values, name), stored=stored)
+
+
+def _read(model: onnx.ModelProto, name: str) -> TemplateNetwork:
     front = _FrontReader(model.graph, name)
     graph = front.read()
     rest = onnx.ModelProto()

@@ -49,13 +49,13 @@ struct dense {
 /* A dense layer: y = activation(weight x + bias). */
 static void dense(const struct dense *l, const float *x, float *y)
 {
+    const int whole = l->inputs / 4 * 4; /* of four sums, which processors compute at once */
     const float *weight = l->weight;
     for (int i = 0; i < l->outputs; i++, weight += l->inputs) {
         float sums[4] = {l->bias[i], 0, 0, 0};
-        int j = 0;
-        for (; j + 4 <= l->inputs; j += 4)
+        for (int j = 0; j < whole; j += 4)
             for (int part = 0; part < 4; part++) sums[part] += weight[j + part] * x[j + part];
-        for (; j < l->inputs; j++) sums[0] += weight[j] * x[j];
+        for (int j = whole; j < l->inputs; j++) sums[0] += weight[j] * x[j];
         y[i] = activate(l->activation, (sums[0] + sums[1]) + (sums[2] + sums[3]));
     }
 }

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
 from kronmodel.export.c.formats import write_source
@@ -23,7 +22,7 @@ from tests.kronmodel.export.c.graphs import Graph, outputs_of, random_graph
 from tests.kronmodel.export.c.programs import predictions
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-Array = NDArray[Any]
+Array = Any
 
 
 # ---- The oracle: whole numbers in int64, whole matrices at once, real numbers only for constants ---------------------
@@ -117,7 +116,8 @@ def convolved(part: QuantizedRows, x: Array, scale: Array, shift: int, bias: Arr
     )
     weight = part.weight.values.astype(np.int64).reshape(layer.weight.shape)
     height, width = layer.convolved
-    (_, _, kh, kw), (sh, sw) = weight.shape, layer.strides
+    kh, kw = layer.weight.shape[2:]
+    sh, sw = layer.strides
     z = np.empty((len(x), len(weight), height, width), np.int64)
     for i in range(height):
         for j in range(width):
@@ -167,9 +167,8 @@ def test_random_networks_give_exactly_the_numbers_of_numpy(seed: int, tmp_path: 
     assert model.network is not None
     rng = np.random.default_rng(seed + 200)
     bits = [8, 4, 2][seed % 3]
-    network = quantize_network(
-        model.network, rng.normal(0, 1, (50, *shape)).astype(np.float32), bits, bias_bits=[8, 4][seed % 2]
-    )
+    samples = rng.normal(0, 1, (50, *shape)).astype(np.float32)
+    network = quantize_network(model.network, lambda: samples, bits, bias_bits=[8, 4][seed % 2])
     source = IntegerWriter(model.network, network, "net", "net", {}).write()
     assert "math.h" not in source.code
     x = rng.normal(0, 1.5, (40, *shape)).astype(np.float32)
@@ -199,7 +198,7 @@ def test_any_input_is_within_32_bits(tmp_path: Path) -> None:
     model = CModel.read(graph.save(tmp_path / "net.onnx", (6,)))
     assert model.network is not None
     x = np.random.default_rng(8).normal(0, 1e5, (9, 6)).astype(np.float32)  # so FRACTION is below 16
-    network = quantize_network(model.network, x, 8)
+    network = quantize_network(model.network, lambda: x, 8)
     assert network.fraction < 16
     source = IntegerWriter(model.network, network, "net", "net", {}).write()
     x = np.concatenate([x, [[np.inf] * 6, [-np.inf, np.inf] * 3, [3e38] * 6, [np.nan, 0, 0, 0, 0, 0]]]).astype(
@@ -211,7 +210,7 @@ def test_any_input_is_within_32_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(out[:-1], probabilities(z, network.fraction))
     assert labels[-1] == -1
     with pytest.raises(ExportError, match=r"sums may reach .*: too much for integer arithmetic; export without --bits"):
-        quantize_network(model.network, x[:9] * 1e6, 8)
+        quantize_network(model.network, lambda: x[:9] * 1e6, 8)
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
