@@ -187,9 +187,6 @@ def test_without_a_compiler_it_says_so(here: Path, capsys: Any, monkeypatch: pyt
 
 
 def test_other_graphs_are_written_by_the_other_generator(here: Path, capsys: Any) -> None:
-    beside = Path(shutil.which("emx-onnx-cgen") or "emx-onnx-cgen")
-    if not beside.is_file():
-        pytest.skip("needs emx-onnx-cgen: pip install 'kronmodel[c]'")
     graph = Graph(np.random.default_rng(0), 12)
     graph.dense(5)
     graph.at = graph.node("Sinh", graph.at)
