@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLES_BYTES = 64 * 2**20
-# Raised by zipfile and numpy for invalid files: RuntimeError for encrypted ones, zlib's for damaged ones, the last four
-# for array headers that numpy does not write.
+# Raised by zipfile and numpy for invalid files: zlib's for damaged ones, NotImplementedError for unknown compression,
+# RuntimeError for encrypted ones, the last four for array headers that numpy does not write.
 READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
     LookupError, TypeError, OverflowError, MemoryError,
