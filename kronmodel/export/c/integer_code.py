@@ -60,8 +60,9 @@ class IntegerWriter(Writer):
             values = np.array(power_table(), np.uint16)
             tables.append(self._table("power_table", values, "1, 2^(-1/32) .. 1/2"))
         given, fraction = self.integers.given, self.integers.fraction
-        zero = next(iter(floats([given.zero + 0.5])))
-        constants = f"#define FRACTION {fraction}\n#define INPUT_ZERO {zero} /* and a half, to round */\n"
+        constants = (
+            f"#define FRACTION {fraction}\n#define INPUT_ZERO {given.zero * 2**16 + 2**15} /* and a half, to round */\n"
+        )
         curves = [each for each in ("gelu", "tanh") if each in self.options]
         names = ["head", *(["interpolated"] if curves else []), *curves, "activate", "scaled", "unpacked", "bias"]
         names += self.used
@@ -113,10 +114,10 @@ class IntegerWriter(Writer):
 
     def _inputs(self, to: str, features: int, width: int) -> list[str]:
         front, given = self.network.front, self.integers.given
-        value = f"in[i] * {next(iter(floats([given.inverse])))}"
+        value = f"in[i] * {next(iter(floats([given.inverse * 2**16])))}"
         if front.mean is not None and front.inverse is not None:
             mean = self.define("mean", front.mean, "of each input")
-            scale = (front.inverse * np.float32(given.inverse)).astype(np.float32)
+            scale = (front.inverse * np.float32(given.inverse * 2**16)).astype(np.float32)
             value = f"(in[i] - {mean}[i]) * {self.define('inverse', scale, 'steps of each input')}[i]"
         lines = [
             f"for (int i = 0; i < {features}; i++)",

@@ -245,27 +245,28 @@ static uint32_t exponential(int32_t x)
     return (from - ((from - power_table[cell + 1]) * part >> 11)) >> (power >> 16);
 }
 
-/* Probabilities of the outputs z; returns the index of the largest, the first of equal ones. */
+/* Probabilities of the outputs z, in steps of 2^-15; returns the index of the largest, the first of equal ones. */
 static int softmax(int count, const int32_t *z, float *out)
 {
     int best = 0;
     uint32_t sum = 0;
     for (int i = 1; i < count; i++)
         if (z[i] > z[best]) best = i;
+    for (int i = 0; i < count; i++) sum += exponential(z[best] - z[i]);
     for (int i = 0; i < count; i++) {
-        const uint32_t value = exponential(z[best] - z[i]);
-        sum += value, out[i] = (float)value;
+        const uint32_t part = ((exponential(z[best] - z[i]) << 15) + sum / 2) / sum;
+        out[i] = (float)(int32_t)part * 3.05175781e-05f;
     }
-    for (int i = 0; i < count; i++) out[i] /= (float)sum;
     return best;
 }
 
 /*== quantize_input ==*/
-/* A byte for an input; returns -1 if that is not a number. */
+/* A byte for an input in units of 2^-16 steps; returns -1 if that is not a number. */
 static int quantize_input(float x, uint8_t *to)
 {
-    const float value = x + INPUT_ZERO;
-    if (value != value) return -1;
-    *to = (uint8_t)(value <= 0.0f ? 0.0f : value >= 255.0f ? 255.0f : value);
+    if (x != x) return -1;
+    const int32_t value = x <= -1e9f ? -1000000000 : x >= 1e9f ? 1000000000 : (int32_t)x;
+    const int32_t step = (value + INPUT_ZERO) >> 16;
+    *to = (uint8_t)(step < 0 ? 0 : step > 255 ? 255 : step);
     return 0;
 }

@@ -138,7 +138,8 @@ def probabilities(z: Array, fraction: int) -> Array:
     values = np.where(
         whole >= 17, 0, (table[cell] - (table[cell] - table[cell + 1]) * part // 2048) >> np.minimum(whole, 31)
     )
-    return values.astype(np.float32) / values.sum(1, keepdims=True).astype(np.float32)
+    total = values.sum(1, keepdims=True)
+    return ((values * 2**15 + total // 2) // total / 2**15).astype(np.float32)
 
 
 # ---- Tests -----------------------------------------------------------------------------------------------------------
@@ -148,13 +149,14 @@ def quantized_inputs(model: CModel, given: Range, x: Array) -> Array:
     """Turn inputs into bytes with the float operations of the C code."""
     assert model.network is not None
     front = model.network.front
-    flat, inverse = x.reshape(len(x), -1), np.float32(given.inverse)
+    flat, inverse = x.reshape(len(x), -1), np.float32(given.inverse * 2**16)
     if front.mean is not None and front.inverse is not None:
         scaled = (flat - front.mean) * (front.inverse * inverse).astype(np.float32)
     else:
-        scaled = flat * inverse
-    numbers = np.clip(np.trunc(scaled + np.float32(given.zero + 0.5)), 0, 255).astype(np.int64)
-    numbers[scaled + np.float32(given.zero + 0.5) <= 0] = 0
+        with np.errstate(over="ignore"):
+            scaled = flat * inverse
+    whole = np.trunc(np.clip(scaled, -1e9, 1e9)).astype(np.int64)
+    numbers = np.clip((whole + given.zero * 2**16 + 2**15) // 2**16, 0, 255)
     width = flat.shape[1] if front.convolutions else model.network.arrays.layers[0].in_features
     return np.pad(numbers, ((0, 0), (0, width - numbers.shape[1])), constant_values=given.zero)
 
