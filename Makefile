@@ -12,7 +12,7 @@ ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/nul
 IMAGE ?= kronmodel
 TARGET ?= cpu
 
-.PHONY: setup demo train serve test test-slow test-native lint image test-image check-deploy bench-paper bench-train \
+.PHONY: setup demo train serve test test-slow test-native test-c lint image test-image check-deploy bench-paper bench-train \
 	bench-graphs bench-others bench-quality bench-serve bench-image bench-compress bench-tables docs test-docs fuzz \
 	conformance pins test-lowest package test-wheel pictures format clean
 
@@ -128,6 +128,12 @@ bench-train: setup
 # installed.
 test-native: setup
 	KRONMODEL_SANITIZERS=1 $(BIN)/python -m pytest tests/kronmodel/native/test_targets.py
+
+# Exported C code by gcc, clang and cross-compilers, without a warning; run for ARM (bare metal, too) and RISC-V in qemu, and
+# with all test images of MNIST. Needs what .ci/run installs; a missing tool is a failure.
+test-c: setup
+	KRONMODEL_C_TARGETS=1 $(BIN)/python -m pytest -p no:xdist tests/kronmodel/export/c/test_targets.py \
+		tests/kronmodel/export/c/test_mnist.py
 
 # Latency of exported networks at one thread, dense and Kronecker, in onnxruntime and native code. Needs an otherwise
 # idle machine.

@@ -93,6 +93,12 @@ class TestMetric(_CardPart):
     samples: Count | None = None
 
 
+class Novelty(_CardPart):
+    """The detector of images that are unlike the training images, by the card."""
+
+    test_fraction: float | None = None
+
+
 class Training(_CardPart):
     """Configuration and duration of a model's training, by its card."""
 
@@ -121,11 +127,13 @@ class Card(_CardPart):
     parameters: Count | None = None
     parameters_with_branch_biases: Count | None = None
     macs_per_sample: Count | None = None
+    weight_bytes: Count | None = None
     input: Input | None = None
     preprocessing: Text | None = None
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)] | None = None
     data: Data | None = None
     test_metric: TestMetric | None = None
+    novelty: Novelty | None = None
     training: Training | None = None
     versions: Annotated[dict[Label, Label], Field(max_length=50)] | None = None
     created: Label | None = None
