@@ -24,6 +24,7 @@ from kronmodel.training.recipes import RECIPES
 
 __all__ = ["augmentation_of", "check_trainable", "distill_model"]
 
+JUDGED = 512  # samples on which the error before the training is measured
 HIGHER_IS_BETTER = ("accuracy", "r2", "agreement")
 
 
@@ -88,7 +89,8 @@ def distill_model(
     """
     training, validation = samples
     model = onnx.load(path)
-    pair = Pair(workspace, model, training)
+    # The error that the learning rate depends on is that on samples which nothing was fitted to.
+    pair = Pair(workspace, model, replace(validation, batch=min(len(validation), JUDGED)))
     if not pair.student.weights:
         raise KronmodelError(Message(Argument("distill"), " is not possible: no new weight is of 32-bit floats"))
     images = augmentation_of(workspace.model, training, asked)

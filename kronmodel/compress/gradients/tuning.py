@@ -30,7 +30,8 @@ from kronmodel.training.loop import Progress, TrainResult
 __all__ = ["Pair", "with_weights"]
 
 RUNS = 10  # runs of the model that are joined to one step
-RATE_OF_ERROR, LEAST_RATE, LARGEST_RATE = 0.05, 7e-4, 1e-2  # learning rate of a distillation, by the model's error
+# Learning rate of a distillation by the squared error of the outputs, chosen on a tenth of MNIST's training samples.
+RATE_OF_SQUARE, LEAST_RATE, LARGEST_RATE = 0.08, 8e-4, 1e-2
 LEAST_PROBABILITY = 1e-7
 ROWS = 512  # samples of one call of the original
 EXACT = 1e-3  # largest relative difference of the outputs in torch from those in onnxruntime
@@ -139,7 +140,7 @@ class Pair:
     @property
     def learning_rate(self) -> float:
         """Learning rate for a distillation: networks that are further from the original need larger steps."""
-        return min(max(RATE_OF_ERROR * self.error, LEAST_RATE), LARGEST_RATE)
+        return min(max(RATE_OF_SQUARE * self.error**2, LEAST_RATE), LARGEST_RATE)
 
 
 class _Rows(nn.Module):

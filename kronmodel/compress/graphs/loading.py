@@ -77,6 +77,9 @@ def _load(
             return _split(_from_arrays(specs, read_arrays(Path(data).expanduser(), names), data), count)
         if not for_training:
             raise DataError(_missing(data, there, names))
+    described = (card_of(model) or {}).get("input")
+    if isinstance(described, dict) and "columns" in described:
+        return _from_table(specs, load(data, report, options), count, _classes(model))
     if len(specs) != 1:
         listed = ", ".join(names)
         raise DataError(f"the model has the inputs {listed}; expected --data to be an .npz file with an array for each")
@@ -93,18 +96,46 @@ def _from_dataset(spec: InputSpec, data: Dataset, count: int, classes: Sequence[
         classes: names of the model's outputs, if its card has them. Without, classes that are whole numbers are the
             indices of the outputs.
     """
-    y = [each[:, 0] if each.ndim == 2 and each.shape[1] == 1 else each for each in (data.y_train, data.y_test)]
-    if data.task == "classification":
-        names = data.labels
-        if classes is not None and set(names) <= set(classes):
-            places = np.array([classes.index(name) for name in names])
-            y = [places[each] for each in y]
-        elif all(name.isdecimal() for name in names):
-            y = [np.array([int(name) for name in names])[each] for each in y]
+    y = [_labels(data, each, classes) for each in (data.y_train, data.y_test)]
     train = _one_input(spec, data.x_train, y[0], data.task, f"training samples of {data.name}")
     test = _one_input(spec, data.x_test, y[1], data.task, f"test samples of {data.name}")
     train, test = (replace(each, image_shape=data.image_shape) for each in (train, test))
     return train.take(_draw(len(train), count)), test
+
+
+def _from_table(
+    specs: Sequence[InputSpec], data: Dataset, count: int, classes: Sequence[str] | None
+) -> tuple[Samples, Samples]:
+    """Arrange the test rows of a table, which the model's training did not see, as the columns that the model takes."""
+    rows, encoding = data.test_rows, data.encoding
+    arrays = {} if rows is None or encoding is None else {each.input: rows[each.name] for each in encoding.columns}
+    missing = [spec.name for spec in specs if spec.name not in arrays]
+    if missing:
+        raise DataError(f"{data.name} has no column for the model's input {', '.join(missing)}")
+    shaped = {spec.name: arrays[spec.name].astype(spec.dtype).reshape(-1, *spec.shape[1:]) for spec in specs}
+    samples = Samples(
+        arrays=shaped,
+        constant={},
+        batch=BATCH,
+        fixed=False,
+        by_call=False,
+        labels=_labels(data, data.y_test, classes),
+        task=data.task,
+        origin=f"test rows of {data.name}",
+    )
+    return _split(samples, count)
+
+
+def _labels(data: Dataset, y: Array, classes: Sequence[str] | None) -> Array:
+    """Return the labels of samples as indices of the model's outputs, or as values to predict."""
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if data.task == "classification":
+        names = data.labels
+        if classes is not None and set(names) <= set(classes):
+            return np.array([classes.index(name) for name in names])[y]
+        if all(name.isdecimal() for name in names):
+            return np.array([int(name) for name in names])[y]
+    return y
 
 
 def _missing(data: str, there: Collection[str], names: Sequence[str]) -> str:
