@@ -12,7 +12,7 @@ ENGINE ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/nul
 IMAGE ?= kronmodel
 TARGET ?= cpu
 
-.PHONY: setup demo train serve test test-slow test-native lint image test-image check-deploy bench-paper bench-train \
+.PHONY: setup demo train serve test test-slow test-native test-c lint image test-image check-deploy bench-paper bench-train \
 	bench-graphs bench-others bench-quality bench-serve bench-image bench-compress bench-tables docs test-docs fuzz \
 	conformance pins test-lowest package test-wheel pictures format clean
 
@@ -129,6 +129,12 @@ bench-train: setup
 test-native: setup
 	KRONMODEL_SANITIZERS=1 $(BIN)/python -m pytest tests/kronmodel/native/test_targets.py
 
+# Exported C code by gcc, clang and cross-compilers, without a warning; run for ARM (bare metal, too) and RISC-V in qemu, and
+# with all test images of MNIST. Needs what .ci/run installs; a missing tool is a failure.
+test-c: setup
+	KRONMODEL_C_TARGETS=1 $(BIN)/python -m pytest -p no:xdist tests/kronmodel/export/c/test_targets.py \
+		tests/kronmodel/export/c/test_mnist.py
+
 # Latency of exported networks at one thread, dense and Kronecker, in onnxruntime and native code. Needs an otherwise
 # idle machine.
 bench-graphs: setup
@@ -136,8 +142,13 @@ bench-graphs: setup
 
 # Size, accuracy and latency of ONNX networks, compressed and quantised: COMPRESS="mnist-dense magika" takes some of them. The
 # wheels that hold the others' networks are downloaded to build/compress and never installed. Needs an otherwise idle machine.
-bench-compress: setup
-	$(BIN)/python -m benchmarks.compress $(COMPRESS)
+bench-compress:
+	@test -e build/envs/compress/.ready || { rm -rf build/envs/compress && $(PYTHON) -m venv build/envs/compress && \
+		build/envs/compress/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' skl2onnx matplotlib && \
+		build/envs/compress/bin/python -m pip install --quiet --no-deps --requirement benchmarks/compress.txt && \
+		touch build/envs/compress/.ready; }
+	build/envs/compress/bin/python -m benchmarks.compress $(COMPRESS)
+	build/envs/compress/bin/python -m benchmarks.compress --times
 
 # Time of a training step with the layers of other libraries, each in its own virtual environment.
 bench-others:

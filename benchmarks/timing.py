@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -24,9 +24,16 @@ def random_batch(side: int, batch: int) -> tuple[Tensor, Tensor]:
     return torch.rand(batch, side * side), torch.randint(0, 10, (batch,))
 
 
-def training_step(network: nn.Module, x: Tensor, y: Tensor) -> Operation:
-    """Training step of a network on one batch: forward, backward and an update by fused AdamW."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+def torch_adamw(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW of torch by its fused kernel."""
+    return torch.optim.AdamW(parameters, lr=lr, fused=True)
+
+
+def training_step(
+    network: nn.Module, x: Tensor, y: Tensor, adamw: Callable[..., torch.optim.Optimizer] = torch_adamw
+) -> Operation:
+    """Training step of a network on one batch: forward, backward and an update by AdamW."""
+    optimizer = adamw(network.parameters(), lr=1e-4)
 
     def step() -> None:
         loss = F.cross_entropy(network(x), y)

@@ -1,9 +1,10 @@
 """Time and memory of a training step of Kronecker, dense and low-rank networks: `make bench-train`.
 
-A step is forward, backward and update (fused AdamW). The networks of a row are timed in alternating blocks of random
-order, after a warm-up. Each row has median step times, and the ratio dense ÷ Kronecker with its 95 % bootstrap interval
-over blocks. The dense network is made of nn.Linear; it is also timed with its products by oneDNN, and
-under torch.compile. While steps are timed, the allocator keeps freed memory, as in `kronmodel train`.
+A step is forward, backward and update (AdamW as in `kronmodel train`, for all networks). The networks of a row are
+timed in alternating blocks of random order, after a warm-up. Each row has median step times, and the ratio
+dense ÷ Kronecker with its 95 % bootstrap interval over blocks. The dense network is made of nn.Linear; it is also timed
+with its products by oneDNN, and under torch.compile. While steps are timed, the allocator keeps freed memory, as in
+`kronmodel train`.
 `--only` leaves the other networks out; `--cpu-time` measures the CPU time of one thread, on a machine with other work.
 """
 
@@ -30,6 +31,7 @@ from benchmarks.baselines import low_rank
 from benchmarks.one_dnn import with_one_dnn
 from benchmarks.timing import Operation, format_ratio, random_batch, time_interleaved, training_step
 from kronmodel.nn.networks import KroneckerConfig, build
+from kronmodel.training.adamw import AdamW
 from kronmodel.training.device import keep_freed_memory
 
 SCALING_SIDES = (16, 32, 64, 128)  # widths 256 to 16,384
@@ -64,18 +66,18 @@ def print_step_times(
         x, y = random_batch(side, batch)
         dense = build(kronecker_config(side, 1, activation).dense())
         networks = {rank: build(kronecker_config(side, rank, activation)) for rank in RANKS}
-        steps = {"dense": training_step(dense, x, y)}
+        steps = {"dense": training_step(dense, x, y, AdamW)}
         if "dense oneDNN" in variants:
-            steps["dense oneDNN"] = training_step(with_one_dnn(dense), x, y)
+            steps["dense oneDNN"] = training_step(with_one_dnn(dense), x, y, AdamW)
         if "dense compiled" in variants:
             torch.compiler.reset()
             compiled: nn.Module = torch.compile(build(kronecker_config(side, 1, activation).dense()))  # type: ignore[assignment]
-            steps["dense compiled"] = training_step(compiled, x, y)
+            steps["dense compiled"] = training_step(compiled, x, y, AdamW)
         for rank, network in networks.items():
-            steps[f"kronecker {rank}"] = training_step(network, x, y)
+            steps[f"kronecker {rank}"] = training_step(network, x, y, AdamW)
             if "low-rank" in variants:
                 same_size = low_rank(kronecker_config(side, rank, activation), network.parameter_count)
-                steps[f"low-rank {rank}"] = training_step(same_size, x, y)
+                steps[f"low-rank {rank}"] = training_step(same_size, x, y, AdamW)
         times = time_interleaved(steps, clock=clock)
         ms = {name: f"{1000 * np.median(each):.2f}" for name, each in times.items()}
         for rank, network in networks.items():
@@ -93,7 +95,7 @@ def print_scaling(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     steps = {
-        str(side): training_step(build(kronecker_config(side, 1, "gelu")), *random_batch(side, 128))
+        str(side): training_step(build(kronecker_config(side, 1, "gelu")), *random_batch(side, 128), AdamW)
         for side in SCALING_SIDES
     }
     medians = {side: float(np.median(times)) for side, times in time_interleaved(steps).items()}
@@ -113,7 +115,7 @@ def print_peak_memory(side: int, batch: int, rank: int) -> None:
     torch.set_num_threads(1)
     x, y = random_batch(side, batch)
     config = kronecker_config(side, max(1, rank), "gelu")
-    step: Operation = training_step(build(config if rank else config.dense()), x, y)
+    step: Operation = training_step(build(config if rank else config.dense()), x, y, AdamW)
     before = _peak_mib()
     for _ in range(10):
         step()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from app.access.keys import Role, make_key
-from app.cli import measure
+from app.cli import comparison, selftest, sweep
 from app.errors import KronError, StartupError
 from app.settings import NAME_PATTERN, Settings, option
 from app.telemetry.logs import announce, configure_logging
@@ -61,9 +61,9 @@ def _run(arguments: Sequence[str]) -> int:
     configure_logging(settings)
     commands = {
         "serve": _serve,
-        "compare": measure.compare,
-        "sweep": measure.sweep,
-        "selftest": measure.selftest,
+        "compare": comparison.compare,
+        "sweep": sweep.sweep,
+        "selftest": selftest.selftest,
         "key": _key,
         "check-port": _check_port,
     }
@@ -81,9 +81,9 @@ def _parser() -> _Parser:
         "serve", help="serve a model repository", description="Serve all models of a repository."
     )
     _add_options(serve, list(Settings.model_fields))
-    measure.add_compare(commands, _add_options)
-    measure.add_sweep(commands, _add_options)
-    measure.add_selftest(commands, _add_options)
+    comparison.add_compare(commands, _add_options)
+    sweep.add_sweep(commands, _add_options)
+    selftest.add_selftest(commands, _add_options)
     key = commands.add_parser(
         "key", help="make an API key", description="Make an API key, and its line for the file of --keys."
     )

@@ -140,6 +140,7 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
     rows: dict[str, Callable[[ComparedModel], str]] = {
         "test metric": lambda model: "" if model.test_metric is None else _metric(model.test_metric),
         "parameters": lambda model: f"{model.parameters:,}",
+        "bytes of weights": lambda model: f"{model.weight_bytes:,}",
         "multiply-adds per sample": lambda model: "" if model.macs_per_sample is None else f"{model.macs_per_sample:,}",
         "file": lambda model: _megabytes(model.file_bytes),
         "load": lambda model: f"{model.load_ms:,.1f} ms",

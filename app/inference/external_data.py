@@ -144,7 +144,7 @@ def _read_tensor(file: IO[bytes], tensor: ExternalTensor) -> OrtValue:
     unread = memoryview(array.reshape(-1).view(np.uint8).data)[:size]
     file.seek(tensor.offset)
     while unread:
-        count = file.readinto(unread)  # type: ignore[attr-defined]
+        count = file.readinto(unread)  # type: ignore[attr-defined]  # of BufferedReader; IO has none
         if not count:
             raise ExternalDataError(f"tensor {tensor.name[:100]!r} is truncated: its file was changed")
         unread = unread[count:]

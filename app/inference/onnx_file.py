@@ -20,7 +20,7 @@ from app.inference.wire_format import (
 )
 
 # Numbers of fields in onnx.proto.
-_MODEL_GRAPH, _MODEL_OPSET = 7, 8
+_MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA = 7, 8, 14
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
@@ -32,6 +32,8 @@ _TYPE_TENSOR, _TYPE_ELEMENT, _TYPE_SHAPE, _SHAPE_DIM, _DIM_VALUE = 1, 1, 2, 1, 1
 _EXTERNAL = 1  # of TensorProto.DataLocation
 _FLOAT = 1  # of TensorProto.DataType
 _IDENTITY_OPSET = 13  # any that has Identity would do
+_SMALL_ENTRY = 100  # bytes; a model card is longer
+_FOLDED_WEIGHTS = ("kronmodel.folded_weights", "1")  # metadata of files whose DequantizeLinear nodes may be folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ class OnnxFile:
         unused: names of those that no node uses; onnxruntime has removed them before it is given their values.
         class_labels: names of the classes, ZipMap's keys, by the name of each output that ended in ZipMap.
         edits: replacements of bytes, by their start and stop, in ascending order.
+        folded_weights: whether quantised weights are to be made floats when the session is opened: the file says so for
+            a network that is so small that making them in every run takes longer than the run.
     """
 
     path: Path
@@ -75,6 +79,7 @@ class OnnxFile:
     unused: Collection[str] = ()
     class_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     edits: Sequence[tuple[int, int, bytes]] = ()
+    folded_weights: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "OnnxFile":
@@ -114,7 +119,11 @@ class OnnxFile:
             opset = write_field(_OPSET_DOMAIN, b"") + write_field(_OPSET_VERSION, _IDENTITY_OPSET)
             edits.append((len(data), len(data), write_field(_MODEL_OPSET, opset)))
         unused = {tensor.name for tensor in external} - _used_names(data) if external else ()
-        return cls(path, external, unused, labels, edits)
+        metadata = _fields(data, 0, len(data), _MODEL_METADATA)
+        folded = any(
+            _entry(data, each) == _FOLDED_WEIGHTS for each in metadata if each.stop - each.start < _SMALL_ENTRY
+        )
+        return cls(path, external, unused, labels, edits, folded)
 
     @property
     def content(self) -> str | bytes:

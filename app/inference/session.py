@@ -51,7 +51,7 @@ class DeviceUnavailable(Exception):  # noqa: N818
     """The requested CUDA device is not available."""
 
 
-class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
     """Session of onnxruntime.
 
     Attributes:
@@ -117,6 +117,8 @@ def _open_file(path: Path, options: onnxruntime.SessionOptions, providers: Seque
         content = file.content
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
+    if file.folded_weights:  # onnxruntime would else dequantise the weights in every run
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     tensors = [tensor for tensor in file.external if tensor.name not in file.unused]
     if not tensors:
         return _create(content, options, providers, file.class_labels)

@@ -181,6 +181,9 @@ class ComparedModel(ResponseModel):
     initializer_bytes: int = Field(
         description="size of the weights: initializers, constants, and numbers in attributes of `ai.onnx.ml` operators"
     )
+    weight_bytes: int = Field(
+        default=0, description="of weights, biases and step sizes by the card; without a card, `initializer_bytes`"
+    )
     macs_per_sample: int | None
     test_metric: TestMetric | None
     load_ms: float

@@ -127,6 +127,7 @@ class Card(_CardPart):
     parameters: Count | None = None
     parameters_with_branch_biases: Count | None = None
     macs_per_sample: Count | None = None
+    weight_bytes: Count | None = None
     input: Input | None = None
     preprocessing: Text | None = None
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)] | None = None

@@ -108,6 +108,13 @@ class Artifact:
         return self.initializer_elements
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights by the card, without those of other constants, else of the file's weights."""
+        if self.card is not None and self.card.weight_bytes is not None:
+            return self.card.weight_bytes
+        return self.initializer_bytes
+
+    @property
     def samples_path(self) -> Path:
         """The path of the test inputs, whether or not there is such a file."""
         return self.path.with_name("samples.npz")

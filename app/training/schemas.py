@@ -181,6 +181,7 @@ class TrainedMember(ResponseModel):
     name: str
     version: str
     parameters: int
+    weight_bytes: int = Field(default=0, description="bytes of weights, biases and step sizes")
     macs_per_sample: int
     test_metric: TestMetric
     training_seconds: float

@@ -74,6 +74,7 @@ def _print_epoch(console: Console, name: str, epochs: int, now: loop.Progress) -
 TWIN_ROWS = (
     ("weights", "parameters", "{:,}"),
     ("… with branch biases", "parameters_with_branch_biases", "{:,}"),
+    ("bytes of weights", "weight_bytes", "{:,}"),
     ("multiply-adds a sample", "macs_per_sample", "{:,}"),
     ("training seconds", "train_seconds", "{:,.1f}"),
     ("median ms a step", "ms_per_step", "{:.2f}"),

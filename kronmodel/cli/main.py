@@ -122,7 +122,9 @@ def parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the recipes")
     recipes.add_argument("--json", action="store_true", help="print one JSON object with every value of each")
     recipes.set_defaults(run=_recipes)
-    export.add_arguments(commands.add_parser("export", help="convert an ONNX model to a web page or an ES module"))
+    export.add_arguments(
+        commands.add_parser("export", help="convert an ONNX model to a web page, an ES module, or C code")
+    )
     compress = commands.add_parser("compress", help="make an ONNX file smaller, and compare it with the original")
     add_compress_options(compress)
     _add_file_options(compress)
@@ -141,7 +143,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_file_options(parser)
     add("--pad", action="store_true", help="fill the features up with zeros to a width with balanced factors")
     add("--kind", default="twin", choices=["twin", "kronecker", "dense"], help="what to train (default: twin)")
-    names = "default, accurate, fashion-mnist, small-table, or the authors' paper, paper-cifar10[-rank-4]"
+    names = (
+        "default, accurate, tiny, tiny-8k, fashion-mnist, tiny-fashion-mnist, small-table, or the authors' paper, "
+        "paper-cifar10[-rank-4]"
+    )
     add("--recipe", metavar="NAME", help=f"{names} (default: small-table for one, else default)")
     add("--rank", metavar="R|R,R,...", help="Kronecker rank of every layer, or one for each, the last layer included")
     add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
@@ -154,6 +159,19 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--order", metavar="left|right|left,right,...", help="which factor comes first, or one for each branch")
     add("--activation", metavar="NAME", help="gelu, relu or tanh")
+    add(
+        "--bits",
+        metavar="B|B,B,...",
+        help="quantisation-aware training: 8, 4 or 2 bits a weight, or one for each layer",
+    )
+    add("--bias-bits", type=int, metavar="B", help="bits of a bias beside --bits: 8, or 32 for float (default: 8)")
+    add(
+        "--bias-form",
+        choices=["full", "row-column"],
+        help="biases of Kronecker layers beside --bits: one for each feature, or for each row and column",
+    )
+    add("--activation-bits", type=int, metavar="B", help="beside --bits: 8, or 32 for float (default: 32)")
+    add("--quantize-epochs", type=int, metavar="N", help="quantise in the last N epochs only (default: in all)")
     add("--epochs", type=int, help="passes over the training data")
     add("--batch-size", type=int, metavar="N", help="samples a step")
     add("--optimizer", metavar="NAME", help="adam, adamw or sgd")

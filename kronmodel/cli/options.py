@@ -7,6 +7,7 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from kronmodel.errors import Argument, Message
+from kronmodel.quantization.config import parse_bits
 from kronmodel.shapes import PrimeWidthError, parse_shapes
 
 if TYPE_CHECKING:  # torch takes seconds to import
@@ -18,6 +19,7 @@ OPTIONS = {"test_fraction": "--test-share"}  # options whose name differs from t
 TRAINING = (
     "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device",
     "validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip",
+    "bias_bits", "bias_form", "activation_bits", "quantize_epochs",
 )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "name": args.name,
         "recipe": args.recipe,
         "network": network_arguments(args),
-        "training": {field: getattr(args, field) for field in TRAINING if getattr(args, field) is not None},
+        "training": training_arguments(args),
         "pad": args.pad,
         "target": args.target,
         "task": args.task,
@@ -90,6 +92,12 @@ def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "resume": args.resume,
         "threads": args.threads,
     }
+
+
+def training_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Collect the fields of a training configuration that the command line overrides."""
+    given = {field: getattr(args, field) for field in TRAINING if getattr(args, field) is not None}
+    return given if args.bits is None else {**given, "bits": parse_bits(args.bits)}
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:

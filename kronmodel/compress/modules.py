@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from kronmodel.compress.budget import BudgetError, Currency, solve
-from kronmodel.compress.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
 from kronmodel.compress.sequential import (
@@ -24,7 +25,6 @@ from kronmodel.compress.sequential import (
     fit_in_order,
     importances,
 )
-from kronmodel.compress.structures import KINDS, Kind
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError
 from kronmodel.training.evaluation import evaluation_mode
@@ -84,7 +84,7 @@ def compress(
         max_drop: largest loss of the score of ``evaluate``, or without it, of the agreement with the original on
             held-out samples, in percentage points; the smallest network within it is searched.
         data: sample inputs: a tensor or array ``(n, ...)``, or an iterable of batches: tensors, arrays, tuples of
-            arguments, or mappings of named arguments, without labels. The last fifth of each batch is held out.
+            arguments, or mappings of named arguments, without labels. The last eighth of each batch is held out.
         samples: most samples to use.
         structures: kinds of structures to consider.
         include: patterns of the names of layers to compress, such as ``"encoder.*"``; None for all.

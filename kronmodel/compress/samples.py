@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.errors import DataError
 
-__all__ = ["BATCH", "HELD_OUT", "Batch", "batches_of", "rows_of"]
+__all__ = ["BATCH", "Batch", "batches_of", "fitted_part", "held_out", "rows_of"]
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments of one call of the module."""
 
 BATCH = 200  # samples a batch that a single array is divided into
-HELD_OUT = 0.2  # fraction of each batch by which fits are judged: its last samples
 MAX_BATCHES = 10_000
 
 
@@ -89,3 +89,26 @@ def rows_of(batch: Batch) -> int:
         if isinstance(value, Tensor) and value.dim():
             return len(value)
     return 0
+
+
+def held_out(number: int, rows: int) -> int:
+    """Return the number of a batch's last samples that no fit sees; of batches of one sample, whole ones are held out.
+
+    Args:
+        number: place of the batch among all.
+        rows: its samples.
+    """
+    if rows > 1:
+        return max(rows // HELD_OUT, 1)
+    return rows if number % HELD_OUT == HELD_OUT - 1 else 0
+
+
+def fitted_part(number: int, batch: Batch) -> Batch:
+    """Return a batch without its held-out samples."""
+    rows = rows_of(batch)
+    cut = rows - held_out(number, rows)
+
+    def part(value: Any) -> Any:
+        return value[:cut] if isinstance(value, Tensor) and value.dim() and len(value) == rows else value
+
+    return tuple(map(part, batch[0])), {name: part(value) for name, value in batch[1].items()}

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from torch.utils import _pytree
 
 from kronmodel.compress.attention import SplitAttention
-from kronmodel.compress.candidates import Fitted, MatrixLayer
-from kronmodel.compress.fitting import LayerData
-from kronmodel.compress.moments import Moments
-from kronmodel.compress.samples import HELD_OUT, Batch, rows_of
+from kronmodel.compress.matrices.candidates import Fitted, MatrixLayer
+from kronmodel.compress.matrices.fitting import LayerData
+from kronmodel.compress.matrices.moments import Moments
+from kronmodel.compress.samples import Batch, fitted_part, held_out, rows_of
 from kronmodel.compress.sites import Site, Skipped, build, find_sites
 from kronmodel.compress.tuning import tune
 from kronmodel.training.evaluation import evaluation_mode
@@ -61,6 +61,8 @@ class TorchNetwork:
         self._copy = copy.deepcopy(self._original)
         self._source = model
         self._batches = list(batches)
+        counts = [held_out(number, rows_of(batch)) for number, batch in enumerate(self._batches)]
+        self._judges = any(counts)  # else there are too few samples to hold one out
         sites, self.skipped = find_sites(self.original, include, exclude)
         self._calls: dict[str, int] = {}
         if self._batches:
@@ -103,7 +105,7 @@ class TorchNetwork:
             return None
         site = self._sites[index]
         layer = site.layer
-        fit, held_out = (
+        fit, judge = (
             Moments(layer.in_features, layer.out_features, diagonal=True if site.transposed else None) for _ in range(2)
         )
         current = [self._copy.get_submodule(paths[0]) for paths in self._positions[index]]
@@ -111,19 +113,20 @@ class TorchNetwork:
             inputs = self._run(self.model, current, site, batch)
             outputs = inputs if site.transposed else self._run(self.original, list(site.modules), site, batch)
             for (x, _), (seen, y) in zip(inputs, outputs, strict=True):
+                size = rows_of(batch)
+                kept = held_out(number, size)
                 if site.transposed:
-                    _add_indices(fit, x, layer)
+                    _add_indices(fit, x[: len(x) - len(x) * kept // size], layer)
                     continue
                 rows = _rows(x, y, site.modules, number)
                 count = len(rows[0])
-                cut = count - (int(count * HELD_OUT) if count * HELD_OUT >= 1 else 0)
+                cut = count - count * kept // size
                 fit.add(rows[0][:cut], rows[1][:cut])
-                if cut < count:
-                    held_out.add(rows[0][cut:], rows[1][cut:])
+                judge.add(rows[0][cut:], rows[1][cut:])
                 del seen
         if site.transposed:
             _smooth(fit, layer)
-        return LayerData(fit, held_out if held_out.count else None)
+        return _layer_data(fit, judge)
 
     def replace(self, index: int, fitted: Fitted | None) -> None:
         """Replace the modules of a layer by those of a fit, or restore them."""
@@ -146,7 +149,9 @@ class TorchNetwork:
         if not self._batches or not steps:
             return 0
         modules = self.replaced_modules()
-        return tune(self.model, self.original, modules, self._batches, self._held_out_error, steps=steps)
+        parts = [fitted_part(number, batch) for number, batch in enumerate(self._batches)]
+        parts = [part for part in parts if rows_of(part)]
+        return tune(self.model, self.original, modules, parts, self._held_out_error, steps=steps)
 
     def _held_out_error(self) -> float:
         error = self.output_error()
@@ -202,14 +207,16 @@ class TorchNetwork:
         """Run a model; return the floating-point outputs for the held-out samples of each batch, on the CPU."""
         found = []
         with evaluation_mode(model), torch.inference_mode():
-            for args, kwargs in self._batches:
+            for number, (args, kwargs) in enumerate(self._batches):
+                rows = rows_of((args, kwargs))
+                held = held_out(number, rows) if self._judges else rows
+                if not held:
+                    continue
                 leaves = [
                     leaf
                     for leaf in _pytree.tree_leaves(model(*args, **kwargs))
                     if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dim()
                 ]
-                rows = rows_of((args, kwargs))
-                held = int(rows * HELD_OUT) or rows
                 found.append(
                     [leaf[-held:].float().cpu() if len(leaf) == rows else leaf.float().cpu() for leaf in leaves]
                 )
@@ -299,6 +306,11 @@ def _patches(x: Tensor, y: Tensor, module: nn.Conv1d | nn.Conv2d) -> tuple[Tenso
         x, kernel, dilation, stride = x.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride)
     patches = F.unfold(x, kernel, dilation, 0, stride)  # (batch, in, positions)
     return patches.transpose(1, 2), y.flatten(2).transpose(1, 2)
+
+
+def _layer_data(fit: Moments, judge: Moments) -> LayerData:
+    """Return the moments of a layer; those of held-out samples stand in if all samples that reach it are held out."""
+    return LayerData(fit if fit.count else judge, judge if judge.count else None)
 
 
 def _add_indices(moments: Moments, indices: Tensor, layer: MatrixLayer) -> None:

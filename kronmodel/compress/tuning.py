@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from kronmodel.compress.samples import HELD_OUT, Batch, rows_of
+from kronmodel.compress.samples import Batch
 from kronmodel.training.evaluation import evaluation_mode
 
 __all__ = ["tune"]
@@ -32,14 +31,14 @@ def tune(
 ) -> int:
     """Train the replaced layers so that the network's outputs are nearer to the original's, and keep the best state.
 
-    Only weights change, by Adam with a learning rate that falls to zero; both networks are in evaluation mode. The
-    samples by which the error is measured are not trained on. Parameters that were frozen are frozen afterwards.
+    Only weights change, by Adam with a learning rate that falls to zero; both networks are in evaluation mode.
+    Parameters that were frozen are frozen afterwards.
 
     Args:
         student: compressed network.
         teacher: original network.
         modules: replaced layers of the student, of which all parameters are trained.
-        batches: samples; of each batch the last fifth is held out.
+        batches: samples to train on, without held-out ones.
         held_out_error: measures the student's error on held-out samples.
         steps: most optimizer steps.
 
@@ -58,9 +57,8 @@ def tune(
         each.requires_grad_(False)
     try:
         with evaluation_mode(student), evaluation_mode(teacher):
-            parts = [part for part in map(_fitted_part, batches) if rows_of(part)]
             with torch.no_grad():
-                targets = [_outputs(teacher, part) for part in parts]
+                targets = [_outputs(teacher, batch) for batch in batches]
             scale = _energies(targets)
             learning_rate = min(LEARNING_RATE, RATE_OF_ERROR * best)
             rates = [{"params": [each], "lr": learning_rate * _size(each)} for each in parameters]
@@ -69,8 +67,8 @@ def tune(
                 optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
             )
             for step in range(1, steps + 1):
-                index = (step - 1) % len(parts)
-                outputs = _outputs(student, parts[index])
+                index = (step - 1) % len(batches)
+                outputs = _outputs(student, batches[index])
                 loss = _loss(outputs, targets[index], scale)
                 optimizer.zero_grad()
                 loss.backward()
@@ -100,17 +98,6 @@ def _among(parameter: Tensor, parameters: Sequence[Tensor]) -> bool:
 def _size(parameter: Tensor) -> float:
     """Return the root mean square of a parameter, which its steps are relative to."""
     return max(float(parameter.detach().double().square().mean().sqrt()), 1e-4)
-
-
-def _fitted_part(batch: Batch) -> Batch:
-    """Return a batch without its held-out samples."""
-    rows = rows_of(batch)
-    cut = rows - int(rows * HELD_OUT)
-
-    def part(value: Any) -> Any:
-        return value[:cut] if isinstance(value, Tensor) and value.dim() and len(value) == rows else value
-
-    return tuple(map(part, batch[0])), {name: part(value) for name, value in batch[1].items()}
 
 
 def _outputs(network: nn.Module, batch: Batch) -> list[Tensor]:

@@ -7,6 +7,7 @@ import json
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # so that reading a card does not import torch
     from kronmodel.training.loop import TrainResult
     from kronmodel.training.members import Role
 
-__all__ = ["CARD_KEY", "make_card", "read_card"]
+__all__ = ["CARD_KEY", "make_card", "read_card", "served_name"]
 
 CARD_KEY = "kronmodel"
 
@@ -64,6 +65,7 @@ def make_card(
         "activation": network.activation,
         "parameters": network.parameter_count,
         "parameters_with_branch_biases": network.parameter_count_with_branch_biases,
+        "weight_bytes": network.weight_bytes,
         "macs_per_sample": network.macs_per_sample,
         "input": _input(data),
         "preprocessing": data.preprocessing,
@@ -143,3 +145,12 @@ def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:
     if not isinstance(card, dict):
         raise KronmodelError(f"the model card must be a JSON object, got {type(card).__name__}")
     return card
+
+
+def served_name(path: Path, card: dict[str, Any] | None) -> str:
+    """Return the name of the model in an ONNX file: that of its folder in a repository, of its card, or of the file."""
+    folder = path.absolute().parent
+    if path.name == "model.onnx" and folder.name.isdecimal():
+        return folder.parent.name
+    named = None if card is None else card.get("name")
+    return path.stem if named is None else str(named)

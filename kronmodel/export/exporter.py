@@ -8,7 +8,7 @@ import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import onnx
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kronmodel.errors import ExportError
-from kronmodel.export.parity import check_parity, repeat_to
+from kronmodel.export.parity import PARITY_TOLERANCE, ROUNDED_TOLERANCE, check_parity, repeat_to
 from kronmodel.export.passes import simplify
+from kronmodel.export.stored_weights import numbered, store_weights
+from kronmodel.quantization.network import StoredValues
 from kronmodel.training.evaluation import evaluation_mode
 
 __all__ = ["on_cpu", "to_onnx"]
@@ -32,6 +34,8 @@ def to_onnx(
     *,
     metadata: Mapping[str, str] | None = None,
     units: Mapping[str, NDArray[Any]] | None = None,
+    stored: Sequence[StoredValues] = (),
+    rounded: bool = False,
 ) -> onnx.ModelProto:
     """Export a PyTorch module to ONNX, and compare the outputs of both at several batch sizes.
 
@@ -46,6 +50,9 @@ def to_onnx(
         metadata: entries of the model's ``metadata_props``.
         units: for the name of an output, the magnitude that the comparison's tolerance of 1e-4 is relative to; by
             default the root mean square of the output's values, at least 1.
+        stored: quantised values of all parameters of a submodule ``network``, which has no tensors beside them.
+        rounded: whether the module rounds its activations to 8 bits: tiny differences before a rounding are then as
+            large as a level behind it, and more of a difference is accepted.
 
     Returns:
         The ONNX model. A single input is named ``input``; several have the names of ``forward``'s arguments. A single
@@ -62,10 +69,14 @@ def to_onnx(
     with evaluation_mode(flat):
         with torch.inference_mode():
             output_names = _output_names(flat.call(*inputs))
-        model = _export(flat, [repeat_to(tensor, 2) for tensor in inputs], names, output_names)
-        _strip(model)
-        if not _has_subgraphs(model):
-            simplify(model)
+        with ExitStack() as stack:
+            numbers = stack.enter_context(numbered(flat.module)) if stored else {}
+            model = _export(flat, [repeat_to(tensor, 2) for tensor in inputs], names, output_names)
+            _strip(model)
+            if not _has_subgraphs(model):
+                simplify(model)
+        if stored:
+            store_weights(model, numbers, stored, "network.")
         model.producer_name, model.producer_version = "kronmodel", importlib.metadata.version("kronmodel")
         for key, value in (metadata or {}).items():
             model.metadata_props.add(key=key, value=value)
@@ -73,7 +84,7 @@ def to_onnx(
             onnx.checker.check_model(model, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
             raise ExportError(f"the exported model is not valid ONNX: {error}") from error
-        check_parity(model, flat, inputs, units)
+        check_parity(model, flat, inputs, units, ROUNDED_TOLERANCE if rounded else PARITY_TOLERANCE)
     return model
 
 

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from kronmodel.errors import ExportError
 from kronmodel.training.evaluation import evaluation_mode
 
-__all__ = ["PARITY_BATCHES", "check_parity", "check_rows", "repeat_to"]
+__all__ = ["PARITY_BATCHES", "PARITY_TOLERANCE", "ROUNDED_TOLERANCE", "check_parity", "check_rows", "repeat_to"]
 
 PARITY_BATCHES = (1, 7, 64)
 PARITY_TOLERANCE = 1e-4
+ROUNDED_TOLERANCE = 0.1  # for activations that are rounded to 8 bits, each of which may differ by a level
 
 
 def check_parity(
@@ -26,6 +27,7 @@ def check_parity(
     reference: nn.Module,
     inputs: Sequence[Tensor],
     units: Mapping[str, NDArray[Any]] | None = None,
+    tolerance: float = PARITY_TOLERANCE,
 ) -> None:
     """Compare the outputs of an ONNX model with a PyTorch module's, at each batch size of :data:`PARITY_BATCHES`.
 
@@ -38,9 +40,10 @@ def check_parity(
         inputs: tensors ``(n, ...)`` on the CPU; repeated to fill the largest batch.
         units: for the name of an output, the magnitude that its tolerance is relative to, broadcast to the output; by
             default the root mean square of the output's values, at least 1.
+        tolerance: largest difference, in units and relative to the value.
 
     Raises:
-        ExportError: an output differs by more than :data:`PARITY_TOLERANCE`, in units or relatively; or is not finite
+        ExportError: an output differs by more than the tolerance, in units or relatively; or is not finite
             where the module's is; or has another shape; or, if it is not floating-point, differs at all.
     """
     evaluator = ReferenceEvaluator(model)
@@ -53,7 +56,7 @@ def check_parity(
         with np.errstate(all="ignore"):  # values that are not finite are reported below
             computed = evaluator.run(None, feeds)
         for name, want, got in zip(names, expected, computed, strict=True):
-            _check_output(f"{name} at batch {size}", want, np.asarray(got), (units or {}).get(name))
+            _check_output(f"{name} at batch {size}", want, np.asarray(got), (units or {}).get(name), tolerance)
 
 
 def check_rows(
@@ -62,6 +65,8 @@ def check_rows(
     feeds: Mapping[str, NDArray[Any]],
     encoded: Tensor,
     units: Mapping[str, NDArray[Any]],
+    *,
+    tolerance: float = PARITY_TOLERANCE,
 ) -> None:
     """Compare the outputs of a model that encodes rows itself with those of a module on the encoded rows.
 
@@ -71,6 +76,7 @@ def check_rows(
         feeds: inputs of the model by name.
         encoded: the same rows, encoded.
         units: as for :func:`check_parity`.
+        tolerance: as for :func:`check_parity`.
 
     Raises:
         ExportError: an output differs.
@@ -81,10 +87,12 @@ def check_rows(
     with np.errstate(all="ignore"):
         computed = ReferenceEvaluator(model).run(names, dict(feeds))
     for name, got in zip(names, computed, strict=True):
-        _check_output(f"{name} of encoded rows", expected[name].numpy(), np.asarray(got), units.get(name))
+        _check_output(f"{name} of encoded rows", expected[name].numpy(), np.asarray(got), units.get(name), tolerance)
 
 
-def _check_output(what: str, want: NDArray[Any], got: NDArray[Any], unit: NDArray[Any] | None) -> None:
+def _check_output(
+    what: str, want: NDArray[Any], got: NDArray[Any], unit: NDArray[Any] | None, tolerance: float = PARITY_TOLERANCE
+) -> None:
     if got.shape != want.shape:
         raise ExportError(f"{what} has shape {got.shape}, torch gives {want.shape}")
     if got.dtype != want.dtype:
@@ -96,9 +104,9 @@ def _check_output(what: str, want: NDArray[Any], got: NDArray[Any], unit: NDArra
     if unit is None:
         unit = np.asarray(max(1.0, float(np.sqrt(np.mean(np.square(want, dtype=np.float64)))) if want.size else 1.0))
     difference = np.abs(got - want)
-    if not np.isfinite(got).all() or not (difference <= PARITY_TOLERANCE * (unit + np.abs(want))).all():
+    if not np.isfinite(got).all() or not (difference <= tolerance * (unit + np.abs(want))).all():
         worst = float((difference / unit).max())
-        raise ExportError(f"{what} differs from torch by up to {worst:.3g}, expected at most {PARITY_TOLERANCE}")
+        raise ExportError(f"{what} differs from torch by up to {worst:.3g}, expected at most {tolerance}")
 
 
 def repeat_to(samples: Tensor, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from kronmodel.export.graph import Array, Graph
 
 __all__ = ["flatten_last", "level_products", "merge_reshapes", "shift_relus", "simplify"]
 
-_ELEMENTWISE = frozenset({"Gelu", "Relu", "Tanh"})
+_ELEMENTWISE = frozenset({"DequantizeLinear", "Gelu", "QuantizeLinear", "Relu", "Tanh"})  # quantised by one scale
 _LARGEST_SHIFT = 4.0  # largest |bias| that is moved past a relu: rounding errors grow in proportion to it
 _LARGEST_FLAT = 4096  # largest size of a mostly zero matrix whose product is still cheaper than the nodes it replaces
 

@@ -56,6 +56,8 @@ class Published:
             "path": str(self.path),
             "parameters": self.card["parameters"],
             "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
+            # A card of an earlier version, whose training is resumed, has no bytes: all weights were float32.
+            "weight_bytes": self.card.get("weight_bytes", 4 * self.card["parameters"]),
             "macs_per_sample": self.card["macs_per_sample"],
             **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
             "test_metric": metric,

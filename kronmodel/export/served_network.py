@@ -18,8 +18,9 @@ from kronmodel.data.tables.encoding import TableEncoding
 from kronmodel.export.card import CARD_KEY
 from kronmodel.export.encoding_graph import add_encoding, feeds
 from kronmodel.export.exporter import on_cpu, to_onnx
-from kronmodel.export.parity import check_rows
+from kronmodel.export.parity import PARITY_TOLERANCE, ROUNDED_TOLERANCE, check_rows
 from kronmodel.nn.networks import Network
+from kronmodel.quantization.network import QuantizedNetwork
 
 __all__ = ["export_network"]
 
@@ -73,6 +74,7 @@ def export_network(
     *,
     encoding: TableEncoding | None = None,
     rows: Mapping[str, NDArray[Any]] | None = None,
+    as_float: bool = False,
 ) -> onnx.ModelProto:
     """Export a trained network with its preprocessing and its model card to ONNX, and compare outputs with PyTorch's.
 
@@ -85,6 +87,7 @@ def export_network(
         target: scaling of the values to predict, for regression; inverted in the last step of the graph.
         encoding: encodes the columns of a table in the first steps of the graph; None if the samples are not encoded.
         rows: the samples before their encoding: values ``(n,)`` of each encoded column by its name.
+        as_float: write the weights of a quantised network as floats, with the same values.
 
     Returns:
         The ONNX model, with an input ``[batch, 1]`` for each encoded column (see
@@ -98,13 +101,23 @@ def export_network(
     shape = samples.shape[1:]
     served = _ServedNetwork(on_cpu(network), network.in_features - math.prod(shape), shape, scaling, target)
     units = {"logits": np.ones(()), "probabilities": np.ones(())} if target is None else {"prediction": target.std}
+    rounded = isinstance(network, QuantizedNetwork) and bool(network.scales)
     model = to_onnx(
         served,
         torch.from_numpy(samples),
         metadata={CARD_KEY: json.dumps(card, allow_nan=False)},
         units=units,
+        stored=network.stored if isinstance(network, QuantizedNetwork) and not as_float else (),
+        rounded=rounded,
     )
     if encoding is not None and rows is not None:
         add_encoding(model, encoding)
-        check_rows(model, served, feeds(encoding, rows), torch.from_numpy(encoding.apply(rows)), units)
+        check_rows(
+            model,
+            served,
+            feeds(encoding, rows),
+            torch.from_numpy(encoding.apply(rows)),
+            units,
+            tolerance=ROUNDED_TOLERANCE if rounded else PARITY_TOLERANCE,
+        )
     return model

@@ -147,7 +147,7 @@ INLINE floats gelu(floats x) /* error below 1.2e-3 */
     return x * (p * z + 0.5f);
 }
 
-INLINE floats hyperbolic(floats x) /* error below 3.4e-3 */
+INLINE floats hyperbolic(floats x) /* error below 3.5e-3 */
 {
     const floats z = limited(x, -3.2f, 3.2f), square = z * z;
     floats p = -1.65935947e-05f * square + 5.94288451e-04f;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,15 +108,57 @@ def fold(node: onnx.NodeProto, inputs: list[Array], attributes: dict[str, Any]) 
     """
     if node.op_type == "Constant" and "value" in attributes:
         return numpy_helper.to_array(attributes["value"])
-    if node.op_type == "Mul" and len(inputs) == 2:
-        if math.prod(np.broadcast_shapes(*(each.shape for each in inputs))) > MAX_CONSTANT:
-            raise UnsupportedError(f"its constant has more than {MAX_CONSTANT:,} elements")
-        product: Array = inputs[0] * inputs[1]
-        return product
+    if node.op_type in {"Add", "Mul"} and len(inputs) == 2:
+        _check_size(np.broadcast_shapes(*(each.shape for each in inputs)))
+        combined: Array = inputs[0] * inputs[1] if node.op_type == "Mul" else inputs[0] + inputs[1]
+        return combined
     if node.op_type == "Flatten" and len(inputs) == 1:
         rows = math.prod(inputs[0].shape[: attributes.get("axis", 1)])
         return inputs[0].reshape(rows, -1)
+    if node.op_type in _WEIGHT_RULES and inputs:
+        return _WEIGHT_RULES[node.op_type](inputs, attributes)
     raise UnsupportedError("its inputs are constants")
+
+
+def _dequantized(inputs: list[Array], attributes: dict[str, Any]) -> Array:
+    """Multiply levels by the step size of all, or of each index of an axis."""
+    levels, steps, *zeros = (np.asarray(each, np.float32) for each in inputs)
+    if attributes.get("block_size", 0) or steps.ndim > 1:
+        raise UnsupportedError("it dequantises in blocks")
+    if steps.ndim:
+        shape = [1] * levels.ndim
+        shape[attributes.get("axis", 1)] = steps.size
+        steps, zeros = steps.reshape(shape), [each.reshape(shape) for each in zeros]
+    values: Array = (levels - sum(zeros, np.float32(0))) * steps
+    return values
+
+
+def _gathered(inputs: list[Array], attributes: dict[str, Any]) -> Array:
+    """Choose branches of a factor or bias, which a layer with both orders has."""
+    values, indices = inputs
+    if indices.dtype != np.int64 or indices.ndim != 1 or attributes.get("axis", 0) != 0 or not values.ndim:
+        raise UnsupportedError("it chooses other parts of a constant than rows")
+    if indices.size and not (indices.min() >= 0 and indices.max() < len(values)):
+        raise UnsupportedError(f"it chooses rows that a constant of {len(values):,} rows lacks")
+    _check_size((indices.size, *values.shape[1:]))
+    chosen: Array = values[indices]
+    return chosen
+
+
+def _check_size(shape: Sequence[int]) -> None:
+    if math.prod(shape) > MAX_CONSTANT:
+        raise UnsupportedError(f"its constant has more than {MAX_CONSTANT:,} elements")
+
+
+_WEIGHT_RULES: dict[str, Callable[[list[Array], dict[str, Any]], Array]] = {
+    "Cast": lambda inputs, attributes: np.asarray(inputs[0], np.float32),
+    "DequantizeLinear": _dequantized,
+    "Gather": _gathered,
+    "Identity": lambda inputs, attributes: inputs[0],
+    "Reshape": lambda inputs, attributes: inputs[0].reshape(inputs[1].tolist()),
+    "Transpose": lambda inputs, attributes: inputs[0].transpose(attributes.get("perm")),
+}
+"""What computes weights from their quantised values, beside Add."""
 
 
 def recover_factor(half: Half, matrix: Array) -> Array:

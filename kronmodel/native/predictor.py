@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import LoadError, NativeError
 from kronmodel.native.build import status
+from kronmodel.native.compiled import CompiledPredictor
 from kronmodel.native.network import KroneckerArrays, Layer, NetworkArrays
 from kronmodel.native.onnx_reader import read_onnx
 from kronmodel.native.packing import as_kronecker, pack_floats, pack_int8, structures
@@ -24,17 +25,22 @@ __all__ = ["Precision", "Predictor", "load"]
 
 Precision = Literal["float32", "int8"]
 SAMPLES_NAME = "samples.npz"
+LIBRARY_SUFFIX = ".so"
 MAX_SAMPLES = 1024  # whose activations give the ranges
 F4 = np.dtype(np.float32)
 HEADER = object.__basicsize__  # bytes of an object before the fields of an array
 _empty = np.empty
 
 
-def load(path: Path | str, precision: Precision = "float32", samples: NDArray[np.float32] | None = None) -> Predictor:
+def load(
+    path: Path | str, precision: Precision = "float32", samples: NDArray[np.float32] | None = None
+) -> Predictor | CompiledPredictor:
     """Load a network that ``kronmodel train`` has exported, for predictions on the CPU by the native library.
 
     Args:
-        path: the ONNX file, of dense layers and Kronecker layers with two factors.
+        path: the ONNX file, of dense layers and Kronecker layers with two factors; or the library ``.so`` that
+            ``kronmodel export --to c --shared`` has compiled, whose precision was chosen then. The code of a library
+            runs in this process.
         precision: ``"float32"``, with onnxruntime's answers up to rounding errors; or ``"int8"``, with weights and
             activations of 8 bits.
         samples: for int8, real inputs ``(n, *input_shape)`` whose activations give the ranges; by default the
@@ -47,6 +53,8 @@ def load(path: Path | str, precision: Precision = "float32", samples: NDArray[np
     """
     if precision not in ("float32", "int8"):
         raise ValueError(f"precision must be float32 or int8, got {precision!r}")
+    if Path(path).suffix == LIBRARY_SUFFIX:
+        return CompiledPredictor(Path(path))
     found = status()
     if found.library is None:
         raise NativeError(f"the native library is not available: {found.reason}")

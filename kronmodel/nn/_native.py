@@ -178,7 +178,8 @@ def _backward(  # noqa: PLR0917
     batch = x.shape[0]
     gradient, x = gradient.contiguous(), x.contiguous()
     addresses = array("q", bytes(8 * PARAMETERS * layout.count))
-    gradients = [torch.empty(parameter.shape) for parameter in parameters]
+    # Each of these is a third of the time of torch.empty(shape); a parameter may have any strides, a gradient not.
+    gradients = [torch.empty_like(each if each.is_contiguous() else each.contiguous()) for each in parameters]
     for slot, each in zip(layout.gradient_slots, gradients, strict=True):
         addresses[slot] = each.data_ptr()
     x_gradient = torch.empty(x.shape) if x_needed else torch.empty(0)

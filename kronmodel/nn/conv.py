@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.nn.activations import Activation, activation_moments, activation_name, get_activation
+from kronmodel.nn.activations import Activation, Function, activation_moments, activation_name, get_activation
 from kronmodel.nn.init import Init, check_init
 from kronmodel.shapes import Image, image_of, whole_number
 
@@ -146,9 +147,15 @@ class ConvFeatures(nn.Module):
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute features ``(batch, out_features)`` of ``(batch, channels, height, width)``, or of flat images."""
-        activation = get_activation(self.activation)
+    def forward(self, x: Tensor, activations: Sequence[Function] | None = None) -> Tensor:
+        """Compute features ``(batch, out_features)`` of ``(batch, channels, height, width)``, or of flat images.
+
+        Args:
+            x: the images.
+            activations: a function behind each convolution, in place of the activation of all.
+        """
+        if activations is None:
+            activations = [get_activation(self.activation)] * len(self.convolutions)
         shape = self.config.image_shape
         if x.dim() == 2 and x.shape[1] == math.prod(shape):
             x = x.reshape(x.shape[0], *shape)
@@ -157,7 +164,7 @@ class ConvFeatures(nn.Module):
                 f"images must have shape (batch, {', '.join(map(str, shape))}) or (batch, {math.prod(shape)}), "
                 f"got {tuple(x.shape)}"
             )
-        for convolution in self.convolutions:
+        for convolution, activation in zip(self.convolutions, activations, strict=True):
             # Channels innermost in memory: a training step on a CPU takes a third less time, and flattening copies
             # nothing. Equals contiguous(memory_format=channels_last), but in operations that vmap supports.
             x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

@@ -27,6 +27,8 @@ from kronmodel.shapes import Layer, Order, Shape, check_linear_rank, check_order
 
 __all__ = ["DenseConfig", "KroneckerConfig", "Network", "build"]
 
+EXPORTED_BYTES = 4  # of a float32
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig:
@@ -222,6 +224,11 @@ class Network(nn.Module):
             if isinstance(layer, KroneckerDual) and layer.bias is not None
         )
         return _count(self) + sum(copies)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all trainable values as they are exported."""
+        return EXPORTED_BYTES * self.parameter_count
 
     @property
     def macs_per_sample(self) -> int:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from kronmodel.quantization.config import FLOAT_BITS, BiasForm, QuantizationConfig
+
 __all__ = ["Augmentation", "TrainConfig"]
 
 
@@ -66,6 +68,13 @@ class TrainConfig:
         rotate: largest random rotation of a training image in degrees, in either direction.
         zoom: largest random stretch or shrinkage of a training image's height and width, as a fraction.
         flip: mirror half of the training images, left to right.
+        bits: bits of a weight in quantisation-aware training: 8, 4 or 2, one number for all layers or one for each;
+            32 for float weights.
+        bias_bits: bits of a bias if weights are quantised: 8, or 32 for float.
+        bias_form: form of the biases of Kronecker layers if weights are quantised: ``"full"``, or ``"row-column"`` for
+            a vector for each axis of the features.
+        activation_bits: bits of the activations if weights are quantised: 8, or 32 for float.
+        quantize_epochs: last epochs, in which weights are quantised; 0 for all epochs.
 
     Raises:
         ValueError: a value outside its range.
@@ -87,6 +96,11 @@ class TrainConfig:
     rotate: float = 0.0
     zoom: float = 0.0
     flip: bool = False
+    bits: int | tuple[int, ...] = FLOAT_BITS
+    bias_bits: int = 8
+    bias_form: BiasForm = "full"
+    activation_bits: int = FLOAT_BITS
+    quantize_epochs: int = 0
 
     def __post_init__(self) -> None:
         whole = (
@@ -115,9 +129,34 @@ class TrainConfig:
             raise ValueError(f"precision must be float32 or bfloat16, got {self.precision!r}")
         if self.compile and not self.device.startswith("cuda"):
             raise ValueError(f"compile is for CUDA devices: on others it doesn't pay, got device {self.device!r}")
-        _ = self.augmentation  # validates the values
+        _ = self.augmentation, self.quantization  # validates the values
 
     @property
     def augmentation(self) -> Augmentation:
         """Augmentation of training images that the fields of this configuration describe."""
         return Augmentation(shift=self.shift, rotate=self.rotate, zoom=self.zoom, flip=self.flip)
+
+    @property
+    def quantization(self) -> QuantizationConfig | None:
+        """Quantisation that the fields of this configuration describe; None for float weights.
+
+        Raises:
+            ValueError: a value is invalid, or is of no use without quantised weights.
+        """
+        quantization = QuantizationConfig(
+            bits=self.bits,
+            bias_bits=self.bias_bits,
+            bias_form=self.bias_form,
+            activation_bits=self.activation_bits,
+            epochs=self.quantize_epochs,
+        )
+        if self.quantize_epochs > self.epochs:
+            raise ValueError(f"quantize_epochs must be at most the {self.epochs} epochs, got {self.quantize_epochs}")
+        if quantization.is_float:
+            for name in ("bias_bits", "bias_form", "activation_bits", "quantize_epochs"):
+                if getattr(self, name) != self.__dataclass_fields__[name].default:
+                    raise ValueError(f"{name} is for quantised weights, got {getattr(self, name)!r} with bits 32")
+            return None
+        if self.compile:
+            raise ValueError("compile is for float weights: expected bits 32, or a training without compilation")
+        return quantization

@@ -42,16 +42,25 @@ class Epoch:
 
 @dataclass
 class History:
-    """History of a training's finished epochs, with the weights of the best one if there is a validation split."""
+    """History of a training's finished epochs, with the weights of the best one if there is a validation split.
+
+    Attributes:
+        epochs: the finished epochs.
+        best_weights: weights of the best epoch; None without a validation split.
+        higher_is_better: whether a higher score is better.
+        first: number of the first epoch whose weights may be kept: in quantisation-aware training, the first in which
+            everything is quantised.
+    """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_weights: dict[str, Tensor] | None = None
     higher_is_better: bool = True
+    first: int = 1
 
     @property
     def best(self) -> Epoch:
-        """First epoch with the best validation score; without a validation split, the last epoch."""
-        scored = [epoch for epoch in self.epochs if epoch.validation is not None]
+        """First epoch with the best validation score that may be kept; without a validation split, the last epoch."""
+        scored = [epoch for epoch in self.epochs if epoch.validation is not None and epoch.epoch >= self.first]
         if not scored:
             return self.epochs[-1]
         sign = 1 if self.higher_is_better else -1
@@ -65,7 +74,7 @@ class History:
     def add(self, epoch: Epoch, network: nn.Module) -> None:
         """Append an epoch, and copy the network's weights if the epoch has the best validation score of all."""
         self.epochs.append(epoch)
-        if epoch.validation is not None and self.best is epoch:
+        if epoch.validation is not None and epoch.epoch >= self.first and self.best is epoch:
             self.best_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def patience_exhausted(self, patience: int) -> bool:

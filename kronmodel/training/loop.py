@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kronmodel.data.dataset import Dataset
 from kronmodel.errors import TrainingError
+from kronmodel.quantization.aware import QuantizationAwareNetwork
 from kronmodel.training.augment import Augmenter
 from kronmodel.training.checkpoint import Checkpoint, Resumable
 from kronmodel.training.config import TrainConfig
@@ -141,12 +142,17 @@ def train(
     saved = Resumable(network, optimizer, schedule, order)
     history = saved.resume(checkpoint, config.learning_rate, group)
     history.higher_is_better = task.higher_is_better
+    quantized = network if isinstance(network, QuantizationAwareNetwork) else None
+    if quantized is not None:
+        history.first = quantized.config.first_full_epoch(config.epochs)
     if checkpoint is not None and history.epochs and _is_absurd(history.epochs[-1].loss, data):
         checkpoint.epoch = 0  # so that no message recommends to resume it again
     for epoch in history.epochs:
         log(epoch)
     while len(history.epochs) < config.epochs and not history.patience_exhausted(config.patience):
         number = len(history.epochs) + 1
+        if quantized is not None:
+            quantized.start_epoch(number, config.epochs, x)
         if group.size > 1:  # dropout draws other numbers in each process, but the same ones after a resumption
             torch.manual_seed(config.seed + 1_000_003 * number + group.rank)
         began = time.perf_counter()

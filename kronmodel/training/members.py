@@ -10,6 +10,7 @@ from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.errors import Argument, Message, TrainingError, is_out_of_memory, out_of_memory_text
 from kronmodel.nn.conv import ConvConfig
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
+from kronmodel.quantization.aware import QuantizationAwareNetwork
 from kronmodel.shapes import balanced_shape, image_of, input_shape, output_shape
 from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
@@ -112,6 +113,9 @@ def fingerprint(member: Member, data: Dataset) -> dict[str, Any]:
     training = asdict(member.training)
     for name in ("device", "compile", "learning_rate"):
         del training[name]
+    if member.training.quantization is None:  # as in the checkpoints of versions without quantisation
+        for name in ("bits", "bias_bits", "bias_form", "activation_bits", "quantize_epochs"):
+            del training[name]
     return {
         "role": member.role,
         "network": asdict(member.config),
@@ -140,7 +144,10 @@ def train_member(
         with seeded(member.training.seed, member.training.device), group.connected():
             network = build(member.config)
             ready = prepared(data, network.in_features)
-            return network, train(network, ready, member.training, report, log=log, checkpoint=checkpoint, group=group)
+            quantization = member.training.quantization
+            trained = network if quantization is None else QuantizationAwareNetwork(network, quantization)
+            result = train(trained, ready, member.training, report, log=log, checkpoint=checkpoint, group=group)
+            return (network if isinstance(trained, Network) else trained.quantized()), result
     except TrainingError as error:
         if checkpoint is None or not checkpoint.hint:
             raise

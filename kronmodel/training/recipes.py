@@ -103,6 +103,18 @@ _PAPER_CIFAR10_RANK_1 = Recipe(
 _KRONECKER = TrainConfig(epochs=10, learning_rate=1e-2, shift=1, rotate=10, zoom=0.1)
 _DENSE = replace(_KRONECKER, learning_rate=1e-3)
 _FASHION = replace(_KRONECKER, epochs=20, learning_rate=1.5e-2, rotate=0, zoom=0, flip=True)
+_TINY = replace(_KRONECKER, epochs=16, bits=4, bias_form="row-column")
+_TINY_TWIN = Recipe(
+    summary="4 bits a weight, three convolutions and relu: 99.3 % on MNIST in 5.4 kB of weights",
+    features=(8, 16, 32),
+    dropout=0.0,
+    hidden=((16, 16),),
+    rank=(4, 8),
+    activation="relu",
+    kronecker=_TINY,
+    dense=replace(_TINY, learning_rate=1e-3),
+)
+_TINY_FASHION = replace(_FASHION, learning_rate=1e-2, bits=4, bias_form="row-column")
 _SMALL_TABLE = TrainConfig(epochs=100, batch_size=32, learning_rate=1e-2, weight_decay=0.3)
 
 RECIPES = {
@@ -131,6 +143,24 @@ RECIPES = {
         activation="gelu",
         kronecker=_FASHION,
         dense=replace(_FASHION, learning_rate=1e-3),
+    ),
+    "tiny": _TINY_TWIN,
+    "tiny-8k": replace(
+        _TINY_TWIN,
+        summary="the same with fewer channels, 12 epochs: 99.1 % in 3.9 kB",
+        features=(4, 16, 32),
+        rank=(2, 4),
+        kronecker=replace(_TINY_TWIN.kronecker, epochs=12),
+        dense=replace(_TINY_TWIN.dense, epochs=12),
+    ),
+    "tiny-fashion-mnist": replace(
+        _TINY_TWIN,
+        summary="the same with more channels, for Fashion-MNIST",
+        features=(12, 24, 48),
+        dropout=0.1,
+        hidden=((20, 20),),
+        kronecker=_TINY_FASHION,
+        dense=replace(_TINY_FASHION, learning_rate=1e-3),
     ),
     "small-table": Recipe(
         summary="tanh, weight decay, 100 epochs: for a few hundred rows of a table",

@@ -15,7 +15,7 @@ TOOLS = (
     "benchmarks/others.txt", "deploy/requirements.txt", "deploy/site/requirements.txt",
     "tests/conformance/requirements.txt", "tests/dependencies/requirements.txt", "tests/fuzz/requirements.txt",
 )  # fmt: skip
-EXTRAS = ("train", "tables", "otel", "dev")
+EXTRAS = ("train", "tables", "c", "otel", "dev")
 # What torch requires for CUDA. The pins are for the CPU build, which requires none of these; they are told apart here
 # because PyPI's build of the same version has the name of the CPU build.
 CUDA = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,8 @@ def examples(model: onnx.ModelProto, path: Path, samples: Samples | None) -> dic
         if samples.by_call or samples.fixed:
             return {1 if samples.by_call else samples.batch: next(samples.batches())}
         several = min(MANY, len(samples))
-        found: dict[int, Mapping[str, NDArray[Any]]] = {
-            count: next(samples.take(np.arange(count)).batches()) for count in dict.fromkeys((1, several))
-        }
+        runs = {count: replace(samples.take(np.arange(count)), batch=count) for count in dict.fromkeys((1, several))}
+        found: dict[int, Mapping[str, NDArray[Any]]] = {count: next(each.batches()) for count, each in runs.items()}
         for feeds in found.values():
             run(session, feeds, "the model")
         return found

@@ -72,7 +72,7 @@ def _static(model: Path, target: Path, samples: Samples | None) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self, batches: Iterator[dict[str, NDArray[Any]]]) -> None:
             self._batches = batches
             self._left = CALIBRATION_BATCHES

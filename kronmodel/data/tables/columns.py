@@ -242,7 +242,7 @@ def _of_values(name: str, array: pa.ChunkedArray, kind: Kind | None, form: str) 
     unusable = np.flatnonzero(~np.isnan(values) & ~(np.abs(values) <= LARGEST))
     wrong = {int(row): f"got {values[row]}, expected a finite number" for row in unusable}
     values[unusable] = np.nan
-    return Column(name=name, kind=found, why=why, values=values, wrong=wrong)  # type: ignore[arg-type]
+    return Column(name=name, kind=found, why=why, values=values, wrong=wrong)  # type: ignore[arg-type]  # a string of the kind
 
 
 def _without_information(column: Column) -> Column:

@@ -58,7 +58,7 @@ class Pieces(io.RawIOBase):
         """Return True, as a stream for reading."""
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io calls it with a memoryview
         """Fill a buffer from the front; return the number of bytes, 0 at the end."""
         while not self._left:
             piece = next(self._pieces, None)

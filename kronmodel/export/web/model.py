@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
-from kronmodel.export.card import read_card
+from kronmodel.export.card import read_card, served_name
 
 __all__ = ["MAX_FILE_BYTES", "OPERATORS", "WebModel", "data_module"]
 
@@ -74,8 +74,7 @@ class WebModel:
         card = read_card(model)
         folder = path.absolute().parent
         in_repository = path.name == "model.onnx" and folder.name.isdecimal()
-        named = None if card is None else card.get("name")
-        name = folder.parent.name if in_repository else path.stem if named is None else str(named)
+        name = served_name(path, card)
         inputs, labels = _samples(folder / "samples.npz", shape, samples)
         return cls(name, folder.name if in_repository else "1", content, inputs, labels, card)
 

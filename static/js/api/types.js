@@ -46,6 +46,7 @@
  * @property {Layer[] | null} [layers]
  * @property {number | null} [parameters]
  * @property {number | null} [macs_per_sample]
+ * @property {number | null} [weight_bytes]
  * @property {{ kind?: string, shape?: number[] | null, range?: number[] | null, names?: string[] | null, columns?: Column[] | null } | null} [input]
  * @property {string | null} [preprocessing]
  * @property {string[] | null} [labels]
@@ -141,6 +142,7 @@
  * @property {number | null} [parameters]
  * @property {number} file_bytes
  * @property {number} initializer_bytes
+ * @property {number} [weight_bytes] 0 in reports of earlier versions
  * @property {number | null} [macs_per_sample]
  * @property {Metric | null} [test_metric]
  * @property {number} load_ms

@@ -32,8 +32,11 @@ export class UnsupportedModel extends Error {
 
 const FLOAT = 1;
 const INT64 = 7;
-/** Arrays by the number of the data type. */
+const FLOAT16 = 10;
+/** Arrays by the number of the data type; bits of the signed integers of which a byte holds several. */
 const ARRAYS = { 1: Float32Array, 2: Uint8Array, 3: Int8Array, 6: Int32Array, 7: BigInt64Array };
+/** @type {Record<number, number>} */
+const PACKED = { 22: 4, 26: 2 };
 
 /** @param {number[]} sizes */
 export const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
@@ -70,8 +73,7 @@ function tensor(message) {
   const type = integer(message, 2);
   const shape = integers(message, 1);
   if (integer(message, 14) !== 0) throw new UnsupportedModel(`the weights ${name} are in another file`);
-  if (!(type in ARRAYS)) throw new UnsupportedModel(`the weights ${name} are of type ${type}; supported are 32-bit floats and integers of 8, 32 and 64 bits`);
-  const data = values(message, /** @type {keyof typeof ARRAYS} */ (type));
+  const data = type in ARRAYS ? values(message, /** @type {keyof typeof ARRAYS} */ (type)) : small(message, type, product(shape));
   if (!shape.every((size) => size >= 0) || product(shape) !== data.length) {
     throw new RangeError(`not an ONNX file: ${name} has ${data.length} values, expected ${shape.join("×")}`);
   }
@@ -97,6 +99,27 @@ function values(message, type) {
   const copy = new array(bytes.slice().buffer); // a copy, since its start may not be aligned
   return copy instanceof BigInt64Array ? Float64Array.from(copy, Number) : copy;
 }
+
+/**
+ * Reads quantised weights of 4 and 2 bits, the first in the lowest bits of a byte, and step sizes of 16 bits.
+ * @param {Message} message a TensorProto
+ * @param {number} type
+ * @param {number} count
+ * @returns {Data}
+ */
+function small(message, type, count) {
+  const [raw] = parts(message, 9);
+  const bits = PACKED[type] ?? 16;
+  if (raw === undefined || !(type in PACKED || type === FLOAT16)) {
+    throw new UnsupportedModel(`the weights ${text(message, 8)} are of type ${type}; supported are 32-bit floats and integers of 8, 32 and 64 bits`);
+  }
+  if (raw.length !== Math.ceil(count * bits / 8)) throw new RangeError(`not an ONNX file: ${text(message, 8)} is cut off`);
+  if (type === FLOAT16) return Float32Array.from({ length: count }, (_, i) => half(raw[2 * i] + 256 * raw[2 * i + 1]));
+  return Int8Array.from({ length: count }, (_, i) => (raw[Math.floor(i * bits / 8)] << (32 - bits - (i * bits) % 8)) >> (32 - bits));
+}
+
+/** @param {number} word the bits of a number of 16 bits, which is finite */
+const half = (word) => (word < 32768 ? 1 : -1) * ((word & 31744) === 0 ? (word & 1023) * 2 ** -24 : (1024 + (word & 1023)) * 2 ** (((word >> 10) & 31) - 25));
 
 /**
  * @param {Message} message a NodeProto

@@ -95,13 +95,34 @@ function dequantize([{ shape, data }, scale, zero], { axis = 1, block_size: bloc
   return { shape, data: out, run() { for (let i = 0; i < out.length; i++) out[i] = (data[i] - (zero?.data[index[i]] ?? 0)) * scale.data[index[i]]; } };
 }
 
+/** Activations of a byte, rounded to even as in ONNX, with one scale. @type {Operator} */
+function quantize([{ shape, data }, scale, zero]) {
+  expect(scale.data.length === 1 && zero?.data instanceof Uint8Array, "QuantizeLinear to anything but a byte with one scale");
+  const [step, shift] = [scale.data[0], zero.data[0]];
+  const out = allocate(shape);
+  const level = (/** @type {number} */ x) => {
+    const nearest = Math.round(x);
+    return nearest - x === 0.5 && nearest % 2 ? nearest - 1 : nearest;
+  };
+  return { shape, data: out, run() { for (let i = 0; i < out.length; i++) out[i] = Math.min(255, Math.max(0, level(Math.fround(data[i] / step)) + shift)); } };
+}
+
+/** @type {Operator} */
+function gather([{ shape, data }, indices], { axis = 0 }) {
+  const [count, width] = [indices.data.length, product(shape.slice(1))];
+  expect(axis === 0 && indices.shape.length === 1 && [...indices.data].every((each) => each >= 0 && each < shape[0]), "Gather of anything but rows");
+  return gathered(data, offsets([count, width], [0, 1]).map((at, i) => at + width * indices.data[Math.floor(i / width)]), [count, ...shape.slice(1)]);
+}
+
 /** By the name in the graph, which has the domain in front unless it is ONNX's own. @type {Record<string, Operator>} */
 export const OPERATORS = {
   Add: combined((a, b) => a + b),
+  Cast: ([{ shape, data }], { to }) => (expect(to === 1 && data instanceof Float32Array, "Cast to anything but 32-bit floats"), { shape, data }),
   Conv: convolution,
   DequantizeLinear: dequantize,
   Div: combined((a, b) => a / b),
   Flatten: flatten,
+  Gather: gather,
   Gelu: (inputs, { approximate }) => elementwise(approximate === "tanh" ? geluTanh : gelu)(inputs, {}),
   Gemm: gemm,
   Identity: ([{ shape, data }]) => ({ shape, data }),
@@ -110,6 +131,7 @@ export const OPERATORS = {
   MaxPool: maxPooling,
   Mul: combined((a, b) => a * b),
   Pad: pad,
+  QuantizeLinear: quantize,
   Relu: elementwise((x) => (x > 0 ? x : 0)),
   Reshape: reshape,
   Softmax: softmax,

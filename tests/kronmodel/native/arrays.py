@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kronmodel.native.network import Activation, DenseArrays, KroneckerArrays, Layer, NetworkArrays
 
 Array = NDArray[Any]
+SIZES = st.sampled_from([1, 2, 7, 13, 16, 28, 33])
+EVERY: tuple[Activation, ...] = ("none", "relu", "gelu", "tanh")
+ACTIVATIONS = st.sampled_from(EVERY)
 
 
 def random_kronecker(
@@ -57,6 +61,27 @@ def classifier(*layers: Layer, **fields: Any) -> NetworkArrays:
     """Build the network of a classifier."""
     fields.setdefault("input_shape", (layers[0].in_features,))
     return NetworkArrays(layers=layers, outputs={"logits": False, "probabilities": True}, **fields)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> NetworkArrays:
+    """Draw a network of up to three layers of any kind."""
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    layers: list[Any] = []
+    shape = (draw(SIZES), draw(SIZES))
+    for _ in range(draw(st.integers(1, 3))):
+        activation: Activation = draw(ACTIVATIONS)
+        if draw(st.integers(0, 3)) == 0:
+            width = draw(SIZES)
+            layers.append(random_dense(rng, shape[0] * shape[1], width, activation))
+            shape = (width, 1) if draw(st.booleans()) else (1, width)
+            continue
+        new = (draw(SIZES), draw(SIZES))
+        right = draw(st.lists(st.booleans(), min_size=1, max_size=4))
+        inner: Activation = draw(ACTIVATIONS)
+        layers.append(random_kronecker(rng, shape, new, right, inner, activation, bias=draw(st.booleans())))
+        shape = new
+    return classifier(*layers)
 
 
 def expected(network: NetworkArrays, x: Array) -> Array:

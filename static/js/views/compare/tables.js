@@ -34,6 +34,7 @@ function groups({ models, pairs, service_pairs = [] }) {
           ratio: pointsDifference(models.map(({ test_metric }) => test_metric)),
         },
         { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
+        { name: "Bytes of weights", values: of((m) => m.weight_bytes || null), format: count, words: smaller },
         { name: "Multiply-adds per sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
         { name: "File", values: of((m) => m.file_bytes), units: BYTE_UNITS, words: smaller },
       ],

@@ -163,6 +163,7 @@ class ModelsView {
       ),
       list([
         ["weights", stored === null ? null : count(stored)],
+        ["bytes of weights", card?.weight_bytes ? count(card.weight_bytes) : null],
         ["multiply-adds per sample", card?.macs_per_sample ? count(card.macs_per_sample) : null],
         ["file", bytes(model.file_bytes)],
         [`test ${quality?.name}${quality?.samples ? `, ${count(quality.samples)} samples` : ""}`, quality ? metric(quality) : null],

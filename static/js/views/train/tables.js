@@ -21,6 +21,7 @@ export function resultTable(members) {
   /** @type {Row[]} */
   const rows = [
     { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
+    { name: "Bytes of weights", values: of((m) => m.weight_bytes || null), format: count, words: ["smaller", "larger"] },
     { name: "Multiply-adds per sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
     {
       name: `Test ${metricName(quality.name)}${quality.samples ? `, ${count(quality.samples)} samples` : ""}`,

@@ -69,6 +69,7 @@
  * @property {string} name
  * @property {string | number} version
  * @property {number} parameters
+ * @property {number} [weight_bytes] 0 in reports of earlier versions
  * @property {number} macs_per_sample
  * @property {Metric} test_metric
  * @property {number} training_seconds

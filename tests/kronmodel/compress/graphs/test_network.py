@@ -12,7 +12,7 @@ from kronmodel.compress.graphs.network import GraphNetwork
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.taps import tap, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import low_rank
+from kronmodel.compress.matrices.structures import low_rank
 from tests.kronmodel.compress.graphs.test_rewrite import branches
 from tests.kronmodel.compress.onnx_models import Array, layers_of, make_model, random_fit, run, save
 
@@ -43,7 +43,7 @@ def two_layers(tmp_path: Path) -> tuple[Path, Array, Array]:
 
 def test_moments_of_the_original_and_behind_a_replaced_layer(tmp_path: Path) -> None:
     path, first, second = two_layers(tmp_path)
-    x = RNG.standard_normal((22, 3, 40)).astype(np.float32)  # five batches of 4 and one of 2
+    x = RNG.standard_normal((34, 3, 40)).astype(np.float32)  # eight batches of 4 and one of 2
     with Workspace(path) as workspace:
         network = network_of(workspace, samples_of({"x": x}))
         assert [layer.applications for layer in network.layers] == [3, 3]
@@ -55,8 +55,8 @@ def test_moments_of_the_original_and_behind_a_replaced_layer(tmp_path: Path) -> 
             assert data is not None
             assert data.held_out is not None
             new = x @ (fit.matrix().T if replaced else first)
-            parts = np.zeros(22, bool)
-            parts[16:20] = True  # the last one of every five runs
+            parts = np.zeros(34, bool)
+            parts[28:32] = True  # the last one of every eight runs
             for moments, chosen in ((data.fit, ~parts), (data.held_out, parts)):
                 inputs = np.tanh(new[chosen]).reshape(-1, 30)
                 outputs = (np.tanh(x[chosen] @ first) @ second).reshape(-1, 50)
@@ -68,13 +68,13 @@ def test_moments_of_the_original_and_behind_a_replaced_layer(tmp_path: Path) -> 
 
 def test_the_error_of_the_outputs_is_that_on_the_held_out_samples(tmp_path: Path) -> None:
     path, first, second = two_layers(tmp_path)
-    x = RNG.standard_normal((22, 3, 40)).astype(np.float32)
+    x = RNG.standard_normal((34, 3, 40)).astype(np.float32)
     with Workspace(path) as workspace:
         network = network_of(workspace, samples_of({"x": x}))
         assert network.output_error() == 0
         fit = random_fit(low_rank(40, 30, 4))
         network.replace(0, fit)
-        before, after = (np.tanh(x[16:20] @ matrix) @ second for matrix in (first, fit.matrix().T))
+        before, after = (np.tanh(x[28:32] @ matrix) @ second for matrix in (first, fit.matrix().T))
         expected = np.linalg.norm(after - before) / np.linalg.norm(before)
         assert network.output_error() == pytest.approx(expected, rel=1e-3)
         network.replace(0, None)
@@ -150,3 +150,11 @@ def test_weights_are_outside_of_the_model_until_it_is_assembled(tmp_path: Path) 
         assert workspace.assemble(workspace.model) == onnx.load(path)
         folder = workspace.folder
     assert not folder.exists()
+
+
+def test_few_samples_are_run_in_batches_so_small_that_some_judge_the_fits() -> None:
+    few = samples_of({"x": np.arange(60).reshape(60, 1)}, batch=32).in_runs(8)
+    judges, fitted = few.part(8), few.other_part(8)
+    assert sorted([*judges.arrays["x"][:, 0], *fitted.arrays["x"][:, 0]]) == list(range(60))
+    assert 0 < len(judges) < len(fitted)
+    assert len(samples_of({"x": np.zeros((5, 1))}, batch=32).in_runs(8).part(8)) == 5  # too few to split

@@ -8,19 +8,20 @@ from itertools import pairwise
 
 import numpy as np
 
-from kronmodel.compress import kronecker as kron
-from kronmodel.compress import monarch as mon
-from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer, matrix_of, unchanged
-from kronmodel.compress.low_rank import LowRank, solve_low_rank
-from kronmodel.compress.moments import Array, Moments, System
-from kronmodel.compress.shapes import kronecker_shapes, low_rank_ranks, monarch_structures
-from kronmodel.compress.structures import KINDS, Kind, Structure, dense, kronecker, low_rank
+from kronmodel.compress.matrices import kronecker as kron
+from kronmodel.compress.matrices import monarch as mon
+from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, matrix_of, unchanged
+from kronmodel.compress.matrices.low_rank import LowRank, solve_low_rank
+from kronmodel.compress.matrices.moments import Array, Moments, System
+from kronmodel.compress.matrices.shapes import kronecker_shapes, low_rank_ranks, monarch_structures
+from kronmodel.compress.matrices.structures import KINDS, Kind, Structure, dense, kronecker, low_rank
 
-__all__ = ["FRACTIONS", "LayerData", "curve_of", "fit", "refit"]
+__all__ = ["FRACTIONS", "HELD_OUT", "LayerData", "curve_of", "fit", "refit"]
 
 FRACTIONS = (1 / 2, 1 / 3, 1 / 5, 1 / 8, 1 / 13, 1 / 20, 1 / 32, 1 / 50, 1 / 80, 1 / 128)
 """Sizes of a curve's candidates, as fractions of the dense matrix's weights."""
 
+HELD_OUT = 8  # one of so many samples is never fitted, but judges the fits
 RIDGES = (1e-2, 1e-1)  # strengths of the regularisation that a fit chooses from by the held-out samples
 CURVE_RIDGE = 3e-2
 TINY = float(np.finfo(np.float32).tiny)
@@ -52,8 +53,9 @@ class LayerData:
 def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: int = 20) -> Fitted:
     """Fit a structure to a layer's outputs.
 
-    The strength of the regularisation is chosen by the held-out samples, which then are fitted too. A structure of kind
-    ``"dense"`` refits the whole matrix and the bias to the targets, which pays behind compressed layers.
+    The strength of the regularisation is chosen by the held-out samples. They are never fitted, so that they can judge
+    which of several fitted networks is the best. A structure of kind ``"dense"`` refits the whole matrix and the bias
+    to the targets, which pays behind compressed layers.
 
     Args:
         layer: the layer.
@@ -75,16 +77,15 @@ def fit(layer: MatrixLayer, structure: Structure, data: LayerData, *, sweeps: in
         return _fitted(layer, structure, factors, system, system)
     judge = data.held_out.system(layer.weight, bias=bias)
     tried: list[tuple[Array, ...]] = []
+    systems: list[System] = []
     for ridge in RIDGES:
         system = data.fit.system(layer.weight, bias=bias, ridge=ridge)
+        systems.append(system)
         # The next strength is a small change, so that the factors before are near the solution.
         tried.append(_fit_factors(system, structure, WARM_SWEEPS if tried else sweeps, tried[-1] if tried else None))
     errors = [judge.relative_error(matrix_of(structure, factors)) for factors in tried]
     best = int(np.argmin(errors))
-    both = (data.fit + data.held_out).system(layer.weight, bias=bias, ridge=RIDGES[best])
-    final = _fitted(layer, structure, _fit_factors(both, structure, sweeps, tried[best]), both, judge)
-    # The held-out samples are among the fitted ones now: the error is that of the fit without them.
-    return replace(final, candidate=replace(final.candidate, output_error=errors[best]))
+    return _fitted(layer, structure, tried[best], systems[best], judge)
 
 
 def _fit_factors(

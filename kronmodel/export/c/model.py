@@ -1,0 +1,93 @@
+"""ONNX models for the C export: the file, its names, and its samples."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from kronmodel.errors import ExportError
+from kronmodel.export.c.network import TemplateNetwork
+from kronmodel.export.c.reader import read_template_network
+from kronmodel.export.card import read_card, served_name
+from kronmodel.export.inspect import read_model
+
+__all__ = ["CModel"]
+
+MAX_SAMPLES = 1024  # whose activations give the ranges
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CModel:
+    """Model for the C export.
+
+    Attributes:
+        path: of the ONNX file.
+        name: of the model.
+        sha256: of the ONNX file.
+        card: the model card; empty if the file has none.
+        network: for the templates; None if a node is none of theirs.
+        reason: why there is no network; names the node.
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    card: dict[str, Any]
+    network: TemplateNetwork | None
+    reason: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> CModel:
+        """Read an ONNX file.
+
+        Raises:
+            KronmodelError: the file can't be read, is not ONNX, or keeps weights in other files.
+        """
+        model = read_model(path)
+        if not model.graph.node:
+            raise ExportError(f"{path} is not an ONNX file: it holds no graph")
+        if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
+            raise ExportError(f"{path} keeps weights in other files, expected all of them in this one")
+        card = read_card(model)
+        network, reason = None, ""
+        try:
+            network = read_template_network(model, str(path))
+        except ExportError as error:
+            reason = str(error)
+        return cls(
+            path=path,
+            name=served_name(path, card),
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            card=card or {},
+            network=network,
+            reason=reason,
+        )
+
+    def samples(self) -> NDArray[np.float32]:
+        """Read the samples beside the file, whose activations give the ranges of 8 bits.
+
+        Raises:
+            ExportError: there are none, or they don't fit.
+        """
+        path = self.path.with_name("samples.npz")
+        shape = () if self.network is None else self.network.front.shape
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                inputs: NDArray[np.float32] = arrays["inputs"][:MAX_SAMPLES].astype(np.float32)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ExportError(
+                f"--bits needs samples for the ranges of activations: {path} can't be read ({error}); put a file there "
+                "with an array `inputs` of real inputs, or export with floats, without --bits"
+            ) from error
+        if not len(inputs) or math.prod(inputs.shape[1:]) != math.prod(shape) or not np.isfinite(inputs).all():
+            raise ExportError(f"{path}: got inputs {inputs.shape}, expected finite numbers {('n', *shape)}")
+        return inputs
