@@ -156,7 +156,7 @@ class TryView {
       this.#say(task, "");
       return;
     }
-    byId("preprocessing").textContent = task.preprocessing && `Preprocessing: ${task.preprocessing}.`;
+    byId("preprocessing").textContent = `${task.labels ? "A network always picks one of its labels. " : ""}${task.preprocessing && `Preprocessing: ${task.preprocessing}.`}`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
     const texts = textsFor(task, models);
     byId("lead").textContent = texts.lead;
