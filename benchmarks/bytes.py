@@ -55,8 +55,8 @@ def draw(results: Path, chart: Path) -> None:
     for each in json.loads(results.read_text()):
         grouped.setdefault(each["name"], []).append(each)
     rows = sorted(grouped.items(), key=lambda item: item[1][0]["weight_bytes"])
-    sizes = [math.log2(runs[0]["weight_bytes"]) for _, runs in rows]
-    scores = [100 * each["test_accuracy"] for _, runs in rows for each in runs]
+    sizes: list[float] = [math.log2(runs[0]["weight_bytes"]) for _, runs in rows]
+    scores: list[float] = [100 * each["test_accuracy"] for _, runs in rows for each in runs]
     low_x, high_x = math.floor(min(sizes)), math.ceil(max(sizes))
     low_y, high_y = math.floor(min(scores)), math.ceil(max(scores))
 
