@@ -1,13 +1,16 @@
 """Layers by the native kernel in torch: where the kernel applies, and its uses by torch's transformations."""
 
+import copy
 import math
 import os
+import pickle
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -155,3 +158,18 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_forked_process_computes_the_same() -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=60, check=False, env=os.environ)
     assert done.returncode == 0
+
+
+def test_what_is_kept_of_a_call_serves_neither_copies_nor_replaced_parameters() -> None:
+    network, x = default_network(), torch.rand(5, 784)
+    want = network(x)
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(other(x), want)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter.zero_()
+        assert not other(x).any()
+        assert torch.equal(network(x), want)
+    second: Any = network.layers[1]
+    second.factors[0] = nn.Parameter(torch.zeros_like(second.factors[0]))
+    assert not torch.equal(network(x), want)
