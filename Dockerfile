@@ -22,6 +22,7 @@ COPY README.md LICENSE ./
 COPY app app
 COPY kronmodel kronmodel
 COPY static static
+COPY deploy/wheel.py deploy/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.crt,target=/run/secrets/ca.crt \
     PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt pip install --no-deps .
 COPY deploy/image/assemble.py /assemble.py

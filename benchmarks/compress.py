@@ -27,10 +27,11 @@ from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.quantize import quantize
 from kronmodel.compress.files.report import VariantRow
 from kronmodel.compress.files.target import Settings, Target
-from kronmodel.compress.graphs.samples import Samples, fitting_and_test
+from kronmodel.compress.graphs.loading import fitting_and_test
+from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.session import open_session
 from kronmodel.compress.graphs.timing import Group, Timing, measure
-from kronmodel.compress.structures import Kind
+from kronmodel.compress.matrices.structures import Kind
 from kronmodel.data.user_file import FileOptions
 from kronmodel.errors import KronmodelError
 

@@ -142,7 +142,7 @@ def train_twin(
         skip_bad_rows: leave out unusable rows of a table instead of refusing the file.
         columns: further options for the columns of a table, fields of
             :class:`~kronmodel.data.file_options.FileOptions`: ``drop``, ``categorical``, ``numeric`` and ``date``, each
-            with a sequence of names; ``impute``.
+            with a sequence of names; ``impute``; ``groups`` and ``time_order``, each with a name.
         out: model repository; None publishes nothing.
         checkpoint: folder of the checkpoints; by default ``.checkpoints`` in the repository, or no checkpoints without
             a repository.

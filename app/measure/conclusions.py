@@ -48,9 +48,10 @@ def compared_pair(measured: Mapping[str, Any], models: Sequence[ComparedModel], 
         fast, slow = (a, b) if verdict == "faster" else (b, a)
         if verdict == "slower":
             ratio, low, high = 1 / ratio, 1 / high, 1 / low
+        digits = 2 if low >= 1.1 else 3  # so that no end of the interval is rounded to 1
         sentence = (
-            f"{place}, {fast.model} is {ratio:.2f} times as fast as {slow.model} "
-            f"({medians} for {a.model} and {b.model}; 95 % interval {low:.2f} to {high:.2f})."
+            f"{place}, {fast.model} is {ratio:.{digits}f} times as fast as {slow.model} "
+            f"({medians} for {a.model} and {b.model}; 95 % interval {low:.{digits}f} to {high:.{digits}f})."
         )
     return Pair(
         depth=layer, a=a.model, b=b.model, batch_size=size, verdict=verdict, sentence=sentence,
@@ -74,7 +75,7 @@ def memory_sentence(models: Sequence[ComparedModel]) -> str | None:
     ratio = (runtime + large[1]) / (runtime + small[1])
     return (
         f"Python, numpy and onnxruntime take {_mebibytes(runtime)} with any model: no compression reduces that. "
-        f"Loading a model adds: {each}. In total, a process with {large[0]} takes {ratio:.2f} times as much memory as "
+        f"Loading a model adds: {each}. In total, a process with {large[0]} takes {_times(ratio)}as much memory as "
         f"one with {small[0]}."
     )
 
@@ -149,6 +150,12 @@ def _predicted_ratios(a: ComparedModel, b: ComparedModel, pairs: Sequence[Pair])
     )
 
 
+def _times(ratio: float) -> str:
+    """Return "1.25 times ", or nothing for a ratio that is rounded to 1."""
+    text = f"{ratio:.2f}"
+    return "" if text == "1.00" else f"{text} times "
+
+
 def _time_sentence(a: ComparedModel, b: ComparedModel, macs: float, pair: Pair) -> str:
     """Predicted and measured time of the model with fewer multiply-adds.
 
@@ -164,7 +171,7 @@ def _time_sentence(a: ComparedModel, b: ComparedModel, macs: float, pair: Pair) 
         verdict = OPPOSITE[verdict]
     start = f"At batch size {pair.batch_size}, {small.model}"
     if predicted < 1 + PRACTICAL_MARGIN:
-        return f"{start} is {ratio:.2f} times as fast as {large.model}, with about as many multiply-adds."
+        return f"{start} is {_times(ratio)}as fast as {large.model}, with about as many multiply-adds."
     start = f"{start} has {predicted:.1f} times fewer multiply-adds than {large.model},"
     if verdict == "slower":
         return f"{start} but takes {1 / ratio:.2f} times as long."
@@ -189,7 +196,10 @@ def _loading_sentence(a: ComparedModel, b: ComparedModel, size: float, measured:
     if measured is None:
         return f"{start}loading adds too little memory to compare."
     ratio = measured if small is a else 1 / measured
-    return f"{start}loading {small.model} adds {ratio:.1f} times less memory."
+    if f"{ratio:.1f}" == "1.0":
+        return f"{start}loading {small.model} adds as much memory."
+    difference = f"{ratio:.1f} times less" if ratio > 1 else f"{1 / ratio:.1f} times more"
+    return f"{start}loading {small.model} adds {difference} memory."
 
 
 def _metric_sentence(a: ComparedModel, b: ComparedModel) -> list[str]:

@@ -93,6 +93,12 @@ class TestMetric(_CardPart):
     samples: Count | None = None
 
 
+class Novelty(_CardPart):
+    """The detector of images that are unlike the training images, by the card."""
+
+    test_fraction: float | None = None
+
+
 class Training(_CardPart):
     """Configuration and duration of a model's training, by its card."""
 
@@ -127,6 +133,7 @@ class Card(_CardPart):
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)] | None = None
     data: Data | None = None
     test_metric: TestMetric | None = None
+    novelty: Novelty | None = None
     training: Training | None = None
     versions: Annotated[dict[Label, Label], Field(max_length=50)] | None = None
     created: Label | None = None

@@ -13,6 +13,8 @@ from app.inference.engine import Engine
 from app.inference.joining import Joining
 from app.inference.session import CUDA
 from app.models.column_inputs import ColumnInputs
+from app.models.novelty import FILE_NAME as NOVELTY_NAME
+from app.models.novelty import Novelty
 from app.models.output_head import OutputHead
 from app.models.row_input import RowInput
 from app.models.samples import ColumnSamples, Samples, SamplesError, read_column_samples, read_samples
@@ -36,6 +38,7 @@ class Model:
         statistics: counts and times of its requests.
         signature: the inputs and outputs that `/v2` requests have to fit.
         columns: the columns that rows with names have; None if the card names none.
+        novelty: marks images that are unlike the training images; None if there is no such file.
     """
 
     artifact: Artifact
@@ -45,6 +48,7 @@ class Model:
     statistics: Statistics
     signature: Signature
     columns: ColumnInputs | None = None
+    novelty: Novelty | None = None
     _row_input: RowInput | None = None
     _output_head: OutputHead | None = None
 
@@ -109,6 +113,7 @@ class Model:
             **fields,
             columns=ColumnInputs.of_rows(row_input.n_features, artifact.card),
             samples=_read_samples(artifact, row_input.shape),
+            novelty=_read_novelty(artifact, row_input.n_features),
             _row_input=row_input,
             _output_head=output_head,
         )
@@ -218,6 +223,22 @@ def _read_samples(artifact: Artifact, rows: tuple[int, ...] | Engine) -> Samples
         if isinstance(rows, tuple):
             return read_samples(path, rows)
         return read_column_samples(path, {tensor.name: tensor.datatype == BYTES for tensor in rows.inputs})
+    except SamplesError as error:
+        log.warning("%s: %s ignored: %s", artifact.name, path.name, error)
+        return None
+
+
+def _read_novelty(artifact: Artifact, n_features: int) -> Novelty | None:
+    """Read the detector beside a model of images."""
+    path = artifact.path.with_name(NOVELTY_NAME)
+    card = artifact.card
+    if not path.exists() or card is None or card.input is None or card.input.kind != "image":
+        return None
+    shape = tuple(card.input.shape or ())
+    try:
+        if len(shape) not in (2, 3) or math.prod(shape) != n_features:
+            raise SamplesError(f"the card has images of {shape}, the model takes {n_features} numbers")
+        return Novelty.read(path, shape)
     except SamplesError as error:
         log.warning("%s: %s ignored: %s", artifact.name, path.name, error)
         return None

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLES_BYTES = 64 * 2**20
-# Raised by zipfile and numpy for invalid files: RuntimeError for encrypted ones, zlib's for damaged ones, the last four
-# for array headers that numpy does not write.
+# Raised by zipfile and numpy for invalid files: zlib's for damaged ones, NotImplementedError for unknown compression,
+# RuntimeError for encrypted ones, the last four for array headers that numpy does not write.
 READ_ERRORS: tuple[type[Exception], ...] = (
     OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
     LookupError, TypeError, OverflowError, MemoryError,
@@ -67,7 +67,7 @@ def read_column_samples(path: Path, texts: Mapping[str, bool]) -> ColumnSamples:
     Raises:
         SamplesError: the file cannot be read, is larger than `MAX_SAMPLES_BYTES`, or has other arrays.
     """
-    *columns, labels = _read_arrays(path, [*(f"column_{index}" for index in range(len(texts))), "labels"])
+    *columns, labels = read_arrays(path, [*(f"column_{index}" for index in range(len(texts))), "labels"])
     for (name, text), values in zip(texts.items(), columns, strict=True):
         if values.shape != (len(labels), 1) or (values.dtype.kind != "U" if text else values.dtype != np.float64):
             expected = f"{'texts' if text else 'float64'} {(len(labels), 1)}"
@@ -84,7 +84,7 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
     Raises:
         SamplesError: the file cannot be read, is larger than `MAX_SAMPLES_BYTES`, or has other arrays.
     """
-    inputs, labels = _read_arrays(path, ["inputs", "labels"])
+    inputs, labels = read_arrays(path, ["inputs", "labels"])
     if inputs.dtype != np.float32 or inputs.shape[1:] != row_shape:
         raise SamplesError(f"inputs: got {inputs.dtype} {inputs.shape}, expected float32 {('n', *row_shape)}")
     _check_labels(labels, len(inputs))
@@ -100,15 +100,19 @@ def _check_labels(labels: NDArray[Any], rows: int) -> None:
         raise SamplesError("got values that are not finite")
 
 
-def _read_arrays(path: Path, names: Sequence[str]) -> list[NDArray[Any]]:
-    """Read arrays of a .npz file, all of them together at most `MAX_SAMPLES_BYTES`."""
+def read_arrays(path: Path, names: Sequence[str], max_bytes: int = MAX_SAMPLES_BYTES) -> list[NDArray[Any]]:
+    """Read arrays of a .npz file, all of them together at most `max_bytes`.
+
+    Raises:
+        SamplesError: the file cannot be read or is larger, or one of the arrays is missing.
+    """
     found: list[NDArray[Any]] = []
     try:
-        if path.stat().st_size > MAX_SAMPLES_BYTES:
-            raise SamplesError(f"got {path.stat().st_size} bytes, expected at most {MAX_SAMPLES_BYTES}")
+        if path.stat().st_size > max_bytes:
+            raise SamplesError(f"got {path.stat().st_size} bytes, expected at most {max_bytes}")
         with zipfile.ZipFile(path) as archive:
             for name in names:
-                left = MAX_SAMPLES_BYTES - sum(array.nbytes for array in found)
+                left = max_bytes - sum(array.nbytes for array in found)
                 found.append(read_member(archive, f"{name}.npy", left))
     except READ_ERRORS as error:
         raise SamplesError(f"cannot be read: {error}") from None

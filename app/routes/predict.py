@@ -66,7 +66,8 @@ class RawPredictRequest(RawRequest):
             named_rows=request.get("rows"),
             max_batch=self.service.settings.max_batch,
             booleans=mentions_booleans(body, len(body)),
-            with_provenance=_flag(request.get("receipt", False)),
+            with_provenance=_flag(request, "receipt"),
+            with_novelty=_flag(request, "novelty"),
         )
         self.tasks = self._prediction.tasks
 
@@ -105,9 +106,10 @@ class RawPredictRequest(RawRequest):
             self.service.metrics.not_predicted(model.name, model.version, type(error).__name__)
 
 
-def _flag(value: object) -> bool:
+def _flag(request: dict[str, object], name: str) -> bool:
+    value = request.get(name, False)
     if type(value) is not bool:
-        raise BadRequest(f"receipt: got {name_of(value)}, expected true or false")
+        raise BadRequest(f"{name}: got {name_of(value)}, expected true or false")
     return value
 
 

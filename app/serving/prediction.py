@@ -16,6 +16,8 @@ from app.serving.rows import to_array
 from app.serving.shadow import Shadow
 from app.telemetry.prometheus import Metrics
 
+MAX_NOVELTY_ELEMENTS = 65_536  # of all rows, beyond one: the detectors run on the event loop
+
 Array = NDArray[Any]
 Rows = NDArray[np.float32]
 
@@ -43,6 +45,7 @@ class Prediction:
         max_batch: most rows.
         booleans: whether the JSON may hold `true` or `false`.
         with_provenance: add the `receipt` to each model's answer.
+        with_novelty: add `unlike` to the answers of models that have a detector.
 
     Raises:
         BadRequest: the rows do not fit one of the models.
@@ -57,8 +60,10 @@ class Prediction:
         max_batch: int,
         booleans: bool,
         with_provenance: bool,
+        with_novelty: bool = False,
     ) -> None:
         self._with_provenance = with_provenance
+        self._with_novelty = with_novelty
         self._place = "inputs" if named_rows is None else "rows"
         self._runs: list[_ModelRun] = []
         arrays: dict[tuple[tuple[int, ...], ...], Rows] = {}
@@ -70,6 +75,11 @@ class Prediction:
             if rows is None:  # the members of a twin take the same rows
                 rows = to_array(inputs, model.row_shapes, max_rows=max_batch, booleans=booleans)
                 arrays[model.row_shapes] = rows
+                if with_novelty and len(rows) > 1 and rows.size > MAX_NOVELTY_ELEMENTS:
+                    got = f"got {rows.size:,} numbers in all rows"
+                    raise BadRequest(
+                        f"novelty: {got}, expected at most {MAX_NOVELTY_ELEMENTS:,}; send fewer rows at once"
+                    )
             _check_fixed_batch(model, len(rows))
             self._runs.append(_ModelRun(model, len(rows), model.row_input.feed(rows)))
         self._order = random.sample(self._runs, len(self._runs)) if len(self._runs) > 1 else self._runs
@@ -91,6 +101,8 @@ class Prediction:
         results = []
         for run in self._runs:
             results.append(_result(run.model, run.inference, self._place))
+            if self._with_novelty:
+                _add_novelty(results[-1]["outputs"], run)
             if self._with_provenance:
                 results[-1]["receipt"] = provenance(run.model, run.inference)
         return {"results": results, "agreement": _agreement(results)}
@@ -159,6 +171,15 @@ def _result(model: Model, inference: InferenceResult, place: str) -> dict[str, A
         "queue_us": inference.queue_ns / 1000,
         "compute_us": inference.compute_ns / 1000,
     }
+
+
+def _add_novelty(answers: list[dict[str, Any]], run: _ModelRun) -> None:
+    """Add to each answer whether its image is unlike the training images, if the model has a detector."""
+    if run.model.novelty is None:
+        return
+    marks = run.model.novelty.unlike(next(iter(run.feeds.values()))).tolist()
+    for answer, unlike in zip(answers, marks, strict=True):
+        answer["unlike"] = unlike
 
 
 def _check_fixed_batch(model: Model, rows: int) -> None:

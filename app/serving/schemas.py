@@ -26,6 +26,9 @@ class PredictRequest(RequestModel):
         json_schema_extra={"uniqueItems": True},
     )
     receipt: bool = Field(default=False, description="add the provenance of each model's answer")
+    novelty: bool = Field(
+        default=False, description="tell for each image whether it is unlike the training images, as `unlike`"
+    )
 
 
 class Provenance(ResponseModel):
@@ -45,6 +48,11 @@ class RowPrediction(ResponseModel):
     label: str | None = None
     probabilities: list[float] | None = None
     value: float | list[float] | None = None
+    unlike: bool | None = Field(
+        default=None,
+        description="whether the image is unlike the training images, so that the label means little; only if the "
+        "request asked for `novelty` and the model has a detector",
+    )
 
 
 class ModelPrediction(ResponseModel):

@@ -16,9 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kronmodel.cli.options import file_options
+from kronmodel.errors import Argument, Message
 
 if TYPE_CHECKING:  # onnx and torch take seconds to import
     from kronmodel.compress.files.report import GraphReport, VariantRow
+    from kronmodel.compress.files.target import Distillation
 
 __all__ = ["add_compress_options", "print_report", "run_compress"]
 
@@ -57,11 +59,21 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         nargs="?",
         const=1,
-        default=0,
         metavar="EPOCHS",
-        help="train the new weights to give the original's outputs on all training samples of --data, without labels "
-        "(default: no epoch; without a number: 1)",
+        help="train the new weights to give the original's outputs on all training samples of --data "
+        "(without a number: 1 epoch)",
     )
+    add(
+        "--label-weight",
+        type=float,
+        metavar="X",
+        help="weight of the labels beside the original's outputs in this training, 0 to 1 (default: 0.1)",
+    )
+    default = "(default: as in the original's training, or the default recipe)"
+    add("--shift", type=float, metavar="PIXELS", help=f"shift images at random in this training {default}")
+    add("--rotate", type=float, metavar="DEGREES", help="rotate them, by up to that many degrees either way")
+    add("--zoom", type=float, metavar="FRACTION", help="stretch or shrink them, by up to that fraction")
+    add("--flip", action=argparse.BooleanOptionalAction, help="mirror half of them")
     add("--quantize", choices=PRECISIONS, help="also quantise the result by onnxruntime's tools; alone: only quantise")
     add(
         "--structures",
@@ -99,7 +111,7 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
             out=args.out,
             name=args.name,
             quantize=args.quantize,
-            distill=args.distill,
+            distill=_distillation(args),
             settings=Settings(
                 structures=cast(Any, structures), allow_slower=args.allow_slower, progress=show, report=note
             ),
@@ -109,6 +121,19 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
     else:
         print_report(Console(), report)
     return 0
+
+
+def _distillation(args: argparse.Namespace) -> Distillation | None:
+    """Read the options of a distillation; None if there is to be none."""
+    from kronmodel.compress.files.target import Distillation
+
+    names = ("label_weight", "shift", "rotate", "zoom", "flip")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.distill is None:
+        if given:
+            raise ValueError(Message(Argument(next(iter(given))), " is for ", Argument("distill")))
+        return None
+    return Distillation(epochs=args.distill, **given)
 
 
 def _limit_threads(model: Path) -> None:

@@ -216,6 +216,12 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     add("--task", choices=["classification", "regression"], help="default: inferred from the target, and printed")
     add("--test-share", type=float, metavar="X", help="fraction of a file's samples to test on (default: 0.2)")
     add("--skip-bad-rows", action="store_true", help="leave out rows of a table that can't be used, and print which")
+    add(
+        "--groups",
+        metavar="COLUMN",
+        help="column whose groups, such as patients, are not split between training and test",
+    )
+    add("--time-order", metavar="COLUMN", help="column of dates, times or numbers; the latest rows are the test")
     add("--drop", action="append", metavar="COLUMN,...", help="columns of a table to leave out")
     add("--categorical", action="append", metavar="COLUMN,...", help="columns of a table to take as categories")
     add("--numeric", action="append", metavar="COLUMN,...", help="columns of a table to take as numbers")

@@ -65,7 +65,8 @@ def file_options(args: argparse.Namespace) -> FileOptions:
 
 def _columns(args: argparse.Namespace) -> dict[str, Any]:
     """Collect the options for the columns of a table; each names several columns, separated by commas or repeated."""
-    given: dict[str, Any] = {} if args.impute is None else {"impute": args.impute}
+    others = {name: getattr(args, name) for name in ("impute", "groups", "time_order")}
+    given: dict[str, Any] = {name: value for name, value in others.items() if value is not None}
     for name in ("drop", "categorical", "numeric", "date"):
         if getattr(args, name):
             given[name] = [cell.strip() for text in getattr(args, name) for cell in next(csv.reader([text])) if cell]

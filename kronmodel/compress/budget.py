@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kronmodel.compress.candidates import Candidate
+from kronmodel.compress.matrices.candidates import Candidate
 from kronmodel.errors import KronmodelError
 
 __all__ = ["BudgetError", "Currency", "cost_of", "pareto", "solve"]

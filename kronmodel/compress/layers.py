@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.matrices.structures import Structure
 from kronmodel.shapes import linear_macs
 
 __all__ = ["FactoredConv", "FactoredEmbedding", "LowRankLinear", "MonarchLinear"]

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from kronmodel.compress.budget import BudgetError, Currency, solve
-from kronmodel.compress.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
 from kronmodel.compress.sequential import (
@@ -24,7 +25,6 @@ from kronmodel.compress.sequential import (
     fit_in_order,
     importances,
 )
-from kronmodel.compress.structures import KINDS, Kind
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError
 from kronmodel.training.evaluation import evaluation_mode

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kronmodel.compress.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.page import page_of
 from kronmodel.compress.sequential import CompressedLayer
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kronmodel.compress.fitting import HELD_OUT
+from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.errors import DataError
 
 __all__ = ["BATCH", "Batch", "batches_of", "fitted_part", "held_out", "rows_of"]

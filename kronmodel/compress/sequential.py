@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from kronmodel.compress.budget import BudgetError, Currency, cost_of, pareto, solve
-from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer, unchanged
-from kronmodel.compress.fitting import FRACTIONS, LayerData, curve_of, fit, refit
-from kronmodel.compress.structures import KINDS, Kind
+from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, unchanged
+from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of, fit, refit
+from kronmodel.compress.matrices.structures import KINDS, Kind
 
 __all__ = [
     "CompressedLayer",

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torch.utils import _pytree
 
 from kronmodel.compress.attention import SplitAttention
-from kronmodel.compress.candidates import Fitted, MatrixLayer
-from kronmodel.compress.fitting import LayerData
-from kronmodel.compress.moments import Moments
+from kronmodel.compress.matrices.candidates import Fitted, MatrixLayer
+from kronmodel.compress.matrices.fitting import LayerData
+from kronmodel.compress.matrices.moments import Moments
 from kronmodel.compress.samples import Batch, fitted_part, held_out, rows_of
 from kronmodel.compress.sites import Site, Skipped, build, find_sites
 from kronmodel.compress.tuning import tune

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kronmodel.data.dataset import ColumnNote, Dataset, Report, Scaling
 from kronmodel.data.file_options import TEST_FRACTION, FileOptions
+from kronmodel.data.grouping import RowSplit
 from kronmodel.data.split import Indices, split
 from kronmodel.data.target import Target
 from kronmodel.errors import DataError
@@ -37,12 +38,13 @@ def assemble(
     columns: tuple[ColumnNote, ...] = (),
     formats: Mapping[str, str] | None = None,
     target_names: tuple[str, ...] = (),
+    by_column: RowSplit | None = None,
 ) -> Dataset:
     """Split the samples and standardise their columns; in a file with its own split, the first ``published`` train."""
     check_names(origin, x.shape[1], target, [names, target.labels])
     y, classes = target.y, target.task == "classification"
     if published is None:
-        train, test, how = split_samples(len(x), target, report, options)
+        train, test, how = split_samples(len(x), target, report, options, by_column)
     else:
         train, test = np.arange(published), np.arange(published, len(x))
         how = "as in the file"
@@ -70,16 +72,29 @@ def assemble(
     )
 
 
-def split_samples(count: int, target: Target, report: Report, options: FileOptions) -> tuple[Indices, Indices, str]:
-    """Draw training and test samples; return their indices and a sentence that describes the choice."""
+def split_samples(
+    count: int, target: Target, report: Report, options: FileOptions, by_column: RowSplit | None = None
+) -> tuple[Indices, Indices, str]:
+    """Choose training and test samples; return their indices and a sentence that describes the choice.
+
+    They are drawn, for each class apart, or chosen by a column of groups or times.
+    """
     classes = target.task == "classification"
+    fraction = TEST_FRACTION if options.test_fraction is None else options.test_fraction
+    if by_column is not None:
+        train, test, how = by_column.split(fraction, options.seed)
+        report(f"split: {how}")
+        unseen = [target.labels[each] for each in np.setdiff1d(target.y[test], target.y[train])] if classes else []
+        if unseen:
+            shown = ", ".join(map(repr, unseen[:5])) + (f" and {len(unseen) - 5:,} more" if len(unseen) > 5 else "")
+            report(f"classes without a training sample, which can't be learned: {shown}")
+        return train, test, how
     if classes:
         single = [target.labels[index] for index in np.flatnonzero(np.bincount(target.y.astype(np.int64)) == 1)]
         if single:
             more = f" and {len(single) - 5:,} more" if len(single) > 5 else ""
             shown = ", ".join(map(repr, single[:5]))
             report(f"classes with one sample, which is used for training, so that they are not tested: {shown}{more}")
-    fraction = TEST_FRACTION if options.test_fraction is None else options.test_fraction
     train, test = split(count, fraction, options.seed, target.y if classes else None)
     of = "of the samples of each class" if classes else "of the samples"
     return train, test, f"{fraction:.4g} {of} for the test, drawn with seed {options.seed}"

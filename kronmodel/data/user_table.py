@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kronmodel.data.assembly import STANDARDISED, assemble, check_names, split_samples, target_scaling
 from kronmodel.data.dataset import ColumnNote, Dataset, Report
 from kronmodel.data.file_options import OF_COLUMNS, FileOptions
+from kronmodel.data.grouping import RowSplit, group_split, time_split
 from kronmodel.data.tables.bad_rows import SHOWN, left_out_text
 from kronmodel.data.tables.columns import Column, Kind, column_of
 from kronmodel.data.tables.fitting import fit_encoding, plain_text
@@ -66,6 +67,7 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
     formats |= {each: raw_targets[each].form for each in targets if raw_targets[each].form}
     values = [raw_targets[each].values[good] for each in targets]
     target = target_from_array(values[0] if len(values) == 1 else np.stack(values, 1), task)
+    by_column = _row_split(raw, good, options)
     shown = ", ".join(map(repr, targets))
     report(f"target {shown}: {target.task}, because {target.reason}")
     kept = [column for column in columns if column.kind != "left out"]
@@ -90,8 +92,11 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
             columns=notes,
             formats=formats,
             target_names=targets,
+            by_column=by_column,
         )
-    found = _encoded(name, path, report, options, columns=columns, target=target, target_names=targets)
+    found = _encoded(
+        name, path, report, options, columns=columns, target=target, target_names=targets, by_column=by_column
+    )
     return replace(found, formats=formats)
 
 
@@ -104,9 +109,10 @@ def _encoded(
     columns: Sequence[Column],
     target: Target,
     target_names: tuple[str, ...],
+    by_column: RowSplit | None,
 ) -> Dataset:
     """Split a table, and encode its columns as the training rows suggest."""
-    train, test, how = split_samples(len(target.y), target, report, options)
+    train, test, how = split_samples(len(target.y), target, report, options, by_column)
     kept = [column for column in columns if column.kind != "left out"]
     dropped = [column.name for column in columns if column.kind == "left out"]
     impute = "median" if options.impute in (None, "none") else options.impute
@@ -148,6 +154,17 @@ def _encoded(
         encoding=encoding,
         test_rows=test_rows,
     )
+
+
+def _row_split(raw: RawTable, rows: NDArray[np.intp], options: FileOptions) -> RowSplit | None:
+    """Make the split that the options name a column for; None to draw the rows."""
+    if options.groups is not None and options.time_order is not None:
+        raise ValueError(Message(Argument("groups"), " and ", Argument("time_order"), " both split the rows: give one"))
+    if options.groups is not None:
+        return group_split(raw.table, options.groups, rows)
+    if options.time_order is not None:
+        return time_split(raw.table, options.time_order, rows, comma=raw.file.decimal_comma)
+    return None
 
 
 def _is_plain(column: Column) -> bool:
@@ -204,17 +221,25 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def _asked_kinds(path: Path, names: Sequence[str], targets: Sequence[str], options: FileOptions) -> dict[str, Kind]:
     """Collect the kinds that options give to columns."""
     kinds: dict[str, Kind] = {}
-    for option, kind in OF_COLUMNS.items():
-        for column in getattr(options, option):
+    by_column = {"groups": options.groups, "time_order": options.time_order}
+    named: list[tuple[str, Kind | None, Sequence[str]]]
+    named = [(option, kind, getattr(options, option)) for option, kind in OF_COLUMNS.items()]
+    named += [(option, None, [column] if column else []) for option, column in by_column.items()]
+    for option, kind, chosen in named:
+        for column in chosen:
             if column not in names:
                 columns = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
                 text = f": {path} has no column {column!r}{did_you_mean(column, names)}; it has {columns}"
                 raise DataError(Message(Argument(option), text))
             if column in targets:
                 raise ValueError(Message(Argument(option), f": got the target {column!r}, expected another column"))
+            if kind is None:
+                continue
             if kinds.get(column, kind) != kind:
                 raise ValueError(Message(Argument(option), f": {column!r} is named by another option, too"))
             kinds[column] = kind
+    if options.groups is not None:  # the groups of the test have no value that was seen in the training
+        kinds[options.groups] = "left out"
     return kinds
 
 

@@ -19,6 +19,8 @@ from kronmodel.errors import KronmodelError
 from kronmodel.export.card import make_card, read_card
 from kronmodel.export.encoding_graph import feeds
 from kronmodel.export.exporter import on_cpu
+from kronmodel.export.novelty import FILE_NAME as NOVELTY_NAME
+from kronmodel.export.novelty import Novelty
 from kronmodel.export.repository import Publication, publish, version_folders
 from kronmodel.export.saved import saved_files
 from kronmodel.export.served_network import export_network
@@ -54,7 +56,8 @@ class Published:
             "path": str(self.path),
             "parameters": self.card["parameters"],
             "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
-            "weight_bytes": self.card["weight_bytes"],
+            # A card of an earlier version, whose training is resumed, has no bytes: all weights were float32.
+            "weight_bytes": self.card.get("weight_bytes", 4 * self.card["parameters"]),
             "macs_per_sample": self.card["macs_per_sample"],
             **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
             "test_metric": metric,
@@ -82,6 +85,7 @@ def publish_members(
         ExportError: a check failed or the repository can't be written to.
     """
     chosen = _samples(data)
+    detector, about_detector = _novelty(data)
     published: dict[str, Published] = {}
     cards, publications = [], []
     for member, network, result in members:
@@ -89,7 +93,7 @@ def publish_members(
         if already is not None:
             published[member.name] = already
             continue
-        card = card_of(member, network, result, data, None if run is None else run.id)
+        card = card_of(member, network, result, data, None if run is None else run.id) | about_detector
         # The graph takes images if the network has convolutions, else the data's own features without padding.
         inputs = data.x_test[chosen]
         if network.features is not None:
@@ -98,7 +102,7 @@ def publish_members(
         model = export_network(
             network, card, inputs, data.scaling, data.target_scaling, encoding=data.encoding, rows=rows
         )
-        files = saved_files(network, member.config, data)
+        files = saved_files(network, member.config, data) | detector
         cards.append(card)
         labels = _column(data.y_test[chosen])
         columns = inputs if data.encoding is None or rows is None else list(feeds(data.encoding, rows).values())
@@ -106,6 +110,15 @@ def publish_members(
     for card, path in zip(cards, publish(publications, repository), strict=True):
         published[card["name"]] = Published(card=card, path=path)
     return [published[member.name] for member, _, _ in members]
+
+
+def _novelty(data: Dataset) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Fit a detector of images unlike the training images; return its file and its entry in the card, or nothing."""
+    novelty = Novelty.fit(data)
+    if novelty is None:
+        return {}, {}
+    marked = round(novelty.marked(data, data.x_test), 4)
+    return {NOVELTY_NAME: novelty.to_bytes()}, {"novelty": {"test_fraction": marked}}
 
 
 def _find(model: Path, run: str) -> Published | None:

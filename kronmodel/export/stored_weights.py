@@ -7,6 +7,7 @@ exported with the number of each weight as its value.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -95,7 +96,7 @@ def store_weights(model: onnx.ModelProto, numbers: Numbers, stored: Sequence[Sto
         wanted = found.astype(np.int64)
         name = next(name for name, values in numbers.items() if wanted.min() in values)
         chains.add(initializer.name, wanted, numbers[name], by_parameter[name.removeprefix(prefix)])
-    nodes = [*chains.nodes, *graph.node]
+    nodes = [*chains.named(), *graph.node]
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend([*kept, *chains.constants])
     graph.node.extend(nodes)
@@ -151,6 +152,23 @@ class _Chains:
         if tuple(numbers.shape[axis] for axis in axes) != wanted.shape:
             value = self._reshape(value, wanted.shape)
         self._rename(value, output)
+
+    def named(self) -> list[onnx.NodeProto]:
+        """Return the nodes, without those that give another name to a value that has no other use."""
+        uses = Counter(name for node in self.nodes for name in node.input)
+        given = {
+            node.input[0]: node.output[0]
+            for node in self.nodes
+            if node.op_type == "Identity" and uses[node.input[0]] == 1
+        }
+        computed = {name for node in self.nodes for name in node.output}
+        found = []
+        for node in self.nodes:
+            if node.op_type == "Identity" and node.input[0] in given and node.input[0] in computed:
+                continue
+            node.output[:] = [given.get(name, name) for name in node.output]
+            found.append(node)
+        return found
 
     def _values(self, part: StoredValues) -> str:
         """Add the nodes that compute a stored tensor's values in its own shape, and return the name of the result."""

@@ -37,9 +37,11 @@ struct block {
     int64_t samples;
     struct matrices x;            /* the layer's input */
     struct matrices y_gradient;   /* with respect to the output before its activation */
-    struct matrices x_gradient;   /* to compute; first: NULL if not wanted */
+    struct matrices x_gradient;   /* to compute, before the activation that gave x; first: NULL if not wanted */
     struct matrices hidden, slopes;
-    struct matrices x_slopes;     /* of the activation that gave x; first: NULL if it keeps none */
+    int64_t x_activation;         /* that gave x */
+    struct matrices x_slopes;     /* of that activation; first: NULL if it keeps none */
+    float *x_total;               /* sum of x_gradient, before that activation; NULL: not wanted */
     struct matrices before;       /* input of the layer before, which is read next; first: NULL without one */
     int64_t before_size;
     struct matrices z_gradient;   /* scratch: with respect to a branch's hidden matrix before its activation */
@@ -64,6 +66,14 @@ INLINE void prefetch_before(const struct layer *l, const struct block *b, int64_
     prefetch(at(b->x_slopes, sample, 0), l->x_size);
 }
 
+/* How the gradient with respect to x is finished, which the last branch completes. */
+INLINE struct finish finish_x(const struct block *b, int64_t sample, int is_last)
+{
+    if (!is_last) return (struct finish){0};
+    return (struct finish){.activation = b->x_activation, .values = at(b->x, sample, 0),
+                           .slopes = at(b->x_slopes, sample, 0), .total = b->x_total};
+}
+
 static inline void backward_left(const struct layer *l, const struct block *b, const struct sums *sums)
 {
     const int64_t n1_padded = padded(l->n1);
@@ -78,13 +88,11 @@ static inline void backward_left(const struct layer *l, const struct block *b, c
             multiply(&(struct product){
                 .rows = l->m1, .columns = l->n2_padded, .depth = l->m2, .panels = 1,
                 .left = at(b->y_gradient, s, 0), .left_row = l->m2_padded, .left_column = 1,
-                .right = second, .right_row = l->n2_padded, .out = z_gradient, .out_row = l->n2_padded});
-            differentiate(l->inner, l->left_size, z_gradient, hidden + s * b->hidden.distance,
-                          at(b->slopes, s, k * l->left_size));
+                .right = second, .right_row = l->n2_padded, .out = z_gradient, .out_row = l->n2_padded,
+                .finish = {.activation = l->inner, .values = hidden + s * b->hidden.distance,
+                           .slopes = at(b->slopes, s, k * l->left_size),
+                           .total = sums->left_bias ? sums->left_bias + k * l->left_size : NULL}});
         }
-        if (sums->left_bias)
-            add(l->left_size, b->samples, b->z_gradient.first, b->z_gradient.distance,
-                sums->left_bias + k * l->left_size);
         float *second_sum = sums->second + k * l->m2 * l->n2_padded, *first_sum = sums->first + k * l->m1 * n1_padded;
         multiply(&(struct product){ /* dB_k: sum of dY^T Z_k */
             .rows = l->m2, .columns = l->n2_padded, .depth = l->m1, .panels = b->samples,
@@ -105,7 +113,8 @@ static inline void backward_left(const struct layer *l, const struct block *b, c
                 .rows = l->n1, .columns = l->n2_padded, .depth = l->m1, .panels = 1,
                 .left = first, .left_row = 1, .left_column = l->n1,
                 .right = at(b->z_gradient, s, 0), .right_row = l->n2_padded,
-                .start = k ? x_gradient : NULL, .out = x_gradient, .out_row = l->n2_padded});
+                .start = k ? x_gradient : NULL, .out = x_gradient, .out_row = l->n2_padded,
+                .finish = finish_x(b, s, l->right == 0 && k + 1 == l->left)});
         }
     }
 }
@@ -126,13 +135,11 @@ static inline void backward_right(const struct layer *l, const struct block *b, 
                 .rows = l->n1, .columns = l->m2_padded, .depth = l->m1, .panels = 1,
                 .left = first, .left_row = 1, .left_column = l->n1,
                 .right = at(b->y_gradient, s, 0), .right_row = l->m2_padded,
-                .out = z_gradient, .out_row = l->m2_padded});
-            differentiate(l->inner, l->right_size, z_gradient, hidden + s * b->hidden.distance,
-                          at(b->slopes, s, offset));
+                .out = z_gradient, .out_row = l->m2_padded,
+                .finish = {.activation = l->inner, .values = hidden + s * b->hidden.distance,
+                           .slopes = at(b->slopes, s, offset),
+                           .total = sums->right_bias ? sums->right_bias + k * l->right_size : NULL}});
         }
-        if (sums->right_bias)
-            add(l->right_size, b->samples, b->z_gradient.first, b->z_gradient.distance,
-                sums->right_bias + k * l->right_size);
         float *second_sum = sums->second + branch * l->m2 * l->n2_padded;
         float *first_sum = sums->first + l->left * l->m1 * padded(l->n1) + k * l->n1 * m1_padded;
         multiply(&(struct product){ /* dB_k: sum of dZ_k^T X */
@@ -153,7 +160,8 @@ static inline void backward_right(const struct layer *l, const struct block *b, 
                 .rows = l->n1, .columns = l->n2_padded, .depth = l->m2, .panels = 1,
                 .left = at(b->z_gradient, s, 0), .left_row = l->m2_padded, .left_column = 1,
                 .right = second, .right_row = l->n2_padded,
-                .start = branch ? x_gradient : NULL, .out = x_gradient, .out_row = l->n2_padded});
+                .start = branch ? x_gradient : NULL, .out = x_gradient, .out_row = l->n2_padded,
+                .finish = finish_x(b, s, k + 1 == l->right)});
         }
     }
 }
@@ -239,6 +247,11 @@ static inline void backward_block(const struct kron_network *network, const stru
         if (records == NULL) forward_sample(network, inputs + s * plan->features, own + s * network->record, forward);
     }
     float *record = records ? (float *)records : own; /* only read */
+    for (int64_t s = 0; last->outer != KRON_NONE && s < samples; s++)
+        differentiate(last->outer, last->y_size, gradients + s * plan->features,
+                      record + last->output + s * network->record,
+                      last->output_slopes < 0 ? NULL : record + last->output_slopes + s * network->record);
+    if (last->bias) add(last->y_size, samples, gradients, plan->features, sums[network->count - 1].bias);
     for (int64_t i = network->count - 1; i >= 0; i--) {
         const struct layer *l = &network->layers[i];
         struct block block = {
@@ -251,18 +264,17 @@ static inline void backward_block(const struct kron_network *network, const stru
             .z_gradient = {hidden, plan->hidden},
             .transposed = {transposed, plan->transposed},
         };
-        if (i) block.x = (struct matrices){record + l[-1].output, network->record};
+        if (i) {
+            block.x = (struct matrices){record + l[-1].output, network->record};
+            block.x_activation = l[-1].outer;
+            block.x_total = sums[i - 1].bias;
+        }
         if (i && l[-1].output_slopes >= 0)
             block.x_slopes = (struct matrices){record + l[-1].output_slopes, network->record};
         if (i > 1) {
             block.before = (struct matrices){record + l[-2].output, network->record};
             block.before_size = l[-1].x_size;
         }
-        for (int64_t s = 0; l->outer != KRON_NONE && s < samples; s++)
-            differentiate(l->outer, l->y_size, gradients + s * plan->features,
-                          record + l->output + s * network->record,
-                          l->output_slopes < 0 ? NULL : record + l->output_slopes + s * network->record);
-        if (l->bias) add(l->y_size, samples, gradients, plan->features, sums[i].bias);
         if (l->left) backward_left(l, &block, &sums[i]);
         if (l->right) backward_right(l, &block, &sums[i]);
         float *swap = gradients;

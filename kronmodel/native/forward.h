@@ -6,6 +6,12 @@
 #include "packed.h"
 #include "product.h"
 
+/* ReLU costs nothing while values are in registers; the other activations need registers of their own. */
+INLINE struct finish relu_of(int64_t activation)
+{
+    return (struct finish){.activation = activation == KRON_RELU ? KRON_RELU : KRON_NONE};
+}
+
 /* Compute a layer: hidden matrices of all branches, the output, and the activations' slopes (NULL if not wanted). */
 static inline void forward_layer(const struct layer *l, const float *x, float *hidden, float *slopes, float *y,
                           float *y_slopes)
@@ -16,7 +22,7 @@ static inline void forward_layer(const struct layer *l, const float *x, float *h
             .left = l->first + k * l->m1 * l->n1, .left_row = l->n1, .left_column = 1,
             .right = x, .right_row = l->n2_padded,
             .start = l->left_bias ? l->left_bias + k * l->left_size : NULL,
-            .out = hidden + k * l->left_size, .out_row = l->n2_padded});
+            .out = hidden + k * l->left_size, .out_row = l->n2_padded, .finish = relu_of(l->inner)});
     float *hidden_right = hidden + l->left * l->left_size;
     for (int64_t k = 0; k < l->right; k++) /* X B_k^T + C_k */
         multiply(&(struct product){
@@ -24,22 +30,23 @@ static inline void forward_layer(const struct layer *l, const float *x, float *h
             .left = x, .left_row = l->n2_padded, .left_column = 1,
             .right = l->second_transposed + (l->left + k) * l->n2 * l->m2_padded, .right_row = l->m2_padded,
             .start = l->right_bias ? l->right_bias + k * l->right_size : NULL,
-            .out = hidden_right + k * l->right_size, .out_row = l->m2_padded});
-    activate(l->inner, hidden_size(l), hidden, slopes);
+            .out = hidden_right + k * l->right_size, .out_row = l->m2_padded, .finish = relu_of(l->inner)});
+    if (l->inner != KRON_RELU) activate(l->inner, hidden_size(l), hidden, slopes);
+    const struct finish outer = relu_of(l->outer);
     if (l->left) /* sum of Z_k B_k^T, and the bias */
         multiply(&(struct product){
             .rows = l->m1, .columns = l->m2_padded, .depth = l->n2, .panels = l->left,
             .left = hidden, .left_row = l->n2_padded, .left_column = 1, .left_panel = l->left_size,
             .right = l->second_transposed, .right_row = l->m2_padded, .right_panel = l->n2 * l->m2_padded,
-            .start = l->bias, .out = y, .out_row = l->m2_padded});
+            .start = l->bias, .out = y, .out_row = l->m2_padded, .finish = l->right ? (struct finish){0} : outer});
     if (l->right) /* sum of A_k Z_k, and the bias or the sum above */
         multiply(&(struct product){
             .rows = l->m1, .columns = l->m2_padded, .depth = l->n1, .panels = l->right,
             .left = l->first + l->left * l->m1 * l->n1, .left_row = l->n1, .left_column = 1,
             .left_panel = l->m1 * l->n1,
             .right = hidden_right, .right_row = l->m2_padded, .right_panel = l->right_size,
-            .start = l->left ? y : l->bias, .out = y, .out_row = l->m2_padded});
-    activate(l->outer, l->y_size, y, y_slopes);
+            .start = l->left ? y : l->bias, .out = y, .out_row = l->m2_padded, .finish = outer});
+    if (l->outer != KRON_RELU) activate(l->outer, l->y_size, y, y_slopes);
 }
 
 /* Compute all layers.

@@ -12,6 +12,9 @@
  * right matrix must have padded rows: of the factors, `kron_pack` makes such copies once for a batch, and of the
  * features, the backward pass makes a transposed one for the gradient of the first factor.
  *
+ * A tile is finished before it is stored: ReLU and all derivatives of activations are applied, and gradients of biases
+ * added up, while the values are in registers. GELU and tanh need too many registers of their own.
+ *
  * One call may add up several products, whose matrices follow each other at a fixed distance ("panels"): the branches of
  * a layer, or in the gradient of a factor the samples of a block, so that the sum stays in registers meanwhile.
  *
@@ -19,7 +22,7 @@
  * either kept by the forward pass, or computed again for each block, which costs a third more arithmetic but no memory.
  * Threads take ranges of samples and add up gradients by themselves; at the end these are summed in a fixed sequence.
  *
- * The parts, each on top of those before: vectors.h, product.h (the tile), activations.h, matrices.h, packed.h (weights),
+ * The parts, each on top of those before: vectors.h, activations.h, product.h (the tile), matrices.h, packed.h (weights),
  * forward.h, backward.h, and here threads and the entry points.
  */
 #include <pthread.h>

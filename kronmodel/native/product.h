@@ -4,7 +4,16 @@
 
 #include <stddef.h>
 
+#include "activations.h"
 #include "vectors.h"
+
+/* What becomes of a product's values before they leave the registers. All arrays are laid out as `out`. */
+struct finish {
+    int64_t activation;  /* with `values`: the one that gave them, by whose derivative gradients are multiplied */
+    const float *values; /* NULL: ReLU is applied, or nothing is */
+    const float *slopes; /* of GELU */
+    float *total;        /* to which the results are added, or NULL */
+};
 
 /* out[i][j] = start[i][j] + sum over panels p and k of left[p][i][k] * right[p][k][j], for i < rows and j < columns. */
 struct product {
@@ -16,7 +25,34 @@ struct product {
     const float *start;             /* laid out as out, which it may be; NULL: zeros */
     float *out;
     int64_t out_row;
+    struct finish finish;
 };
+
+#define EACH                                                                                                            \
+    _Pragma("GCC unroll 14") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++)
+
+/* Finish a tile whose first value is `first` floats from the beginning of the output. */
+INLINE void finish_tile(const struct product *p, int64_t first, vector (*sum)[TILE_VECTORS], const int rows,
+                        const int vectors)
+{
+#define AT(array) *(vector *)((array) + first + i * p->out_row + j * LANES)
+#define GIVEN(array) *(const vector *)((array) + first + i * p->out_row + j * LANES)
+    const struct finish *f = &p->finish;
+    if (f->values == NULL) {
+        if (f->activation == KRON_RELU)
+            EACH sum[i][j] = at_least(0, sum[i][j]);
+    } else if (f->activation == KRON_GELU) {
+        EACH sum[i][j] *= GIVEN(f->slopes);
+    } else if (f->activation == KRON_RELU) {
+        EACH sum[i][j] = choose(GIVEN(f->values) <= spread(0), spread(0), sum[i][j]);
+    } else if (f->activation == KRON_TANH) {
+        EACH sum[i][j] *= 1 - GIVEN(f->values) * GIVEN(f->values);
+    }
+    EACH AT(p->out) = sum[i][j];
+    if (f->total) EACH AT(f->total) += sum[i][j];
+#undef AT
+#undef GIVEN
+}
 
 /* Compute the tile at (row, column) of a product, of `rows` x `vectors * LANES` values. Both are constants in each
  * caller, so that the loops over them are unrolled, and the sums are registers. */
@@ -51,11 +87,7 @@ INLINE void multiply_tile(const struct product *p, int64_t row, int64_t column, 
             }
         }
     }
-    float *out = p->out + row * p->out_row + column;
-#pragma GCC unroll 14
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-        for (int j = 0; j < vectors; j++) *(vector *)(out + i * p->out_row + j * LANES) = sum[i][j];
+    finish_tile(p, row * p->out_row + column, sum, rows, vectors);
 }
 
 #define TILE(rows)                                                                                                      \

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from kronmodel.nn._private_torch import runs_eagerly
 from kronmodel.nn.activations import Function
 from kronmodel.shapes import Order
 
-__all__ = ["apply", "is_applicable"]
+__all__ = ["Chain", "apply", "chain_of", "is_applicable"]
 
 KEPT_BYTES = 48 << 20
 """The largest memory in which the forward pass keeps values for the backward pass; more are computed again. That takes
@@ -37,8 +38,31 @@ _ORDERS: tuple[Order, ...] = ("left", "right")
 _PLAIN = (Tensor, torch.nn.Parameter)  # subclasses may intercept operations
 
 
-def is_applicable(x: Tensor, layers: Sequence[LayerForm]) -> bool:
-    """Tell whether :func:`apply` supports these layers, their tensors, and the context of the call."""
+@dataclass(frozen=True)
+class Chain:
+    """Consecutive layers as the kernel takes them.
+
+    Attributes:
+        spec: integers that describe the layers: see :func:`_decode`.
+        parameters: tensors of all layers.
+        shapes: of the parameters, at the time of ``spec``.
+    """
+
+    spec: tuple[int, ...]
+    parameters: list[Tensor]
+    shapes: list[torch.Size]
+
+
+def chain_of(layers: Sequence[LayerForm]) -> Chain | None:
+    """Encode layers that the kernel computes; None if it has not their number of factors, or their activations."""
+    if not all(map(_supports, layers)):
+        return None
+    spec, parameters = _encode(layers)
+    return Chain(tuple(spec), parameters, [each.shape for each in parameters])
+
+
+def is_applicable(x: Tensor, chain: Chain) -> bool:
+    """Tell whether :func:`apply` supports these tensors and the context of the call."""
     if torch.compiler.is_compiling():
         if torch.compiler.is_exporting():
             return False
@@ -47,21 +71,15 @@ def is_applicable(x: Tensor, layers: Sequence[LayerForm]) -> bool:
     return (
         not torch.is_autocast_enabled("cpu")
         and _is_plain(x)
-        and all(_supports(layer) for layer in layers)
+        and all(map(_is_plain, chain.parameters))
+        and [each.shape for each in chain.parameters] == chain.shapes
         and has_library()
     )
 
 
 def _supports(layer: LayerForm) -> bool:
-    inner = () if layer.inner is None else (bias for biases in layer.inner.values() for bias in biases)
-    return (
-        len(layer.factors) == 2
-        and _number(layer.activation) is not None
-        and _number(layer.outer) is not None
-        and all(map(_is_plain, layer.factors))
-        and all(map(_is_plain, inner))
-        and (layer.bias is None or _is_plain(layer.bias))
-    )
+    known = _number(layer.activation) is not None and _number(layer.outer) is not None
+    return known and len(layer.factors) == 2
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -76,25 +94,24 @@ def _number(activation: Function | None) -> int | None:
     return None
 
 
-def apply(x: Tensor, layers: Sequence[LayerForm]) -> Tensor:
+def apply(x: Tensor, chain: Chain) -> Tensor:
     """Compute consecutive layers.
 
     Args:
         x: features ``(*, n1 * n2)`` of the first layer.
-        layers: at least one.
+        chain: at least one layer.
 
     Returns:
         ``(*, m1 * m2)`` of the last layer, contiguous.
     """
     rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    spec, parameters = _encode(layers)
     y: Tensor
     if torch.compiler.is_compiling():
-        y = torch.ops.kronmodel.layers(rows, parameters, spec, False)[0]
+        y = torch.ops.kronmodel.layers(rows, chain.parameters, list(chain.spec), False)[0]
     elif not torch.is_grad_enabled():
-        y = _layers(rows, parameters, spec, False)[0]
+        y = _layers(rows, chain.parameters, chain.spec, False)[0]
     else:
-        y = _Layers.apply(rows, spec, *parameters)  # type: ignore[no-untyped-call]
+        y = _Layers.apply(rows, chain.spec, *chain.parameters)  # type: ignore[no-untyped-call]
     return y if x.dim() == 2 else y.reshape(*x.shape[:-1], y.shape[1])
 
 
@@ -207,8 +224,8 @@ class _Layers(torch.autograd.Function):
     """Autograd function of consecutive layers."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, spec: list[int], *parameters: Tensor) -> Tensor:
-        layout = layout_of(tuple(spec))
+    def forward(ctx: Any, x: Tensor, spec: tuple[int, ...], *parameters: Tensor) -> Tensor:
+        layout = layout_of(spec)
         keep = any(ctx.needs_input_grad) and 4 * x.shape[0] * layout.kept <= KEPT_BYTES
         packed = layout.pack(parameters, library())
         y, kept = _forward(x, layout, packed, keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, Self, cast
 
 import torch
@@ -37,6 +38,8 @@ class KroneckerLayer(nn.Module):
     """Base class of the Kronecker layers: shapes, rank, zero padding, and the factors ``(rank, m_i, n_i)``."""
 
     bias: nn.Parameter | None
+    _form: LayerForm | None = None  # of the last call of `joined`, and what it was made of
+    _formed_of: Sequence[Any] = ()
 
     def __init__(
         self,
@@ -121,7 +124,26 @@ class KroneckerLayer(nn.Module):
         )
         if hooked or self._missing or not self._whole or type(self).forward is not KroneckerLayer.forward:
             return None
-        return self._layer(self.bias, outer)
+        form, tensors = self._form, self._tensors()
+        # The form of the last call serves as long as nothing in it has been replaced.
+        if form is None or torch.compiler.is_compiling() or form.outer is not outer or not self._is_formed_of(tensors):
+            form = self._layer(self.bias, outer)
+            # Not of tensors that an operation has given, as of a parametrization: these would keep its graph alive.
+            if not torch.compiler.is_compiling() and not any(
+                isinstance(each, Tensor) and each.grad_fn for each in tensors
+            ):
+                self._form, self._formed_of = form, tensors
+        return form
+
+    def _is_formed_of(self, tensors: list[Any]) -> bool:
+        return len(tensors) == len(self._formed_of) and all(map(is_, tensors, self._formed_of))
+
+    def _tensors(self) -> list[Any]:
+        """List everything that may be replaced in the layer's form, such as its parameters."""
+        return [self.bias, *entries(self.factors)]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in {"_form", "_formed_of"}}
 
     def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
         """Return the parameters and functions of the layer, with this bias."""

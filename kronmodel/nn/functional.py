@@ -16,14 +16,20 @@ from kronmodel.nn.nearest import nearest_kronecker
 from kronmodel.shapes import Order, Shape, axes, check_orders, linear_macs
 
 __all__ = [
+    "Part",
     "apply_layers",
+    "apply_parts",
     "branches_by_order",
     "inner_shapes",
     "kron_dual",
     "kron_linear",
     "linear_order",
     "nearest_kronecker",
+    "split_layers",
 ]
+
+Part = tuple[Sequence[LayerForm], _native.Chain | None]
+"""Consecutive layers, and how the native kernel takes them; None if it doesn't."""
 
 
 def kron_linear(x: Tensor, factors: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
@@ -144,18 +150,29 @@ def apply_layers(x: Tensor, layers: Sequence[LayerForm]) -> Tensor:
         x: features ``(*, n1 * n2 * ...)`` of the first layer.
         layers: each takes as many features as the layer before gives.
     """
-    start = 0
+    return apply_parts(x, split_layers(layers))
+
+
+def split_layers(layers: Sequence[LayerForm]) -> list[Part]:
+    """Split layers into parts for :func:`apply_parts`, each to be computed at once, by the native kernel if it can."""
+    parts, start = [], 0
     for end in range(1, len(layers) + 1):
         # The kernel hands features on as they lie in memory, padded by the row: only where both layers have these rows.
-        if end < len(layers) and _continues(layers[end - 1], layers[end]):
-            continue
-        part = layers[start:end]
-        if _native.is_applicable(x, part):
-            x = _native.apply(x, part)
+        if end == len(layers) or not _continues(layers[end - 1], layers[end]):
+            part = layers[start:end]
+            parts.append((part, _native.chain_of(part)))
+            start = end
+    return parts
+
+
+def apply_parts(x: Tensor, parts: Sequence[Part]) -> Tensor:
+    """Compute layers that :func:`split_layers` has split."""
+    for layers, chain in parts:
+        if chain is not None and _native.is_applicable(x, chain):
+            x = _native.apply(x, chain)
         else:
-            for layer in part:
+            for layer in layers:
                 x = composite(x, layer)
-        start = end
     return x
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -316,6 +316,10 @@ class KroneckerDual(KroneckerLayer):
                 bias.zero_()
             if self.bias is not None:
                 self.bias.zero_()
+
+    def _tensors(self) -> list[Any]:
+        biases = (*entries(self.left_biases), *entries(self.right_biases))
+        return [self.activation, self._branches, *super()._tensors(), *biases]
 
     def _layer(self, bias: Tensor | None, outer: Function | None = None) -> LayerForm:
         inner: dict[Order, list[Tensor]] = {"left": entries(self.left_biases), "right": entries(self.right_biases)}

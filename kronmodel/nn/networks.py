@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import is_
 from typing import Any, cast, get_args
 
+import torch
 from torch import Tensor, nn
 
 from kronmodel.nn._composite import LayerForm
@@ -20,7 +22,7 @@ from kronmodel.nn.activations import (
 )
 from kronmodel.nn.base import KroneckerLayer
 from kronmodel.nn.conv import ConvConfig, ConvFeatures
-from kronmodel.nn.functional import apply_layers
+from kronmodel.nn.functional import Part, apply_layers, apply_parts, split_layers
 from kronmodel.nn.init import Init, check_init
 from kronmodel.nn.layers import KroneckerDual, KroneckerLinear
 from kronmodel.shapes import Layer, Order, Shape, check_linear_rank, check_orders, check_rank, check_shape
@@ -173,6 +175,7 @@ class Network(nn.Module):
     """
 
     activation: Activation
+    _split: tuple[Sequence[LayerForm], Sequence[Part]] = ((), ())  # of the last call
 
     def __init__(
         self,
@@ -201,11 +204,24 @@ class Network(nn.Module):
             if form is not None:
                 joined.append(form)
                 continue
-            x = apply_layers(x, joined)
+            x = self._compute(x, joined)
             joined = []
             x = layer(x)
             x = x if outer is None else outer(x)
-        return apply_layers(x, joined)
+        return self._compute(x, joined)
+
+    def _compute(self, x: Tensor, joined: list[LayerForm]) -> Tensor:
+        """Compute consecutive layers; how they are split is kept for the next call with the same ones."""
+        if torch.compiler.is_compiling():
+            return apply_layers(x, joined)
+        kept, parts = self._split
+        if len(kept) != len(joined) or not all(map(is_, kept, joined)):
+            self._split = joined, split_layers(joined)
+            parts = self._split[1]
+        return apply_parts(x, parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_split"}
 
     @property
     def parameter_count(self) -> int:

@@ -111,5 +111,5 @@ class QuantizedNetwork(Network):
             own = [each.tensor for each in self.stored if each.tensor.parameter.startswith(prefix)]
             card["parameters"] = sum(each.size for each in own)
             card["weight_bytes"] = sum(each.bytes for each in own)
-            card["bits"] = own[0].bits
+            card["bits"] = next(each.bits for each in own if not each.is_bias)
         return cards

@@ -44,6 +44,11 @@ class StoredTensor:
         return self.parameter if self.axis is None else f"{self.parameter}.{self.axis}"
 
     @property
+    def is_bias(self) -> bool:
+        """Whether the values are biases."""
+        return "bias" in self.parameter
+
+    @property
     def size(self) -> int:
         """Number of values."""
         return self.rows * self.length

@@ -6,8 +6,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from kronmodel import KroneckerConfig, build
+from kronmodel.export.served_network import export_network
+from kronmodel.quantization.aware import QuantizationAwareNetwork
+from kronmodel.quantization.config import QuantizationConfig
 from tests.browser.conftest import Visitor
 from tests.browser.networks import FEATURES, Engine, every_network, graph, reference
 
@@ -50,6 +55,28 @@ def test_the_default_twin_on_images(engine: Engine, twin_repository: Path, role:
     images = np.load(path.with_name("samples.npz"))["inputs"]
     rows = np.concatenate([images, np.roll(images, 3, axis=1), np.flip(images, axis=1), images * 0.5])
     assert_equal(engine, path.read_bytes(), np.ascontiguousarray(np.resize(rows, (1000, 784))))
+
+
+@pytest.mark.parametrize("bits", [(8, 4, 2), 4])
+def test_quantised_weights_and_activations(engine: Engine, bits: int | tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    config = KroneckerConfig(
+        in_shape=(7, 4), hidden=((5, 6), (3, 8)), out_shape=(2, 5), rank=2, order=("left", "right")
+    )
+    rounded = isinstance(bits, int)
+    chosen = QuantizationConfig(bits=bits, bias_form="row-column", activation_bits=8 if rounded else 32)
+    aware = QuantizationAwareNetwork(build(config), chosen)
+    rows = normal(40, FEATURES)
+    with torch.no_grad():
+        aware.values.add_(0.1 * torch.randn_like(aware.values))  # biases are zeros at first
+    aware.start_epoch(1, 1, torch.from_numpy(rows))
+    model = export_network(aware.quantized().eval(), {}, rows).SerializeToString()
+    if not rounded:
+        assert_equal(engine, model, rows)
+        return
+    # A feature beside the middle of two levels may go to the other one.
+    difference = np.abs(np.array(engine.run(model, rows)["logits"]) - reference(model, rows)["logits"]).max(axis=1)
+    assert (difference < 1e-5).mean() > 0.9
 
 
 OPERATORS: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, NDArray[Any]]]] = {

@@ -130,6 +130,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     choose_file(page, csv_file())
     expect(page.get_by_role("combobox", name="Column to predict")).to_have_value("kind")
     expect(page.locator(".data-description")).to_have_text(
+        "Choose the column to predict; the last one is only proposed. "
         "600 rows of 7 columns; predicts one of 3 classes. "
         "For the Kronecker network, rows are padded with zeros to 2×4."
     )
@@ -214,7 +215,12 @@ def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> N
     expect(message).to_have_text("Data: choose a .csv or .npz file, or one of the data sets.")
     page.get_by_label(re.compile("^File")).set_input_files(csv_file(3_000))
     run.click()
-    expect(message).to_have_text(re.compile(r"^Data: petals of mine\.csv has \d+\skB, expected at most 100\skB\.$"))
+    expect(message).to_have_text(
+        re.compile(r"^Data: petals of mine\.csv has \d+\skB, expected at most 100\skB: the service takes")
+    )
+    expect(page.locator(".data-description")).to_have_text(
+        re.compile(r"^petals of mine\.csv has \d+\skB, expected at most")
+    )
     page.get_by_label(re.compile("^File")).set_input_files(
         {"name": "mine.npz", "mimeType": "application/zip", "buffer": b"no archive"}
     )

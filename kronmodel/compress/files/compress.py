@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,15 @@ import numpy as np
 import onnx
 
 from kronmodel.compress.files.checks import check_format, check_model, examples
+from kronmodel.compress.files.distilling import augmentation_of, check_trainable, distill_model
 from kronmodel.compress.files.publication import Names, publish_pair
 from kronmodel.compress.files.quantize import PRECISIONS, Precision
-from kronmodel.compress.files.report import GraphReport, LayerRow, VariantRow
+from kronmodel.compress.files.report import DistillationRow, GraphReport, LayerRow, VariantRow
 from kronmodel.compress.files.sizing import Sizer
-from kronmodel.compress.files.target import Settings, Target
+from kronmodel.compress.files.target import Distillation, Settings, Target
 from kronmodel.compress.files.variants import Variants
-from kronmodel.compress.gradients.tuning import Pair
-from kronmodel.compress.graphs.samples import Samples, fitting_and_test, image_shape
+from kronmodel.compress.graphs.loading import fitting_and_test, training_and_validation
+from kronmodel.compress.graphs.samples import Samples, image_shape
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.data.user_file import FileOptions
 from kronmodel.errors import Argument, KronmodelError, Message
@@ -39,7 +39,7 @@ def compress_file(
     out: Path = Path("models"),
     name: str | None = None,
     quantize: Precision | None = None,
-    distill: int = 0,
+    distill: Distillation | None = None,
     settings: Settings | None = None,
 ) -> GraphReport:
     """Compress an ONNX file, compare the result with the original and its quantised variants, and publish it.
@@ -54,7 +54,7 @@ def compress_file(
         out: model repository.
         name: name of the original in the repository; the result's is derived from it.
         quantize: precision of the published result; None keeps the original's.
-        distill: passes over all training samples of the data to train the new weights by, without labels; 0 for none.
+        distill: how to train the new weights on all training samples of the data; None for no training.
         settings: structures to consider, and callbacks.
 
     Raises:
@@ -63,15 +63,7 @@ def compress_file(
         ValueError: an argument is invalid.
     """
     settings = settings or Settings()
-    if not target.is_given and quantize is None:
-        names = [Argument(each) for each in ("target_ratio", "max_bytes", "max_drop", "quantize")]
-        raise ValueError(Message(names[0], ", ", names[1], ", ", names[2], " or ", names[3], " is needed"))
-    if distill < 0 or (distill and not target.is_given):
-        raise ValueError(
-            Message(Argument("distill"), " must be at least 0 epochs, and needs a size or quality to reach")
-        )
-    if samples < 1:
-        raise ValueError(Message(Argument("samples"), f" must be at least 1, got {samples}"))
+    _check_arguments(target, samples, quantize, distill)
     named = Names(path, out, name)
     check_writable(out)
     for version in finish_publications(out):
@@ -85,13 +77,18 @@ def compress_file(
         if loaded is None:
             messages.append("without samples, layers are fitted to their weights alone, which costs much accuracy")
             settings.report(f"{messages[0]}: give --data")
-        whole = _training_samples(workspace, path, data, options, loaded) if distill else None
+        if distill is not None:
+            if loaded is None:
+                raise KronmodelError(Message(Argument("distill"), " needs samples: give --data"))
+            check_trainable(workspace, loaded[0])
+            augmentation_of(workspace.model, loaded[0], distill)
         original = workspace.write(workspace.model, "original.onnx")
         feeds = examples(workspace.model, original, None if loaded is None else loaded[1])
         size = path.stat().st_size + sum(each.stat().st_size for each in workspace.data_files)
         fitting, test = loaded or (None, None)
         variants = Variants(workspace.folder, original, size, fitting)
         rows: list[LayerRow] = []
+        trained: DistillationRow | None = None
         if target.is_given:
             budget = target.bytes_of(size)
             sizer = Sizer(
@@ -105,8 +102,10 @@ def compress_file(
                 settings=settings,
             )
             result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
-            if whole is not None:
-                result = sizer.distill(result, whole, distill)
+            if distill is not None and fitting is not None:
+                found = training_and_validation(workspace.model, path, data, options or FileOptions(), fitting)
+                result, trained = distill_model(workspace, result, found, distill, settings.progress)
+                settings.report(str(trained))
             rows = sizer.rows()
             check_model(result, original, workspace.model)
             variants.add("compressed", result)
@@ -137,35 +136,19 @@ def compress_file(
             layers=rows,
             variants=compared,
             messages=messages,
+            distillation=trained,
         )
 
 
-def _training_samples(
-    workspace: Workspace,
-    path: Path,
-    data: str | None,
-    options: FileOptions | None,
-    loaded: tuple[Samples, Samples] | None,
-) -> Samples:
-    """Return all training samples of a data set; of an array for each input, the samples that are fitted to.
-
-    Raises:
-        KronmodelError: there are none, or the model can't be trained.
-    """
-    if loaded is None:
-        raise KronmodelError(Message(Argument("distill"), " needs samples: give --data"))
-    try:
-        Pair(workspace, workspace.model, loaded[0])
-    except KronmodelError as error:
-        raise KronmodelError(Message(Argument("distill"), f" is not possible: {error}")) from error
-    if data is None or loaded[0].task is None:
-        return loaded[0]
-    whole = fitting_and_test(workspace.model, path, data, options or FileOptions(), count=sys.maxsize, report=_silent)
-    return loaded[0] if whole is None else whole[0]
-
-
-def _silent(message: str) -> None:
-    """Drop a message that was reported before."""
+def _check_arguments(target: Target, samples: int, quantize: Precision | None, distill: Distillation | None) -> None:
+    """Check the arguments of :func:`compress_file` against each other."""
+    if not target.is_given and quantize is None:
+        names = [Argument(each) for each in ("target_ratio", "max_bytes", "max_drop", "quantize")]
+        raise ValueError(Message(names[0], ", ", names[1], ", ", names[2], " or ", names[3], " is needed"))
+    if distill is not None and not target.is_given:
+        raise ValueError(Message(Argument("distill"), " needs a size or quality to reach"))
+    if samples < 1:
+        raise ValueError(Message(Argument("samples"), f" must be at least 1, got {samples}"))
 
 
 def _quantized(variants: Variants, asked: Precision | None, original: Path, workspace: Workspace) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from kronmodel.compress.graphs.samples import PUBLISHED, Samples
+from kronmodel.compress.graphs.loading import PUBLISHED
+from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
 from kronmodel.export.card import CARD_KEY, read_card

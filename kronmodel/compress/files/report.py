@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from kronmodel.compress.graphs.scores import Scores
 from kronmodel.compress.graphs.timing import Timing
 
-__all__ = ["GraphReport", "LayerRow", "VariantRow"]
+__all__ = ["DistillationRow", "GraphReport", "LayerRow", "VariantRow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,47 @@ class VariantRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillationRow:
+    """Training of the new weights in the report.
+
+    Attributes:
+        epochs: passes over the samples.
+        samples: number of training samples.
+        validated: number of other samples, by which it is decided whether the trained weights are kept.
+        seconds: wall time.
+        label_weight: weight of the labels' loss.
+        augmentation: largest random changes of the images; empty without.
+        learning_rate: largest learning rate.
+        metric: what is measured on the other samples: accuracy, r2, agreement or relative_error.
+        before: its value before the training.
+        after: its value after.
+        is_kept: whether the trained weights are kept.
+    """
+
+    epochs: int
+    samples: int
+    validated: int
+    seconds: float
+    label_weight: float
+    augmentation: Mapping[str, float]
+    learning_rate: float
+    metric: str
+    before: float
+    after: float
+    is_kept: bool
+
+    def __str__(self) -> str:
+        changes = "".join(f", {name} {value:g}" for name, value in self.augmentation.items())
+        digits = "{:.4f}" if self.metric in ("r2", "relative_error") else "{:.2%}"
+        before, after = (digits.format(value) for value in (self.before, self.after))
+        return (
+            f"distilled for {self.epochs} epoch{'' if self.epochs == 1 else 's'} of {self.samples:,} samples in "
+            f"{self.seconds:.0f} s, labels {self.label_weight:g}{changes}: {self.metric.replace('_', ' ')} on "
+            f"{self.validated:,} others {before}, then {after}; {'kept' if self.is_kept else 'not kept'}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class GraphReport:
     """Report of the compression of an ONNX file.
 
@@ -71,6 +112,7 @@ class GraphReport:
         layers: the layers.
         variants: the original first, then the compressed model and the quantised variants.
         messages: further sentences.
+        distillation: training of the new weights; None if there was none.
     """
 
     model: Path
@@ -82,6 +124,7 @@ class GraphReport:
     layers: Sequence[LayerRow]
     variants: Sequence[VariantRow]
     messages: Sequence[str]
+    distillation: DistillationRow | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as an object for JSON."""

@@ -8,15 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from kronmodel.compress.budget import BudgetError
-from kronmodel.compress.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.files.report import LayerRow
 from kronmodel.compress.files.target import Settings
-from kronmodel.compress.fitting import HELD_OUT
 from kronmodel.compress.gradients.tuning import Pair, with_weights
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.emit import can_emit
@@ -26,6 +23,8 @@ from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
+from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.compress.sequential import (
     CompressedLayer,
     Options,
@@ -136,37 +135,6 @@ class Sizer:
         path, self._fitted = best
         tuned = self._tuned(path)
         return tuned if self._drop(tuned) <= most else path
-
-    def distill(self, path: Path, samples: Samples, epochs: int) -> Path:
-        """Train the new weights of the last result to give the original's outputs, without labels.
-
-        Args:
-            path: the result.
-            samples: inputs to train on.
-            epochs: passes over them.
-
-        Returns:
-            Path of the trained model; of the result itself, if its decisions are nearer to the original's.
-
-        Raises:
-            KronmodelError: the model has operators or inputs with which its weights can't be trained.
-        """
-        model = onnx.load(path)
-        pair = Pair(self._workspace, model, samples)
-        if not pair.student.weights:
-            raise KronmodelError(Message(Argument("distill"), " is not possible: no new weight is of 32-bit floats"))
-        (x,) = samples.arrays.values()
-        pair.distill(
-            x, epochs, lambda now: self._settings.progress(f"distilling, epoch {now.epoch}", now.step, now.steps)
-        )
-        weights = with_weights(self._workspace, model, pair.student.weights)
-        trained = self._workspace.write(self._workspace.assemble(weights), "distilled.onnx")
-        judge = samples.take(np.arange(len(samples) - max(len(samples) // 10, 1), len(samples)))  # not trained on
-        scores = compare({"original": self._original, "before": path, "after": trained}, judge)
-        before, after = scores["before"], scores["after"]
-        if before.agreement is not None and after.agreement is not None:
-            return trained if after.agreement >= before.agreement else path
-        return trained if after.relative_error < before.relative_error else path
 
     def rows(self) -> list[LayerRow]:
         """Describe all layers of the last result, and the nodes that can't be compressed."""

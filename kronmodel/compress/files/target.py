@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kronmodel.compress.graphs.network import Progress
-from kronmodel.compress.structures import KINDS, Kind
+from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.errors import Argument, Message
 
-__all__ = ["Settings", "Target"]
+__all__ = ["Distillation", "Settings", "Target"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +73,41 @@ class Settings:
     seconds: float = 1.0
     progress: Progress = lambda step, done, total: None
     report: Callable[[str], None] = lambda message: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """How the new weights of a compressed model are trained to give the original's outputs.
+
+    Attributes:
+        epochs: passes over the training samples of the data.
+        label_weight: weight of the labels' loss beside that of the original's outputs, from 0 to 1; without labels, the
+            original's outputs alone count.
+        shift: largest random shift of an image in pixels; None for that of the original's training, if its card names
+            it, or else of the default recipe.
+        rotate: largest rotation in degrees, likewise.
+        zoom: largest stretch as a fraction, likewise.
+        flip: mirror half of the images, likewise.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    epochs: int = 1
+    label_weight: float = 0.1
+    shift: float | None = None
+    rotate: float | None = None
+    zoom: float | None = None
+    flip: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(Message(Argument("distill"), f" must be at least 1 epoch, got {self.epochs}"))
+        if not 0 <= self.label_weight <= 1:
+            raise ValueError(Message(Argument("label_weight"), f" must be from 0 to 1, got {self.label_weight}"))
+
+    @property
+    def changes(self) -> dict[str, float]:
+        """The changes of images that are given."""
+        found = {name: getattr(self, name) for name in ("shift", "rotate", "zoom", "flip")}
+        return {name: value for name, value in found.items() if value is not None}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from kronmodel.compress.graphs.layers import Use
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.matrices.structures import Structure
 
 __all__ = ["AddConstant", "can_emit", "emit"]
 

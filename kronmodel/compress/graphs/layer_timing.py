@@ -14,7 +14,7 @@ from kronmodel.compress.graphs.emit import emit
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.timing import Group, Timing, measure
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.matrices.structures import Structure
 
 __all__ = ["measure_layers"]
 

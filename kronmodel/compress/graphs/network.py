@@ -9,8 +9,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer
-from kronmodel.compress.fitting import HELD_OUT, LayerData
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.rewrite import replace_layers
@@ -18,7 +16,9 @@ from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.moments import MAX_GRAM_WIDTH, Moments
+from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer
+from kronmodel.compress.matrices.fitting import HELD_OUT, LayerData
+from kronmodel.compress.matrices.moments import MAX_GRAM_WIDTH, Moments
 
 __all__ = ["GraphNetwork", "Progress"]
 

@@ -11,12 +11,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from kronmodel.compress.candidates import Fitted
 from kronmodel.compress.graphs.constants import OVERRIDABLE_SINCE, Constants
 from kronmodel.compress.graphs.emit import emit
 from kronmodel.compress.graphs.layers import GraphLayer, Use
 from kronmodel.compress.graphs.scopes import Scope, Value, scopes_of
 from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.matrices.candidates import Fitted
 from kronmodel.errors import KronmodelError
 
 __all__ = ["replace_layers"]

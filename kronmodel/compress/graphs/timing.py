@@ -74,7 +74,9 @@ def measure(groups: Sequence[Group], seconds: float) -> list[list[Timing]]:
         for number, group in enumerate(groups):
             names = list(group.feeds)
             for place, name in enumerate(names):
-                arrays[f"{number}.{place}"] = np.asarray(group.feeds[name])
+                array = np.asarray(group.feeds[name])
+                # Texts are Python objects, which are stored as characters.
+                arrays[f"{number}.{place}"] = array.astype(str) if array.dtype == object else array
             asked.append({"models": [str(path) for path in group.models], "names": names})
         feeds = Path(folder, "feeds.npz")
         np.savez(feeds, allow_pickle=False, **arrays)

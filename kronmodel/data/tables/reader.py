@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kronmodel.data.tables.memory import free_memory, megabytes
-from kronmodel.data.tables.text_format import TextFormat, row_chunks, row_lines, text_format
+from kronmodel.data.tables.text_format import TextFormat, is_number, row_chunks, row_lines, text_format
 from kronmodel.data.tables.text_stream import COMPRESSED, Pieces, byte_chunks
 from kronmodel.errors import DataError
 
@@ -331,7 +330,7 @@ def _checked_names(path: Path, cells: Sequence[str | None], header: Sequence[str
     """Check the names of the columns, and return them without those of the columns that are left out."""
     names = [name for name in cells if name is not None]
     shown = ", ".join(header[:12]) + (f" and {len(header) - 12} more" if len(header) > 12 else "")
-    if text and header and all(_is_number(name) for name in header):
+    if text and header and all(is_number(name) for name in header):
         raise DataError(f"{path} begins with the numbers {shown}, expected a header line with the columns' names")
     if "" in names:
         raise DataError(f"{path}: column {cells.index('') + 1} has no name in the header line")
@@ -344,10 +343,3 @@ def _checked_names(path: Path, cells: Sequence[str | None], header: Sequence[str
             f"{MAX_NAME} characters, {MAX_NAMES:,} in all"
         )
     return tuple(names)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False

@@ -14,7 +14,7 @@ from pathlib import Path
 from kronmodel.data.tables.text_stream import Lines, byte_chunks, text_lines, utf8_chunks
 from kronmodel.errors import DataError
 
-__all__ = ["TextFormat", "row_chunks", "row_lines", "text_format"]
+__all__ = ["TextFormat", "is_number", "row_chunks", "row_lines", "text_format"]
 
 SAMPLE_ROWS = 200
 SAMPLE_BYTES = 2 << 20  # from which the separator is chosen, and which have to hold the header line
@@ -243,15 +243,16 @@ def _header(path: Path, text: str, separator: str, *, comments: bool) -> tuple[l
     if row is None:
         return [], len(text.encode()), lines.number
     cells = [cell for cell in row if cell] if separator == " " else row
-    if comments and all(map(_is_number, cells)):  # "# name name" directly above rows of numbers
+    if comments and all(map(is_number, cells)):  # "# name name" directly above rows of numbers
         above = text.splitlines(keepends=True)[: lines.number - 1]
         names = _cells([above[-1].lstrip("# ")] if above else [], separator)
-        if names and len(names[0]) == len(cells) > 1 and not any(map(_is_number, names[0])):
+        if names and len(names[0]) == len(cells) > 1 and not any(map(is_number, names[0])):
             return names[0], len("".join(above).encode()), lines.number - 1
     return cells, len(text[: source.tell()].encode()), lines.number
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Tell whether a cell is a number, NaN included."""
     try:
         float(cell)
     except ValueError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kronmodel.errors import ExportError
 
-__all__ = ["bundle", "page_folder", "styles"]
+__all__ = ["bundle", "compact_script", "compact_styles", "page_folder", "styles"]
 
 _IMPORT = re.compile(r'^import (\* as \w+|\{[^}]*\}) from "([^"]+)";\n', re.MULTILINE)
 _DYNAMIC_IMPORT = re.compile(r'\bimport\("([^"]+)"\)')
@@ -79,7 +79,7 @@ class _Source:
 def _add(source: _Source, name: str, joined: dict[str, str], *, is_entry: bool = False) -> None:
     """Add a module after the modules that it imports."""
     text = source.read(name)
-    code = text if is_entry else _INDENTATION.sub("\n", _COMMENTS.sub("", text))
+    code = text if is_entry else compact_script(text)
     targets = {}
     for written in [match[2] for match in _IMPORT.finditer(code)] + _DYNAMIC_IMPORT.findall(_COMMENTS.sub("", code)):
         target = targets[written] = source.resolve(name, written)
@@ -122,4 +122,14 @@ def styles(folder: Path, names: Sequence[str]) -> str:
         texts = [(folder / f"{name}.css").read_text(encoding="utf-8") for name in names]
     except OSError as error:
         raise ExportError(f"the page's style sheet can't be read: {error}") from error
-    return _INDENTATION.sub("\n", re.sub(r"/\*.*?\*/", "", "".join(texts), flags=re.DOTALL)).strip() + "\n"
+    return compact_styles("".join(texts))
+
+
+def compact_script(text: str) -> str:
+    """Remove the comments, the indentation and the empty lines of a JavaScript module of the page."""
+    return _INDENTATION.sub("\n", _COMMENTS.sub("", text))
+
+
+def compact_styles(text: str) -> str:
+    """Remove the comments, the indentation and the empty lines of a style sheet of the page."""
+    return _INDENTATION.sub("\n", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)).strip() + "\n"

@@ -23,8 +23,8 @@ __all__ = ["MAX_FILE_BYTES", "OPERATORS", "WebModel", "data_module"]
 
 MAX_FILE_BYTES = 64_000_000  # of one ONNX file; browsers hold it several times
 OPERATORS = frozenset({
-    "Add", "Conv", "DequantizeLinear", "Div", "Flatten", "Gelu", "Gemm", "Identity", "MatMul", "Max", "MaxPool", "Mul",
-    "Pad", "Relu", "Reshape", "Softmax", "Sub", "Tanh", "Transpose",
+    "Add", "Cast", "Conv", "DequantizeLinear", "Div", "Flatten", "Gather", "Gelu", "Gemm", "Identity", "MatMul", "Max",
+    "MaxPool", "Mul", "Pad", "QuantizeLinear", "Relu", "Reshape", "Softmax", "Sub", "Tanh", "Transpose",
 })  # fmt: skip
 """Operators of ``static/js/onnx/operators.js``."""
 

@@ -134,7 +134,7 @@ export const samples = (model, offset, limit) =>
  * @param {number[] | Row} input numbers, or the columns' values by their names
  * @returns {Promise<Prediction>}
  */
-export const predict = (models, input) => json("/api/predict", post({ models, [Array.isArray(input) ? "inputs" : "rows"]: [input] }));
+export const predict = (models, input) => json("/api/predict", post({ models, novelty: true, [Array.isArray(input) ? "inputs" : "rows"]: [input] }));
 
 /** Checks whether the service can be reached and has loaded its models. */
 export async function ready() {

@@ -102,6 +102,7 @@
  * @property {string | null} [label]
  * @property {number[] | null} [probabilities]
  * @property {number | number[] | null} [value]
+ * @property {boolean | null} [unlike] whether the image is unlike the training images
  *
  * @typedef {object} Result
  * @property {string} model

@@ -59,6 +59,19 @@ def test_equal_multiply_adds_and_none() -> None:
     assert not any("multiply-adds" in sentence for sentence in found.sentences)
 
 
+@pytest.mark.parametrize(("ratio", "words"), [(1.004, "a is as fast as b"), (0.98, "a is 0.98 times as fast as b")])
+def test_equal_times_are_no_multiple(ratio: float, words: str) -> None:
+    (found,) = predicted_ratios([model("a", macs=100), model("b", macs=101)], [pair("a", "b", ratio)])
+    assert found.sentences[0] == f"At batch size 8, {words}, with about as many multiply-adds."
+
+
+@pytest.mark.parametrize(("loaded", "words"), [(6.2, "as much"), (3, "2.0 times more"), (12, "2.0 times less")])
+def test_memory_is_more_less_or_as_much(loaded: float, words: str) -> None:
+    small, large = model("small", size=MIB // 10, loaded=6 * MIB), model("large", loaded=round(loaded * MIB))
+    (found,) = predicted_ratios([small, large], [pair("small", "large", 1.0)])
+    assert found.sentences[0].endswith(f"; loading small adds {words} memory.")
+
+
 def test_predicted_and_measured_memory_and_lower_accuracy() -> None:
     small = model("small", size=MIB // 10, loaded=MIB, accuracy=0.97)
     large = model("large", loaded=6 * MIB, accuracy=0.985)

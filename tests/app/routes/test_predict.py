@@ -11,8 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
+from app.models.novelty import edge_histograms
 from tests.app.conftest import DENSE, KRONECKER, ROWS, Serving, serving
-from tests.app.graphs import LABELS, classifier, forward, probabilities, publish, weights
+from tests.app.graphs import CARD, LABELS, classifier, forward, probabilities, publish, weights
 
 
 def test_predict_agrees_with_numpy(client: httpx.Client) -> None:
@@ -95,12 +96,13 @@ def row(**changes: Any) -> list[Any]:
         ({"inputs": [row(_1=[1.0])]}, "inputs[0]: value 1: got a list, expected a number"),
         ({"inputs": [row(_1={})]}, "inputs[0]: value 1: got an object, expected a number"),
         ({"inputs": [row(), row(_3=1e39)]}, "inputs[1]: value 3: got 1e+39, expected a finite number"),
-        ({"inputs": [row()], "model": "plain"}, "body: got the unknown key 'model', expected inputs, models, receipt"),
+        ({"inputs": [row()], "model": "plain"}, "body: got the unknown key 'model', expected inputs, models, novelty"),
         ({"inputs": [row()], "models": "plain"}, "models: got 'plain', expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": []}, "models: got [], expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": [1]}, "models: got [1], expected a list of 1 to 16 names"),
         ({"inputs": [row()], "models": ["plain", "plain"]}, "models: got plain, plain, expected different names"),
         ({"inputs": [row()], "receipt": 1}, "receipt: got a number, expected true or false"),
+        ({"inputs": [row()], "novelty": 1}, "novelty: got a number, expected true or false"),
         ([1], "body: got a list, expected a JSON object"),
         (None, "body: got null, expected a JSON object"),
     ],
@@ -227,3 +229,36 @@ def test_the_event_loop_is_not_blocked_while_a_heavy_model_runs(server: Serving)
     compute_us = answers[0].json()["results"][0]["compute_us"]
     # A blocked loop would answer once before the run and once after it.
     assert lively > 5, f"{lively} answers during {compute_us / 1e6:.2f} s"
+
+
+CARD_OF_BARS = CARD | {"input": {"kind": "image", "shape": [16, 16], "range": [0.0, 1.0]}}
+BARS = np.repeat(np.arange(16) % 8 // 4, 16).reshape(1, 16, 16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def image_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """Service of a model of images of 16x16 with a detector: the training images are horizontal bars."""
+    folder = tmp_path_factory.mktemp("images")
+    path = publish(folder, "bars", classifier(weights([256, 3]), card=CARD_OF_BARS))
+    histogram = edge_histograms(BARS)[0]
+    arrays = {"means": histogram[None], "components": np.zeros((1, 0, 200)), "limits": np.full(1, 0.1)}
+    np.savez(path.with_name("novelty.npz"), **{name: array.astype(np.float32) for name, array in arrays.items()})
+    damaged = publish(folder, "damaged", classifier(weights([256, 3]), card=CARD_OF_BARS))
+    damaged.with_name("novelty.npz").write_bytes(b"PK")
+    with serving(folder) as running:
+        yield running
+
+
+def test_images_unlike_the_training_images_are_marked_on_request(image_server: Serving) -> None:
+    upright = BARS.transpose(0, 2, 1)
+    rows = np.concatenate([BARS, upright]).reshape(2, -1).tolist()
+    with httpx.Client(base_url=image_server.address) as client:
+        for name, expected in (("bars", [False, True]), ("damaged", [None, None])):
+            body = {"inputs": rows, "models": [name], "novelty": True}
+            outputs = client.post("/api/predict", json=body).json()["results"][0]["outputs"]
+            assert [output.get("unlike") for output in outputs] == expected
+            silent = client.post("/api/predict", json=body | {"novelty": False}).json()["results"][0]["outputs"]
+            assert all("unlike" not in output for output in silent)
+        many = client.post("/api/predict", json={"inputs": [rows[0]] * 257, "models": ["bars"], "novelty": True})
+        assert many.status_code == 400
+        assert "novelty: got 65,792 numbers in all rows, expected at most 65,536" in many.json()["error"]

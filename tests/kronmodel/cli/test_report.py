@@ -18,6 +18,7 @@ SUMMARY: dict[str, Any] = {
     "version": "1",
     "parameters": 11_490,
     "parameters_with_branch_biases": 13_068,
+    "weight_bytes": 45_960,
     "macs_per_sample": 179_312,
     "test_metric": {"name": "accuracy", "value": 0.98},
     "train_seconds": 10.0,

@@ -26,6 +26,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
             "path",
             "parameters",
             "parameters_with_branch_biases",
+            "weight_bytes",
             "macs_per_sample",
             "test_accuracy",
             "test_metric",

@@ -10,12 +10,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from kronmodel.compress.candidates import Candidate, Fitted
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.layers import GraphLayer, Kept, find_layers
 from kronmodel.compress.graphs.rewrite import replace_layers
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.matrices.candidates import Candidate, Fitted
+from kronmodel.compress.matrices.structures import Structure
 
 Array = NDArray[Any]
 LISTED_INPUTS_UNTIL = 3  # version of the format up to which each initializer is an input, too

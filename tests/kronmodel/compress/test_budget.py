@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kronmodel.compress.budget import BudgetError, pareto, solve
-from kronmodel.compress.candidates import Candidate
-from kronmodel.compress.structures import dense
+from kronmodel.compress.matrices.candidates import Candidate
+from kronmodel.compress.matrices.structures import dense
 
 
 def candidate(size: int, error: float, macs: int = 1, microseconds: float | None = None) -> Candidate:

@@ -1,9 +1,6 @@
-"""Layers by the native kernel in torch: values, gradients and theirs against float64, where it applies, its uses."""
+"""Layers by the native kernel in torch: values, gradients and theirs against float64."""
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,23 +9,30 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.modules.module import register_module_forward_hook
-from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
-from kronmodel import KroneckerConfig, KroneckerDual, KroneckerLinear, Network, build, kron_dual, kron_linear
+from kronmodel import KroneckerDual, KroneckerLinear
 from kronmodel.native.build import library
 from kronmodel.nn import _native
 from kronmodel.nn._composite import LayerForm
 from kronmodel.nn.activations import ACTIVATIONS
-from kronmodel.nn.functional import apply_layers, branches_by_order, inner_shapes
-from kronmodel.shapes import Order
-from tests.kronmodel.nn.test_functional import dense_dual, dense_linear
+from kronmodel.nn.functional import apply_layers
+from tests.kronmodel.nn.native_layers import (
+    BATCH,
+    M,
+    N,
+    assert_close,
+    default_network,
+    draw,
+    draw_layer,
+    in_float64,
+    is_native,
+    orders_of,
+    tensors,
+)
+from tests.kronmodel.nn.test_functional import dense_linear
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler")
-
-N, M, BATCH = (3, 7), (5, 2), 19
 SIZES = (1, 2, 7, 13, 16, 28, 33, 64)
 
 
@@ -44,63 +48,6 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def is_native(y: Tensor) -> bool:
-    """Tell whether this result was computed by the kernel."""
-    step: Any = y.grad_fn
-    while step is not None and step.name() in {"ViewBackward0", "UnsafeViewBackward0", "CloneBackward0"}:
-        step = step.next_functions[0][0]
-    return step is not None and "_Layers" in step.name()
-
-
-def draw(*shape: int, scale: float = 1.0) -> Tensor:
-    return (torch.randn(shape) * scale).requires_grad_()
-
-
-def draw_layer(
-    n: Any, m: Any, orders: list[Order], activation: Any, outer: Any = None, biased: bool = True
-) -> LayerForm:
-    """Draw the parameters of a layer; with an activation of None, it is a sum of Kronecker products."""
-    rank, branches = len(orders), branches_by_order(orders)
-    factors = [draw(rank, m[axis], n[axis], scale=n[axis] ** -0.5) for axis in (0, 1)]
-    inner = {
-        order: [draw(len(indices), *inner_shapes(n, m, order)[0])] if biased and activation is not None else []
-        for order, indices in branches.items()
-    }
-    return LayerForm(factors, branches, activation, inner, draw(math.prod(m)) if biased else None, outer)
-
-
-def tensors(layers: list[LayerForm]) -> list[Tensor]:
-    return [each for layer in layers for each in _native._encode([layer])[1]]
-
-
-def in_float64(x: Tensor, layers: list[LayerForm]) -> tuple[Tensor, list[Tensor]]:
-    """Compute layers in float64, each branch by dense matrices; return the output and its inputs."""
-    exact_x = x.detach().double().requires_grad_()
-    y, inputs = exact_x, [exact_x]
-    for layer in layers:
-        spec, parameters = _native._encode([layer])
-        exact = [each.detach().double().requires_grad_() for each in parameters]
-        (copy,) = _native._decode(spec, exact)
-        inputs += exact
-        total: Any = 0
-        for order, indices in copy.branches.items():
-            factors = [factor[list(indices)] for factor in copy.factors]
-            function = copy.activation or (lambda z: z)
-            total = total + dense_dual(y, factors, (copy.inner or {}).get(order) or [], None, order, function)
-        y = total if copy.bias is None else total + copy.bias
-        y = y if layer.outer is None else layer.outer(y)
-    return y, inputs
-
-
-def assert_close(got: Tensor, want: Tensor) -> None:
-    """Compare float32 with float64 values, relative to the largest one: they are sums of others."""
-    assert got.shape == want.shape
-    assert got.is_contiguous()
-    if want.numel():
-        error = (got.double() - want).abs().max() / want.abs().max().clamp_min(1e-3)
-        assert error < 1e-5, f"a relative error of {error:.1e}"
-
-
 def assert_equals_float64(x: Tensor, layers: list[LayerForm]) -> None:
     got = apply_layers(x, layers)
     assert is_native(got)
@@ -110,12 +57,6 @@ def assert_equals_float64(x: Tensor, layers: list[LayerForm]) -> None:
     found = torch.autograd.grad(got, [x, *tensors(layers)], direction)
     for each, exactly in zip(found, torch.autograd.grad(want, inputs, direction.double()), strict=True):
         assert_close(each, exactly)
-
-
-def orders_of(name: str, rank: int) -> list[Order]:
-    mixed: list[Order] = ["right", "left", "right", "left"]
-    given: dict[str, list[Order]] = {"left": ["left"] * rank, "right": ["right"] * rank, "mixed": mixed[:rank]}
-    return given[name]
 
 
 @pytest.mark.parametrize("activation", [*ACTIVATIONS.values(), None], ids=[*ACTIVATIONS, "linear"])
@@ -150,14 +91,6 @@ def test_any_shapes_of_consecutive_layers(shapes: Any, drawn: Any, batch: int, c
         assert_equals_float64(draw(batch, math.prod(shapes[0])), layers)
     finally:
         torch.set_num_threads(before)
-
-
-def default_network(activation: str = "gelu", rank: int = 2) -> Network:
-    return build(
-        KroneckerConfig(
-            in_shape=(28, 28), hidden=((28, 28), (28, 28)), out_shape=(2, 5), rank=rank, activation=activation
-        )
-    )
 
 
 def test_all_layers_of_a_network_are_one_node_of_the_graph() -> None:
@@ -288,124 +221,3 @@ def test_a_weight_changed_between_the_passes_is_an_error() -> None:
         layer.factors[0].add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
-
-
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_without_gradients(context: Any) -> None:
-    layer, x = KroneckerDual(N, M, 2), torch.randn(BATCH, math.prod(N))
-    want = layer(x).detach()
-    with context():
-        y = layer(x)
-    assert not y.requires_grad
-    assert torch.equal(y, want)
-
-
-def test_not_a_number_and_infinities_reach_the_output() -> None:
-    for activation in ACTIVATIONS:
-        layer = KroneckerDual(N, M, activation=activation)
-        for value in (math.nan, math.inf):
-            x = torch.zeros(2, math.prod(N))
-            x[1, 3] = value
-            y = layer(x)
-            assert y[0].isfinite().all()
-            assert not y[1].isfinite().all() or activation == "tanh"
-            assert value is math.inf or y[1].isnan().any()
-
-
-def test_what_the_kernel_does_not_compute_takes_the_composite_path() -> None:
-    x, layer = draw(BATCH, math.prod(N)), KroneckerDual(N, M, 2)
-    factors = list(layer.factors)
-    assert is_native(layer(x))
-    assert not is_native(layer.double()(x.double()))
-    layer.float()
-    assert not is_native(kron_dual(x, factors, torch.sigmoid))
-    assert not is_native(kron_linear(draw(3, 12), [draw(1, size, size) for size in (2, 3, 2)]))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not is_native(layer(x))
-        assert KroneckerLinear(N, M, bias=False)(x).dtype == torch.bfloat16  # as that of an nn.Linear
-    with FlopCounterMode(display=False) as counter:
-        layer(x)
-    assert counter.get_total_flops() == 2 * BATCH * layer.macs_per_sample
-    want = torch.stack([layer(row) for row in x])
-    torch.testing.assert_close(torch.func.vmap(layer)(x), want)
-
-
-def test_without_a_library_the_composite_path_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, x = default_network(), torch.rand(5, 784)
-    want = network(x)
-    monkeypatch.setattr(_native, "has_library", lambda: False)
-    y = network(x)
-    assert not is_native(y)
-    torch.testing.assert_close(y, want)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own, of its own
-def test_forward_mode_differentiation() -> None:
-    x, factors = torch.randn(BATCH, math.prod(N)), [each.detach() for each in KroneckerLinear(N, M, 2).factors]
-    with forward_ad.dual_level():
-        y = kron_linear(forward_ad.make_dual(x, torch.ones_like(x)), factors)
-        tangent = forward_ad.unpack_dual(y).tangent
-    torch.testing.assert_close(tangent, dense_linear(torch.ones_like(x), factors))
-
-
-def test_the_operators_meet_torchs_rules() -> None:
-    spec, parameters = _native._encode([draw_layer(N, M, orders_of("mixed", 3), torch.tanh, torch.tanh)])
-    x = draw(BATCH, math.prod(N))
-    for keep in (True, False):
-        torch.library.opcheck(torch.ops.kronmodel.layers.default, (x, parameters, spec, keep))
-    y, kept = torch.ops.kronmodel.layers(x.detach(), parameters, spec, True)
-    plain = [each.detach() for each in parameters]
-    for x_needed in (True, False):
-        arguments = (torch.randn_like(y), x.detach(), plain, kept.detach(), spec, x_needed)
-        torch.library.opcheck(torch.ops.kronmodel.layers_backward.default, arguments)
-
-
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_torch_compile_keeps_the_kernel_as_one_operator(dynamic: bool) -> None:
-    network = default_network(rank=1)
-    operators: list[str] = []
-
-    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
-        operators.extend(str(node.target) for node in graph.graph.nodes if "kronmodel" in str(node.target))
-        return graph
-
-    inspected = torch.compile(network, fullgraph=True, backend=backend, dynamic=dynamic)
-    inspected(torch.rand(6, 784))
-    assert operators == ["kronmodel.layers"]
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager", dynamic=dynamic)
-    for batch in (6, 9):
-        x, direction = torch.rand(batch, 784, requires_grad=True), torch.randn(batch, 10)
-        inputs = [x, *network.parameters()]
-        want = torch.autograd.grad(network(x), inputs, direction)
-        got = torch.autograd.grad(compiled(x), inputs, direction)
-        for each, expected in zip(got, want, strict=True):
-            torch.testing.assert_close(each, expected)
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointing(reentrant: bool) -> None:
-    network, x = default_network(), torch.rand(6, 784, requires_grad=True)
-    direction = torch.randn(6, 10)
-    (want,) = torch.autograd.grad(network(x), [x], direction)
-    y = checkpoint(network, x, use_reentrant=reentrant)
-    y.backward(direction)
-    assert torch.equal(x.grad, want)  # type: ignore[arg-type]
-
-
-FORK = """
-import os, torch
-from kronmodel import KroneckerDual
-torch.set_num_threads(2)
-layer, x = KroneckerDual((28, 28), (28, 28), 2), torch.rand(64, 784)
-with torch.no_grad():
-    want = layer(x).numpy()
-    child = os.fork()
-    if not child:  # numpy compares, since torch's own threads are gone in this process
-        os._exit(0 if (layer(x).numpy() == want).all() else 1)
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_a_forked_process_computes_the_same() -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=60, check=False, env=os.environ)
-    assert done.returncode == 0

@@ -69,7 +69,7 @@ export class DataChooser extends EventTarget {
     if (this.set.value !== UPLOAD) return { data: this.set.value, target: null, file: undefined };
     const [file] = this.file.files ?? [];
     if (file === undefined) return "Data: choose a .csv or .npz file, or one of the data sets.";
-    if (file.size > this.most) return `Data: ${file.name} has ${bytes(file.size)}, expected at most ${bytes(this.most)}.`;
+    if (file.size > this.most) return `Data: ${this.#tooLarge(file)}`;
     if (!/\.(csv|npz)$/i.test(file.name)) return `Data: got ${file.name}, expected a .csv or .npz file.`;
     return { data: null, target: this.#csv(file) ? this.target.value : null, file };
   }
@@ -93,6 +93,11 @@ export class DataChooser extends EventTarget {
   }
 
   /** @param {File} file */
+  #tooLarge(file) {
+    return `${file.name} has ${bytes(file.size)}, expected at most ${bytes(this.most)}: the service takes no larger files.`;
+  }
+
+  /** @param {File} file */
   #csv(file) {
     return /\.csv$/i.test(file.name);
   }
@@ -110,7 +115,7 @@ export class DataChooser extends EventTarget {
     }
     if (this.head !== null && this.head.columns.length < 2) this.head = null;
     this.target.replaceChildren(...(this.head?.columns ?? []).map((name) => h("option", { value: name }, name)));
-    this.target.value = this.head?.columns.at(-1) ?? "";
+    this.target.value = this.head?.columns.at(-1) ?? ""; // only proposed: the description asks for it
     if (this.head === null) this.column.remove();
     else this.upload.append(this.column);
     this.#changed();
@@ -134,6 +139,7 @@ export class DataChooser extends EventTarget {
   #describeFile() {
     const [file] = this.file.files ?? [];
     if (file === undefined) return "One column is predicted from all others. A fifth of the rows is held out for testing.";
+    if (file.size > this.most) return this.#tooLarge(file);
     if (this.head === null) {
       return this.#csv(file)
         ? "This file has no columns: expected a header line of names, separated by commas, semicolons or tabs."
@@ -149,7 +155,8 @@ export class DataChooser extends EventTarget {
           ? "a number"
           : `one of ${count(guess.outputs)} classes`;
     const shape = inputShape({ features: width, image: null, pad: true });
+    const rows = whole && total === 1 ? "row" : "rows";
     const padding = product(shape) === width ? "" : ` For the Kronecker network, rows are padded with zeros to ${shape.join("×")}.`;
-    return `${whole ? "" : "About "}${count(total)} rows of ${count(width)} columns; predicts ${target}.${padding}`;
+    return `Choose the column to predict; the last one is only proposed. ${whole ? "" : "About "}${count(total)} ${rows} of ${count(width)} ${width === 1 ? "column" : "columns"}; predicts ${target}.${padding}`;
   }
 }

@@ -110,7 +110,7 @@ export class TrainForm {
 
   #dataChanged() {
     const { recipe, name } = this.data.shown;
-    this.name.placeholder = name;
+    this.name.placeholder = name && `as the data: ${name}`;
     if (this.recommended !== recipe && this.options?.recipes.some((each) => each.name === recipe)) {
       this.recommended = recipe;
       this.recipe.value = recipe;
@@ -127,9 +127,9 @@ export class TrainForm {
     this.customRank = false;
     this.rank.value = String(Math.max(...[recipe.rank].flat()));
     this.activation.value = recipe.activation;
-    this.epochs.placeholder = String(recipe.epochs);
-    this.batch.placeholder = String(recipe.batch_size);
-    this.rate.placeholder = [...new Set([recipe.learning_rate, recipe.dense.learning_rate])].join(" and ");
+    this.epochs.placeholder = `by the recipe: ${recipe.epochs}`;
+    this.batch.placeholder = `by the recipe: ${recipe.batch_size}`;
+    this.rate.placeholder = `by the recipe: ${[...new Set([recipe.learning_rate, recipe.dense.learning_rate])].join(" and ")}`;
     this.layers.set(recipe.hidden);
   }
 

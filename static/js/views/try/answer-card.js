@@ -123,7 +123,7 @@ export class AnswerCard {
     this.truth.textContent = truth === null ? "" : this.#judge(answer, truth);
     this.truth.classList.toggle("wrong", answer.label != null && truth !== null && truth !== label);
     if (!probabilities) return;
-    this.certainty.textContent = probability(Math.max(...probabilities));
+    this.certainty.textContent = answer.unlike ? "unsure" : probability(Math.max(...probabilities));
     const order = probabilities.map((_, i) => i);
     if (order.length > MAX_BARS) order.sort((a, b) => probabilities[b] - probabilities[a]);
     this.rows.forEach(({ row, name, fill, value }, k) => {

@@ -156,7 +156,7 @@ class TryView {
       this.#say(task, "");
       return;
     }
-    byId("preprocessing").textContent = task.preprocessing && `Preprocessing: ${task.preprocessing}.`;
+    byId("preprocessing").textContent = `${task.labels ? "A network always picks one of its labels. " : ""}${task.preprocessing && `Preprocessing: ${task.preprocessing}.`}`;
     const same = before !== null && JSON.stringify(before) === JSON.stringify(task);
     const texts = textsFor(task, models);
     byId("lead").textContent = texts.lead;
@@ -287,7 +287,7 @@ class TryView {
 
   /**
    * @param {string} text
-   * @param {"" | "agree" | "differ" | "failed"} kind
+   * @param {"" | "failed" | import("./types.js").Verdict["kind"]} kind
    */
   #say(text, kind) {
     this.verdict.replaceChildren(h("span", {}, text));
@@ -308,7 +308,7 @@ class TryView {
   #show(answers, { truth }, verdict) {
     const named = this.models.map(({ name, card }) => ({ model: name, role: card?.role }));
     for (const [i, card] of this.cards.entries()) card.show(answers[i], truth);
-    const said = answers.map((answer, i) => ({ name: shortName(named, i), text: answerText(answer), label: answer.label }));
+    const said = answers.map((answer, i) => ({ name: shortName(named, i), text: answerText(answer), ...answer }));
     const { text, kind } = verdict(said, truth);
     this.#say(text, kind);
   }

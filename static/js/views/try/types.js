@@ -27,9 +27,10 @@
  * @typedef {object} Answered
  * @property {string} name of the model
  * @property {string} text its answer
- * @property {string | null | undefined} label null for regression
+ * @property {string | null} [label] null for regression
+ * @property {boolean | null} [unlike] whether the image is unlike the training images
  *
- * @typedef {{ text: string, kind: "agree" | "differ" }} Verdict
+ * @typedef {{ text: string, kind: "agree" | "differ" | "unsure" }} Verdict
  */
 
 export {};

@@ -10,7 +10,10 @@ import { digits } from "../../ui/format.js";
  * @returns {Verdict}
  */
 export function verdict(answers, truth) {
-  return answers.some(({ label }) => label == null) ? valueVerdict(answers, truth) : labelVerdict(answers, truth);
+  if (answers.some(({ label }) => label == null)) return valueVerdict(answers, truth);
+  const found = labelVerdict(answers, truth);
+  if (truth !== null || !answers.some(({ unlike }) => unlike)) return found;
+  return { text: `Unsure: unlike the training images. A network always picks one of its labels: ${found.text[0].toLowerCase()}${found.text.slice(1)}`, kind: "unsure" };
 }
 
 /**

@@ -10,7 +10,7 @@ import numpy as np
 from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.target import Target
 from tests.app.conftest import serving, wait_until
-from tests.kronmodel.compress.files.test_compress import SETTINGS, inputs, network
+from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
 from tests.kronmodel.compress.onnx_models import run, save
 
 

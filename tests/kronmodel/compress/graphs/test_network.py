@@ -12,7 +12,7 @@ from kronmodel.compress.graphs.network import GraphNetwork
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.taps import tap, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import low_rank
+from kronmodel.compress.matrices.structures import low_rank
 from tests.kronmodel.compress.graphs.test_rewrite import branches
 from tests.kronmodel.compress.onnx_models import Array, layers_of, make_model, random_fit, run, save
 

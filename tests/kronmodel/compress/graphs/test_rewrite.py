@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from kronmodel.compress.graphs.emit import can_emit
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.structures import dense, kronecker, low_rank, monarch
+from kronmodel.compress.matrices.structures import dense, kronecker, low_rank, monarch
 from kronmodel.errors import KronmodelError
 from tests.kronmodel.compress.onnx_models import Array, layers_of, make_model, random_fit, replaced, run, save
 

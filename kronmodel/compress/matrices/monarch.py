@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kronmodel.compress.moments import Array, System
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.matrices.moments import Array, System
+from kronmodel.compress.matrices.structures import Structure
 
 __all__ = ["fit_monarch", "is_affordable"]
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kronmodel.compress.candidates import MatrixLayer
-from kronmodel.compress.fitting import LayerData, curve_of, fit
-from kronmodel.compress.kronecker import fit_kronecker
-from kronmodel.compress.low_rank import solve_low_rank
-from kronmodel.compress.moments import Array, Moments
-from kronmodel.compress.structures import Structure, dense, kronecker, low_rank, monarch
+from kronmodel.compress.matrices.candidates import MatrixLayer
+from kronmodel.compress.matrices.fitting import LayerData, curve_of, fit
+from kronmodel.compress.matrices.kronecker import fit_kronecker
+from kronmodel.compress.matrices.low_rank import solve_low_rank
+from kronmodel.compress.matrices.moments import Array, Moments
+from kronmodel.compress.matrices.structures import Structure, dense, kronecker, low_rank, monarch
 
 RNG = np.random.default_rng(0)
 N, M = 30, 36  # 6 x 5 inputs, 4 x 9 outputs

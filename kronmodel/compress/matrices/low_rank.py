@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kronmodel.compress.moments import Array, System
+from kronmodel.compress.matrices.moments import Array, System
 
 __all__ = ["LowRank", "solve_low_rank"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kronmodel.compress.kronecker import kronecker_sum
-from kronmodel.compress.moments import Array
-from kronmodel.compress.structures import KINDS, Kind, Structure, dense
+from kronmodel.compress.matrices.kronecker import kronecker_sum
+from kronmodel.compress.matrices.moments import Array
+from kronmodel.compress.matrices.structures import KINDS, Kind, Structure, dense
 
 __all__ = ["Candidate", "Fitted", "MatrixLayer", "matrix_of", "unchanged"]
 

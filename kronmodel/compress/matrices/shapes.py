@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from kronmodel.compress.structures import Structure, monarch
+from kronmodel.compress.matrices.structures import Structure, monarch
 
 __all__ = ["factor_pairs", "kronecker_shapes", "low_rank_ranks", "monarch_structures"]
 

@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from kronmodel.compress import kronecker as kron
-from kronmodel.compress import monarch as mon
-from kronmodel.compress.candidates import Candidate, Fitted, MatrixLayer, matrix_of, unchanged
-from kronmodel.compress.low_rank import LowRank, solve_low_rank
-from kronmodel.compress.moments import Array, Moments, System
-from kronmodel.compress.shapes import kronecker_shapes, low_rank_ranks, monarch_structures
-from kronmodel.compress.structures import KINDS, Kind, Structure, dense, kronecker, low_rank
+from kronmodel.compress.matrices import kronecker as kron
+from kronmodel.compress.matrices import monarch as mon
+from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, matrix_of, unchanged
+from kronmodel.compress.matrices.low_rank import LowRank, solve_low_rank
+from kronmodel.compress.matrices.moments import Array, Moments, System
+from kronmodel.compress.matrices.shapes import kronecker_shapes, low_rank_ranks, monarch_structures
+from kronmodel.compress.matrices.structures import KINDS, Kind, Structure, dense, kronecker, low_rank
 
 __all__ = ["FRACTIONS", "HELD_OUT", "LayerData", "curve_of", "fit", "refit"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from kronmodel.compress.moments import Array, System
-from kronmodel.compress.structures import Structure
+from kronmodel.compress.matrices.moments import Array, System
+from kronmodel.compress.matrices.structures import Structure
 from kronmodel.nn.functional import nearest_kronecker
 
 __all__ = ["MAX_UNKNOWNS", "fit_kronecker", "is_affordable", "kronecker_sum"]

@@ -1,0 +1,109 @@
+"""Distillation of compressed files: labels, augmentation, and what the report says of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from kronmodel.compress.files.compress import compress_file
+from kronmodel.compress.files.distilling import augmentation_of
+from kronmodel.compress.files.target import Distillation, Target
+from kronmodel.compress.graphs.loading import fitting_and_test, training_and_validation
+from kronmodel.compress.graphs.samples import Samples
+from kronmodel.compress.matrices.fitting import HELD_OUT
+from kronmodel.data.user_file import FileOptions
+from kronmodel.training.config import Augmentation
+from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
+from tests.kronmodel.compress.onnx_models import run, save
+
+UNTUNED = replace(SETTINGS, tune_steps=0)
+
+
+def test_distillation_without_labels_brings_the_outputs_nearer(tmp_path: Path) -> None:
+    path, x = save(network("MatMul"), tmp_path), inputs(3000)
+    rows = tmp_path / "rows.npz"
+    np.savez(rows, x=x)  # for the input named x, without labels
+    errors = []
+    for asked in (None, Distillation(epochs=8)):
+        report = compress_file(
+            path,
+            Target(ratio=6),
+            data=str(rows),
+            samples=2000,
+            distill=asked,
+            out=tmp_path / "models",
+            settings=UNTUNED,
+        )
+        scores = next(each.scores for each in report.variants if each.variant == "compressed")
+        assert scores is not None
+        assert scores.agreement is not None
+        errors.append(1 - scores.agreement)
+    assert errors[1] < 0.9 * errors[0]
+    assert report.distillation is not None
+    assert report.distillation.label_weight == 0
+    assert report.distillation.metric == "agreement"
+    assert report.distillation.after > report.distillation.before
+
+
+def test_labels_count_in_the_loss_and_decide(tmp_path: Path) -> None:
+    path, x = save(network(), tmp_path), inputs(3000)
+    data = tmp_path / "data.npz"
+    y = run(path, x=x)[0].argmax(1)
+    np.savez(data, x=x, y=(y + 1) % 10)  # labels that contradict the network
+    accuracy = {}
+    for weight in (0.0, 1.0):
+        asked = Distillation(epochs=6, label_weight=weight)
+        report = compress_file(
+            path, Target(ratio=4), data=str(data), samples=500, distill=asked, out=tmp_path / "models", settings=UNTUNED
+        )
+        row = report.distillation
+        assert row is not None
+        assert row.metric == "accuracy"
+        assert row.label_weight == weight
+        accuracy[weight] = row.after
+        assert f"labels {weight:g}: accuracy on {row.validated} others" in str(row)
+    assert accuracy[1.0] > 2 * accuracy[0.0] + 0.1
+
+
+def test_what_judges_a_training_was_neither_fitted_nor_trained(tmp_path: Path) -> None:
+    path = save(network(), tmp_path)
+    x = inputs(1000)
+    for with_labels in (True, False):
+        data = tmp_path / "data.npz"
+        arrays = {"x": x, "y": np.arange(1000) % 10} if with_labels else {"x": x}
+        np.savez(data, allow_pickle=False, **arrays)
+        arguments = (onnx.load(path), path, str(data), FileOptions())
+        loaded = fitting_and_test(*arguments, count=300, report=lambda message: None)
+        assert loaded is not None
+        training, validation = training_and_validation(*arguments, loaded[0])
+        sets = [
+            {row.tobytes() for row in each.arrays["x"]}
+            for each in (training, validation, loaded[1], loaded[0].other_part(HELD_OUT))
+        ]
+        assert not sets[1] & (sets[0] | sets[3])
+        assert not sets[2] & (sets[0] | sets[1])
+        assert sets[3] <= sets[0]
+        assert len(validation) == (80 if with_labels else len(loaded[0].part(HELD_OUT)))
+
+
+def images(shape: tuple[int, ...] | None) -> Samples:
+    array = np.zeros((4, 28 * 28), np.float32)
+    return Samples(
+        arrays={"x": array}, constant={}, batch=4, fixed=False, by_call=False, labels=None, task=None, origin="here",
+        image_shape=shape,
+    )  # fmt: skip
+
+
+def test_images_are_changed_as_in_the_original_training_or_the_default_recipe() -> None:
+    model = network()
+    assert augmentation_of(model, images((28, 28)), Distillation()) == Augmentation(shift=1, rotate=10, zoom=0.1)
+    assert augmentation_of(model, images((8, 8)), Distillation()) == Augmentation()  # a pixel is too much there
+    assert augmentation_of(model, images((28, 28)), Distillation(rotate=0)) == Augmentation(shift=1, zoom=0.1)
+    assert augmentation_of(model, images(None), Distillation()) == Augmentation()
+    with pytest.raises(ValueError, match="is for images, but the data are none"):
+        augmentation_of(model, images(None), Distillation(zoom=0.1))
+    card = '{"card_version": 1, "training": {"shift": 2, "rotate": 0, "zoom": 0, "flip": true}}'
+    model.metadata_props.add(key="kronmodel", value=card)
+    assert augmentation_of(model, images((28, 28)), Distillation()) == Augmentation(shift=2, flip=True)

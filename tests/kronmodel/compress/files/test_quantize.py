@@ -1,0 +1,67 @@
+"""Quantised variants of compressed files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from kronmodel.compress.files.compress import compress_file
+from kronmodel.compress.files.target import Target
+from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
+from tests.kronmodel.compress.onnx_models import make_model, run, save
+
+node = helper.make_node
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-static", "float16"])
+def test_quantised_alone_and_on_top(precision: Any, tmp_path: Path, data: Path) -> None:
+    path, out = save(network(), tmp_path, "toy.onnx"), tmp_path / "models"
+    alone = compress_file(path, Target(), data=str(data), out=out, quantize=precision, settings=SETTINGS)
+    assert alone.name == f"toy-{precision}"
+    assert not alone.layers
+    both = compress_file(path, Target(ratio=2), data=str(data), out=out, quantize=precision, settings=SETTINGS)
+    assert both.name == f"toy-compressed-{precision}"
+    sizes = {row.variant: row.bytes for row in both.variants}
+    assert sizes[f"compressed + {precision}"] < sizes["compressed"]  # type: ignore[operator]
+    x = inputs()[:50]
+    expected = run(path, x=x)[0].argmax(1)
+    for report in (alone, both):
+        assert (run(report.path, x=x)[0].argmax(1) == expected).mean() > 0.7
+
+
+def test_int4_weights_of_matmul_nodes_alone_and_on_top(tmp_path: Path, data: Path) -> None:
+    path, out = save(network("MatMul"), tmp_path, "toy.onnx"), tmp_path / "models"
+    x = inputs()[:50]
+    expected = run(path, x=x)[0].argmax(1)
+    for target, name in ((Target(), "toy-int4"), (Target(ratio=1.5), "toy-compressed-int4")):
+        report = compress_file(path, target, data=str(data), out=out, quantize="int4", settings=SETTINGS)
+        assert report.name == name
+        stored = [each for each in onnx.load(report.path).graph.node if each.op_type == "MatMulNBits"]
+        assert stored
+        assert (run(report.path, x=x)[0].argmax(1) == expected).mean() > 0.7
+        row = next(each for each in report.variants if each.variant.endswith("int4") and each.bytes is not None)
+        assert row.bytes is not None
+        assert row.bytes < path.stat().st_size / 3
+
+
+def test_quantised_tied_weights_are_one_kind(tmp_path: Path) -> None:
+    """Both uses of a shared weight are quantised, and the file doesn't hold the weight twice."""
+    square = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    nodes = [node("MatMul", ["x", "w"], ["h"]), node("Tanh", ["h"], ["t"]), node("MatMul", ["t", "w"], ["y"])]
+    path = save(make_model(nodes, {"w": square}, ["n", 64]), tmp_path)
+    report = compress_file(path, Target(), out=tmp_path / "models", quantize="int8")
+    model = onnx.load(report.path)
+    kinds = [each.op_type for each in model.graph.node if each.op_type.startswith("MatMul")]
+    assert kinds == ["MatMulInteger"] * 2
+    assert report.path.stat().st_size < path.stat().st_size / 2
+
+
+def test_the_opset_that_a_quantisation_tool_moves_is_named(tmp_path: Path) -> None:
+    path = save(network(opset=9, ir=4), tmp_path)
+    report = compress_file(path, Target(ratio=1.5), out=tmp_path / "models", settings=SETTINGS)
+    rows = {row.variant: row for row in report.variants}
+    assert [entry.version for entry in onnx.load(report.path).opset_import] == [9]
+    assert "opset 9 became" in rows["int8"].note
