@@ -101,7 +101,7 @@ def test_a_shared_library_is_loaded_as_a_predictor(bits: int | None, here: Path,
         assert printed["weight_bytes"] - tables < numbers * 2
     predictor = native.load("small.so")
     assert (predictor.input_name, predictor.input_shape) == ("input", (12,))
-    x = np.random.default_rng(2).normal(0, 1, (50, 12))
+    x: Any = np.random.default_rng(2).normal(0, 1, (50, 12))
     found = predictor(x)["probabilities"]  # converted from float64
     expected = outputs_of(path, x.astype(np.float32))["probabilities"]
     np.testing.assert_allclose(found, expected, atol={None: 1e-6, 8: 0.1, 4: 0.6}[bits])
