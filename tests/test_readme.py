@@ -92,10 +92,12 @@ def test_python_runs(page: str, code: str) -> None:
 
 def test_blocks_that_do_not_run_here_name_the_test_that_runs_them() -> None:
     others = {fence for text in PAGES.values() for fence, _ in FENCE.findall(text)} - {"", "json", "python", "sh"}
-    assert others <= {"js", "py"}
+    assert others <= {"c", "js", "py"}
     for page, text in PAGES.items():
-        fences = re.findall(r"^```(?:js|py)$", text, re.MULTILINE)
-        reasons = re.findall(r"^<!-- (?:js|py): .*(tests/[\w/]+\.py) runs it.* -->\n```(?:js|py)$", text, re.MULTILINE)
+        fences = re.findall(r"^```(?:c|js|py)$", text, re.MULTILINE)
+        reasons = re.findall(
+            r"^<!-- (?:c|js|py): .*(tests/[\w/]+\.py) runs it.* -->\n```(?:c|js|py)$", text, re.MULTILINE
+        )
         assert len(reasons) == len(fences), page
         assert all((ROOT / test).is_file() for test in reasons), page
 

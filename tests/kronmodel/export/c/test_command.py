@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ from kronmodel.export.c.network import identifier
 from kronmodel.export.card import CARD_KEY
 from tests.kronmodel.export.c.graphs import Graph, outputs_of
 from tests.kronmodel.export.c.programs import STRICT
+from tests.test_readme import ROOT
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
@@ -78,6 +80,16 @@ def test_names_and_labels_are_any_text(here: Path) -> None:
     if cpp is not None:  # the header is for C++, too
         (here / "main.cpp").write_text(f'#include "{name}.h"\nint main() {{ return 0; }}\n')
         subprocess.run([cpp, "-Wall", "-Wextra", "-Werror", "-c", "main.cpp"], check=True)
+
+
+@needs_compiler
+def test_the_function_of_the_page_compiles_and_predicts(here: Path) -> None:
+    (code,) = re.findall(r"^```c\n(.*?)^```$", (ROOT / "docs/export.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert export(classifier(here, name="mnist-kronecker"), "--to", "c") == 0
+    (here / "page.c").write_text(f'{code}\n#include <stdio.h>\nint main(void) {{ printf("%d", digit()); return 0; }}\n')
+    subprocess.run(["cc", *STRICT, "-o", "page", "page.c", "mnist_kronecker.c", "-lm"], check=True)
+    label = int(outputs_of(here / "net.onnx", np.zeros((1, 12), np.float32))["probabilities"].argmax())
+    assert subprocess.run(["./page"], capture_output=True, check=True).stdout == str(label).encode()
 
 
 @needs_compiler
