@@ -13,7 +13,7 @@ from kronmodel.shapes import PrimeWidthError, parse_shapes
 if TYPE_CHECKING:  # torch takes seconds to import
     from kronmodel.data.file_options import FileOptions
 
-__all__ = ["error_text", "file_options", "network_arguments", "option_text", "twin_arguments"]
+__all__ = ["error_text", "file_options", "network_arguments", "option_text", "training_arguments", "twin_arguments"]
 
 OPTIONS = {"test_fraction": "--test-share"}  # options whose name differs from their argument's
 TRAINING = (

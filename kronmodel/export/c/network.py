@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kronmodel.native.network import Activation, DenseArrays, KroneckerArrays, NetworkArrays
 from kronmodel.native.quantize import Range
 
-__all__ = ["Convolution", "Front", "TemplateNetwork", "identifier"]
+__all__ = ["Convolution", "Front", "Stored", "TemplateNetwork", "identifier"]
 
 _KEYWORDS = frozenset(
     re.findall(
