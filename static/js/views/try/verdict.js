@@ -11,9 +11,9 @@ import { digits } from "../../ui/format.js";
  */
 export function verdict(answers, truth) {
   if (answers.some(({ label }) => label == null)) return valueVerdict(answers, truth);
-  const found = labelVerdict(answers, truth);
-  if (truth !== null || !answers.some(({ unlike }) => unlike)) return found;
-  return { text: `Unsure: unlike the training images. A network always picks one of its labels: ${found.text[0].toLowerCase()}${found.text.slice(1)}`, kind: "unsure" };
+  // One line, whatever the answers: while the pen moves, sure and unsure ones follow each other.
+  if (truth === null && answers.some(({ unlike }) => unlike)) return { text: "Unsure: this is unlike the training images.", kind: "unsure" };
+  return labelVerdict(answers, truth);
 }
 
 /**
