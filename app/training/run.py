@@ -148,7 +148,7 @@ async def train(
     )
 
 
-_COPIED_FIELDS = ("name", "version", "parameters", "macs_per_sample", "test_metric", "ms_per_step")
+_COPIED_FIELDS = ("name", "version", "parameters", "weight_bytes", "macs_per_sample", "test_metric", "ms_per_step")
 
 
 class _Monitor:
