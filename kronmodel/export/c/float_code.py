@@ -52,11 +52,12 @@ class FloatWriter(Writer):
         for index, step in enumerate(self.steps):
             target = "out"
             if not self.is_last(index):
-                target = self.reserve("ab"[turn % 2], "float", 4, step.size)
+                target = self.reserve("ab"[turn % 2], "float", 4, self.zeros_behind(index).stop)
             arguments = [self.define_step(index, step), current, target]
             if step.function == "branches":
                 arguments.append(self.reserve("line", "float", 4, step.line))
             lines.append(f"{step.function}({', '.join(arguments)}); /* {step.about} */")
+            lines += _filled(target, self.zeros_behind(index))
             if not self.is_added_to(index):
                 current, turn = target, turn + 1
         if not self._members:
@@ -71,9 +72,7 @@ class FloatWriter(Writer):
             inverse = self.define("inverse", front.inverse, "of each input's standard deviation")
             value = f"(in[i] - {mean}[i]) * {inverse}[i]"
         lines = [f"for (int i = 0; i < {features}; i++) {to}[i] = {value};"]
-        if width > features:
-            lines.append(f"for (int i = {features}; i < {width}; i++) {to}[i] = 0.0f;")
-        return lines
+        return lines + _filled(to, range(features, width))
 
     def _outputs(self) -> list[str]:
         outputs = self.network.arrays.out_features
@@ -86,3 +85,7 @@ class FloatWriter(Writer):
         if self.network.is_classifier:
             return [*lines, f"softmax({outputs}, out);", f"return largest({outputs}, out);"]
         return [*lines, f"return checked({outputs}, out);"]
+
+
+def _filled(to: str, places: range) -> list[str]:
+    return [f"for (int i = {places.start}; i < {places.stop}; i++) {to}[i] = 0.0f;"] if places else []

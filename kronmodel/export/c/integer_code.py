@@ -90,7 +90,7 @@ class IntegerWriter(Writer):
             is_last, in_sums = self.is_last(index), self.is_last(index) or self.is_added_to(index)
             target = "NULL"
             if not is_last:
-                target = self.reserve("ab"[turn % 2], "uint8_t", 1, step.size)
+                target = self.reserve("ab"[turn % 2], "uint8_t", 1, self.zeros_behind(index).stop)
             sums = self.reserve("sums", "int32_t", 4, step.size) if in_sums or step.adds else "NULL"
             outputs = sums
             given = "NULL" if in_sums else target
@@ -102,6 +102,7 @@ class IntegerWriter(Writer):
             else:
                 arguments += [sums, room] if step.function == "dense" else [room]
             lines.append(f"{step.function}({', '.join(arguments)}); /* {step.about} */")
+            lines += _filled(target, self.zeros_behind(index), self.integers.parts[index].ranges.result.zero)
             if not self.is_added_to(index):
                 current, turn = target, turn + 1
         return lines + self._outputs(outputs)
@@ -123,9 +124,7 @@ class IntegerWriter(Writer):
             f"for (int i = 0; i < {features}; i++)",
             f"    if (quantize_input({value}, &{to}[i])) return -1;",
         ]
-        if width > features:
-            lines.append(f"for (int i = {features}; i < {width}; i++) {to}[i] = {given.zero};")
-        return lines
+        return lines + _filled(to, range(features, width), given.zero)
 
     def _outputs(self, sums: str) -> list[str]:
         arrays = self.network.arrays
@@ -139,3 +138,7 @@ class IntegerWriter(Writer):
             offset = self.define("offset", arrays.offset.reshape(-1), "of each output")
             value = f"(float){sums}[i] * {scale}[i] + {offset}[i]"
         return [f"for (int i = 0; i < {outputs}; i++) out[i] = {value};", "return 0;"]
+
+
+def _filled(to: str, places: range, value: int) -> list[str]:
+    return [f"for (int i = {places.start}; i < {places.stop}; i++) {to}[i] = {value};"] if places else []

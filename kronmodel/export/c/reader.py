@@ -86,6 +86,9 @@ class _FrontReader:
         for node in graph.node:
             if node.input[0] != current or sum(current in other.input for other in graph.node) != 1:
                 break
+            if self.convolutions and node.op_type == "Reshape" and self._is_matrix(node, shape):
+                shape = (math.prod(shape),)  # the first Kronecker layer's own node, which gets flat features
+                break
             attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
             taken = self._apply(node, attributes, shape)
             if taken is None:
@@ -136,6 +139,11 @@ class _FrontReader:
         else:
             self.inverse = values
         return True
+
+    def _is_matrix(self, node: onnx.NodeProto, shape: tuple[int, ...]) -> bool:
+        """Tell whether a Reshape gives the matrix of features of a Kronecker layer."""
+        target = self._constants[node.input[1]].tolist() if node.input[1] in self._constants else []
+        return len(target) == 3 and target[0] in (-1, 0) and math.prod(target[1:]) == math.prod(shape)
 
     def _flattened(
         self, node: onnx.NodeProto, attributes: dict[str, Any], shape: tuple[int, ...]

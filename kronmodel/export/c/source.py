@@ -142,6 +142,11 @@ class Writer(ABC):
         """Tell whether the next step adds to what a step gives."""
         return index + 1 < len(self.steps) and self.steps[index + 1].adds
 
+    def zeros_behind(self, index: int) -> range:
+        """Return the places behind a step's outputs that the next layer takes as zeros; those behind convolutions."""
+        size, convolutions = self.steps[index].size, len(self.network.front.convolutions)
+        return range(size, self.network.arrays.layers[0].in_features if index + 1 == convolutions else size)
+
     def _header(self, scratch: int) -> str:
         name, upper = self.name, self.name.upper()
         network = self.network

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
+CONVOLUTIONS = 12  # seeds from here on have convolutions and Kronecker layers only; even ones with zeros between them
 ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu", "tanh": "Tanh"}
 
 
@@ -77,7 +78,7 @@ class Graph:
     ) -> None:
         """Add a Kronecker layer; its bias is full, none, or a number a row and a number a column."""
         (n1, n2), (m1, m2) = given, to
-        x = self.reshape(self.at, n1, n2)
+        x = self.at if self.shape == given else self.reshape(self.at, n1, n2)
         total = ""
         for order in sorted(set(right)):
             r = sum(each == order for each in right)
@@ -137,6 +138,11 @@ class Graph:
         self.at = self.reshape(self.at, channels * height * width)
         self.shape = (channels * height * width,)
 
+    def matrix(self, rows: int, columns: int) -> None:
+        """Reshape the maps of convolutions to the matrix of a Kronecker layer in one node, channels last."""
+        self.at = self.reshape(self.node("Transpose", self.at, perm=[0, 2, 3, 1]), rows, columns)
+        self.shape = (rows, columns)
+
     def classify(self) -> None:
         self.nodes[-1].output[0] = self.at = "logits"
         self.at = self.node("Softmax", self.at, output="probabilities", axis=-1)
@@ -155,7 +161,7 @@ class Graph:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *self.shape]) for name in outputs],
             self.constants,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
         onnx.checker.check_model(model, full_check=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, path)
@@ -168,8 +174,23 @@ def random_graph(seed: int) -> tuple[Graph, tuple[int, ...]]:
     activations = ["relu", "gelu", "tanh"]
     act = activations[seed % 3]
     inner = [*activations, "none"][int(rng.integers(4))]
+    if seed >= CONVOLUTIONS:
+        shape: tuple[int, ...] = (2, 11, 9)
+        graph = Graph(rng, *shape)
+        graph.convolution(5, (3, 2), act, pads=(1, 0, 2, 1), pool=(2, 3))
+        graph.convolution(6, (3, 3), act, pads=(1, 1, 1, 1), pool=(2, 1))
+        if seed % 2:
+            graph.matrix(6, 9)  # 3 x 3 x 6 values
+        else:
+            graph.flatten(channels_last=True)
+            graph.pad(6)
+        columns = 9 if seed % 2 else 10
+        graph.kronecker((6, columns), (4, 5), [False, False], inner, act, bias="vectors")
+        graph.kronecker((4, 5), (2, 3), [False], inner, "none", bias="full")
+        graph.classify()
+        return graph, shape
     if seed % 4 == 0:
-        shape: tuple[int, ...] = (int(rng.integers(1, 4)), 11, 9)
+        shape = (int(rng.integers(1, 4)), 11, 9)
         graph = Graph(rng, *shape)
         if rng.random() < 0.5:
             graph.standardise()

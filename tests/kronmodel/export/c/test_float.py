@@ -16,7 +16,7 @@ from tests.kronmodel.export.c.programs import predictions
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(14))
 def test_random_networks_give_the_answers_of_onnxruntime(seed: int, tmp_path: Path) -> None:
     graph, shape = random_graph(seed)
     path = graph.save(tmp_path / "net.onnx", shape)

@@ -16,8 +16,9 @@ from kronmodel.export.c.formats import write_source
 from kronmodel.export.c.integer_steps import QuantizedBranches, quantize_network
 from kronmodel.export.c.model import CModel
 from kronmodel.native.quantize import Range
-from tests.kronmodel.export.c.graphs import outputs_of
+from tests.kronmodel.export.c.graphs import Graph, outputs_of
 from tests.kronmodel.export.c.programs import predictions
+from tests.kronmodel.export.c.test_integers import forward, probabilities, quantized_inputs
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
@@ -125,6 +126,74 @@ def test_integers_and_ranges_are_those_of_the_file(ranges: bool, tmp_path: Path)
     assert np.mean(labels == expected.argmax(1)) >= 0.98
     # With the file's ranges, rounding is all that differs: a few steps of an activation at most.
     assert np.abs(out - expected).mean() < (0.005 if ranges else 0.03)
+
+
+def save_convolutions(path: Path, rng: np.random.Generator, *, ranges: bool) -> dict[str, Any]:
+    """Write a classifier of a convolution with max-pooling and a Kronecker layer, of 4 bits; return its integers."""
+    filters, (n1, n2), (m1, m2), r = 6, (8, 9), (2, 3), 2
+    graph = Graph(rng, 2, 5, 7)
+    made: dict[str, Any] = {}
+
+    def weight(key: str, rows: int, columns: int, *natural: int, perm: tuple[int, ...] = ()) -> str:
+        levels, steps = rng.integers(-7, 8, (rows, columns)), rng.uniform(0.05, 0.1, rows).astype(np.float16)
+        made[key] = levels, steps
+        nodes, constants = stored(key, levels, steps, 4, natural, natural)
+        graph.nodes += nodes
+        graph.constants += constants
+        return graph.node("Transpose", f"{key}.r", perm=perm) if perm else f"{key}.r"
+
+    def ranged(step: float) -> None:
+        if ranges:
+            scale, zero = graph.constant(np.float32(step)), graph.constant(np.uint8(128))
+            graph.at = graph.node("DequantizeLinear", graph.node("QuantizeLinear", graph.at, scale, zero), scale, zero)
+
+    kernel = weight("w", filters, 2 * 2 * 2, filters, 2, 2, 2)
+    first = graph.node("Reshape", weight("a", r * m1, n1, r, m1, n1, perm=(1, 0, 2)), graph.constant([1, m1 * r, n1]))
+    second = graph.node("Reshape", weight("b", r * m2, n2, r, m2, n2, perm=(0, 2, 1)), graph.constant([r * n2, m2]))
+    ranged(0.02)
+    graph.at = graph.node("Conv", graph.at, kernel, graph.normal(filters, fan=9), kernel_shape=(2, 2))
+    graph.activate("relu")
+    graph.at = graph.node("MaxPool", graph.at, kernel_shape=(2, 1), strides=(2, 1))
+    graph.shape = (filters, 2, 6)
+    ranged(0.03)
+    graph.matrix(n1, n2)
+    graph.at = graph.node("MatMul", first, graph.at)
+    graph.activate("tanh")
+    ranged(0.01)
+    graph.at = graph.node("MatMul", graph.reshape(graph.at, m1, r * n2), second)
+    graph.at = graph.reshape(graph.at, m1 * m2)
+    graph.shape = (m1 * m2,)
+    graph.classify()
+    graph.save(path, (2, 5, 7))
+    return made
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_convolutions_and_a_kronecker_head_keep_their_integers(ranges: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    path = tmp_path / "net.onnx"
+    made = save_convolutions(path, rng, ranges=ranges)
+    model = CModel.read(path)
+    assert model.network is not None, model.reason
+    x = rng.normal(0, 0.8, (300, 2, 5, 7)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", inputs=x)
+    network = quantize_network(model.network, model.samples, 8)
+    convolution, head = network.parts
+    assert isinstance(head, QuantizedBranches)
+    assert not isinstance(convolution, QuantizedBranches)
+    for found, key in ((convolution.weight, "w"), (head.u, "a"), (head.v, "b")):
+        levels, steps = made[key]
+        np.testing.assert_array_equal(found.values.reshape(levels.shape), levels)
+        np.testing.assert_allclose(found.steps.reshape(-1), steps)
+    assert network.bits == (4,)
+    if ranges:
+        given = [network.given, head.ranges.given, *head.ranges.hidden]
+        np.testing.assert_allclose([each.scale for each in given], [0.02, 0.03, 0.01, 0.01], rtol=1e-6)
+    labels, out = predictions(tmp_path / "c", write_source(model, "net", None), x, 6)
+    z = forward(network, quantized_inputs(model, network.given, x))
+    np.testing.assert_array_equal(labels, z.argmax(1))
+    np.testing.assert_array_equal(out, probabilities(z, network.fraction))
+    assert np.abs(out - outputs_of(path, x)["probabilities"]).mean() < (0.005 if ranges else 0.03)
 
 
 def test_bits_are_those_of_the_file(tmp_path: Path) -> None:
