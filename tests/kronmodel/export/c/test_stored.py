@@ -144,18 +144,22 @@ def save_convolutions(path: Path, rng: np.random.Generator, *, ranges: bool) -> 
 
     def ranged(step: float) -> None:
         if ranges:
-            scale, zero = graph.constant(np.float32(step)), graph.constant(np.uint8(128))
+            scale, zero = graph.constant(np.array(step, np.float32)), graph.constant(np.array(128, np.uint8))
             graph.at = graph.node("DequantizeLinear", graph.node("QuantizeLinear", graph.at, scale, zero), scale, zero)
 
     kernel = weight("w", filters, 2 * 2 * 2, filters, 2, 2, 2)
-    first = graph.node("Reshape", weight("a", r * m1, n1, r, m1, n1, perm=(1, 0, 2)), graph.constant([1, m1 * r, n1]))
-    second = graph.node("Reshape", weight("b", r * m2, n2, r, m2, n2, perm=(0, 2, 1)), graph.constant([r * n2, m2]))
+    first = graph.node(
+        "Reshape", weight("a", r * m1, n1, r, m1, n1, perm=(1, 0, 2)), graph.constant(np.array([1, m1 * r, n1]))
+    )
+    second = graph.node(
+        "Reshape", weight("b", r * m2, n2, r, m2, n2, perm=(0, 2, 1)), graph.constant(np.array([r * n2, m2]))
+    )
     ranged(0.02)
     graph.at = graph.node("Conv", graph.at, kernel, graph.normal(filters, fan=9), kernel_shape=(2, 2))
     graph.activate("relu")
+    ranged(0.03)
     graph.at = graph.node("MaxPool", graph.at, kernel_shape=(2, 1), strides=(2, 1))
     graph.shape = (filters, 2, 6)
-    ranged(0.03)
     graph.matrix(n1, n2)
     graph.at = graph.node("MatMul", first, graph.at)
     graph.activate("tanh")
