@@ -10,8 +10,8 @@ from tests.image.conftest import copy_models
 from tests.image.container import ENGINE, LOCKED_DOWN, Container, engine
 
 CONTEXT = (
-    "app", "kronmodel", "static", "deploy/image", "pyproject.toml", "constraints.txt", "README.md", "LICENSE",
-    "Dockerfile", ".dockerignore",
+    "app", "kronmodel", "static", "deploy/image", "deploy/wheel.py", "pyproject.toml", "constraints.txt", "README.md",
+    "LICENSE", "Dockerfile", ".dockerignore",
 )  # fmt: skip
 
 

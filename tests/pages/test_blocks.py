@@ -40,6 +40,7 @@ NOT_RUN = {
 # Options at the end of a command that shorten it; of an option that is given twice, the last one counts.
 SHORTER = {
     "kronmodel train": "--epochs 1",
+    "kronmodel train --bits 2 --quantize-epochs": "--epochs 2 --quantize-epochs 1",
     "torchrun": "--epochs 1",
     "kronserve compare": "--seconds 0.4",
     "kronserve sweep": "--seconds 1 --widths 16,36",
