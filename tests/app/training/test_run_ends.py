@@ -3,13 +3,15 @@
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.jobs.store import INTERRUPTED
+from app.jobs.store import FILE_NAME, INTERRUPTED
 from tests.app.conftest import Serving, is_alive, serving, wait_until
 from tests.app.events import events
 from tests.app.graphs import classifier, publish, weights
@@ -106,6 +108,9 @@ def test_a_training_ends_with_a_service_that_is_killed_and_is_marked_failed(tmp_
     with serving(tmp_path, expected_code=-9) as server:
         place, _, stream = begin(server)
         (child,) = server.children()
+        # Events reach followers at once and the disk with the next heartbeat, up to a second later.
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+            wait_until(lambda: db.execute("SELECT 1 FROM events WHERE name = 'plan'").fetchone())
         server.process.kill()
         wait_until(lambda: not is_alive(child))
         stream.__exit__(None, None, None)
