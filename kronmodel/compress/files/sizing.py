@@ -85,7 +85,9 @@ class Sizer:
         curves = self._curves(fraction)
         self._fixed = size - sum(curve[0].bytes for curve in curves)  # bytes of the file that are not of layers
         self._planner = Planner(workspace, self._layers, curves, self._network.inputs, settings.allow_slower)
-        self._importances = measured_importances(self._network, curves, min(fraction or SEARCHED, 1.0))
+        self._importances = measured_importances(
+            self._network, curves, min(fraction or SEARCHED, 1.0) * self._stored_fraction()
+        )
         self._fitted: list[CompressedLayer] = []
 
     def reach_size(self, budget: int) -> Path:
@@ -131,7 +133,9 @@ class Sizer:
             else:
                 low = middle
         if best is None:
-            raise KronmodelError(f"every smaller model that was tried loses more than {most} percentage points")
+            raise KronmodelError(
+                f"every smaller model that was tried loses more than {most} percentage points{self._quantised()}"
+            )
         path, self._fitted = best
         tuned = self._tuned(path)
         return tuned if self._drop(tuned) <= most else path
@@ -176,7 +180,7 @@ class Sizer:
 
         whole = sum(unchanged(matrix).bytes for matrix in self._network.layers)
         options = Options(
-            budget=math.inf if fraction is None else fraction * whole,
+            budget=math.inf if fraction is None else fraction * whole * self._stored_fraction(),
             structures=self._settings.structures,
             image_shape=self._image_shape,
             allow=allow,
@@ -189,6 +193,20 @@ class Sizer:
             dense = replace(first, bytes=first.bytes + stored)
             curves.append([dense, *(each for each in others if each.bytes < dense.bytes)])
         return curves
+
+    def _stored_fraction(self) -> float:
+        """Compute the bytes of the layers' weights as a fraction of those in the type of new weights."""
+        new = sum(layer.weight.size * layer.new_dtype.itemsize for layer in self._layers)
+        return sum(layer.constant.bytes for layer in self._layers) / new
+
+    def _quantised(self) -> str:
+        """Say that layers are quantised, if they are, which hardly leaves anything to save."""
+        if self._stored_fraction() >= 1:
+            return ""
+        return (
+            "; its weights are quantised already, and new ones are stored as floats: compress the model that it was "
+            "quantised from, and quantise the result"
+        )
 
     def _try(self, budget: int) -> Path | None:
         """Fit for a size of the file; None if it can't be reached."""
@@ -213,7 +231,8 @@ class Sizer:
             least = self._fixed + int(error.least)
             raise BudgetError(
                 f"{budget:,} bytes can't be reached: the smallest file has about {least:,}, of which {self._fixed:,} "
-                f"are outside of the layers that can be compressed{self._planner.slow_layers(budget - self._fixed)}",
+                f"are outside of the layers that can be compressed"
+                f"{self._planner.slow_layers(budget - self._fixed)}{self._quantised()}",
                 error.least,
             ) from error
         return self._workspace.write(self._workspace.assemble(self._network.model()), "compressed.onnx")
