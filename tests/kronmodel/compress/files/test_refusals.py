@@ -96,6 +96,7 @@ def refused() -> onnx.ModelProto:
         (network, ["--quantize", "int8", "--distill"], "--distill needs a size or quality to reach"),
         (network, ["--target-ratio", "2", "--distill", "0"], "--distill must be at least 1 epoch, got 0"),
         (network, ["--target-ratio", "2", "--shift", "1"], "--shift is for --distill"),
+        (network, ["--target-ratio", "2", "--resume"], "--resume is for --distill"),
         (
             network,
             ["--target-ratio", "2", "--data", "rows.npz", "--distill", "--shift", "1"],

@@ -193,7 +193,7 @@ def test_weights_of_few_bits(
     kind: str, bits: int, opset: int, ir: int, scaled_by: type, out: int, tmp_path: Path
 ) -> None:
     levels = RNG.integers(0 if kind.startswith("u") else -2, 2, (out, IN))
-    steps = RNG.uniform(0.01, 0.02, out).astype(scaled_by)
+    steps: Array = RNG.uniform(0.01, 0.02, out).astype(scaled_by)
     zero = np.full(out, 1 if kind == "uint4" else 0)
     stored = np.dtype(getattr(ml_dtypes, kind))
     nodes = [
