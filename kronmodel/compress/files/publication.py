@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
 from kronmodel.export.card import CARD_KEY, read_card
+from kronmodel.export.novelty import FILE_NAME as NOVELTY_NAME
 from kronmodel.export.repository import Publication, check_name, publish
+from kronmodel.export.saved import CONFIG_NAME, WEIGHTS_NAME
 
 __all__ = ["Names", "publish_pair"]
 
+FOR_BOTH = (NOVELTY_NAME,)  # depends on the training images alone
+OF_THE_ORIGINAL = (CONFIG_NAME, WEIGHTS_NAME)  # the network for PyTorch
 SAMPLES = 100  # published with a model whose original has none
 
 
@@ -92,6 +96,7 @@ def publish_pair(
     whole = onnx.load(variant[1])
     _set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of}))
     samples = _samples(source, test)
+    samples["files"] |= _beside(source, FOR_BOTH)
     small = Publication(name=variant[0], model=whole, **samples)
     if names.published is not None:
         (path,) = publish([small], repository)
@@ -99,7 +104,7 @@ def publish_pair(
     original = _copy_with_card(workspace, source, card, names.original, twin)
     folder = source.parent.resolve()
     weights = {str(path.relative_to(folder)): path for path in workspace.data_files}
-    samples["files"] = {**weights, **samples["files"]}
+    samples["files"] = {**weights, **_beside(source, OF_THE_ORIGINAL), **samples["files"]}
     first, second = publish([Publication(name=names.original, model=original, **samples), small], repository)
     return first, second
 
@@ -114,7 +119,7 @@ def _card(model: onnx.ModelProto) -> dict[str, Any]:
 
 def _compressed_card(card: Mapping[str, Any], name: str, twin: str, described: Mapping[str, Any]) -> dict[str, Any]:
     """Build the card of a compressed model: the original's, without what is not true for it."""
-    kept = ("task", "activation", "input", "preprocessing", "labels", "data")
+    kept = ("task", "activation", "input", "preprocessing", "labels", "data", "novelty")
     return {
         "card_version": 1,
         "name": name,
@@ -153,16 +158,22 @@ def _copy_with_card(workspace: Workspace, source: Path, card: Mapping[str, Any],
 
 def _samples(source: Path, test: Samples | None) -> dict[str, Any]:
     """Return the samples to publish: those beside the original, else test samples with labels."""
-    beside = source.with_name(PUBLISHED)
     nothing: dict[str, Any] = {"inputs": None, "labels": None, "files": {}}
-    if beside.is_file():
-        return {**nothing, "files": {PUBLISHED: beside}}
+    beside = _beside(source, (PUBLISHED,))
+    if beside:
+        return {**nothing, "files": beside}
     if test is None or test.labels is None or len(test.arrays) != 1 or test.constant or test.by_call:
         return nothing
     (inputs,) = test.arrays.values()
     if inputs.dtype != np.float32:
         return nothing
     return {"inputs": inputs[:SAMPLES], "labels": test.labels[:SAMPLES], "files": {}}
+
+
+def _beside(source: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return those of some files that lie beside the original, by name."""
+    paths = {name: source.with_name(name) for name in names}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _sha256(path: Path) -> str:

@@ -158,7 +158,8 @@ def _evaluated(node: onnx.NodeProto, arrays: list[NDArray[Any] | None], opset: i
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
     feeds = {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
     try:
-        return np.asarray(ReferenceEvaluator(model).run(None, feeds)[0])
+        outputs: Any = ReferenceEvaluator(model).run(None, feeds)
+        return np.asarray(outputs[0])
     except Exception as error:  # operators of the reference raise whatever numpy does
         reason = " ".join(str(error).split())[:200]
         raise KronmodelError(f"the weights behind {node_title(node)} can't be computed: {reason}") from error

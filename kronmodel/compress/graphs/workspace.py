@@ -25,7 +25,11 @@ ALIGNMENT = 4096  # of each tensor in a file, as memory mapping asks for
 EXTERNAL_KEYS = ("location", "offset", "length")
 PACKED_BITS = {
     getattr(TensorProto, name): bits
-    for bits, names in {2: ("INT2", "UINT2"), 4: ("INT4", "UINT4", "FLOAT4E2M1"), 6: ("FLOAT6E2M3", "FLOAT6E3M2")}.items()
+    for bits, names in {
+        2: ("INT2", "UINT2"),
+        4: ("INT4", "UINT4", "FLOAT4E2M1"),
+        6: ("FLOAT6E2M3", "FLOAT6E3M2"),
+    }.items()
     for name in names
     if hasattr(TensorProto, name)
 }  # bits of the values that are stored next to each other
