@@ -172,6 +172,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--activation-bits", type=int, metavar="B", help="beside --bits: 8, or 32 for float (default: 32)")
     add("--quantize-epochs", type=int, metavar="N", help="quantise in the last N epochs only (default: in all)")
+    text = "start from a trained network or checkpoint, for example beside --bits; once for each network of a twin"
+    add("--from", dest="initial_weights", type=Path, action="append", default=[], metavar="MODEL|last.pt", help=text)
     add("--epochs", type=int, help="passes over the training data")
     add("--batch-size", type=int, metavar="N", help="samples a step")
     add("--optimizer", metavar="NAME", help="adam, adamw or sgd")
