@@ -15,7 +15,7 @@ from app.measure.comparison_schemas import ComparedModel, Report
 from app.measure.quality_schemas import OutputDifference
 from app.measure.selftest import Check
 from app.measure.sweep_schemas import SweepReport
-from app.models.card import TestMetric
+from app.models.card import CCode, TestMetric
 
 
 @contextmanager
@@ -151,8 +151,18 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
         "memory, arena": lambda model: _over_baseline(model.memory.settled_rss_bytes, model.memory.loaded_rss_bytes),
         "memory, peak": lambda model: _over_baseline(model.memory.peak_rss_bytes, model.memory.baseline_rss_bytes),
     }
+    in_c: dict[str, Callable[[CCode], int | None]] = {
+        "as C: bits of a weight": lambda c: c.bits,
+        "as C: flash, weights": lambda c: c.weight_bytes,
+        "as C: flash, code": lambda c: c.code_bytes,
+        "as C: memory": lambda c: c.scratch_bytes,
+    }
     for name, cell in rows.items():
         table.add_row(name, *map(cell, models))
+    for name, figure in in_c.items():
+        known = [None if model.c is None else figure(model.c) for model in models]
+        if any(value is not None for value in known):
+            table.add_row(name, *(_figure(value, ",") for value in known))
     return table
 
 
