@@ -63,11 +63,12 @@ def print_native(native: Mapping[str, Any]) -> None:
     texts = (Column(name, no_wrap=True) for name in ("model", "runtime"))
     table = Table(*texts, *(Column(name, justify="right", no_wrap=True) for name in names), box=SIMPLE_HEAD)
     for run in native["runs"]:
+        model, runtime = escape(run["model"]), escape(run["runtime"])
         for index, latency in enumerate(run["latency"]):
             ratio = f"{run['speedup'][index]:.2f}" if "speedup" in run else ""
             answers = (f"{run['largest_difference']:.2g}", f"{run['same_class']:.1%}") if "speedup" in run else ("", "")
             p50, p99 = (_figure(latency[name], ",.1f") for name in ("p50_us", "p99_us"))
-            table.add_row(escape(run["model"]), run["runtime"], str(latency["batch_size"]), p50, p99, ratio, *answers)
+            table.add_row(model, runtime, str(latency["batch_size"]), p50, p99, ratio, *answers)
     console = _console()
     console.print(table, highlight=False)
     for note in native["notes"]:

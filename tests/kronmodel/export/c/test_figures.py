@@ -16,13 +16,13 @@ import onnx
 import pytest
 from onnx import helper
 
-from kronmodel import native
 from kronmodel.cli import main as cli
 from kronmodel.export.c.figures import c_figures
 from kronmodel.export.c.formats import source_files, write_source
 from kronmodel.export.c.model import CModel
 from kronmodel.export.c.source import Source
 from kronmodel.export.card import read_card
+from kronmodel.native.compiled import CompiledPredictor
 from tests.kronmodel.export.c.graphs import random_graph
 from tests.kronmodel.export.c.test_command import classifier, needs_compiler
 from tests.kronmodel.export.c.test_stored import save
@@ -94,7 +94,7 @@ def test_measured_sizes_get_into_the_card(
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert (tmp_path / "link.onnx").is_symlink()
     # The library is of the new file.
-    assert native.load("small.so").sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert CompiledPredictor(Path("small.so")).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     # Once more, with other bits: one entry, the last.
     assert cli.main(["export", str(path), "--to", "c", "--card", "--bits", "4"]) == 0
     assert card_of(path)["c"]["bits"] == 4
