@@ -177,7 +177,13 @@
  * @property {number | null} accuracy_low
  * @property {number | null} accuracy_high
  * @property {number[][] | null} confusion rows: true class, columns: predicted
+ * @property {WrongRows[] | null} [wrong] missing in reports of earlier versions
  * @property {number | null} rmse
+ *
+ * @typedef {object} WrongRows behind a cell of a confusion matrix
+ * @property {number} true position of the true class
+ * @property {number} predicted
+ * @property {number[]} rows the first ones
  *
  * @typedef {object} PairQuality
  * @property {string} a
@@ -187,6 +193,8 @@
  * @property {number | null} largest_difference
  *
  * @typedef {object} Quality
+ * @property {"samples" | "uploaded"} source
+ * @property {string} name of the rows
  * @property {number} rows
  * @property {boolean} labelled
  * @property {string} sentence

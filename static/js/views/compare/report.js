@@ -6,7 +6,7 @@ import { shortName, tone } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
 import { bytes, count, digits, times, unitFor } from "../../ui/format.js";
 import { MEMORY_UNITS, keepUnits, memorySize } from "../../ui/text.js";
-import { closedPanel, environmentPanel, panel, tableRegion } from "../jobs/panels.js";
+import { closedPanel, comparedRegion, environmentPanel, panel, tableRegion } from "../jobs/panels.js";
 import { differencesPanel, inputsPanel } from "./inputs.js";
 import { batchName, latencyPanel, plainDigits } from "./latency.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
@@ -142,7 +142,7 @@ export class ComparisonPresentation {
         h("div", { class: "panels" }, predictionPanel(report), memoryPanel(report), filePanel(models), quality ? qualityPanel(quality, models) : null),
         differencesPanel(differences, models.length > 2),
         quality ? confusionPanel(quality, models) : null,
-        closedPanel("All figures", tableRegion("All figures", figuresTable(report))),
+        closedPanel("All figures", comparedRegion("All figures", figuresTable(report))),
         models.length > 2 ? closedPanel("All pairs", tableRegion("All pairs", pairsTable(report))) : null,
         inputs ? inputsPanel(inputs) : null,
         environmentPanel(report),
