@@ -59,6 +59,15 @@ def test_the_samples_behind_a_cell_are_shown_and_tried(service: Service, visitor
     assert axe_violations(page) == []
     page.screenshot(path=screenshots / "behind.png", full_page=True)
 
+    page.get_by_role("heading", name="Time of each node").click()
+    nodes = page.get_by_role("region", name="Time of each node")
+    expect(nodes.get_by_role("table")).to_have_count(2)
+    for table in nodes.get_by_role("table").all():
+        operators = table.get_by_role("rowheader").all_inner_texts()
+        assert operators == ["MatMul", "Relu", "MatMul", "Identity", "Softmax"]
+    assert axe_violations(page) == []
+    nodes.screenshot(path=screenshots / "nodes.png")
+
     page.get_by_text("All figures").first.click()
     region = page.get_by_role("region", name="All figures")
     box = region.get_by_label("Show differences only")

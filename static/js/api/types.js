@@ -208,6 +208,13 @@
  * @property {number} rows
  * @property {string[]} [notes] batch sizes that were not measured, and why
  *
+ * @typedef {object} ModelNodes time of each node of a model
+ * @property {string} model
+ * @property {number} batch_size
+ * @property {number} runs
+ * @property {number} us of all nodes
+ * @property {{ name: string, op: string, us: number }[]} nodes
+ *
  * @typedef {object} OutputDifference of one output of two models on the same rows; null: not for this kind of output
  * @property {string} a
  * @property {string} b
@@ -243,6 +250,7 @@
  * @property {Quality | null} [quality]
  * @property {MeasuredInputs | null} [inputs] null in reports of earlier versions
  * @property {OutputDifference[]} [differences]
+ * @property {ModelNodes[]} [nodes]
  *
  * @typedef {object} Cell of a sweep: one pair of synthetic networks
  * @property {number} width
