@@ -25,7 +25,7 @@ from kronmodel.cli import export
 from kronmodel.cli.compress import add_compress_options, run_compress
 from kronmodel.cli.console import print_baselines, print_fields, print_twin
 from kronmodel.cli.options import error_text, file_options, option_text, twin_arguments
-from kronmodel.errors import KronmodelError, is_out_of_memory, out_of_memory_text
+from kronmodel.errors import Argument, KronmodelError, Message, is_out_of_memory, out_of_memory_text
 
 __all__ = ["main", "parser"]
 
@@ -269,12 +269,20 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
-    from kronmodel.data.registry import catalogue, load, sources
+    from kronmodel.data.inspection import inspect_table
+    from kronmodel.data.registry import DATASETS, catalogue, load, sources
+    from kronmodel.data.tables.reader import is_table
 
     if args.name is None:
         _print({"datasets": catalogue() if args.json else sources()}, as_json=args.json)
     else:
-        described = load(args.name, _note, file_options(args)).describe()
+        options = file_options(args)
+        if args.target is None and args.name not in DATASETS and is_table(Path(args.name)):
+            found = inspect_table(Path(args.name).expanduser(), options)
+            described = {name: value for name, value in found.items() if value}
+            _note(Message("to train, name the column to predict by ", Argument("target")))
+        else:
+            described = load(args.name, _note, options).describe()
         if not args.json and "columns" in described:
             described["columns"] = {each["name"]: f"{each['kind']}: {each['done']}" for each in described["columns"]}
         _print(described, as_json=args.json)
