@@ -67,7 +67,10 @@ def _path(args: argparse.Namespace, name: str, suffix: str) -> Path:
 
 
 def _refuse_options_of_c(args: argparse.Namespace) -> None:
-    for option, given in (("--bits", args.bits is not None), ("--no-libm", args.no_libm), ("--shared", args.shared)):
+    for option, given in (
+        ("--bits", args.bits is not None), ("--no-libm", args.no_libm),
+        ("--shared", args.shared), ("--card", args.card),
+    ):  # fmt: skip
         if given:
             raise KronmodelError(f"{option} is for C code: --to c")
 

@@ -26,6 +26,7 @@ class Exported:
         models: names of all models in them.
         notes: lines for people.
         details: further fields of the JSON object.
+        changed: new contents of files that the user named, which are replaced with the others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Exported:
     models: Sequence[str] = ()
     notes: Sequence[str] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[Path, bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -48,13 +50,18 @@ class Exported:
         """
         if self.folder is not None:
             return self._write_folder(self.folder)
-        check_writable(self.files)
-        beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}") for path in self.files}
+        contents = {**self.files, **{path.resolve(): content for path, content in self.changed.items()}}
+        check_writable(contents)
+        beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}") for path in contents}
         try:
-            for path, content in self.files.items():
+            for path, content in contents.items():
                 write_synced(beside[path], content)
+                if path.exists():
+                    shutil.copymode(path, beside[path])
             for path, temporary in beside.items():
                 temporary.replace(path)
+        except OSError as error:
+            raise KronmodelError(f"{error.filename} can't be written: {error.strerror}") from error
         finally:
             for temporary in beside.values():
                 temporary.unlink(missing_ok=True)
@@ -70,6 +77,8 @@ class Exported:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             beside.rename(folder)
+        except OSError as error:
+            raise KronmodelError(f"--out {folder} can't be written: {error.strerror}") from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return [folder / name for name in self.files]

@@ -6,7 +6,8 @@ import hashlib
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from kronmodel.errors import ExportError
 from kronmodel.export.c.network import TemplateNetwork
 from kronmodel.export.c.reader import read_template_network
-from kronmodel.export.card import read_card, served_name
+from kronmodel.export.card import read_card, served_name, set_card
 from kronmodel.export.inspect import read_model
 
 __all__ = ["CModel"]
 
+FIGURES = ("bits", "weight_bytes", "scratch_bytes", "code_bytes", "compiler")  # of the card
 MAX_SAMPLES = 1024  # whose activations give the ranges
 
 
@@ -71,6 +73,27 @@ class CModel:
             network=network,
             reason=reason,
         )
+
+    def with_figures(self, figures: Mapping[str, Any]) -> tuple[CModel, bytes]:
+        """Return the model with the sizes of its C code in the card, and the new content of its file.
+
+        Args:
+            figures: fields of the card's entry ``c``; others are left out.
+
+        Raises:
+            ExportError: the model has no card, or a list of checksums that a new card would break.
+        """
+        if not self.card:
+            raise ExportError(f"{self.path} has no model card: leave out --card")
+        checksums = self.path.with_name(f"{self.path.name}.sha256")
+        if checksums.exists():
+            raise ExportError(f"--card would change {self.path}, whose checksum is in {checksums}: leave out --card")
+        kept = {key: figures[key] for key in FIGURES if figures.get(key) is not None}
+        card = {**self.card, "c": kept}
+        model = read_model(self.path)
+        set_card(model, card)
+        content = model.SerializeToString()
+        return replace(self, card=card, sha256=hashlib.sha256(content).hexdigest()), content
 
     def samples(self) -> NDArray[np.float32]:
         """Read the samples beside the file, whose activations give the ranges of 8 bits.
