@@ -16,7 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.structured import NETWORKS, train_and_describe
+from kronmodel.data.registry import load
+
 DENSE = ["--kind", "dense", "--bits", "4", "--epochs", "20", "--learning-rate", "0.005"]
+SMALL_IMAGES = "mnist-16x16.npz"
+DENSE_16 = ["--data", SMALL_IMAGES, "--activation", "relu", *DENSE, "--epochs", "60"]
+CONVOLUTIONAL = ["--kind", "dense", "--learning-rate", "0.005"]
 COMMANDS: dict[str, list[str]] = {
     "tiny-8k": ["--kind", "kronecker", "--recipe", "tiny-8k"],
     "tiny": ["--kind", "kronecker", "--recipe", "tiny"],
@@ -24,29 +34,56 @@ COMMANDS: dict[str, list[str]] = {
         "--kind", "kronecker", "--recipe", "accurate", "--rank", "3,3,8", "--epochs", "20", "--bits", "4",
         "--bias-form", "row-column",
     ],
-    "accurate, float": ["--kind", "kronecker", "--recipe", "accurate"],
-    "dense 784-30-10, 4 bits": [*DENSE, "--hidden", "5x6"],
-    "dense 784-12-10, 4 bits": [*DENSE, "--hidden", "3x4"],
+    "dense 784-30-10": [*DENSE, "--hidden", "5x6"],
+    "dense 784-9-10": [*DENSE, "--hidden", "3x3"],
+    "dense 784-784-784-10, float": ["--kind", "dense", "--recipe", "accurate", "--epochs", "20"],
+    # The form of BitNetMCU's network: images of 16x16 pixels, three hidden layers of 64, 4 bits, relu, 60 epochs.
+    "dense 256-64-64-64-10": [*DENSE_16, "--hidden", "8x8,8x8,8x8"],
+    "dense 256-128-128-128-10": [*DENSE_16, "--hidden", "8x16,8x16,8x16"],
+    "convolutions, 288-15-10": [*CONVOLUTIONAL, "--recipe", "tiny", "--hidden", "3x5"],
+    "fewer convolutions, 288-7-10": [*CONVOLUTIONAL, "--recipe", "tiny-8k", "--hidden", "1x7"],
 }  # fmt: skip
+NAMES = [*COMMANDS, *NETWORKS]
 SEEDS = (0, 1, 2)
+KEPT = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 60, 50
 COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a"}
 
 
-def run(results: Path, names: Sequence[str]) -> None:
+def run(results: Path, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> None:
     """Train what the results lack, one after the other, and write the results after each."""
-    found: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
-    for name in names or COMMANDS:
-        for seed in SEEDS:
+    for name in names or NAMES:
+        for seed in seeds:
+            found: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
             if any((each["name"], each["seed"]) == (name, seed) for each in found):
                 continue
-            with tempfile.TemporaryDirectory() as out:
-                command = [sys.executable, "-m", "kronmodel", "train", *COMMANDS[name], "--seed", str(seed), "--json"]
-                done = subprocess.run([*command, "--threads", "1", "--out", out], check=True, stdout=subprocess.PIPE)
-            ((role, model),) = json.loads(done.stdout)["models"].items()
-            kept = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
-            found.append({"name": name, "seed": seed, "role": role, **{key: model[key] for key in kept}})
+            trained = train_and_describe(name, seed) if name in NETWORKS else _train_by_command(COMMANDS[name], seed)
+            found.append({"name": name, "seed": seed, **trained})
             results.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _train_by_command(options: Sequence[str], seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder, SMALL_IMAGES)
+        if SMALL_IMAGES in options:
+            _write_small_images(images)
+        given = [str(images) if each == SMALL_IMAGES else each for each in (*options, "--seed", str(seed))]
+        command = [sys.executable, "-m", "kronmodel", "train", *given, "--threads", "1", "--out", folder, "--json"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    ((role, model),) = json.loads(done.stdout)["models"].items()
+    return {"role": role, **{key: model[key] for key in KEPT}}
+
+
+def _write_small_images(path: Path) -> None:
+    """Write MNIST with images of 16x16 pixels, as bytes, each the mean of the pixels that it covers."""
+    data = load("mnist", lambda line: None)
+    images = {
+        name: functional
+        .interpolate(torch.from_numpy(x).view(-1, 1, 28, 28), (16, 16), mode="bilinear", antialias=True)
+        .mul(255).round().byte().squeeze(1).numpy()
+        for name, x in (("x_train", data.x_train), ("x_test", data.x_test))
+    }  # fmt: skip
+    np.savez(path, x_train=images["x_train"], x_test=images["x_test"], y_train=data.y_train, y_test=data.y_test)
 
 
 def draw(results: Path, chart: Path) -> None:

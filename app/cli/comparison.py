@@ -65,6 +65,7 @@ def add_compare(commands: Any, add_options: AddOptions) -> None:
         help="with --native: C code of one of the models, by `kronmodel export --to c --shared`, to time beside them; "
         "may be given again. It runs in a process of its own; load your own only",
     )
+    add("--nodes", action="store_true", help="measure also the time of each node, at the largest batch size")
     add("--json", action="store_true", help="print the report as one JSON object")
     check = parser.add_argument_group("in CI", "Repeat the measurement of a report; exit code 1 if a figure got worse.")
     check.add_argument(
@@ -93,6 +94,7 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
         raise StartupError(f"{'--absolute' if parsed.absolute else '--tolerance'}: needs --check REPORT")
     sizes, depths = numbers("--batch-sizes", parsed.batch_sizes or "1,32"), (parsed.depths or "session").split(",")
     fields = {"batch_sizes": sizes, "depths": depths, "seconds": parsed.seconds, "threads": settings.threads}
+    fields["nodes"] = parsed.nodes
     device = None if settings.device == "auto" else settings.device
     uploaded = _read_inputs(parsed.inputs, parsed.labels)
     request = request_of(fields | {"device": device}, CompareRequest)
@@ -180,8 +182,11 @@ def _print(report: "Report", as_json: bool, native: dict[str, Any] | None = None
     if as_json:
         print_json(report.model_dump(mode="json") | ({} if native is None else {"native": native}))
     else:
+        from app.cli.nodes import print_nodes
         from app.cli.tables import print_native, print_report
 
         print_report(report)
+        if report.nodes:
+            print_nodes(report.nodes)
         if native is not None:
             print_native(native)

@@ -1,24 +1,21 @@
-"""Compression of a whole network: curves, importance and budget of its layers, then fits layer by layer in order.
-
-The network is behind a small protocol, so that torch modules and ONNX graphs are compressed by the same code.
-"""
+"""Compression of a whole network: curves, importance and budget of its layers, then fits layer by layer in order."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from kronmodel.compress.budget import BudgetError, Currency, cost_of, pareto, solve
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of, fit, refit
 from kronmodel.compress.matrices.structures import KINDS, Kind
+from kronmodel.compress.matrix_network import MatrixNetwork
 
 __all__ = [
     "CompressedLayer",
-    "MatrixNetwork",
     "Options",
     "Solver",
     "compress_layers",
@@ -26,50 +23,19 @@ __all__ = [
     "fit_in_order",
     "importances",
     "measured_importances",
+    "put",
     "solve_and_fit",
     "total",
 ]
 
 SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
 MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
+NEAR_BEST = 1.25  # error, relative to the least one, up to which another structure may be the best after a training
 NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
 
 
 Solver = Callable[[Sequence[Sequence[Candidate]], float, Sequence[float] | None], list[Candidate]]
 """Function that chooses a candidate of each curve: from the curves, a budget, and the importance of each layer."""
-
-
-class MatrixNetwork(Protocol):
-    """Protocol of a network whose layers are replaced: implemented for torch modules and for ONNX graphs.
-
-    Attributes:
-        layers: layers that may be replaced, in the order in which the network computes them.
-    """
-
-    layers: Sequence[MatrixLayer]
-
-    def data_of(self, index: int) -> LayerData | None:
-        """Collect the moments of a layer: inputs as the network computes them with the replacements made so far.
-
-        Targets are the layer's outputs in the original network. The samples are run in batches, and only the moments
-        are kept.
-
-        Returns:
-            The moments of the samples to fit and of held-out ones; None if there are no samples.
-        """
-        ...
-
-    def replace(self, index: int, fitted: Fitted | None) -> None:
-        """Replace a layer by a fitted one, or restore the original layer."""
-        ...
-
-    def output_error(self) -> float | None:
-        """Measure the root mean square of the change of the network's outputs on held-out samples, relative to them.
-
-        Returns:
-            The error with the replacements made so far; None if there are no samples.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +85,7 @@ class CompressedLayer:
         object.__setattr__(self, "chosen", unchanged(self.layer) if self.fitted is None else self.fitted.candidate)
 
 
-def compress_layers(network: MatrixNetwork, options: Options) -> list[CompressedLayer]:
+def compress_layers(network: MatrixNetwork, options: Options) -> list[list[CompressedLayer]]:
     """Replace a network's layers by structured ones within a budget, with the least error of its outputs.
 
     Args:
@@ -127,7 +93,7 @@ def compress_layers(network: MatrixNetwork, options: Options) -> list[Compressed
         options: budget, structures and callbacks.
 
     Returns:
-        The result for each layer.
+        The results for all layers, as of :func:`solve_and_fit`.
 
     Raises:
         BudgetError: no choice of candidates meets the budget.
@@ -140,19 +106,24 @@ def solve_and_fit(
     curves: Sequence[Sequence[Candidate]],
     options: Options,
     weights: Sequence[Sequence[float]] | None = None,
-) -> list[CompressedLayer]:
+) -> list[list[CompressedLayer]]:
     """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order.
 
     A layer's error does not say everything about the network's: low rank and Kronecker products lose different things.
     So the best choice of all structures, those of each structure alone, and those without measured importance are all
-    fitted, and the one is kept that changes the network's outputs on held-out samples least. None is worse there than
-    low rank alone within the same budget.
+    fitted, and judged by the change of the network's outputs on held-out samples. None is worse there than low rank
+    alone within the same budget. The nearest before a training of all layers together need not be the nearest after
+    it, which is why the best of each main structure is returned.
 
     Args:
-        network: the network, with its original layers; afterwards with the replacements.
+        network: the network, with its original layers; afterwards with the replacements of the first result.
         curves: candidates of each layer.
         options: budget, structures and callbacks.
         weights: measured importances to share the budget by, each in turn; None measures them.
+
+    Returns:
+        The best fit of each main structure whose error is at most ``NEAR_BEST`` times the least, the least error first;
+        without samples only the best by the sum of the layers' errors.
 
     Raises:
         BudgetError: no choice of candidates meets the budget.
@@ -160,21 +131,37 @@ def solve_and_fit(
     if weights is None:
         weights = measured_importances(network, curves, _fraction(network, options))
     choices = _choices(curves, weights, options)
-    best: tuple[float, int] = (math.inf, 0)
-    results: list[list[CompressedLayer]] = []
-    for number, choice in enumerate(choices):
-        if number:
-            for index in range(len(curves)):
-                network.replace(index, None)
-        results.append(fit_in_order(network, choice, curves, options))
+    judged: list[tuple[float, list[CompressedLayer]]] = []
+    for choice in choices:
+        put(network, None)
+        results = fit_in_order(network, choice, curves, options)
         error = network.output_error() if len(choices) > 1 else None
-        if error is None:  # nothing to judge by: the first is the best by the sum of the layers' errors
-            return results[0]
-        best = min(best, (error, number))
-    if best[1] != len(choices) - 1:
-        for index, result in enumerate(results[best[1]]):
-            network.replace(index, result.fitted)
-    return results[best[1]]
+        if error is None:  # nothing to judge by, or nothing else to try
+            return [results]
+        judged.append((error, results))
+    judged.sort(key=lambda each: each[0])
+    limit = NEAR_BEST * judged[0][0]
+    best: dict[Kind, list[CompressedLayer]] = {}
+    for error, results in judged:
+        if error <= limit:
+            best.setdefault(_main_kind(results), results)
+    found = list(best.values())
+    put(network, found[0])
+    return found
+
+
+def put(network: MatrixNetwork, results: Sequence[CompressedLayer] | None) -> None:
+    """Replace a network's layers by those of a result; None restores the original layers."""
+    for index in range(len(network.layers)):
+        network.replace(index, None if results is None else results[index].fitted)
+
+
+def _main_kind(results: Sequence[CompressedLayer]) -> Kind:
+    """Return the kind of structure that replaces most weights."""
+    weights: dict[Kind, int] = defaultdict(int)
+    for each in results:
+        weights[each.chosen.structure.kind] += each.layer.weight.size
+    return max(weights, key=lambda kind: (kind != "dense", weights[kind]))
 
 
 def measured_importances(

@@ -40,6 +40,7 @@ def make_card(
     threads: int,
     metrics: dict[str, float] | None = None,
     run: str | None = None,
+    start: str | None = None,
 ) -> dict[str, Any]:
     """Build the model card of a trained network: its data, architecture, training configuration and test scores.
 
@@ -54,6 +55,7 @@ def make_card(
         threads: number of CPU threads in the training.
         metrics: further test scores besides the main metric, such as R².
         run: identity of the training, which stays the same if it is interrupted and resumed.
+        start: description of the trained weights that the training started from, if there were any.
     """
     others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
     return {
@@ -95,6 +97,7 @@ def make_card(
             "best_epoch": result.best_epoch,
             "threads": threads,
             **({} if run is None else {"run": run}),
+            **({} if start is None else {"initial_weights": start}),
         },
         "versions": {
             "python": platform.python_version(),

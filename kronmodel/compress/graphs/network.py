@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class GraphNetwork:
-    """ONNX model whose layers are replaced one by one; implements :class:`kronmodel.compress.sequential.MatrixNetwork`.
+    """ONNX model whose layers are replaced one by one: a :class:`kronmodel.compress.matrix_network.MatrixNetwork`.
 
     Args:
         workspace: holds the model.

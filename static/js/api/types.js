@@ -186,7 +186,13 @@
  * @property {number | null} accuracy_low
  * @property {number | null} accuracy_high
  * @property {number[][] | null} confusion rows: true class, columns: predicted
+ * @property {WrongRows[] | null} [wrong] missing in reports of earlier versions
  * @property {number | null} rmse
+ *
+ * @typedef {object} WrongRows behind a cell of a confusion matrix
+ * @property {number} true position of the true class
+ * @property {number} predicted
+ * @property {number[]} rows the first ones
  *
  * @typedef {object} PairQuality
  * @property {string} a
@@ -196,6 +202,8 @@
  * @property {number | null} largest_difference
  *
  * @typedef {object} Quality
+ * @property {"samples" | "uploaded"} source
+ * @property {string} name of the rows
  * @property {number} rows
  * @property {boolean} labelled
  * @property {string} sentence
@@ -208,6 +216,13 @@
  * @property {string} name of the file or samples; a description of generated ones
  * @property {number} rows
  * @property {string[]} [notes] batch sizes that were not measured, and why
+ *
+ * @typedef {object} ModelNodes time of each node of a model
+ * @property {string} model
+ * @property {number} batch_size
+ * @property {number} runs
+ * @property {number} us of all nodes
+ * @property {{ name: string, op: string, us: number }[]} nodes
  *
  * @typedef {object} OutputDifference of one output of two models on the same rows; null: not for this kind of output
  * @property {string} a
@@ -244,6 +259,7 @@
  * @property {Quality | null} [quality]
  * @property {MeasuredInputs | null} [inputs] null in reports of earlier versions
  * @property {OutputDifference[]} [differences]
+ * @property {ModelNodes[]} [nodes]
  *
  * @typedef {object} Cell of a sweep: one pair of synthetic networks
  * @property {number} width
