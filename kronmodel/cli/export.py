@@ -63,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _path(args: argparse.Namespace, name: str, suffix: str) -> Path:
     """Return the path that the user gave, or one made of the model's name, which may be any text."""
-    return args.out or Path(re.sub(r"[^\w.-]", "_", name) + suffix)
+    return args.out or Path(re.sub(r"[^\w.-]", "_", name)[:80] + suffix)
 
 
 def _refuse_options_of_c(args: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ class Exported:
             return self._write_folder(self.folder)
         contents = {**self.files, **{path.resolve(): content for path, content in self.changed.items()}}
         check_writable(contents)
-        beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}") for path in contents}
+        beside = {path: path.with_name(f".{secrets.token_hex(8)}") for path in contents}
         try:
             for path, content in contents.items():
                 write_synced(beside[path], content)
@@ -61,7 +61,7 @@ class Exported:
             for path, temporary in beside.items():
                 temporary.replace(path)
         except OSError as error:
-            raise KronmodelError(f"{error.filename} can't be written: {error.strerror}") from error
+            raise KronmodelError(f"--out {', '.join(map(str, contents))} can't be written: {error.strerror}") from error
         finally:
             for temporary in beside.values():
                 temporary.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ class Exported:
     def _write_folder(self, folder: Path) -> list[Path]:
         """Write the files to a temporary folder, and rename that."""
         check_new_folder(folder)
-        beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        beside = folder.absolute().with_name(f".{secrets.token_hex(8)}")
         try:
             for name, content in self.files.items():
                 path = beside / name
@@ -91,7 +91,11 @@ def check_writable(paths: Iterable[Path]) -> None:
         KronmodelError: one can't.
     """
     for path in paths:
-        if not is_writable_file(path):
+        try:
+            writable = is_writable_file(path)
+        except OSError as error:
+            raise KronmodelError(f"--out {path} can't be written: {error.strerror}") from error
+        if not writable:
             raise KronmodelError(
                 f"--out {path} can't be written: it is a folder, or its folder is missing or read-only"
             )

@@ -28,6 +28,7 @@ def c_figures(model: onnx.ModelProto, samples: NDArray[np.float32]) -> dict[str,
     """
     try:
         network = read_template_network(model, "model")
+        network.check("model")
         writer = writer_of(network, lambda: samples, None, name="model", title="", card={}, libm=True)
         weights, scratch = writer.figures()
     except KronmodelError:

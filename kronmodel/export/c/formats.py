@@ -87,6 +87,7 @@ def _check_bits(model: CModel, network: TemplateNetwork, bits: int | None) -> No
 def _network(model: CModel) -> TemplateNetwork:
     if model.network is None:
         raise ExportError(f"{model.reason}; export it with --to c, which has another generator for such graphs")
+    model.network.check(str(model.path))
     return model.network
 
 

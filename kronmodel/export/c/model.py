@@ -65,6 +65,8 @@ class CModel:
             network = read_template_network(model, str(path))
         except ExportError as error:
             reason = str(error)
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ExportError(f"{path} holds a damaged graph: {' '.join(str(error).split())[:200]}") from error
         return cls(
             path=path,
             name=served_name(path, card),
@@ -105,8 +107,13 @@ class CModel:
         shape = () if self.network is None else self.network.front.shape
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                inputs: NDArray[np.float32] = arrays["inputs"][:MAX_SAMPLES].astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                found = arrays["inputs"][:MAX_SAMPLES]
+            if found.dtype.kind not in "fiub":
+                raise ValueError(f"inputs are {found.dtype}")
+            inputs: NDArray[np.float32] = found.astype(np.float32)
+        except (
+            OSError, ValueError, KeyError, EOFError, IndexError, TypeError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
             raise ExportError(
                 f"--bits needs samples for the ranges of activations: {path} can't be read ({error}); put a file there "
                 "with an array `inputs` of real inputs, or export with floats, without --bits"

@@ -170,8 +170,8 @@ class Writer(ABC):
         network = self.network
         outputs = network.arrays.out_features
         shape = " x ".join(map(str, network.front.shape))
-        labels = [str(each) for each in self.card.get("labels", [])]
-        given = self.card.get("preprocessing")
+        named, given = self.card.get("labels"), self.card.get("preprocessing")
+        labels = [str(each) for each in named] if isinstance(named, list) else []
         if network.is_classifier:
             gives = f"{outputs} probabilities. Returns the index of the largest one, or -1 if an input is not a number."
         else:
@@ -224,7 +224,7 @@ def _text(value: Any) -> str:
 def _string(text: str) -> str:
     """Write a string constant of C in UTF-8."""
     characters = []
-    for byte in text.encode():
+    for byte in text.encode(errors="replace"):
         plain = 32 <= byte < 127 and chr(byte) not in '"\\?'
         characters.append(chr(byte) if plain else f"\\{byte:03o}")
     return f'"{"".join(characters)}"'
