@@ -1,11 +1,12 @@
 """Bytes of weights against accuracy: trains small networks with several seeds, and draws the results as a chart.
 
-python -m benchmarks.bytes run RESULTS.json [NAME ...]   # hours on two cores; adds to the results that are there
-python -m benchmarks.bytes draw RESULTS.json CHART.svg   # also prints the table of docs/quantization.md
+python -m benchmarks.bytes run RESULTS.json [--seeds 0 1 2] [NAME ...]   # hours; adds to the results that are there
+python -m benchmarks.bytes draw RESULTS.json CHART.svg                   # also prints the table of docs/quantization.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -44,13 +45,13 @@ COMMANDS: dict[str, list[str]] = {
     "fewer convolutions, 288-7-10": [*CONVOLUTIONAL, "--recipe", "tiny-8k", "--hidden", "1x7"],
 }  # fmt: skip
 NAMES = [*COMMANDS, *NETWORKS]
-SEEDS = (0, 1, 2)
 KEPT = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 60, 50
-COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a"}
+COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a", "low-rank": "#7a3e9d", "monarch": "#1f5fa8"}
+LABEL = 13  # pixels between two lines of text
 
 
-def run(results: Path, names: Sequence[str], seeds: Sequence[int] = SEEDS) -> None:
+def run(results: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Train what the results lack, one after the other, and write the results after each."""
     for name in names or NAMES:
         for seed in seeds:
@@ -112,6 +113,7 @@ def draw(results: Path, chart: Path) -> None:
     for score in range(low_y, high_y + 1):
         parts.append(f'<path d="M{LEFT} {y(score):.1f}H{WIDTH - 150}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(score) + 4:.1f}" text-anchor="end">{score} %</text>')
+    labels: list[tuple[float, float]] = []  # y and right end of each
     for name, runs in rows:
         values = [100 * each["test_accuracy"] for each in runs]
         at, mean, colour = x(runs[0]["weight_bytes"]), statistics.mean(values), COLOURS[runs[0]["role"]]
@@ -119,7 +121,11 @@ def draw(results: Path, chart: Path) -> None:
             f'<path d="M{at:.1f} {y(min(values)):.1f}V{y(max(values)):.1f}" stroke="{colour}" stroke-width="2"/>'
         )
         parts.append(f'<circle cx="{at:.1f}" cy="{y(mean):.1f}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{at + 8:.1f}" y="{y(mean) + 4:.1f}" fill="{colour}">{name}</text>')
+        beside = y(mean) + 4
+        while any(abs(beside - line) < LABEL and at < end for line, end in labels):
+            beside += 1
+        labels.append((beside, at + 8 + 6 * len(name)))
+        parts.append(f'<text x="{at + 8:.1f}" y="{beside:.1f}" fill="{colour}">{name}</text>')
         size, macs = runs[0]["weight_bytes"], runs[0]["macs_per_sample"]
         seeds = " ".join(f"{value:.2f}" for value in values)
         print(f"| {name} | {size:,} | {runs[0]['parameters']:,} | {macs:,} | {mean:.2f} % | {seeds} |")
@@ -132,10 +138,24 @@ def draw(results: Path, chart: Path) -> None:
     )
 
 
-if __name__ == "__main__":
-    if len(sys.argv) >= 3 and sys.argv[1] == "run":
-        run(Path(sys.argv[2]), sys.argv[3:])
-    elif len(sys.argv) == 4 and sys.argv[1] == "draw":
-        draw(Path(sys.argv[2]), Path(sys.argv[3]))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("run")
+    training.add_argument("results", type=Path)
+    training.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("results", type=Path)
+    drawing.add_argument("chart", type=Path)
+    args = parser.parse_args()
+    if args.command == "run":
+        if unknown := set(args.names) - set(NAMES):
+            parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
+        run(args.results, args.names, args.seeds)
     else:
-        sys.exit(__doc__)
+        draw(args.results, args.chart)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from kronmodel.errors import ExportError
-from kronmodel.export.card import CARD_KEY, read_card
+from kronmodel.export.card import read_card, set_card
 from kronmodel.export.stored_weights import FOLDED_WEIGHTS
 from kronmodel.native.onnx_values import UnsupportedError, fold
 
@@ -61,12 +60,13 @@ def with_float_weights(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(rest)
     graph.initializer.extend(numpy_helper.from_array(np.ascontiguousarray(known[each]), each) for each in used)
-    card = read_card(model)
-    kept = {each.key: each.value for each in model.metadata_props if each.key != FOLDED_WEIGHTS}
-    if card is not None:
-        kept[CARD_KEY] = json.dumps(_described(card, weights.sizes()), allow_nan=False)
+    others = [(each.key, each.value) for each in model.metadata_props if each.key != FOLDED_WEIGHTS]
     del made.metadata_props[:]
-    onnx.helper.set_model_props(made, kept)
+    for key, value in others:
+        made.metadata_props.add(key=key, value=value)
+    card = read_card(model)
+    if card is not None:
+        set_card(made, _described(card, weights.sizes()))
     return made
 
 
@@ -141,8 +141,9 @@ def _described(card: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]
     for index, described in enumerate(card["layers"]):
         at = index - convolutions
         size = sizes.get(f"features.convolutions.{index}." if at < 0 else f"layers.{at}.", 0)
-        kept = {key: value for key, value in described.items() if key != "bits"}
-        layers.append({**kept, "parameters": size, "weight_bytes": FLOAT_BYTES * size})
+        without = {key: value for key, value in described.items() if key != "bits"}
+        layers.append({**without, "parameters": size, "weight_bytes": FLOAT_BYTES * size})
     total = sum(layer["parameters"] for layer in layers)
     counts = {"parameters": total, "parameters_with_branch_biases": total, "weight_bytes": FLOAT_BYTES * total}
-    return {**card, "layers": layers, **counts}
+    kept = {key: value for key, value in card.items() if key != "c"}  # sizes of the C code with integers
+    return {**kept, "layers": layers, **counts}

@@ -68,10 +68,11 @@ INLINE vector normal_tail(vector z)
     return sum * t;
 }
 
-/* The normal distribution function minus 1/2, with an error below 2e-7, for |z| <= 5.6: a rational function that was
- * fitted to it. `square` is z * z. */
-INLINE vector normal(vector z, vector square)
+/* The normal distribution's probability of values between 0 and z, negative for negative z, with an error below 2e-7, for
+ * |z| <= 5.6: a rational function that was fitted to it. Faster than the tail where the density is not needed. */
+INLINE vector normal_area(vector z)
 {
+    const vector square = z * z;
     vector p = 2.1781373e-08f * square + 6.48642744e-06f, q = 1.17927594e-06f * square + 7.86826743e-05f;
     p = p * square + 0.000183999748f, q = q * square + 0.00196979035f;
     p = p * square + 0.00476902295f, q = q * square + 0.0294854063f;
@@ -81,7 +82,7 @@ INLINE vector normal(vector z, vector square)
 }
 
 /* tanh with a relative error below 3e-7, for |z| <= 9: a rational function that was fitted to it. */
-INLINE vector hyperbolic(vector z)
+INLINE vector hyperbolic_tangent(vector z)
 {
     const vector square = z * z;
     vector p = 1.33543198e-08f * square + 2.06088278e-05f, q = 7.77641583e-07f * square + 0.000328560932f;
@@ -100,11 +101,11 @@ static inline void activate(int64_t activation, int64_t count, float *values, fl
     if (activation == KRON_RELU)
         for (int64_t i = 0; i < count; i++) v[i] = at_least(0, v[i]);
     else if (activation == KRON_TANH)
-        for (int64_t i = 0; i < count; i++) v[i] = hyperbolic(limited(v[i], 9));
+        for (int64_t i = 0; i < count; i++) v[i] = hyperbolic_tangent(limited(v[i], 9));
     else if (activation == KRON_GELU && slopes == NULL)
         for (int64_t i = 0; i < count; i++) {
             const vector z = limited(v[i], 5.6f);
-            v[i] = at_least(-5.6f, v[i]) * (normal(z, z * z) + 0.5f);
+            v[i] = at_least(-5.6f, v[i]) * (normal_area(z) + 0.5f);
         }
     else if (activation == KRON_GELU)
         for (int64_t i = 0; i < count; i++) {

@@ -1,6 +1,5 @@
 """Exported quantised networks: what stands in the file, and that onnxruntime gives the numbers of the training."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from kronmodel import native
 from kronmodel.errors import ExportError, LoadError
-from kronmodel.export.card import CARD_KEY, read_card
+from kronmodel.export.card import read_card, set_card
 from kronmodel.export.float_weights import with_float_weights
 from kronmodel.export.served_network import export_network
 from kronmodel.nn.conv import ConvConfig
@@ -174,13 +173,18 @@ def test_the_network_is_unchanged_by_its_export(exported: Exported) -> None:
 def with_card(model: onnx.ModelProto, card: dict[str, Any]) -> onnx.ModelProto:
     """Copy a model, with another card."""
     copied = onnx.ModelProto.FromString(model.SerializeToString())
-    next(each for each in copied.metadata_props if each.key == CARD_KEY).value = json.dumps(card)
+    set_card(copied, card)
     return copied
 
 
 def test_float_weights_give_the_same_outputs_and_counts(exported: Exported) -> None:
     network = exported.network
-    card = {"layers": network.layer_cards(), "parameters": network.parameter_count, "training": {"bits": 4}}
+    card = {
+        "layers": network.layer_cards(),
+        "parameters": network.parameter_count,
+        "training": {"bits": 4},
+        "c": {"bits": 4},
+    }
     described = with_card(exported.model, card)
     made = with_float_weights(described, "toy.onnx")
     onnx.checker.check_model(made, full_check=True)
@@ -204,6 +208,7 @@ def test_float_weights_give_the_same_outputs_and_counts(exported: Exported) -> N
         assert layer["weight_bytes"] == 4 * layer["parameters"]
         assert "bits" not in layer
     assert stated["training"] == {"bits": 4}
+    assert "c" not in stated
     with pytest.raises(ExportError, match=r"toy.onnx has no quantised weights; expected a file that"):
         with_float_weights(made, "toy.onnx")
 
