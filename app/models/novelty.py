@@ -104,7 +104,8 @@ def edge_histograms(images: Rows) -> Rows:
     down = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
     along = np.maximum(across[:, None] * _COS + down[:, None] * _SIN, 0)  # (n, 8, height, width)
     strength = np.maximum(np.hypot(across, down), np.float32(1e-3))[:, None]
-    narrow = along * (along / strength) ** 3
+    cosine = along / strength
+    narrow = along * (cosine * cosine * cosine)  # many times faster than a power
     rows, columns = (np.arange(CELLS) * side // CELLS for side in images.shape[1:])
     cells = np.add.reduceat(np.add.reduceat(narrow, rows, axis=2), columns, axis=3)
     roots = np.sqrt(cells).reshape(len(images), -1)
