@@ -23,14 +23,12 @@ from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.in_order import CompressedLayer, Options, put
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.compress.sequential import (
-    CompressedLayer,
-    Options,
     curves_of,
     measured_importances,
-    put,
     solve_and_fit,
 )
 from kronmodel.errors import Argument, KronmodelError, Message
@@ -38,6 +36,7 @@ from kronmodel.errors import Argument, KronmodelError, Message
 __all__ = ["Sizer"]
 
 SIZE_ROUNDS = 4  # of fitting again for a smaller budget, if the nodes that are added exceed the target
+CHOICE_ROUNDS = 12  # of choosing again without fits: nodes of different structures take different numbers of bytes
 SEARCHED = 0.1  # size at which the layers' importance is measured if the size is searched
 MAX_TUNED_BYTES = 64 << 20  # size of a compressed model up to which its weights are tuned together
 DROP_ROUNDS = 7  # of halving the interval of sizes for a greatest drop
@@ -170,8 +169,7 @@ class Sizer:
             if kept:
                 rows.append(replace(row, reason=self._reason(layer, result)))
             else:
-                structure = "refitted" if chosen.structure.kind == "dense" else str(chosen.structure)
-                rows.append(replace(row, structure=structure, error=chosen.output_error))
+                rows.append(replace(row, structure=result.description, error=chosen.output_error))
         rows += [
             LayerRow(layer=each.title, shape=each.shape, bytes=(each.bytes, each.bytes), reason=each.reason)
             for each in self._kept
@@ -262,7 +260,7 @@ class Sizer:
             BudgetError: no choice does.
         """
         reserve = 0.0
-        for _ in range(SIZE_ROUNDS):
+        for _ in range(CHOICE_ROUNDS):
             chosen = self._planner.choose(curves, budget - reserve, importance)
             excess = self._network.size_of(chosen) - self._fixed - budget
             if excess <= 0:

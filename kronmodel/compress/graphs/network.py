@@ -134,6 +134,7 @@ class GraphNetwork:
             bias=np.zeros(len(weight), np.float32) if self._samples is not None and layer.corrects_bias else None,
             applications=max(sum(rows), 1),
             itemsize=layer.new_dtype.itemsize,
+            constant=layer.constant_bias,
         )
 
     def _chunk(self, first: int) -> list[int]:
