@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from kronmodel.compress.graphs.loading import PUBLISHED
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
-from kronmodel.export.card import CARD_KEY, read_card
+from kronmodel.export.card import read_card, set_card
 from kronmodel.export.novelty import FILE_NAME as NOVELTY_NAME
 from kronmodel.export.repository import Publication, check_name, publish
 from kronmodel.export.saved import CONFIG_NAME, WEIGHTS_NAME
@@ -94,7 +93,7 @@ def publish_pair(
     twin = str(card.get("twin") or names.original)
     of = {"of": names.original, "of_sha256": _sha256(source)}
     whole = onnx.load(variant[1])
-    _set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of}))
+    set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of}))
     samples = _samples(source, test)
     samples["files"] |= _beside(source, FOR_BOTH)
     small = Publication(name=variant[0], model=whole, **samples)
@@ -131,13 +130,6 @@ def _compressed_card(card: Mapping[str, Any], name: str, twin: str, described: M
     }
 
 
-def _set_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> None:
-    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != CARD_KEY]
-    del model.metadata_props[:]
-    for key, value in (*kept, (CARD_KEY, json.dumps(card, allow_nan=False))):
-        model.metadata_props.add(key=key, value=value)
-
-
 def _copy_with_card(workspace: Workspace, source: Path, card: Mapping[str, Any], name: str, twin: str) -> Path:
     """Return the original's file; for one without a card, a copy with a card behind its unchanged bytes.
 
@@ -147,7 +139,7 @@ def _copy_with_card(workspace: Workspace, source: Path, card: Mapping[str, Any],
         return source
     elements = sum(int(np.prod(tensor.dims)) for tensor in workspace.model.graph.initializer)
     addition = onnx.ModelProto()
-    _set_card(addition, {"card_version": 1, "name": name, "twin": twin, "role": "original", "parameters": elements})
+    set_card(addition, {"card_version": 1, "name": name, "twin": twin, "role": "original", "parameters": elements})
     path = workspace.folder / "original-with-card.onnx"
     with source.open("rb") as before, path.open("wb") as file:
         while part := before.read(1 << 20):
