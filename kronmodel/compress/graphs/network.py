@@ -14,7 +14,8 @@ from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.rewrite import replace_layers
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
-from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tapped_rows
+from kronmodel.compress.graphs.segments import Progressive
+from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tap_names, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer
 from kronmodel.compress.matrices.fitting import HELD_OUT, LayerData
@@ -63,6 +64,9 @@ class GraphNetwork:
         self._replaced: dict[int, Fitted] = {}
         self._cached: dict[int, LayerData] = {}
         self._original = workspace.write(workspace.model, "original.onnx")
+        self._original_runs, self._replaced_runs = (
+            Progressive(workspace, f"{each}-part.onnx") for each in ("old", "new")
+        )
         self.inputs: dict[str, NDArray[Any]] = {}
         self.unseen: set[int] = set()
         if example is not None:
@@ -177,14 +181,17 @@ class GraphNetwork:
 
     def _rows(self, layers: Sequence[GraphLayer]) -> Iterator[tuple[int, GraphLayer, NDArray[Any], NDArray[Any]]]:
         """Yield the number of the run, and rows of a layer's inputs in the original and in the present model."""
-        tapped = tap(self._workspace.model, layers)
-        first = tapped_rows(self._workspace.write(tapped, "tapped.onnx"), layers, self._batches(), self._most_rows)
+        tapped, names = tap(self._workspace.model, layers), tap_names(layers)
+        place = min(map(_place, layers))
+        originals = self._original_runs.runs(tapped, names, self._batches(), place=place)
+        first = tapped_rows(layers, originals, self._most_rows)
         if not self._replaced:
             for turn, layer, rows, _ in first:
                 yield turn, layer, rows, rows
             return
-        path = self._workspace.write(self._replace_in(tapped), "tapped-replaced.onnx")
-        second = tapped_rows(path, layers, self._batches(), self._most_rows)
+        changes = [(_place(self._graph_layers[index]), fitted) for index, fitted in self._replaced.items()]
+        runs = self._replaced_runs.runs(self._replace_in(tapped), names, self._batches(), place=place, changes=changes)
+        second = tapped_rows(layers, runs, self._most_rows)
         for (turn, layer, old, count), (_, _, new, new_count) in zip(first, second, strict=True):
             if count == new_count:  # else a branch was taken, or a loop ended, in one of the models only
                 yield turn, layer, old, new
@@ -199,6 +206,11 @@ class GraphNetwork:
         """Return the most rows of a layer for one run of the model."""
         assert self._samples is not None
         return -(-max(LEAST_ROWS, 3 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))
+
+
+def _place(layer: GraphLayer) -> int:
+    """Return the index of the first node of the main graph that uses a layer's weight, itself or in a subgraph."""
+    return min(int(use.path[0].split(".")[0]) if use.path else use.index for use in layer.uses)
 
 
 def _unfitted(layer: MatrixLayer, candidate: Candidate) -> Fitted:
