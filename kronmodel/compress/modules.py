@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from kronmodel.compress.budget import BudgetError, Currency, solve
+from kronmodel.compress.importance import importances
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
@@ -23,7 +24,6 @@ from kronmodel.compress.sequential import (
     compress_layers,
     curves_of,
     fit_in_order,
-    importances,
 )
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError

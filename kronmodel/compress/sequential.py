@@ -9,67 +9,31 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from kronmodel.compress.budget import BudgetError, Currency, cost_of, pareto, solve
+from kronmodel.compress.importance import MatrixNetwork, measured_importances
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of, fit, refit
 from kronmodel.compress.matrices.structures import KINDS, Kind
 
 __all__ = [
     "CompressedLayer",
-    "MatrixNetwork",
     "Options",
     "Solver",
     "compress_layers",
     "curves_of",
     "fit_in_order",
-    "importances",
-    "measured_importances",
     "solve_and_fit",
     "total",
 ]
 
 SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
-MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
+UNPROMISING = 3.0  # estimated error of a choice, relative to the least, above which it is not fitted
 NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
 
 
 Solver = Callable[[Sequence[Sequence[Candidate]], float, Sequence[float] | None], list[Candidate]]
 """Function that chooses a candidate of each curve: from the curves, a budget, and the importance of each layer."""
-
-
-class MatrixNetwork(Protocol):
-    """Protocol of a network whose layers are replaced: implemented for torch modules and for ONNX graphs.
-
-    Attributes:
-        layers: layers that may be replaced, in the order in which the network computes them.
-    """
-
-    layers: Sequence[MatrixLayer]
-
-    def data_of(self, index: int) -> LayerData | None:
-        """Collect the moments of a layer: inputs as the network computes them with the replacements made so far.
-
-        Targets are the layer's outputs in the original network. The samples are run in batches, and only the moments
-        are kept.
-
-        Returns:
-            The moments of the samples to fit and of held-out ones; None if there are no samples.
-        """
-        ...
-
-    def replace(self, index: int, fitted: Fitted | None) -> None:
-        """Replace a layer by a fitted one, or restore the original layer."""
-        ...
-
-    def output_error(self) -> float | None:
-        """Measure the root mean square of the change of the network's outputs on held-out samples, relative to them.
-
-        Returns:
-            The error with the replacements made so far; None if there are no samples.
-        """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +122,7 @@ def solve_and_fit(
         BudgetError: no choice of candidates meets the budget.
     """
     if weights is None:
-        weights = measured_importances(network, curves, _fraction(network, options))
+        weights = measured_importances(network, curves, _fraction(network, options), options.report)
     choices = _choices(curves, weights, options)
     best: tuple[float, int] = (math.inf, 0)
     results: list[list[CompressedLayer]] = []
@@ -177,26 +141,13 @@ def solve_and_fit(
     return results[best[1]]
 
 
-def measured_importances(
-    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float
-) -> list[list[float]]:
-    """Measure the importance of the layers at a size, and at a moderate one: it depends on how much of them is lost.
-
-    Args:
-        network: the network, with its original layers.
-        curves: candidates of each layer.
-        fraction: size of the compressed network as a fraction of the original's.
-    """
-    sizes = (fraction, MODERATE) if fraction < MODERATE else (fraction,)
-    return [importances(network, curves, size) for size in sizes]
-
-
 def _choices(
     curves: Sequence[Sequence[Candidate]], measured: Sequence[Sequence[float]], options: Options
 ) -> list[list[Candidate]]:
     """List the distinct choices to try, the best by the sum of all layers' errors first."""
     kinds: list[tuple[Kind, ...]] = [("dense", kind) for kind in options.structures if kind != "dense"]
     found: list[list[Candidate]] = []
+    least = math.inf
     for importance, allowed in itertools.product([*measured, None], [KINDS, *kinds]):
         kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
         try:
@@ -208,9 +159,16 @@ def _choices(
             if not found and len(allowed) == len(KINDS):
                 raise
             continue
-        if choice not in found:
+        error = _estimated_error(choice, measured[0])
+        least = min(least, error)
+        if choice not in found and (error <= UNPROMISING * least or "low-rank" in allowed):
             found.append(choice)
     return found
+
+
+def _estimated_error(choice: Sequence[Candidate], importance: Sequence[float]) -> float:
+    """Estimate the error of a network's outputs from the errors of its layers."""
+    return math.sqrt(sum(factor * each.output_error**2 for factor, each in zip(importance, choice, strict=True)))
 
 
 def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]:
@@ -239,33 +197,6 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     return curves
 
 
-def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float = 0.1) -> list[float]:
-    """Measure how much the squared error of each layer's outputs changes the network's outputs.
-
-    Each layer is replaced alone by a low-rank candidate of an error as the budget will leave, and the network is run on
-    held-out samples. Without samples, or where that is not possible, a layer's importance is its own.
-
-    Args:
-        network: the network, with its original layers.
-        curves: candidates of each layer.
-        fraction: size of the compressed network as a fraction of the original's.
-    """
-    found = []
-    for index, (layer, curve) in enumerate(zip(network.layers, curves, strict=True)):
-        probe = _probe(curve, fraction)
-        data = None if probe is None else network.data_of(index)
-        if probe is None or data is None:
-            found.append(layer.importance)
-            continue
-        fitted = fit(layer, probe.structure, data)
-        network.replace(index, fitted)
-        error = network.output_error()
-        network.replace(index, None)
-        own = fitted.candidate.output_error
-        found.append(layer.importance if error is None or not own else max((error / own) ** 2, 1e-12))
-    return found
-
-
 def _fraction(network: MatrixNetwork, options: Options) -> float:
     """Return the budget as a fraction of the unchanged layers' cost, at most 1."""
     return min(options.budget / max(_whole(network, options), 1), 1.0)
@@ -275,14 +206,6 @@ def _whole(network: MatrixNetwork, options: Options) -> float:
     """Return the cost of all unchanged layers."""
     cost = cost_of(options.currency)
     return sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
-
-
-def _probe(curve: Sequence[Candidate], fraction: float) -> Candidate | None:
-    """Return the low-rank candidate whose error is nearest to the least one at a fraction of the unchanged layer."""
-    tried = [each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0]
-    limit = max(fraction * max(each.bytes for each in curve), min(each.bytes for each in curve))
-    typical = max(min(each.output_error for each in curve if each.bytes <= limit), 1e-6)
-    return min(tried, key=lambda each: abs(math.log(each.output_error / typical)), default=None)
 
 
 def fit_in_order(

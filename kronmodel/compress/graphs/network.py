@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.rewrite import replace_layers
 from kronmodel.compress.graphs.samples import Samples
-from kronmodel.compress.graphs.scores import compare
-from kronmodel.compress.graphs.segments import Progressive
+from kronmodel.compress.graphs.scores import scores_of
+from kronmodel.compress.graphs.segments import KEPT_BYTES, Progressive
 from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tap_names, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer
@@ -67,6 +67,9 @@ class GraphNetwork:
         self._original_runs, self._replaced_runs = (
             Progressive(workspace, f"{each}-part.onnx") for each in ("old", "new")
         )
+        self._judging_runs = [Progressive(workspace, f"{each}-judged.onnx") for each in ("old", "new")]
+        self._expected: list[list[Any]] = []  # outputs of the original on the held-out samples
+        self._last = 0  # layer that was replaced or restored last
         self.inputs: dict[str, NDArray[Any]] = {}
         self.unseen: set[int] = set()
         if example is not None:
@@ -90,6 +93,7 @@ class GraphNetwork:
 
     def replace(self, index: int, fitted: Fitted | None) -> None:
         """Replace a layer by a fitted one, or restore the original layer."""
+        self._last = index
         if fitted is not None:
             self._replaced[index] = fitted
         else:
@@ -100,10 +104,26 @@ class GraphNetwork:
         if self._samples is None:
             return None
         held_out = self._samples.part(HELD_OUT)
+        names = [each.name for each in self._workspace.model.graph.output]
+        place = _place(self._graph_layers[self._last])
+        expected: Iterable[list[Any]] = self._expected
+        if not self._expected:
+            runs = self._judging_runs[0].runs(self._workspace.model, names, held_out.batches(), place=place)
+            expected = self._kept(runs)
         with self._workspace.scratch():
-            path = self._workspace.write(self.model(), "replaced.onnx")
-            scores = compare({"original": self._original, "the compressed model": path}, held_out)
-        return scores["the compressed model"].relative_error
+            changes = self._changes()
+            found = self._judging_runs[1].runs(self.model(), names, held_out.batches(), place=place, changes=changes)
+            return scores_of("the compressed model", expected, found, held_out).relative_error
+
+    def _kept(self, runs: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        """Keep the original's outputs for the next time, if they are small."""
+        kept: list[list[Any]] | None = []
+        size = 0
+        for outputs in runs:
+            size += sum(np.asarray(each).nbytes for each in outputs)
+            kept = None if kept is None or size > KEPT_BYTES else [*kept, outputs]
+            yield outputs
+        self._expected = kept or []
 
     def model(self) -> onnx.ModelProto:
         """Build the model with the replacements made so far."""
@@ -124,6 +144,10 @@ class GraphNetwork:
     def restore(self) -> None:
         """Restore all original layers."""
         self._replaced.clear()
+
+    def _changes(self) -> list[tuple[int, object]]:
+        """List the places of the replaced layers and the replacements."""
+        return [(_place(self._graph_layers[index]), fitted) for index, fitted in self._replaced.items()]
 
     def _replace_in(self, model: onnx.ModelProto) -> onnx.ModelProto:
         pairs = [(self._graph_layers[index], fitted) for index, fitted in self._replaced.items()]
@@ -189,8 +213,9 @@ class GraphNetwork:
             for turn, layer, rows, _ in first:
                 yield turn, layer, rows, rows
             return
-        changes = [(_place(self._graph_layers[index]), fitted) for index, fitted in self._replaced.items()]
-        runs = self._replaced_runs.runs(self._replace_in(tapped), names, self._batches(), place=place, changes=changes)
+        runs = self._replaced_runs.runs(
+            self._replace_in(tapped), names, self._batches(), place=place, changes=self._changes()
+        )
         second = tapped_rows(layers, runs, self._most_rows)
         for (turn, layer, old, count), (_, _, new, new_count) in zip(first, second, strict=True):
             if count == new_count:  # else a branch was taken, or a loop ended, in one of the models only

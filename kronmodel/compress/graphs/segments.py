@@ -13,7 +13,7 @@ from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
 
-__all__ = ["Progressive", "cut_out"]
+__all__ = ["KEPT_BYTES", "Progressive", "cut_out"]
 
 KEPT_BYTES = 256 << 20  # values between two nodes, for all runs together; above, runs start at the model's inputs
 
