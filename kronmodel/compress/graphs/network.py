@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from kronmodel.compress.graphs.constants import Constants
+from kronmodel.compress.graphs.emit import can_emit
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.rewrite import replace_layers
 from kronmodel.compress.graphs.samples import Samples
@@ -20,6 +21,7 @@ from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer
 from kronmodel.compress.matrices.fitting import HELD_OUT, LayerData
 from kronmodel.compress.matrices.moments import MAX_GRAM_WIDTH, Moments
+from kronmodel.compress.matrices.structures import KINDS, Kind, Structure
 
 __all__ = ["GraphNetwork", "Progress"]
 
@@ -162,6 +164,7 @@ class GraphNetwork:
             bias=np.zeros(len(weight), np.float32) if self._samples is not None and layer.corrects_bias else None,
             applications=max(sum(rows), 1),
             itemsize=layer.new_dtype.itemsize,
+            structures=_possible(layer),
         )
 
     def _chunk(self, first: int) -> list[int]:
@@ -236,6 +239,11 @@ class GraphNetwork:
 def _place(layer: GraphLayer) -> int:
     """Return the index of the first node of the main graph that uses a layer's weight, itself or in a subgraph."""
     return min(int(use.path[0].split(".")[0]) if use.path else use.index for use in layer.uses)
+
+
+def _possible(layer: GraphLayer) -> tuple[Kind, ...]:
+    """List the kinds of structures that all nodes of a layer can be replaced by."""
+    return tuple(kind for kind in KINDS if all(can_emit(use, Structure(kind, (1, 1), (1, 1))) for use in layer.uses))
 
 
 def _unfitted(layer: MatrixLayer, candidate: Candidate) -> Fitted:

@@ -165,3 +165,20 @@ def test_few_samples_are_run_in_batches_so_small_that_some_judge_the_fits() -> N
     assert sorted([*judges.arrays["x"][:, 0], *fitted.arrays["x"][:, 0]]) == list(range(60))
     assert 0 < len(judges) < len(fitted)
     assert len(samples_of({"x": np.zeros((5, 1))}, batch=32).in_runs(8).part(8)) == 5  # too few to split
+
+
+def test_only_structures_that_the_nodes_can_take_are_considered(tmp_path: Path) -> None:
+    """Fits of Kronecker products and Monarch matrices take most of the time, so none is made in vain."""
+    weights = {"k": RNG.standard_normal((40, 8, 3, 3)), "w": RNG.standard_normal((36, 40)), "v": np.ones((40, 30))}
+    nodes = [
+        node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["c"], ["p"]),
+        node("MatMul", ["c", "w"], ["m"]),
+        node("Flatten", ["p"], ["f"]),
+        node("MatMul", ["f", "v"], ["y"]),
+    ]
+    model = make_model(nodes, {name: array.astype(np.float32) for name, array in weights.items()}, ["n", 8, 20, 36])
+    with Workspace(save(model, tmp_path)) as workspace:
+        network = network_of(workspace, samples_of({"x": RNG.standard_normal((3, 8, 20, 36)).astype(np.float32)}))
+    kinds = {layer.weight.shape: set(layer.structures) - {"dense", "low-rank"} for layer in network.layers}
+    assert kinds == {(40, 72): set(), (40, 36): {"kronecker"}, (30, 40): {"kronecker", "monarch"}}
