@@ -192,7 +192,7 @@ def print_rows(name: str, rows: Sequence[Made], times: dict[str, dict[int, Timin
         cells = [
             name,
             each.title,
-            f"{each.bytes:,}",
+            f"{each.bytes:,}" if each.bytes else "–",
             f"{original / each.bytes:.1f}×" if each.bytes else "",
             *each.scores,
         ]
