@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from kronmodel.compress.budget import BudgetError, Currency, solve
+from kronmodel.compress.importance import importances
 from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.structures import KINDS, Kind
@@ -22,7 +23,6 @@ from kronmodel.compress.samples import batches_of
 from kronmodel.compress.sequential import (
     compress_layers,
     curves_of,
-    importances,
 )
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError

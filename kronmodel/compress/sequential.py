@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from kronmodel.compress.budget import BudgetError, Currency, cost_of, solve
+from kronmodel.compress.importance import measured_importances
 from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
-from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of, fit
+from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of
 from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.compress.matrix_network import MatrixNetwork
 from kronmodel.compress.permutation import (
@@ -21,14 +22,12 @@ from kronmodel.compress.permutation import (
 __all__ = [
     "compress_layers",
     "curves_of",
-    "importances",
-    "measured_importances",
     "solve_and_fit",
     "total",
 ]
 
 SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
-MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
+UNPROMISING = 3.0  # estimated error of a choice, relative to the least, above which it is not fitted
 PERMUTED_FROM = 0.1  # error of a network from which an order of the hidden units is searched
 NEAR_BEST = 1.25  # error, relative to the least one, up to which another structure may be the best after a training
 NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
@@ -78,7 +77,7 @@ def solve_and_fit(
         BudgetError: no choice of candidates meets the budget.
     """
     if weights is None:
-        weights = measured_importances(network, curves, _fraction(network, options))
+        weights = measured_importances(network, curves, _fraction(network, options), options.report)
     choices = _choices(curves, weights, options)
     judged: list[tuple[float, list[CompressedLayer]]] = []
     for choice in choices:
@@ -128,26 +127,13 @@ def _main_kind(results: Sequence[CompressedLayer]) -> Kind:
     return max(weights, key=lambda kind: (kind != "dense", weights[kind]))
 
 
-def measured_importances(
-    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float
-) -> list[list[float]]:
-    """Measure the importance of the layers at a size, and at a moderate one: it depends on how much of them is lost.
-
-    Args:
-        network: the network, with its original layers.
-        curves: candidates of each layer.
-        fraction: size of the compressed network as a fraction of the original's.
-    """
-    sizes = (fraction, MODERATE) if fraction < MODERATE else (fraction,)
-    return [importances(network, curves, size) for size in sizes]
-
-
 def _choices(
     curves: Sequence[Sequence[Candidate]], measured: Sequence[Sequence[float]], options: Options
 ) -> list[list[Candidate]]:
     """List the distinct choices to try, the best by the sum of all layers' errors first."""
     kinds: list[tuple[Kind, ...]] = [("dense", kind) for kind in options.structures if kind != "dense"]
     found: list[list[Candidate]] = []
+    least = math.inf
     for importance, allowed in itertools.product([*measured, None], [KINDS, *kinds]):
         kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
         try:
@@ -159,9 +145,16 @@ def _choices(
             if not found and len(allowed) == len(KINDS):
                 raise
             continue
-        if choice not in found:
+        error = _estimated_error(choice, measured[0])
+        least = min(least, error)
+        if choice not in found and (error <= UNPROMISING * least or "low-rank" in allowed):
             found.append(choice)
     return found
+
+
+def _estimated_error(choice: Sequence[Candidate], importance: Sequence[float]) -> float:
+    """Estimate the error of a network's outputs from the errors of its layers."""
+    return math.sqrt(sum(factor * each.output_error**2 for factor, each in zip(importance, choice, strict=True)))
 
 
 def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]:
@@ -190,33 +183,6 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     return curves
 
 
-def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float = 0.1) -> list[float]:
-    """Measure how much the squared error of each layer's outputs changes the network's outputs.
-
-    Each layer is replaced alone by a low-rank candidate of an error as the budget will leave, and the network is run on
-    held-out samples. Without samples, or where that is not possible, a layer's importance is its own.
-
-    Args:
-        network: the network, with its original layers.
-        curves: candidates of each layer.
-        fraction: size of the compressed network as a fraction of the original's.
-    """
-    found = []
-    for index, (layer, curve) in enumerate(zip(network.layers, curves, strict=True)):
-        probe = _probe(curve, fraction)
-        data = None if probe is None else network.data_of(index)
-        if probe is None or data is None:
-            found.append(layer.importance)
-            continue
-        fitted = fit(layer, probe.structure, data)
-        network.replace(index, fitted)
-        error = network.output_error()
-        network.replace(index, None)
-        own = fitted.candidate.output_error
-        found.append(layer.importance if error is None or not own else max((error / own) ** 2, 1e-12))
-    return found
-
-
 def _fraction(network: MatrixNetwork, options: Options) -> float:
     """Return the budget as a fraction of the unchanged layers' cost, at most 1."""
     return min(options.budget / max(_whole(network, options), 1), 1.0)
@@ -226,14 +192,6 @@ def _whole(network: MatrixNetwork, options: Options) -> float:
     """Return the cost of all unchanged layers."""
     cost = cost_of(options.currency)
     return sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
-
-
-def _probe(curve: Sequence[Candidate], fraction: float) -> Candidate | None:
-    """Return the low-rank candidate whose error is nearest to the least one at a fraction of the unchanged layer."""
-    tried = [each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0]
-    limit = max(fraction * max(each.bytes for each in curve), min(each.bytes for each in curve))
-    typical = max(min(each.output_error for each in curve if each.bytes <= limit), 1e-6)
-    return min(tried, key=lambda each: abs(math.log(each.output_error / typical)), default=None)
 
 
 def total(candidates: Iterable[Candidate], currency: Currency = "bytes") -> float:
