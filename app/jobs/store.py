@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -90,6 +91,7 @@ class JobStore:
         except sqlite3.Error:
             self._db.close()
             raise
+        weakref.finalize(self, self._db.close)  # also where the service ends before it has started
 
     @classmethod
     def open(cls, settings: Settings, shared: Path | None = None) -> "JobStore":

@@ -1,8 +1,10 @@
 """The scan of the model repository's folder: its files `<name>/<version>/model.onnx`, checked and verified."""
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from app.system.files import fingerprint
 
 _NAME = re.compile(NAME_PATTERN)
 _VERSION = re.compile(r"^[1-9][0-9]{0,8}$")
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP})
 FILE_NAME = "model.onnx"
 RESERVED_NAMES = frozenset({"stats"})  # /v2/models/stats has the statistics of all models
 
@@ -225,7 +228,7 @@ def _scan(settings: Settings, only: str | None) -> tuple[dict[tuple[str, str], _
     """The model files by name and version, newest first, and the reasons to refuse others."""
     root = _root(settings)
     try:
-        if not root.is_dir():
+        if not stat.S_ISDIR(_mode(root)):
             raise StartupError(
                 f"no models: {settings.models} is not a folder; make one with `kronmodel train --out {settings.models}`"
             )
@@ -270,14 +273,28 @@ def _folders(root: Path, only: str | None) -> list[Path]:
 def _may_be_folder(path: Path) -> bool:
     """Whether a path is a folder or cannot be examined; the scan refuses the latter by name."""
     try:
-        return path.is_dir()
+        return stat.S_ISDIR(_mode(path))
     except OSError:
         return True
 
 
+def _mode(path: Path) -> int:
+    """Read the type of what is at a path; 0 if nothing is. `Path.is_dir` of Python 3.14 hides what cannot be examined.
+
+    Raises:
+        OSError: the path cannot be examined, such as one without the permission.
+    """
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return 0
+        raise
+
+
 def _versions(folder: Path) -> list[Path]:
     """The folders of a model's versions, newest first; other names, such as those of unfinished ones, are ignored."""
-    versions = [path for path in folder.iterdir() if _VERSION.fullmatch(path.name) and (path / FILE_NAME).exists()]
+    versions = [path for path in folder.iterdir() if _VERSION.fullmatch(path.name) and _mode(path / FILE_NAME)]
     return sorted(versions, key=lambda path: int(path.name), reverse=True)
 
 
