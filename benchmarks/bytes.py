@@ -55,12 +55,16 @@ def run(results: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Train what the results lack, one after the other, and write the results after each."""
     for name in names or NAMES:
         for seed in seeds:
-            found: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
-            if any((each["name"], each["seed"]) == (name, seed) for each in found):
+            if any((each["name"], each["seed"]) == (name, seed) for each in _found(results)):
                 continue
             trained = train_and_describe(name, seed) if name in NETWORKS else _train_by_command(COMMANDS[name], seed)
-            found.append({"name": name, "seed": seed, **trained})
+            found = [*_found(results), {"name": name, "seed": seed, **trained}]  # with those of other processes
             results.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _found(results: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
+    return found
 
 
 def _train_by_command(options: Sequence[str], seed: int) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def _write_small_images(path: Path) -> None:
 def draw(results: Path, chart: Path) -> None:
     """Draw the mean accuracies, with a line from the lowest to the highest seed, over the logarithm of the bytes."""
     grouped: dict[str, list[dict[str, Any]]] = {}
-    for each in json.loads(results.read_text()):
+    for each in _found(results):
         grouped.setdefault(each["name"], []).append(each)
     rows = sorted(grouped.items(), key=lambda item: item[1][0]["weight_bytes"])
     sizes: list[float] = [math.log2(runs[0]["weight_bytes"]) for _, runs in rows]
