@@ -14,18 +14,15 @@ import torch
 from torch import nn
 
 from kronmodel.compress.budget import BudgetError, Currency, solve
+from kronmodel.compress.importance import importances
+from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
 from kronmodel.compress.sequential import (
-    CompressedLayer,
-    Options,
     compress_layers,
     curves_of,
-    fit_in_order,
-    importances,
-    put,
 )
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError

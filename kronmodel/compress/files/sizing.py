@@ -23,14 +23,12 @@ from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.importance import measured_importances
+from kronmodel.compress.in_order import CompressedLayer, Options, put
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.compress.sequential import (
-    CompressedLayer,
-    Options,
     curves_of,
-    measured_importances,
-    put,
     solve_and_fit,
 )
 from kronmodel.errors import Argument, KronmodelError, Message
@@ -38,6 +36,7 @@ from kronmodel.errors import Argument, KronmodelError, Message
 __all__ = ["Sizer"]
 
 SIZE_ROUNDS = 4  # of fitting again for a smaller budget, if the nodes that are added exceed the target
+CHOICE_ROUNDS = 12  # of choosing again without fits: nodes of different structures take different numbers of bytes
 SEARCHED = 0.1  # size at which the layers' importance is measured if the size is searched
 MAX_TUNED_BYTES = 64 << 20  # size of a compressed model up to which its weights are tuned together
 DROP_ROUNDS = 7  # of halving the interval of sizes for a greatest drop
@@ -91,11 +90,15 @@ class Sizer:
         self._network = GraphNetwork(
             workspace, constants, self._layers, samples=self._fitting, example=example, progress=settings.progress
         )
+        self._numbers = {matrix.name: index for index, matrix in enumerate(self._network.layers)}
         curves = self._curves(fraction)
         self._fixed = size - sum(curve[0].bytes for curve in curves)  # bytes of the file that are not of layers
         self._planner = Planner(workspace, self._layers, curves, self._network.inputs, settings.allow_slower)
         self._importances = measured_importances(
-            self._network, curves, min(fraction or SEARCHED, 1.0) * self._stored_fraction()
+            self._network,
+            curves,
+            min(fraction or SEARCHED, 1.0) * self._stored_fraction(),
+            lambda name, action: settings.progress("importance of the layers", self._numbers[name], len(self._numbers)),
         )
         self._fitted: list[CompressedLayer] = []
 
@@ -170,8 +173,7 @@ class Sizer:
             if kept:
                 rows.append(replace(row, reason=self._reason(layer, result)))
             else:
-                structure = "refitted" if chosen.structure.kind == "dense" else str(chosen.structure)
-                rows.append(replace(row, structure=structure, error=chosen.output_error))
+                rows.append(replace(row, structure=result.description, error=chosen.output_error))
         rows += [
             LayerRow(layer=each.title, shape=each.shape, bytes=(each.bytes, each.bytes), reason=each.reason)
             for each in self._kept
@@ -180,7 +182,7 @@ class Sizer:
 
     def _curves(self, fraction: float | None) -> list[list[Candidate]]:
         """Compute each layer's candidates: unchanged, and those that all its nodes can take and that save bytes."""
-        by_name = {matrix.name: index for index, matrix in enumerate(self._network.layers)}
+        by_name = self._numbers
 
         def allow(matrix: MatrixLayer, candidate: Candidate) -> bool:
             index = by_name[matrix.name]
@@ -233,7 +235,7 @@ class Sizer:
             budget=budget - self._fixed,
             structures=self._settings.structures,
             solver=self._choose,
-            report=lambda layer, action: report(f"{action}: {layer}", 0, 0),
+            report=lambda layer, action: report(f"{action}: {layer}", self._numbers[layer], len(self._numbers)),
         )
         self._network.restore()
         try:
@@ -262,7 +264,7 @@ class Sizer:
             BudgetError: no choice does.
         """
         reserve = 0.0
-        for _ in range(SIZE_ROUNDS):
+        for _ in range(CHOICE_ROUNDS):
             chosen = self._planner.choose(curves, budget - reserve, importance)
             excess = self._network.size_of(chosen) - self._fixed - budget
             if excess <= 0:
