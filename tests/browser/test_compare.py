@@ -68,6 +68,10 @@ def test_a_comparison_is_run_shown_and_stored(visitor: Visitor) -> None:
     )
     expect(row(page, "Network", "Weights")).to_contain_text("fewer")
     expect(row(page, "Network", "File")).to_contain_text("smaller")
+    in_c = "As C code for a microcontroller"
+    for name in ("Flash, weights", "Memory"):
+        expect(row(page, in_c, name).locator("td").first).to_have_text(re.compile(r"^[\d.,]+$"))
+    expect(row(page, in_c, "Flash, code")).to_have_count(0)  # no compiler measured it
     for group in ("One sample at a time, the session", "8 samples at a time, over HTTP"):
         for name in ("p50", "p95", "Samples per second", "Runs measured"):
             expect(row(page, group, name).locator("td").first).to_have_text(re.compile(r"^[\d.,]+$"))
