@@ -17,7 +17,7 @@ from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.compress.graphs.timing import Group, measure
 from kronmodel.errors import KronmodelError
 
-__all__ = ["Variants"]
+__all__ = ["Variants", "drawbacks"]
 
 
 class Variants:
@@ -91,7 +91,7 @@ class Variants:
                 rows[name] = replace(rows[name], times={**rows[name].times, count: timing})
         original = self._sizes["original"]
         return [
-            replace(row, note="; ".join(filter(None, (row.note, *_drawbacks(row, original))))) for row in rows.values()
+            replace(row, note="; ".join(filter(None, (row.note, *drawbacks(row, original))))) for row in rows.values()
         ]
 
     def _all(self) -> list[tuple[str, str]]:
@@ -100,7 +100,7 @@ class Variants:
         return [(name, self._notes.get(name, "")) for name in order]
 
 
-def _drawbacks(row: VariantRow, size: int) -> Iterator[str]:
+def drawbacks(row: VariantRow, size: int) -> Iterator[str]:
     """Say that a variant is larger than the original, and that it was measured to run slower."""
     if row.variant == "original":
         return
