@@ -48,7 +48,7 @@ def quality_of(
         outputs: of all models, for the same rows.
         source: `source` and `name` of the rows.
         rows: their number.
-        labels: true labels (n,), or None.
+        labels: true labels (n,), several regression targets (n, k), or None.
 
     Raises:
         Refused: a label is not a class of a model, or not a number that a regression could predict.
@@ -72,7 +72,7 @@ def quality_of(
 def _as_classifier(outputs: ModelOutputs, labels: NDArray[Any]) -> ModelOutputs:
     """A model with several values for each row, which one label cannot be a target of: these are scores of classes."""
     classes = outputs.values.shape[1]
-    if outputs.labels is not None or outputs.regression or classes < 2:
+    if outputs.labels is not None or outputs.regression or classes < 2 or labels.ndim > 1:
         return outputs
     return ModelOutputs(outputs.model, [str(index) for index in range(classes)], outputs.values)
 
@@ -86,8 +86,8 @@ def _model_quality(outputs: ModelOutputs, labels: NDArray[Any] | None) -> dict[s
     if labels is None:
         return {"model": outputs.model}
     if outputs.labels is None:
-        targets = _targets(labels).reshape(-1, 1)
-        if outputs.values.shape[1] != 1:
+        targets = _targets(labels).reshape(len(labels), -1)
+        if outputs.values.shape[1] != targets.shape[1]:
             return {"model": outputs.model}
         with np.errstate(over="ignore"):
             rmse = float(np.sqrt(np.mean((outputs.values - targets) ** 2)))
@@ -96,6 +96,8 @@ def _model_quality(outputs: ModelOutputs, labels: NDArray[Any] | None) -> dict[s
                 f"labels: the RMSE of {outputs.model} is not finite, expected labels of the size of its outputs"
             )
         return {"model": outputs.model, "rmse": rmse}
+    if labels.ndim > 1:
+        return {"model": outputs.model}
     true, predicted, classes = _class_positions(labels, outputs), outputs.predicted, len(outputs.labels)
     correct = int((true == predicted).sum())
     low, high = wilson_interval(correct, len(true))
@@ -167,7 +169,7 @@ def _targets(labels: NDArray[Any]) -> NDArray[np.float64]:
         raise Refused(f"labels: {error}, expected the numbers that a regression predicts") from None
     finite = np.isfinite(numbers)
     if not finite.all():
-        row = int(finite.argmin())
+        row = int(finite.reshape(len(labels), -1).all(axis=1).argmin())
         raise Refused(f"labels[{row}]: got {str(labels[row])[:50]!r}, expected a finite number")
     return numbers
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from app.errors import BadRequest, ModelError
 from app.inference.datatypes import BYTES
 from app.inference.engine import Engine
@@ -181,8 +183,10 @@ class Model:
             shapes.append(tuple(card.input.shape))
         return tuple(dict.fromkeys(shape for shape in shapes if math.prod(shape) == n_features))
 
-    def label_of(self, label: Any) -> str | float:
-        """The name of a sample's class by the card, or its number; a regression target unchanged."""
+    def label_of(self, label: Any) -> str | float | list[float]:
+        """The name of a sample's class by the card, or its number; regression targets unchanged."""
+        if isinstance(label, np.ndarray):  # several targets
+            return [float(each) for each in label]
         labels = self.output_head.labels
         if labels is None:
             return float(label)

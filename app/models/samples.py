@@ -31,7 +31,7 @@ class Samples:
 
     Args:
         inputs: float32, (n, *shape of the graph's rows).
-        labels: (n,), indices of classes or regression targets.
+        labels: (n,), indices of classes or regression targets; (n, k) of several targets.
     """
 
     inputs: NDArray[np.float32]
@@ -47,7 +47,7 @@ class ColumnSamples:
 
     Args:
         columns: (n, 1) values by the graph's input, float64 or texts; NaN and "" are missing values.
-        labels: (n,), indices of classes or regression targets.
+        labels: (n,), indices of classes or regression targets; (n, k) of several targets.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -79,7 +79,7 @@ def read_column_samples(path: Path, texts: Mapping[str, bool]) -> ColumnSamples:
 
 
 def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
-    """Read `inputs` (n, *row_shape) and `labels` (n,) from a .npz file.
+    """Read `inputs` (n, *row_shape) and `labels` (n,) or (n, k) from a .npz file.
 
     Raises:
         SamplesError: the file cannot be read, is larger than `MAX_SAMPLES_BYTES`, or has other arrays.
@@ -94,7 +94,8 @@ def read_samples(path: Path, row_shape: tuple[int, ...]) -> Samples:
 
 
 def _check_labels(labels: NDArray[Any], rows: int) -> None:
-    if labels.shape != (rows,) or labels.dtype.kind not in "iuf":
+    several = labels.dtype.kind == "f" and labels.ndim == 2 and labels.shape[1] > 0
+    if labels.shape[:1] != (rows,) or labels.dtype.kind not in "iuf" or not (labels.ndim == 1 or several):
         raise SamplesError(f"labels: got {labels.dtype} {labels.shape}, expected {rows} numbers")
     if not np.isfinite(labels).all():
         raise SamplesError("got values that are not finite")

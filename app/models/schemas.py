@@ -54,4 +54,4 @@ class SampleList(ResponseModel):
     total: int
     offset: int
     inputs: list[Any]
-    labels: list[str | float]
+    labels: list[str | float | list[float]]

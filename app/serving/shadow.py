@@ -35,7 +35,7 @@ class _Sample:
     """An answered request to be scored."""
 
     primary: Model
-    rows: Array
+    feeds: Mapping[str, Array]
     output: Array
     compute_ns: int
 
@@ -82,12 +82,9 @@ class Shadow:
         models = {model.name: model for model in repository.models.values() if model.unusable is None}
         if primary == shadow or not {primary, shadow} <= models.keys():
             raise StartupError(f"{got}, expected A=B with two different models of: {', '.join(models)}")
-        try:
-            sizes = [models[name].row_input.n_features for name in (primary, shadow)]
-        except BadRequest as error:
-            raise StartupError(f"{got}: {error}") from None
+        sizes = [_taken(models[name]) for name in (primary, shadow)]
         if sizes[0] != sizes[1]:
-            both = f"{primary} takes {sizes[0]} values, {shadow} {sizes[1]}"
+            both = f"{primary} takes {', '.join(sizes[0])[:500]}, {shadow} {', '.join(sizes[1])[:500]}"
             raise StartupError(f"{got}, expected models that take the same rows: {both}")
         return cls(primary, shadow, fraction=settings.shadow_share, repository=repository, metrics=metrics)
 
@@ -100,18 +97,13 @@ class Shadow:
             outputs: its outputs by name; a request without the output that the model's head reads is not scored.
             compute_ns: time of its run.
         """
-        if (
-            model.name != self._primary
-            or model.unusable is not None
-            or model.takes_columns
-            or random.random() >= self._fraction
-        ):
+        if model.name != self._primary or model.unusable is not None or random.random() >= self._fraction:
             return
         output = outputs.get(model.output_head.output)
         if output is None:
             return
         try:
-            self._waiting.put_nowait(_Sample(model, feeds[model.row_input.name], output, compute_ns))
+            self._waiting.put_nowait(_Sample(model, feeds, output, compute_ns))
         except queue.Full:
             with self._lock:
                 self._dropped += 1
@@ -158,9 +150,8 @@ class Shadow:
             if shadow is None:
                 raise ModelError(f"{self._shadow} is not served")
             start = time.perf_counter_ns()
-            output = shadow.engine.run(shadow.row_input.feed(sample.rows), [shadow.output_head.output])[
-                shadow.output_head.output
-            ]
+            feeds = _feeds(sample, shadow)
+            output = shadow.engine.run(feeds, [shadow.output_head.output])[shadow.output_head.output]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
         except Exception as error:  # any error: the thread goes on with the next request
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
@@ -197,6 +188,25 @@ class Shadow:
                 self._disagreements += different
                 self._drift = max(largest, self._drift or 0.0)
             self._metrics.shadow_drift(shadow.name, max(self._drift or 0.0, self._difference or 0.0))
+
+
+def _taken(model: Model) -> list[str]:
+    """Describe what a row of a model holds: the inputs of its columns, sorted, or the number of its values."""
+    if model.takes_columns:
+        return sorted(f"{tensor.name} ({tensor.datatype})" for tensor in model.engine.inputs)
+    return [f"{model.row_input.n_features} values"]
+
+
+def _feeds(sample: _Sample, shadow: Model) -> Mapping[str, Array]:
+    """Return the inputs of an answered request for the shadow model.
+
+    Raises:
+        ModelError: the shadow model takes other columns, or rows where the primary takes columns.
+    """
+    primary = sample.primary
+    if primary.takes_columns != shadow.takes_columns or (primary.takes_columns and _taken(primary) != _taken(shadow)):
+        raise ModelError(f"{shadow.name} takes other rows than {primary.name}")
+    return sample.feeds if shadow.takes_columns else shadow.row_input.feed(sample.feeds[primary.row_input.name])
 
 
 def _values(model: Model, output: Array) -> NDArray[np.float64]:

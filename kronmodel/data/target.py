@@ -143,6 +143,10 @@ def _classes(values: NDArray[Any], task: TaskName | None, reason: str | None = N
     if values.ndim != 1:
         raise DataError(f"the target has shape {values.shape}, expected (n,) for classification")
     names, y = classes_of(values)
+    if len(names) == 1:
+        raise DataError(
+            f"the target is {names[0][:MAX_LABEL]!r} in every row that can be used, expected 2 classes or more"
+        )
     if not 2 <= len(names) <= MAX_CLASSES:
         raise DataError(f"the target has {len(names):,} classes, expected 2 to {MAX_CLASSES:,}")
     if max(map(len, names)) > MAX_LABEL:

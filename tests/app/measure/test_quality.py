@@ -45,6 +45,18 @@ def regressed(folder: Path, labels: Array) -> Any:
     return quality(folder, {"price": publish(folder, "price", heavy(width=1, products=2))}, None, VALUES, labels)
 
 
+def test_the_rmse_of_several_targets_is_that_of_all_of_them(tmp_path: Path) -> None:
+    rows, targets = ROWS[:, :2], np.arange(2 * len(ROWS), dtype=np.float32).reshape(-1, 2)
+    found = quality(tmp_path, {"both": publish(tmp_path, "both", heavy(width=2, products=2))}, None, rows, targets)
+    assert found["models"][0]["rmse"] == pytest.approx(np.sqrt(np.mean((rows - targets) ** 2)))
+    assert found["models"][0].get("accuracy") is None
+
+
+def test_several_targets_are_no_labels_of_a_classifier(tmp_path: Path) -> None:
+    (model,) = classified(tmp_path, np.zeros((len(ROWS), 2)))["models"]
+    assert model == {"model": "digits"}
+
+
 @pytest.mark.parametrize(
     "labels",
     [

@@ -28,6 +28,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert len(samples) == 5
 
 
+def test_several_targets_are_read(tmp_path: Path) -> None:
+    targets = np.arange(10, dtype=np.float32).reshape(5, 2)
+    samples = read_samples(write(tmp_path / "samples.npz", labels=targets), (2, 3))
+    np.testing.assert_array_equal(samples.labels, targets)
+    assert len(samples) == 5
+
+
 def test_arrays_in_column_order_become_contiguous_for_json(tmp_path: Path) -> None:
     columns = np.ascontiguousarray(INPUTS.reshape(5, 6).T).T
     assert not columns.flags.c_contiguous
@@ -65,7 +72,9 @@ def test_samples_of_columns(tmp_path: Path) -> None:
         ({"column_1": NAMES[:2]}, r"'labels': got <U5 \(2, 1\), expected texts \(3, 1\)"),
         ({"column_0": SIZES * np.inf}, "'size': got values that are not finite"),
         ({"column_1": NAMES.astype(object)}, "cannot be read: .*pickle"),
-        ({"labels": np.zeros((3, 2))}, r"labels: got float64 \(3, 2\), expected 3 numbers"),
+        ({"labels": np.zeros((3, 2), np.int64)}, r"labels: got int64 \(3, 2\), expected 3 numbers"),
+        ({"labels": np.zeros((3, 2, 1))}, r"labels: got float64 \(3, 2, 1\), expected 3 numbers"),
+        ({"labels": np.zeros((3, 0))}, r"labels: got float64 \(3, 0\), expected 3 numbers"),
         ({"labels": np.array(["a"] * 3)}, "labels: got <U1"),
     ],
 )

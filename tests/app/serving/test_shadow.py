@@ -1,11 +1,14 @@
 """Shadow mode: which requests are scored, how, and that answers never wait for it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.app.cli.test_main import run
 from tests.app.conftest import DENSE, KRONECKER, ROWS, Serving, serving, wait_until
@@ -144,3 +147,61 @@ def test_a_bad_shadow_is_one_line_and_exit_code_2(models: Path, shadow: str, mes
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def table_model(factor: float, *, first: str = "size") -> onnx.ModelProto:
+    """Model of a number and a category: logits (factor * number, 1) for a flat, else (0, 1)."""
+    nodes = [
+        helper.make_node("Equal", ["kind", "flat"], ["is_flat"]),
+        helper.make_node("Where", ["is_flat", first, "zero"], ["number"]),
+        helper.make_node("Cast", ["number"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["single", "w"], ["products"]),
+        helper.make_node("Add", ["products", "b"], ["logits"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(first, TensorProto.DOUBLE, ["batch", 1]),
+        helper.make_tensor_value_info("kind", TensorProto.STRING, ["batch", 1]),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])]
+    constants = {
+        "flat": np.array([["flat"]], object), "zero": np.zeros((1, 1)),
+        "w": np.array([[factor, 0]], np.float32), "b": np.array([[0, 1]], np.float32),
+    }  # fmt: skip
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "table", inputs, outputs, tensors),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    columns = [{"name": first, "kind": "number"}, {"name": "kind", "kind": "category", "values": ["flat"]}]
+    card = {"task": "classification", "labels": ["a", "b"], "input": {"kind": "features", "columns": columns}}
+    helper.set_model_props(model, {"kronmodel": json.dumps(card)})
+    return model
+
+
+def test_models_of_a_tables_columns_are_scored(tmp_path: Path) -> None:
+    publish(tmp_path, "one", table_model(1))
+    publish(tmp_path, "two", table_model(0.25))
+    rows = [{"size": size, "kind": kind} for size in (0.5, 2, 8) for kind in ("flat", "house")]
+    with serving(tmp_path, shadow="one=two", shadow_share=1, reports="off") as server:
+        answer = server.client.post("/api/predict", json={"rows": rows, "models": ["one"]})
+        assert answer.is_success, answer.text
+        assert [each["label"] for each in answer.json()["results"][0]["outputs"]] == ["b", "b", "a", "b", "a", "b"]
+        wait_until(lambda: report(server)["requests"] == 1)
+        found = report(server)
+        assert (found["rows"], found["disagreements"], found["failed"]) == (6, 1, 0)  # only at a flat of size 2
+        tensors = [
+            {"name": "size", "shape": [2, 1], "datatype": "FP64", "data": [2, 2]},
+            {"name": "kind", "shape": [2, 1], "datatype": "BYTES", "data": ["flat", "flat"]},
+        ]
+        assert server.client.post("/v2/models/one/infer", json={"inputs": tensors}).is_success
+        wait_until(lambda: report(server)["requests"] == 2)
+        assert (report(server)["disagreements"], report(server)["failed"]) == (3, 0)
+
+
+def test_a_shadow_of_other_columns_is_refused(tmp_path: Path) -> None:
+    publish(tmp_path, "one", table_model(1))
+    publish(tmp_path, "other", table_model(1, first="area"))
+    done = run("--port", "0", "--models", tmp_path, "--shadow", "one=other")
+    assert done.returncode == 2
+    assert "one takes kind (BYTES), size (FP64), other area (FP64), kind (BYTES)" in done.stderr.splitlines()[-1]

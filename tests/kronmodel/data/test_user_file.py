@@ -121,7 +121,7 @@ def test_bad_rows_are_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
         (b"\xff\xfea\0,\0y", "y", "is not UTF-16 text: truncated data"),
         ("a,b,y\n1,2,0.5\n1,2,1.5\n1,2,2.5\n", "y", "every feature is constant in the training samples"),
         ("a,y\n1,0.5\n2,0.5\n3,0.5\n", "y", "the target is 0.5 in every training sample"),
-        ("a,y\n1,x\n2,x\n", "y", "the target has 1 classes, expected 2 to 10,000"),
+        ("a,y\n1,x\n2,x\n", "y", "the target is 'x' in every row that can be used, expected 2 classes or more"),
         ("a,y\n1,x\n2,z\n", "y", "each of the 2 classes has one sample only"),
         (f"a,y\n1,x\n2,{'z' * 201}\n3,x\n", "y", "a class has a name of 201 characters"),
         (",".join(f"{n}{'é' * 150}" for n in range(300)) + ",y\n" + "1," * 300 + "0.5\n", "y", "bytes of names in the"),

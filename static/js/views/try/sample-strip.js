@@ -93,7 +93,7 @@ export class SampleStrip {
    */
   #choice(task, sample) {
     if (task.kind === "image" && sample.image !== null) paint(sample.image, /** @type {number[]} */ (sample.values), task);
-    const label = task.labels === null && sample.label !== "" ? digits(Number(sample.label)) : sample.label;
+    const label = task.labels === null && sample.label !== "" ? sample.label.split(",").map((each) => digits(Number(each))).join(", ") : sample.label;
     const input = h("input", { type: "radio", name: "sample", "aria-label": `Test sample ${sample.number}, labelled ${label}` });
     input.addEventListener("change", () => this.onPick(sample));
     return h("label", { class: "sample" }, input, sample.image, h("span", { "aria-hidden": "true" }, label));
