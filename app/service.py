@@ -25,6 +25,7 @@ from app.system.serial_thread import SerialThread
 from app.telemetry.prometheus import Metrics
 from app.telemetry.tracing import Traces
 from app.training.catalogue import TrainingCatalogue
+from app.training.inspection import DataInspector
 
 WATCH_SECONDS = 2.0  # between looks at the key file
 MAX_LONG_REQUESTS = 64  # that are read or written, or wait for it; each holds its body in memory
@@ -75,6 +76,7 @@ class Service:
         self.long_requests = SerialThread("long-requests", most=MAX_LONG_REQUESTS, seconds=settings.predict_seconds)
         self.jobs = JobRunner(JobStore.open(settings, shared))
         self.training_catalogue = TrainingCatalogue(settings)
+        self.data_inspector = DataInspector(settings)
         self.shadow: Shadow | None = None
         self.failure: StartupError | None = None
         self._draining = False

@@ -61,7 +61,7 @@ class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # onnxruntim
     class_labels: Mapping[str, Sequence[str]]
 
 
-def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
+def open_session(model: str | bytes, *, device: str, threads: int, profile: str | None = None) -> Session:
     """Open a session with every option that affects timing set explicitly.
 
     Weights that the file keeps in other files are read into memory, and a classifier that ends in ZipMap has the
@@ -71,6 +71,7 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
         model: path of an ONNX file, or its bytes.
         device: `auto` for CUDA where it is available and else the CPU, `cpu`, `cuda`, or `cuda:1` for the second GPU.
         threads: intra-op threads, the calling one included.
+        profile: start of the path of a file that `end_profiling` writes; None: runs are not profiled.
 
     Raises:
         DeviceUnavailable: `cuda`, and onnxruntime lacks the provider or could not start it.
@@ -82,6 +83,8 @@ def open_session(model: str | bytes, *, device: str, threads: int) -> Session:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.enable_cpu_mem_arena = CPU_ARENA
     options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     # Idle sessions must not use CPU time, and two sessions in one process must not slow each other down.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 

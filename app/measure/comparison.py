@@ -2,8 +2,7 @@
 
 The measuring processes run one after the other: one that compares the interfaces and selects the inputs; one for each
 model's memory, loading time and first run; one in which all models are timed in turns; where requested, one that starts
-a service of these models and times it as a client; and one that evaluates the outputs. They have a lower priority than
-the service, so that serving is undisturbed.
+a service of these models and times it as a client; and one that evaluates the outputs. Their priority is low.
 """
 
 import os
@@ -133,8 +132,9 @@ class _Comparison:
         self._device = request.device or settings.device
         self._threads = request.threads or settings.threads_used
         self._seconds = seconds_per_cell(artifacts, request, settings)
-        series = SERIES + (service_child.SERIES if self._layers else 0)
-        self._total = 1 + len(artifacts) + series * len(request.batch_sizes) + 1
+        self._total = (
+            2 + len(artifacts) + (SERIES + service_child.SERIES * bool(self._layers)) * len(request.batch_sizes)
+        )
         self._done = 0
         self._job: dict[str, Any] = {
             "device": self._device,
@@ -210,6 +210,7 @@ class _Comparison:
             predictions=conclusions.predicted_ratios(models, pairs),
             quality=Quality.model_validate(answers["quality"]) if answers["quality"] else None,
             inputs=inputs,
+            nodes=answers["nodes"],
             differences=[conclusions.output_difference(each, inputs.rows) for each in answers["differences"]],
         )
 
@@ -254,10 +255,10 @@ class _Comparison:
         return await run_measuring_process(service_child.__name__, job, self._begin_part)
 
     async def _measure_answers(self, inputs: MeasuredInputs) -> dict[str, Any]:
-        """Evaluate the models on the same inputs; fields of `Quality`, or None, and of each `OutputDifference`."""
-        self._begin_part({"progress": "answers"})
-        source = {"source": inputs.source, "name": inputs.name}
-        return await run_measuring_process(quality_child.__name__, self._job | {"source": source})
+        """Evaluate the models on the same inputs; fields of `Quality`, or None, `OutputDifference` and `ModelNodes`."""
+        self._begin_part({"progress": "answers and nodes" if self._request.nodes else "answers"})
+        job = {"source": {"source": inputs.source, "name": inputs.name}, "nodes": self._request.nodes}
+        return await run_measuring_process(quality_child.__name__, self._job | job)
 
 
 @asynccontextmanager
@@ -308,9 +309,8 @@ def _copy_model(artifact: Artifact, folder: Path) -> None:
 def seconds_per_cell(artifacts: Sequence[Artifact], request: CompareRequest, settings: Settings) -> float:
     """Time of timed runs of one model at one batch size, at the session."""
     cells = len(artifacts) * len(request.batch_sizes) * (1 + SERVICE_FRACTION * bool(_service_layers(request)))
-    if request.seconds is not None:
-        return request.seconds / cells
-    return min(SECONDS_PER_CELL, 0.4 * settings.compare_seconds / cells)
+    most = min(SECONDS_PER_CELL * cells, 0.4 * settings.compare_seconds)
+    return (most if request.seconds is None else request.seconds) / cells
 
 
 def _service_layers(request: CompareRequest) -> list[MeasuredLayer]:
@@ -339,6 +339,7 @@ def _compared_model(
         file_bytes=artifact.file_bytes,
         initializer_bytes=artifact.initializer_bytes,
         weight_bytes=artifact.weight_bytes,
+        c=card.c if card else None,
         macs_per_sample=card.macs_per_sample if card else None,
         test_metric=card.test_metric if card else None,
         load_ms=round(load["load_ms"], 3),

@@ -12,7 +12,7 @@ from app.inference.session import CPU_ARENA
 from app.jobs.schemas import JobSummary
 from app.measure.bootstrap import Verdict
 from app.measure.quality_schemas import OutputDifference, Quality
-from app.models.card import TestMetric
+from app.models.card import CCode, TestMetric
 from app.schemas import ModelName, RequestModel, ResponseModel
 from app.system.cpus import available_cpus
 
@@ -45,6 +45,7 @@ class CompareRequest(RequestModel):
         description="approximate limit of all timed runs together; default: 1 s for each model and batch size, and "
         "half of that in addition for the service",
     )
+    nodes: bool = Field(default=False, description="measure also the time of each node, at the largest batch size")
     depths: list[MeasuredLayer] = Field(
         default=["session"],
         min_length=1,
@@ -184,6 +185,7 @@ class ComparedModel(ResponseModel):
     weight_bytes: int = Field(
         default=0, description="of weights, biases and step sizes by the card; without a card, `initializer_bytes`"
     )
+    c: CCode | None = Field(default=None, description="sizes of the model as C code for a microcontroller, by the card")
     macs_per_sample: int | None
     test_metric: TestMetric | None
     load_ms: float
@@ -234,6 +236,24 @@ class PredictedRatios(ResponseModel):
     sentences: list[str]
 
 
+class NodeTime(ResponseModel):
+    """Time of one node of an optimised graph."""
+
+    name: str
+    op: str = Field(description="its operator; empty for all nodes that are not listed")
+    us: float = Field(description="microseconds in a run, without the fastest and the slowest fifth of the runs")
+
+
+class ModelNodes(ResponseModel):
+    """Time of each node of a model, by onnxruntime's profile, which slows runs down and counts whole microseconds."""
+
+    model: str
+    batch_size: int
+    runs: int
+    us: float = Field(description="of all nodes together")
+    nodes: list[NodeTime] = Field(description="in the order of the graph, at most 61")
+
+
 class MeasuredInputs(ResponseModel):
     """The inputs that all models ran on."""
 
@@ -262,6 +282,7 @@ class Report(ResponseModel):
     predictions: list[PredictedRatios] = Field(default=[])
     quality: Quality | None = Field(default=None, description="null for generated inputs")
     inputs: MeasuredInputs | None = Field(default=None, description="null in reports of earlier versions")
+    nodes: list[ModelNodes] = Field(default=[], description="time of each node, where requested")
     differences: list[OutputDifference] = Field(
         default=[], description="how far the outputs of each pair of models are apart on the same rows"
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.measure.examples import wrong_rows
 from app.measure.timing import Refused
 
 MAX_CLASSES = 100  # of a confusion matrix
@@ -108,6 +109,7 @@ def _model_quality(outputs: ModelOutputs, labels: NDArray[Any] | None) -> dict[s
         "accuracy_low": low,
         "accuracy_high": high,
         "confusion": confusion,
+        "wrong": None if confusion is None else wrong_rows(true, predicted),
     }
 
 

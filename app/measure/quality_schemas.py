@@ -7,6 +7,14 @@ from pydantic import Field
 from app.schemas import ResponseModel
 
 
+class WrongRows(ResponseModel):
+    """Rows of one class for which another one is predicted."""
+
+    true: int = Field(description="position of the true class")
+    predicted: int = Field(description="position of the predicted class")
+    rows: list[int] = Field(description="the first of these rows, counted from 0, at most 12")
+
+
 class ModelQuality(ResponseModel):
     """Quality of the outputs of one model."""
 
@@ -18,6 +26,9 @@ class ModelQuality(ResponseModel):
         default=None,
         description="confusion matrix: a row for each true class, a column for each predicted one; null for "
         "more than 100 classes",
+    )
+    wrong: list[WrongRows] | None = Field(
+        default=None, description="rows behind the cells of the confusion matrix that count wrong predictions"
     )
     rmse: float | None = Field(default=None, description="root mean square error of a regression")
 

@@ -29,15 +29,16 @@ class TimedSession:
         model: path of the ONNX file, or its bytes.
         device: as for `open_session`.
         threads: intra-op threads of one run.
+        profile: as for `open_session`.
 
     Raises:
         Refused: onnxruntime cannot load the model, or it takes inputs that are no tensors.
     """
 
-    def __init__(self, name: str, model: str | bytes, *, device: str, threads: int) -> None:
+    def __init__(self, name: str, model: str | bytes, *, device: str, threads: int, profile: str | None = None) -> None:
         self.name = name
         try:
-            self._session = open_session(model, device=device, threads=threads)
+            self._session = open_session(model, device=device, threads=threads, profile=profile)
         except DeviceUnavailable as error:
             raise Refused(f"device: got 'cuda': {error}") from None
         except ORT_ERRORS as error:
@@ -72,6 +73,10 @@ class TimedSession:
         except ORT_ERRORS as error:
             raise Refused(f"{self.name}: onnxruntime failed: {error_summary(error)}") from None
         return dict(zip(self._names, outputs, strict=True))
+
+    def end_profiling(self) -> str:
+        """Write the profile of all runs; returns the path of its file."""
+        return str(self._session.end_profiling())
 
     def time(self, feed: Feed, runs: int) -> list[int]:
         """Run the session `runs` times and return the nanoseconds of each run.

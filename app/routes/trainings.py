@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from app.errors import BadRequest
 from app.http.body import read_body
 from app.http.forms import is_form, read_form
 from app.http.responses import Json
@@ -14,8 +15,17 @@ from app.parsing import parse_object, validated
 from app.routes.dependencies import ERRORS, ServiceDep
 from app.routes.jobs import EVENTS, add_job_routes, start_job
 from app.schemas import Error
-from app.training.run import LIMIT_NAME, UploadedData, check, title, train
-from app.training.schemas import TrainingJob, TrainingList, TrainingOptions, TrainingReport, TrainRequest
+from app.training.run import LIMIT_NAME, check, title, train
+from app.training.schemas import (
+    ColumnKinds,
+    DataDescription,
+    TrainingJob,
+    TrainingList,
+    TrainingOptions,
+    TrainingReport,
+    TrainRequest,
+)
+from app.training.uploaded import EXPECTED, UploadedData
 
 router = APIRouter(prefix="/api", tags=["training"], responses=ERRORS)
 
@@ -26,6 +36,47 @@ _KEYS = frozenset(TrainRequest.model_fields)
 async def options(service: ServiceDep) -> Response:
     """Whether this service can train, and the data sets, recipes and limits."""
     return Json((await service.training_catalogue.options()).model_dump(mode="json"))
+
+
+@router.post(
+    "/trainings/data",
+    response_model=DataDescription,
+    summary="Describe a data file",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["data"],
+                        "properties": {
+                            "data": {"type": "string", "format": "binary", "description": EXPECTED},
+                            "request": {
+                                "type": "string",
+                                "description": "kinds of columns, as JSON",
+                                "examples": ['{"drop": ["id"], "categorical": ["zip"]}'],
+                            },
+                        },
+                    }
+                }
+            },
+        }
+    },
+)
+async def describe(service: ServiceDep, request: Request) -> Response:
+    """Describe what each column of a table would become in a training, as a feature or as the target.
+
+    The first part of a text file, which ends with a whole line, is enough. Nothing is kept.
+    """
+    if not is_form(request):
+        raise BadRequest("body: expected a form with the file as its part `data`")
+    text, files = await read_form(request, ("data",), EXPECTED)
+    if "data" not in files:
+        raise BadRequest(f"data: missing, expected a file {EXPECTED}")
+    kinds = validated(ColumnKinds, parse_object(text, frozenset(ColumnKinds.model_fields)))
+    await service.training_catalogue.check(data=None, recipe=None)
+    return Json((await service.data_inspector.describe(kinds, UploadedData(*files["data"]))).model_dump(mode="json"))
 
 
 add_job_routes(router, "training", listed=TrainingList, shown=TrainingJob, reported=TrainingReport)
@@ -88,7 +139,7 @@ def _error(description: str, example: str) -> dict[str, Any]:
                         "type": "object",
                         "required": ["data"],
                         "properties": {
-                            "data": {"type": "string", "format": "binary", "description": ".csv or .npz"},
+                            "data": {"type": "string", "format": "binary", "description": EXPECTED},
                             "request": {
                                 "type": "string",
                                 "description": "the JSON body, as text",
@@ -104,11 +155,11 @@ def _error(description: str, example: str) -> dict[str, Any]:
 async def post_training(service: ServiceDep, request: Request) -> Response:
     """Train a Kronecker network and its dense twin in the background, publish both and serve them.
 
-    A form uploads the data: a .csv file with a header, or an .npz file with `x` and `y`. One job runs at a time. It
-    goes on without followers until `DELETE /api/trainings/{id}` cancels it.
+    A form uploads the data: a table such as a .csv file with a header, or an .npz file with `x` and `y`. One job runs
+    at a time. It goes on without followers until `DELETE /api/trainings/{id}` cancels it.
     """
     if is_form(request):
-        text, files = await read_form(request, ("data",), ".csv or .npz")
+        text, files = await read_form(request, ("data",), EXPECTED)
         uploaded = UploadedData(*files["data"]) if "data" in files else None
     else:
         text, uploaded = await read_body(request), None

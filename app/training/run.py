@@ -1,6 +1,5 @@
 """Training: `kronmodel train` in a child process, then serving of the models that it published. No HTTP."""
 
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,53 +14,13 @@ from app.processes.parent import ChildError, MemoryLimitExceeded, run_child_for_
 from app.settings import Settings
 from app.system.aio import run_in_thread_to_completion
 from app.system.cpus import available_cpus
-from app.system.files import PrivateFolder
 from app.training import child
+from app.training.folder import TrainingFolder
+from app.training.inspection import reason_of
 from app.training.schemas import MAX_WIDTH, EpochReport, TrainedMember, TrainingPlan, TrainingReport, TrainRequest
+from app.training.uploaded import UploadedData
 
 LIMIT_NAME = "KRON_TRAIN_SECONDS"
-SUFFIXES = (".csv", ".npz")
-ERROR_PREFIX = "kronmodel: error: "
-PREFIX = ".training-"  # of temporary folders; scans for models ignore names that start with a dot
-
-
-class UploadedData:
-    """An uploaded file to train on. Untrusted: only the child process of the training reads it.
-
-    Args:
-        name: name of the file as the client gave it.
-        content: bytes of the file.
-    """
-
-    def __init__(self, name: str, content: bytes) -> None:
-        self.name = name
-        self._content = content
-
-    @property
-    def suffix(self) -> str:
-        """Suffix of the file's name in lower case, such as `.csv`."""
-        return Path(self.name).suffix.lower()
-
-    @property
-    def file_name(self) -> str:
-        """The name reduced to 50 letters, digits and dashes, with the suffix: safe for files and models."""
-        stem = Path(self.name.replace("\\", "/")).stem[:50]
-        safe = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
-        return (safe or "data") + self.suffix
-
-    def save(self, folder: Path) -> Path:
-        """Write the file into a folder and free its memory; blocking.
-
-        Raises:
-            TrainingError: the file cannot be written.
-        """
-        path = folder / self.file_name
-        try:
-            path.write_bytes(self._content)
-        except OSError as error:
-            raise TrainingError(f"the file cannot be kept for the training: {error.strerror}") from None
-        self._content = b""
-        return path
 
 
 def check(request: TrainRequest, uploaded: UploadedData | None) -> None:
@@ -73,14 +32,12 @@ def check(request: TrainRequest, uploaded: UploadedData | None) -> None:
     if (request.data is None) == (uploaded is None):
         got = "nothing" if uploaded is None else f"{request.data!r} and a file"
         raise BadRequest(f"data: got {got}, expected the name of a data set, or a file as the part `data` of a form")
-    if uploaded is not None and uploaded.suffix not in SUFFIXES:
-        raise BadRequest(f"data: got the file {uploaded.name[:100]!r}, expected one that is called .csv or .npz")
-    is_csv = uploaded is not None and uploaded.suffix == ".csv"
-    if is_csv and request.target is None:
-        raise BadRequest("target: missing, expected the column of the .csv file to predict")
+    is_table = uploaded is not None and uploaded.is_table
+    if is_table and request.target is None:
+        raise BadRequest("target: missing, expected the column of the table to predict")
+    of_tables = {"target": request.target, "skip_bad_rows": request.skip_bad_rows, **request.kinds()}
     for field, given, allowed, source in (
-        ("target", request.target is not None, is_csv, "a .csv file"),
-        ("skip_bad_rows", request.skip_bad_rows, is_csv, "a .csv file"),
+        *((name, bool(value), is_table, "a table such as a .csv file") for name, value in of_tables.items()),
         ("task", request.task is not None, uploaded is not None, "a file"),
     ):
         if given and not allowed:
@@ -197,7 +154,7 @@ async def _run_child(arguments: list[str], settings: Settings, folder: Path, mon
         text = f"the training was killed: it took more than {most} bytes of memory (KRON_TRAIN_MEMORY_BYTES)"
         raise TrainingError(text) from None
     except ChildError as error:
-        reason = str(error).removeprefix(ERROR_PREFIX).replace(f"{folder}/", "")
+        reason = reason_of(error, folder)
         raise TrainingError(f"the training failed: {reason}") from None
 
 
@@ -238,6 +195,7 @@ def _arguments(request: TrainRequest, data: str, settings: Settings, folder: Pat
         "--json",
         *(f"--{option}={value}" for option, value in values.items() if value is not None),
         *(f"--{option}" for option, given in flags.items() if given),
+        *request.arguments(),
     ]
 
 
@@ -276,44 +234,3 @@ def _sentence(member: TrainedMember) -> str:
     metric = member.test_metric
     value = f"{metric.value:.2%}" if metric.name == "accuracy" else f"{metric.value:.4g}"
     return f"{member.name} version {member.version}: {metric.name} {value} with {member.parameters:,} weights"
-
-
-class TrainingFolder:
-    """A private temporary folder in the model repository. Every method blocks.
-
-    Args:
-        models: the model repository.
-    """
-
-    def __init__(self, models: Path) -> None:
-        self._models = models
-        self._folder = PrivateFolder(PREFIX, models)
-
-    @property
-    def path(self) -> Path:
-        """The path of the folder; valid after `make`."""
-        return self._folder.path
-
-    def make(self) -> None:
-        """Create the folder, and remove training folders that killed services have left.
-
-        Raises:
-            TrainingError: the model repository cannot be written to.
-        """
-        try:
-            self._folder.make()
-        except OSError as error:
-            raise TrainingError(f"the folder of models cannot be written to: {error.strerror}") from None
-
-    def remove(self, pid: int | None) -> None:
-        """Remove the folder, if it was made, and unfinished publications.
-
-        Publications that are complete but for a rename stay: `kronmodel train` completes them when it runs next.
-
-        Args:
-            pid: the child process of the training, whose publications are removed.
-        """
-        for path in self._models.glob(f".publishing-{pid}-*"):
-            if not (path / ".complete").exists():
-                shutil.rmtree(path, ignore_errors=True)
-        self._folder.remove()

@@ -1,40 +1,63 @@
 """Request, options and report of a training; the unit of a number is in its name."""
 
+import csv
+import io
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.jobs.schemas import JobSummary
 from app.models.card import TestMetric
-from app.schemas import ResponseModel
+from app.schemas import RequestModel, ResponseModel
 
 MAX_RANK = 64
 MAX_HIDDEN = 4
 MAX_WIDTH = 4096
 MAX_EPOCHS = 100
+MAX_COLUMNS = 1000  # with a kind of the client's own
 TWIN_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Activation = Literal["gelu", "relu", "tanh"]
 NetworkRole = Literal["kronecker", "dense"]
 Factor = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 Shape = Annotated[list[Factor], Field(min_length=2, max_length=2)]
 
 
-class TrainRequest(BaseModel):
-    """The data, the networks and their training; null stands for the recipe's value."""
+class ColumnKinds(RequestModel):
+    """Kinds that the client gives to columns of a table."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    drop: list[ColumnName] = Field(default=[], max_length=MAX_COLUMNS, description="columns to leave out")
+    categorical: list[ColumnName] = Field(default=[], max_length=MAX_COLUMNS, description="columns of categories")
+    numeric: list[ColumnName] = Field(default=[], max_length=MAX_COLUMNS, description="columns of numbers")
+    date: list[ColumnName] = Field(default=[], max_length=MAX_COLUMNS, description="columns of dates and times")
+
+    def kinds(self) -> dict[str, list[str]]:
+        """The columns by the option of `kronmodel` that gives them their kind."""
+        return {name: getattr(self, name) for name in ColumnKinds.model_fields}
+
+    def arguments(self) -> list[str]:
+        """The options of `kronmodel`, each with its columns as a line of CSV."""
+        found = []
+        for option, names in self.kinds().items():
+            if names:
+                line = io.StringIO()
+                csv.writer(line, lineterminator="").writerow(names)
+                found.append(f"--{option}={line.getvalue()}")
+        return found
+
+
+class TrainRequest(ColumnKinds):
+    """The data, the networks and their training; null stands for the recipe's value."""
 
     data: str | None = Field(
         default=None, max_length=100, description="name of a data set of `/api/trainings/options`; null with a file"
     )
-    target: str | None = Field(
-        default=None, min_length=1, max_length=1000, description="column of a .csv file to predict"
-    )
+    target: str | None = Field(default=None, min_length=1, max_length=1000, description="column of a table to predict")
     task: Literal["classification", "regression"] | None = Field(
         default=None, description="task of a file; null: inferred from the target"
     )
-    skip_bad_rows: bool = Field(default=False, description="skip rows of a .csv file that cannot be used")
+    skip_bad_rows: bool = Field(default=False, description="skip rows of a table that cannot be used")
     name: str | None = Field(
         default=None,
         pattern=TWIN_PATTERN,
@@ -61,6 +84,33 @@ class TrainRequest(BaseModel):
         default=None,
         description="pad the features with zeros to a width with balanced factors; null: for a file only",
     )
+
+
+class DescribedColumn(ResponseModel):
+    """What a column would become in a training, as a feature or as the target."""
+
+    name: str
+    kind: Literal["number", "boolean", "category", "date", "left out"]
+    done: str = Field(description="how it is encoded, or why it is left out")
+    width: int = Field(description="number of features")
+    plain: bool = Field(description="whether it holds numbers that need no encoding, or is left out")
+    task: Literal["classification", "regression"] | None = Field(description="of predicting it; null: it cannot be")
+    outputs: int | None = Field(description="classes, or values to predict")
+    reason: str = Field(description="of the task, or of there being none")
+    unusable: int = Field(description="number of rows without a usable value to predict")
+
+
+class DataDescription(ResponseModel):
+    """Description of a data file: its columns, or the sizes of its arrays."""
+
+    rows: int
+    notes: list[str] = Field(default=[], description="on the format of a table")
+    bad_rows: str | None = Field(default=None, description="rows of a table that cannot be used")
+    columns: list[DescribedColumn] = Field(default=[], description="of a table")
+    task: Literal["classification", "regression"] | None = Field(default=None, description="of arrays")
+    features: int | None = Field(default=None, description="of arrays")
+    image: list[int] | None = Field(default=None, description="of arrays")
+    outputs: int | None = Field(default=None, description="of arrays")
 
 
 class DataOption(ResponseModel):

@@ -21,7 +21,7 @@ from kronmodel.data.tables.reader import RawTable, read_table
 from kronmodel.data.target import RawTarget, Target, raw_target, target_from_array
 from kronmodel.errors import Argument, DataError, Message
 
-__all__ = ["did_you_mean", "load_table", "target_columns"]
+__all__ = ["asked_kinds", "did_you_mean", "is_plain", "load_table", "target_columns"]
 
 OUTPUTS = ("logits", "probabilities", "prediction")
 COARSE = 1e-3  # largest rounding of float32, in standard deviations of a column, that a network doesn't notice
@@ -41,7 +41,7 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
     for note in raw.file.notes:
         report(f"{path.name}: {note}")
     targets = target_columns(path, raw.names, options.target)
-    kinds = _asked_kinds(path, raw.names, targets, options)
+    kinds = asked_kinds(path, raw.names, targets, options)
     if not raw.table.num_rows:
         left_out_text(raw.file, raw.short_rows, {}, skip=options.skip_bad_rows)
         raise DataError(f"{path} has no rows that can be used")
@@ -76,7 +76,7 @@ def load_table(path: Path, name: str, report: Report, options: FileOptions) -> D
         raise DataError(
             f"{path}: every column but the target is left out, so there is nothing to learn from: {reasons}"
         )
-    if all(map(_is_plain, kept)):
+    if all(map(is_plain, kept)):
         notes = tuple(ColumnNote(name=column.name, kind=column.kind, done=_plain_text(column)) for column in columns)
         _report_left_out(report, notes)
         x = np.stack([np.asarray(column.values, np.float32) for column in kept], 1)
@@ -167,7 +167,7 @@ def _row_split(raw: RawTable, rows: NDArray[np.intp], options: FileOptions) -> R
     return None
 
 
-def _is_plain(column: Column) -> bool:
+def is_plain(column: Column) -> bool:
     """Tell whether a column is of numbers without gaps that float32 resolves."""
     if column.kind != "number" or column.missing.any():
         return False
@@ -218,7 +218,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""
 
 
-def _asked_kinds(path: Path, names: Sequence[str], targets: Sequence[str], options: FileOptions) -> dict[str, Kind]:
+def asked_kinds(path: Path, names: Sequence[str], targets: Sequence[str], options: FileOptions) -> dict[str, Kind]:
     """Collect the kinds that options give to columns."""
     kinds: dict[str, Kind] = {}
     by_column = {"groups": options.groups, "time_order": options.time_order}

@@ -1,10 +1,9 @@
-"""Sizes of networks and columns of files as the Train form computes them, compared with kronmodel."""
+"""Sizes of networks and first parts of files as the Train form computes them, compared with kronmodel."""
 
-import csv
+import base64
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,6 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from kronmodel.data.dataset import Dataset
-from kronmodel.data.tables.reader import read_table
-from kronmodel.data.target import raw_target, target_from_array
-from kronmodel.errors import DataError
 from kronmodel.nn.networks import build
 from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES
@@ -27,10 +23,11 @@ COUNT = """async (networks) => {
     const { twinSize } = await import("/static/js/views/train/network-size.js");
     return networks.map((network) => twinSize(network));
 }"""
-READ_HEAD = """async ([text, columns]) => {
-    const { CsvHead } = await import("/static/js/views/train/csv-head.js");
-    const head = await CsvHead.read(new File([text], "mine.csv"));
-    return { columns: head.columns, rows: head.total, targets: columns.map((column) => head.target(column)) };
+HEAD = """async ([base64, name, most]) => {
+    const { fileHead } = await import("/static/js/views/train/file-head.js");
+    const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+    const head = await fileHead(new File([bytes], name), most);
+    return [...new Uint8Array(await head.arrayBuffer())];
 }"""
 FIELDS = ("kind", "in_shape", "out_shape", "kernel", "rank", "parameters", "macs_per_sample")
 RANDOM = 60
@@ -123,37 +120,24 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield made
 
 
-COLUMNS: dict[str, list[str]] = {
-    "price": ["1.5", "2", "3e2", "-4", ".5", "6."],
-    "class": ["0", "1", "2", "1", "0", "2"],
-    "kind, of house": ["flat", "house", "flat", 'a "big" one', "house", "flat"],
-    "number of words": ["1", "2", "x", "4", "5", "6"],
-    "grade": ["a", "2", "b", "2", "c", "a"],
-    "number": ["1", "2", "3", "4", "5", "6"],
-    "name": ["a", "b", "c", "d", "e", "f"],
-    "always": ["7", "7", "7", "7", "7", "7"],
-}
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_the_first_part_of_a_text_file_is_whole_lines(page: Page, encoding: str) -> None:
+    lines = [f"Zeile {number};größer Ċ;{number * 3}" for number in range(200)]
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    content = mark + "\r\n".join(lines).encode(encoding)
+    for most in (2_000, 2_002, 5_001):
+        head = bytes(page.evaluate(HEAD, [base64.b64encode(content).decode(), "mine.tsv", most]))
+        text = head.removeprefix(mark).decode(encoding)
+        kept = text.replace("\r", "").split("\n")
+        assert most // 2 - 100 < len(head) <= most // 2
+        assert kept == lines[: len(kept)]
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_columns_of_a_file_are_inferred_like_in_training(page: Page, tmp_path: Path, delimiter: str) -> None:
-    path = tmp_path / "mine.csv"
-    with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL)
-        writer.writerows([list(COLUMNS), *zip(*COLUMNS.values(), strict=True)])
-    seen = page.evaluate(READ_HEAD, [path.read_bytes().decode(), list(COLUMNS)])
-    table = read_table(path)
-    assert (seen["columns"], seen["rows"]) == (list(table.names), table.table.num_rows + len(table.short_rows))
-    for name, guess in zip(COLUMNS, seen["targets"], strict=True):
-        try:
-            raw = raw_target(table.table.column(name), None, comma=table.file.decimal_comma)
-            target = None if raw.wrong else target_from_array(raw.values, None)
-        except DataError:
-            target = None
-        if target is None:
-            assert guess is None, name
-        else:
-            assert guess == {"task": target.task, "outputs": len(target.labels) or target.y.shape[1]}, name
+def test_other_files_and_short_ones_are_sent_whole(page: Page) -> None:
+    content = b"a,b\n1,2\n3,4"
+    for name, most in (("a.parquet", 10), ("a.csv.gz", 10), ("a.csv", 22)):
+        assert bytes(page.evaluate(HEAD, [base64.b64encode(content).decode(), name, most])) == content
+    assert bytes(page.evaluate(HEAD, [base64.b64encode(content).decode(), "a.CSV", 18])) == b"a,b\n1,2"
 
 
 def test_sizes_equal_those_of_the_networks(page: Page) -> None:

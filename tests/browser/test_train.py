@@ -19,15 +19,15 @@ EPOCHS = 80
 MAX_UPLOAD = 100_000
 
 
-def csv_file(rows: int = 600, *, name: str = "petals of mine.csv", spoilt: bool = False) -> FilePayload:
+def csv_file(rows: int = 600, *, name: str = "petals of mine.csv", spoilt: int | None = None) -> FilePayload:
     """Make a table of seven columns and one of three classes."""
     draw = np.random.default_rng(3)
     kinds = np.arange(rows) % 3
     values = draw.normal(0, 1, (rows, 7)) + 1.2 * draw.normal(0, 1, (3, 7))[kinds]
     header = ",".join([*(f"size {index}" for index in range(7)), "kind"])
     lines = [",".join([*(f"{each:.3f}" for each in row), "abc"[kind]]) for row, kind in zip(values, kinds, strict=True)]
-    if spoilt:
-        lines[40] = lines[40].replace(lines[40].split(",")[2], "broken")
+    if spoilt is not None:
+        lines[spoilt] = lines[spoilt].replace(lines[spoilt].split(",")[2], "broken")
     return {"name": name, "mimeType": "text/csv", "buffer": "\n".join([header, *lines]).encode()}
 
 
@@ -131,7 +131,7 @@ def test_a_training_is_followed_reloaded_and_served(trainer: Service, visitor: V
     expect(page.get_by_role("combobox", name="Column to predict")).to_have_value("kind")
     expect(page.locator(".data-description")).to_have_text(
         "Choose the column to predict; the last one is only proposed. "
-        "600 rows of 7 columns; predicts one of 3 classes. "
+        "600 rows, of which the network takes 7 numbers each; predicts one of 3 classes. "
         "For the Kronecker network, rows are padded with zeros to 2×4."
     )
     expect(page.get_by_role("combobox", name="Recipe")).to_have_value("small-table")
@@ -212,7 +212,7 @@ def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> N
     run = page.get_by_role("button", name=RUN)
     data(page).select_option("Upload a file …")
     run.click()
-    expect(message).to_have_text("Data: choose a .csv or .npz file, or one of the data sets.")
+    expect(message).to_have_text("Data: choose a file, or one of the data sets.")
     page.get_by_label(re.compile("^File")).set_input_files(csv_file(3_000))
     run.click()
     expect(message).to_have_text(
@@ -224,7 +224,12 @@ def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> N
     page.get_by_label(re.compile("^File")).set_input_files(
         {"name": "mine.npz", "mimeType": "application/zip", "buffer": b"no archive"}
     )
+    expect(page.locator(".data-description")).to_contain_text("mine.npz is not a .npz file")
     expect(page.locator(".sizes .message")).to_contain_text("known once the service has read the data")
+    run.click()
+    expect(message).to_contain_text("Data: mine.npz is not")
+    page.get_by_label(re.compile("^File")).set_input_files(csv_file())
+    expect(page.get_by_role("combobox", name="Column to predict")).to_have_value("kind")
     page.get_by_label("Epochs").fill("1000")
     run.click()
     expect(message).to_have_text("Epochs: got “1000”, expected a whole number from 1 to 100.")
@@ -234,15 +239,22 @@ def test_invalid_trainings_are_rejected(trainer: Service, visitor: Visitor) -> N
     expect(message).to_contain_text("No training: name")
 
     page.get_by_label("Name").fill("")
-    page.get_by_label(re.compile("^File")).set_input_files(csv_file(spoilt=True))
-    expect(page.get_by_role("combobox", name="Column to predict")).to_have_value("kind")
+    page.get_by_label(re.compile("^File")).set_input_files(csv_file(spoilt=40))
+    expect(page.locator(".data-description")).to_contain_text(
+        "1 bad row: line 42: column 'size 2': got 'broken', expected a finite number."
+    )
+    run.click()
+    expect(message).to_have_text("Data: some rows cannot be used. Correct the file, or choose to leave them out.")
+    page.get_by_label(re.compile("^File")).set_input_files(csv_file(1_500, spoilt=1_400))  # beyond the first part
+    expect(page.locator(".data-description")).to_contain_text(re.compile(r"only proposed\. About 1,[45]\d\d rows"))
     run.click()
     expect(page.locator(".job-page .message")).to_contain_text(
-        "No report: the training failed: petals-of-mine.csv has 1 bad row: line 42"
+        "No report: the training failed: petals-of-mine.csv has 1 bad row: line 1402"
     )
     page.get_by_role("link", name="New training").click()
     failed = page.locator(".job-list li.failed").first
-    expect(failed).to_contain_text("1 bad row: line 42: column 'size 2': got 'broken', expected a finite number")
+    expect(failed).to_contain_text("1 bad row: line 1402: column 'size 2': got 'broken', expected a finite number")
+    expect(failed).to_contain_text("leave them out with skip_bad_rows")
     failed.get_by_role("link").click()
     expect(page.get_by_role("link", name="Download JSON")).to_be_hidden()
     page.get_by_role("button", name="Delete").click()

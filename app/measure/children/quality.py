@@ -15,6 +15,7 @@ from app.errors import ModelError
 from app.inference.datatypes import is_finite
 from app.measure.differences import PairedDifferences, is_probabilities
 from app.measure.inputs.arrays import InputArrays, load_labels
+from app.measure.nodes import node_times
 from app.measure.quality import ModelOutputs, quality_of
 from app.measure.timed_session import TimedSession
 from app.measure.timing import Refused, run_job
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The differences of the outputs, and fields of `Quality`; None for those where the inputs were generated."""
+    """The differences of the outputs, times of nodes, and fields of `Quality`; None where the inputs were generated."""
     sessions = [
         TimedSession(model["name"], model["path"], device=job["device"], threads=job["threads"])
         for model in job["models"]
@@ -53,7 +54,9 @@ def _evaluate(job: Mapping[str, Any]) -> dict[str, Any]:
     evaluated = [each.outputs() for each in collected] if source["source"] != "generated" else []
     known = [each for each in evaluated if each is not None]
     quality = quality_of(known, source, inputs.rows, labels) if known and len(known) == len(evaluated) else None
-    return {"quality": quality, "differences": differences.results()}
+    # Sessions of their own: a profile slows runs down.
+    nodes = [node_times(job, model, inputs) for model in job["models"] if job.get("nodes")]
+    return {"quality": quality, "differences": differences.results(), "nodes": nodes}
 
 
 def _rows_of_a_run(sessions: Sequence[TimedSession], inputs: InputArrays, batch_sizes: Sequence[int]) -> int:

@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class GraphNetwork:
-    """ONNX model whose layers are replaced one by one; implements :class:`kronmodel.compress.sequential.MatrixNetwork`.
+    """ONNX model whose layers are replaced one by one: a :class:`kronmodel.compress.matrix_network.MatrixNetwork`.
 
     Args:
         workspace: holds the model.
@@ -164,6 +164,7 @@ class GraphNetwork:
             bias=np.zeros(len(weight), np.float32) if self._samples is not None and layer.corrects_bias else None,
             applications=max(sum(rows), 1),
             itemsize=layer.new_dtype.itemsize,
+            constant=layer.constant_bias,
             structures=_possible(layer),
         )
 

@@ -45,6 +45,7 @@ class IntegerWriter(Writer):
     ) -> None:
         super().__init__(network, name, integer_steps(integers), title, card)
         self.integers = integers
+        self.bits = max(integers.bits)
         bits = " and ".join(map(str, integers.bits))
         self.numbers = f"integers, weights of {bits} bits, activations of 8 bits; no floats but inputs and outputs"
 
@@ -76,7 +77,7 @@ class IntegerWriter(Writer):
     def _table(self, name: str, values: Any, about: str) -> str:
         before = len(self._constants)
         self.define(name, values, about)
-        return self._constants.pop(before)
+        return self._constants.pop(before)()
 
     def body(self) -> list[str]:
         """Write the statements of a prediction."""

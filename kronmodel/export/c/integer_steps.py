@@ -97,7 +97,11 @@ def quantize_network(
     Raises:
         ExportError: its numbers are too large for 32 bits.
     """
-    ranges = stored_ranges(network) or measure_ranges(network, samples())
+    with np.errstate(all="ignore"):  # what is too large is refused by its size
+        return _quantized(network, stored_ranges(network) or measure_ranges(network, samples()), bits, bias_bits)
+
+
+def _quantized(network: TemplateNetwork, ranges: list[LayerRanges], bits: int, bias_bits: int) -> IntegerNetwork:
     fraction = FRACTION
     while True:
         parts = tuple(_parts(network, ranges, bits, bias_bits, fraction))

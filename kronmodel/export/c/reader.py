@@ -170,9 +170,13 @@ class _FrontReader:
     def _convolution(
         self, node: onnx.NodeProto, attributes: dict[str, Any], shape: tuple[int, ...]
     ) -> tuple[int, ...] | None:
-        weight, *bias = (self._constants.get(name) for name in node.input[1:] if name)
+        weight, *bias = [self._constants.get(name) for name in node.input[1:] if name] or [None]
+        strides, pads = attributes.get("strides", (1, 1)), attributes.get("pads", (0, 0, 0, 0))
         plain = (
             len(shape) == 3
+            and (len(strides), len(pads)) == (2, 4)
+            and min(strides) > 0
+            and min(pads) >= 0
             and not any(each.channels_last for each in self.convolutions)
             and weight is not None
             and weight.shape[1:2] == shape[:1]
@@ -183,8 +187,8 @@ class _FrontReader:
         )
         if not plain or weight is None:
             return None
-        top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-        down, across = attributes.get("strides", (1, 1))
+        top, left, bottom, right = pads
+        down, across = strides
         convolution = Convolution(
             shape=(shape[0], shape[1], shape[2]),
             weight=weight.astype(np.float32),

@@ -64,7 +64,7 @@ export async function attempt(path, init) {
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     if (error instanceof DOMException && error.name === "TimeoutError") {
-      throw new NetworkError(`The service did not answer within ${TIMEOUT_MS / 1000} seconds.`);
+      throw new NetworkError("The service did not answer in time.");
     }
     throw new NetworkError(UNREACHABLE);
   }
@@ -105,10 +105,11 @@ export function post(body) {
 /**
  * @param {string} path
  * @param {Init} [init]
+ * @param {number} [timeout] milliseconds
  * @returns {Promise<any>}
  */
-export async function json(path, init) {
-  const response = await send(path, init, TIMEOUT_MS);
+export async function json(path, init, timeout = TIMEOUT_MS) {
+  const response = await send(path, init, timeout);
   try {
     return await response.json();
   } catch (error) {

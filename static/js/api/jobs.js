@@ -4,6 +4,7 @@ import { ApiError, DISCONNECTED, NetworkError, TIMEOUT_MS, json, post, send } fr
 import { serverSentEvents } from "./server-sent-events.js";
 
 /**
+ * @import { Init } from "./client.js"
  * @import { JobSummary } from "./types.js"
  */
 
@@ -28,6 +29,26 @@ async function* events(body) {
 }
 
 /**
+ * @param {object} request
+ * @param {Record<string, File | undefined>} files
+ * @returns {Init}
+ */
+function upload(request, files) {
+  const body = new FormData();
+  for (const [name, file] of Object.entries(files)) if (file) body.set(name, file);
+  body.set("request", JSON.stringify(request));
+  return { method: "POST", body };
+}
+
+/**
+ * Describes a file of training data, or the first part of it; nothing is kept.
+ * @param {object} kinds of columns
+ * @param {File} data
+ * @returns {Promise<any>}
+ */
+export const describeData = (kinds, data) => json("/api/trainings/data", upload(kinds, { data }), 2 * TIMEOUT_MS);
+
+/**
  * Starts a job. It runs on the service whether or not it is followed.
  * @param {JobKind} kind
  * @param {object} request
@@ -35,15 +56,7 @@ async function* events(body) {
  * @returns {Promise<JobSummary>}
  */
 export async function start(kind, request, files = {}) {
-  const init = post(request);
-  const uploads = Object.entries(files).filter(([, file]) => file !== undefined);
-  if (uploads.length > 0) {
-    const form = new FormData();
-    for (const [name, file] of uploads) form.set(name, /** @type {File} */ (file));
-    form.set("request", JSON.stringify(request));
-    init.body = form;
-    init.headers = {};
-  }
+  const init = Object.values(files).some((file) => file !== undefined) ? upload(request, files) : post(request);
   const response = await send(STARTED_AT[kind], { ...init, headers: { ...init.headers, Accept: "text/event-stream" } });
   for await (const { event, data } of events(response.body)) {
     if (event === "started") return data;

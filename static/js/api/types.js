@@ -39,6 +39,13 @@
  *
  * @typedef {Record<string, string | number | boolean | null>} Row values of a table's columns by their names
  *
+ * @typedef {object} CCode sizes as C code for a microcontroller
+ * @property {number | null} [bits] of a weight
+ * @property {number | null} [weight_bytes]
+ * @property {number | null} [scratch_bytes]
+ * @property {number | null} [code_bytes]
+ * @property {string | null} [compiler]
+ *
  * @typedef {object} Card
  * @property {string | null} [twin]
  * @property {string | null} [role]
@@ -47,6 +54,7 @@
  * @property {number | null} [parameters]
  * @property {number | null} [macs_per_sample]
  * @property {number | null} [weight_bytes]
+ * @property {CCode | null} [c]
  * @property {{ kind?: string, shape?: number[] | null, range?: number[] | null, names?: string[] | null, columns?: Column[] | null } | null} [input]
  * @property {string | null} [preprocessing]
  * @property {string[] | null} [labels]
@@ -143,6 +151,7 @@
  * @property {number} file_bytes
  * @property {number} initializer_bytes
  * @property {number} [weight_bytes] 0 in reports of earlier versions
+ * @property {CCode | null} [c]
  * @property {number | null} [macs_per_sample]
  * @property {Metric | null} [test_metric]
  * @property {number} load_ms
@@ -177,7 +186,13 @@
  * @property {number | null} accuracy_low
  * @property {number | null} accuracy_high
  * @property {number[][] | null} confusion rows: true class, columns: predicted
+ * @property {WrongRows[] | null} [wrong] missing in reports of earlier versions
  * @property {number | null} rmse
+ *
+ * @typedef {object} WrongRows behind a cell of a confusion matrix
+ * @property {number} true position of the true class
+ * @property {number} predicted
+ * @property {number[]} rows the first ones
  *
  * @typedef {object} PairQuality
  * @property {string} a
@@ -187,6 +202,8 @@
  * @property {number | null} largest_difference
  *
  * @typedef {object} Quality
+ * @property {"samples" | "uploaded"} source
+ * @property {string} name of the rows
  * @property {number} rows
  * @property {boolean} labelled
  * @property {string} sentence
@@ -199,6 +216,13 @@
  * @property {string} name of the file or samples; a description of generated ones
  * @property {number} rows
  * @property {string[]} [notes] batch sizes that were not measured, and why
+ *
+ * @typedef {object} ModelNodes time of each node of a model
+ * @property {string} model
+ * @property {number} batch_size
+ * @property {number} runs
+ * @property {number} us of all nodes
+ * @property {{ name: string, op: string, us: number }[]} nodes
  *
  * @typedef {object} OutputDifference of one output of two models on the same rows; null: not for this kind of output
  * @property {string} a
@@ -235,6 +259,7 @@
  * @property {Quality | null} [quality]
  * @property {MeasuredInputs | null} [inputs] null in reports of earlier versions
  * @property {OutputDifference[]} [differences]
+ * @property {ModelNodes[]} [nodes]
  *
  * @typedef {object} Cell of a sweep: one pair of synthetic networks
  * @property {number} width

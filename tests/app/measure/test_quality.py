@@ -59,6 +59,14 @@ def test_labels_are_names_or_whole_numbers_in_any_notation(tmp_path: Path, label
     assert 0 < model["accuracy"] == pytest.approx((BEST == TRUE).mean())
     assert np.sum(model["confusion"], axis=1).tolist() == np.bincount(TRUE, minlength=3).tolist()
     assert np.trace(model["confusion"]) == (BEST == TRUE).sum()
+    for cell in model["wrong"]:
+        behind = np.flatnonzero((cell["true"] == TRUE) & (cell["predicted"] == BEST))
+        assert cell["true"] != cell["predicted"]
+        assert cell["rows"] == behind[:12].tolist()
+        assert model["confusion"][cell["true"]][cell["predicted"]] == len(behind)
+    assert sum(map(np.count_nonzero, model["confusion"])) - np.count_nonzero(np.diag(model["confusion"])) == len(
+        model["wrong"]
+    )
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.float64, np.str_])

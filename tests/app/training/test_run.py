@@ -14,7 +14,8 @@ import pytest
 
 from app.models.repository import Repository
 from app.settings import Settings
-from app.training.run import TrainingFolder, serve
+from app.training.folder import TrainingFolder
+from app.training.run import serve
 from tests.app.conftest import Serving, serving, wait_until
 from tests.app.graphs import classifier, publish, weights
 from tests.app.trainings import Events, flowers, follow, leftovers

@@ -12,8 +12,9 @@ import pytest
 from app.errors import BadRequest
 from app.settings import Settings
 from app.training.catalogue import TrainingCatalogue
-from app.training.run import UploadedData, check
+from app.training.run import check
 from app.training.schemas import TrainRequest
+from app.training.uploaded import UploadedData
 from tests.app.conftest import serving
 from tests.app.graphs import classifier, publish, weights
 
@@ -52,7 +53,7 @@ def test_the_documented_requests_are_valid(client: httpx.Client) -> None:
         ({"data": "nowhere"}, "data: got 'nowhere', expected one of: mnist, mnist-5k"),
         ({"data": "../x.csv"}, "data: got '../x.csv', expected one of: mnist"),
         ({"data": "digits", "recipe": "best"}, "recipe: got 'best', expected one of: default, accurate"),
-        ({"data": "digits", "target": "x"}, "target: expected with a .csv file only"),
+        ({"data": "digits", "target": "x"}, "target: expected with a table such as a .csv file only"),
         ({"data": "digits", "task": "regression"}, "task: expected with a file only"),
         ({"data": "digits", "rank": 65}, "rank: got 65, expected less than or equal to 64"),
         ({"data": "digits", "rank": True}, "rank: got True, expected a valid integer"),
@@ -83,10 +84,10 @@ def test_a_bad_training_is_400_and_is_not_started(client: httpx.Client, body: An
 @pytest.mark.parametrize(
     ("name", "wanted", "message"),
     [
-        ("a.csv", {}, "target: missing, expected the column of the .csv file to predict"),
-        ("a.npz", {"target": "y"}, "target: expected with a .csv file only"),
+        ("a.csv", {}, "target: missing, expected the column of the table to predict"),
+        ("a.npz", {"target": "y"}, "target: expected with a table such as a .csv file only"),
         ("a.npz", {"data": "mnist"}, "data: got 'mnist' and a file, expected the name of a data set"),
-        ("a.exe", {}, "data: got the file 'a.exe', expected one that is called .csv or .npz"),
+        ("a.exe", {}, "data: got the file 'a.exe', expected one whose name ends in .csv, .tsv"),
     ],
 )
 def test_a_bad_file_is_400(client: httpx.Client, name: str, wanted: dict[str, str], message: str) -> None:
@@ -113,7 +114,7 @@ def test_the_name_of_an_uploaded_file_is_sanitized(name: str, kept: str) -> None
     uploaded = UploadedData(name, b"")
     assert uploaded.file_name == kept
     if "." not in kept:
-        with pytest.raises(BadRequest, match=r"expected one that is called \.csv or \.npz"):
+        with pytest.raises(BadRequest, match=r"expected one whose name ends in \.csv"):
             check(TrainRequest(), uploaded)
 
 

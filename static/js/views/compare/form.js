@@ -27,6 +27,7 @@ export class CompareForm {
     this.seconds = textInput("", "automatic");
     this.device = new DeviceField();
     this.depths = SERVICE_LAYERS.map(([value, name]) => ({ value, name, input: h("input", { type: "checkbox", value, checked: true }) }));
+    this.nodes = h("input", { type: "checkbox", checked: true });
     this.inputs = h("input", { type: "file", accept: ".npy,.npz,.csv" });
     this.labels = h("input", { type: "file", accept: ".npy,.csv" });
     this.element = h(
@@ -46,6 +47,7 @@ export class CompareForm {
         { class: "choices" },
         h("legend", {}, "Measure latency of the session alone, and"),
         ...this.depths.map(({ name, input }) => h("label", { class: "choice" }, input, h("span", {}, name))),
+        h("label", { class: "choice" }, this.nodes, h("span", {}, "of each node")),
       ),
       h(
         "details",
@@ -66,6 +68,7 @@ export class CompareForm {
       texts: [this.batches, this.threads, this.seconds].map(({ value }) => value),
       device: this.device.value,
       depths: this.depths.filter(({ input }) => input.checked).map(({ value }) => value),
+      nodes: this.nodes.checked,
     });
   }
 
@@ -75,13 +78,14 @@ export class CompareForm {
     this.storedDevice = "";
     const stored = recall(STORED_AS);
     if (typeof stored !== "object" || stored === null) return;
-    const { models, texts, depths, device } = /** @type {Record<string, unknown>} */ (stored);
+    const { models, texts, depths, device, nodes } = /** @type {Record<string, unknown>} */ (stored);
     if (Array.isArray(models)) this.storedModels = models.filter((name) => typeof name === "string");
     if (Array.isArray(texts)) {
       [this.batches, this.threads, this.seconds].forEach((input, i) => {
         if (typeof texts[i] === "string") input.value = texts[i];
       });
     }
+    this.nodes.checked = nodes !== false;
     if (typeof device === "string") this.storedDevice = device;
     if (Array.isArray(depths)) for (const { value, input } of this.depths) input.checked = depths.includes(value);
   }
@@ -116,6 +120,7 @@ export class CompareForm {
           device: this.device.value,
           seconds: optionalNumber("Seconds", this.seconds.value, { low: 0.1, high: 600 }),
           depths: ["session", ...this.depths.filter(({ input }) => input.checked).map(({ value }) => value)],
+          nodes: this.nodes.checked,
         },
         files: { inputs, labels },
       };

@@ -8,7 +8,7 @@ import { keepUnits } from "../../ui/text.js";
 import { closedPanel, panel } from "../jobs/panels.js";
 
 /**
- * @import { Measured, ModelQuality, Quality } from "../../api/types.js"
+ * @import { Measured, ModelQuality, Quality, WrongRows } from "../../api/types.js"
  */
 
 /** Larger matrices are unreadable on the page; they are in the report's JSON. */
@@ -18,8 +18,9 @@ const MAX_CLASSES = 20;
  * @param {ModelQuality} quality
  * @param {string[]} labels
  * @param {string} colour
+ * @param {(wrong: WrongRows, total: number) => void} onPick
  */
-function confusionMatrix({ model, confusion }, labels, colour) {
+function confusionMatrix({ model, confusion, wrong }, labels, colour, onPick) {
   if (!confusion || confusion.length > MAX_CLASSES || confusion.length !== labels.length) return null;
   const most = Math.max(1, ...confusion.flatMap((row, i) => row.filter((_, j) => j !== i)));
   return h(
@@ -36,7 +37,10 @@ function confusionMatrix({ model, confusion }, labels, colour) {
           {},
           h("th", { scope: "row" }, labels[i]),
           ...row.map((value, j) => {
-            const cell = h("td", { class: i === j ? "right" : value > 0 ? "wrong" : "none" }, value === 0 ? "·" : count(value));
+            const behind = wrong?.find((each) => each.true === i && each.predicted === j);
+            const button = behind && h("button", { type: "button", "aria-label": `${count(value)}: ${labels[i]} taken for ${labels[j]} by ${model}` }, count(value));
+            button?.addEventListener("click", () => behind && onPick(behind, value));
+            const cell = h("td", { class: i === j ? "right" : value > 0 ? "wrong" : "none" }, button ?? (value === 0 ? "·" : count(value)));
             if (i !== j) cell.style.setProperty("--fraction", String(value / most));
             return cell;
           }),
@@ -97,15 +101,22 @@ export function qualityPanel(quality, models) {
  * @returns {HTMLElement | null} null without labels, or with too many
  */
 export function confusionPanel(quality, models) {
+  const behind = h("div", { class: "behind", role: "status", hidden: true });
+  /** @param {string} model @returns {(wrong: WrongRows, total: number) => void} */
+  const show = (model) => (wrong, total) => {
+    behind.hidden = false;
+    void import("./behind.js").then((module) => module.showBehind(behind, quality, model, wrong, total));
+  };
   const tables = quality.models
     .map((each) => ({ each, index: models.findIndex(({ model }) => model === each.model) }))
     .filter(({ index }) => index >= 0)
-    .map(({ each, index }) => confusionMatrix(each, quality.labels ?? [], tone(models, index)))
+    .map(({ each, index }) => confusionMatrix(each, quality.labels ?? [], tone(models, index), show(each.model)))
     .filter((table) => table !== null);
   if (tables.length === 0) return null;
   return closedPanel(
     "Confusion matrix",
-    h("p", { class: "muted" }, "Rows: true label. Columns: predicted label. Tinted: wrong predictions."),
+    h("p", { class: "muted" }, "Rows: true label. Columns: predicted label. Tinted: wrong predictions; choose one for its samples."),
     h("div", { class: "confusions", tabindex: 0, role: "region", "aria-label": "Confusion matrices" }, ...tables),
+    behind,
   );
 }

@@ -6,9 +6,10 @@ import { shortName, tone } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
 import { bytes, count, digits, times, unitFor } from "../../ui/format.js";
 import { MEMORY_UNITS, keepUnits, memorySize } from "../../ui/text.js";
-import { closedPanel, environmentPanel, panel, tableRegion } from "../jobs/panels.js";
+import { closedPanel, comparedRegion, environmentPanel, panel, tableRegion } from "../jobs/panels.js";
 import { differencesPanel, inputsPanel } from "./inputs.js";
 import { batchName, latencyPanel, plainDigits } from "./latency.js";
+import { nodesPanel } from "./nodes.js";
 import { confusionPanel, qualityPanel } from "./quality.js";
 import { figuresTable, pairsTable } from "./tables.js";
 
@@ -133,7 +134,7 @@ export class ComparisonPresentation {
 
   /** @param {Report} report */
   show(report) {
-    const { models, pairs, quality, inputs, differences = [] } = report;
+    const { models, pairs, quality, inputs, differences = [], nodes = [] } = report;
     this.element.replaceChildren(
       ...[
         h("p", { class: "headline", role: "status" }, keepUnits(pairs[0]?.sentence ?? "Measured.")),
@@ -142,7 +143,8 @@ export class ComparisonPresentation {
         h("div", { class: "panels" }, predictionPanel(report), memoryPanel(report), filePanel(models), quality ? qualityPanel(quality, models) : null),
         differencesPanel(differences, models.length > 2),
         quality ? confusionPanel(quality, models) : null,
-        closedPanel("All figures", tableRegion("All figures", figuresTable(report))),
+        nodesPanel(nodes, models),
+        closedPanel("All figures", comparedRegion("All figures", figuresTable(report))),
         models.length > 2 ? closedPanel("All pairs", tableRegion("All pairs", pairsTable(report))) : null,
         inputs ? inputsPanel(inputs) : null,
         environmentPanel(report),

@@ -4,7 +4,7 @@ import { shortName, tone } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
 import { BYTE_UNITS, TIME_UNITS, count, digits, metric, times } from "../../ui/format.js";
 import { MEMORY_UNITS } from "../../ui/text.js";
-import { pointsDifference, speedRatio, tableRow } from "../jobs/table-row.js";
+import { NO_DIFFERENCE, pointsDifference, speedRatio, tableRow } from "../jobs/table-row.js";
 import { LAYER_NAMES, batchName, batchSizes, latencyAt, measuredLayers } from "./latency.js";
 
 /**
@@ -40,6 +40,15 @@ function groups({ models, pairs, service_pairs = [] }) {
       ],
     },
   ];
+  /** @type {Row[]} */
+  const inC = [
+    { name: "Bits of a weight", values: of((m) => m.c?.bits), format: count },
+    { name: "Flash, weights", values: of((m) => m.c?.weight_bytes), units: BYTE_UNITS, words: smaller },
+    { name: "Flash, code", values: of((m) => m.c?.code_bytes), units: BYTE_UNITS, words: smaller },
+    { name: "Memory", values: of((m) => m.c?.scratch_bytes), units: BYTE_UNITS, words: smaller },
+  ];
+  const known = inC.filter(({ values }) => values.some((value) => value != null));
+  if (known.length > 0) found.push({ title: "As C code for a microcontroller", rows: known });
   for (const depth of measuredLayers(models)) {
     for (const size of batchSizes(models, depth)) found.push(latencyGroup(models, [...pairs, ...service_pairs], depth, size));
   }
@@ -86,7 +95,7 @@ function latencyGroup(models, pairs, depth, size) {
   return {
     title: `${batchName(size)}, ${LAYER_NAMES[depth]}${at.some((latency) => latency?.unstable) ? " (unstable: times varied between series)" : ""}`,
     rows: [
-      { name: "p50", ...time((l) => l.p50_us), ...(pair && { ratio: pair.verdict !== "not distinguishable" ? `${times(pair.ratio)} as fast` : "no clear difference" }) },
+      { name: "p50", ...time((l) => l.p50_us), ...(pair && { ratio: pair.verdict !== "not distinguishable" ? `${times(pair.ratio)} as fast` : NO_DIFFERENCE }) },
       { name: "p90", ...time((l) => l.p90_us) },
       { name: "p95", ...time((l) => l.p95_us) },
       { name: "p99", ...time((l) => l.p99_us) },

@@ -29,6 +29,19 @@ export const closedPanel = (title, ...children) => h("details", { class: "panel"
  */
 export const tableRegion = (name, ...children) => h("div", { class: "table", tabindex: 0, role: "region", "aria-label": name }, ...children);
 
+/**
+ * Makes a region for a table of two models whose rows without a difference can be hidden.
+ * @param {string} name
+ * @param {HTMLTableElement} table
+ */
+export function comparedRegion(name, table) {
+  const region = tableRegion(name, table);
+  const box = h("input", { type: "checkbox" });
+  box.addEventListener("change", () => region.classList.toggle("differences", box.checked));
+  if (table.querySelector(".same")) region.prepend(h("label", { class: "choice" }, box, "Show differences only"));
+  return region;
+}
+
 /** @param {{ environment: Environment, seconds: number, created: string }} report */
 export function environmentPanel({ environment: e, seconds, created }) {
   const threads = e.threads === undefined ? null : `${e.threads} ${e.threads === 1 ? "thread" : "threads"}`;

@@ -19,6 +19,9 @@ import { digits, ratioDigits, times, unitFor } from "../../ui/format.js";
  */
 
 const NOTHING = "–";
+export const NO_DIFFERENCE = "no clear difference";
+/** Ratios of rows that "Show differences only" hides. */
+const SAME = ["the same", NO_DIFFERENCE];
 
 /**
  * Formats the ratio of the first value to the second: "58× fewer".
@@ -56,13 +59,13 @@ export function tableRow(row, withRatio) {
   const known = row.values.filter((value) => value != null);
   const unit = row.units ? unitFor(Math.min(...known.filter((value) => value > 0)), row.units) : null;
   const format = row.format ?? digits;
+  const texts = row.values.map((value) => (value == null ? NOTHING : format(value / (unit?.size ?? 1))));
+  const ratio = ratioText(row);
   return h(
     "tr",
-    {},
+    { class: texts.length === 2 && (texts[0] === texts[1] || SAME.includes(ratio)) ? "same" : null },
     h("th", { scope: "row" }, row.name, unit && h("span", { class: "unit" }, ` ${unit.name}`)),
-    ...row.values.map((value) =>
-      h("td", {}, value == null ? NOTHING : format(value / (unit?.size ?? 1))),
-    ),
-    withRatio && h("td", { class: "ratio" }, ratioText(row)),
+    ...texts.map((text) => h("td", {}, text)),
+    withRatio && h("td", { class: "ratio" }, ratio),
   );
 }

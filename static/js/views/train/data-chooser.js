@@ -1,13 +1,17 @@
-/** Form part for the training data: a data set of the service or an uploaded file. */
+/** Form part for the training data: a data set of the service or an uploaded file, which the service describes first. */
 
+import { ApiError, NetworkError } from "../../api/client.js";
+import { describeData } from "../../api/jobs.js";
 import { h } from "../../ui/dom.js";
 import { bytes, count } from "../../ui/format.js";
+import { capitalized, sentence } from "../../ui/text.js";
 import { field } from "../jobs/fields.js";
-import { CsvHead } from "./csv-head.js";
+import { ColumnList } from "./column-list.js";
+import { fileHead } from "./file-head.js";
 import { inputShape, product } from "./network-size.js";
 
 /**
- * @import { TrainingData, TrainingOptions } from "./types.js"
+ * @import { ColumnKinds, DataDescription, TrainingData, TrainingOptions } from "./types.js"
  *
  * @typedef {object} Shown the facts known before the service has read the data
  * @property {number | null} features
@@ -16,6 +20,8 @@ import { inputShape, product } from "./network-size.js";
  * @property {boolean} pad whether the service pads rows with zeros to a width with balanced factors, as it does for files
  * @property {string} recipe the recommended one
  * @property {string} name default name of the twin
+ *
+ * @typedef {{ data: string | null, file: File | undefined, target?: string, skip_bad_rows?: boolean } & ColumnKinds} Source
  */
 
 const UPLOAD = "";
@@ -28,24 +34,38 @@ export class DataChooser extends EventTarget {
   constructor() {
     super();
     this.set = h("select", {});
-    this.file = h("input", { type: "file", accept: ".csv,.npz" });
+    this.file = h("input", { type: "file", accept: ".csv,.tsv,.tab,.txt,.psv,.jsonl,.ndjson,.parquet,.feather,.arrow,.npz,.gz,.bz2,.zst,.lz4" });
     this.target = h("select", {});
     this.description = h("p", { class: "muted data-description", role: "status" });
     this.upload = h(
       "div",
       { class: "fields wide", hidden: true },
-      field("File (.csv with a header line, or .npz with x and y)", this.file),
+      field("File (.csv, .tsv, .csv.gz, .parquet, .feather, .jsonl, or .npz with x and y)", this.file),
     );
-    this.column = field("Column to predict", this.target);
+    this.columns = new ColumnList();
+    this.skip = h("input", { type: "checkbox" });
+    this.column = h("div", { class: "form tight" }, field("Column to predict", this.target), this.columns.element, h("label", { class: "choice" }, this.skip, "Leave out rows that cannot be used"));
     this.element = h("div", { class: "form tight" }, field("Data", this.set), this.upload, this.description);
     /** @type {TrainingData[]} */
     this.known = [];
     this.most = Infinity;
-    /** @type {CsvHead | null} */
-    this.head = null;
+    /** @type {DataDescription | null} */
+    this.described = null;
+    /** Fraction of the file's bytes that the service has described. */
+    this.part = 1;
+    this.problem = "";
+    this.inspections = 0;
     this.set.addEventListener("change", () => this.#changed());
     this.target.addEventListener("change", () => this.#changed());
-    this.file.addEventListener("change", () => void this.#readHead());
+    this.skip.addEventListener("change", () => this.#changed());
+    this.columns.addEventListener("change", () => void this.#inspect());
+    this.file.addEventListener("change", () => {
+      this.columns.clear();
+      this.target.replaceChildren();
+      this.skip.checked = false;
+      this.described = null;
+      void this.#inspect();
+    });
   }
 
   /**
@@ -64,14 +84,27 @@ export class DataChooser extends EventTarget {
     this.#changed();
   }
 
-  /** @returns {{ data: string | null, target: string | null, file: File | undefined } | string} for the request, or what is missing */
+  /** @returns {Source | string} for the request, or what is missing */
   read() {
-    if (this.set.value !== UPLOAD) return { data: this.set.value, target: null, file: undefined };
+    if (this.set.value !== UPLOAD) return { data: this.set.value, file: undefined };
     const [file] = this.file.files ?? [];
-    if (file === undefined) return "Data: choose a .csv or .npz file, or one of the data sets.";
+    if (file === undefined) return "Data: choose a file, or one of the data sets.";
     if (file.size > this.most) return `Data: ${this.#tooLarge(file)}`;
-    if (!/\.(csv|npz)$/i.test(file.name)) return `Data: got ${file.name}, expected a .csv or .npz file.`;
-    return { data: null, target: this.#csv(file) ? this.target.value : null, file };
+    if (this.problem || this.described === null) return `Data: ${this.problem || "the file is still being read."}`;
+    const { columns } = this.described;
+    if (columns.length === 0) return { data: null, file };
+    const target = this.target.value;
+    if (this.#unusable && !this.skip.checked) return "Data: some rows cannot be used. Correct the file, or choose to leave them out.";
+    return { data: null, file, target, skip_bad_rows: this.skip.checked, ...this.columns.kinds(target) };
+  }
+
+  /** Whether rows are known that cannot be used. */
+  get #unusable() {
+    return this.described?.bad_rows != null || (this.#predicted?.unusable ?? 0) > 0;
+  }
+
+  get #predicted() {
+    return this.described?.columns.find(({ name }) => name === this.target.value);
   }
 
   /** @returns {Shown} */
@@ -79,17 +112,16 @@ export class DataChooser extends EventTarget {
     const set = this.known.find(({ name }) => name === this.set.value);
     if (set) return { features: set.features, image: set.image, outputs: set.outputs, pad: false, recipe: "default", name: set.name };
     const [file] = this.file.files ?? [];
-    const name = file?.name.replace(/\.\w+$/, "").replace(/[^A-Za-z0-9._-]+/g, "-") ?? "";
-    if (this.head === null) return { features: null, image: null, outputs: null, pad: true, recipe: "default", name };
-    const { columns, total } = this.head;
-    return {
-      features: columns.length - 1,
-      image: null,
-      outputs: this.head.target(this.target.value)?.outputs ?? null,
-      pad: true,
-      recipe: total * TRAINING_FRACTION < SMALL_TABLE ? "small-table" : "default",
-      name,
-    };
+    const name = file?.name.replace(/\..*$/, "").replace(/[^A-Za-z0-9_-]+/g, "-") ?? "";
+    if (this.described === null) return { features: null, image: null, outputs: null, pad: true, recipe: "default", name };
+    const { columns, features, image, outputs } = this.described;
+    const small = this.#rows * TRAINING_FRACTION < SMALL_TABLE && image === null;
+    const sizes = columns.length > 0 ? { features: this.columns.features(this.target.value) || null, outputs: this.#predicted?.outputs ?? null } : { features, outputs };
+    return { ...sizes, image, pad: true, recipe: small ? "small-table" : "default", name };
+  }
+
+  get #rows() {
+    return Math.round((this.described?.rows ?? 0) / this.part);
   }
 
   /** @param {File} file */
@@ -97,33 +129,45 @@ export class DataChooser extends EventTarget {
     return `${file.name} has ${bytes(file.size)}, expected at most ${bytes(this.most)}: the service takes no larger files.`;
   }
 
-  /** @param {File} file */
-  #csv(file) {
-    return /\.csv$/i.test(file.name);
+  /** Asks the service what the file's columns become, with the kinds that the user gave them. */
+  async #inspect() {
+    const [file] = this.file.files ?? [];
+    const inspection = ++this.inspections;
+    this.problem = "";
+    if (file && file.size <= this.most) {
+      this.#changed();
+      try {
+        const head = await fileHead(file, this.most);
+        const described = await describeData(this.columns.kinds(), head);
+        if (inspection !== this.inspections) return; // another file or kind was chosen meanwhile
+        this.described = described;
+        this.part = head.size / file.size;
+        this.#offerColumns(described);
+      } catch (error) {
+        if (!(error instanceof ApiError || error instanceof NetworkError || error instanceof DOMException)) throw error; // DOMException: the file is gone
+        if (inspection !== this.inspections) return;
+        this.problem = sentence(error.message.replace(/^data: /, ""));
+      }
+    }
+    this.#changed();
   }
 
-  async #readHead() {
-    const [file] = this.file.files ?? [];
-    this.head = null;
-    if (file && this.#csv(file) && file.size <= this.most) {
-      try {
-        this.head = await CsvHead.read(file);
-      } catch (error) {
-        if (!(error instanceof DOMException)) throw error; // the file is gone or not readable; its upload will fail with a message
-      }
-      if (file !== this.file.files?.[0]) return; // another file was chosen meanwhile
-    }
-    if (this.head !== null && this.head.columns.length < 2) this.head = null;
-    this.target.replaceChildren(...(this.head?.columns ?? []).map((name) => h("option", { value: name }, name)));
-    this.target.value = this.head?.columns.at(-1) ?? ""; // only proposed: the description asks for it
-    if (this.head === null) this.column.remove();
-    else this.upload.append(this.column);
-    this.#changed();
+  /** @param {DataDescription} described */
+  #offerColumns({ columns }) {
+    this.columns.show(columns);
+    if (this.target.options.length > 0) return; // keep the user's choice
+    this.target.replaceChildren(...columns.map(({ name }) => h("option", { value: name }, name)));
+    this.target.value = columns.at(-1)?.name ?? ""; // only proposed: the description asks for it
   }
 
   #changed() {
     const upload = this.set.value === UPLOAD;
     this.upload.hidden = !upload;
+    const listed = this.target.options.length > 0;
+    if (listed) this.upload.append(this.column);
+    else this.column.remove();
+    this.columns.element.hidden = !listed;
+    this.columns.markTarget(this.target.value);
     this.description.textContent = upload ? this.#describeFile() : this.#describeSet();
     this.dispatchEvent(new Event("change"));
   }
@@ -140,23 +184,25 @@ export class DataChooser extends EventTarget {
     const [file] = this.file.files ?? [];
     if (file === undefined) return "One column is predicted from all others. A fifth of the rows is held out for testing.";
     if (file.size > this.most) return this.#tooLarge(file);
-    if (this.head === null) {
-      return this.#csv(file)
-        ? "This file has no columns: expected a header line of names, separated by commas, semicolons or tabs."
-        : "The shape of its samples is known once the service has read the file.";
+    if (this.problem) return this.problem;
+    if (this.described === null) return "The service reads the file …";
+    const { rows, notes, bad_rows: bad, columns, task, features, image, outputs } = this.described;
+    const named = notes.map((note) => ` ${sentence(capitalized(note))}`).join("");
+    if (columns.length === 0) {
+      return `${count(rows)} ${image ? `images of ${image.join("×")}` : `rows of ${count(features ?? 0)} numbers`}; predicts ${predicted(task, outputs)}.${named}`;
     }
-    const { columns, total, whole } = this.head;
-    const width = columns.length - 1;
-    const guess = this.head.target(this.target.value);
-    const target =
-      guess === null
-        ? "a column that training will probably reject: it has a single value, only distinct values, or numbers mixed with text"
-        : guess.task === "regression"
-          ? "a number"
-          : `one of ${count(guess.outputs)} classes`;
+    const target = this.#predicted;
+    const width = this.columns.features(this.target.value);
     const shape = inputShape({ features: width, image: null, pad: true });
-    const rows = whole && total === 1 ? "row" : "rows";
-    const padding = product(shape) === width ? "" : ` For the Kronecker network, rows are padded with zeros to ${shape.join("×")}.`;
-    return `Choose the column to predict; the last one is only proposed. ${whole ? "" : "About "}${count(total)} ${rows} of ${count(width)} ${width === 1 ? "column" : "columns"}; predicts ${target}.${padding}`;
+    const padding = width === 0 || product(shape) === width ? "" : ` For the Kronecker network, rows are padded with zeros to ${shape.join("×")}.`;
+    const lacking = target?.unusable ? ` ${count(target.unusable)} ${target.unusable === 1 ? "row has" : "rows have"} no usable ${target.name}.` : "";
+    const where = this.part < 1 ? "In the first part of the file: " : "";
+    return `Choose the column to predict; the last one is only proposed. ${this.part < 1 ? "About " : ""}${count(this.#rows)} ${this.#rows === 1 ? "row" : "rows"}, of which the network takes ${count(width)} ${width === 1 ? "number" : "numbers"} each; predicts ${target?.task ? predicted(target.task, target.outputs) : `a column that cannot be predicted: ${target?.reason.split(";")[0] ?? ""}`}.${padding}${named}${lacking}${bad === null ? "" : ` ${where}${sentence(bad)}`}`;
   }
 }
+
+/**
+ * @param {string | null} task
+ * @param {number | null} outputs
+ */
+const predicted = (task, outputs) => (task === "classification" ? `one of ${count(outputs ?? 0)} classes` : outputs === 1 ? "a number" : `${count(outputs ?? 0)} numbers`);

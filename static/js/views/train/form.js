@@ -204,14 +204,14 @@ export class TrainForm {
     const { data, activation } = this;
     const source = data.read();
     if (typeof source === "string") return source;
+    const { file, ...values } = source;
     try {
       const hidden = this.layers.read();
       this.#network(); // throws if the sizes are invalid
       const recipeRank = !this.customRank || Array.isArray(recipe.order);
       return {
         request: {
-          data: source.data,
-          target: source.target,
+          ...values,
           name: this.name.value.trim() || null,
           kind: "twin",
           recipe: recipe.name,
@@ -223,7 +223,7 @@ export class TrainForm {
           learning_rate: optionalNumber("Learning rate", this.rate.value, { low: 1e-9, high: 100 }) ?? null,
           seed: optionalNumber("Seed", this.seed.value, { low: 0, high: MAX_SEED, whole: true }) ?? 0,
         },
-        files: { data: source.file },
+        files: { data: file },
       };
     } catch (error) {
       if (error instanceof FieldError) return error.message;

@@ -6,7 +6,7 @@ import { h } from "../../ui/dom.js";
 import { digits, percent } from "../../ui/format.js";
 import { recall, remember } from "../../ui/store.js";
 import { capitalized, sentence } from "../../ui/text.js";
-import { closedPanel, tableRegion } from "../jobs/panels.js";
+import { closedPanel, comparedRegion, tableRegion } from "../jobs/panels.js";
 import { lossText, metricName, metricValue } from "./format.js";
 import { MemberProgress } from "./member-progress.js";
 import { epochTable, resultTable } from "./tables.js";
@@ -140,7 +140,7 @@ export class TrainingPresentation {
         members.length > 1 && h("a", { class: "button", href: href("compare", null, { models: names }) }, "Compare both models"),
         ...members.map(({ name, version }) => h("a", { class: "button", href: href("models", name) }, `${name}, version ${version}`)),
       ),
-      tableRegion("Both networks side by side", resultTable(members)),
+      comparedRegion("Both networks side by side", resultTable(members)),
       h("p", { class: "muted" }, `${digits(seconds)} s in total, including export and checks. Measured on the service’s machine while it was serving.`),
     );
     this.result.hidden = false;

@@ -19,6 +19,29 @@
  * @property {boolean} found whether it is on the service's machine
  * @property {string | null} [note]
  *
+ * @typedef {Partial<Record<"drop" | "categorical" | "numeric" | "date", string[]>>} ColumnKinds
+ *
+ * @typedef {object} DescribedColumn
+ * @property {string} name
+ * @property {string} kind
+ * @property {string} done what becomes of it, or why it is left out
+ * @property {number} width number of features
+ * @property {boolean} plain whether it is a feature without an encoding, or left out
+ * @property {"classification" | "regression" | null} task of predicting it
+ * @property {number | null} outputs
+ * @property {string} reason
+ * @property {number} unusable rows in which it cannot be predicted
+ *
+ * @typedef {object} DataDescription
+ * @property {number} rows
+ * @property {string[]} notes
+ * @property {string | null} bad_rows
+ * @property {DescribedColumn[]} columns empty for arrays
+ * @property {string | null} task of arrays, as the sizes that follow
+ * @property {number | null} features
+ * @property {number[] | null} image
+ * @property {number | null} outputs
+ *
  * @typedef {object} Recipe
  * @property {string} name
  * @property {string} [summary]

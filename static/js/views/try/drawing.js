@@ -2,7 +2,7 @@
 
 import { byId } from "../../ui/dom.js";
 import { stylesheets } from "../../ui/stylesheet.js";
-import { paint, toRow } from "./image.js";
+import { paint, toRow } from "../../model/image.js";
 import { CHALK, Pad } from "./pad.js";
 
 /**

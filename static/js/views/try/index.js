@@ -83,14 +83,15 @@ class TryView {
   show({ query }) {
     const asked = query.get("models");
     if (asked) remember("try.models", asked.split(","));
-    void this.#open();
+    void this.#open(Number(query.get("sample")));
   }
 
   hide() {
     this.#save();
   }
 
-  async #open() {
+  /** @param {number} [sample] to pick, counted from 1; 0 for none */
+  async #open(sample = 0) {
     const answers = byId("answers");
     try {
       await this.catalog.load();
@@ -111,6 +112,7 @@ class TryView {
     await this.#fetched(async () => {
       if (choice) await this.#showPicker(together.map(({ name }) => name));
       await this.#use(together);
+      if (sample > 0 && this.task) await this.strip.open(this.#sampled(together), this.task, sample);
     });
   }
 
@@ -171,8 +173,12 @@ class TryView {
     this.input = null;
     this.predictor?.ask(null);
     this.#empty();
-    const source = (models.find((model) => model.samples) ?? models[0]).name;
-    await this.strip.open(source, task, this.#restore(task));
+    await this.strip.open(this.#sampled(models), task, this.#restore(task));
+  }
+
+  /** @param {ModelInfo[]} models */
+  #sampled(models) {
+    return (models.find((model) => model.samples) ?? models[0]).name;
   }
 
   /** @param {ModelInfo[]} models */

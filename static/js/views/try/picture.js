@@ -1,6 +1,6 @@
 /** Reads a picture file for the drawing pad: in colours, or as grey ink separated from its background. */
 
-import { paint } from "./image.js";
+import { paint } from "../../model/image.js";
 import { inkOf } from "./ink.js";
 import { boundingBox } from "./preprocessing.js";
 

@@ -3,7 +3,7 @@
 import * as api from "../../api/client.js";
 import { h } from "../../ui/dom.js";
 import { digits } from "../../ui/format.js";
-import { paint } from "./image.js";
+import { paint } from "../../model/image.js";
 
 /**
  * @import { Task } from "../../model/types.js"

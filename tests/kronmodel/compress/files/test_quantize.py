@@ -67,6 +67,23 @@ def test_the_opset_that_a_quantisation_tool_moves_is_named(tmp_path: Path) -> No
     assert "opset 9 became" in rows["int8"].note
 
 
+def test_a_variant_that_is_slower_or_larger_than_the_original_says_so(tmp_path: Path) -> None:
+    """Quantised products of tiny matrices: the nodes that are added outweigh all that is saved."""
+    nodes, weights, value = [], {}, "x"
+    for place in range(20):
+        weights[f"w{place}"] = np.random.default_rng(place).standard_normal((8, 8)).astype(np.float32) / 3
+        nodes.append(node("MatMul", [value, f"w{place}"], [f"h{place}"]))
+        value = f"h{place}"
+    nodes[-1].output[0] = "y"
+    path = save(make_model(nodes, weights, ["n", 8]), tmp_path)
+    report = compress_file(path, Target(), out=tmp_path / "models", quantize="int8", settings=SETTINGS)
+    original, quantised = report.variants
+    assert not original.note
+    assert (quantised.bytes or 0) > path.stat().st_size
+    assert f"{(quantised.bytes or 0) / path.stat().st_size:.1f} times as large as the original" in quantised.note
+    assert "slower than the original at 1" in quantised.note
+
+
 @pytest.mark.parametrize("precision", ["int8", "int8-static", "int4"])
 def test_weights_in_constant_nodes(precision: Any, tmp_path: Path) -> None:
     """PaddlePaddle exports all weights as Constant nodes, which onnxruntime's tools refuse, or pass over."""

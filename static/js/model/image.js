@@ -1,6 +1,6 @@
 /** Converts images to a network's row of numbers, and paints such rows on a canvas. */
 
-/** @import { Layout } from "../../model/types.js" */
+/** @import { Layout } from "./types.js" */
 
 /**
  * Returns the index of a pixel's channel in the row.
