@@ -67,7 +67,7 @@ def _of_model(folder: Path, data: Dataset) -> InitialWeights:
     for name, expected, given in pairs:
         if given != expected:
             raise LoadError(
-                f"{saved.path} was trained on data with another {name}: expected {_text(expected)} as there, got "
+                f"{saved.path} was trained on other data; {name}: expected {_text(expected)} as there, got "
                 f"{_text(given)} in {data.name}"
             )
     return _checked(source, saved.config, saved.state_dict(), saved.path)

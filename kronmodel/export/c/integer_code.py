@@ -69,6 +69,8 @@ class IntegerWriter(Writer):
         names += self.used
         names += ["softmax"] if "softmax" in self.options else []
         options = self.options | ({"packed"} if min(self.integers.bits) < 8 or self._has_packed_biases() else set())
+        if any(key.endswith(("_line_scale", "_column_scale")) for step in self.steps for key in step.arrays):
+            options.add("levels")
         return "\n".join([constants, *tables, take("integer.c", [*names, "quantize_input"], options)])
 
     def _has_packed_biases(self) -> bool:

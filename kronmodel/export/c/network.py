@@ -104,11 +104,14 @@ class Stored:
     Attributes:
         steps: the network with the real value of the number 1 in the place of each weight; 0 for weights in floats.
         bits: the network with the bits of each weight in its place; 0 for weights in floats.
+        biases: the network with integers in the place of weights with a number a line, and with the real value of the
+            number 1; and both for those with a number a column. 0 for others.
         ranges: of the activations that the file quantises, in the order of its nodes.
     """
 
     steps: TemplateNetwork
     bits: TemplateNetwork
+    biases: tuple[tuple[TemplateNetwork, TemplateNetwork], ...]
     ranges: tuple[Range, ...]
 
 

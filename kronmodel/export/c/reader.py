@@ -31,7 +31,12 @@ def read_template_network(model: onnx.ModelProto, name: str) -> TemplateNetwork:
     graph = unfold(model, name)
     if graph is None:
         return _read(model, name)
-    stored = Stored(steps=_read(graph.steps, name), bits=_read(graph.bits, name), ranges=graph.ranges)
+    stored = Stored(
+        steps=_read(graph.steps, name),
+        bits=_read(graph.bits, name),
+        biases=tuple((_read(levels, name), _read(steps, name)) for levels, steps in graph.biases),
+        ranges=graph.ranges,
+    )
     return replace(_read(graph.values, name), stored=stored)
 
 

@@ -154,8 +154,14 @@ CASES: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda m: ["--from", str(checkpoint(m, "four-dense")), "--name", "four", "--checkpoint", f"{m}/.checkpoints"],
         "give another --name or --checkpoint",
     ),
-    "other data": (lambda m: ["--from", f"{m}/toy-dense", "--data", f"{m}/other.npz"], "another number of features"),
-    "other labels": (lambda m: ["--from", f"{m}/toy-dense", "--data", f"{m}/labels.npz"], "another labels: expected 0"),
+    "other data": (
+        lambda m: ["--from", f"{m}/toy-dense", "--data", f"{m}/other.npz"],
+        "number of features: expected 784 as there, got 12",
+    ),
+    "other labels": (
+        lambda m: ["--from", f"{m}/toy-dense", "--data", f"{m}/labels.npz"],
+        "other data; labels: expected 0, 1",
+    ),
     "other data of a checkpoint": (
         lambda m: ["--from", str(checkpoint(m, "cut-kronecker")), "--data", f"{m}/labels.npz"],
         "is of a training on other data",
