@@ -118,8 +118,10 @@ def minilm() -> Case:
 
         example = {"input_ids": torch.from_numpy(ids[:2]), "attention_mask": torch.from_numpy(mask[:2])}
         onnx.save(to_onnx(MiniLM.load(folder / "model.safetensors"), example), path)
-    # 28.3 of the 90.4 MB are the products of the feed-forward layers: 1.19 times smaller is half of those.
-    return Case(path, save_samples("minilm", input_ids=ids, attention_mask=mask), (1.1, 1.186, 1.3), 400, low_rank=True)
+    # 28.3 of the 90.3 MB are the products of the feed-forward layers; two thirds, half and a third of these are left.
+    return Case(
+        path, save_samples("minilm", input_ids=ids, attention_mask=mask), (1.117, 1.186, 1.265), 400, low_rank=True
+    )
 
 
 def residual_network() -> Case:
