@@ -13,7 +13,7 @@ IMAGE ?= kronmodel
 TARGET ?= cpu
 
 .PHONY: setup demo train serve test test-slow test-native test-c lint image test-image check-deploy bench-paper bench-train \
-	bench-graphs bench-others bench-quality bench-serve bench-image bench-compress bench-tables docs test-docs fuzz \
+	bench-graphs bench-others bench-quality bench-bytes bench-serve bench-image bench-compress bench-tables docs test-docs fuzz \
 	conformance pins test-lowest package test-wheel pictures format clean
 
 setup: $(VENV)/.ready
@@ -168,6 +168,11 @@ bench-tables: setup
 # Accuracy, weights and training time of recipes and baselines, on MNIST and Fashion-MNIST.
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
+
+# Bytes of weights against accuracy on MNIST: what benchmarks/bytes.json lacks is trained, with three seeds, in hours.
+bench-bytes: setup
+	$(BIN)/python -m benchmarks.bytes run benchmarks/bytes.json
+	$(BIN)/python -m benchmarks.bytes draw benchmarks/bytes.json docs/bytes.svg
 
 # kronmodel's service and other inference servers, each in its own virtual environment under build/envs. Needs wrk and an
 # otherwise idle machine.

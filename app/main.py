@@ -103,7 +103,6 @@ def create_app(
     jobs = (comparisons.router, sweeps.router, trainings.router)
     for router in (models.router, predict.router, *jobs, health.router, v2.router, v2.repository_router, pages.router):
         app.include_router(router)
-    pages.mount_page_files(app)
     add_infer(app)
     if settings.keys is not None:
         document_keys(app)

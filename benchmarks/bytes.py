@@ -1,11 +1,12 @@
 """Bytes of weights against accuracy: trains small networks with several seeds, and draws the results as a chart.
 
-python -m benchmarks.bytes run RESULTS.json [NAME ...]   # hours on two cores; adds to the results that are there
-python -m benchmarks.bytes draw RESULTS.json CHART.svg   # also prints the table of docs/quantization.md
+python -m benchmarks.bytes run RESULTS.json [--seeds 0 1 2] [NAME ...]   # hours; adds to the results that are there
+python -m benchmarks.bytes draw RESULTS.json CHART.svg                   # also prints the table of docs/quantization.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -16,7 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.structured import NETWORKS, train_and_describe
+from kronmodel.data.registry import load
+
 DENSE = ["--kind", "dense", "--bits", "4", "--epochs", "20", "--learning-rate", "0.005"]
+SMALL_IMAGES = "mnist-16x16.npz"
+DENSE_16 = ["--data", SMALL_IMAGES, "--activation", "relu", *DENSE, "--epochs", "60"]
+CONVOLUTIONAL = ["--kind", "dense", "--learning-rate", "0.005"]
 COMMANDS: dict[str, list[str]] = {
     "tiny-8k": ["--kind", "kronecker", "--recipe", "tiny-8k"],
     "tiny": ["--kind", "kronecker", "--recipe", "tiny"],
@@ -24,29 +35,56 @@ COMMANDS: dict[str, list[str]] = {
         "--kind", "kronecker", "--recipe", "accurate", "--rank", "3,3,8", "--epochs", "20", "--bits", "4",
         "--bias-form", "row-column",
     ],
-    "accurate, float": ["--kind", "kronecker", "--recipe", "accurate"],
-    "dense 784-30-10, 4 bits": [*DENSE, "--hidden", "5x6"],
-    "dense 784-12-10, 4 bits": [*DENSE, "--hidden", "3x4"],
+    "dense 784-30-10": [*DENSE, "--hidden", "5x6"],
+    "dense 784-9-10": [*DENSE, "--hidden", "3x3"],
+    "dense 784-784-784-10, float": ["--kind", "dense", "--recipe", "accurate", "--epochs", "20"],
+    # The form of BitNetMCU's network: images of 16x16 pixels, three hidden layers of 64, 4 bits, relu, 60 epochs.
+    "dense 256-64-64-64-10": [*DENSE_16, "--hidden", "8x8,8x8,8x8"],
+    "dense 256-128-128-128-10": [*DENSE_16, "--hidden", "8x16,8x16,8x16"],
+    "convolutions, 288-15-10": [*CONVOLUTIONAL, "--recipe", "tiny", "--hidden", "3x5"],
+    "fewer convolutions, 288-7-10": [*CONVOLUTIONAL, "--recipe", "tiny-8k", "--hidden", "1x7"],
 }  # fmt: skip
-SEEDS = (0, 1, 2)
+NAMES = [*COMMANDS, *NETWORKS]
+KEPT = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 60, 50
-COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a"}
+COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a", "low-rank": "#7a3e9d", "monarch": "#1f5fa8"}
+LABEL = 13  # pixels between two lines of text
 
 
-def run(results: Path, names: Sequence[str]) -> None:
+def run(results: Path, names: Sequence[str], seeds: Sequence[int]) -> None:
     """Train what the results lack, one after the other, and write the results after each."""
-    found: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
-    for name in names or COMMANDS:
-        for seed in SEEDS:
+    for name in names or NAMES:
+        for seed in seeds:
+            found: list[dict[str, Any]] = json.loads(results.read_text()) if results.exists() else []
             if any((each["name"], each["seed"]) == (name, seed) for each in found):
                 continue
-            with tempfile.TemporaryDirectory() as out:
-                command = [sys.executable, "-m", "kronmodel", "train", *COMMANDS[name], "--seed", str(seed), "--json"]
-                done = subprocess.run([*command, "--threads", "1", "--out", out], check=True, stdout=subprocess.PIPE)
-            ((role, model),) = json.loads(done.stdout)["models"].items()
-            kept = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
-            found.append({"name": name, "seed": seed, "role": role, **{key: model[key] for key in kept}})
+            trained = train_and_describe(name, seed) if name in NETWORKS else _train_by_command(COMMANDS[name], seed)
+            found.append({"name": name, "seed": seed, **trained})
             results.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _train_by_command(options: Sequence[str], seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder, SMALL_IMAGES)
+        if SMALL_IMAGES in options:
+            _write_small_images(images)
+        given = [str(images) if each == SMALL_IMAGES else each for each in (*options, "--seed", str(seed))]
+        command = [sys.executable, "-m", "kronmodel", "train", *given, "--threads", "1", "--out", folder, "--json"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    ((role, model),) = json.loads(done.stdout)["models"].items()
+    return {"role": role, **{key: model[key] for key in KEPT}}
+
+
+def _write_small_images(path: Path) -> None:
+    """Write MNIST with images of 16x16 pixels, as bytes, each the mean of the pixels that it covers."""
+    data = load("mnist", lambda line: None)
+    images = {
+        name: functional
+        .interpolate(torch.from_numpy(x).view(-1, 1, 28, 28), (16, 16), mode="bilinear", antialias=True)
+        .mul(255).round().byte().squeeze(1).numpy()
+        for name, x in (("x_train", data.x_train), ("x_test", data.x_test))
+    }  # fmt: skip
+    np.savez(path, x_train=images["x_train"], x_test=images["x_test"], y_train=data.y_train, y_test=data.y_test)
 
 
 def draw(results: Path, chart: Path) -> None:
@@ -75,6 +113,7 @@ def draw(results: Path, chart: Path) -> None:
     for score in range(low_y, high_y + 1):
         parts.append(f'<path d="M{LEFT} {y(score):.1f}H{WIDTH - 150}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(score) + 4:.1f}" text-anchor="end">{score} %</text>')
+    labels: list[tuple[float, float]] = []  # y and right end of each
     for name, runs in rows:
         values = [100 * each["test_accuracy"] for each in runs]
         at, mean, colour = x(runs[0]["weight_bytes"]), statistics.mean(values), COLOURS[runs[0]["role"]]
@@ -82,7 +121,11 @@ def draw(results: Path, chart: Path) -> None:
             f'<path d="M{at:.1f} {y(min(values)):.1f}V{y(max(values)):.1f}" stroke="{colour}" stroke-width="2"/>'
         )
         parts.append(f'<circle cx="{at:.1f}" cy="{y(mean):.1f}" r="4" fill="{colour}"/>')
-        parts.append(f'<text x="{at + 8:.1f}" y="{y(mean) + 4:.1f}" fill="{colour}">{name}</text>')
+        beside = y(mean) + 4
+        while any(abs(beside - line) < LABEL and at < end for line, end in labels):
+            beside += 1
+        labels.append((beside, at + 8 + 6 * len(name)))
+        parts.append(f'<text x="{at + 8:.1f}" y="{beside:.1f}" fill="{colour}">{name}</text>')
         size, macs = runs[0]["weight_bytes"], runs[0]["macs_per_sample"]
         seeds = " ".join(f"{value:.2f}" for value in values)
         print(f"| {name} | {size:,} | {runs[0]['parameters']:,} | {macs:,} | {mean:.2f} % | {seeds} |")
@@ -95,10 +138,24 @@ def draw(results: Path, chart: Path) -> None:
     )
 
 
-if __name__ == "__main__":
-    if len(sys.argv) >= 3 and sys.argv[1] == "run":
-        run(Path(sys.argv[2]), sys.argv[3:])
-    elif len(sys.argv) == 4 and sys.argv[1] == "draw":
-        draw(Path(sys.argv[2]), Path(sys.argv[3]))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("run")
+    training.add_argument("results", type=Path)
+    training.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("results", type=Path)
+    drawing.add_argument("chart", type=Path)
+    args = parser.parse_args()
+    if args.command == "run":
+        if unknown := set(args.names) - set(NAMES):
+            parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
+        run(args.results, args.names, args.seeds)
     else:
-        sys.exit(__doc__)
+        draw(args.results, args.chart)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -72,10 +75,12 @@ def compressed(name: str, case: Case, arguments: argparse.Namespace) -> list[Mad
     folder = FOLDER / "made" / name
     rows: list[Made] = []
     found: dict[str, list[str]] = {}
-    for ratio, (which, structures) in product(arguments.ratios or case.ratios, STRUCTURES.items()):
+    kinds = {which: structures for which, structures in STRUCTURES.items() if which == "low rank" or not case.low_rank}
+    for ratio, (which, structures) in product(arguments.ratios or case.ratios, kinds.items()):
         title = f"{which} {ratio:g}×"
         only = {"low-rank", "refitted", "kept"}
-        if which == "low rank" and {each.split()[0] for each in found.get(f"compressed {ratio:g}×", [])} <= only:
+        started = time.process_time()
+        if which == "low rank" and not case.low_rank and _kinds(found, ratio) <= only:
             continue  # the best is low rank
         settings = Settings(structures=structures, allow_slower=arguments.allow_slower, seconds=0.05)
         with tempfile.TemporaryDirectory() as out:
@@ -93,6 +98,7 @@ def compressed(name: str, case: Case, arguments: argparse.Namespace) -> list[Mad
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             path = report.path.rename(folder / f"{title.replace(' ', '-')}.onnx")
+        print(f"{name}, {title}: {time.process_time() - started:.0f} s of processor time", file=sys.stderr, flush=True)
         found[title] = [layer.structure for layer in report.layers]
         names = sorted({each.split(",")[0].split(" ")[0] for each in found[title]} - {"kept", "refitted"})
         variants = {each.variant: each for each in report.variants}
@@ -112,6 +118,24 @@ def compressed(name: str, case: Case, arguments: argparse.Namespace) -> list[Mad
     return rows
 
 
+def _kinds(found: Mapping[str, Sequence[str]], ratio: float) -> set[str]:
+    """Kinds of structures that all structures together led to at a size."""
+    return {each.split()[0] for each in found.get(f"compressed {ratio:g}×", [])}
+
+
+def merged(before: Sequence[Made], new: Sequence[Made]) -> list[Made]:
+    """Rows of a network in the order of their sizes; new ones take the places of those with the same title."""
+    rows = list({each.title: each for each in (*before, *new)}.values())
+    return sorted(rows, key=lambda each: float((re.findall(r"([\d.]+)×", each.title) or ["0"])[0]))
+
+
+def saved(file: Path) -> list[Made]:
+    """Rows that were made before."""
+    if not file.exists():
+        return []
+    return [Made(**{**each, "scores": tuple(each["scores"])}) for each in json.loads(file.read_text())]
+
+
 def row(names: tuple[str, str], paths: tuple[Path, Path | None], variant: VariantRow, test: Samples) -> Made:
     (name, label), (original, path) = names, paths
     scores = variant.scores
@@ -125,6 +149,13 @@ def row(names: tuple[str, str], paths: tuple[Path, Path | None], variant: Varian
     return Made(label, None if path is None else str(path), variant.bytes or 0, cells, variant.note)
 
 
+@cache
+def embeddings(path: Path, test: Samples) -> Array:
+    """Outputs of a network for all samples."""
+    session = open_session(path)
+    return np.concatenate([session.run(None, feeds)[0] for feeds in test.batches()])
+
+
 def rank_correlation(one: Path, other: Path, test: Samples) -> float:
     """Spearman's correlation of the similarities of random pairs of sentences in two networks."""
     similar = []
@@ -132,8 +163,7 @@ def rank_correlation(one: Path, other: Path, test: Samples) -> float:
     pairs = rng.integers(0, len(test), (2, PAIRS))
     pairs = pairs[:, pairs[0] != pairs[1]]
     for path in (one, other):
-        session = open_session(path)
-        vectors = np.concatenate([session.run(None, feeds)[0] for feeds in test.batches()])
+        vectors = embeddings(path, test)
         similar.append((vectors[pairs[0]] * vectors[pairs[1]]).sum(1))
     ranks: list[Array] = [each.argsort().argsort() for each in similar]
     return float(np.corrcoef(ranks)[0, 1])
@@ -162,7 +192,7 @@ def print_rows(name: str, rows: Sequence[Made], times: dict[str, dict[int, Timin
         cells = [
             name,
             each.title,
-            f"{each.bytes:,}",
+            f"{each.bytes:,}" if each.bytes else "–",
             f"{original / each.bytes:.1f}×" if each.bytes else "",
             *each.scores,
         ]
@@ -190,12 +220,11 @@ def main() -> None:
     for name in arguments.networks or CASES:
         file = FOLDER / f"{name}.json"
         if arguments.times:
-            if file.exists():
-                rows = [Made(**{**each, "scores": tuple(each["scores"])}) for each in json.loads(file.read_text())]
+            if rows := saved(file):
                 print_rows(name, rows, timed(CASES[name](), rows))
             continue
-        rows = compressed(name, CASES[name](), arguments)
-        if rows:
+        if new := compressed(name, CASES[name](), arguments):
+            rows = merged(saved(file), new)
             file.write_text(json.dumps([asdict(each) for each in rows]))
             print_rows(name, rows, None)
 

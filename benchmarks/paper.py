@@ -1,7 +1,7 @@
 """Reproduce the MNIST table of arXiv 2204.04273: `make bench-paper`, about four minutes per seed.
 
 Each network is trained in the authors' configuration (`--recipe paper`) with several seeds. The networks are trained in
-turns, so that other load on the machine affects all of them alike.
+turns, so that other load on the machine affects all of them alike. `--epochs` shortens the trainings, for times only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Console
 from kronmodel.cli.console import training_progress
 from kronmodel.data.registry import load
 from kronmodel.nn.networks import build
+from kronmodel.training.device import keep_freed_memory
 from kronmodel.training.members import Member, make_members, train_member
 from kronmodel.training.recipes import RECIPES
 
@@ -33,7 +34,12 @@ class PublishedRow:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    seeds = parser.parse_args().seeds
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of each training, instead of the authors' 20: for times only"
+    )
+    args = parser.parse_args()
+    seeds: int = args.seeds
+    keep_freed_memory()  # as `kronmodel train` does
     progress = Console(stderr=True)
     data = load("mnist", progress.print)
     if data.name != "mnist":
@@ -42,7 +48,8 @@ def main() -> None:
             "downloaded; put its four files into $KRONMODEL_DATA/mnist"
         )
     paper = RECIPES["paper"]
-    rank_1, rank_2 = (make_members("mnist", data, "paper", replace(paper, rank=rank), {}) for rank in (1, 2))
+    options = {} if args.epochs is None else {"epochs": args.epochs}
+    rank_1, rank_2 = (make_members("mnist", data, "paper", replace(paper, rank=rank), options) for rank in (1, 2))
     rows = (
         PublishedRow("dense 784-784-784-10", rank_1["dense"], 1_238_730, 97.72, 19),
         PublishedRow("Kronecker dual, rank 1", rank_1["kronecker"], 6_534, 96.94, 13),

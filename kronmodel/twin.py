@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +17,8 @@ from kronmodel.data.dataset import Dataset, TaskName
 from kronmodel.data.file_options import FileOptions, column_options
 from kronmodel.data.registry import load
 from kronmodel.data.user_file import from_arrays
-from kronmodel.errors import DataError, KronmodelError, Message
+from kronmodel.errors import Argument, DataError, KronmodelError, Message
+from kronmodel.export.initial_weights import read_initial_weights
 from kronmodel.export.published import Published, card_of, publish_members
 from kronmodel.export.repository import check_name, check_writable, finish_publications
 from kronmodel.nn.networks import Network
@@ -116,6 +117,7 @@ def train_twin(
     resume: bool = False,
     threads: int | None = None,
     callback: TrainingCallback | None = None,
+    initial_weights: Sequence[str | os.PathLike[str]] = (),
 ) -> Twin:
     """Train a Kronecker network and its dense counterpart, and publish both, like ``kronmodel train``.
 
@@ -149,6 +151,9 @@ def train_twin(
         resume: continue from the checkpoints of an interrupted training, if there are any.
         threads: number of CPU threads; by default torch's choice.
         callback: receives progress and messages.
+        initial_weights: for each network that is trained a published model or a checkpoint, whose weights and
+            configuration the training starts from, for example to quantise them: the folder of a model or of a
+            version, a file in it, or a ``last.pt``. The recipe then only configures the training.
 
     Raises:
         KronmodelError: the data, the checkpoints or the repository can't be read or written, the device is not
@@ -177,8 +182,13 @@ def train_twin(
         group.take_device(device)
         with group.main_process_first():
             dataset = _dataset(data, options, callback)
-        members = _members(name or dataset.name, dataset, recipe, network or {}, overrides, pad=pad, callback=callback)
+        given = network or {}
+        if initial_weights:
+            pad = _padded(given, pad=pad)
+        members = _members(name or dataset.name, dataset, recipe, given, overrides, pad=pad, callback=callback)
         chosen = [member for role, member in members.items() if kind in ("twin", role)]
+        if initial_weights:
+            chosen = _started(chosen, [Path(each).expanduser() for each in initial_weights], dataset, folder)
         if group.is_main and repository is not None:
             check_writable(repository)
             for version in finish_publications(repository):
@@ -269,6 +279,29 @@ def _members(
             count = f"{data.features} features have no factors but 1 and {data.features}, which compress nothing"
             callback.on_message(f"{count}: each row is filled up with zeros to {padded}")
     return make_members(name, data, recipe_name, changed, overrides, pad=pad)
+
+
+def _padded(network: Mapping[str, Any], *, pad: bool) -> bool:
+    """Refuse a configuration of the network beside one to start from; return whether features may be padded for it."""
+    if network or pad:
+        text = " is given by the network that the training starts from; leave it out"
+        raise ValueError(Message(Argument(next(iter(network), "pad")), text))
+    return True
+
+
+def _started(members: Sequence[Member], paths: Sequence[Path], data: Dataset, folder: Path | None) -> list[Member]:
+    """Give each network the weights and the configuration that its training starts from."""
+    own = [] if folder is None else [(folder / member.name).resolve() for member in members]
+    for path in paths:
+        if path.resolve() in own or path.resolve().parent in own:
+            text = f"the checkpoints of this training would replace {path}, from which it starts; give another "
+            raise ValueError(Message(text, Argument("name"), " or ", Argument("checkpoint")))
+    found = read_initial_weights(paths, data)
+    if set(found) != {member.role for member in members}:
+        wanted, got = ", ".join(member.role for member in members), ", ".join(found)
+        text = f" must have a network of each kind that is trained: expected {wanted}, got {got}; or choose by "
+        raise ValueError(Message(Argument("initial_weights"), text, Argument("kind")))
+    return [replace(member, config=found[member.role].config, start=found[member.role]) for member in members]
 
 
 @contextmanager

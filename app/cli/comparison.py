@@ -56,6 +56,15 @@ def add_compare(commands: Any, add_options: AddOptions) -> None:
         action="store_true",
         help="time the models in kronmodel's native code, too, with 32 and 8 bits, beside onnxruntime on one thread",
     )
+    add(
+        "--library",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.so",
+        help="with --native: C code of one of the models, by `kronmodel export --to c --shared`, to time beside them; "
+        "may be given again. It runs in a process of its own; load your own only",
+    )
     add("--nodes", action="store_true", help="measure also the time of each node, at the largest batch size")
     add("--json", action="store_true", help="print the report as one JSON object")
     check = parser.add_argument_group("in CI", "Repeat the measurement of a report; exit code 1 if a figure got worse.")
@@ -91,8 +100,13 @@ def compare(settings: Settings, parsed: argparse.Namespace) -> int:
     request = request_of(fields | {"device": device}, CompareRequest)
     if parsed.native and request.device == "cuda":
         raise StartupError("--native: runs on the CPU only; leave out --device cuda")
+    if parsed.library and not parsed.native:
+        raise StartupError("--library: needs --native")
+    missing = next((path for path in parsed.library if path.suffix != ".so" or not path.is_file()), None)
+    if missing is not None:
+        raise StartupError(f"--library {missing}: expected a file .so of `kronmodel export --to c --shared`")
     # First, because it is what may be impossible on this machine.
-    native = asyncio.run(_measure_native(settings, parsed.names, request, uploaded)) if parsed.native else None
+    native = asyncio.run(_measure_native(settings, parsed, request, uploaded)) if parsed.native else None
     report = asyncio.run(_measure(settings, parsed.names, request, uploaded))
     _print(report, parsed.json, native)
     return 0
@@ -113,7 +127,7 @@ async def _measure(
 
 
 async def _measure_native(
-    settings: Settings, names: Sequence[str], request: "CompareRequest", uploaded: "UploadedInputs | None"
+    settings: Settings, parsed: argparse.Namespace, request: "CompareRequest", uploaded: "UploadedInputs | None"
 ) -> dict[str, Any]:
     """Time the same models in kronmodel's native code beside onnxruntime, with the same time limit."""
     from app.cli.tables import progress_bar
@@ -121,10 +135,12 @@ async def _measure_native(
     from app.measure.comparison import LIMIT_NAME
     from app.measure.native import compare_native
 
-    artifacts = await _find_models(settings, names, request)
+    artifacts = await _find_models(settings, parsed.names, request)
     with progress_bar() as progress:
         async with time_limit("comparison", settings.compare_seconds, LIMIT_NAME):
-            return await compare_native(artifacts, request, settings, progress, uploaded)
+            return await compare_native(
+                artifacts, request, settings, progress, uploaded=uploaded, libraries=parsed.library
+            )
 
 
 async def _find_models(settings: Settings, names: Sequence[str], request: "CompareRequest") -> "list[Artifact]":

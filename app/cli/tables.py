@@ -15,7 +15,7 @@ from app.measure.comparison_schemas import ComparedModel, Report
 from app.measure.quality_schemas import OutputDifference
 from app.measure.selftest import Check
 from app.measure.sweep_schemas import SweepReport
-from app.models.card import TestMetric
+from app.models.card import CCode, TestMetric
 
 
 @contextmanager
@@ -63,11 +63,12 @@ def print_native(native: Mapping[str, Any]) -> None:
     texts = (Column(name, no_wrap=True) for name in ("model", "runtime"))
     table = Table(*texts, *(Column(name, justify="right", no_wrap=True) for name in names), box=SIMPLE_HEAD)
     for run in native["runs"]:
+        model, runtime = escape(run["model"]), escape(run["runtime"])
         for index, latency in enumerate(run["latency"]):
             ratio = f"{run['speedup'][index]:.2f}" if "speedup" in run else ""
             answers = (f"{run['largest_difference']:.2g}", f"{run['same_class']:.1%}") if "speedup" in run else ("", "")
             p50, p99 = (_figure(latency[name], ",.1f") for name in ("p50_us", "p99_us"))
-            table.add_row(escape(run["model"]), run["runtime"], str(latency["batch_size"]), p50, p99, ratio, *answers)
+            table.add_row(model, runtime, str(latency["batch_size"]), p50, p99, ratio, *answers)
     console = _console()
     console.print(table, highlight=False)
     for note in native["notes"]:
@@ -151,8 +152,18 @@ def _sizes(models: Sequence[ComparedModel]) -> Table:
         "memory, arena": lambda model: _over_baseline(model.memory.settled_rss_bytes, model.memory.loaded_rss_bytes),
         "memory, peak": lambda model: _over_baseline(model.memory.peak_rss_bytes, model.memory.baseline_rss_bytes),
     }
+    in_c: dict[str, Callable[[CCode], int | None]] = {
+        "as C: bits of a weight": lambda c: c.bits,
+        "as C: flash, weights": lambda c: c.weight_bytes,
+        "as C: flash, code": lambda c: c.code_bytes,
+        "as C: memory": lambda c: c.scratch_bytes,
+    }
     for name, cell in rows.items():
         table.add_row(name, *map(cell, models))
+    for name, figure in in_c.items():
+        known = [None if model.c is None else figure(model.c) for model in models]
+        if any(value is not None for value in known):
+            table.add_row(name, *(_figure(value, ",") for value in known))
     return table
 
 

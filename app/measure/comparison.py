@@ -339,6 +339,7 @@ def _compared_model(
         file_bytes=artifact.file_bytes,
         initializer_bytes=artifact.initializer_bytes,
         weight_bytes=artifact.weight_bytes,
+        c=card.c if card else None,
         macs_per_sample=card.macs_per_sample if card else None,
         test_metric=card.test_metric if card else None,
         load_ms=round(load["load_ms"], 3),

@@ -12,7 +12,7 @@ from app.inference.session import CPU_ARENA
 from app.jobs.schemas import JobSummary
 from app.measure.bootstrap import Verdict
 from app.measure.quality_schemas import OutputDifference, Quality
-from app.models.card import TestMetric
+from app.models.card import CCode, TestMetric
 from app.schemas import ModelName, RequestModel, ResponseModel
 from app.system.cpus import available_cpus
 
@@ -185,6 +185,7 @@ class ComparedModel(ResponseModel):
     weight_bytes: int = Field(
         default=0, description="of weights, biases and step sizes by the card; without a card, `initializer_bytes`"
     )
+    c: CCode | None = Field(default=None, description="sizes of the model as C code for a microcontroller, by the card")
     macs_per_sample: int | None
     test_metric: TestMetric | None
     load_ms: float

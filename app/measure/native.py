@@ -1,6 +1,7 @@
 """Comparison of kronmodel's native code with onnxruntime on the same models; for the command line only."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from app.measure.children import inputs as inputs_child
@@ -27,9 +28,19 @@ async def compare_native(
     request: CompareRequest,
     settings: Settings,
     progress: OnProgress,
+    *,
     uploaded: UploadedInputs | None,
+    libraries: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Time models in native code and in onnxruntime, in turns, on one thread; arguments as for `comparison.compare`.
+    """Time models in native code and in onnxruntime, in turns, on one thread.
+
+    Args:
+        artifacts: the models, as for `comparison.compare`.
+        request: as for `comparison.compare`.
+        settings: as for `comparison.compare`.
+        progress: as for `comparison.compare`.
+        uploaded: as for `comparison.compare`.
+        libraries: C code of some of the models, compiled by `kronmodel export --to c --shared`.
 
     Returns:
         What `app.measure.children.native.measure` returns.
@@ -43,7 +54,9 @@ async def compare_native(
             "device": "cpu", "threads": 1, "batch_sizes": request.batch_sizes, "seed": SEED, "niceness": NICENESS,
             "seconds_per_cell": seconds_per_cell(artifacts, request, settings),
             "max_seconds": LIMIT_FRACTION * settings.compare_seconds,
-            "uploaded": None, "inputs": str(folder / "inputs"), "models": [model_job(each) for each in artifacts],
+            "uploaded": None, "inputs": str(folder / "inputs"),
+            "models": [model_job(each) | {"sha256": each.sha256} for each in artifacts],
+            "libraries": [str(path.absolute()) for path in libraries],
         }  # fmt: skip
         if uploaded is not None:
             uploaded.save(folder / "uploaded.npz")

@@ -99,6 +99,24 @@ class Novelty(_CardPart):
     test_fraction: float | None = None
 
 
+class CCode(_CardPart):
+    """Sizes of the model as C code for a microcontroller, by its card.
+
+    Args:
+        bits: of the weights; 32 for float32.
+        weight_bytes: flash for weights and tables.
+        scratch_bytes: memory of a prediction, beside its inputs, outputs and stack.
+        code_bytes: flash for instructions; None if no compiler measured them.
+        compiler: that measured them, and for which processor.
+    """
+
+    bits: Size | None = None
+    weight_bytes: Count | None = None
+    scratch_bytes: Count | None = None
+    code_bytes: Count | None = None
+    compiler: Label | None = None
+
+
 class Training(_CardPart):
     """Configuration and duration of a model's training, by its card."""
 
@@ -128,6 +146,7 @@ class Card(_CardPart):
     parameters_with_branch_biases: Count | None = None
     macs_per_sample: Count | None = None
     weight_bytes: Count | None = None
+    c: CCode | None = None
     input: Input | None = None
     preprocessing: Text | None = None
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)] | None = None

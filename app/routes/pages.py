@@ -4,12 +4,12 @@ import base64
 import hashlib
 import re
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from app.errors import NotFound
-from app.http.static_files import REVALIDATE, PageFiles, packaged_file, page_folder, vendored
+from app.http.static_files import packaged_file, page_file, vendored
 
 VENDORED = {
     "swagger-ui-bundle.js": ("fastapi_offline", "static", "swagger-ui-bundle.js"),
@@ -20,12 +20,12 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page() -> Response:
+def page(request: Request) -> Response:
     """Answer with the page; 404 where it is not installed, which the API does not need."""
-    folder = page_folder()
-    if folder is None:
+    answer = page_file("index.html", request.headers.get("If-None-Match"))
+    if answer is None:
         raise NotFound("the page is not installed; the API is described at /docs")
-    return FileResponse(folder / "index.html", headers={"Cache-Control": REVALIDATE})
+    return answer
 
 
 @router.get("/static/vendor/{name}")
@@ -35,6 +35,15 @@ async def vendor(name: str) -> Response:
     if path is None:
         raise NotFound(f"no such file: got {name[:100]!r}, expected one of: {', '.join(VENDORED)}")
     return vendored(path)
+
+
+@router.get("/static/{path:path}")  # behind the route above, which it would hide
+def file(path: str, request: Request) -> Response:
+    """Answer with one of the page's files."""
+    answer = page_file(path, request.headers.get("If-None-Match"))
+    if answer is None:
+        raise NotFound(f"no such path: /static/{path[:200]}")
+    return answer
 
 
 @router.get("/docs")
@@ -58,10 +67,3 @@ async def docs() -> Response:
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return HTMLResponse(text, headers={"Content-Security-Policy": policy})
-
-
-def mount_page_files(app: FastAPI) -> None:
-    """Serve the page's files under /static; added after the route /static/vendor, which it would hide otherwise."""
-    folder = page_folder()
-    if folder is not None:
-        app.mount("/static", PageFiles(directory=folder), name="static")

@@ -74,6 +74,13 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     add("--rotate", type=float, metavar="DEGREES", help="rotate them, by up to that many degrees either way")
     add("--zoom", type=float, metavar="FRACTION", help="stretch or shrink them, by up to that fraction")
     add("--flip", action=argparse.BooleanOptionalAction, help="mirror half of them")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="folder of the checkpoints of --distill (default: .checkpoints in --out)",
+    )
+    add("--resume", action="store_true", default=None, help="continue from the checkpoints of an interrupted --distill")
     add("--quantize", choices=PRECISIONS, help="also quantise the result by onnxruntime's tools; alone: only quantise")
     add(
         "--structures",
@@ -127,7 +134,7 @@ def _distillation(args: argparse.Namespace) -> Distillation | None:
     """Read the options of a distillation; None if there is to be none."""
     from kronmodel.compress.files.target import Distillation
 
-    names = ("label_weight", "shift", "rotate", "zoom", "flip")
+    names = ("label_weight", "shift", "rotate", "zoom", "flip", "checkpoint", "resume")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.distill is None:
         if given:

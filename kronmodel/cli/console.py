@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kronmodel.training import loop
     from kronmodel.training.baselines import Baseline
+    from kronmodel.training.ranks import RankSearch
 
 __all__ = [
     "BASELINES_TITLE",
@@ -132,9 +133,11 @@ def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:
         console.print(f"wrote {model['path']}", highlight=False, soft_wrap=True)
 
 
-def print_baselines(console: Console, found: Sequence[Baseline], models: dict[str, dict[str, Any]]) -> None:
-    """Print the test scores of the networks and of the baselines, and in words where a baseline is better."""
-    heads, rows, text = baseline_rows(found, models)
+def print_baselines(
+    console: Console, found: Sequence[Baseline], models: dict[str, dict[str, Any]], ranks: RankSearch | None = None
+) -> None:
+    """Print the test scores of the networks, of higher ranks and of the baselines, and in words what is better."""
+    heads, rows, texts = baseline_rows(found, models, ranks)
     table = Table(title=BASELINES_TITLE)
     table.add_column("", no_wrap=True)
     for head in heads:
@@ -142,29 +145,31 @@ def print_baselines(console: Console, found: Sequence[Baseline], models: dict[st
     for name, cells in rows:
         table.add_row(name, *cells)
     console.print(table)
-    if text is not None:
+    for text in texts:
         console.print(text, highlight=False, soft_wrap=True)
 
 
 def baseline_rows(
-    found: Sequence[Baseline], models: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[str], list[tuple[str, list[str]]], str | None]:
-    """Format the test scores of the networks and of the baselines.
+    found: Sequence[Baseline], models: Mapping[str, Mapping[str, Any]], ranks: RankSearch | None
+) -> tuple[list[str], list[tuple[str, list[str]]], list[str]]:
+    """Format the test scores of the networks, of Kronecker networks of higher ranks, and of the baselines.
 
     Returns:
-        The scores' names; the name and the formatted scores of each method; a sentence where a baseline is better.
+        The scores' names; the name and the formatted scores of each method; sentences where another is better.
     """
     from kronmodel.training.baselines import verdict
 
     metrics = list(found[0].scores)
     names = {model["name"]: model["test_metric"] for model in models.values()}
     scored = [(name, {score["name"]: score["value"], **score}) for name, score in names.items()]
+    trials = [] if ranks is None else [(each.name, {metrics[0]: each.score}) for each in ranks.trials]
     rows = [
         (name, [_score_value(metric, scores[metric]) if metric in scores else "" for metric in metrics])
-        for name, scores in [*scored, *((each.name, each.scores) for each in found)]
+        for name, scores in [*scored, *trials, *((each.name, each.scores) for each in found)]
     ]
     text = verdict(list(found), metrics[0], {name: score["value"] for name, score in names.items()})
-    return [METRICS.get(metric, metric) for metric in metrics], rows, text
+    texts = [text] if text is not None else []
+    return [METRICS.get(metric, metric) for metric in metrics], rows, [*([ranks.text] if ranks else []), *texts]
 
 
 def print_fields(console: Console, fields: dict[str, Any], indent: str = "") -> None:

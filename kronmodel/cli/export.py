@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL.onnx", help="model to export")
     add("--to", required=True, choices=list(_FORMATS), help="html: a page in one file; js: an ES module; c: C99 code; "
-        "header: its weights only; arduino: a library folder")  # fmt: skip
+        "header: its weights only; arduino: a library folder; onnx: quantised weights made floats")  # fmt: skip
     add("--with", dest="others", type=Path, action="append", default=[], metavar="OTHER.onnx",
         help="html: show another model beside it, such as its dense twin; may be given again")  # fmt: skip
     add("--samples", type=int, default=10, metavar="N", help="html: test samples, from samples.npz (default: 10)")
@@ -63,11 +63,14 @@ def _run(args: argparse.Namespace) -> int:
 
 def _path(args: argparse.Namespace, name: str, suffix: str) -> Path:
     """Return the path that the user gave, or one made of the model's name, which may be any text."""
-    return args.out or Path(re.sub(r"[^\w.-]", "_", name) + suffix)
+    return args.out or Path(re.sub(r"[^\w.-]", "_", name)[:80] + suffix)
 
 
 def _refuse_options_of_c(args: argparse.Namespace) -> None:
-    for option, given in (("--bits", args.bits is not None), ("--no-libm", args.no_libm), ("--shared", args.shared)):
+    for option, given in (
+        ("--bits", args.bits is not None), ("--no-libm", args.no_libm),
+        ("--shared", args.shared), ("--card", args.card),
+    ):  # fmt: skip
         if given:
             raise KronmodelError(f"{option} is for C code: --to c")
 
@@ -98,10 +101,27 @@ def _js(args: argparse.Namespace) -> Exported:
     return Exported(model.name, {path: js_module(model).encode()}, models=[model.name])
 
 
+def _onnx(args: argparse.Namespace) -> Exported:
+    from kronmodel.export.card import read_card, served_name
+    from kronmodel.export.float_weights import with_float_weights
+    from kronmodel.export.inspect import read_model
+
+    _refuse_options_of_c(args)
+    if args.others:
+        raise KronmodelError("--with is for --to html")
+    model = read_model(args.model)
+    name = served_name(args.model, read_card(model))
+    return Exported(
+        name, {_path(args, f"{name}-float", ".onnx"): with_float_weights(model, str(args.model)).SerializeToString()},
+        models=[name],
+    )  # fmt: skip
+
+
 _FORMATS: dict[str, Callable[[argparse.Namespace], Exported]] = {
     "html": _html,
     "js": _js,
     "c": export_c.c,
     "header": export_c.header,
     "arduino": export_c.arduino,
+    "onnx": _onnx,
 }

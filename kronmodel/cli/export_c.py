@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bits", type=int, choices=[8, 4], help="c, header, arduino: integer arithmetic with weights of so many bits")
     add("--no-libm", action="store_true", help="c, arduino: no math.h in float arithmetic")
     add("--shared", action="store_true", help="c: compile a shared library beside it, for kronmodel.native.load")
+    add("--card", action="store_true", help="c: write the sizes of the code into the card of MODEL.onnx")
 
 
 def c(args: argparse.Namespace) -> Exported:
@@ -33,24 +35,30 @@ def c(args: argparse.Namespace) -> Exported:
     model, stem = _read(args)
     out = _path(args, stem, ".c")
     if model.network is None:
-        if args.shared or args.bits is not None or args.no_libm:
-            raise ExportError(f"{model.reason}; --shared, --bits and --no-libm are for graphs without such nodes")
+        if args.shared or args.card or args.bits is not None or args.no_libm:
+            raise ExportError(
+                f"{model.reason}; --shared, --card, --bits and --no-libm are for graphs without such nodes"
+            )
         text = foreign_source(model, stem)
         notes = [f"written by {GENERATOR}, because the templates can't: {model.reason.removeprefix(f'{model.path}: ')}"]
         return _exported(model, {out: text.encode()}, notes, {"generator": GENERATOR})
     source = write_source(model, stem, args.bits, libm=not args.no_libm)
     files = {out.with_name(name): text.encode() for name, text in source_files(source).items()}
     details, notes = _measured(model, source)
+    changed = {}
+    if args.card:
+        model, changed[args.model] = model.with_figures(details)
+        notes.append(f"the card of {args.model} has the sizes of this code")
     if args.shared:
         files[out.with_suffix(".so")] = build_library(source, _about(model, source))
-    return _exported(model, files, notes, {"generator": "kronmodel", **details})
+    return replace(_exported(model, files, notes, {"generator": "kronmodel", **details}), changed=changed)
 
 
 def header(args: argparse.Namespace) -> Exported:
     """Write a header with the weights only."""
     from kronmodel.export.c.formats import weights_header
 
-    _refuse(args, "shared", "no_libm")
+    _refuse(args, "shared", "card", "no_libm")
     model, stem = _read(args)
     out = _path(args, f"{stem}_weights", ".h")
     text, size = weights_header(model, out.stem, args.bits)
@@ -62,7 +70,7 @@ def arduino(args: argparse.Namespace) -> Exported:
     from kronmodel.export.c.formats import arduino_files, write_source
     from kronmodel.export.c.network import identifier
 
-    _refuse(args, "shared")
+    _refuse(args, "shared", "card")
     model, stem = _read(args)
     folder = args.out if args.out is not None else Path(stem)
     source = write_source(model, identifier(folder.name), args.bits, libm=not args.no_libm)
@@ -142,7 +150,8 @@ def _measured(model: CModel, source: Source) -> tuple[dict[str, Any], list[str]]
     if found.note:
         lines.append(found.note)
     details = {
-        "weight_bytes": source.weight_bytes, "code_bytes": found.code_bytes, "compiler": found.compiler or None,
-        "scratch_bytes": source.scratch_bytes, "macs": source.macs, "microseconds": found.microseconds,
+        "bits": source.bits, "weight_bytes": source.weight_bytes, "code_bytes": found.code_bytes,
+        "compiler": found.compiler or None, "scratch_bytes": source.scratch_bytes,
+        "macs": source.macs, "microseconds": found.microseconds,
     }  # fmt: skip
     return details, lines

@@ -26,6 +26,7 @@ class Exported:
         models: names of all models in them.
         notes: lines for people.
         details: further fields of the JSON object.
+        changed: new contents of files that the user named, which are replaced with the others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Exported:
     models: Sequence[str] = ()
     notes: Sequence[str] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    changed: Mapping[Path, bytes] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -48,13 +50,18 @@ class Exported:
         """
         if self.folder is not None:
             return self._write_folder(self.folder)
-        check_writable(self.files)
-        beside = {path: path.with_name(f".{path.name}.{secrets.token_hex(4)}") for path in self.files}
+        contents = {**self.files, **{path.resolve(): content for path, content in self.changed.items()}}
+        check_writable(contents)
+        beside = {path: path.with_name(f".{secrets.token_hex(8)}") for path in contents}
         try:
-            for path, content in self.files.items():
+            for path, content in contents.items():
                 write_synced(beside[path], content)
+                if path.exists():
+                    shutil.copymode(path, beside[path])
             for path, temporary in beside.items():
                 temporary.replace(path)
+        except OSError as error:
+            raise KronmodelError(f"--out {', '.join(map(str, contents))} can't be written: {error.strerror}") from error
         finally:
             for temporary in beside.values():
                 temporary.unlink(missing_ok=True)
@@ -63,13 +70,15 @@ class Exported:
     def _write_folder(self, folder: Path) -> list[Path]:
         """Write the files to a temporary folder, and rename that."""
         check_new_folder(folder)
-        beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+        beside = folder.absolute().with_name(f".{secrets.token_hex(8)}")
         try:
             for name, content in self.files.items():
                 path = beside / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             beside.rename(folder)
+        except OSError as error:
+            raise KronmodelError(f"--out {folder} can't be written: {error.strerror}") from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return [folder / name for name in self.files]
@@ -82,7 +91,11 @@ def check_writable(paths: Iterable[Path]) -> None:
         KronmodelError: one can't.
     """
     for path in paths:
-        if not is_writable_file(path):
+        try:
+            writable = is_writable_file(path)
+        except OSError as error:
+            raise KronmodelError(f"--out {path} can't be written: {error.strerror}") from error
+        if not writable:
             raise KronmodelError(
                 f"--out {path} can't be written: it is a folder, or its folder is missing or read-only"
             )

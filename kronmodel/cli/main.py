@@ -172,6 +172,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--activation-bits", type=int, metavar="B", help="beside --bits: 8, or 32 for float (default: 32)")
     add("--quantize-epochs", type=int, metavar="N", help="quantise in the last N epochs only (default: in all)")
+    text = "start from a trained network or checkpoint, for example beside --bits; once for each network of a twin"
+    add("--from", dest="initial_weights", type=Path, action="append", default=[], metavar="MODEL|last.pt", help=text)
     add("--epochs", type=int, help="passes over the training data")
     add("--batch-size", type=int, metavar="N", help="samples a step")
     add("--optimizer", metavar="NAME", help="adam, adamw or sgd")
@@ -194,7 +196,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=Path, metavar="DIR", help="folder of the checkpoints (default: .checkpoints in --out)")
     add("--resume", action="store_true", help="continue from the checkpoints of an interrupted training")
     add("--log-csv", type=Path, metavar="FILE.csv", help="write a line for each epoch")
-    text = "for a table, also train simple methods of scikit-learn, and compare (default: on)"
+    text = "also train simple methods on a table, and higher ranks where the dense network is better (default: on)"
     add("--baselines", action=argparse.BooleanOptionalAction, default=True, help=text)
     add("--report", type=Path, metavar="FILE.html", help="write a page with the curves and the comparison")
     add(
@@ -237,7 +239,7 @@ def _train(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("torch") is None:
         raise KronmodelError("training needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
     from kronmodel.cli.report import check_report, write_report
-    from kronmodel.cli.training import CommandCallback
+    from kronmodel.cli.training import CommandCallback, search_ranks_of
     from kronmodel.training.baselines import baselines
     from kronmodel.training.device import keep_freed_memory
     from kronmodel.twin import train_twin
@@ -251,18 +253,21 @@ def _train(args: argparse.Namespace) -> int:
     if not twin.published:  # only the main process of a distributed run publishes and prints
         return 0
     models = {each.card["role"]: each.summary() for each in twin.published}
-    scored = baselines(twin.data) if args.baselines and twin.data.image_shape is None else []
+    scored, higher = [], None
+    if args.baselines and twin.data.image_shape is None:
+        scored, higher = baselines(twin.data), search_ranks_of(callback.members, twin.data, models, _note)
     if args.report is not None:
         histories = {str(role): model.result.history for role, model in twin.models.items()}
         cards = {each.card["role"]: each.card for each in twin.published}
-        write_report(args.report, twin.name, models, histories, cards, baselines=scored)
+        write_report(args.report, twin.name, models, histories, cards, baselines=scored, ranks=higher)
     if args.json:
-        shown = {"baselines": [asdict(each) for each in scored]} if scored else {}
+        shown: dict[str, Any] = {"baselines": [asdict(each) for each in scored]} if scored else {}
+        shown |= {} if higher is None else {"ranks": asdict(higher)}
         print(json.dumps({"twin": twin.name, "models": models, **shown}))
     else:
         print_twin(Console(), models)
         if scored:
-            print_baselines(Console(), scored, models)
+            print_baselines(Console(), scored, models, higher)
     return 0
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 __all__ = ["error_text", "file_options", "network_arguments", "option_text", "training_arguments", "twin_arguments"]
 
-OPTIONS = {"test_fraction": "--test-share"}  # options whose name differs from their argument's
+OPTIONS = {
+    "test_fraction": "--test-share",
+    "initial_weights": "--from",
+}  # options whose name differs from their argument's
 TRAINING = (
     "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay", "seed", "device",
     "validation_share", "patience", "precision", "compile", "shift", "rotate", "zoom", "flip",
@@ -91,6 +94,7 @@ def twin_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": args.checkpoint,
         "resume": args.resume,
         "threads": args.threads,
+        "initial_weights": args.initial_weights,
     }
 
 

@@ -13,6 +13,7 @@ from kronmodel.errors import ExportError
 from kronmodel.files import is_writable_file, sync_folder, write_atomically
 from kronmodel.training.baselines import Baseline
 from kronmodel.training.history import Epoch
+from kronmodel.training.ranks import RankSearch
 
 __all__ = ["check_report", "write_report"]
 
@@ -50,6 +51,7 @@ def write_report(
     cards: Mapping[str, Mapping[str, Any]],
     *,
     baselines: Sequence[Baseline] = (),
+    ranks: RankSearch | None = None,
 ) -> None:
     """Write the HTML report of a training atomically; the page loads no other files and needs no network.
 
@@ -60,11 +62,12 @@ def write_report(
         histories: epochs of each network by its role.
         cards: model card of each network by its role.
         baselines: simple methods on the same test rows.
+        ranks: Kronecker networks of higher ranks on the same test rows.
 
     Raises:
         ExportError: the file can't be written.
     """
-    page = _page(name, models, histories, cards, baselines).encode()
+    page = _page(name, models, histories, cards, _baselines(baselines, models, ranks)).encode()
     try:
         write_atomically(path, page)
         sync_folder(path.absolute().parent)
@@ -77,7 +80,7 @@ def _page(
     models: Mapping[str, Mapping[str, Any]],
     histories: Mapping[str, Sequence[Epoch]],
     cards: Mapping[str, Mapping[str, Any]],
-    baselines: Sequence[Baseline],
+    baselines: str,
 ) -> str:
     from plotly.offline import get_plotlyjs  # imported here because the import is slow and only reports need it
 
@@ -107,7 +110,7 @@ def _page(
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<link rel="icon" href="data:,">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n'
-        f"<h1>{title}</h1>\n<p>{about}</p>\n{_table(models)}{_baselines(baselines, models)}{sections}"
+        f"<h1>{title}</h1>\n<p>{about}</p>\n{_table(models)}{baselines}{sections}"
         f"<footer>Made by kronmodel, {created}.</footer>\n"
         f'<script type="application/json" id="figures">{packed}</script>\n'
         f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
@@ -122,12 +125,12 @@ def _table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return _table_of(heads, rows)
 
 
-def _baselines(found: Sequence[Baseline], models: Mapping[str, Mapping[str, Any]]) -> str:
-    """Build the table of the networks and the baselines; empty without baselines."""
+def _baselines(found: Sequence[Baseline], models: Mapping[str, Mapping[str, Any]], ranks: RankSearch | None) -> str:
+    """Build the table of the networks, of higher ranks and the baselines; empty without baselines."""
     if not found:
         return ""
-    heads, rows, text = baseline_rows(found, models)
-    better = "" if text is None else f"<p>{html.escape(text[:1].upper() + text[1:])}.</p>\n"
+    heads, rows, texts = baseline_rows(found, models, ranks)
+    better = "".join(f"<p>{html.escape(text[:1].upper() + text[1:])}.</p>\n" for text in texts)
     return f"<h2>{BASELINES_TITLE}</h2>\n{_table_of(heads, rows)}{better}"
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -16,9 +16,10 @@ from kronmodel.data.dataset import Dataset
 from kronmodel.training.history import Epoch, EpochLog
 from kronmodel.training.loop import Progress
 from kronmodel.training.members import Member
+from kronmodel.training.ranks import RankSearch, search_ranks
 from kronmodel.twin import TrainingCallback
 
-__all__ = ["CommandCallback"]
+__all__ = ["CommandCallback", "search_ranks_of"]
 
 
 class CommandCallback(TrainingCallback):
@@ -41,6 +42,7 @@ class CommandCallback(TrainingCallback):
         self._console = console
         self._messages = Messages(descriptor)
         self._log = EpochLog(log)
+        self.members: Sequence[Member] = ()
         self._show: Callable[[Progress], None] = lambda progress: None
 
     def __enter__(self) -> Self:
@@ -55,6 +57,7 @@ class CommandCallback(TrainingCallback):
 
     def on_start(self, members: Sequence[Member], data: Dataset) -> None:
         """Write the event ``plan``, and print the numbers of training and test samples."""
+        self.members = members
         self._messages.plan(members, data)
         train, test = len(data.x_train), len(data.x_test)
         self.on_message(f"{data.name}: {train:,} training and {test:,} test samples from {data.origin}")
@@ -79,3 +82,29 @@ class CommandCallback(TrainingCallback):
         """Write the event ``exporting``, and show that the export begins."""
         self._messages.exporting()
         self.on_message("exporting to ONNX and comparing with torch ...")
+
+
+def search_ranks_of(
+    members: Sequence[Member], data: Dataset, models: Mapping[str, Mapping[str, Any]], report: Callable[[str], None]
+) -> RankSearch | None:
+    """Search for a rank at which the Kronecker network of a twin is not clearly worse; None if it is not, or alone.
+
+    Args:
+        members: configurations of the trained networks.
+        data: data set of the twin.
+        models: summary of each network by its role.
+        report: receives messages for the user.
+    """
+    member = next((each for each in members if each.role == "kronecker"), None)
+    if member is None or "dense" not in models:
+        return None
+    mine, dense = (models[role]["test_metric"] for role in ("kronecker", "dense"))
+    return search_ranks(
+        member,
+        data,
+        metric=mine["name"],
+        score=mine["value"],
+        dense=dense["value"],
+        dense_parameters=models["dense"]["parameters"],
+        report=report,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import time
@@ -13,17 +14,15 @@ import torch
 from torch import nn
 
 from kronmodel.compress.budget import BudgetError, Currency, solve
+from kronmodel.compress.importance import importances
+from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.structures import KINDS, Kind
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
 from kronmodel.compress.sequential import (
-    CompressedLayer,
-    Options,
     compress_layers,
     curves_of,
-    fit_in_order,
-    importances,
 )
 from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError
@@ -133,12 +132,13 @@ def compress(
 
     if max_drop is None:
         limit = _limit(layers, rest=rest, whole=whole, target_ratio=target_ratio, max_bytes=max_bytes, budget=budget)
-        results = compress_layers(network, options(limit))
+        fits = compress_layers(network, options(limit))
     else:
-        results = _smallest(
+        smallest = _smallest(
             network, options(math.inf), max_drop=max_drop, rest=rest, whole=whole, score=score, evaluate=evaluate
         )
-    step = network.tune(tune_steps) if tune_steps else 0
+        fits = [smallest]
+    results, step = _tuned(network, fits, tune_steps)
     compressed = network.finished()
     after_score = None if evaluate is None else evaluate(compressed)
     before, after = (_latency(each, network) for each in (model, compressed))
@@ -230,8 +230,7 @@ def _smallest(
     low, high = 1.0, min(LARGEST_RATIO, whole / (rest + least))
 
     def fitted(ratio: float) -> list[CompressedLayer]:
-        for index in range(len(curves)):
-            network.replace(index, None)
+        put(network, None)
         choice = solve(curves, max(whole / ratio - rest, least), importance=weights)
         return fit_in_order(network, choice, curves, options)
 
@@ -248,6 +247,36 @@ def _smallest(
     if low == 1.0:
         raise BudgetError(f"no network that was tried is within a drop of {max_drop} points; allow more", float(whole))
     return fitted(low)
+
+
+def _tuned(
+    network: TorchNetwork, fits: Sequence[list[CompressedLayer]], steps: int
+) -> tuple[list[CompressedLayer], int]:
+    """Train the replaced layers of each fit together, and keep the one with the least error on held-out samples.
+
+    Args:
+        network: the network with the replacements of the first fit; afterwards with the trained ones of the best.
+        fits: results for all layers.
+        steps: most steps of each training.
+
+    Returns:
+        The best fit, and the step of its weights; 0 for the untrained ones.
+    """
+    if not steps:
+        return fits[0], 0
+    if len(fits) == 1:
+        return fits[0], network.tune(steps)
+    tried = []
+    for number, results in enumerate(fits):
+        put(network, results)
+        step = network.tune(steps)
+        states = [copy.deepcopy(module.state_dict()) for module in network.replaced_modules()]
+        tried.append((network.output_error() or 0.0, number, step, states))
+    _, best, step, states = min(tried)
+    put(network, fits[best])
+    for module, state in zip(network.replaced_modules(), states, strict=True):
+        module.load_state_dict(state)
+    return fits[best], step
 
 
 def _bytes(model: nn.Module) -> int:

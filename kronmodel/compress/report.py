@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kronmodel.compress.in_order import CompressedLayer
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.page import page_of
-from kronmodel.compress.sequential import CompressedLayer
 
 __all__ = ["CompressionReport", "LayerReport", "Whole", "layer_reports"]
 
@@ -169,6 +169,8 @@ def _layer_report(result: CompressedLayer) -> LayerReport:
     reason = result.reason
     if structure.kind == "dense" and result.fitted is not None:
         reason = "refitted behind compressed layers"
+    if result.is_permuted:
+        reason = f"{reason}; units permuted" if reason else "units permuted"
     return LayerReport(
         name=result.layer.name,
         kind=structure.kind,

@@ -1,125 +1,39 @@
-"""Compression of a whole network: curves, importance and budget of its layers, then fits layer by layer in order.
-
-The network is behind a small protocol, so that torch modules and ONNX graphs are compressed by the same code.
-"""
+"""Compression of a whole network: curves, importance and budget of its layers, then fits layer by layer in order."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
-from kronmodel.compress.budget import BudgetError, Currency, cost_of, pareto, solve
-from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, unchanged
-from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of, fit, refit
+from kronmodel.compress.budget import BudgetError, Currency, cost_of, solve
+from kronmodel.compress.importance import measured_importances
+from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
+from kronmodel.compress.matrices.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of
 from kronmodel.compress.matrices.structures import KINDS, Kind
+from kronmodel.compress.matrix_network import MatrixNetwork
+from kronmodel.compress.permutation import (
+    STRUCTURED,
+    find_orders,
+)
 
 __all__ = [
-    "CompressedLayer",
-    "MatrixNetwork",
-    "Options",
-    "Solver",
     "compress_layers",
     "curves_of",
-    "fit_in_order",
-    "importances",
-    "measured_importances",
     "solve_and_fit",
     "total",
 ]
 
 SMALL = 0.1  # fraction of the whole network's cost below which a layer is small
-MODERATE = 0.15  # fraction of a network at which the importance of its layers is measured, too
+UNPROMISING = 3.0  # estimated error of a choice, relative to the least, above which it is not fitted
+PERMUTED_FROM = 0.1  # error of a network from which an order of the hidden units is searched
+NEAR_BEST = 1.25  # error, relative to the least one, up to which another structure may be the best after a training
 NEAR_BUDGET = (3.0, 1.5, 0.8, 0.3)  # sizes of a curve, as multiples of the budget's fraction
 
 
-Solver = Callable[[Sequence[Sequence[Candidate]], float, Sequence[float] | None], list[Candidate]]
-"""Function that chooses a candidate of each curve: from the curves, a budget, and the importance of each layer."""
-
-
-class MatrixNetwork(Protocol):
-    """Protocol of a network whose layers are replaced: implemented for torch modules and for ONNX graphs.
-
-    Attributes:
-        layers: layers that may be replaced, in the order in which the network computes them.
-    """
-
-    layers: Sequence[MatrixLayer]
-
-    def data_of(self, index: int) -> LayerData | None:
-        """Collect the moments of a layer: inputs as the network computes them with the replacements made so far.
-
-        Targets are the layer's outputs in the original network. The samples are run in batches, and only the moments
-        are kept.
-
-        Returns:
-            The moments of the samples to fit and of held-out ones; None if there are no samples.
-        """
-        ...
-
-    def replace(self, index: int, fitted: Fitted | None) -> None:
-        """Replace a layer by a fitted one, or restore the original layer."""
-        ...
-
-    def output_error(self) -> float | None:
-        """Measure the root mean square of the change of the network's outputs on held-out samples, relative to them.
-
-        Returns:
-            The error with the replacements made so far; None if there are no samples.
-        """
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """Options of a compression.
-
-    Attributes:
-        budget: largest sum of the layers' costs, in ``currency``.
-        currency: cost that the budget bounds.
-        structures: kinds of structures to consider, beside the unchanged layer.
-        image_shape: factor sizes of the first layer's inputs that the samples suggest.
-        allow: tells whether a layer may be replaced by a candidate, for example because it is faster by measurement.
-        measured: returns a candidate with its measured time, for a budget of microseconds.
-        solver: chooses a candidate of each curve within a budget by the layers' importance; None for
-            :func:`kronmodel.compress.budget.solve`.
-        report: called with each layer's name and what is done for it.
-    """
-
-    budget: float
-    currency: Currency = "bytes"
-    structures: tuple[Kind, ...] = KINDS
-    image_shape: tuple[int, int] | None = None
-    allow: Callable[[MatrixLayer, Candidate], bool] = lambda layer, candidate: True
-    measured: Callable[[MatrixLayer, Candidate], Candidate] = lambda layer, candidate: candidate
-    solver: Solver | None = None
-    report: Callable[[str, str], None] = lambda layer, action: None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompressedLayer:
-    """Result for one layer.
-
-    Attributes:
-        layer: the original layer.
-        fitted: the replacement; None if the layer is unchanged.
-        curve: candidates that the budget was shared by, without dominated ones.
-        reason: why the layer is unchanged, else empty.
-    """
-
-    layer: MatrixLayer
-    fitted: Fitted | None
-    curve: Sequence[Candidate]
-    reason: str = ""
-    chosen: Candidate = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "chosen", unchanged(self.layer) if self.fitted is None else self.fitted.candidate)
-
-
-def compress_layers(network: MatrixNetwork, options: Options) -> list[CompressedLayer]:
+def compress_layers(network: MatrixNetwork, options: Options) -> list[list[CompressedLayer]]:
     """Replace a network's layers by structured ones within a budget, with the least error of its outputs.
 
     Args:
@@ -127,7 +41,7 @@ def compress_layers(network: MatrixNetwork, options: Options) -> list[Compressed
         options: budget, structures and callbacks.
 
     Returns:
-        The result for each layer.
+        The results for all layers, as of :func:`solve_and_fit`.
 
     Raises:
         BudgetError: no choice of candidates meets the budget.
@@ -140,55 +54,77 @@ def solve_and_fit(
     curves: Sequence[Sequence[Candidate]],
     options: Options,
     weights: Sequence[Sequence[float]] | None = None,
-) -> list[CompressedLayer]:
+) -> list[list[CompressedLayer]]:
     """Share the budget over the layers by their curves and their importance, and fit the chosen structures in order.
 
     A layer's error does not say everything about the network's: low rank and Kronecker products lose different things.
     So the best choice of all structures, those of each structure alone, and those without measured importance are all
-    fitted, and the one is kept that changes the network's outputs on held-out samples least. None is worse there than
-    low rank alone within the same budget.
+    fitted, and judged by the change of the network's outputs on held-out samples. None is worse there than low rank
+    alone within the same budget. The nearest before a training of all layers together need not be the nearest after
+    it, which is why the best of each main structure is returned.
 
     Args:
-        network: the network, with its original layers; afterwards with the replacements.
+        network: the network, with its original layers; afterwards with the replacements of the first result.
         curves: candidates of each layer.
         options: budget, structures and callbacks.
         weights: measured importances to share the budget by, each in turn; None measures them.
+
+    Returns:
+        The best fit of each main structure whose error is at most ``NEAR_BEST`` times the least, the least error first;
+        without samples only the best by the sum of the layers' errors.
 
     Raises:
         BudgetError: no choice of candidates meets the budget.
     """
     if weights is None:
-        weights = measured_importances(network, curves, _fraction(network, options))
+        weights = measured_importances(network, curves, _fraction(network, options), options.report)
     choices = _choices(curves, weights, options)
-    best: tuple[float, int] = (math.inf, 0)
-    results: list[list[CompressedLayer]] = []
-    for number, choice in enumerate(choices):
-        if number:
-            for index in range(len(curves)):
-                network.replace(index, None)
-        results.append(fit_in_order(network, choice, curves, options))
-        error = network.output_error() if len(choices) > 1 else None
-        if error is None:  # nothing to judge by: the first is the best by the sum of the layers' errors
-            return results[0]
-        best = min(best, (error, number))
-    if best[1] != len(choices) - 1:
-        for index, result in enumerate(results[best[1]]):
-            network.replace(index, result.fitted)
-    return results[best[1]]
+    judged: list[tuple[float, list[CompressedLayer]]] = []
+    for choice in choices:
+        put(network, None)
+        results = fit_in_order(network, choice, curves, options)
+        error = network.output_error()
+        if error is None:  # nothing to judge by
+            return [results]
+        judged.append((error, results))
+    judged.sort(key=lambda each: each[0])
+    limit = NEAR_BEST * judged[0][0]
+    best: dict[Kind, tuple[float, list[CompressedLayer]]] = {}
+    for error, results in judged:
+        if error <= limit:
+            best.setdefault(_main_kind(results), (error, results))
+    permuted = [_permuted(network, *each, curves, options) for each in best.values()]
+    found = [results for _, results in sorted(permuted, key=lambda each: each[0])]
+    put(network, found[0])
+    return found
 
 
-def measured_importances(
-    network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float
-) -> list[list[float]]:
-    """Measure the importance of the layers at a size, and at a moderate one: it depends on how much of them is lost.
+def _permuted(
+    network: MatrixNetwork,
+    error: float,
+    results: list[CompressedLayer],
+    curves: Sequence[Sequence[Candidate]],
+    options: Options,
+) -> tuple[float, list[CompressedLayer]]:
+    """Permute the hidden units of a result and fit its structures again, if that lowers the network's error."""
+    choice = [each.chosen for each in results]
+    if error < PERMUTED_FROM or not any(each.structure.kind in STRUCTURED for each in choice):
+        return error, results
+    put(network, None)
+    orders = find_orders(network, choice)
+    if not orders:
+        return error, results
+    permuted = fit_in_order(network, choice, curves, options, orders)
+    after = network.output_error()
+    return (error, results) if after is None or after >= error else (after, permuted)
 
-    Args:
-        network: the network, with its original layers.
-        curves: candidates of each layer.
-        fraction: size of the compressed network as a fraction of the original's.
-    """
-    sizes = (fraction, MODERATE) if fraction < MODERATE else (fraction,)
-    return [importances(network, curves, size) for size in sizes]
+
+def _main_kind(results: Sequence[CompressedLayer]) -> Kind:
+    """Return the kind of structure that replaces most weights."""
+    weights: dict[Kind, int] = defaultdict(int)
+    for each in results:
+        weights[each.chosen.structure.kind] += each.layer.weight.size
+    return max(weights, key=lambda kind: (kind != "dense", weights[kind]))
 
 
 def _choices(
@@ -197,6 +133,7 @@ def _choices(
     """List the distinct choices to try, the best by the sum of all layers' errors first."""
     kinds: list[tuple[Kind, ...]] = [("dense", kind) for kind in options.structures if kind != "dense"]
     found: list[list[Candidate]] = []
+    least = math.inf
     for importance, allowed in itertools.product([*measured, None], [KINDS, *kinds]):
         kept = [[each for each in curve if each.structure.kind in allowed] for curve in curves]
         try:
@@ -208,9 +145,16 @@ def _choices(
             if not found and len(allowed) == len(KINDS):
                 raise
             continue
-        if choice not in found:
+        error = _estimated_error(choice, measured[0])
+        least = min(least, error)
+        if choice not in found and (error <= UNPROMISING * least or "low-rank" in allowed):
             found.append(choice)
     return found
+
+
+def _estimated_error(choice: Sequence[Candidate], importance: Sequence[float]) -> float:
+    """Estimate the error of a network's outputs from the errors of its layers."""
+    return math.sqrt(sum(factor * each.output_error**2 for factor, each in zip(importance, choice, strict=True)))
 
 
 def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]:
@@ -239,33 +183,6 @@ def curves_of(network: MatrixNetwork, options: Options) -> list[list[Candidate]]
     return curves
 
 
-def importances(network: MatrixNetwork, curves: Sequence[Sequence[Candidate]], fraction: float = 0.1) -> list[float]:
-    """Measure how much the squared error of each layer's outputs changes the network's outputs.
-
-    Each layer is replaced alone by a low-rank candidate of an error as the budget will leave, and the network is run on
-    held-out samples. Without samples, or where that is not possible, a layer's importance is its own.
-
-    Args:
-        network: the network, with its original layers.
-        curves: candidates of each layer.
-        fraction: size of the compressed network as a fraction of the original's.
-    """
-    found = []
-    for index, (layer, curve) in enumerate(zip(network.layers, curves, strict=True)):
-        probe = _probe(curve, fraction)
-        data = None if probe is None else network.data_of(index)
-        if probe is None or data is None:
-            found.append(layer.importance)
-            continue
-        fitted = fit(layer, probe.structure, data)
-        network.replace(index, fitted)
-        error = network.output_error()
-        network.replace(index, None)
-        own = fitted.candidate.output_error
-        found.append(layer.importance if error is None or not own else max((error / own) ** 2, 1e-12))
-    return found
-
-
 def _fraction(network: MatrixNetwork, options: Options) -> float:
     """Return the budget as a fraction of the unchanged layers' cost, at most 1."""
     return min(options.budget / max(_whole(network, options), 1), 1.0)
@@ -275,60 +192,6 @@ def _whole(network: MatrixNetwork, options: Options) -> float:
     """Return the cost of all unchanged layers."""
     cost = cost_of(options.currency)
     return sum(cost(options.measured(layer, unchanged(layer))) for layer in network.layers)
-
-
-def _probe(curve: Sequence[Candidate], fraction: float) -> Candidate | None:
-    """Return the low-rank candidate whose error is nearest to the least one at a fraction of the unchanged layer."""
-    tried = [each for each in curve if each.structure.kind == "low-rank" and each.output_error > 0]
-    limit = max(fraction * max(each.bytes for each in curve), min(each.bytes for each in curve))
-    typical = max(min(each.output_error for each in curve if each.bytes <= limit), 1e-6)
-    return min(tried, key=lambda each: abs(math.log(each.output_error / typical)), default=None)
-
-
-def fit_in_order(
-    network: MatrixNetwork,
-    choice: Sequence[Candidate],
-    curves: Sequence[Sequence[Candidate]],
-    options: Options,
-) -> list[CompressedLayer]:
-    """Fit the chosen structures layer by layer, each on the inputs that its compressed predecessors give.
-
-    A layer that stays dense behind compressed ones is refitted to its original outputs, if that lowers the error of the
-    network's outputs on held-out samples.
-    """
-    results = []
-    changed = False
-    for index, (layer, candidate, curve) in enumerate(zip(network.layers, choice, curves, strict=True)):
-        front = pareto(curve, options.currency)
-        if candidate.structure.kind == "dense":
-            fitted = _refitted(network, index) if changed and layer.is_refittable else None
-            reason = "the budget does not need it" if len(curve) > 1 else "no smaller structure is possible"
-            results.append(CompressedLayer(layer=layer, fitted=fitted, curve=front, reason=reason))
-            continue
-        options.report(layer.name, f"fit {candidate.structure}")
-        data = network.data_of(index) or LayerData.of_weights_alone(layer)
-        fitted = fit(layer, candidate.structure, data)
-        timed = replace(fitted.candidate, microseconds=candidate.microseconds)
-        fitted = replace(fitted, candidate=timed)
-        network.replace(index, fitted)
-        changed = True
-        results.append(CompressedLayer(layer=layer, fitted=fitted, curve=front))
-    return results
-
-
-def _refitted(network: MatrixNetwork, index: int) -> Fitted | None:
-    """Refit a dense layer, and keep it if the network's outputs are nearer to the original's; else restore it."""
-    data = network.data_of(index)
-    before = network.output_error()
-    if data is None or before is None:
-        return None
-    fitted = refit(network.layers[index], data)
-    network.replace(index, fitted)
-    after = network.output_error()
-    if after is not None and after < before:
-        return fitted
-    network.replace(index, None)
-    return None
 
 
 def total(candidates: Iterable[Candidate], currency: Currency = "bytes") -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # so that reading a card does not import torch
     from kronmodel.training.loop import TrainResult
     from kronmodel.training.members import Role
 
-__all__ = ["CARD_KEY", "make_card", "read_card", "served_name"]
+__all__ = ["CARD_KEY", "make_card", "read_card", "served_name", "set_card"]
 
 CARD_KEY = "kronmodel"
 
@@ -39,6 +40,7 @@ def make_card(
     threads: int,
     metrics: dict[str, float] | None = None,
     run: str | None = None,
+    start: str | None = None,
 ) -> dict[str, Any]:
     """Build the model card of a trained network: its data, architecture, training configuration and test scores.
 
@@ -53,6 +55,7 @@ def make_card(
         threads: number of CPU threads in the training.
         metrics: further test scores besides the main metric, such as R².
         run: identity of the training, which stays the same if it is interrupted and resumed.
+        start: description of the trained weights that the training started from, if there were any.
     """
     others = {name: value for name, value in (metrics or {}).items() if name != result.metric}
     return {
@@ -94,6 +97,7 @@ def make_card(
             "best_epoch": result.best_epoch,
             "threads": threads,
             **({} if run is None else {"run": run}),
+            **({} if start is None else {"initial_weights": start}),
         },
         "versions": {
             "python": platform.python_version(),
@@ -145,6 +149,14 @@ def read_card(model: onnx.ModelProto) -> dict[str, Any] | None:
     if not isinstance(card, dict):
         raise KronmodelError(f"the model card must be a JSON object, got {type(card).__name__}")
     return card
+
+
+def set_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> None:
+    """Write a model card to the metadata of an ONNX model, in the place of the one that it has."""
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != CARD_KEY]
+    del model.metadata_props[:]
+    for key, value in (*kept, (CARD_KEY, json.dumps(card, allow_nan=False))):
+        model.metadata_props.add(key=key, value=value)
 
 
 def served_name(path: Path, card: dict[str, Any] | None) -> str:

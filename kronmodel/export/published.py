@@ -148,6 +148,7 @@ def card_of(
         threads=torch.get_num_threads(),
         metrics=_metrics(network, data),
         run=run,
+        start=None if member.start is None else member.start.source,
     )
 
 

@@ -27,7 +27,7 @@ from kronmodel.export.preprocessing import Preprocessing
 from kronmodel.nn.conv import ConvConfig
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, Network, build
 
-__all__ = ["SavedNetwork", "load", "saved_files"]
+__all__ = ["SavedNetwork", "load", "network_config", "saved_files"]
 
 FORMAT_VERSION = 1
 CONFIG_NAME, WEIGHTS_NAME = "model.json", "model.safetensors"
@@ -118,7 +118,7 @@ def load(folder: str | os.PathLike[str]) -> SavedNetwork:
     path = _version_folder(Path(folder).expanduser())
     described = _read_config(path / CONFIG_NAME)
     try:
-        config = _network_config(described["network"])
+        config = network_config(described["network"])
         preprocessing = _preprocessing(described, config)
         with torch.random.fork_rng([]), torch.device("meta"):  # allocates no memory for the weights
             network = build(config)
@@ -190,7 +190,7 @@ def _check_names(given: Mapping[str, Any], allowed: Sequence[str], required: Seq
         raise ValueError(f"got {got}; expected {', '.join(allowed)}")
 
 
-def _network_config(given: Any) -> KroneckerConfig | DenseConfig:
+def network_config(given: Any) -> KroneckerConfig | DenseConfig:
     """Build a network configuration from JSON; the configuration's constructor checks the values.
 
     Raises:

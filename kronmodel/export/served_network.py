@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 
 from kronmodel.data.dataset import Scaling
 from kronmodel.data.tables.encoding import TableEncoding
-from kronmodel.export.card import CARD_KEY
+from kronmodel.export.c.figures import c_figures
+from kronmodel.export.card import set_card
 from kronmodel.export.encoding_graph import add_encoding, feeds
 from kronmodel.export.exporter import on_cpu, to_onnx
 from kronmodel.export.parity import PARITY_TOLERANCE, ROUNDED_TOLERANCE, check_rows
@@ -105,11 +105,11 @@ def export_network(
     model = to_onnx(
         served,
         torch.from_numpy(samples),
-        metadata={CARD_KEY: json.dumps(card, allow_nan=False)},
         units=units,
         stored=network.stored if isinstance(network, QuantizedNetwork) and not as_float else (),
         rounded=rounded,
     )
+    set_card(model, card | c_figures(model, samples))
     if encoding is not None and rows is not None:
         add_encoding(model, encoding)
         check_rows(

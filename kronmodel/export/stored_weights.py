@@ -23,7 +23,7 @@ from kronmodel.errors import ExportError
 from kronmodel.quantization.config import FLOAT_BITS
 from kronmodel.quantization.network import StoredValues
 
-__all__ = ["numbered", "store_weights"]
+__all__ = ["FOLDED_WEIGHTS", "numbered", "store_weights"]
 
 FIRST_NUMBER = 1 << 23  # from here to 2**24, float32 holds whole numbers exactly, and no other constant is as large
 MOST_WEIGHTS = 1 << 23

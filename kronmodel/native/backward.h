@@ -1,4 +1,13 @@
-/* Backward pass of a block of a few samples through all layers. */
+/* Backward pass of a block of a few samples through all layers.
+ *
+ * With dY for the gradient of the loss with respect to Y, and the matrices of kernel.h, a left branch Z = inner(A X + C),
+ * Y = Z B^T + ... has
+ *     dZ = dY B * inner'    dC = dZ    dB = dY^T Z    dA = dZ X^T    dX = A^T dZ,
+ * where dZ is with respect to Z before its activation, and a right branch Z = inner(X B^T + C), Y = A Z + ... has
+ *     dZ = A^T dY * inner'  dC = dZ    dB = dZ^T X    dA = dY Z^T    dX = dZ B.
+ * dA, dB and dC are summed over the samples, dX over the branches. The products' right matrices need padded rows, so X^T
+ * or dY is transposed for dA (of a right branch, dA^T = Z dY^T is computed), and a column of the left matrix is read for
+ * dY^T, dZ^T and A^T. */
 #ifndef KRON_BACKWARD_H
 #define KRON_BACKWARD_H
 
@@ -239,14 +248,16 @@ static inline void backward_block(const struct kron_network *network, const stru
 {
     float *forward = memory, *inputs = forward + plan->forward, *gradients = inputs + plan->block * plan->features;
     float *next = gradients + plan->block * plan->features, *hidden = next + plan->block * plan->features;
-    float *transposed = hidden + plan->block * plan->hidden, *own = transposed + plan->block * plan->transposed;
+    float *transposed = hidden + plan->block * plan->hidden;
+    float *recomputed = transposed + plan->block * plan->transposed; /* records, if none are given */
     const struct layer *first = &network->layers[0], *last = &network->layers[network->count - 1];
     for (int64_t s = 0; s < samples; s++) {
         pad_rows(first->n1, first->n2, x + s * first->n1 * first->n2, inputs + s * plan->features);
         pad_rows(last->m1, last->m2, y_gradient + s * last->m1 * last->m2, gradients + s * plan->features);
-        if (records == NULL) forward_sample(network, inputs + s * plan->features, own + s * network->record, forward);
+        if (records == NULL)
+            forward_sample(network, inputs + s * plan->features, recomputed + s * network->record, forward);
     }
-    float *record = records ? (float *)records : own; /* only read */
+    float *record = records ? (float *)records : recomputed; /* only read */
     for (int64_t s = 0; last->outer != KRON_NONE && s < samples; s++)
         differentiate(last->outer, last->y_size, gradients + s * plan->features,
                       record + last->output + s * network->record,

@@ -46,14 +46,17 @@ class CompiledPredictor:
                 f"{path} is no library of `kronmodel export --to c --shared` for this machine: {reason}"
             ) from error
         describe.restype = ctypes.c_char_p
-        about: dict[str, Any] = json.loads(describe())
-        self.name: str = about["name"]
-        self.sha256: str = about["sha256"]
-        self.input_name: str = about["input_name"]
-        self.input_shape: tuple[int, ...] = tuple(about["input_shape"])
-        self.output_names: list[str] = about["output_names"]
-        self.weight_bytes: int = about["weight_bytes"]
-        self._outputs: int = about["outputs"]
+        try:
+            about: dict[str, Any] = json.loads(describe())
+            self.name: str = about["name"]
+            self.sha256: str = about["sha256"]
+            self.input_name: str = about["input_name"]
+            self.input_shape: tuple[int, ...] = tuple(about["input_shape"])
+            self.output_names: list[str] = about["output_names"]
+            self.weight_bytes: int = about["weight_bytes"]
+            self._outputs: int = about["outputs"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LoadError(f"{path} was compiled by another version of kronmodel: export it again") from error
         self._predict.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_longlong]
 
     def __call__(self, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

@@ -28,6 +28,7 @@ struct product {
     struct finish finish;
 };
 
+/* Repeat a statement for each row i and each vector j of a tile, unrolled. */
 #define EACH                                                                                                            \
     _Pragma("GCC unroll 14") for (int i = 0; i < rows; i++) _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++)
 
@@ -63,15 +64,9 @@ INLINE void multiply_tile(const struct product *p, int64_t row, int64_t column, 
     const int64_t left_row = p->left_row, left_column = p->left_column, right_row = p->right_row, depth = p->depth;
     if (p->start) {
         const float *start = p->start + row * p->out_row + column;
-#pragma GCC unroll 14
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) sum[i][j] = *(const vector *)(start + i * p->out_row + j * LANES);
+        EACH sum[i][j] = *(const vector *)(start + i * p->out_row + j * LANES);
     } else {
-#pragma GCC unroll 14
-        for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
-            for (int j = 0; j < vectors; j++) sum[i][j] = (vector){0};
+        EACH sum[i][j] = (vector){0};
     }
     for (int64_t panel = 0; panel < p->panels; panel++, left += p->left_panel, right += p->right_panel) {
         const float *l = left, *r = right;
@@ -79,12 +74,7 @@ INLINE void multiply_tile(const struct product *p, int64_t row, int64_t column, 
             vector across[TILE_VECTORS];
 #pragma GCC unroll 2
             for (int j = 0; j < vectors; j++) across[j] = *(const vector *)(r + j * LANES);
-#pragma GCC unroll 14
-            for (int i = 0; i < rows; i++) {
-                const vector spread = l[i * left_row] - (vector){0};
-#pragma GCC unroll 2
-                for (int j = 0; j < vectors; j++) sum[i][j] += spread * across[j];
-            }
+            EACH sum[i][j] += spread(l[i * left_row]) * across[j];
         }
     }
     finish_tile(p, row * p->out_row + column, sum, rows, vectors);

@@ -33,8 +33,10 @@ enum { ALIGNMENT = 64 };
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* A vector of equal values. */
 INLINE vector spread(float value) { return value - (vector){0}; }
 
+/* Floats of a row with its padding. */
 static inline int64_t padded(int64_t size) { return (size + LANES - 1) / LANES * LANES; }
 
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }

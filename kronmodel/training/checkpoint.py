@@ -21,7 +21,7 @@ from kronmodel.files import FolderLock, sync_folder, write_atomically
 from kronmodel.training.distributed import Group
 from kronmodel.training.history import History
 
-__all__ = ["Checkpoint", "Resumable", "RunIdentity"]
+__all__ = ["Checkpoint", "Resumable", "RunIdentity", "read_checkpoint"]
 
 FORMAT = 1
 RESUME = Argument("resume", True)
@@ -126,26 +126,8 @@ class Checkpoint:
         if not self.path.exists():
             self._report(f"no checkpoint in {self.folder}: starting from the beginning")
             return None
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch warns of a newer format if the file is not a checkpoint
-                saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            found, fingerprint, state = saved["format"], json.loads(saved["fingerprint"]), saved["state"]
-        except OSError as error:
-            raise CheckpointError(f"{self.path} can't be read: {error.strerror or error}") from error
-        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise CheckpointError(
-                Message(
-                    f"{self.path} is not a checkpoint, or damaged ({reason}); without ",
-                    RESUME,
-                    " a training starts afresh",
-                )
-            ) from error
-        if found != FORMAT:
-            raise CheckpointError(f"{self.path} has format {found!r}, expected {FORMAT}")
+        fingerprint, saved = read_checkpoint(self.path, "; without ", RESUME, " a training starts afresh")
+        state = saved["state"]
         names = [
             name
             for name in {**self._fingerprint, **fingerprint}
@@ -223,6 +205,36 @@ class Checkpoint:
                     path.rmdir()
                 except OSError:
                     return
+
+
+def read_checkpoint(path: Path, *cure: str | Argument) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the file of a checkpoint without executing code in it.
+
+    Args:
+        path: path of the ``last.pt``.
+        cure: end of the message if the file is damaged.
+
+    Returns:
+        The fingerprint, flat; and what is saved: ``epoch``, ``run``, and ``state`` with the ``network``.
+
+    Raises:
+        CheckpointError: the file can't be read, or is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a newer format if the file is not a checkpoint
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        found, fingerprint, _ = saved["format"], dict(json.loads(saved["fingerprint"])), saved["state"]
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror or error}") from error
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CheckpointError(Message(f"{path} is not a checkpoint, or damaged ({reason})", *cure)) from error
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found!r}, expected {FORMAT}")
+    return fingerprint, saved
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

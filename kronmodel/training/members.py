@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
+
+from torch import Tensor
 
 from kronmodel.data.dataset import Dataset, prepared
 from kronmodel.errors import Argument, Message, TrainingError, is_out_of_memory, out_of_memory_text
@@ -20,11 +23,34 @@ from kronmodel.training.history import Epoch
 from kronmodel.training.loop import Progress, TrainResult, train
 from kronmodel.training.recipes import Recipe
 
-__all__ = ["Member", "Role", "fingerprint", "make_members", "train_member"]
+__all__ = ["InitialWeights", "Member", "Role", "fingerprint", "make_members", "train_member"]
 
 SMALLEST_AUGMENTED = 16  # pixels a side; in smaller images, a shift by a pixel of a recipe's augmentation is too large
 
 Role = Literal["kronecker", "dense"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InitialWeights:
+    """Trained weights that a training starts from.
+
+    Attributes:
+        source: description of where they come from, for messages and the model card.
+        config: configuration of their network.
+        values: tensors of the network by name.
+    """
+
+    source: str
+    config: KroneckerConfig | DenseConfig
+    values: Mapping[str, Tensor]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all values."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.values.items()):
+            digest.update(name.encode() + tensor.detach().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +63,7 @@ class Member:
         config: configuration of the network.
         training: configuration of the network's training.
         recipe: name of the recipe, for the model card.
+        start: trained weights that the training starts from; None for random ones.
     """
 
     twin: str
@@ -44,6 +71,7 @@ class Member:
     config: KroneckerConfig | DenseConfig
     training: TrainConfig
     recipe: str
+    start: InitialWeights | None = None
 
     @property
     def name(self) -> str:
@@ -121,6 +149,7 @@ def fingerprint(member: Member, data: Dataset) -> dict[str, Any]:
         "network": asdict(member.config),
         "training": training,
         "data": {"name": data.name, "sha256": data.sha256},
+        **({} if member.start is None else {"initial_weights": member.start.sha256}),
     }
 
 
@@ -133,7 +162,9 @@ def train_member(
     checkpoint: Checkpoint | None = None,
     group: Group = ALONE,
 ) -> tuple[Network, TrainResult]:
-    """Build and train one network of a twin, with initial weights from its seed; torch's random state is unchanged.
+    """Build and train one network of a twin, from given weights or random ones of its seed.
+
+    Torch's random state is unchanged.
 
     Raises:
         TrainingError: the loss is no longer finite, memory has run out, or another process of the run has ended; with
@@ -143,6 +174,8 @@ def train_member(
     try:
         with seeded(member.training.seed, member.training.device), group.connected():
             network = build(member.config)
+            if member.start is not None:
+                network.load_state_dict(dict(member.start.values))
             ready = prepared(data, network.in_features)
             quantization = member.training.quantization
             trained = network if quantization is None else QuantizationAwareNetwork(network, quantization)

@@ -20,6 +20,7 @@ CARD: dict[str, Any] = {
     "task": "classification",
     "parameters": 77,
     "macs_per_sample": 66,
+    "c": {"bits": 32, "weight_bytes": 1308, "scratch_bytes": 2416, "code_bytes": 4512, "compiler": "a compiler"},
     "input": {"kind": "image", "shape": [2, 3], "range": [0.0, 1.0]},
     "labels": LABELS,
     "test_metric": {"name": "accuracy", "value": 0.75, "samples": 8},

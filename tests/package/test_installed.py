@@ -100,7 +100,8 @@ def test_the_trained_twin_is_served(address: str) -> None:
             assert len(result["outputs"]) == 8
             for output in result["outputs"]:
                 assert sum(output["probabilities"]) == pytest.approx(1, abs=1e-4)
-        for path in ("/", "/docs", "/static/vendor/swagger-ui.css", "/openapi.json", "/metrics", "/v2"):
+        page = ("/", "/docs", "/static/js/main.js", "/static/vendor/swagger-ui.css")
+        for path in (*page, "/openapi.json", "/metrics", "/v2"):
             assert client.get(path).raise_for_status().content
 
 

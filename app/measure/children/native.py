@@ -34,14 +34,14 @@ class NativeModel:
 
     Args:
         name: name in messages.
-        path: the ONNX file; samples for int8 lie beside it.
-        precision: float32 or int8.
+        path: the ONNX file, whose samples for int8 lie beside it; or a library of its C code.
+        precision: float32 or int8; a library has its own.
 
     Raises:
         Refused: native code cannot be used on this machine, or not for this model.
     """
 
-    def __init__(self, name: str, path: str, precision: Literal["float32", "int8"]) -> None:
+    def __init__(self, name: str, path: str, precision: Literal["float32", "int8"] = "float32") -> None:
         try:
             import kronmodel.native
             from kronmodel.errors import KronmodelError
@@ -52,6 +52,11 @@ class NativeModel:
             self._predictor = kronmodel.native.load(path, precision)
         except (KronmodelError, ValueError) as error:
             raise Refused(f"{name}: {error}") from None
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the ONNX file that a library was exported from; empty if this is none."""
+        return str(getattr(self._predictor, "sha256", ""))
 
     def feed(self, inputs: InputArrays, batch_size: int) -> NDArray[np.float32]:
         """The rows of the model's only input."""
@@ -85,12 +90,13 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         difference from its outputs, and fraction of rows with the same class; `notes`: what native code cannot run.
 
     Raises:
-        Refused: native code runs none of the models.
+        Refused: native code runs none of the models, or a library is of none of them.
     """
     inputs = InputArrays.load(Path(job["inputs"]))
     openers: list[Opener] = []
     names: list[tuple[str, str]] = []
     notes: list[str] = []
+    compiled = _libraries(job)
     for model in job["models"]:
         openers.append(partial(TimedSession, model["name"], model["path"], device="cpu", threads=THREADS))
         names.append((model["name"], "onnxruntime"))
@@ -104,6 +110,9 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 openers.append(opener)
                 names.append((model["name"], f"native {precision}"))
+        for path in compiled[model["name"]]:
+            openers.append(partial(NativeModel, model["name"], path))
+            names.append((model["name"], f"C, {Path(path).name}"))
     if all(runtime == "onnxruntime" for _, runtime in names):
         raise Refused(f"--native: {notes[0]}")
     sizes, seed = job["batch_sizes"], job["seed"]
@@ -123,10 +132,31 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
     return {"runs": runs, "notes": notes, "threads": THREADS}
 
 
+def _libraries(job: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Find the model that each library is of, by the checksum of the ONNX file; return the libraries by model.
+
+    Raises:
+        Refused: a library cannot be loaded, or is of none of the models.
+    """
+    found: dict[str, list[str]] = {model["name"]: [] for model in job["models"]}
+    for path in job["libraries"]:
+        sha256 = NativeModel("--library", path).sha256
+        of = [model["name"] for model in job["models"] if model["sha256"] == sha256]
+        if not of:
+            raise Refused(
+                f"--library {path} was exported from another file than {' or '.join(found)}: "
+                "export it again with `kronmodel export --to c --shared`"
+            )
+        for name in of:
+            found[name].append(path)
+    return found
+
+
 def _differences(reference: Any, other: Any, inputs: InputArrays) -> dict[str, float]:
     """Compare the outputs of two runtimes on all rows."""
     outputs = [model.run(model.feed(inputs, inputs.rows)) for model in (reference, other)]
-    pairs: Sequence[tuple[Any, Any]] = [(outputs[0][name], outputs[1][name]) for name in outputs[0]]
+    names = outputs[0].keys() & outputs[1].keys()  # C code has no logits where there are probabilities
+    pairs: Sequence[tuple[Any, Any]] = [(outputs[0][name], outputs[1][name]) for name in names]
     largest = max(float(np.abs(a - b).max()) for a, b in pairs)
     same = min(float(np.mean(a.argmax(-1) == b.argmax(-1))) for a, b in pairs)
     return {"largest_difference": largest, "same_class": same}

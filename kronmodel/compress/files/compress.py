@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from kronmodel.compress.files.checkpoints import DistillationCheckpoints, checkpoints_of, fingerprint
 from kronmodel.compress.files.checks import check_format, check_model, examples
 from kronmodel.compress.files.distilling import augmentation_of, check_trainable, distill_model
 from kronmodel.compress.files.publication import Names, publish_pair
@@ -58,8 +63,8 @@ def compress_file(
         settings: structures to consider, and callbacks.
 
     Raises:
-        KronmodelError: the file or the data can't be read, no layer can be compressed, the target can't be reached, a
-            check of the result fails, or the repository can't be written to. Nothing is published then.
+        KronmodelError: the file, the data or a checkpoint can't be read, no layer can be compressed, the target can't
+            be reached, a check of the result fails, or the repository can't be written to. Nothing is published then.
         ValueError: an argument is invalid.
     """
     settings = settings or Settings()
@@ -68,7 +73,7 @@ def compress_file(
     check_writable(out)
     for version in finish_publications(out):
         settings.report(f"{version.parent.name} version {version.name} is published now: its process was killed before")
-    with Workspace(path) as workspace:
+    with Workspace(path) as workspace, ExitStack() as opened:
         check_format(workspace.model, path)
         messages: list[str] = []
         loaded = fitting_and_test(
@@ -89,24 +94,30 @@ def compress_file(
         variants = Variants(workspace.folder, original, size, fitting)
         rows: list[LayerRow] = []
         trained: DistillationRow | None = None
+        checkpoints: DistillationCheckpoints | None = None
         if target.is_given:
-            budget = target.bytes_of(size)
-            sizer = Sizer(
+            fit = partial(
+                _fitted,
                 workspace,
                 path,
                 size,
+                target,
                 samples=loaded,
                 example=next(iter(feeds.values())),
-                fraction=None if budget is None else budget / size,
-                image_shape=image_shape(workspace.model, test),
                 settings=settings,
             )
-            result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
-            if distill is not None and fitting is not None:
+            if distill is None or fitting is None:
+                result, rows = fit()
+            else:
+                identity = fingerprint(path, data, fitting, target=target, asked=distill, settings=settings)
+                folder = (distill.checkpoint or out / ".checkpoints") / named.variant("compressed")
+                checkpoints = opened.enter_context(checkpoints_of(distill, folder, identity, settings.report))
+                result, rows = checkpoints.fitted(workspace, fit)
                 found = training_and_validation(workspace.model, path, data, options or FileOptions(), fitting)
-                result, trained = distill_model(workspace, result, found, distill, settings.progress)
+                result, trained = distill_model(
+                    workspace, result, found, distill, settings.progress, checkpoint=checkpoints.training
+                )
                 settings.report(str(trained))
-            rows = sizer.rows()
             check_model(result, original, workspace.model)
             variants.add("compressed", result)
         settings.progress("comparing", 0, 0)
@@ -116,16 +127,17 @@ def compress_file(
         if not row.times:
             raise KronmodelError(f"{chosen}: {row.note}")
         published = named.variant(chosen.replace(" + ", "-"))
-        described = _described(row, variants.paths[chosen], rows, size, fitting)
         first, second = publish_pair(
             workspace,
             path,
             named,
             repository=out,
             variant=(published, variants.paths[chosen]),
-            described=described,
+            described=_described(row, variants.paths[chosen], rows, size, fitting),
             test=test,
         )
+        if checkpoints is not None:
+            checkpoints.remove()
         return GraphReport(
             model=path,
             name=published,
@@ -138,6 +150,32 @@ def compress_file(
             messages=messages,
             distillation=trained,
         )
+
+
+def _fitted(
+    workspace: Workspace,
+    path: Path,
+    size: int,
+    target: Target,
+    *,
+    samples: tuple[Samples, Samples] | None,
+    example: Mapping[str, NDArray[Any]],
+    settings: Settings,
+) -> tuple[Path, list[LayerRow]]:
+    """Replace layers of a model until the target is reached; return the result and the description of all layers."""
+    budget = target.bytes_of(size)
+    sizer = Sizer(
+        workspace,
+        path,
+        size,
+        samples=samples,
+        example=example,
+        fraction=None if budget is None else budget / size,
+        image_shape=image_shape(workspace.model, None if samples is None else samples[1]),
+        settings=settings,
+    )
+    result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
+    return result, sizer.rows()
 
 
 def _check_arguments(target: Target, samples: int, quantize: Precision | None, distill: Distillation | None) -> None:

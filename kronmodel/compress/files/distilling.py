@@ -18,6 +18,7 @@ from kronmodel.compress.graphs.samples import Samples, card_of
 from kronmodel.compress.graphs.scores import Scores, compare
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import Argument, KronmodelError, Message
+from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import Augmentation
 from kronmodel.training.members import SMALLEST_AUGMENTED
 from kronmodel.training.recipes import RECIPES
@@ -70,6 +71,8 @@ def distill_model(
     samples: tuple[Samples, Samples],
     asked: Distillation,
     progress: Progress,
+    *,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Path, DistillationRow]:
     """Train the new weights of a compressed model to give the original's outputs.
 
@@ -79,6 +82,7 @@ def distill_model(
         samples: samples to train on, and others by which it is decided whether the trained weights are kept.
         asked: epochs, weight of the labels, changes of images.
         progress: called as the training goes on.
+        checkpoint: checkpoint to resume from and to write after each epoch.
 
     Returns:
         Path of the trained model, or of the compressed model itself if that is the better one; and what was done.
@@ -86,6 +90,7 @@ def distill_model(
     Raises:
         KronmodelError: the model has operators or inputs with which its weights can't be trained.
         TrainingError: the training diverged.
+        CheckpointError: the checkpoint can't be read or written.
     """
     training, validation = samples
     model = onnx.load(path)
@@ -101,8 +106,9 @@ def distill_model(
         training,
         validation,
         config,
-        label_weight,
-        lambda now: progress(f"distilling, epoch {now.epoch}", now.step, now.steps),
+        label_weight=label_weight,
+        report=lambda now: progress(f"distilling, epoch {now.epoch}", now.step, now.steps),
+        checkpoint=checkpoint,
     )
     seconds = time.perf_counter() - began
     trained = workspace.write(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,15 @@ from kronmodel.compress.graphs.loading import PUBLISHED
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
-from kronmodel.export.card import CARD_KEY, read_card
+from kronmodel.export.card import read_card, set_card
+from kronmodel.export.novelty import FILE_NAME as NOVELTY_NAME
 from kronmodel.export.repository import Publication, check_name, publish
+from kronmodel.export.saved import CONFIG_NAME, WEIGHTS_NAME
 
 __all__ = ["Names", "publish_pair"]
 
+FOR_BOTH = (NOVELTY_NAME,)  # depends on the training images alone
+OF_THE_ORIGINAL = (CONFIG_NAME, WEIGHTS_NAME)  # the network for PyTorch
 SAMPLES = 100  # published with a model whose original has none
 
 
@@ -90,8 +93,9 @@ def publish_pair(
     twin = str(card.get("twin") or names.original)
     of = {"of": names.original, "of_sha256": _sha256(source)}
     whole = onnx.load(variant[1])
-    _set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of}))
+    set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of}))
     samples = _samples(source, test)
+    samples["files"] |= _beside(source, FOR_BOTH)
     small = Publication(name=variant[0], model=whole, **samples)
     if names.published is not None:
         (path,) = publish([small], repository)
@@ -99,7 +103,7 @@ def publish_pair(
     original = _copy_with_card(workspace, source, card, names.original, twin)
     folder = source.parent.resolve()
     weights = {str(path.relative_to(folder)): path for path in workspace.data_files}
-    samples["files"] = {**weights, **samples["files"]}
+    samples["files"] = {**weights, **_beside(source, OF_THE_ORIGINAL), **samples["files"]}
     first, second = publish([Publication(name=names.original, model=original, **samples), small], repository)
     return first, second
 
@@ -114,7 +118,7 @@ def _card(model: onnx.ModelProto) -> dict[str, Any]:
 
 def _compressed_card(card: Mapping[str, Any], name: str, twin: str, described: Mapping[str, Any]) -> dict[str, Any]:
     """Build the card of a compressed model: the original's, without what is not true for it."""
-    kept = ("task", "activation", "input", "preprocessing", "labels", "data")
+    kept = ("task", "activation", "input", "preprocessing", "labels", "data", "novelty")
     return {
         "card_version": 1,
         "name": name,
@@ -126,13 +130,6 @@ def _compressed_card(card: Mapping[str, Any], name: str, twin: str, described: M
     }
 
 
-def _set_card(model: onnx.ModelProto, card: Mapping[str, Any]) -> None:
-    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != CARD_KEY]
-    del model.metadata_props[:]
-    for key, value in (*kept, (CARD_KEY, json.dumps(card, allow_nan=False))):
-        model.metadata_props.add(key=key, value=value)
-
-
 def _copy_with_card(workspace: Workspace, source: Path, card: Mapping[str, Any], name: str, twin: str) -> Path:
     """Return the original's file; for one without a card, a copy with a card behind its unchanged bytes.
 
@@ -142,7 +139,7 @@ def _copy_with_card(workspace: Workspace, source: Path, card: Mapping[str, Any],
         return source
     elements = sum(int(np.prod(tensor.dims)) for tensor in workspace.model.graph.initializer)
     addition = onnx.ModelProto()
-    _set_card(addition, {"card_version": 1, "name": name, "twin": twin, "role": "original", "parameters": elements})
+    set_card(addition, {"card_version": 1, "name": name, "twin": twin, "role": "original", "parameters": elements})
     path = workspace.folder / "original-with-card.onnx"
     with source.open("rb") as before, path.open("wb") as file:
         while part := before.read(1 << 20):
@@ -153,16 +150,22 @@ def _copy_with_card(workspace: Workspace, source: Path, card: Mapping[str, Any],
 
 def _samples(source: Path, test: Samples | None) -> dict[str, Any]:
     """Return the samples to publish: those beside the original, else test samples with labels."""
-    beside = source.with_name(PUBLISHED)
     nothing: dict[str, Any] = {"inputs": None, "labels": None, "files": {}}
-    if beside.is_file():
-        return {**nothing, "files": {PUBLISHED: beside}}
+    beside = _beside(source, (PUBLISHED,))
+    if beside:
+        return {**nothing, "files": beside}
     if test is None or test.labels is None or len(test.arrays) != 1 or test.constant or test.by_call:
         return nothing
     (inputs,) = test.arrays.values()
     if inputs.dtype != np.float32:
         return nothing
     return {"inputs": inputs[:SAMPLES], "labels": test.labels[:SAMPLES], "files": {}}
+
+
+def _beside(source: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return those of some files that lie beside the original, by name."""
+    paths = {name: source.with_name(name) for name in names}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _sha256(path: Path) -> str:

@@ -15,6 +15,8 @@ import onnx
 from numpy.typing import NDArray
 
 from kronmodel.compress.graphs.samples import Samples
+from kronmodel.compress.graphs.scopes import is_standard
+from kronmodel.compress.graphs.workspace import graphs_of
 from kronmodel.errors import KronmodelError
 
 __all__ = ["PRECISIONS", "Precision", "quantize"]
@@ -44,18 +46,44 @@ def quantize(model: Path, precision: Precision, target: Path, samples: Samples |
     if precision == "int8-static" and samples is None:
         raise KronmodelError("int8-static needs samples for the scales of the activations: give --data")
     before = onnx.load(model, load_external_data=False)
+    plain = target.with_name(f"plain-{target.name}")  # in the folder of the files that the model may refer to
     try:
+        if _stored(before):
+            onnx.save(before, plain)
         with _quiet():
-            _TOOLS[precision](model, target, samples)
+            _TOOLS[precision](plain if plain.exists() else model, target, samples)
             after = onnx.load(target, load_external_data=False)
     except Exception as error:  # the tools raise whatever fails inside them
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise KronmodelError(f"onnxruntime's tool for {precision} fails: {reason}") from error
+    finally:
+        plain.unlink(missing_ok=True)
     counts = [sorted(node.op_type for node in each.graph.node) for each in (before, after)]
     if counts[0] == counts[1]:
         raise KronmodelError(f"onnxruntime's tool for {precision} finds nothing to change in this model")
     moved = [_opset(each) for each in (before, after)]
     return "" if moved[0] == moved[1] else f"opset {moved[0]} became {moved[1]}"
+
+
+def _stored(model: onnx.ModelProto) -> bool:
+    """Turn the Constant nodes of a model into initializers, as the tools need weights; tell whether there were any."""
+    found = False
+    for graph in graphs_of(model.graph):
+        nodes = []
+        for node in graph.node:
+            value = next((each.t for each in node.attribute if each.name == "value" and each.HasField("t")), None)
+            if node.op_type == "Constant" and is_standard(node) and value is not None:
+                value.name = node.output[0]
+                graph.initializer.append(value)
+                found = True
+            else:
+                nodes.append(node)
+        if len(nodes) < len(graph.node):
+            kept = onnx.GraphProto()
+            kept.node.extend(nodes)
+            del graph.node[:]
+            graph.node.extend(kept.node)
+    return found
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,12 @@ from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
+from kronmodel.compress.importance import measured_importances
+from kronmodel.compress.in_order import CompressedLayer, Options, put
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.compress.sequential import (
-    CompressedLayer,
-    Options,
     curves_of,
-    measured_importances,
     solve_and_fit,
 )
 from kronmodel.errors import Argument, KronmodelError, Message
@@ -37,9 +36,18 @@ from kronmodel.errors import Argument, KronmodelError, Message
 __all__ = ["Sizer"]
 
 SIZE_ROUNDS = 4  # of fitting again for a smaller budget, if the nodes that are added exceed the target
+CHOICE_ROUNDS = 12  # of choosing again without fits: nodes of different structures take different numbers of bytes
 SEARCHED = 0.1  # size at which the layers' importance is measured if the size is searched
 MAX_TUNED_BYTES = 64 << 20  # size of a compressed model up to which its weights are tuned together
 DROP_ROUNDS = 7  # of halving the interval of sizes for a greatest drop
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A model with replaced layers, in the workspace, and what replaces each layer."""
+
+    path: Path
+    layers: list[CompressedLayer]
 
 
 class Sizer:
@@ -82,10 +90,16 @@ class Sizer:
         self._network = GraphNetwork(
             workspace, constants, self._layers, samples=self._fitting, example=example, progress=settings.progress
         )
+        self._numbers = {matrix.name: index for index, matrix in enumerate(self._network.layers)}
         curves = self._curves(fraction)
         self._fixed = size - sum(curve[0].bytes for curve in curves)  # bytes of the file that are not of layers
         self._planner = Planner(workspace, self._layers, curves, self._network.inputs, settings.allow_slower)
-        self._importances = measured_importances(self._network, curves, min(fraction or SEARCHED, 1.0))
+        self._importances = measured_importances(
+            self._network,
+            curves,
+            min(fraction or SEARCHED, 1.0) * self._stored_fraction(),
+            lambda name, action: settings.progress("importance of the layers", self._numbers[name], len(self._numbers)),
+        )
         self._fitted: list[CompressedLayer] = []
 
     def reach_size(self, budget: int) -> Path:
@@ -99,11 +113,13 @@ class Sizer:
         """
         reserve = 0
         for _ in range(SIZE_ROUNDS):
-            path = self._fit(budget - reserve)
-            excess = path.stat().st_size - budget
-            if excess <= 0:
-                return self._tuned(path)
-            reserve += excess
+            fits = self._fit(budget - reserve)
+            fitting = [each for each in fits if each.path.stat().st_size <= budget]
+            if fitting:
+                best = self._tuned(fitting)
+                self._fitted = best.layers
+                return best.path
+            reserve += fits[0].path.stat().st_size - budget
         raise KronmodelError(
             f"{budget:,} bytes can't be reached: the nodes that are added take {reserve:,} bytes more than are saved"
         )
@@ -121,20 +137,22 @@ class Sizer:
             raise KronmodelError(Message(Argument("max_drop"), " needs samples to measure the loss on: give --data"))
         least = self._fixed + sum(min(each.bytes for each in curve) for curve in self._planner.curves)
         low, high = math.log(max(least, 1)), math.log(self._size)
-        best: tuple[Path, list[CompressedLayer]] | None = None
+        best: _Fit | None = None
         for turn in range(DROP_ROUNDS):
             self._settings.progress("searching the size", turn, DROP_ROUNDS)
             middle = (low + high) / 2
-            path = self._try(int(math.exp(middle)))
-            if path is not None and self._drop(path) <= most and path.stat().st_size < self._size:
-                best, high = (path.rename(path.with_name("best.onnx")), self._fitted), middle
+            fit = self._try(int(math.exp(middle)))
+            if fit is not None and self._drop(fit.path) <= most and fit.path.stat().st_size < self._size:
+                best, high = replace(fit, path=fit.path.rename(fit.path.with_name("best.onnx"))), middle
             else:
                 low = middle
         if best is None:
-            raise KronmodelError(f"every smaller model that was tried loses more than {most} percentage points")
-        path, self._fitted = best
-        tuned = self._tuned(path)
-        return tuned if self._drop(tuned) <= most else path
+            raise KronmodelError(
+                f"every smaller model that was tried loses more than {most} percentage points{self._quantised()}"
+            )
+        self._fitted = best.layers
+        tuned = self._tuned([best]).path
+        return tuned if self._drop(tuned) <= most else best.path
 
     def rows(self) -> list[LayerRow]:
         """Describe all layers of the last result, and the nodes that can't be compressed."""
@@ -155,8 +173,7 @@ class Sizer:
             if kept:
                 rows.append(replace(row, reason=self._reason(layer, result)))
             else:
-                structure = "refitted" if chosen.structure.kind == "dense" else str(chosen.structure)
-                rows.append(replace(row, structure=structure, error=chosen.output_error))
+                rows.append(replace(row, structure=result.description, error=chosen.output_error))
         rows += [
             LayerRow(layer=each.title, shape=each.shape, bytes=(each.bytes, each.bytes), reason=each.reason)
             for each in self._kept
@@ -165,7 +182,7 @@ class Sizer:
 
     def _curves(self, fraction: float | None) -> list[list[Candidate]]:
         """Compute each layer's candidates: unchanged, and those that all its nodes can take and that save bytes."""
-        by_name = {matrix.name: index for index, matrix in enumerate(self._network.layers)}
+        by_name = self._numbers
 
         def allow(matrix: MatrixLayer, candidate: Candidate) -> bool:
             index = by_name[matrix.name]
@@ -176,7 +193,7 @@ class Sizer:
 
         whole = sum(unchanged(matrix).bytes for matrix in self._network.layers)
         options = Options(
-            budget=math.inf if fraction is None else fraction * whole,
+            budget=math.inf if fraction is None else fraction * whole * self._stored_fraction(),
             structures=self._settings.structures,
             image_shape=self._image_shape,
             allow=allow,
@@ -190,33 +207,53 @@ class Sizer:
             curves.append([dense, *(each for each in others if each.bytes < dense.bytes)])
         return curves
 
-    def _try(self, budget: int) -> Path | None:
+    def _stored_fraction(self) -> float:
+        """Compute the bytes of the layers' weights as a fraction of those in the type of new weights."""
+        new = sum(layer.weight.size * layer.new_dtype.itemsize for layer in self._layers)
+        return sum(layer.constant.bytes for layer in self._layers) / new
+
+    def _quantised(self) -> str:
+        """Say that layers are quantised, if they are, which hardly leaves anything to save."""
+        if self._stored_fraction() >= 1:
+            return ""
+        return (
+            "; its weights are quantised already, and new ones are stored as floats: compress the model that it was "
+            "quantised from, and quantise the result"
+        )
+
+    def _try(self, budget: int) -> _Fit | None:
         """Fit for a size of the file; None if it can't be reached."""
         try:
-            return self._fit(budget)
+            return self._fit(budget)[0]
         except BudgetError:
             return None
 
-    def _fit(self, budget: int) -> Path:
-        """Choose structures for a size of the file, fit them in the model's order, and write the model."""
+    def _fit(self, budget: int) -> list[_Fit]:
+        """Choose structures for a size of the file, fit them in the model's order, and write the models, best first."""
         report = self._settings.progress
         options = Options(
             budget=budget - self._fixed,
             structures=self._settings.structures,
             solver=self._choose,
-            report=lambda layer, action: report(f"{action}: {layer}", 0, 0),
+            report=lambda layer, action: report(f"{action}: {layer}", self._numbers[layer], len(self._numbers)),
         )
         self._network.restore()
         try:
-            self._fitted = solve_and_fit(self._network, self._planner.curves, options, self._importances)
+            found = solve_and_fit(self._network, self._planner.curves, options, self._importances)
         except BudgetError as error:
             least = self._fixed + int(error.least)
             raise BudgetError(
                 f"{budget:,} bytes can't be reached: the smallest file has about {least:,}, of which {self._fixed:,} "
-                f"are outside of the layers that can be compressed{self._planner.slow_layers(budget - self._fixed)}",
+                f"are outside of the layers that can be compressed"
+                f"{self._planner.slow_layers(budget - self._fixed)}{self._quantised()}",
                 error.least,
             ) from error
-        return self._workspace.write(self._workspace.assemble(self._network.model()), "compressed.onnx")
+        fits = []
+        for number, layers in enumerate(found):
+            put(self._network, layers)
+            model = self._workspace.assemble(self._network.model())
+            fits.append(_Fit(self._workspace.write(model, f"compressed-{number}.onnx"), layers))
+        return fits
 
     def _choose(
         self, curves: Sequence[Sequence[Candidate]], budget: float, importance: Sequence[float] | None
@@ -227,7 +264,7 @@ class Sizer:
             BudgetError: no choice does.
         """
         reserve = 0.0
-        for _ in range(SIZE_ROUNDS):
+        for _ in range(CHOICE_ROUNDS):
             chosen = self._planner.choose(curves, budget - reserve, importance)
             excess = self._network.size_of(chosen) - self._fixed - budget
             if excess <= 0:
@@ -235,22 +272,39 @@ class Sizer:
             reserve += excess
         return chosen
 
-    def _tuned(self, path: Path) -> Path:
-        """Train the new weights of a model together on the samples, if its operators allow that, and if it helps."""
-        if self._fitting is None or not self._settings.tune_steps or path.stat().st_size > MAX_TUNED_BYTES:
-            return path
-        self._settings.progress("tuning", 0, 0)
-        model = onnx.load(path)
+    def _tuned(self, fits: Sequence[_Fit]) -> _Fit:
+        """Train the new weights of each model together on the samples, if its operators allow that, and if it helps.
+
+        Returns:
+            The model whose outputs on held-out samples are nearest to the original's.
+        """
+        if self._fitting is None or not self._settings.tune_steps:
+            return fits[0]
+        tried = list(fits)
+        for number, each in enumerate(fits):
+            self._settings.progress("tuning", number, len(fits))
+            trained = self._trained(each)
+            if trained is None:  # the layers stay as they were fitted one by one
+                return fits[0]
+            tried.append(trained)
+        paths = {"original": self._original, **{each.path.name: each.path for each in tried}}
+        scores = compare(paths, self._fitting.part(HELD_OUT))
+        return min(tried, key=lambda each: scores[each.path.name].relative_error)
+
+    def _trained(self, fit: _Fit) -> _Fit | None:
+        """Train the new weights of a model; None if that is not possible."""
+        if self._fitting is None or fit.path.stat().st_size > MAX_TUNED_BYTES:
+            return None
+        model = onnx.load(fit.path)
         try:
             pair = Pair(self._workspace, model, self._fitting)
-        except KronmodelError:  # the layers stay as they were fitted one by one
-            return path
+        except KronmodelError:
+            return None
         if not pair.tune(self._settings.tune_steps):
-            return path
+            return fit
         weights = with_weights(self._workspace, model, pair.student.weights)
-        tuned = self._workspace.write(self._workspace.assemble(weights), "tuned.onnx")
-        scores = compare({"original": self._original, "fitted": path, "tuned": tuned}, self._fitting.part(HELD_OUT))
-        return tuned if scores["tuned"].relative_error < scores["fitted"].relative_error else path
+        tuned = self._workspace.write(self._workspace.assemble(weights), f"tuned-{fit.path.name}")
+        return replace(fit, path=tuned)
 
     def _drop(self, path: Path) -> float:
         """Measure the loss of a model against the original in percentage points."""

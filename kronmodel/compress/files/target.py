@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from kronmodel.compress.graphs.network import Progress
 from kronmodel.compress.matrices.structures import KINDS, Kind
@@ -88,6 +89,8 @@ class Distillation:
         rotate: largest rotation in degrees, likewise.
         zoom: largest stretch as a fraction, likewise.
         flip: mirror half of the images, likewise.
+        checkpoint: folder of the checkpoints; None for ``.checkpoints`` in the model repository.
+        resume: continue from the checkpoints of an interrupted distillation, if there are any.
 
     Raises:
         ValueError: a value is out of range.
@@ -99,6 +102,8 @@ class Distillation:
     rotate: float | None = None
     zoom: float | None = None
     flip: bool | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

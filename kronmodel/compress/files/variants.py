@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,10 @@ class Variants:
         for count, timings in zip(feeds, measure(groups, seconds), strict=True):
             for name, timing in zip(usable, timings, strict=True):
                 rows[name] = replace(rows[name], times={**rows[name].times, count: timing})
-        return [replace(row, note=_with_slowness(row)) for row in rows.values()]
+        original = self._sizes["original"]
+        return [
+            replace(row, note="; ".join(filter(None, (row.note, *_drawbacks(row, original))))) for row in rows.values()
+        ]
 
     def _all(self) -> list[tuple[str, str]]:
         names = dict.fromkeys([*self.paths, *self._notes])
@@ -97,10 +100,12 @@ class Variants:
         return [(name, self._notes.get(name, "")) for name in order]
 
 
-def _with_slowness(row: VariantRow) -> str:
-    """Add to a variant's note that it runs slower than the original, where the measurement says so."""
+def _drawbacks(row: VariantRow, size: int) -> Iterator[str]:
+    """Say that a variant is larger than the original, and that it was measured to run slower."""
+    if row.variant == "original":
+        return
+    if row.bytes is not None and row.bytes > size:
+        yield f"{row.bytes / size:.1f} times as large as the original"
     slow = [f"{count}" for count, timing in row.times.items() if timing.low > 1]
-    if not slow or row.variant == "original":
-        return row.note
-    text = f"slower than the original at {' and '.join(slow)} sample{'s' if slow != ['1'] else ''}"
-    return f"{row.note}; {text}" if row.note else text
+    if slow:
+        yield f"slower than the original at {' and '.join(slow)} sample{'s' if slow != ['1'] else ''}"

@@ -23,6 +23,7 @@ from kronmodel.compress.samples import Batch
 from kronmodel.compress.tuning import tune
 from kronmodel.data.dataset import Dataset, Scaling
 from kronmodel.errors import KronmodelError
+from kronmodel.training.checkpoint import Checkpoint
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.evaluation import evaluation_mode
 from kronmodel.training.loop import Progress, TrainResult
@@ -108,8 +109,10 @@ class Pair:
         training: Samples,
         validation: Samples,
         config: TrainConfig,
+        *,
         label_weight: float,
         report: Callable[[Progress], None],
+        checkpoint: Checkpoint | None = None,
     ) -> TrainResult:
         """Train the new weights to give the original's outputs on more samples.
 
@@ -119,14 +122,18 @@ class Pair:
             config: configuration of the training.
             label_weight: weight of the labels' loss.
             report: called as the training goes on.
+            checkpoint: checkpoint to resume from and to write after each epoch.
 
         Raises:
             TrainingError: the loss or the weights are no longer finite.
+            CheckpointError: the checkpoint can't be read or written.
         """
         (array,) = training.arrays.values()
         networks = [_Rows(each, array.shape[1:], self._are_probabilities) for each in (self.student, self.teacher)]
         data = _dataset(training, validation, networks[1], labelled=label_weight > 0)
-        return distill(networks[0], networks[1], data, config, label_weight=label_weight, report=report)
+        return distill(
+            networks[0], networks[1], data, config, label_weight=label_weight, report=report, checkpoint=checkpoint
+        )
 
     def has_labels(self, samples: Samples) -> bool:
         """Tell whether samples have labels that can be mixed into the loss: classes, or values to predict."""

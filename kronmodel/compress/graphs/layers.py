@@ -102,6 +102,14 @@ class GraphLayer:
             use.bias is not None or (use.kind in ("Gemm", "Conv") and len(use.node.input) == 2) for use in self.uses
         )
 
+    @property
+    def constant_bias(self) -> NDArray[Any] | None:
+        """Constant that its only node adds to the outputs, in the scale of the weight; None for shared weights."""
+        if len(self.uses) != 1 or self.uses[0].bias is None:
+            return None
+        alpha: float = self.uses[0].attribute("alpha", 1.0)
+        return self.uses[0].bias.values / alpha
+
 
 @dataclass(frozen=True)
 class Kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,18 @@ import onnx
 from numpy.typing import NDArray
 
 from kronmodel.compress.graphs.constants import Constants
+from kronmodel.compress.graphs.emit import can_emit
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.rewrite import replace_layers
 from kronmodel.compress.graphs.samples import Samples
-from kronmodel.compress.graphs.scores import compare
-from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tapped_rows
+from kronmodel.compress.graphs.scores import scores_of
+from kronmodel.compress.graphs.segments import KEPT_BYTES, Progressive
+from kronmodel.compress.graphs.taps import layer_inputs, row_count, tap, tap_names, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer
 from kronmodel.compress.matrices.fitting import HELD_OUT, LayerData
 from kronmodel.compress.matrices.moments import MAX_GRAM_WIDTH, Moments
+from kronmodel.compress.matrices.structures import KINDS, Kind, Structure
 
 __all__ = ["GraphNetwork", "Progress"]
 
@@ -30,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class GraphNetwork:
-    """ONNX model whose layers are replaced one by one; implements :class:`kronmodel.compress.sequential.MatrixNetwork`.
+    """ONNX model whose layers are replaced one by one: a :class:`kronmodel.compress.matrix_network.MatrixNetwork`.
 
     Args:
         workspace: holds the model.
@@ -63,6 +66,12 @@ class GraphNetwork:
         self._replaced: dict[int, Fitted] = {}
         self._cached: dict[int, LayerData] = {}
         self._original = workspace.write(workspace.model, "original.onnx")
+        self._original_runs, self._replaced_runs = (
+            Progressive(workspace, f"{each}-part.onnx") for each in ("old", "new")
+        )
+        self._judging_runs = [Progressive(workspace, f"{each}-judged.onnx") for each in ("old", "new")]
+        self._expected: list[list[Any]] = []  # outputs of the original on the held-out samples
+        self._last = 0  # layer that was replaced or restored last
         self.inputs: dict[str, NDArray[Any]] = {}
         self.unseen: set[int] = set()
         if example is not None:
@@ -86,6 +95,7 @@ class GraphNetwork:
 
     def replace(self, index: int, fitted: Fitted | None) -> None:
         """Replace a layer by a fitted one, or restore the original layer."""
+        self._last = index
         if fitted is not None:
             self._replaced[index] = fitted
         else:
@@ -96,10 +106,26 @@ class GraphNetwork:
         if self._samples is None:
             return None
         held_out = self._samples.part(HELD_OUT)
+        names = [each.name for each in self._workspace.model.graph.output]
+        place = _place(self._graph_layers[self._last])
+        expected: Iterable[list[Any]] = self._expected
+        if not self._expected:
+            runs = self._judging_runs[0].runs(self._workspace.model, names, held_out.batches(), place=place)
+            expected = self._kept(runs)
         with self._workspace.scratch():
-            path = self._workspace.write(self.model(), "replaced.onnx")
-            scores = compare({"original": self._original, "the compressed model": path}, held_out)
-        return scores["the compressed model"].relative_error
+            changes = self._changes()
+            found = self._judging_runs[1].runs(self.model(), names, held_out.batches(), place=place, changes=changes)
+            return scores_of("the compressed model", expected, found, held_out).relative_error
+
+    def _kept(self, runs: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        """Keep the original's outputs for the next time, if they are small."""
+        kept: list[list[Any]] | None = []
+        size = 0
+        for outputs in runs:
+            size += sum(np.asarray(each).nbytes for each in outputs)
+            kept = None if kept is None or size > KEPT_BYTES else [*kept, outputs]
+            yield outputs
+        self._expected = kept or []
 
     def model(self) -> onnx.ModelProto:
         """Build the model with the replacements made so far."""
@@ -121,6 +147,10 @@ class GraphNetwork:
         """Restore all original layers."""
         self._replaced.clear()
 
+    def _changes(self) -> list[tuple[int, object]]:
+        """List the places of the replaced layers and the replacements."""
+        return [(_place(self._graph_layers[index]), fitted) for index, fitted in self._replaced.items()]
+
     def _replace_in(self, model: onnx.ModelProto) -> onnx.ModelProto:
         pairs = [(self._graph_layers[index], fitted) for index, fitted in self._replaced.items()]
         return replace_layers(self._workspace, model, self._constants, pairs)
@@ -134,6 +164,8 @@ class GraphNetwork:
             bias=np.zeros(len(weight), np.float32) if self._samples is not None and layer.corrects_bias else None,
             applications=max(sum(rows), 1),
             itemsize=layer.new_dtype.itemsize,
+            constant=layer.constant_bias,
+            structures=_possible(layer),
         )
 
     def _chunk(self, first: int) -> list[int]:
@@ -177,14 +209,18 @@ class GraphNetwork:
 
     def _rows(self, layers: Sequence[GraphLayer]) -> Iterator[tuple[int, GraphLayer, NDArray[Any], NDArray[Any]]]:
         """Yield the number of the run, and rows of a layer's inputs in the original and in the present model."""
-        tapped = tap(self._workspace.model, layers)
-        first = tapped_rows(self._workspace.write(tapped, "tapped.onnx"), layers, self._batches(), self._most_rows)
+        tapped, names = tap(self._workspace.model, layers), tap_names(layers)
+        place = min(map(_place, layers))
+        originals = self._original_runs.runs(tapped, names, self._batches(), place=place)
+        first = tapped_rows(layers, originals, self._most_rows)
         if not self._replaced:
             for turn, layer, rows, _ in first:
                 yield turn, layer, rows, rows
             return
-        path = self._workspace.write(self._replace_in(tapped), "tapped-replaced.onnx")
-        second = tapped_rows(path, layers, self._batches(), self._most_rows)
+        runs = self._replaced_runs.runs(
+            self._replace_in(tapped), names, self._batches(), place=place, changes=self._changes()
+        )
+        second = tapped_rows(layers, runs, self._most_rows)
         for (turn, layer, old, count), (_, _, new, new_count) in zip(first, second, strict=True):
             if count == new_count:  # else a branch was taken, or a loop ended, in one of the models only
                 yield turn, layer, old, new
@@ -199,6 +235,16 @@ class GraphNetwork:
         """Return the most rows of a layer for one run of the model."""
         assert self._samples is not None
         return -(-max(LEAST_ROWS, 3 * int(layer.weight.shape[1])) // max(self._samples.runs, 1))
+
+
+def _place(layer: GraphLayer) -> int:
+    """Return the index of the first node of the main graph that uses a layer's weight, itself or in a subgraph."""
+    return min(int(use.path[0].split(".")[0]) if use.path else use.index for use in layer.uses)
+
+
+def _possible(layer: GraphLayer) -> tuple[Kind, ...]:
+    """List the kinds of structures that all nodes of a layer can be replaced by."""
+    return tuple(kind for kind in KINDS if all(can_emit(use, Structure(kind, (1, 1), (1, 1))) for use in layer.uses))
 
 
 def _unfitted(layer: MatrixLayer, candidate: Candidate) -> Fitted:

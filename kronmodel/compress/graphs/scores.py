@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.errors import KronmodelError
 
-__all__ = ["Scores", "compare", "scored_output"]
+__all__ = ["Scores", "compare", "scored_output", "scores_of"]
 
 Array = NDArray[Any]
 
@@ -66,6 +66,24 @@ def compare(models: Mapping[str, Path], samples: Samples) -> dict[str, Scores]:
             expected = expected or outputs
             sums[name].add(expected, outputs, name)
     return {name: each.scores() for name, each in sums.items()}
+
+
+def scores_of(name: str, expected: Iterable[list[Any]], outputs: Iterable[list[Any]], samples: Samples) -> Scores:
+    """Compare the outputs of a model's runs on samples with those of the original.
+
+    Args:
+        name: name of the model, for messages.
+        expected: outputs of the original for each run.
+        outputs: outputs of the model for each run.
+        samples: the samples of the runs.
+
+    Raises:
+        KronmodelError: the outputs have other shapes, or are not finite where the original's are.
+    """
+    sums = _Sums(samples)
+    for want, got in zip(expected, outputs, strict=True):
+        sums.add(want, got, name)
+    return sums.scores()
 
 
 class _Sums:

@@ -15,7 +15,7 @@ from kronmodel.compress.graphs.layers import GraphLayer, Use
 from kronmodel.compress.graphs.patches import patches
 from kronmodel.compress.graphs.session import open_session, run
 
-__all__ = ["layer_inputs", "row_count", "tap", "tapped_rows"]
+__all__ = ["layer_inputs", "row_count", "tap", "tap_names", "tapped_rows"]
 
 PREFIX = "kronmodel.tap"
 
@@ -61,30 +61,28 @@ def _expose(graph: onnx.GraphProto, path: list[str], name: str, output: str, kin
     graph.output.append(info)
 
 
+def tap_names(layers: Sequence[GraphLayer]) -> list[str]:
+    """List the outputs that :func:`tap` adds for layers."""
+    return [_output(index, number) for index, layer in enumerate(layers) for number in range(len(layer.uses))]
+
+
 def tapped_rows(
-    path: Path,
     layers: Sequence[GraphLayer],
-    batches: Iterable[Mapping[str, NDArray[Any]]],
+    runs: Iterable[Sequence[NDArray[Any]]],
     most_rows: Callable[[GraphLayer], int],
 ) -> Iterator[tuple[int, GraphLayer, NDArray[Any], int]]:
-    """Run a tapped model on samples, and yield the rows that each layer is applied to.
+    """Arrange the inputs of layers, as runs of a tapped model give them, as the rows that each layer is applied to.
 
     Args:
-        path: the tapped model.
-        layers: the layers that it was tapped at.
-        batches: samples in batches.
-        most_rows: most rows of a layer for one batch; of more, random ones are drawn, the same in each call.
+        layers: the layers that the model was tapped at.
+        runs: values of :func:`tap_names` for each run.
+        most_rows: most rows of a layer for one run; of more, random ones are drawn, the same in each call.
 
     Yields:
-        Number of the batch, the layer, rows ``(n, in)``, and the number of rows before the draw, which may be 0.
-
-    Raises:
-        KronmodelError: onnxruntime refuses the model, or a run fails.
+        Number of the run, the layer, rows ``(n, in)``, and the number of rows before the draw, which may be 0.
     """
-    session = open_session(path)
     places = [(index, number) for index, layer in enumerate(layers) for number in range(len(layer.uses))]
-    for turn, feeds in enumerate(batches):
-        arrays = run(session, feeds, "the model", [_output(*place) for place in places])
+    for turn, arrays in enumerate(runs):
         for (index, number), array in zip(places, arrays, strict=True):
             layer = layers[index]
             rng = np.random.default_rng((turn, index, number))

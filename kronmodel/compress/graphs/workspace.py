@@ -23,6 +23,16 @@ __all__ = ["Workspace", "byte_size", "graphs_of"]
 LARGE = 4096  # bytes from which weights are kept in a file
 ALIGNMENT = 4096  # of each tensor in a file, as memory mapping asks for
 EXTERNAL_KEYS = ("location", "offset", "length")
+PACKED_BITS = {
+    getattr(TensorProto, name): bits
+    for bits, names in {
+        2: ("INT2", "UINT2"),
+        4: ("INT4", "UINT4", "FLOAT4E2M1"),
+        6: ("FLOAT6E2M3", "FLOAT6E3M2"),
+    }.items()
+    for name in names
+    if hasattr(TensorProto, name)
+}  # bits of the values that are stored next to each other
 
 
 class Workspace:
@@ -187,8 +197,8 @@ def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 def byte_size(tensor: TensorProto) -> int:
     """Return the number of bytes of a tensor's values, as a file stores them."""
-    packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-    bits = 4 if packed else 8 * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    packed = PACKED_BITS.get(tensor.data_type)
+    bits = packed or 8 * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     return -(-int(math.prod(list(tensor.dims))) * bits // 8)
 
 

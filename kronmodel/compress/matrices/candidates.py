@@ -28,6 +28,7 @@ class MatrixLayer:
         structures: kinds of structures that can replace the layer.
         kernel: positions of a convolution's kernel, which must stay together in the last factor of a Kronecker product;
             1 for other layers.
+        constant: ``(out,)``, added to the outputs besides the bias, which may change it; None if there is none.
         is_refittable: whether its dense weight may be fitted anew behind compressed layers; not if it is shared.
     """
 
@@ -39,6 +40,7 @@ class MatrixLayer:
     importance: float = 1.0
     structures: tuple[Kind, ...] = KINDS
     kernel: int = 1
+    constant: Array | None = None
     is_refittable: bool = True
 
     @property

@@ -14,9 +14,9 @@ from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLaye
 from kronmodel.compress.matrices.low_rank import LowRank, solve_low_rank
 from kronmodel.compress.matrices.moments import Array, Moments, System
 from kronmodel.compress.matrices.shapes import kronecker_shapes, low_rank_ranks, monarch_structures
-from kronmodel.compress.matrices.structures import KINDS, Kind, Structure, dense, kronecker, low_rank
+from kronmodel.compress.matrices.structures import KINDS, Kind, Structure, kronecker, low_rank
 
-__all__ = ["FRACTIONS", "HELD_OUT", "LayerData", "curve_of", "fit", "refit"]
+__all__ = ["FRACTIONS", "HELD_OUT", "LayerData", "curve_of", "fit"]
 
 FRACTIONS = (1 / 2, 1 / 3, 1 / 5, 1 / 8, 1 / 13, 1 / 20, 1 / 32, 1 / 50, 1 / 80, 1 / 128)
 """Sizes of a curve's candidates, as fractions of the dense matrix's weights."""
@@ -250,8 +250,3 @@ def _between(layer: MatrixLayer, low: Candidate, high: Candidate) -> Iterator[Ca
             weight_error=(1 - part) * low.weight_error + part * high.weight_error,
             output_error=(1 - part) * low.output_error + part * high.output_error,
         )
-
-
-def refit(layer: MatrixLayer, data: LayerData) -> Fitted:
-    """Fit the whole dense matrix and the bias of a layer anew, for a layer behind compressed ones."""
-    return fit(layer, dense(layer.in_features, layer.out_features), data)

@@ -14,6 +14,7 @@ Array = NDArray[np.floating]
 
 MAX_GRAM_WIDTH = 8192  # widest input with a full second moment: 256 MB in float32; wider ones keep its diagonal
 EXACT_WIDTH = 2048  # widest input whose moments are float64
+EXACT_PRODUCTS = 512  # widest input of which each batch's products are float64; wider ones are only added up so
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +132,12 @@ class Moments:
             )
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
             raise ValueError("the layer's inputs or outputs hold values that are not finite; expected finite ones")
-        x, y = (np.asarray(each, self.xx.dtype) for each in (x, y))
+        dtype = self.xx.dtype if len(self.x) <= EXACT_PRODUCTS else np.dtype(np.float32)
+        x, y = (np.asarray(each, dtype) for each in (x, y))
         self.count += len(x)
         self.x += x.sum(0, dtype=np.float64)
         self.y += y.sum(0, dtype=np.float64)
-        self.yy += float(np.vdot(y, y))
+        self.yy += float(np.square(y).sum(dtype=np.float64))
         if self.yx is None:
             self.xx += (x * x).sum(0)
         else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from kronmodel.errors import ExportError
+from kronmodel.export.c.commands import run
 from kronmodel.export.c.model import CModel
 
 __all__ = ["GENERATOR", "foreign_source"]
@@ -32,9 +31,12 @@ def foreign_source(model: CModel, name: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / f"{name}.c"
         call = [command, "compile", "--color", "never", *OPTIONS, "--model-name", name]
-        text = _run([*call, *_batch(model), str(model.path.absolute()), str(out)], model)
+        try:
+            text = run([*call, *_batch(model), str(model.path.absolute()), str(out)], SECONDS)
+        except ExportError as error:
+            raise ExportError(f"{model.reason}; another generator can't write it either: {error}") from error
         if not out.is_file():
-            raise ExportError(f"{model.path}: {GENERATOR} wrote no file: {text[:300]}")
+            raise ExportError(f"{model.path}: {GENERATOR} wrote no file: {text.strip()[:300]}")
         return out.read_text(encoding="utf-8")
 
 
@@ -52,20 +54,3 @@ def _batch(model: CModel) -> list[str]:
         if dim.dim_param
     ]
     return [part for name in dict.fromkeys(names) for part in ("--input-dim", f"{name}=1")]
-
-
-def _run(command: list[str], model: CModel) -> str:
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False, text=True,
-            errors="replace", env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(f"{model.path}: {GENERATOR} did not end within {SECONDS:g} s") from error
-    except OSError as error:
-        raise ExportError(f"{GENERATOR} can't be started: {error.strerror or error}") from error
-    output = (done.stderr + done.stdout).strip()
-    if done.returncode != 0:
-        last = output.splitlines()[-1] if output else "no message"
-        raise ExportError(f"{model.reason}; {GENERATOR} can't write it either: {last[:300]}")
-    return output

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
 from kronmodel.export.c.arrays import array, comment
@@ -16,9 +18,9 @@ from kronmodel.export.c.integer_code import IntegerWriter
 from kronmodel.export.c.integer_steps import IntegerNetwork, integer_steps, quantize_network
 from kronmodel.export.c.model import CModel
 from kronmodel.export.c.network import TemplateNetwork
-from kronmodel.export.c.source import Source
+from kronmodel.export.c.source import Source, Writer
 
-__all__ = ["BITS", "arduino_files", "source_files", "weights_header", "write_source"]
+__all__ = ["BITS", "arduino_files", "source_files", "weights_header", "write_source", "writer_of"]
 
 BITS = (8, 4)
 VERSION = importlib.metadata.version("kronmodel")
@@ -37,24 +39,55 @@ def write_source(model: CModel, name: str, bits: int | None, *, libm: bool = Tru
         ExportError: the templates can't compute the model, or there are no samples to quantise it with.
     """
     network = _network(model)
-    integers = _integers(model, network, bits)
+    _check_bits(model, network, bits)
+    return writer_of(network, model.samples, bits, name=name, title=model.name, card=model.card, libm=libm).write()
+
+
+def writer_of(
+    network: TemplateNetwork,
+    samples: Callable[[], NDArray[np.float32]],
+    bits: int | None,
+    *,
+    name: str,
+    title: str,
+    card: Mapping[str, Any],
+    libm: bool,
+) -> Writer:
+    """Choose the arithmetic of a network, and return the writer of its code.
+
+    Args:
+        network: the network.
+        samples: returns real inputs ``(n, *shape)``.
+        bits: as for :func:`write_source`.
+        name: an identifier of C.
+        title: name of the model in comments.
+        card: the model card.
+        libm: as for :func:`write_source`.
+    """
+    integers = _integers(network, samples, bits)
     if integers is None:
-        return FloatWriter(network, name, model.name, model.card, libm=libm).write()
-    return IntegerWriter(network, integers, name, model.name, model.card).write()
+        return FloatWriter(network, name, title, card, libm=libm)
+    return IntegerWriter(network, integers, name, title, card)
 
 
-def _integers(model: CModel, network: TemplateNetwork, bits: int | None) -> IntegerNetwork | None:
+def _integers(
+    network: TemplateNetwork, samples: Callable[[], NDArray[np.float32]], bits: int | None
+) -> IntegerNetwork | None:
     """Quantise the network if bits are wanted or stored; None for float32."""
     if network.stored is not None:
-        if bits is not None:
-            raise ExportError(f"{model.path} stores its weights as integers already: leave out --bits")
-        return quantize_network(network, model.samples, BITS[0])
-    return None if bits is None else quantize_network(network, model.samples, bits, bits)
+        return quantize_network(network, samples, BITS[0])
+    return None if bits is None else quantize_network(network, samples, bits, bits)
+
+
+def _check_bits(model: CModel, network: TemplateNetwork, bits: int | None) -> None:
+    if bits is not None and network.stored is not None:
+        raise ExportError(f"{model.path} stores its weights as integers already: leave out --bits")
 
 
 def _network(model: CModel) -> TemplateNetwork:
     if model.network is None:
         raise ExportError(f"{model.reason}; export it with --to c, which has another generator for such graphs")
+    model.network.check(str(model.path))
     return model.network
 
 
@@ -71,7 +104,8 @@ def weights_header(model: CModel, name: str, bits: int | None) -> tuple[str, int
     """
     network = _network(model)
     upper = f"{name.upper()}_WEIGHTS_H"
-    integers = _integers(model, network, bits)
+    _check_bits(model, network, bits)
+    integers = _integers(network, model.samples, bits)
     steps = float_steps(network) if integers is None else integer_steps(integers)
     lines = [f"{model.name}: weights, written by kronmodel {VERSION}.", ""]
     texts, size = [], 0

@@ -45,6 +45,7 @@ class IntegerWriter(Writer):
     ) -> None:
         super().__init__(network, name, integer_steps(integers), title, card)
         self.integers = integers
+        self.bits = max(integers.bits)
         bits = " and ".join(map(str, integers.bits))
         self.numbers = f"integers, weights of {bits} bits, activations of 8 bits; no floats but inputs and outputs"
 
@@ -68,6 +69,8 @@ class IntegerWriter(Writer):
         names += self.used
         names += ["softmax"] if "softmax" in self.options else []
         options = self.options | ({"packed"} if min(self.integers.bits) < 8 or self._has_packed_biases() else set())
+        if any(key.endswith(("_line_scale", "_column_scale")) for step in self.steps for key in step.arrays):
+            options.add("levels")
         return "\n".join([constants, *tables, take("integer.c", [*names, "quantize_input"], options)])
 
     def _has_packed_biases(self) -> bool:
@@ -76,7 +79,7 @@ class IntegerWriter(Writer):
     def _table(self, name: str, values: Any, about: str) -> str:
         before = len(self._constants)
         self.define(name, values, about)
-        return self._constants.pop(before)
+        return self._constants.pop(before)()
 
     def body(self) -> list[str]:
         """Write the statements of a prediction."""

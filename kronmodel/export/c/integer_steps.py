@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
 from kronmodel.export.c.forward import LayerRanges, measure_ranges, stored_ranges
-from kronmodel.export.c.integers import Bias, Weights, bytes_text, quantize_bias, quantize_weights, stored_weights
+from kronmodel.export.c.integers import (
+    Bias,
+    Weights,
+    bytes_text,
+    quantize_bias,
+    quantize_weights,
+    stored_bias,
+    stored_weights,
+)
 from kronmodel.export.c.network import Convolution, TemplateNetwork
 from kronmodel.export.c.steps import Branches, Step, branches_of, convolution_fields, describe
 from kronmodel.native.network import DenseArrays, KroneckerArrays
@@ -97,7 +105,11 @@ def quantize_network(
     Raises:
         ExportError: its numbers are too large for 32 bits.
     """
-    ranges = stored_ranges(network) or measure_ranges(network, samples())
+    with np.errstate(all="ignore"):  # what is too large is refused by its size
+        return _quantized(network, stored_ranges(network) or measure_ranges(network, samples()), bits, bias_bits)
+
+
+def _quantized(network: TemplateNetwork, ranges: list[LayerRanges], bits: int, bias_bits: int) -> IntegerNetwork:
     fraction = FRACTION
     while True:
         parts = tuple(_parts(network, ranges, bits, bias_bits, fraction))
@@ -121,7 +133,9 @@ def _parts(
     stored = network.stored
     no_integers = [None] * len(network.layers)
     steps, sizes = (no_integers, no_integers) if stored is None else (stored.steps.layers, stored.bits.layers)
-    for layer, of_layer, step, size in zip(network.layers, ranges, steps, sizes, strict=True):
+    for place, (layer, of_layer, step, size) in enumerate(zip(network.layers, ranges, steps, sizes, strict=True)):
+        parts = [] if stored is None else [(levels.layers[place], step.layers[place]) for levels, step in stored.biases]
+        own = [(levels.bias, step.bias) for levels, step in parts]
         if isinstance(layer, KroneckerArrays):
             m1, m2 = layer.first.shape[1], layer.second.shape[1]
             for index, group in enumerate(branches_of(layer)):
@@ -133,12 +147,17 @@ def _parts(
                     ranges=of_layer,
                     u=u,
                     v=v,
-                    c=quantize_bias(group.c, fraction, bias_bits),
-                    d=_turned(quantize_bias(d, fraction, bias_bits), group.right),
+                    c=_bias(
+                        group.c,
+                        [(_inner(levels, index), _inner(step, index)) for levels, step in parts],
+                        fraction,
+                        bias_bits,
+                    ),
+                    d=_turned(_bias(d, own, fraction, bias_bits), group.right),
                 )
         else:
             weight = _weights("weight", 0, (layer, step, size), bits)
-            bias = quantize_bias(layer.bias, fraction, bias_bits)
+            bias = _bias(layer.bias, own, fraction, bias_bits)
             yield QuantizedRows(layer=layer, ranges=of_layer, weight=weight, bias=bias)
 
 
@@ -163,6 +182,24 @@ def _weights(key: str, index: int, layers: tuple[Layer, Layer | None, Layer | No
     if steps is not None and sizes is not None:
         kept = stored_weights(rows(layer), rows(steps), rows(sizes))
     return quantize_weights(rows(layer), bits) if kept is None else kept
+
+
+def _inner(layer: Layer, index: int) -> NDArray[np.float32]:
+    """Return the inner bias of the branches of one order; empty if there is none."""
+    assert isinstance(layer, KroneckerArrays)
+    found = list(branches_of(layer))[index].c
+    return np.zeros(0, np.float32) if found is None else found
+
+
+def _bias(
+    given: NDArray[np.float32] | None,
+    stored: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    fraction: int,
+    bits: int,
+) -> Bias:
+    """Take the integers of a bias that the file stores, or round its floats."""
+    kept = stored_bias(given, stored, fraction)
+    return quantize_bias(given, fraction, bits) if kept is None else kept
 
 
 def _turned(bias: Bias, right: bool) -> Bias:

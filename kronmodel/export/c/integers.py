@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 from kronmodel.errors import ExportError
 from kronmodel.native.quantize import Range
 
-__all__ = ["Bias", "Weights", "bytes_text", "pack", "quantize_bias", "quantize_weights", "scale_of", "stored_weights"]
+__all__ = [
+    "Bias", "Vector", "Weights", "bytes_text", "pack", "quantize_bias", "quantize_weights", "scale_of", "stored_bias",
+    "stored_weights",
+]  # fmt: skip
 
 SCALE_BITS = 16  # of a row's scale, without a sign
+MAX_VECTOR_SHIFT = 22  # keeps products of a number of 8 bits and a scale, rounded, below 2^31
 MAX_SHIFT = 45  # keeps products of a sum and a scale below 2^62
 ROUNDINGS = np.linspace(0.6, 1.0, 21)  # of the largest weight of a row, tried as the largest number
 Floats = NDArray[np.floating[Any]]
@@ -101,6 +106,29 @@ def stored_weights(values: Floats, steps: Floats, bits: Floats) -> Weights | Non
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Vector:
+    """Numbers of the lines or columns of a bias, in units of 2^-FRACTION; see ``struct vector``.
+
+    Attributes:
+        values: ``(..., n)``, with the branches first: int8 with scales, else int16.
+        scale: of each branch, uint16; or None.
+        shift: of the scales to the right; without scales, of the values to the left.
+    """
+
+    values: NDArray[np.int8] | NDArray[np.int16]
+    scale: NDArray[np.uint16] | None
+    shift: int
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Return the numbers ``(..., n)``."""
+        values = self.values.astype(np.int64)
+        if self.scale is None:
+            return values << self.shift
+        scale = self.scale.reshape(values.shape[:-1]).astype(np.int64)[..., None]
+        return values * scale + (1 << self.shift >> 1) >> self.shift
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Bias:
     """Bias as whole numbers, in units of 2^-FRACTION; see ``struct bias``.
 
@@ -110,29 +138,33 @@ class Bias:
         full_shift: what they are shifted by.
         line: one for each line; or None.
         column: one for each column; or None.
-        shift: what those of lines and columns are shifted by.
     """
 
     full: NDArray[np.int8] | None = None
     bits: int = 8
     full_shift: int = 0
-    line: NDArray[np.int16] | None = None
-    column: NDArray[np.int16] | None = None
-    shift: int = 0
+    line: Vector | None = None
+    column: Vector | None = None
 
     def arrays(self, key: str, about: str) -> tuple[dict[str, tuple[NDArray[Any], str]], str]:
         """Make the arrays of the structure, and its text."""
         arrays: dict[str, tuple[NDArray[Any], str]] = {}
-        names = {}
-        for part in ("full", "line", "column"):
-            values = getattr(self, part)
-            names[part] = "NULL" if values is None else f"{{name}}_{key}_{part}"
-            if values is not None:
-                packed = pack(values, self.bits) if part == "full" else values
-                kind = f"{about}; {self.bits} bits" if part == "full" else f"of each {part}"
-                arrays[f"{key}_{part}"] = (packed, kind)
-        text = f"{{{names['full']}, {self.bits}, {self.full_shift}, {names['line']}, {names['column']}, {self.shift}}}"
-        return arrays, text
+        texts = ["NULL"]
+        if self.full is not None:
+            arrays[f"{key}_full"] = (pack(self.full, self.bits), f"{about}; {self.bits} bits")
+            texts = [f"{{name}}_{key}_full"]
+        texts += [str(self.bits), str(self.full_shift)]
+        for part, vector in (("line", self.line), ("column", self.column)):
+            if vector is None:
+                texts.append("{.values = NULL}")
+                continue
+            name, scale = f"{key}_{part}", ""
+            arrays[name] = (vector.values, f"of each {part}")
+            if vector.scale is not None:
+                arrays[f"{name}_scale"] = (vector.scale, "of each branch")
+                scale = f".scale = {{name}}_{name}_scale, "
+            texts.append(f"{{.values = {{name}}_{name}, {scale}.shift = {vector.shift}}}")
+        return arrays, f"{{{', '.join(texts)}}}"
 
     def values(self) -> NDArray[np.int64]:
         """Return the bias of each value, with the axes of lines and columns last."""
@@ -140,10 +172,61 @@ class Bias:
         if self.full is not None:
             total = self.full.astype(np.int64) << self.full_shift
         if self.line is not None:
-            total = total + (self.line.astype(np.int64) << self.shift)[..., None]
+            total = total + self.line.numbers()[..., None]
         if self.column is not None:
-            total = total + (self.column.astype(np.int64) << self.shift)[..., None, :]
+            total = total + self.column.numbers()[..., None, :]
         return np.asarray(total)
+
+
+def stored_bias(given: Floats | None, parts: Sequence[tuple[Floats, Floats]], fraction: int) -> Bias | None:
+    """Return a bias whose integers a file stores: a number a line, one a column, each with a step a branch.
+
+    Args:
+        given: as for :func:`quantize_bias`.
+        parts: integers that stand for numbers of lines or of columns, and the real value of the number 1, both in the
+            shape of the bias; zeros where the file has none.
+        fraction: FRACTION.
+
+    Returns:
+        the bias; None if it is no sum of such numbers.
+    """
+    if given is None or not parts:
+        return None
+    lines = given[:, None] if given.ndim == 1 else given
+    total = np.zeros(lines.shape)
+    found: dict[str, Vector] = {}
+    for levels, steps in ((each.reshape(lines.shape).astype(np.float64) for each in part) for part in parts):
+        step = steps[..., :1, :1]
+        if not step.any():
+            continue
+        lines_of, columns_of = levels[..., :1], levels[..., :1, :]
+        if "line" not in found and (levels == lines_of).all():
+            along, numbers = "line", lines_of[..., 0]
+        elif "column" not in found and (levels == columns_of).all():
+            along, numbers = "column", columns_of[..., 0, :]
+        else:
+            return None
+        vector = _scaled(numbers, step[..., 0, 0], fraction)
+        if vector is None or not (steps == step).all():
+            return None
+        found[along] = vector
+        total += levels * steps
+    same = np.abs(total - lines).max(initial=0) <= 1e-5 * np.abs(lines).max(initial=0)
+    return Bias(line=found.get("line"), column=found.get("column")) if found and same else None
+
+
+def _scaled(numbers: Floats, steps: Floats, fraction: int) -> Vector | None:
+    """Return integers of 8 bits with a scale for each step; None if they don't fit."""
+    if (numbers != np.rint(numbers)).any() or np.abs(numbers).max(initial=0) > 127:
+        return None
+    real = np.ravel(steps) * 2.0**fraction
+    shift = MAX_VECTOR_SHIFT
+    while shift and float(real.max()) * 2**shift > 2**SCALE_BITS - 1:
+        shift -= 1
+    scale = np.rint(real * 2.0**shift)
+    if scale.max() > 2**SCALE_BITS - 1:
+        return None
+    return Vector(values=numbers.astype(np.int8), scale=scale.astype(np.uint16), shift=shift)
 
 
 def quantize_bias(given: Floats | None, fraction: int, bits: int) -> Bias:
@@ -158,27 +241,25 @@ def quantize_bias(given: Floats | None, fraction: int, bits: int) -> Bias:
         return Bias()
     values: NDArray[np.float64] = given.astype(np.float64)
     if values.ndim == 1:
-        line, _, shift = _vectors(values, np.zeros(1), fraction)
-        return Bias(line=line, shift=shift)
+        return Bias(line=_vectors(fraction, values)[0])
     lines = values.mean(-1)
     columns = values.mean(-2) - values.mean((-2, -1))[..., None]
     rest = values - lines[..., None] - columns[..., None, :]
     if np.abs(rest).max() <= 1e-5 * np.abs(values).max():
-        line, column, shift = _vectors(lines, columns, fraction)
-        return Bias(line=line if line.any() else None, column=column if column.any() else None, shift=shift)
+        line, column = _vectors(fraction, lines, columns)
+        return Bias(line=line if line.values.any() else None, column=column if column.values.any() else None)
     largest = 2 ** (bits - 1) - 1
     shift = max(0, math.ceil(math.log2(float(np.abs(values).max()) * 2**fraction / (largest + 0.5))))
     numbers = np.clip(np.rint(values * 2.0 ** (fraction - shift)), -largest, largest)
     return Bias(full=numbers.astype(np.int8), bits=bits, full_shift=shift)
 
 
-def _vectors(
-    lines: NDArray[np.float64], columns: NDArray[np.float64], fraction: int
-) -> tuple[NDArray[np.int16], NDArray[np.int16], int]:
-    most = max(float(np.abs(lines).max()), float(np.abs(columns).max()), 1e-30)
+def _vectors(fraction: int, *parts: NDArray[np.float64]) -> list[Vector]:
+    """Round numbers to 16 bits, with the same shift."""
+    most = max(*(float(np.abs(each).max()) for each in parts), 1e-30)
     shift = max(0, math.ceil(math.log2(most * 2**fraction / 32767)))
-    line, column = (np.rint(each * 2.0 ** (fraction - shift)).astype(np.int16) for each in (lines, columns))
-    return line, column, shift
+    rounded = (np.rint(each * 2.0 ** (fraction - shift)).astype(np.int16) for each in parts)
+    return [Vector(values=each, scale=None, shift=shift) for each in rounded]
 
 
 def scale_of(to: Range, fraction: int) -> tuple[int, int, int]:

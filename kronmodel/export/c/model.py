@@ -6,7 +6,8 @@ import hashlib
 import math
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from numpy.typing import NDArray
 from kronmodel.errors import ExportError
 from kronmodel.export.c.network import TemplateNetwork
 from kronmodel.export.c.reader import read_template_network
-from kronmodel.export.card import read_card, served_name
+from kronmodel.export.card import read_card, served_name, set_card
 from kronmodel.export.inspect import read_model
 
 __all__ = ["CModel"]
 
+FIGURES = ("bits", "weight_bytes", "scratch_bytes", "code_bytes", "compiler")  # of the card
 MAX_SAMPLES = 1024  # whose activations give the ranges
 
 
@@ -63,6 +65,8 @@ class CModel:
             network = read_template_network(model, str(path))
         except ExportError as error:
             reason = str(error)
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ExportError(f"{path} holds a damaged graph: {' '.join(str(error).split())[:200]}") from error
         return cls(
             path=path,
             name=served_name(path, card),
@@ -71,6 +75,27 @@ class CModel:
             network=network,
             reason=reason,
         )
+
+    def with_figures(self, figures: Mapping[str, Any]) -> tuple[CModel, bytes]:
+        """Return the model with the sizes of its C code in the card, and the new content of its file.
+
+        Args:
+            figures: fields of the card's entry ``c``; others are left out.
+
+        Raises:
+            ExportError: the model has no card, or a list of checksums that a new card would break.
+        """
+        if not self.card:
+            raise ExportError(f"{self.path} has no model card: leave out --card")
+        checksums = self.path.with_name(f"{self.path.name}.sha256")
+        if checksums.exists():
+            raise ExportError(f"--card would change {self.path}, whose checksum is in {checksums}: leave out --card")
+        kept = {key: figures[key] for key in FIGURES if figures.get(key) is not None}
+        card = {**self.card, "c": kept}
+        model = read_model(self.path)
+        set_card(model, card)
+        content = model.SerializeToString()
+        return replace(self, card=card, sha256=hashlib.sha256(content).hexdigest()), content
 
     def samples(self) -> NDArray[np.float32]:
         """Read the samples beside the file, whose activations give the ranges of 8 bits.
@@ -82,8 +107,13 @@ class CModel:
         shape = () if self.network is None else self.network.front.shape
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                inputs: NDArray[np.float32] = arrays["inputs"][:MAX_SAMPLES].astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                found = arrays["inputs"][:MAX_SAMPLES]
+            if found.dtype.kind not in "fiub":
+                raise ValueError(f"inputs are {found.dtype}")
+            inputs: NDArray[np.float32] = found.astype(np.float32)
+        except (
+            OSError, ValueError, KeyError, EOFError, IndexError, TypeError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
             raise ExportError(
                 f"--bits needs samples for the ranges of activations: {path} can't be read ({error}); put a file there "
                 "with an array `inputs` of real inputs, or export with floats, without --bits"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kronmodel.errors import ExportError
 from kronmodel.native.network import Activation, DenseArrays, KroneckerArrays, NetworkArrays
 from kronmodel.native.quantize import Range
 
@@ -22,9 +23,13 @@ _KEYWORDS = frozenset(
         long register restrict return short signed sizeof static struct switch typedef union unsigned void
         volatile while main class new delete template this private public protected namespace operator try
         catch throw bool true false
+
+        arduino assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef
+        stdint stdio stdlib string tgmath time wchar wctype aux con nul prn
         """,
     )
-)
+)  # with the names of headers, which the exported one would hide, and of devices of Windows
+_LENGTH = 48  # of an identifier; compilers need to tell 63 characters apart, and the functions' names are longer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,11 +104,14 @@ class Stored:
     Attributes:
         steps: the network with the real value of the number 1 in the place of each weight; 0 for weights in floats.
         bits: the network with the bits of each weight in its place; 0 for weights in floats.
+        biases: the network with integers in the place of weights with a number a line, and with the real value of the
+            number 1; and both for those with a number a column. 0 for others.
         ranges: of the activations that the file quantises, in the order of its nodes.
     """
 
     steps: TemplateNetwork
     bits: TemplateNetwork
+    biases: tuple[tuple[TemplateNetwork, TemplateNetwork], ...]
     ranges: tuple[Range, ...]
 
 
@@ -133,6 +141,22 @@ class TemplateNetwork:
         """Number of values of a sample."""
         return math.prod(self.front.shape)
 
+    def check(self, name: str) -> None:
+        """Check that all numbers can be written as C, and that there are any.
+
+        Raises:
+            ExportError: a weight is not finite, or a layer has no weights; begins with the name.
+        """
+        for index, layer in enumerate(self.layers):
+            values = [each for each in vars(layer).values() if isinstance(each, np.ndarray) and each.dtype.kind == "f"]
+            if not all(np.isfinite(each).all() for each in values):
+                raise ExportError(f"{name}: layer {index + 1} has weights that are not finite: train the network again")
+            if any(each.size == 0 for each in values):
+                raise ExportError(f"{name}: layer {index + 1} has no weights, expected at least one input and output")
+        others = (self.front.mean, self.front.inverse, self.arrays.scale, self.arrays.offset)
+        if not all(np.isfinite(each).all() for each in others if each is not None):
+            raise ExportError(f"{name}: its standardisation has numbers that are not finite: train the network again")
+
     @property
     def is_classifier(self) -> bool:
         """Whether one of the graph's outputs is a softmax, which the C code gives then."""
@@ -152,5 +176,5 @@ class TemplateNetwork:
 
 def identifier(name: str) -> str:
     """Make an identifier of C from any name; one that C or C++ reserves, or begins with a digit, is prefixed."""
-    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_").lower()
+    cleaned = re.sub(r"\W", "_", name, flags=re.ASCII).strip("_").lower()[:_LENGTH].rstrip("_")
     return cleaned if re.match("[a-z]", cleaned) and cleaned not in _KEYWORDS else f"model_{cleaned}".rstrip("_")

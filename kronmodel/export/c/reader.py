@@ -31,7 +31,12 @@ def read_template_network(model: onnx.ModelProto, name: str) -> TemplateNetwork:
     graph = unfold(model, name)
     if graph is None:
         return _read(model, name)
-    stored = Stored(steps=_read(graph.steps, name), bits=_read(graph.bits, name), ranges=graph.ranges)
+    stored = Stored(
+        steps=_read(graph.steps, name),
+        bits=_read(graph.bits, name),
+        biases=tuple((_read(levels, name), _read(steps, name)) for levels, steps in graph.biases),
+        ranges=graph.ranges,
+    )
     return replace(_read(graph.values, name), stored=stored)
 
 
@@ -170,9 +175,13 @@ class _FrontReader:
     def _convolution(
         self, node: onnx.NodeProto, attributes: dict[str, Any], shape: tuple[int, ...]
     ) -> tuple[int, ...] | None:
-        weight, *bias = (self._constants.get(name) for name in node.input[1:] if name)
+        weight, *bias = [self._constants.get(name) for name in node.input[1:] if name] or [None]
+        strides, pads = attributes.get("strides", (1, 1)), attributes.get("pads", (0, 0, 0, 0))
         plain = (
             len(shape) == 3
+            and (len(strides), len(pads)) == (2, 4)
+            and min(strides) > 0
+            and min(pads) >= 0
             and not any(each.channels_last for each in self.convolutions)
             and weight is not None
             and weight.shape[1:2] == shape[:1]
@@ -183,8 +192,8 @@ class _FrontReader:
         )
         if not plain or weight is None:
             return None
-        top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
-        down, across = attributes.get("strides", (1, 1))
+        top, left, bottom, right = pads
+        down, across = strides
         convolution = Convolution(
             shape=(shape[0], shape[1], shape[2]),
             weight=weight.astype(np.float32),

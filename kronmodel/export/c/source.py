@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class Source:
         scratch_bytes: of what a prediction needs beside the stack, its inputs and its outputs.
         libm: whether it calls functions of ``math.h``.
         macs: multiply-adds of a prediction.
+        bits: of the weights, 32 for float32; the most, if they differ.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Source:
     scratch_bytes: int
     libm: bool
     macs: int
+    bits: int
 
 
 class Writer(ABC):
@@ -57,6 +60,7 @@ class Writer(ABC):
 
     numbers: str  # how it computes, for people
     libm = False
+    bits = 32  # of the weights
 
     def __init__(
         self, network: TemplateNetwork, name: str, steps: Sequence[Step], title: str, card: Mapping[str, Any]
@@ -67,7 +71,7 @@ class Writer(ABC):
         if network.is_classifier:
             self.options.add("softmax")
         self.used = [each for each in ("dense", "branches", "convolution") if each in {s.function for s in steps}]
-        self._constants: list[str] = []
+        self._constants: list[Callable[[], str]] = []  # each writes a definition
         self._weight_bytes = 0
         self._members: dict[str, tuple[str, int, int]] = {}  # of the scratch memory: type, bytes of a value, number
 
@@ -79,11 +83,23 @@ class Writer(ABC):
     def body(self) -> list[str]:
         """Write the statements of a prediction."""
 
+    def figures(self) -> tuple[int, int]:
+        """Compute the bytes of the constants and of the scratch memory, without the code; a writer does it once."""
+        self.body()
+        self.functions()
+        return self._weight_bytes, self._scratch_bytes()
+
+    def _scratch_bytes(self) -> int:
+        """Return the size of the structure, whose largest numbers stand first: only its end is padded."""
+        sizes = [size for _, size, _ in self._members.values()]
+        used, most = sum(size * number for _, size, number in self._members.values()), max(sizes, default=1)
+        return -(-used // most) * most
+
     def write(self) -> Source:
-        """Write the code."""
+        """Write the code; a writer does it once."""
         body = self.body()
         functions = self.functions()
-        scratch = sum(size * number for _, size, number in self._members.values())
+        scratch = self._scratch_bytes()
         code = "\n".join([
             comment([
                 f"{self.title}: a neural network as C99 code without dynamic memory, used as {self.name}.h says.",
@@ -92,7 +108,8 @@ class Writer(ABC):
             f'#include "{self.name}.h"\n',
             *(["#include <math.h>"] if self.libm else []),
             "#include <stddef.h>\n",
-            _rule("Arithmetic"), functions, _rule("Weights"), "\n".join(self._constants), _rule("Network"),
+            _rule("Arithmetic"), functions,
+            _rule("Weights"), "\n".join(each() for each in self._constants), _rule("Network"),
             f"int {self.name}_predict_with(const float *in, float *out, {self.name}_scratch *scratch)",
             "{", *(f"    {line}" for line in body), "}\n",
             f"#ifndef {self.name.upper()}_NO_STATIC_SCRATCH",
@@ -108,11 +125,12 @@ class Writer(ABC):
             scratch_bytes=scratch,
             libm=self.libm,
             macs=sum(step.macs for step in self.steps),
+            bits=self.bits,
         )
 
     def define(self, name: str, values: NDArray[Any], about: str) -> str:
         """Define a constant array; return its name."""
-        self._constants.append(array(name, values, about))
+        self._constants.append(partial(array, name, values, about))
         self._weight_bytes += values.nbytes
         return name
 
@@ -129,9 +147,9 @@ class Writer(ABC):
         for key, (values, about) in step.arrays.items():
             self.define(f"{name}_{key}", values, about)
         for key, (kind, number, text) in step.structures.items():
-            self._constants.append(f"static const struct {kind} {name}_{key}[{number}] = {{{text}}};\n")
+            self._constants.append(partial(str, f"static const struct {kind} {name}_{key}[{number}] = {{{text}}};\n"))
         fields = {key: str(value).replace("{name}", name) for key, value in step.fields.items()}
-        self._constants.append(structure(step.function, name, fields, step.about))
+        self._constants.append(partial(structure, step.function, name, fields, step.about))
         return f"&{name}"
 
     def is_last(self, index: int) -> bool:
@@ -152,13 +170,14 @@ class Writer(ABC):
         network = self.network
         outputs = network.arrays.out_features
         shape = " x ".join(map(str, network.front.shape))
-        labels = [str(each) for each in self.card.get("labels", [])]
-        given = self.card.get("preprocessing")
+        named, given = self.card.get("labels"), self.card.get("preprocessing")
+        labels = [str(each) for each in named] if isinstance(named, list) else []
         if network.is_classifier:
             gives = f"{outputs} probabilities. Returns the index of the largest one, or -1 if an input is not a number."
         else:
             gives = f"{outputs} values. Returns 0, or -1 if an input is not a number."
-        members = [f"    {kind} {member}[{number}];" for member, (kind, _, number) in self._members.items()]
+        ordered = sorted(self._members.items(), key=lambda item: -item[1][1])
+        members = [f"    {kind} {member}[{number}];" for member, (kind, _, number) in ordered]
         lines = [
             f"{self.title}: a neural network as C99 code, without dynamic memory.",
             "",
@@ -205,7 +224,7 @@ def _text(value: Any) -> str:
 def _string(text: str) -> str:
     """Write a string constant of C in UTF-8."""
     characters = []
-    for byte in text.encode():
+    for byte in text.encode(errors="replace"):
         plain = 32 <= byte < 127 and chr(byte) not in '"\\?'
         characters.append(chr(byte) if plain else f"\\{byte:03o}")
     return f'"{"".join(characters)}"'

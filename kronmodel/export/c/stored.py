@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,18 +24,21 @@ MAX_CONSTANT = 1 << 26  # elements of an array that constant nodes compute
 
 @dataclass(frozen=True)
 class StoredGraph:
-    """Graph whose constants are computed, in three versions with the same nodes.
+    """Graph whose constants are computed, in versions with the same nodes.
 
     Attributes:
         values: with the real values of the weights.
         steps: with the real value of the number 1 in the place of each stored weight, and zeros for others.
         bits: with the bits of each stored weight, and zeros for others.
+        biases: of stored weights with a number a line, and of those with a number a column: the integers, and the
+            real value of the number 1; zeros for others.
         ranges: of activations that the graph quantises, in the order of its nodes.
     """
 
     values: onnx.ModelProto
     steps: onnx.ModelProto
     bits: onnx.ModelProto
+    biases: tuple[tuple[onnx.ModelProto, onnx.ModelProto], ...]
     ranges: tuple[Range, ...]
 
 
@@ -58,11 +62,18 @@ def unfold(model: onnx.ModelProto, name: str) -> StoredGraph | None:
     plain.CopyFrom(model)
     ranges = _take_ranges(plain.graph, constants)
     try:
-        versions = [_folded(plain, constants, kind) for kind in (_values, _steps, _bits)]
+        values, steps, bits = (_folded(plain, constants, kind) for kind in (_values, _steps, _bits))
+        biases = tuple(
+            (
+                _folded(plain, constants, partial(_part, axis, _levels)),
+                _folded(plain, constants, partial(_part, axis, _steps)),
+            )
+            for axis in (-1, -2)
+        )
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError) as error:
         text = " ".join(str(error).split())[:200]
         raise ExportError(f"{name}: its constants can't be computed: {text}; export it again") from error
-    return StoredGraph(versions[0], versions[1], versions[2], tuple(ranges))
+    return StoredGraph(values, steps, bits, biases, tuple(ranges))
 
 
 def _array(tensor: onnx.TensorProto) -> NDArray[Any]:
@@ -104,6 +115,18 @@ def _values(levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:
 
 def _steps(levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:
     return np.broadcast_to(steps, tuple(levels.dims)).astype(np.float32)
+
+
+def _levels(levels: onnx.TensorProto, _: NDArray[Any]) -> NDArray[Any]:
+    return _array(levels).astype(np.float32)
+
+
+def _part(axis: int, kind: Kind, levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:
+    """Compute weights that have one number along an axis only, -1 for one a line; zeros for others."""
+    sizes = tuple(levels.dims)
+    lines = len(sizes) < 2 or sizes[-1] == 1
+    wanted = lines if axis == -1 else not lines and sizes[-2] == 1
+    return kind(levels, steps) if wanted else np.zeros(sizes, np.float32)
 
 
 def _bits(levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:

@@ -8,10 +8,10 @@ import os
 import shlex
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronmodel.errors import ExportError
+from kronmodel.export.c.commands import run
 from kronmodel.export.c.formats import source_files
 from kronmodel.export.c.source import Source
 
@@ -82,16 +83,16 @@ def build_library(source: Source, about: Mapping[str, Any]) -> bytes:
         "            &scratch) < 0;\n"
         "    return failed;\n}\n"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        _write(source, Path(folder))
-        (Path(folder) / "library_entry.c").write_text(entry)
+    with _folder() as folder:
+        _write(source, folder)
+        (folder / "library_entry.c").write_text(entry)
         flags = ("-std=gnu11", "-O3", "-fPIC", "-shared", f"-D{upper}_NO_STATIC_SCRATCH")
-        built = Path(folder) / "library.so"
+        built = folder / "library.so"
         files = (f"{folder}/{source.name}.c", f"{folder}/library_entry.c")
         try:
-            _run([*compiler, *flags, "-march=native", "-o", str(built), *files, "-lm"])
+            run([*compiler, *flags, "-march=native", "-o", str(built), *files, "-lm"], SECONDS)
         except ExportError:  # a compiler without that flag; another fault stays
-            _run([*compiler, *flags, "-o", str(built), *files, "-lm"])
+            run([*compiler, *flags, "-o", str(built), *files, "-lm"], SECONDS)
         return built.read_bytes()
 
 
@@ -105,17 +106,17 @@ def measure(source: Source, inputs: NDArray[np.float32] | None) -> Measured:
     compiler = find_compiler()
     arm = shutil.which(ARM[0]) is not None
     size, name, microseconds, notes = None, "", None, []
-    with tempfile.TemporaryDirectory() as folder:
-        _write(source, Path(folder))
-        try:
+    try:
+        with _folder() as folder:
+            _write(source, folder)
             if arm:
-                size, name = _linked_size(source, Path(folder)), f"Cortex-M0+, {ARM[0]} -Os, with its float routines"
+                size, name = _linked_size(source, folder), f"Cortex-M0+, {ARM[0]} -Os, with its float routines"
             elif compiler is not None:
-                size, name = _object_size(source, Path(folder), compiler), f"this machine, {compiler[0]} -Os"
+                size, name = _object_size(source, folder, compiler), f"this machine, {compiler[0]} -Os"
             if compiler is not None:
-                microseconds = _time(source, Path(folder), inputs)
-        except ExportError as error:
-            notes.append(str(error))
+                microseconds = _time(source, folder, inputs)
+    except ExportError as error:
+        notes.append(str(error))
     if compiler is None:
         notes.append("no time was measured: there is no C compiler on this machine; install gcc or clang, or set CC")
     return Measured(
@@ -124,6 +125,20 @@ def measure(source: Source, inputs: NDArray[np.float32] | None) -> Measured:
         microseconds=microseconds,
         note="; ".join(notes),
     )
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a temporary folder for a ``with`` block.
+
+    Raises:
+        ExportError: the system refuses to write to it.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise ExportError(f"the code can't be compiled: {error.strerror or error}") from error
 
 
 def _write(source: Source, folder: Path) -> None:
@@ -135,19 +150,19 @@ def _linked_size(source: Source, folder: Path) -> int:
     """Return the flash of a program for ARM that holds nothing but the network and what that needs of the compiler."""
     program = folder / "linked"
     flags = ("-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{source.name}_predict", "-Wl,--no-warn-rwx-segments")
-    _run([*ARM, *SIZE_FLAGS, *flags, "-o", str(program), str(folder / f"{source.name}.c"), "-lm"])
+    run([*ARM, *SIZE_FLAGS, *flags, "-o", str(program), str(folder / f"{source.name}.c"), "-lm"], SECONDS)
     return _size(["arm-none-eabi-size", str(program)])
 
 
 def _object_size(source: Source, folder: Path, compiler: Sequence[str]) -> int:
     compiled = folder / "object.o"
-    _run([*compiler, *SIZE_FLAGS, "-c", "-o", str(compiled), str(folder / f"{source.name}.c")])
+    run([*compiler, *SIZE_FLAGS, "-c", "-o", str(compiled), str(folder / f"{source.name}.c")], SECONDS)
     return _size(["size", str(compiled)])
 
 
 def _size(command: list[str]) -> int:
     """Return the bytes of code and constants by the command ``size``, whose columns are text, data, bss."""
-    text, data, *_ = _run(command).splitlines()[-1].split()
+    text, data, *_ = run(command, SECONDS).splitlines()[-1].split()
     return int(text) + int(data)
 
 
@@ -173,20 +188,3 @@ def _macro(source: Source, name: str) -> int:
         line for line in source.header.splitlines() if line.startswith(f"#define {source.name.upper()}_{name} ")
     )
     return int(line.split()[2])
-
-
-def _run(command: list[str]) -> str:
-    """Run a command with a time limit, and return its standard output."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False, text=True,
-            errors="replace", env={**os.environ, "LC_ALL": "C"},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ExportError(f"{command[0]} did not end within {SECONDS:g} s") from error
-    except OSError as error:
-        raise ExportError(f"{command[0]} can't be started: {error.strerror or error}") from error
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or ["no message"]
-        raise ExportError(f"{command[0]} failed with exit code {done.returncode}: {lines[0].strip()[:300]}")
-    return done.stdout

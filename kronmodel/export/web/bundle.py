@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import posixpath
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from kronmodel.errors import ExportError
@@ -20,20 +22,23 @@ _COMMENTS = re.compile(r"(?s:/\*\*.*?\*/)[ \t]*|^[ \t]*//.*$|[ \t]+// [^\"'`\n]*
 _INDENTATION = re.compile(r"\n\s+")  # with empty lines; no string of the page's modules has more than one line
 
 
-def page_folder() -> Path:
-    """Find the page's files: in the package ``app`` of the same wheel, or beside the packages in a checkout.
+def page_folder() -> Traversable:
+    """Find the page's files: in the archive in the package ``app`` of a wheel, or beside the packages in a checkout.
 
     Raises:
         ExportError: they are missing.
     """
     root = Path(__file__).resolve().parents[3]
-    for folder in (root / "app" / "static", root / "static"):
-        if (folder / "js" / "standalone" / "page.js").is_file():
-            return folder
-    raise ExportError(f"the page's files are missing: expected app/static or static in {root}; install kronmodel again")
+    archive = root / "app" / "static.zip"
+    folder: Traversable = zipfile.Path(archive) if archive.is_file() else root / "static"
+    if not folder.joinpath("js", "standalone", "page.js").is_file():
+        raise ExportError(
+            f"the page's files are missing: expected app/static.zip or static in {root}; install kronmodel again"
+        )
+    return folder
 
 
-def bundle(folder: Path, entry: str, texts: Mapping[str, str], replaced: Mapping[str, str] | None = None) -> str:
+def bundle(folder: Traversable, entry: str, texts: Mapping[str, str], replaced: Mapping[str, str] | None = None) -> str:
     """Join an ES module and all modules that it imports into one, whose exports are those of the entry.
 
     Each other module becomes a function that returns its exports. Comments are removed, but not those of the entry,
@@ -57,7 +62,7 @@ def bundle(folder: Path, entry: str, texts: Mapping[str, str], replaced: Mapping
 class _Source:
     """Modules by their paths: files, some of them replaced."""
 
-    folder: Path
+    folder: Traversable
     texts: Mapping[str, str]
     replaced: Mapping[str, str]
 
@@ -71,7 +76,7 @@ class _Source:
         if name in self.texts:
             return self.texts[name]
         try:
-            return (self.folder / name).read_text(encoding="utf-8")
+            return self.folder.joinpath(*name.split("/")).read_text(encoding="utf-8")
         except OSError as error:
             raise ExportError(f"the page's file js/{name} can't be read: {error.strerror}") from error
 
@@ -108,7 +113,7 @@ def _constant(names: str, variable: str) -> str:
     return f"const {re.sub(r' as ', ': ', names)} = {variable};\n"
 
 
-def styles(folder: Path, names: Sequence[str]) -> str:
+def styles(folder: Traversable, names: Sequence[str]) -> str:
     """Join style sheets without their comments.
 
     Args:
@@ -119,7 +124,7 @@ def styles(folder: Path, names: Sequence[str]) -> str:
         ExportError: one is missing.
     """
     try:
-        texts = [(folder / f"{name}.css").read_text(encoding="utf-8") for name in names]
+        texts = [folder.joinpath(*f"{name}.css".split("/")).read_text(encoding="utf-8") for name in names]
     except OSError as error:
         raise ExportError(f"the page's style sheet can't be read: {error}") from error
     return compact_styles("".join(texts))

@@ -39,6 +39,13 @@
  *
  * @typedef {Record<string, string | number | boolean | null>} Row values of a table's columns by their names
  *
+ * @typedef {object} CCode sizes as C code for a microcontroller
+ * @property {number | null} [bits] of a weight
+ * @property {number | null} [weight_bytes]
+ * @property {number | null} [scratch_bytes]
+ * @property {number | null} [code_bytes]
+ * @property {string | null} [compiler]
+ *
  * @typedef {object} Card
  * @property {string | null} [twin]
  * @property {string | null} [role]
@@ -47,6 +54,7 @@
  * @property {number | null} [parameters]
  * @property {number | null} [macs_per_sample]
  * @property {number | null} [weight_bytes]
+ * @property {CCode | null} [c]
  * @property {{ kind?: string, shape?: number[] | null, range?: number[] | null, names?: string[] | null, columns?: Column[] | null } | null} [input]
  * @property {string | null} [preprocessing]
  * @property {string[] | null} [labels]
@@ -143,6 +151,7 @@
  * @property {number} file_bytes
  * @property {number} initializer_bytes
  * @property {number} [weight_bytes] 0 in reports of earlier versions
+ * @property {CCode | null} [c]
  * @property {number | null} [macs_per_sample]
  * @property {Metric | null} [test_metric]
  * @property {number} load_ms

@@ -51,6 +51,8 @@ def test_compare_prints_a_table_of_the_default_twin(models: Path) -> None:
         "memory, peak",
         "At batch size 2",
         "1 thread",
+        "as C: flash, code",
+        "4,512",
     ):
         assert text in done.stdout
 

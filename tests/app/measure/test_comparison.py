@@ -57,6 +57,8 @@ def test_report_holds_environment_configuration_and_models(report: Report) -> No
     kronecker, dense, padded = report["models"]
     assert (kronecker["role"], dense["role"], padded["role"]) == ("kronecker", "dense", None)
     assert kronecker["macs_per_sample"] == CARD["macs_per_sample"]
+    assert kronecker["c"] == CARD["c"]
+    assert padded["c"] is None
     assert kronecker["test_metric"] == CARD["test_metric"]
     assert padded["test_metric"] is None
     assert padded["initializer_bytes"] > PADDING

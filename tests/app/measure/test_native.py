@@ -72,6 +72,52 @@ def test_native_code_is_timed_beside_onnxruntime(tmp_path: Path) -> None:
     assert runs["a", "native int8"]["speedup"] == [pytest.approx(speedup, rel=0.05)]
 
 
+def export_c(folder: Path, name: str, out: Path, *options: str) -> None:
+    model = folder / name / "1" / "model.onnx"
+    command = [sys.executable, "-m", "kronmodel", "export", str(model), "--to", "c", "--shared", "--out", str(out)]
+    subprocess.run([*command, *options], check=True, capture_output=True)
+
+
+def test_compiled_c_code_is_timed_beside_onnxruntime(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    add_model(models, "a", "Gelu")
+    add_model(models, "b", "Tanh")
+    export_c(models, "a", tmp_path / "floats.c")
+    export_c(models, "b", tmp_path / "integers.c", "--bits", "8")
+    chosen = ["--library", str(tmp_path / "floats.so"), "--library", str(tmp_path / "integers.so")]
+    done = compare(models, "--json", *chosen, KRONMODEL_NATIVE="0")  # libraries don't need the native code
+    assert done.returncode == 0, done.stderr
+    native = json.loads(done.stdout)["native"]
+    runs = {(run["model"], run["runtime"]): run for run in native["runs"]}
+    assert list(runs) == [
+        ("a", "onnxruntime"), ("a", "C, floats.so"), ("b", "onnxruntime"), ("b", "C, integers.so")
+    ]  # fmt: skip
+    assert 0 < runs["a", "C, floats.so"]["largest_difference"] <= 1e-5
+    assert 1e-5 < runs["b", "C, integers.so"]["largest_difference"] <= 0.1
+    for name, library in (("a", "C, floats.so"), ("b", "C, integers.so")):
+        (latency,) = runs[name, library]["latency"]
+        speedup = runs[name, "onnxruntime"]["latency"][0]["p50_us"] / latency["p50_us"]
+        assert runs[name, library]["speedup"] == [pytest.approx(speedup, rel=0.05)]
+
+
+def test_libraries_of_other_files_are_refused(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    add_model(models, "a", "Gelu")
+    add_model(models, "b", "Tanh")
+    add_model(tmp_path / "other", "long", "Tanh")
+    export_c(tmp_path / "other", "long", tmp_path / "other.c")
+    (tmp_path / "text.so").write_text("text")
+    for path, message in (
+        (tmp_path / "other.so", f"--library {tmp_path}/other.so was exported from another file than a or b: export it"),
+        (tmp_path / "text.so", f"--library: {tmp_path}/text.so is no library of `kronmodel export --to c --shared`"),
+        (tmp_path / "none.so", f"--library {tmp_path}/none.so: expected a file .so of `kronmodel export"),
+        (tmp_path / "other.c", f"--library {tmp_path}/other.c: expected a file .so of `kronmodel export"),
+    ):
+        done = compare(models, "--library", str(path))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1].startswith(f"kronserve: {message}")
+
+
 def test_models_that_native_code_cannot_run_are_refused(tmp_path: Path) -> None:
     for name in "ab":
         add_model(tmp_path, name, "Sigmoid", samples=False)

@@ -1,5 +1,6 @@
 """The detector of images that are unlike the training images, on digits, letters, sketches and clothes."""
 
+import copy
 import gzip
 import io
 import math
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,6 +21,7 @@ from kronmodel.data.dataset import Dataset
 from kronmodel.data.file_options import FileOptions
 from kronmodel.data.registry import load
 from kronmodel.export.novelty import Novelty, edge_histograms
+from kronmodel.export.unlike_images import unlike_images
 
 # Letters that are drawn much like a digit are left out: B D G I J O Q S Z, b g i j l o q s y z.
 LETTERS = "ACEFHKLMNPRTUVWXYacdefhkmnprtuvwx"
@@ -99,7 +102,7 @@ def sketches() -> Images:
 
 
 def fraction(novelty: Novelty, images: NDArray[np.floating[Any]]) -> float:
-    return float((novelty.distances(edge_histograms(images.astype(np.float32))) > 1).mean())
+    return float(novelty.unlike(images.astype(np.float32)).mean())
 
 
 def test_few_digits_of_the_test_are_marked(digits: Dataset, novelty: Novelty) -> None:
@@ -113,7 +116,40 @@ def test_most_sketches_and_a_heart_are_marked(novelty: Novelty) -> None:
 
 
 def test_letters_are_marked_many_times_more_often_than_digits(novelty: Novelty) -> None:
-    assert fraction(novelty, letters()) >= 10 * MAX_OF_DIGITS
+    assert fraction(novelty, letters()) >= 25 * MAX_OF_DIGITS
+    without_network = copy.copy(novelty)
+    without_network.limit = np.float32(np.inf)  # type: ignore[assignment]
+    assert fraction(novelty, letters()) >= fraction(without_network, letters()) + 0.1
+
+
+def test_noise_and_inverted_digits_are_marked(novelty: Novelty, digits: Dataset) -> None:
+    noise = np.random.default_rng(0).random((100, 28, 28))
+    assert fraction(novelty, noise) == 1
+    assert fraction(novelty, 1 - digits.x_test[:200].reshape(-1, 28, 28)) >= MIN_OF_OTHERS
+
+
+def test_fitting_leaves_random_states_unchanged(digits: Dataset) -> None:
+    few = replace(digits, x_train=digits.x_train[::2], y_train=digits.y_train[::2])
+    before, before_numpy = torch.get_rng_state(), np.random.get_state(legacy=False)
+    first, second = Novelty.fit(few), Novelty.fit(few)
+    assert first is not None
+    assert second is not None
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_equal(np.random.get_state(legacy=False), before_numpy)
+    assert first.to_bytes() == second.to_bytes()
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (20, 31)])
+def test_made_images_are_unlike_and_of_the_same_kind(digits: Dataset, shape: tuple[int, int]) -> None:
+    images = np.zeros((300, *shape), np.float32)
+    images[:, :20, :28] = digits.x_train[:300].reshape(-1, 28, 28)[:, 4:24]
+    made = unlike_images(images, 501, np.random.default_rng(0))
+    assert made.shape == (501, *shape)
+    assert made.dtype == np.float32
+    assert 0 <= made.min() < made.max() <= 1
+    known = {image.tobytes() for image in images}
+    assert sum(image.tobytes() in known for image in made) < 50
+    assert sum(image.max() > 0.5 for image in made) > 400
 
 
 @pytest.mark.skipif(not FASHION.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
@@ -129,7 +165,7 @@ def test_the_service_marks_the_same_images(novelty: Novelty, digits: Dataset, tm
     served = ServedNovelty.read(path, (28, 28))
     images = np.concatenate([letters(), sketches(), digits.x_test[:200].reshape(-1, 28, 28)])
     np.testing.assert_allclose(served_histograms(images), edge_histograms(images), atol=1e-6)
-    expected = novelty.distances(edge_histograms(images)) > 1
+    expected = novelty.unlike(images)
     np.testing.assert_array_equal(served.unlike(images.reshape(len(images), -1)), expected)
     assert expected.any()
     assert not expected.all()
@@ -157,18 +193,25 @@ def test_too_few_images_have_no_detector(digits: Dataset) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"means": np.zeros((2, 200)), "components": np.zeros((2, 3, 200)), "limits": np.ones(3)}, "shapes"),
-        ({"means": np.zeros((2, 100)), "components": np.zeros((2, 3, 100)), "limits": np.ones(2)}, "shapes"),
-        ({"means": np.zeros((2, 200)), "components": np.zeros((2, 3, 200)), "limits": np.zeros(2)}, "positive"),
-        ({"means": np.full((2, 200), np.nan), "components": np.zeros((2, 3, 200)), "limits": np.ones(2)}, "finite"),
-        ({"means": np.zeros(()), "components": np.zeros((2, 3, 200)), "limits": np.ones(2)}, "shapes"),
-        ({"means": np.zeros((2, 200)), "components": np.zeros((2, 65, 200)), "limits": np.ones(2)}, "64 components"),
-        ({"means": np.zeros((2, 200))}, "cannot be read"),
+        ({"limits": np.ones(3)}, "shapes"),
+        ({"means": np.zeros((2, 100))}, "shapes"),
+        ({"means": np.zeros(())}, "shapes"),
+        ({"limits": np.zeros(2)}, "positive"),
+        ({"means": np.full((2, 200), np.nan)}, "finite"),
+        ({"components": np.zeros((2, 65, 200))}, "64 components"),
+        ({"hidden": np.zeros(200)}, "shapes"),
+        ({"hidden": np.zeros((200, 7))}, "shapes"),
+        ({"hidden": np.zeros((200, 2000)), "bias": np.zeros(2000), "output": np.zeros(2000)}, "a width of 1024"),
+        ({"limit": np.full((), np.inf)}, "finite"),
+        ({"limit": np.zeros(2)}, "shapes"),
+        ({"hidden": None}, "cannot be read"),
     ],
 )
-def test_invalid_files_are_refused(tmp_path: Path, arrays: dict[str, NDArray[np.float64]], message: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, arrays: dict[str, NDArray[np.float64] | None], message: str) -> None:
+    valid = {"means": np.zeros((2, 200)), "components": np.zeros((2, 3, 200)), "limits": np.ones(2)}
+    valid |= {"hidden": np.zeros((200, 5)), "bias": np.zeros(5), "output": np.zeros(5), "limit": np.zeros(())}
     content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
+    np.savez(content, **{name: array for name, array in (valid | arrays).items() if array is not None})  # type: ignore[arg-type]
     path = tmp_path / "novelty.npz"
     path.write_bytes(content.getvalue())
     with pytest.raises(SamplesError, match=message):

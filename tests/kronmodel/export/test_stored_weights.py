@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from kronmodel import native
-from kronmodel.errors import LoadError
+from kronmodel.errors import ExportError, LoadError
+from kronmodel.export.card import read_card, set_card
+from kronmodel.export.float_weights import with_float_weights
 from kronmodel.export.served_network import export_network
 from kronmodel.nn.conv import ConvConfig
 from kronmodel.nn.networks import DenseConfig, KroneckerConfig, build
@@ -166,3 +168,58 @@ def test_the_network_is_unchanged_by_its_export(exported: Exported) -> None:
     with torch.inference_mode():
         now = exported.network.eval()(torch.from_numpy(exported.rows.reshape(len(exported.rows), -1))).numpy()
     np.testing.assert_allclose(now, exported.measured, rtol=1e-5, atol=1e-5)
+
+
+def with_card(model: onnx.ModelProto, card: dict[str, Any]) -> onnx.ModelProto:
+    """Copy a model, with another card."""
+    copied = onnx.ModelProto.FromString(model.SerializeToString())
+    set_card(copied, card)
+    return copied
+
+
+def test_float_weights_give_the_same_outputs_and_counts(exported: Exported) -> None:
+    network = exported.network
+    card = {
+        "layers": network.layer_cards(),
+        "parameters": network.parameter_count,
+        "training": {"bits": 4},
+        "c": {"bits": 4},
+    }
+    described = with_card(exported.model, card)
+    made = with_float_weights(described, "toy.onnx")
+    onnx.checker.check_model(made, full_check=True)
+    assert {each.data_type for each in made.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
+    assert not {node.op_type for node in made.graph.node} & {"QuantizeLinear", "DequantizeLinear", "Cast"}
+    for folded in (False, True):
+        got, expected = exported.run(made, folded=folded), exported.run(described, folded=True)
+        if not network.scales:
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)
+        else:  # a feature beside the middle of two levels may go to the other one
+            assert (np.abs(got - expected).max(axis=1) < 1e-4).mean() > 0.98
+    stated = read_card(made)
+    assert stated is not None
+    parameters = {name: values.numel() for name, values in network.state_dict().items()}
+    assert stated["parameters"] == sum(parameters.values())
+    assert stated["weight_bytes"] == 4 * stated["parameters"]
+    for index, layer in enumerate(stated["layers"][::-1]):
+        own = f"layers.{len(network.layers) - 1 - index}."
+        if index < len(network.layers):
+            assert layer["parameters"] == sum(size for name, size in parameters.items() if name.startswith(own))
+        assert layer["weight_bytes"] == 4 * layer["parameters"]
+        assert "bits" not in layer
+    assert stated["training"] == {"bits": 4}
+    assert "c" not in stated
+    with pytest.raises(ExportError, match=r"toy.onnx has no quantised weights; expected a file that"):
+        with_float_weights(made, "toy.onnx")
+
+
+def test_float_weights_of_a_damaged_file_are_refused(exported: Exported) -> None:
+    damaged = onnx.ModelProto()
+    damaged.CopyFrom(exported.model)
+    for node in damaged.graph.node:
+        if node.op_type == "DequantizeLinear" and "levels" in node.input[0]:
+            node.attribute.append(onnx.helper.make_attribute("block_size", 3))
+    with pytest.raises(ExportError, match="can't be computed: it dequantises in blocks"):
+        with_float_weights(damaged, "toy.onnx")
+    with pytest.raises(ExportError, match="no list of layers"):
+        with_float_weights(with_card(exported.model, {"layers": [1]}), "toy.onnx")

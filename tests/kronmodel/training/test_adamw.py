@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kronmodel.training.adamw import AdamW
+from kronmodel.training import adamw
+from kronmodel.training.adamw import NEWEST_TORCH, AdamW
 
 Optimizer = torch.optim.AdamW
 
@@ -138,7 +139,8 @@ def test_hooks_and_closures_are_called() -> None:
     assert called == ["hook"]
 
 
-def test_most_steps_leave_out_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def count_torchs_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the groups that torch's own step updates: it adds 1 to all their counters at once."""
     counted: list[int] = []
     add = torch._foreach_add_
 
@@ -147,5 +149,31 @@ def test_most_steps_leave_out_torchs_own(monkeypatch: pytest.MonkeyPatch) -> Non
         add(*arguments)
 
     monkeypatch.setattr(torch, "_foreach_add_", counting)
+    return counted
+
+
+def test_most_steps_leave_out_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = count_torchs_steps(monkeypatch)
     run(AdamW, unchanged)
     assert len(counted) == 2  # one for each group, in the first step
+
+
+def test_steps_are_torchs_own_with_an_untested_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    want = run(torch_adamw, unchanged)
+    untested = f"{NEWEST_TORCH[0]}.{NEWEST_TORCH[1] + 1}.0a0+cpu"
+    monkeypatch.setattr(torch, "__version__", untested)
+    monkeypatch.setattr(adamw, "_kernel", adamw._find_kernel())
+    counted = count_torchs_steps(monkeypatch)
+    assert_same(run(AdamW, unchanged), want)
+    assert len(counted) == 18
+
+
+def test_this_version_of_torch_is_tested_and_its_kernel_has_these_arguments() -> None:
+    version = tuple(map(int, str(torch.__version__).split(".")[:2]))
+    assert version <= NEWEST_TORCH, f"raise NEWEST_TORCH to {version} if all tests of this file pass with it"
+    assert str(torch.ops.aten._fused_adamw_.default._schema) == (
+        "aten::_fused_adamw_(Tensor(a!)[] self, Tensor(b!)[] grads, Tensor(c!)[] exp_avgs, Tensor(d!)[] exp_avg_sqs, "
+        "Tensor(e!)[] max_exp_avg_sqs, Tensor[] state_steps, *, float lr, float beta1, float beta2, "
+        "float weight_decay, float eps, bool amsgrad, bool maximize, Tensor? grad_scale=None, "
+        "Tensor? found_inf=None) -> ()"
+    )

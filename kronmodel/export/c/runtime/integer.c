@@ -20,12 +20,20 @@ struct weights {
     int shift;
 };
 
-/* A bias: numbers of 8, 4 or 2 bits times 2^full_shift, and one number a line and one a column times 2^shift; or NULL. */
+/* Numbers of 8 bits, those of branch k times scale[k] / 2^shift; without a scale, numbers of 16 bits times 2^shift. */
+struct vector {
+    const void *values;
+/*@levels*/
+    const uint16_t *scale;
+/*@end*/
+    int shift;
+};
+
+/* A bias: numbers of 8, 4 or 2 bits times 2^full_shift, and a number a line and one a column; or NULL. */
 struct bias {
     const void *full;
     int bits, full_shift;
-    const int16_t *line, *column;
-    int shift;
+    struct vector line, column;
 };
 
 /*== interpolated ==*/
@@ -96,13 +104,22 @@ static const int8_t *unpacked(const void *values, int bits, int at, int count, i
 }
 
 /*== bias ==*/
-static int32_t bias_at(const struct bias *b, int at, int line, int column)
+static int32_t number_at(const struct vector *v, int at, int k)
 {
-    int32_t sum = 0;
+    if (!v->values) return 0;
+/*@levels*/
+    if (v->scale)
+        return (((const int8_t *)v->values)[at] * (int32_t)v->scale[k] + ((int32_t)1 << v->shift >> 1)) >> v->shift;
+/*@end*/
+    (void)k;
+    return ((const int16_t *)v->values)[at] * ((int32_t)1 << v->shift);
+}
+
+static int32_t bias_at(const struct bias *b, int at, int line, int column, int k)
+{
+    int32_t sum = number_at(&b->line, line, k) + number_at(&b->column, column, k);
     int8_t room;
     if (b->full) sum += *unpacked(b->full, b->bits, at, 1, &room) * ((int32_t)1 << b->full_shift);
-    if (b->line) sum += b->line[line] * ((int32_t)1 << b->shift);
-    if (b->column) sum += b->column[column] * ((int32_t)1 << b->shift);
     return sum;
 }
 
@@ -123,7 +140,7 @@ static void dense(const struct dense *l, const uint8_t *x, uint8_t *y, int32_t *
         const int8_t *weight = unpacked(l->weight.values, l->weight.bits, i * l->inputs, l->inputs, room);
         int32_t sum = 0;
         for (int j = 0; j < l->inputs; j++) sum += weight[j] * (x[j] - l->x_zero);
-        sum = activate(l->activation, scaled(sum, l->weight.scale[i], l->weight.shift) + bias_at(&l->bias, i, i, 0));
+        sum = activate(l->activation, scaled(sum, l->weight.scale[i], l->weight.shift) + bias_at(&l->bias, i, i, 0, 0));
         if (y) y[i] = quantized(sum, &l->result);
         else z[i] = sum;
     }
@@ -154,7 +171,7 @@ static void branches(const struct branches *l, const uint8_t *x, uint8_t *y, int
     for (int i = 0; i < l->lines; i++) {
         for (int j = 0; j < l->outputs; j++) {
             const int at = i * l->y_line + j * l->y_output;
-            line[j] = l->adds ? z[at] : bias_at(&l->d, at, i, j);
+            line[j] = l->adds ? z[at] : bias_at(&l->d, at, i, j, 0);
         }
         for (int k = 0; k < l->count; k++) {
             const int row = k * l->lines + i;
@@ -164,7 +181,7 @@ static void branches(const struct branches *l, const uint8_t *x, uint8_t *y, int
                 int32_t sum = 0;
                 for (int d = 0; d < l->depth; d++, from += l->x_depth) sum += u[d] * (*from - l->x_zero);
                 sum = scaled(sum, l->u.scale[row], l->u.shift) +
-                      bias_at(&l->c, row * l->width + j, row, k * l->width + j);
+                      bias_at(&l->c, row * l->width + j, row, k * l->width + j, k);
                 hidden[j] = (int16_t)(quantized(activate(l->inner, sum), &l->hidden[k]) - l->hidden[k].zero);
             }
             for (int j = 0; j < l->outputs; j++) {
@@ -209,7 +226,7 @@ static int32_t filtered(const struct convolution *l, const uint8_t *x, const int
                 if (row >= 0 && row < l->height && column >= 0 && column < l->width)
                     sum += *weight * (x[(c * l->height + row) * l->width + column] - l->x_zero);
             }
-    return scaled(sum, l->weight.scale[f], l->weight.shift) + bias_at(&l->bias, f, f, 0);
+    return scaled(sum, l->weight.scale[f], l->weight.shift) + bias_at(&l->bias, f, f, 0, 0);
 }
 
 /* A convolution with its max-pooling, one output after the other. The activation of the largest or of the smallest value

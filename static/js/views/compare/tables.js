@@ -40,6 +40,15 @@ function groups({ models, pairs, service_pairs = [] }) {
       ],
     },
   ];
+  /** @type {Row[]} */
+  const inC = [
+    { name: "Bits of a weight", values: of((m) => m.c?.bits), format: count },
+    { name: "Flash, weights", values: of((m) => m.c?.weight_bytes), units: BYTE_UNITS, words: smaller },
+    { name: "Flash, code", values: of((m) => m.c?.code_bytes), units: BYTE_UNITS, words: smaller },
+    { name: "Memory", values: of((m) => m.c?.scratch_bytes), units: BYTE_UNITS, words: smaller },
+  ];
+  const known = inC.filter(({ values }) => values.some((value) => value != null));
+  if (known.length > 0) found.push({ title: "As C code for a microcontroller", rows: known });
   for (const depth of measuredLayers(models)) {
     for (const size of batchSizes(models, depth)) found.push(latencyGroup(models, [...pairs, ...service_pairs], depth, size));
   }

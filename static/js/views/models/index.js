@@ -141,7 +141,7 @@ class ModelsView {
   /** @param {ModelInfo} model */
   #one(model) {
     const { card } = model;
-    const { data, training, test_metric: quality, versions } = card ?? {};
+    const { c, data, training, test_metric: quality, versions } = card ?? {};
     const labels = card?.labels ?? model.labels;
     const stored = weights(model);
     const layers = layerFigures(model);
@@ -201,6 +201,12 @@ class ModelsView {
           list([
             ["File", bytes(model.file_bytes)],
             ["of which weights", bytes(model.initializer_bytes)],
+            ["As C code", c && [
+              c.bits && `${c.bits} bits a weight`,
+              c.weight_bytes != null && `weights ${bytes(c.weight_bytes)}`,
+              c.code_bytes != null && `code ${bytes(c.code_bytes)}${c.compiler ? ` (${c.compiler})` : ""}`,
+              c.scratch_bytes != null && `memory ${bytes(c.scratch_bytes)}`,
+            ].filter(Boolean).join(", ")],
             ["Inputs", h("span", {}, ...model.inputs.map((each) => h("code", {}, tensor(each))))],
             ["Outputs", h("span", {}, ...model.outputs.map((each) => h("code", {}, tensor(each))))],
             ["Features", names ? `${names.slice(0, LISTED).join(", ")}${names.length > LISTED ? ` and ${count(names.length - LISTED)} more` : ""}` : null],

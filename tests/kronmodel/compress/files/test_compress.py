@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from app.models.card import Card
 from kronmodel.cli.main import main
@@ -23,7 +24,7 @@ from kronmodel.errors import KronmodelError
 from kronmodel.export.card import CARD_KEY
 from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
 from tests.kronmodel.compress.graphs.test_rewrite import branches
-from tests.kronmodel.compress.onnx_models import run, save
+from tests.kronmodel.compress.onnx_models import make_model, run, save
 
 node = helper.make_node
 
@@ -73,6 +74,29 @@ def test_the_compressed_model_is_published_beside_its_original(tmp_path: Path, d
     assert not list(out.glob(".*"))
 
 
+def test_files_beside_the_original_are_published_with_whom_they_are_true_for(tmp_path: Path, data: Path) -> None:
+    folder = tmp_path / "trained/toy/1"
+    folder.mkdir(parents=True)
+    names = {"novelty.npz", "model.json", "model.safetensors", "notes.txt"}
+    for name in names:
+        (folder / name).write_text(f"content of {name}")
+    x = inputs()[:50]
+    np.savez(folder / "samples.npz", inputs=x, labels=np.arange(50) % 10)
+    model = network()
+    model.metadata_props.add(key=CARD_KEY, value=json.dumps({"name": "toy", "novelty": {"test_fraction": 0.01}}))
+    path = save(model, folder)
+    out = tmp_path / "models"
+    report = compress_file(path, Target(ratio=3), data=str(data), out=out, settings=SETTINGS)
+    for published, kept in (
+        (report.original, {"novelty.npz", "samples.npz", "model.json", "model.safetensors"}),
+        (report.path, {"novelty.npz", "samples.npz"}),
+    ):
+        assert {each.name for each in published.parent.iterdir()} == {"model.onnx", *kept}
+        for name in kept:
+            assert published.with_name(name).read_bytes() == path.with_name(name).read_bytes()
+    assert card_of(report.path)["novelty"] == {"test_fraction": 0.01}
+
+
 def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path: Path, data: Path) -> None:
     path = save(network(), tmp_path)
     found = {}
@@ -87,6 +111,52 @@ def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path
         assert row.bytes <= path.stat().st_size / 5
         found[steps] = row.scores.relative_error
     assert found[200] < 0.9 * found[0]
+
+
+def structured() -> onnx.ModelProto:
+    """The network with a first weight that is nearly a sum of two Kronecker products."""
+    model, rng = network(), np.random.default_rng(5)
+    terms = [np.kron(rng.standard_normal((8, 12)), rng.standard_normal((8, 8))) for _ in range(2)]
+    weight = (sum(terms) / 8 + 0.01 * rng.standard_normal((64, 96))).astype(np.float32)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w0"))
+    return model
+
+
+def convolutional() -> onnx.ModelProto:
+    rng = np.random.default_rng(1)
+    sizes = {"k0": (24, 1, 3, 3), "k1": (40, 24, 3, 3), "w": (40 * 16, 10)}
+    weights = {name: rng.standard_normal(size) * (2 / np.prod(size[1:])) ** 0.5 for name, size in sizes.items()}
+    weights["w"] /= 8
+    nodes = [
+        node("Reshape", ["x", "image"], ["i"]),
+        node("Conv", ["i", "k0"], ["a"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        node("Relu", ["a"], ["b"]),
+        node("Conv", ["b", "k1"], ["c"], pads=[1, 1, 1, 1]),
+        node("Relu", ["c"], ["d"]),
+        node("Flatten", ["d"], ["e"]),
+        node("MatMul", ["e", "w"], ["y"]),
+    ]
+    arrays = {name: array.astype(np.float32) for name, array in weights.items()}
+    return make_model(nodes, {**arrays, "image": np.array([-1, 1, 8, 8])}, ["n", 64])
+
+
+@pytest.mark.parametrize(("make", "ratio"), [(network, 6), (structured, 4), (convolutional, 3)])
+def test_all_structures_are_no_worse_than_whitened_low_rank_in_the_same_bytes(
+    make: Callable[[], onnx.ModelProto], ratio: int, tmp_path: Path
+) -> None:
+    path, data = save(make(), tmp_path), tmp_path / "data.npz"
+    x = inputs() if make is not structured else np.random.default_rng(4).standard_normal((700, 64)).astype(np.float32)
+    np.savez(data, x=x, y=run(path, x=x)[0].argmax(1))
+    errors = []
+    for structures in (("low-rank",), ("low-rank", "kronecker", "monarch")):
+        settings = replace(SETTINGS, structures=structures, tune_steps=200)
+        report = compress_file(path, Target(ratio=ratio), data=str(data), out=tmp_path / "models", settings=settings)
+        row = next(each for each in report.variants if each.variant == "compressed")
+        assert row.scores is not None
+        assert (row.bytes or 0) <= path.stat().st_size / ratio
+        errors.append(row.scores.relative_error)
+    assert errors[1] <= 1.05 * errors[0]  # on samples that decided nothing
+    assert make is not structured or errors[1] < 0.8 * errors[0]
 
 
 def test_gemm_and_matmul_with_add_give_the_same(tmp_path: Path, data: Path) -> None:

@@ -7,13 +7,16 @@ import numpy as np
 import onnx
 import pytest
 
+from kronmodel.cli.options import option_text
 from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.distilling import augmentation_of
+from kronmodel.compress.files.report import GraphReport
 from kronmodel.compress.files.target import Distillation, Target
 from kronmodel.compress.graphs.loading import fitting_and_test, training_and_validation
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.data.user_file import FileOptions
+from kronmodel.errors import CheckpointError
 from kronmodel.training.config import Augmentation
 from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
 from tests.kronmodel.compress.onnx_models import run, save
@@ -45,6 +48,55 @@ def test_distillation_without_labels_brings_the_outputs_nearer(tmp_path: Path) -
     assert report.distillation.label_weight == 0
     assert report.distillation.metric == "agreement"
     assert report.distillation.after > report.distillation.before
+
+
+def test_an_interrupted_distillation_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    path, rows = save(network(), tmp_path), tmp_path / "rows.npz"
+    np.savez(rows, x=inputs(1500))
+    messages: list[str] = []
+    steps: list[str] = []
+
+    def start(out: str, *, stop: str = "", epochs: int = 3, resume: bool = False) -> GraphReport:
+        def progress(step: str, done: int, total: int) -> None:
+            steps.append(step)
+            if step == stop:
+                raise KeyboardInterrupt
+
+        steps.clear()
+        messages.clear()
+        return compress_file(
+            path,
+            Target(ratio=4),
+            data=str(rows),
+            distill=Distillation(epochs=epochs, resume=resume),
+            out=tmp_path / out,
+            settings=replace(UNTUNED, progress=progress, report=lambda line: messages.append(option_text(line))),
+        )
+
+    whole = start("whole")
+    assert {each.name for each in (tmp_path / "whole").iterdir()} == {"model", "model-compressed"}  # no checkpoints
+    checkpoints = tmp_path / "models/.checkpoints/model-compressed"
+    for stop, kept in (
+        ("distilling, epoch 1", "fitted/last.pt: the same"),
+        ("distilling, epoch 3", "epoch 2 is kept in"),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            start("models", stop=stop)
+        assert kept in messages[-1]
+        assert "--resume" in messages[-1]
+        assert [each.name for each in (tmp_path / "models").iterdir()] == [".checkpoints"]  # nothing is published
+    with pytest.raises(CheckpointError, match=r"distillation\.epochs: got 3, expected 4"):
+        start("models", epochs=4, resume=True)
+    resumed = start("models", resume=True)
+    assert not [each for each in steps if each.startswith(("fit", "error curves", "distilling, epoch 1"))]
+    layers = [[replace(row, time_ratio=None) for row in each.layers] for each in (whole, resumed)]
+    assert layers[0] == layers[1]
+    assert resumed.distillation is not None
+    assert whole.distillation is not None
+    assert resumed.distillation.after == whole.distillation.after
+    models = [onnx.load(each.path).graph.SerializeToString() for each in (whole, resumed)]
+    assert models[0] == models[1]
+    assert not checkpoints.parent.exists()
 
 
 def test_labels_count_in_the_loss_and_decide(tmp_path: Path) -> None:

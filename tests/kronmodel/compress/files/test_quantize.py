@@ -65,3 +65,48 @@ def test_the_opset_that_a_quantisation_tool_moves_is_named(tmp_path: Path) -> No
     rows = {row.variant: row for row in report.variants}
     assert [entry.version for entry in onnx.load(report.path).opset_import] == [9]
     assert "opset 9 became" in rows["int8"].note
+
+
+def test_a_variant_that_is_slower_or_larger_than_the_original_says_so(tmp_path: Path) -> None:
+    """Quantised products of tiny matrices: the nodes that are added outweigh all that is saved."""
+    nodes, weights, value = [], {}, "x"
+    for place in range(20):
+        weights[f"w{place}"] = np.random.default_rng(place).standard_normal((8, 8)).astype(np.float32) / 3
+        nodes.append(node("MatMul", [value, f"w{place}"], [f"h{place}"]))
+        value = f"h{place}"
+    nodes[-1].output[0] = "y"
+    path = save(make_model(nodes, weights, ["n", 8]), tmp_path)
+    report = compress_file(path, Target(), out=tmp_path / "models", quantize="int8", settings=SETTINGS)
+    original, quantised = report.variants
+    assert not original.note
+    assert (quantised.bytes or 0) > path.stat().st_size
+    assert f"{(quantised.bytes or 0) / path.stat().st_size:.1f} times as large as the original" in quantised.note
+    assert "slower than the original at 1" in quantised.note
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-static", "int4"])
+def test_weights_in_constant_nodes(precision: Any, tmp_path: Path) -> None:
+    """PaddlePaddle exports all weights as Constant nodes, which onnxruntime's tools refuse, or pass over."""
+    rng = np.random.default_rng(0)
+    weights = {
+        name: (rng.standard_normal(shape) / 8).astype(np.float32)
+        for name, shape in (("v", (24, 96, 3)), ("w", (120, 64)))
+    }
+    nodes = [
+        *(node("Constant", [], [name], value=onnx.numpy_helper.from_array(array)) for name, array in weights.items()),
+        node("Conv", ["x", "v"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("Flatten", ["r"], ["f"]),
+        node("MatMul", ["f", "w"], ["y"]),
+    ]
+    path = save(make_model(nodes, {}, ["n", 96, 7], rank=2), tmp_path)
+    x = rng.standard_normal((300, 96, 7)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    out = tmp_path / "models"
+    report = compress_file(path, Target(), data=str(tmp_path / "x.npz"), out=out, quantize=precision, settings=SETTINGS)
+    row = next(each for each in report.variants if each.variant == precision)
+    assert row.bytes is not None
+    assert row.bytes < path.stat().st_size / (3 if precision.startswith("int8") else 1.5)
+    want, got = run(path, x=x)[0], run(report.path, x=x)[0]
+    assert np.linalg.norm(got - want) < 0.2 * np.linalg.norm(want)
+    assert not list(tmp_path.rglob("plain-*"))

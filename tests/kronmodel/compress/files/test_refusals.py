@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -12,9 +13,9 @@ from kronmodel.cli.main import main
 from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.target import Target
 from kronmodel.errors import KronmodelError
-from tests.kronmodel.compress.files.networks import inputs, network
+from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
 from tests.kronmodel.compress.graphs.test_rewrite import branches
-from tests.kronmodel.compress.onnx_models import make_model, save
+from tests.kronmodel.compress.onnx_models import make_model, run, save
 
 node = helper.make_node
 
@@ -29,6 +30,26 @@ def small_layer() -> onnx.ModelProto:
 
 def old_opset() -> onnx.ModelProto:
     return network(opset=6, ir=3)
+
+
+def four_bits() -> onnx.ModelProto:
+    """The network with its weights stored in 4 bits, as quantisation-aware training gives them."""
+    model = network(opset=21, ir=10)
+    kept, new, nodes = [], [], []
+    for tensor in model.graph.initializer:
+        if not tensor.name.startswith("w"):
+            kept.append(tensor)
+            continue
+        values = numpy_helper.to_array(tensor)
+        step = np.float32(np.abs(values).max() / 7)
+        stored = {f"{tensor.name}.levels": np.round(values / step).astype(ml_dtypes.int4), f"{tensor.name}.step": step}
+        new += [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items()]
+        nodes.append(node("DequantizeLinear", list(stored), [tensor.name]))
+    nodes += model.graph.node
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept + new)
+    model.graph.node.extend(nodes)
+    return model
 
 
 def refused() -> onnx.ModelProto:
@@ -49,6 +70,11 @@ def refused() -> onnx.ModelProto:
         (old_opset, ["--target-ratio", "2"], "has opset 6, expected at least 7: onnx.version_converter"),
         (refused, ["--target-ratio", "2"], "onnxruntime refuses the model: "),
         (network, ["--max-bytes", "900"], "900 bytes can't be reached: the smallest file has about"),
+        (
+            four_bits,
+            ["--max-bytes", "2000"],
+            "; its weights are quantised already, and new ones are stored as floats: ",
+        ),
         (network, ["--target-ratio", "0.5"], "--target-ratio must be greater than 1, got 0.5"),
         (network, ["--max-drop", "-1"], "--max-drop must be from 0 to 100, got -1.0"),
         (network, ["--max-drop", "1"], "--max-drop needs samples to measure the loss on: give --data"),
@@ -70,6 +96,7 @@ def refused() -> onnx.ModelProto:
         (network, ["--quantize", "int8", "--distill"], "--distill needs a size or quality to reach"),
         (network, ["--target-ratio", "2", "--distill", "0"], "--distill must be at least 1 epoch, got 0"),
         (network, ["--target-ratio", "2", "--shift", "1"], "--shift is for --distill"),
+        (network, ["--target-ratio", "2", "--resume"], "--resume is for --distill"),
         (
             network,
             ["--target-ratio", "2", "--data", "rows.npz", "--distill", "--shift", "1"],
@@ -96,6 +123,19 @@ def test_refusals_are_one_line_and_write_nothing(
     assert message in line
     assert not printed.out
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_weights_of_four_bits_are_compressed_where_that_saves_bytes(tmp_path: Path) -> None:
+    path = save(four_bits(), tmp_path)
+    np.savez(tmp_path / "rows.npz", x=inputs(400))
+    report = compress_file(
+        path, Target(ratio=1.3), data=str(tmp_path / "rows.npz"), out=tmp_path / "models", settings=SETTINGS
+    )
+    sizes = {row.variant: row.bytes for row in report.variants}
+    assert (sizes["compressed"] or 0) * 1.3 <= path.stat().st_size
+    assert any(row.structure.startswith("low-rank") for row in report.layers)
+    rows = inputs(400)[:32]
+    assert np.corrcoef(run(path, x=rows)[0].ravel(), run(report.path, x=rows)[0].ravel())[0, 1] > 0.7
 
 
 def test_a_file_that_is_not_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,11 @@ import onnx
 import pytest
 from onnx import helper
 
+from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.network import GraphNetwork
 from kronmodel.compress.graphs.samples import Samples
-from kronmodel.compress.graphs.taps import tap, tapped_rows
+from kronmodel.compress.graphs.segments import Progressive
+from kronmodel.compress.graphs.taps import tap, tap_names, tapped_rows
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.structures import low_rank
 from tests.kronmodel.compress.graphs.test_rewrite import branches
@@ -33,6 +35,13 @@ def network_of(workspace: Workspace, samples: Samples) -> GraphNetwork:
     return GraphNetwork(
         workspace, constants, layers, samples=samples, example=example, progress=lambda step, done, total: None
     )
+
+
+def rows_of(
+    workspace: Workspace, layers: list[GraphLayer], feeds: dict[str, Array], most: int
+) -> list[tuple[GraphLayer, Array, int]]:
+    runs = Progressive(workspace, "part.onnx").runs(tap(workspace.model, layers), tap_names(layers), [feeds], place=0)
+    return [found[1:] for found in tapped_rows(layers, runs, lambda layer: most)]
 
 
 def two_layers(tmp_path: Path) -> tuple[Path, Array, Array]:
@@ -100,9 +109,8 @@ def test_patches_times_the_weight_are_the_convolution(
     x = RNG.standard_normal((2, 40, *size)).astype(np.float32)
     with Workspace(save(model, tmp_path)) as workspace:
         _, layers, _ = layers_of(workspace)
-        tapped = workspace.write(tap(workspace.model, layers), "tapped.onnx")
-        ((_, _, rows, count),) = tapped_rows(tapped, layers, [{"x": x}], lambda layer: 10**6)
-        ((_, _, drawn, same),) = tapped_rows(tapped, layers, [{"x": x}], lambda layer: 5)
+        ((_, rows, count),) = rows_of(workspace, layers, {"x": x}, 10**6)
+        ((_, drawn, same),) = rows_of(workspace, layers, {"x": x}, 5)
     expected = np.moveaxis(run(model, x=x)[0], 1, -1).reshape(-1, 31)
     assert count == same == len(rows) == len(expected)
     np.testing.assert_allclose(rows @ layers[0].weight.T, expected, atol=1e-3)
@@ -115,10 +123,9 @@ def test_layers_in_branches_and_loops_are_seen_where_they_run(tmp_path: Path) ->
     x = RNG.standard_normal((3, 84)).astype(np.float32)
     with Workspace(path) as workspace:
         _, layers, _ = layers_of(workspace)
-        tapped = workspace.write(tap(workspace.model, layers), "tapped.onnx")
         seen = {}
         for turn, flag in enumerate((True, True, False)):
-            for _, layer, rows, _ in tapped_rows(tapped, layers, [{"x": x, "flag": np.array(flag)}], lambda layer: 99):
+            for layer, rows, _ in rows_of(workspace, layers, {"x": x, "flag": np.array(flag)}, 99):
                 seen[turn, layer.title] = len(rows)
                 if len(rows):
                     np.testing.assert_array_equal(rows[:3], x)
@@ -158,3 +165,20 @@ def test_few_samples_are_run_in_batches_so_small_that_some_judge_the_fits() -> N
     assert sorted([*judges.arrays["x"][:, 0], *fitted.arrays["x"][:, 0]]) == list(range(60))
     assert 0 < len(judges) < len(fitted)
     assert len(samples_of({"x": np.zeros((5, 1))}, batch=32).in_runs(8).part(8)) == 5  # too few to split
+
+
+def test_only_structures_that_the_nodes_can_take_are_considered(tmp_path: Path) -> None:
+    """Fits of Kronecker products and Monarch matrices take most of the time, so none is made in vain."""
+    weights = {"k": RNG.standard_normal((40, 8, 3, 3)), "w": RNG.standard_normal((36, 40)), "v": np.ones((40, 30))}
+    nodes = [
+        node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1]),
+        node("GlobalAveragePool", ["c"], ["p"]),
+        node("MatMul", ["c", "w"], ["m"]),
+        node("Flatten", ["p"], ["f"]),
+        node("MatMul", ["f", "v"], ["y"]),
+    ]
+    model = make_model(nodes, {name: array.astype(np.float32) for name, array in weights.items()}, ["n", 8, 20, 36])
+    with Workspace(save(model, tmp_path)) as workspace:
+        network = network_of(workspace, samples_of({"x": RNG.standard_normal((3, 8, 20, 36)).astype(np.float32)}))
+    kinds = {layer.weight.shape: set(layer.structures) - {"dense", "low-rank"} for layer in network.layers}
+    assert kinds == {(40, 72): set(), (40, 36): {"kronecker"}, (30, 40): {"kronecker", "monarch"}}

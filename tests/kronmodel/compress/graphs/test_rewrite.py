@@ -183,6 +183,44 @@ def test_weights_behind_transpose_identity_and_dequantisation(tmp_path: Path) ->
     np.testing.assert_allclose(run(model, x=x)[0], x @ fit.matrix().T, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "bits", "opset", "ir"),
+    [("int4", 4, 21, 10), ("uint4", 4, 21, 10), ("int2", 2, 25, 13), ("uint2", 2, 25, 13), ("float8_e4m3fn", 8, 19, 9)],
+)
+@pytest.mark.parametrize("scaled_by", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("out", [OUT, 4 * OUT])  # the larger weight is outside of the model, packed
+def test_weights_of_few_bits(
+    kind: str, bits: int, opset: int, ir: int, scaled_by: type, out: int, tmp_path: Path
+) -> None:
+    levels = RNG.integers(0 if kind.startswith("u") else -2, 2, (out, IN))
+    steps: Array = RNG.uniform(0.01, 0.02, out).astype(scaled_by)
+    zero = np.full(out, 1 if kind == "uint4" else 0)
+    stored = np.dtype(getattr(ml_dtypes, kind))
+    nodes = [
+        node("DequantizeLinear", ["q", "scale", "zero"], ["d"], axis=0),
+        node("Cast", ["d"], ["w32"], to=TensorProto.FLOAT),
+        node("Reshape", ["w32", "sizes"], ["r"]),
+        node("Gemm", ["x", "r"], ["y"], "layer", transB=1),
+    ]
+    weights = {"q": levels.astype(stored), "zero": zero.astype(stored), "scale": steps, "sizes": np.array([out, -1])}
+    path = save(make_model(nodes, weights, ["n", IN], opset=opset, ir=ir), tmp_path)
+    exact = (levels - zero[:, None]) * steps.astype(np.float64)[:, None]
+    with Workspace(path) as workspace:
+        _, (layer,), _ = layers_of(workspace)
+        np.testing.assert_allclose(layer.weight, exact, rtol=5e-3)
+        assert layer.constant.bytes == (out * IN * bits + out * bits) // 8 + 2 * out + 16
+    fit = random_fit(low_rank(IN, out, 5))
+    x = RNG.standard_normal((3, IN)).astype(np.float32)
+    np.testing.assert_allclose(run(replaced(path, fit), x=x)[0], x @ fit.matrix().T, atol=1e-4)
+
+
+def test_a_node_with_constant_inputs_that_cannot_be_computed_is_named(tmp_path: Path) -> None:
+    nodes = [node("Reshape", ["w", "sizes"], ["r"], "wrong"), node("MatMul", ["x", "r"], ["y"])]
+    path = save(make_model(nodes, {"w": WEIGHT, "sizes": np.array([7, 9])}, ["n", IN]), tmp_path)
+    with Workspace(path) as workspace, pytest.raises(KronmodelError, match="the weights behind Reshape 'wrong' can't"):
+        layers_of(workspace)
+
+
 def test_everything_else_stays_bit_for_bit(tmp_path: Path) -> None:
     nodes = [
         node("MatMul", ["x", "w"], ["h"], "first"),

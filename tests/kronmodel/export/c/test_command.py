@@ -176,7 +176,10 @@ def test_refusals_write_nothing(here: Path, capsys: Any, monkeypatch: pytest.Mon
         (("sinh.onnx", "--to", "c"), "the Sinh node that gives 'y'"),
         (("sinh.onnx", "--to", "c"), "such graphs need the generator emx-onnx-cgen: pip install 'kronmodel[c]'"),
         (("sinh.onnx", "--to", "arduino"), "the Sinh node that gives 'y'"),
-        (("sinh.onnx", "--to", "c", "--bits", "8"), "--shared, --bits and --no-libm are for graphs without such nodes"),
+        (
+            ("sinh.onnx", "--to", "c", "--bits", "8"),
+            "--shared, --card, --bits and --no-libm are for graphs without such nodes",
+        ),
         ((path, "--to", "c", "--out", "a-b.c"), "--out a-b.c: expected a name such as a_b.c"),
         ((path, "--to", "c", "--out", "no/a.c"), "its folder is missing"),
         ((path, "--to", "c", "--with", path), "--with is for --to html"),
