@@ -70,7 +70,6 @@ def test_cards_show_the_models_facts(visitor: Visitor) -> None:
         )
     expect(page.locator("#structure-words")).to_have_text(re.compile(r"^\d+×fewer weights in the Kronecker network\.$"))
     expect(page.locator("#structure-figures svg")).to_have_count(2)
-    expect(page.get_by_role("img", name=re.compile("^A 2 by 2 matrix ⊗ a 3 by 3 matrix"))).to_be_visible()
 
 
 def test_answers_to_a_sample_are_compared_with_its_label(visitor: Visitor) -> None:

@@ -6,6 +6,7 @@ import { h } from "../../ui/dom.js";
 import { count } from "../../ui/format.js";
 import { LiveRegion } from "../../ui/live-region.js";
 import { ratioText } from "../jobs/table-row.js";
+import { kroneckerProduct } from "./kronecker-product.js";
 import { twinSize } from "./network-size.js";
 
 /**
@@ -53,6 +54,7 @@ export class SizePreview {
       this.words,
       this.figures,
       this.legend,
+      kroneckerProduct(),
     );
   }
 
