@@ -121,7 +121,7 @@ def test_the_layout_does_not_shift_when_the_form_is_loaded(trainer: Service, vis
     )
     page.goto(f"{trainer.url}/#/train")
     opened(page)
-    expect(page.locator(".preview figure")).to_have_count(2)
+    expect(page.locator(".preview .figures figure")).to_have_count(2)
     assert page.evaluate("window.shifted") < 0.02
 
 

@@ -51,10 +51,10 @@ export class SizePreview {
       "section",
       { class: "preview", "aria-labelledby": "preview-title" },
       h("h2", { id: "preview-title" }, "Weights of each network"),
+      kroneckerProduct(),
       this.words,
       this.figures,
       this.legend,
-      kroneckerProduct(),
     );
   }
 
