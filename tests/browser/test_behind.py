@@ -43,6 +43,14 @@ def test_the_samples_behind_a_cell_are_shown_and_tried(service: Service, visitor
     page = visitor(url=service.url).at("compare")
     start(page, batches="1", service_depths=False)
     run_to_completion(page)
+    page.set_viewport_size({"width": 1024, "height": 800})
+    panels = [panel.bounding_box() for panel in page.locator(".panels > *").all()]
+    assert len(panels) == 4
+    for left, right in zip(panels[::2], panels[1::2], strict=True):  # without holes
+        assert left is not None
+        assert right is not None
+        assert (left["y"], left["height"], left["width"]) == (right["y"], right["height"], right["width"])
+        assert right["x"] - left["x"] - left["width"] == 16
     true, predicted, rows = cell("dense")
     assert len(rows) > 12
     page.get_by_role("heading", name="Confusion matrix").click()

@@ -69,6 +69,7 @@ def test_weights_are_counted_as_the_form_changes(trainer: Service, visitor: Visi
     assert sizes(page, "Weights") == ["11,490", "1,238,730", "108× fewer"]
     assert sizes(page, "Multiply-adds") == ["179,312", "1,237,152", "6.9× fewer"]
     expect(page.get_by_role("img", name="kronecker, layer by layer: 2 × (28×28 ⊗ 28×28)")).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^A 2 by 2 matrix ⊗ a 3 by 3 matrix"))).to_be_visible()
     slider = page.get_by_label("Rank slider")
     slider.focus()
     page.keyboard.press("ArrowRight")
@@ -120,7 +121,7 @@ def test_the_layout_does_not_shift_when_the_form_is_loaded(trainer: Service, vis
     )
     page.goto(f"{trainer.url}/#/train")
     opened(page)
-    expect(page.locator(".preview figure")).to_have_count(2)
+    expect(page.locator(".preview .figures figure")).to_have_count(2)
     assert page.evaluate("window.shifted") < 0.02
 
 

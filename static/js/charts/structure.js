@@ -1,7 +1,4 @@
-/**
- * Draws a network's weights to scale: a matrix, or a Kronecker factor, is as wide as its outputs and as high as its inputs;
- * kernels are as wide as their output channels and as high as their inputs; biases are a square of the same area.
- */
+/** Draws a network's weights to scale: as wide as the outputs and as high as the inputs; biases are a square of their area. */
 
 import { roles, shortName, tone, weights } from "../model/display.js";
 import { h, s } from "../ui/dom.js";
@@ -14,7 +11,6 @@ import { count, times } from "../ui/format.js";
 /** @typedef {{ x: number, y: number, width: number, height: number, bias: boolean }} Part */
 /** @typedef {{ parts: Part[], width: number, height: number, name: string }} Block */
 
-/** Layers and branches drawn at most. */
 const MAX_LAYERS = 12;
 const MAX_BRANCHES = 32;
 
@@ -78,7 +74,7 @@ function extent(found, gap) {
 }
 
 const LAYER_GAP = 36;
-/** Minimum width of the scale, in weights, so that small networks are drawn small. */
+/** Minimum width, in weights. */
 const MIN_SCALE = 160;
 /** Maximum ratio of height to width. */
 const MAX_HEIGHT = 0.9;

@@ -51,8 +51,5 @@ export function paint(canvas, row, layout) {
   context.putImageData(image, 0, 0);
 }
 
-/**
- * Returns the background: black like MNIST's, white for colour images.
- * @param {Layout} layout
- */
+/** The background: black like MNIST's, white for colour images. @param {Layout} layout */
 const paper = ({ channels }) => (channels === 3 ? 1 : 0);

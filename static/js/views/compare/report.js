@@ -140,7 +140,7 @@ export class ComparisonPresentation {
         h("p", { class: "headline", role: "status" }, keepUnits(pairs[0]?.sentence ?? "Measured.")),
         h("div", { class: "findings" }, ...findings(report)),
         latencyPanel(models),
-        h("div", { class: "panels" }, predictionPanel(report), memoryPanel(report), filePanel(models), quality ? qualityPanel(quality, models) : null),
+        h("div", { class: "panels" }, predictionPanel(report), quality ? qualityPanel(quality, models) : null, memoryPanel(report), filePanel(models)),
         differencesPanel(differences, models.length > 2),
         quality ? confusionPanel(quality, models) : null,
         nodesPanel(nodes, models),

@@ -6,6 +6,7 @@ import { h } from "../../ui/dom.js";
 import { count } from "../../ui/format.js";
 import { LiveRegion } from "../../ui/live-region.js";
 import { ratioText } from "../jobs/table-row.js";
+import { kroneckerProduct } from "./kronecker-product.js";
 import { twinSize } from "./network-size.js";
 
 /**
@@ -50,6 +51,7 @@ export class SizePreview {
       "section",
       { class: "preview", "aria-labelledby": "preview-title" },
       h("h2", { id: "preview-title" }, "Weights of each network"),
+      kroneckerProduct(),
       this.words,
       this.figures,
       this.legend,

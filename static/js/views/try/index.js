@@ -69,7 +69,6 @@ class TryView {
         else this.drawing.clear();
       });
     }
-    // Load the models before the first stroke.
     for (const near of ["pointerenter", "focusin"]) byId("try").addEventListener(near, () => void this.#prepare(), { once: true });
     this.connection.addEventListener("back", () => this.#resume());
     addEventListener("pagehide", () => this.#save());
@@ -90,7 +89,6 @@ class TryView {
     this.#save();
   }
 
-  /** @param {number} [sample] to pick, counted from 1; 0 for none */
   async #open(sample = 0) {
     const answers = byId("answers");
     try {
@@ -112,7 +110,7 @@ class TryView {
     await this.#fetched(async () => {
       if (choice) await this.#showPicker(together.map(({ name }) => name));
       await this.#use(together);
-      if (sample > 0 && this.task) await this.strip.open(this.#sampled(together), this.task, sample);
+      if (sample > 0 && this.task && this.source) await this.strip.open(this.source, this.task, sample);
     });
   }
 
@@ -173,12 +171,8 @@ class TryView {
     this.input = null;
     this.predictor?.ask(null);
     this.#empty();
-    await this.strip.open(this.#sampled(models), task, this.#restore(task));
-  }
-
-  /** @param {ModelInfo[]} models */
-  #sampled(models) {
-    return (models.find((model) => model.samples) ?? models[0]).name;
+    this.source = (models.find((model) => model.samples) ?? models[0]).name;
+    await this.strip.open(this.source, task, this.#restore(task));
   }
 
   /** @param {ModelInfo[]} models */
