@@ -90,10 +90,10 @@ def parse_with_arrays(
     # Each array is replaced by a string that no client can know. The rest is parsed, and where the string is a value
     # under the key, the array was one. Strings elsewhere stand for text that only looked like the key and an array.
     arrays = {f"{secrets.token_hex(16)}{array.start}": array for array in _find_arrays(body, key)}
-    value = _parse_rest(body, arrays)
+    value = _parse_rest(body, key, arrays)
     found = _fill_in(value, key, holders, arrays)
     if len(found) < len(arrays):
-        value = _parse_rest(body, found)
+        value = _parse_rest(body, key, found)
         _fill_in(value, key, holders, found)
     return _check_object(value, keys)
 
@@ -115,11 +115,12 @@ def _find_arrays(body: bytes, key: str) -> Iterable[JsonArray]:
             at = array.end
 
 
-def _parse_rest(body: bytes, arrays: dict[str, JsonArray]) -> Any:
+def _parse_rest(body: bytes, key: str, arrays: dict[str, JsonArray]) -> Any:
     """Parse a JSON text with strings in the place of arrays."""
     size = len(body) - sum(array.end - array.start - len(name) - 2 for name, array in arrays.items())
     if size > MAX_REST_BYTES:
-        raise TooLarge(f"body: got {size} bytes of JSON besides the tensors' data, expected at most {MAX_REST_BYTES}")
+        expected = f"expected at most {MAX_REST_BYTES}; send fewer rows at once"
+        raise TooLarge(f"body: got {size} bytes of JSON besides lists of numbers under {key!r}, {expected}")
     parts: list[bytes] = []
     at = 0
     for name, array in arrays.items():

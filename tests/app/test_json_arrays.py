@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app import json_arrays
-from app.errors import BadRequest
+from app.errors import BadRequest, TooLarge
 from app.json_arrays import JsonArray, syntax_error
-from app.parsing import Object, parse_with_arrays
+from app.parsing import MAX_REST_BYTES, Object, parse_with_arrays
 
 SCALARS = (
     st.none()
@@ -178,3 +178,13 @@ def test_a_row_of_far_too_many_values_is_not_parsed(row: list[object]) -> None:
     with mock.patch.object(orjson, "loads", wraps=orjson.loads) as loads, pytest.raises(BadRequest, match=message):
         list(array.row_pieces(3, "inputs"))
     assert all(len(call.args[0]) < 100_000 for call in loads.call_args_list)
+
+
+def test_long_json_besides_the_arrays_is_refused_with_the_cure() -> None:
+    row = '{"island": "Torgersen", "mass": 3650.0}'
+    rows = ",".join([row] * (MAX_REST_BYTES // len(row)))
+    body = f'{{"inputs": [{",".join("1" * 99)}], "rows": [{rows}]}}'.encode()
+    with pytest.raises(TooLarge, match=rf"under 'inputs', .*{MAX_REST_BYTES}; send fewer rows"):
+        parse_with_arrays(body, "inputs", lambda document: [document])
+    shorter = body.replace(f",{row}".encode() * 200, b"")
+    assert len(parse_with_arrays(shorter, "inputs", lambda document: [document])["rows"]) < MAX_REST_BYTES // len(row)
