@@ -41,7 +41,7 @@ from tests.app.oip_models import Spec, graph
         (
             {"seed": 1},
             400,
-            "body: got the unknown key 'seed', expected batch_sizes, depths, device, models, seconds, threads",
+            "body: got the unknown key 'seed', expected batch_sizes, depths, device, models, nodes, seconds, threads",
         ),
     ],
 )

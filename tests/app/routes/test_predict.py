@@ -237,12 +237,24 @@ BARS = np.repeat(np.arange(16) % 8 // 4, 16).reshape(1, 16, 16).astype(np.float3
 
 @pytest.fixture(scope="module")
 def image_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    """Service of a model of images of 16x16 with a detector: the training images are horizontal bars."""
+    """Service of models of images of 16x16 whose training images are horizontal bars.
+
+    The detector of `bars` marks images far from these, that of `learned` by its network images like upright bars.
+    """
     folder = tmp_path_factory.mktemp("images")
-    path = publish(folder, "bars", classifier(weights([256, 3]), card=CARD_OF_BARS))
-    histogram = edge_histograms(BARS)[0]
-    arrays = {"means": histogram[None], "components": np.zeros((1, 0, 200)), "limits": np.full(1, 0.1)}
-    np.savez(path.with_name("novelty.npz"), **{name: array.astype(np.float32) for name, array in arrays.items()})
+    histograms = edge_histograms(np.concatenate([BARS, BARS.transpose(0, 2, 1)]))
+    for name, distance, output in (("bars", 0.1, 0), ("learned", 1e6, 1)):
+        path = publish(folder, name, classifier(weights([256, 3]), card=CARD_OF_BARS))
+        arrays = {
+            "means": histograms[:1],
+            "components": np.zeros((1, 0, 200)),
+            "limits": np.full(1, distance),
+            "hidden": histograms[1:].T,
+            "bias": np.full(1, -0.25),
+            "output": np.full(1, output),
+            "limit": np.array(0.5),
+        }
+        np.savez(path.with_name("novelty.npz"), **{key: array.astype(np.float32) for key, array in arrays.items()})
     damaged = publish(folder, "damaged", classifier(weights([256, 3]), card=CARD_OF_BARS))
     damaged.with_name("novelty.npz").write_bytes(b"PK")
     with serving(folder) as running:
@@ -253,7 +265,7 @@ def test_images_unlike_the_training_images_are_marked_on_request(image_server: S
     upright = BARS.transpose(0, 2, 1)
     rows = np.concatenate([BARS, upright]).reshape(2, -1).tolist()
     with httpx.Client(base_url=image_server.address) as client:
-        for name, expected in (("bars", [False, True]), ("damaged", [None, None])):
+        for name, expected in (("bars", [False, True]), ("learned", [False, True]), ("damaged", [None, None])):
             body = {"inputs": rows, "models": [name], "novelty": True}
             outputs = client.post("/api/predict", json=body).json()["results"][0]["outputs"]
             assert [output.get("unlike") for output in outputs] == expected

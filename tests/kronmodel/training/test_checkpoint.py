@@ -112,8 +112,9 @@ def test_a_resumed_training_ends_with_the_very_same_weights(
 
 
 @pytest.mark.skipif(library() is None, reason="no native library")
+@pytest.mark.parametrize("kept_bytes", [_native.KEPT_BYTES, 0])
 def test_a_training_by_the_native_kernel_resumes_to_the_bit(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
 ) -> None:
     backward, passes = _native._backward, []
 
@@ -122,12 +123,12 @@ def test_a_training_by_the_native_kernel_resumes_to_the_bit(
         return backward(*arguments)
 
     monkeypatch.setattr(_native, "_backward", counted)
+    monkeypatch.setattr(_native, "KEPT_BYTES", kept_bytes)
     monkeypatch.setitem(NETWORKS, "mixed", lambda: build(MIXED))
     whole = run("mixed", digits, ADAM)
     assert len(passes) == whole[1].steps
     with pytest.raises(KeyboardInterrupt), Checkpoint(tmp_path, {}, resume=True) as checkpoint:
         run("mixed", digits, ADAM, interrupt_in(3), checkpoint=checkpoint)
-    monkeypatch.setattr(_native, "KEPT_BYTES", 0)  # what the forward pass keeps has the bits of what is computed again
     with Checkpoint(tmp_path, {}, resume=True) as checkpoint:
         resumed = run("mixed", digits, ADAM, checkpoint=checkpoint)
     assert_the_same(resumed, whole)
