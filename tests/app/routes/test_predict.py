@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.models.novelty import edge_histograms
 from tests.app.conftest import DENSE, KRONECKER, ROWS, Serving, serving
@@ -245,7 +246,7 @@ def image_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     histograms = edge_histograms(np.concatenate([BARS, BARS.transpose(0, 2, 1)]))
     for name, distance, output in (("bars", 0.1, 0), ("learned", 1e6, 1)):
         path = publish(folder, name, classifier(weights([256, 3]), card=CARD_OF_BARS))
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "means": histograms[:1],
             "components": np.zeros((1, 0, 200)),
             "limits": np.full(1, distance),
@@ -254,7 +255,8 @@ def image_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
             "output": np.full(1, output),
             "limit": np.array(0.5),
         }
-        np.savez(path.with_name("novelty.npz"), **{key: array.astype(np.float32) for key, array in arrays.items()})
+        stored: dict[str, Any] = {key: array.astype(np.float32) for key, array in arrays.items()}
+        np.savez(path.with_name("novelty.npz"), **stored)
     damaged = publish(folder, "damaged", classifier(weights([256, 3]), card=CARD_OF_BARS))
     damaged.with_name("novelty.npz").write_bytes(b"PK")
     with serving(folder) as running:
