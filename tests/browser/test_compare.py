@@ -106,6 +106,7 @@ def test_a_comparison_is_run_shown_and_stored(visitor: Visitor) -> None:
     visit.allow_problems("404")
 
 
+@pytest.mark.slow
 def test_a_running_comparison_survives_a_reload_and_is_cancelled(visitor: Visitor) -> None:
     first, second = visitor(), visitor()
     page = first.at("compare")

@@ -83,6 +83,7 @@ def trained_twin_copy(twin_repository: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs(tmp_path: Path) -> None:
     _install, train, serve, predict, compare = blocks("quickstart.md")
     (table,) = blocks("quickstart.md", "")

@@ -200,6 +200,7 @@ def test_the_service_takes_rows_by_names_and_the_protocol_the_columns(
     assert card["left_out"] == ["id"]
 
 
+@pytest.mark.slow
 def test_the_samples_are_rows_with_names_that_a_comparison_uses(server: Serving) -> None:
     given = server.client.get("/api/models/homes-kronecker/samples", params={"limit": 100}).json()
     truth = {(row["logits"], row["kind"], row["lift"]): row["grade"] for row in homes()}

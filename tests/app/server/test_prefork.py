@@ -19,6 +19,8 @@ import pytest
 from tests.app.conftest import Serving, children_of, environment, is_alive, serving, wait_until
 from tests.app.graphs import classifier, heavy, publish, weights
 
+pytestmark = pytest.mark.slow  # several processes of the service for each test
+
 ROW = {"inputs": [[0.5] * 6], "models": ["plain"]}
 SLOW = json.dumps({"inputs": [[0.0] * 512] * 1000, "models": ["heavy"]}).encode()
 

@@ -96,6 +96,7 @@ def test_options_reach_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "mnist-5k-kronecker" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_convolutions_in_front_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--features", "4,8", "--dropout", "0.1", "--hidden", "8x8", "--rank", "2", "--order", "left,right"]
     arguments = [

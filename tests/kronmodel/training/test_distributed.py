@@ -179,6 +179,7 @@ assert (signal.getsignal(signal.SIGTERM), list(warnings.filters)) == (handler, f
 """
 
 
+@pytest.mark.slow
 def test_signal_handlers_and_warning_filters_are_the_callers_again(tmp_path: Path) -> None:
     script = tmp_path / "restore.py"
     script.write_text(RESTORE)
