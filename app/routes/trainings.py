@@ -32,6 +32,14 @@ router = APIRouter(prefix="/api", tags=["training"], responses=ERRORS)
 _KEYS = frozenset(TrainRequest.model_fields)
 
 
+def _form(description: str, example: str) -> dict[str, Any]:
+    """Describe a form of a data file and a request in JSON, as OpenAPI does."""
+    request = {"type": "string", "description": description, "examples": [example]}
+    data = {"type": "string", "format": "binary", "description": EXPECTED}
+    properties = {"data": data, "request": request}
+    return {"schema": {"type": "object", "required": ["data"], "properties": properties}}
+
+
 @router.get("/trainings/options", response_model=TrainingOptions, summary="List data sets, recipes and limits")
 async def options(service: ServiceDep) -> Response:
     """Whether this service can train, and the data sets, recipes and limits."""
@@ -46,20 +54,7 @@ async def options(service: ServiceDep) -> Response:
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["data"],
-                        "properties": {
-                            "data": {"type": "string", "format": "binary", "description": EXPECTED},
-                            "request": {
-                                "type": "string",
-                                "description": "kinds of columns, as JSON",
-                                "examples": ['{"drop": ["id"], "categorical": ["zip"]}'],
-                            },
-                        },
-                    }
-                }
+                "multipart/form-data": _form("kinds of columns, as JSON", '{"drop": ["id"], "categorical": ["zip"]}')
             },
         }
     },
@@ -134,20 +129,7 @@ def _error(description: str, example: str) -> dict[str, Any]:
                         },
                     },
                 },
-                "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["data"],
-                        "properties": {
-                            "data": {"type": "string", "format": "binary", "description": EXPECTED},
-                            "request": {
-                                "type": "string",
-                                "description": "the JSON body, as text",
-                                "examples": ['{"target": "price", "name": "my-twin"}'],
-                            },
-                        },
-                    }
-                },
+                "multipart/form-data": _form("the JSON body, as text", '{"target": "price", "name": "my-twin"}'),
             },
         }
     },
