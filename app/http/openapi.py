@@ -41,7 +41,7 @@ def amend_document(app: "FastAPI", amend: Callable[[dict[str, Any]], None]) -> N
         amend(document)
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to change it
 
 
 def document_keys(app: "FastAPI") -> None:

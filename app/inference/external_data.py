@@ -9,9 +9,9 @@ import re
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
+from io import FileIO
 from math import prod
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from onnxruntime import OrtValue
@@ -114,7 +114,7 @@ def read_tensors(folder: Path, tensors: Sequence[ExternalTensor]) -> list[OrtVal
     folder = folder.resolve()
     values = []
     with ExitStack() as stack:
-        files: dict[Path, IO[bytes]] = {}
+        files: dict[Path, FileIO] = {}
         for tensor in tensors:
             path = find_file(folder, tensor)
             if path not in files:
@@ -123,7 +123,7 @@ def read_tensors(folder: Path, tensors: Sequence[ExternalTensor]) -> list[OrtVal
     return values
 
 
-def _open(path: Path, tensor: ExternalTensor) -> IO[bytes]:
+def _open(path: Path, tensor: ExternalTensor) -> FileIO:
     """Open a file that `find_file` has found; one that was replaced since then by a link or a pipe is refused."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -136,7 +136,7 @@ def _open(path: Path, tensor: ExternalTensor) -> IO[bytes]:
     return file
 
 
-def _read_tensor(file: IO[bytes], tensor: ExternalTensor) -> OrtValue:
+def _read_tensor(file: FileIO, tensor: ExternalTensor) -> OrtValue:
     size = count_bytes(tensor)
     check_range(tensor, os.fstat(file.fileno()).st_size)
     # Elements of less than a byte are packed into the first bytes of an array that has a byte for each.
@@ -144,7 +144,7 @@ def _read_tensor(file: IO[bytes], tensor: ExternalTensor) -> OrtValue:
     unread = memoryview(array.reshape(-1).view(np.uint8).data)[:size]
     file.seek(tensor.offset)
     while unread:
-        count = file.readinto(unread)  # type: ignore[attr-defined]  # of BufferedReader; IO has none
+        count = file.readinto(unread)
         if not count:
             raise ExternalDataError(f"tensor {tensor.name[:100]!r} is truncated: its file was changed")
         unread = unread[count:]

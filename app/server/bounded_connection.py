@@ -67,7 +67,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._reset_watch: ResetWatch | None = None  # after the client has ended its side
         self._lingers = False  # the last response is complete while the client is still sending
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # asyncio's is wider; TCP has a Transport
         """Count the new connection, and refuse it where there are too many."""
         super().connection_made(transport)
         self._peer = self.client
@@ -103,7 +103,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._state.receive(Event.CLOSE_BEGUN)
             self._await_reading()
 
-    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes always
+    def eof_received(self) -> bool:  # type: ignore[override]  # declared without a result in uvicorn
         """Answer the requests that are complete; the transport closes after them and once all bytes are sent.
 
         Returns:

@@ -123,7 +123,7 @@ class FastPath:
             return None
         try:
             answer = request.finish(inferences)
-        except Exception:  # as in `begin`
+        except Exception:  # any error: `RequestMiddleware` repeats the request, and answers it
             return None
         own_id = request_id.choose(given_id)
         head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n"

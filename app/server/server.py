@@ -169,8 +169,8 @@ def _uvicorn_config(settings: Settings, app: ASGIApp, service: Service) -> uvico
         app = ProxyMiddleware(app, proxies)
     return uvicorn.Config(
         app,
-        http=http,  # type: ignore[arg-type]  # uvicorn calls it as it would call a class
-        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # it is given to `call_later`
+        http=http,  # type: ignore[arg-type]  # a class there, which uvicorn only calls
+        timeout_keep_alive=settings.keep_alive_seconds,  # type: ignore[arg-type]  # an int there; `call_later` takes floats
         lifespan="on",
         log_config=None,
         log_level="warning" if settings.log_level == "info" else settings.log_level,

@@ -153,7 +153,7 @@ class Shadow:
             feeds = _feeds(sample, shadow)
             output = shadow.engine.run(feeds, [shadow.output_head.output])[shadow.output_head.output]
             self._score(sample, shadow, output, time.perf_counter_ns() - start)
-        except Exception as error:  # any error: the thread goes on with the next request
+        except Exception as error:  # any error of a model: it is counted, and must not end the thread
             if not isinstance(error, ModelError | BadRequest | ValueError):  # ValueError: a version takes other rows
                 log.exception("shadow mode: %s", self._shadow)
             self._metrics.shadow_skipped("failed")

@@ -87,7 +87,7 @@ class TrainRequest(ColumnKinds):
 
 
 class DescribedColumn(ResponseModel):
-    """What a column would become in a training, as a feature or as the target."""
+    """A column of a table: its encoding as a feature of a training, and the task of predicting it."""
 
     name: str
     kind: Literal["number", "boolean", "category", "date", "left out"]

@@ -102,12 +102,12 @@ class Novelty:
             hidden=hidden,
             bias=bias,
             output=output,
-            limit=np.float32(0),  # type: ignore[arg-type]
+            limit=np.zeros((), np.float32),  # set below, by the scores of the network above
         )
         unseen = edge_histograms(images[held_out])
         found.limits = (spreads * np.quantile(found.distances(unseen), NEAR)).astype(np.float32)
         marked = max(1.0, MARKED * len(unseen) - SLACK)
-        found.limit = np.float32(np.quantile(found.scores(unseen), 1 - marked / len(unseen)))  # type: ignore[assignment]
+        found.limit = np.asarray(np.quantile(found.scores(unseen), 1 - marked / len(unseen)), np.float32)
         return found
 
     def distances(self, histograms: Floats) -> Floats:
