@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kronmodel.compress.in_order import CompressedLayer
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.page import page_of
+from kronmodel.compress.search.in_order import CompressedLayer
 
 __all__ = ["CompressionReport", "LayerReport", "Whole", "layer_reports"]
 

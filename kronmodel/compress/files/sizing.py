@@ -11,7 +11,6 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from kronmodel.compress.budget import BudgetError
 from kronmodel.compress.files.report import LayerRow
 from kronmodel.compress.files.target import Settings
 from kronmodel.compress.gradients.tuning import Pair, with_weights
@@ -23,11 +22,12 @@ from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.importance import measured_importances
-from kronmodel.compress.in_order import CompressedLayer, Options, put
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
-from kronmodel.compress.sequential import (
+from kronmodel.compress.search.budget import BudgetError
+from kronmodel.compress.search.importance import measured_importances
+from kronmodel.compress.search.in_order import CompressedLayer, Options, put
+from kronmodel.compress.search.sequential import (
     curves_of,
     solve_and_fit,
 )

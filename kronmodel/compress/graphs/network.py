@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class GraphNetwork:
-    """ONNX model whose layers are replaced one by one: a :class:`kronmodel.compress.matrix_network.MatrixNetwork`.
+    """ONNX model whose layers are replaced one by one: a :class:`.search.matrix_network.MatrixNetwork`.
 
     Args:
         workspace: holds the model.

@@ -13,18 +13,18 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from kronmodel.compress.budget import BudgetError, Currency, solve
-from kronmodel.compress.importance import importances
-from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.structures import KINDS, Kind
+from kronmodel.compress.modules.network import TorchNetwork
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
-from kronmodel.compress.sequential import (
+from kronmodel.compress.search.budget import BudgetError, Currency, solve
+from kronmodel.compress.search.importance import importances
+from kronmodel.compress.search.in_order import CompressedLayer, Options, fit_in_order, put
+from kronmodel.compress.search.sequential import (
     compress_layers,
     curves_of,
 )
-from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError
 from kronmodel.training.evaluation import evaluation_mode
 

@@ -7,14 +7,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from kronmodel.compress.budget import BudgetError, Currency, cost_of, solve
-from kronmodel.compress.importance import measured_importances
-from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of
 from kronmodel.compress.matrices.structures import KINDS, Kind
-from kronmodel.compress.matrix_network import MatrixNetwork
-from kronmodel.compress.permutation import (
+from kronmodel.compress.search.budget import BudgetError, Currency, cost_of, solve
+from kronmodel.compress.search.importance import measured_importances
+from kronmodel.compress.search.in_order import CompressedLayer, Options, fit_in_order, put
+from kronmodel.compress.search.matrix_network import MatrixNetwork
+from kronmodel.compress.search.permutation import (
     STRUCTURED,
     find_orders,
 )

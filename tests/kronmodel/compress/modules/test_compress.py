@@ -13,9 +13,9 @@ from torch.nn.utils import parametrizations
 
 from kronmodel import DenseConfig, Network, build
 from kronmodel.compress import Compressed, compress, distill
-from kronmodel.compress.budget import BudgetError
-from kronmodel.compress.layers import FactoredConv, FactoredEmbedding
-from kronmodel.compress.sites import find_sites
+from kronmodel.compress.modules.layers import FactoredConv, FactoredEmbedding
+from kronmodel.compress.modules.sites import find_sites
+from kronmodel.compress.search.budget import BudgetError
 from kronmodel.data.dataset import Dataset
 from kronmodel.errors import DataError, KronmodelError
 from kronmodel.training.config import TrainConfig

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from kronmodel.compress.attention import SplitAttention
-from kronmodel.compress.call_rows import add_indices, layer_data, rows_of_call, smooth
 from kronmodel.compress.matrices.candidates import Fitted, MatrixLayer
 from kronmodel.compress.matrices.fitting import LayerData
 from kronmodel.compress.matrices.moments import Moments
+from kronmodel.compress.modules.attention import SplitAttention
+from kronmodel.compress.modules.call_rows import add_indices, layer_data, rows_of_call, smooth
+from kronmodel.compress.modules.sites import Site, Skipped, build, find_sites
 from kronmodel.compress.samples import Batch, fitted_part, held_out, rows_of
-from kronmodel.compress.sites import Site, Skipped, build, find_sites
 from kronmodel.compress.tuning import tune
 from kronmodel.training.evaluation import evaluation_mode
 
