@@ -11,7 +11,7 @@ from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, uncha
 from kronmodel.compress.page import page_of
 from kronmodel.compress.search.in_order import CompressedLayer
 
-__all__ = ["CompressionReport", "LayerReport", "Whole", "layer_reports"]
+__all__ = ["CompressionReport", "LayerReport", "Whole", "curve_points", "layer_reports"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,11 @@ class CompressionReport:
         Args:
             title: heading of the page.
         """
-        return page_of(title, self.rows(), self.summary(), [asdict(layer) for layer in self.layers])
+        tables: dict[str, Sequence[Sequence[str]]] = {
+            "": [("", "before", "after"), *self.summary()],
+            "Layers": self.rows(),
+        }
+        return page_of(title, tables, [asdict(layer) for layer in self.layers])
 
     def summary(self) -> list[tuple[str, str, str]]:
         """Return the figures of the whole network: name, before, after."""
@@ -196,7 +200,7 @@ def _layer_report(result: CompressedLayer, measured: Callable[[MatrixLayer, Cand
         weight_error=chosen.weight_error,
         output_error=chosen.output_error,
         reason=reason,
-        curve=tuple(map(_point, result.curve)),
+        curve=curve_points(result.curve),
         microseconds=(
             None
             if before.microseconds is None or chosen.microseconds is None
@@ -205,15 +209,19 @@ def _layer_report(result: CompressedLayer, measured: Callable[[MatrixLayer, Cand
     )
 
 
-def _point(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "structure": str(candidate.structure),
-        "kind": candidate.structure.kind,
-        "bytes": candidate.bytes,
-        "macs": candidate.macs,
-        "weight_error": candidate.weight_error,
-        "output_error": candidate.output_error,
-    }
+def curve_points(candidates: Sequence[Candidate]) -> tuple[dict[str, Any], ...]:
+    """Describe the candidates of a layer, among which its structure was chosen."""
+    return tuple(
+        {
+            "structure": str(each.structure),
+            "kind": each.structure.kind,
+            "bytes": each.bytes,
+            "macs": each.macs,
+            "weight_error": each.weight_error,
+            "output_error": each.output_error,
+        }
+        for each in candidates
+    )
 
 
 def _sizes(shape: Sequence[int]) -> str:
