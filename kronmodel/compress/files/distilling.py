@@ -36,7 +36,7 @@ def check_trainable(workspace: Workspace, samples: Samples) -> None:
         KronmodelError: they can't.
     """
     try:
-        Pair(workspace, workspace.model, samples)
+        Pair(workspace, workspace.model, samples).check_rows()
     except KronmodelError as error:
         raise KronmodelError(Message(Argument("distill"), f" is not possible: {error}")) from error
 
