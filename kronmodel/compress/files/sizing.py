@@ -25,6 +25,7 @@ from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
+from kronmodel.compress.report import curve_points
 from kronmodel.compress.search.budget import BudgetError
 from kronmodel.compress.search.importance import measured_importances
 from kronmodel.compress.search.in_order import CompressedLayer, Options, put
@@ -173,6 +174,8 @@ class Sizer:
                     layer.constant.bytes if kept else result.layer.itemsize * chosen.structure.weights,
                 ),
                 macs=(result.layer.applications * layer.weight.size, chosen.macs),
+                kind=chosen.structure.kind,
+                curve=curve_points(result.curve),
                 time_ratio=None if timing is None else timing.ratio,
             )
             if kept:

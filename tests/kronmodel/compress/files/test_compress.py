@@ -271,11 +271,23 @@ def test_the_greatest_drop(tmp_path: Path, data: Path) -> None:
 def test_json_and_tables(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = save(network(), tmp_path), tmp_path / "models"
     command = ["compress", str(path), "--target-ratio", "2", "--data", str(data), "--allow-slower", "--out", str(out)]
-    assert main([*command, "--structures", "low-rank", "--json"]) == 0
+    page = tmp_path / "report.html"
+    assert main([*command, "--structures", "low-rank", "--report", str(page), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [row["layer"] for row in report["layers"]] == ["Gemm 'layer0'", "Gemm 'layer1'", "Gemm 'layer2'"]
     assert report["layers"][2]["reason"].startswith("800 weights, too few")
     assert report["variants"][2]["scores"]["accuracy"] > 0.5
+    curve = report["layers"][0]["curve"]
+    assert {point["kind"] for point in curve} == {"dense", "low-rank"}
+    assert [point["bytes"] for point in curve] == sorted(point["bytes"] for point in curve)
+    html = page.read_text()
+    assert html.count("<svg") == 2  # the third layer has no candidates
+    assert all(f"{row['bytes']:,}" in html for row in report["variants"])
+    assert html.count('r="7"') == 2  # rings around the chosen points
+    assert "<script" not in html
+    unwritable = [*command, "--report", str(tmp_path / "none/report.html")]
+    assert main(unwritable) == 2
+    assert "can't write the report" in capsys.readouterr().err
     assert main([*command, "--structures", "low-rank"]) == 0
     printed = capsys.readouterr().out
     assert "compressed" in printed

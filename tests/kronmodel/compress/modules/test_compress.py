@@ -114,6 +114,27 @@ def test_a_budget_of_multiply_adds_and_of_bytes() -> None:
     assert bytes_of(compress(model, max_bytes=9_000, data=x, tune_steps=0).model) <= 9_000
 
 
+def test_a_budget_of_measured_time() -> None:
+    torch.manual_seed(0)
+    layers = (nn.Linear(400, 600), nn.GELU(), nn.Linear(600, 300), nn.GELU(), nn.Linear(300, 7))
+    model, x = nn.Sequential(*layers).eval(), samples(300, 400)
+    options: dict[str, Any] = {"budget": "microseconds", "data": x, "structures": ("low-rank",), "tune_steps": 0}
+    report = compress(model, target_ratio=1.5, **options).report
+    times = [layer.microseconds for layer in report.layers]
+    before, after = (sum(each[turn] for each in times if each is not None) for turn in (0, 1))
+    assert None not in times
+    assert after <= before / 1.5
+    assert "µs" in report.table().splitlines()[0]
+    assert all(
+        layer.microseconds is not None and (layer.microseconds[1] < layer.microseconds[0] or layer.kind == "dense")
+        for layer in report.layers
+    )
+    with pytest.raises(ValueError, match="needs data"):
+        compress(model, target_ratio=1.5, budget="microseconds")
+    with pytest.raises(ValueError, match="with target_ratio"):
+        compress(model, max_bytes=500_000, budget="microseconds", data=x)
+
+
 def test_the_permitted_drop_is_kept_by_the_score_of_the_caller() -> None:
     model, x = network(), samples(300, 48)
     with torch.inference_mode():
