@@ -111,9 +111,7 @@ def distill_model(
         checkpoint=checkpoint,
     )
     seconds = time.perf_counter() - began
-    trained = workspace.write(
-        workspace.assemble(with_weights(workspace, model, pair.student.weights)), "distilled.onnx"
-    )
+    trained = workspace.save(with_weights(workspace, model, pair.student.weights), "distilled.onnx")
     original = workspace.write(workspace.model, "original.onnx")
     scores = compare({"original": original, "before": path, "after": trained}, validation)
     metric = _metric(scores["before"], scores["after"])

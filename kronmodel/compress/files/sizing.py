@@ -259,8 +259,8 @@ class Sizer:
         fits = []
         for number, layers in enumerate(found):
             put(self._network, layers)
-            model = self._workspace.assemble(self._network.model())
-            fits.append(_Fit(self._workspace.write(model, f"compressed-{number}.onnx"), layers))
+            path = self._workspace.save(self._network.model(), f"compressed-{number}.onnx")
+            fits.append(_Fit(path, layers))
         return fits
 
     def _choose(
@@ -314,8 +314,7 @@ class Sizer:
         if not pair.tune(self._settings.tune_steps, partial(self._settings.progress, step), seconds=seconds):
             return fit
         weights = with_weights(self._workspace, model, pair.student.weights)
-        tuned = self._workspace.write(self._workspace.assemble(weights), f"tuned-{fit.path.name}")
-        return replace(fit, path=tuned)
+        return replace(fit, path=self._workspace.save(weights, f"tuned-{fit.path.name}"))
 
     def _drop(self, path: Path) -> float:
         """Measure the loss of a model against the original in percentage points."""
