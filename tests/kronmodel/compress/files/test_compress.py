@@ -113,6 +113,27 @@ def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path
     assert found[200] < 0.9 * found[0]
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_report_says_why_the_new_weights_are_not_tuned(
+    is_large: bool, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+    if is_large:
+        monkeypatch.setattr("kronmodel.compress.files.sizing.MAX_TUNED_BYTES", 1000)
+    else:
+        model.graph.node[1].op_type = "Asinh"
+    path = save(model, tmp_path)
+    said: list[str] = []
+    settings = replace(SETTINGS, tune_steps=20, report=said.append)
+    report = compress_file(path, Target(ratio=3), data=str(data), out=tmp_path / "models", settings=settings)
+    reason = (
+        f"the model has {path.stat().st_size:,} bytes" if is_large else "the gradient of Asinh 'relu0' is not known"
+    )
+    assert report.messages == [said[-1]]
+
+    assert said[-1].startswith(f"the new weights are not tuned together: {reason}")
+
+
 def structured() -> onnx.ModelProto:
     """The network with a first weight that is nearly a sum of two Kronecker products."""
     model, rng = network(), np.random.default_rng(5)
