@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kronmodel.compress.layers import LowRankLinear, MonarchLinear
+from kronmodel.compress.modules.layers import LowRankLinear, MonarchLinear
 from kronmodel.data.dataset import prepared
 from kronmodel.data.registry import load
 from kronmodel.nn.activations import activation_moments

@@ -28,6 +28,7 @@ def tune(
     held_out_error: Callable[[], float],
     *,
     steps: int,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> int:
     """Train the replaced layers so that the network's outputs are nearer to the original's, and keep the best state.
 
@@ -41,6 +42,7 @@ def tune(
         batches: samples to train on, without held-out ones.
         held_out_error: measures the student's error on held-out samples.
         steps: most optimizer steps.
+        progress: called with the number of each step, and of all.
 
     Returns:
         The step whose weights are kept; 0 if the tuning didn't lower the error.
@@ -67,6 +69,7 @@ def tune(
                 optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
             )
             for step in range(1, steps + 1):
+                progress(step, steps)
                 index = (step - 1) % len(batches)
                 outputs = _outputs(student, batches[index])
                 loss = _loss(outputs, targets[index], scale)

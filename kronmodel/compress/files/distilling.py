@@ -36,7 +36,7 @@ def check_trainable(workspace: Workspace, samples: Samples) -> None:
         KronmodelError: they can't.
     """
     try:
-        Pair(workspace, workspace.model, samples)
+        Pair(workspace, workspace.model, samples).check_rows()
     except KronmodelError as error:
         raise KronmodelError(Message(Argument("distill"), f" is not possible: {error}")) from error
 
@@ -111,9 +111,7 @@ def distill_model(
         checkpoint=checkpoint,
     )
     seconds = time.perf_counter() - began
-    trained = workspace.write(
-        workspace.assemble(with_weights(workspace, model, pair.student.weights)), "distilled.onnx"
-    )
+    trained = workspace.save(with_weights(workspace, model, pair.student.weights), "distilled.onnx")
     original = workspace.write(workspace.model, "original.onnx")
     scores = compare({"original": original, "before": path, "after": trained}, validation)
     metric = _metric(scores["before"], scores["after"])
