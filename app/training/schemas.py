@@ -196,6 +196,7 @@ class PlannedMember(ResponseModel):
     name: str
     epochs: int
     parameters: int
+    weight_bytes: int = Field(default=0, description="bytes of weights, biases and step sizes")
     macs_per_sample: int
     layers: list[dict[str, Any]] = Field(description="as in the model card")
 

@@ -25,7 +25,8 @@ class Messages:
     """Writer of a training's events as JSON lines; each is an object whose key ``event`` names its kind.
 
     - ``plan``, once, before the first step: ``members``, each with ``role``, ``name``, ``epochs``, ``parameters``,
-      ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, the fields of ``kronmodel data``.
+      ``weight_bytes``, ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, the fields of
+      ``kronmodel data``.
     - ``step``, about ten times a second: ``role``, ``name``, ``step`` of ``steps``, ``epoch``, ``loss``.
     - ``epoch``, after each epoch: ``role``, ``name`` and the fields of :class:`~kronmodel.training.history.Epoch`. A
       resumed training first repeats its earlier epochs.
@@ -52,10 +53,16 @@ class Messages:
         import torch
 
         from kronmodel.nn.networks import build
+        from kronmodel.quantization.network import QuantizedNetwork
         from kronmodel.training.tasks import task_of
 
-        with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
-            networks = [(member, build(member.config)) for member in members]
+        networks = []
+        for member in members:
+            with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
+                network = build(member.config)
+            if (quantization := member.training.quantization) is not None:
+                network = QuantizedNetwork.of_shapes(network, quantization)
+            networks.append((member, network))
         self._write(
             "plan",
             members=[
@@ -64,6 +71,7 @@ class Messages:
                     "name": member.name,
                     "epochs": member.training.epochs,
                     "parameters": network.parameter_count,
+                    "weight_bytes": network.weight_bytes,
                     "macs_per_sample": network.macs_per_sample,
                     "layers": network.layer_cards(),
                 }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 
 from kronmodel.nn.networks import Network
-from kronmodel.quantization.activations import forward_quantized
+from kronmodel.quantization.activations import activation_places, forward_quantized
 from kronmodel.quantization.config import FLOAT_BITS, QuantizationConfig
 from kronmodel.quantization.fake_quantizer import FEATURE_LEVELS
-from kronmodel.quantization.storage import StoredTensor, assemble
+from kronmodel.quantization.storage import StoredTensor, assemble, stored_tensors
 
 __all__ = ["QuantizedNetwork", "StoredValues"]
 
@@ -68,6 +68,20 @@ class QuantizedNetwork(Network):
         self.load_state_dict(
             assemble([each.tensor for each in stored], [each.values() for each in stored], shapes), strict=True
         )
+
+    @classmethod
+    def of_shapes(cls, network: Network, config: QuantizationConfig) -> Self:
+        """Build the quantised form of a network on the device ``meta``, which has sizes and no values."""
+        stored = [
+            StoredValues(
+                tensor=each,
+                levels=torch.empty(each.rows, each.length, device="meta"),
+                steps=torch.empty(each.rows, device="meta"),
+            )
+            for each in stored_tensors(network, config)
+        ]
+        places = activation_places(network) if config.activation_bits != FLOAT_BITS else []
+        return cls(network, config, stored, dict.fromkeys(places, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""

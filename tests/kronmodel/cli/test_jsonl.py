@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from kronmodel.cli import main as cli
 from kronmodel.cli.jsonl import Messages
 from kronmodel.data.registry import DATASETS, catalogue, load
+from kronmodel.export.card import read_card
 from kronmodel.training.config import TrainConfig
 from kronmodel.training.history import Epoch
 from kronmodel.training.members import Member, make_members
@@ -38,9 +40,9 @@ def test_a_training_tells_plan_steps_and_epochs_in_their_order(
     assert [member["role"] for member in first["members"]] == ["kronecker", "dense"]
     for member in first["members"]:
         published = models[member["role"]]
-        assert {key: member[key] for key in ("name", "parameters", "macs_per_sample")} == {
-            key: published[key] for key in ("name", "parameters", "macs_per_sample")
-        }
+        sizes = ("name", "parameters", "weight_bytes", "macs_per_sample")
+        assert {key: member[key] for key in sizes} == {key: published[key] for key in sizes}
+        assert member["weight_bytes"] == 4 * member["parameters"]
         assert sum(layer["parameters"] for layer in member["layers"]) == member["parameters"]
         assert member["epochs"] == 3
     assert last == {"event": "exporting"}
@@ -57,6 +59,22 @@ def test_a_training_tells_plan_steps_and_epochs_in_their_order(
         own = [step["step"] for step in steps if step["role"] == role]
         assert own == sorted(own)
         assert own[-1] == steps[-1]["steps"] == 9  # 1,150 samples, 500 a step, three epochs
+
+
+def test_the_plan_has_the_bytes_of_quantised_networks(tmp_path: Path) -> None:
+    told, out = tmp_path / "told", tmp_path / "models"
+    options = ["--features", "3", "--bits", "8,4,2", "--bias-form", "row-column", "--activation-bits", "8"]
+    with told.open("w") as file:
+        given = [*FAST, *options, "--epochs", "1", "--out", str(out), "--progress-fd", str(file.fileno())]
+        assert cli.main(["train", *given]) == 0
+    for member in lines(told)[0]["members"]:
+        card = read_card(onnx.load(out / member["name"] / "1" / "model.onnx"))
+        assert card is not None
+        for key in ("parameters", "weight_bytes", "macs_per_sample", "layers"):
+            assert member[key] == card[key]
+        assert [layer["bits"] for layer in member["layers"]] == [8, 4, 2]
+        assert sum(layer["parameters"] for layer in member["layers"]) == member["parameters"]
+        assert member["weight_bytes"] < member["parameters"]
 
 
 def test_a_driver_that_is_gone_and_a_descriptor_that_is_none_are_one_line(
