@@ -22,7 +22,7 @@ from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.compress.samples import Batch
-from kronmodel.compress.tuning import tune
+from kronmodel.compress.tuning import PATIENCE, tune
 from kronmodel.data.dataset import Dataset, Scaling
 from kronmodel.errors import KronmodelError
 from kronmodel.training.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ RUNS = 10  # runs of the model that are joined to one step
 # Learning rate of a distillation by the squared error of the outputs, chosen on a tenth of MNIST's training samples.
 RATE_OF_SQUARE, LEAST_RATE, LARGEST_RATE = 0.08, 8e-4, 1e-2
 LEAST_PROBABILITY = 1e-7
-SECONDS = 300.0  # most time of the tuning of a model, by the time of its first step
+SECONDS = 200.0  # most time of the tuning of a model, by the time of its first step
 LEAST_STEPS = 20
 MAX_STEP_VALUES = 1 << 26  # values that the nodes compute in a step, most of which are kept for the gradients
 ROWS = 512  # samples of one call of the original
@@ -113,7 +113,16 @@ class Pair:
             return math.sqrt(square / max(energy, 1e-300)) if math.isfinite(square) else math.inf
 
         batches: list[Batch] = [(tuple(x), {}) for x in fitted]
-        return tune(self.student, self.teacher, [self.student], batches, held_out_error, steps=steps, progress=progress)
+        return tune(
+            self.student,
+            self.teacher,
+            [self.student],
+            batches,
+            held_out_error,
+            steps=steps,
+            patience=max(min(PATIENCE, steps // 150), 1),
+            progress=progress,
+        )
 
     def _parts(self) -> tuple[Samples, Samples]:
         """Return the samples to train on, and those that judge."""

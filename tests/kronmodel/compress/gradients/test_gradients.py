@@ -56,6 +56,21 @@ def test_tuning_brings_the_new_weights_near_the_outputs_of_the_original(tmp_path
         assert (before == after) == (before.name != "new")
 
 
+def test_steps_that_are_too_large_are_followed_by_smaller_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LEARNING_RATE": 0.5, "RATE_OF_ERROR": 1e3}.items():
+        monkeypatch.setattr(f"kronmodel.compress.tuning.{name}", value)
+    changed = network({**weights(), "new": weights()["a"] * np.linspace(0.9, 1.1, 8, dtype=np.float32)})
+    changed.graph.node[0].input[1] = "new"
+    x = np.random.default_rng(3).standard_normal((700, 6)).astype(np.float32)
+    kept = []
+    for shares in ((1.0,), (1.0, 0.02)):
+        monkeypatch.setattr("kronmodel.compress.tuning.SHARES", shares)
+        with Workspace(save(network(weights()), tmp_path)) as workspace:
+            kept.append(Pair(workspace, changed, samples_of(x)).tune(400))
+    assert kept[0] == 0
+    assert kept[1] > 40
+
+
 def encoder(weight: str = "w", *, batch: int | str = "batch") -> onnx.ModelProto:
     """The mean of the words of a sentence behind a normalisation and a product: ids and a mask (batch, 5)."""
     own = np.random.default_rng(6)
