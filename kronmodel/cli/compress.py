@@ -66,9 +66,9 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
         "--label-weight",
         type=float,
         metavar="X",
-        help="weight of the labels beside the original's outputs in this training, 0 to 1 (default: 0.1)",
+        help="weight of the labels beside the original's outputs in this training, 0 to 1 (default: 0.3)",
     )
-    default = "(default: as in the original's training, or the default recipe)"
+    default = "(default: as in the original's training or the default recipe, or none: a short trial decides)"
     add("--shift", type=float, metavar="PIXELS", help=f"shift images at random in this training {default}")
     add("--rotate", type=float, metavar="DEGREES", help="rotate them, by up to that many degrees either way")
     add("--zoom", type=float, metavar="FRACTION", help="stretch or shrink them, by up to that fraction")

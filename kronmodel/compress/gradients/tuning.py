@@ -167,7 +167,7 @@ class Pair:
         config: TrainConfig,
         *,
         label_weight: float,
-        report: Callable[[Progress], None],
+        report: Callable[[Progress], None] = lambda progress: None,
         checkpoint: Checkpoint | None = None,
     ) -> TrainResult:
         """Train the new weights to give the original's outputs on more samples.
@@ -190,6 +190,28 @@ class Pair:
         return distill(
             networks[0], networks[1], data, config, label_weight=label_weight, report=report, checkpoint=checkpoint
         )
+
+    def trial(self, training: Samples, validation: Samples, config: TrainConfig, *, label_weight: float) -> float:
+        """Train the new weights and reset them; return the change of the outputs on other samples after the training.
+
+        Args:
+            training: samples to train on.
+            validation: the other samples.
+            config: configuration of the training.
+            label_weight: weight of the labels' loss.
+
+        Raises:
+            TrainingError: the loss or the weights are no longer finite.
+        """
+        before = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
+        self.distill(training, validation, config, label_weight=label_weight)
+        with evaluation_mode(self.student), torch.inference_mode():
+            parts = self._tensor(validation).split(ROWS)
+            found, want = (torch.cat([each(x) for x in parts]) for each in (self.student, self.teacher))
+        self.student.load_state_dict(before)
+        if want.ndim == 2 and want.shape[1] > 1:  # a constant that is added to all logits changes nothing
+            found, want = (each - each.mean(1, keepdim=True) for each in (found, want))
+        return _distance(found, want)
 
     def has_labels(self, samples: Samples) -> bool:
         """Tell whether samples have labels that can be mixed into the loss: classes, or values to predict."""
@@ -223,7 +245,7 @@ def _dataset(training: Samples, validation: Samples, teacher: nn.Module, *, labe
     x = [np.asarray(next(iter(each.arrays.values())), np.float32) for each in (training, validation)]
     x = [each.reshape(len(each), -1) for each in x]
     with evaluation_mode(teacher), torch.inference_mode():
-        parts = [torch.from_numpy(each).split(ROWS) for each in x]
+        parts = [torch.from_numpy(each[:1] if labelled else each).split(ROWS) for each in x]
         outputs = [torch.cat([teacher(part) for part in each]).numpy() for each in parts]
     width = outputs[0].shape[1]
     is_classification = training.task == "classification" if labelled else width > 1
