@@ -25,7 +25,8 @@ class Messages:
     """Writer of a training's events as JSON lines; each is an object whose key ``event`` names its kind.
 
     - ``plan``, once, before the first step: ``members``, each with ``role``, ``name``, ``epochs``, ``parameters``,
-      ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, the fields of ``kronmodel data``.
+      ``weight_bytes``, ``macs_per_sample`` and the ``layers`` of its model card; ``metric``; ``data``, the fields of
+      ``kronmodel data``.
     - ``step``, about ten times a second: ``role``, ``name``, ``step`` of ``steps``, ``epoch``, ``loss``.
     - ``epoch``, after each epoch: ``role``, ``name`` and the fields of :class:`~kronmodel.training.history.Epoch`. A
       resumed training first repeats its earlier epochs.
@@ -52,6 +53,7 @@ class Messages:
         import torch
 
         from kronmodel.nn.networks import build
+        from kronmodel.quantization.network import planned
         from kronmodel.training.tasks import task_of
 
         with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
@@ -63,9 +65,8 @@ class Messages:
                     "role": member.role,
                     "name": member.name,
                     "epochs": member.training.epochs,
-                    "parameters": network.parameter_count,
                     "macs_per_sample": network.macs_per_sample,
-                    "layers": network.layer_cards(),
+                    **planned(network, member.training.quantization),
                 }
                 for member, network in networks
             ],

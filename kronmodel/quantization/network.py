@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from kronmodel.nn.networks import Network
-from kronmodel.quantization.activations import forward_quantized
+from kronmodel.quantization.activations import activation_places, forward_quantized
 from kronmodel.quantization.config import FLOAT_BITS, QuantizationConfig
 from kronmodel.quantization.fake_quantizer import FEATURE_LEVELS
-from kronmodel.quantization.storage import StoredTensor, assemble
+from kronmodel.quantization.storage import StoredTensor, assemble, stored_tensors
 
-__all__ = ["QuantizedNetwork", "StoredValues"]
+__all__ = ["QuantizedNetwork", "StoredValues", "planned"]
 
 SCALE_BYTES = 4  # a float32
 
@@ -102,14 +102,39 @@ class QuantizedNetwork(Network):
 
     def layer_cards(self) -> list[dict[str, Any]]:
         """Describe each layer for the model card, with the bits of its weights and its stored bytes."""
-        cards = super().layer_cards()
-        prefixes = [
-            *(f"features.convolutions.{index}." for index in range(len(cards) - len(self.layers))),
-            *(f"layers.{index}." for index in range(len(self.layers))),
-        ]
-        for card, prefix in zip(cards, prefixes, strict=True):
-            own = [each.tensor for each in self.stored if each.tensor.parameter.startswith(prefix)]
-            card["parameters"] = sum(each.size for each in own)
-            card["weight_bytes"] = sum(each.bytes for each in own)
-            card["bits"] = next(each.bits for each in own if not each.is_bias)
-        return cards
+        return _stored_cards(super().layer_cards(), self, [each.tensor for each in self.stored])
+
+
+def _stored_cards(
+    cards: list[dict[str, Any]], network: Network, tensors: Sequence[StoredTensor]
+) -> list[dict[str, Any]]:
+    """Replace the sizes in the descriptions of layers by those of their stored tensors."""
+    prefixes = [
+        *(f"features.convolutions.{index}." for index in range(len(cards) - len(network.layers))),
+        *(f"layers.{index}." for index in range(len(network.layers))),
+    ]
+    for card, prefix in zip(cards, prefixes, strict=True):
+        own = [each for each in tensors if each.parameter.startswith(prefix)]
+        card["parameters"] = sum(each.size for each in own)
+        card["weight_bytes"] = sum(each.bytes for each in own)
+        card["bits"] = next(each.bits for each in own if not each.is_bias)
+    return cards
+
+
+def planned(network: Network, config: QuantizationConfig | None) -> dict[str, Any]:
+    """Describe a network's size as the model card will do after its training: values, their bytes, and each layer.
+
+    Args:
+        network: the network before its training; on the meta device, too.
+        config: configuration of the quantisation; None for float weights.
+    """
+    cards = network.layer_cards()
+    if config is None:
+        return {"parameters": network.parameter_count, "weight_bytes": network.weight_bytes, "layers": cards}
+    tensors = stored_tensors(network, config)
+    scales = 0 if config.activation_bits == FLOAT_BITS else len(activation_places(network))
+    return {
+        "parameters": sum(each.size for each in tensors),
+        "weight_bytes": sum(each.bytes for each in tensors) + SCALE_BYTES * scales,
+        "layers": _stored_cards(cards, network, tensors),
+    }
