@@ -86,7 +86,7 @@ async def train(
                 "role": role,
                 "training_seconds": model["train_seconds"],
                 "epochs": [epoch for epoch in monitor.epochs if epoch.role == role],
-                **{field: model[field] for field in _COPIED_FIELDS},
+                **{field: model[field] for field in _COPIED_FIELDS if field in model},
             }
         )
         for role, model in models.items()
@@ -105,7 +105,9 @@ async def train(
     )
 
 
-_COPIED_FIELDS = ("name", "version", "parameters", "weight_bytes", "macs_per_sample", "test_metric", "ms_per_step")
+_COPIED_FIELDS = (
+    "name", "version", "parameters", "weight_bytes", "c", "macs_per_sample", "test_metric", "ms_per_step",
+)  # fmt: skip
 
 
 class _Monitor:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.jobs.schemas import JobSummary
-from app.models.card import TestMetric
+from app.models.card import CCode, TestMetric
 from app.schemas import RequestModel, ResponseModel
 
 MAX_RANK = 64
@@ -233,6 +233,7 @@ class TrainedMember(ResponseModel):
     version: str
     parameters: int
     weight_bytes: int = Field(default=0, description="bytes of weights, biases and step sizes")
+    c: CCode | None = Field(default=None, description="sizes as C code, where it can compute the network")
     macs_per_sample: int
     test_metric: TestMetric
     training_seconds: float

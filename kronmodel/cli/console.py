@@ -80,6 +80,7 @@ TWIN_ROWS = (
     ("training seconds", "train_seconds", "{:,.1f}"),
     ("median ms a step", "ms_per_step", "{:.2f}"),
 )
+C_ROWS = (("as C: flash, weights", "weight_bytes"), ("as C: memory", "scratch_bytes"))
 
 
 def score_text(metric: str, value: float) -> str:
@@ -111,6 +112,11 @@ def twin_rows(models: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[str
             small, large = models["kronecker"][key], models["dense"][key]
             cells.append(f"{large / small:,.2f}×")
         yield title, cells
+    for title, key in C_ROWS:  # of networks that C code can compute
+        sizes = [model.get("c", {}).get(key) for model in models.values()]
+        if all(sizes):
+            ratio = [f"{sizes[1] / sizes[0]:,.2f}×"] if len(models) == 2 else []
+            yield title, [*(f"{size:,}" for size in sizes), *ratio]
 
 
 def print_twin(console: Console, models: dict[str, dict[str, Any]]) -> None:

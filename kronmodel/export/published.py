@@ -58,6 +58,7 @@ class Published:
             "parameters_with_branch_biases": self.card["parameters_with_branch_biases"],
             # A card of an earlier version, whose training is resumed, has no bytes: all weights were float32.
             "weight_bytes": self.card.get("weight_bytes", 4 * self.card["parameters"]),
+            **({"c": self.card["c"]} if "c" in self.card else {}),
             "macs_per_sample": self.card["macs_per_sample"],
             **({"test_accuracy": metric["value"]} if metric["name"] == "accuracy" else {}),
             "test_metric": metric,
@@ -103,7 +104,7 @@ def publish_members(
             network, card, inputs, data.scaling, data.target_scaling, encoding=data.encoding, rows=rows
         )
         files = saved_files(network, member.config, data) | detector
-        cards.append(card)
+        cards.append(read_card(model) or card)  # with what the export adds
         labels = _column(data.y_test[chosen])
         columns = inputs if data.encoding is None or rows is None else list(feeds(data.encoding, rows).values())
         publications.append(Publication(name=member.name, model=model, inputs=columns, labels=labels, files=files))

@@ -190,7 +190,7 @@ class _Reader:
     def matmul(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         left, right = operands
         is_left = isinstance(left, np.ndarray)
-        factor, value = (left, right) if is_left else (right, left)
+        factor, value = (left, right) if is_left else (right, self._without_activation(left))
         if (
             not isinstance(factor, np.ndarray)
             or not isinstance(value, Features | Half)
@@ -216,8 +216,13 @@ class _Reader:
             raise UnsupportedError("it multiplies the same side twice")
         return Sum(value.source, ((value, factor),), shape, None if moved is None else moved.reshape(-1))
 
+    def _without_activation(self, value: Any) -> Any:
+        """Finish a layer whose outputs the next one takes as they are, such as the first factor of a low rank."""
+        return self._close(value, "none") if isinstance(value, Sum) and len(value.shape) == 1 else value
+
     def gemm(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         value, weight, *bias = operands
+        value = self._without_activation(value)
         if not isinstance(weight, np.ndarray) or weight.ndim != 2 or not all(isinstance(b, np.ndarray) for b in bias):
             raise UnsupportedError("expected a constant weight and bias")
         if attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1:
@@ -309,12 +314,6 @@ class _Reader:
             return self._close(value, activation)
         raise UnsupportedError("expected an activation behind a product, and one behind each")
 
-    def relu(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
-        return self.activate(operands[0], "relu")
-
-    def tanh(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
-        return self.activate(operands[0], "tanh")
-
     def gelu(self, operands: Sequence[Any], attributes: dict[str, Any]) -> Value:
         if attributes.get("approximate", b"none") != b"none":
             raise UnsupportedError(f"approximate is {attributes['approximate'].decode()}, expected none")
@@ -340,9 +339,9 @@ _RULES: dict[str, Callable[[_Reader, Sequence[Any], dict[str, Any]], Value]] = {
     "Max": _Reader.maximum,
     "Mul": _Reader.mul,
     "Pad": _Reader.pad,
-    "Relu": _Reader.relu,
+    "Relu": lambda reader, operands, _: reader.activate(operands[0], "relu"),
     "Reshape": _Reader.reshape,
     "Softmax": _Reader.softmax,
     "Sub": _Reader.sub,
-    "Tanh": _Reader.tanh,
+    "Tanh": lambda reader, operands, _: reader.activate(operands[0], "tanh"),
 }

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from kronmodel.data.dataset import Dataset
 from kronmodel.nn.networks import build
+from kronmodel.quantization.network import QuantizedNetwork
 from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES
 from tests.browser import tables
@@ -29,7 +30,8 @@ HEAD = """async ([base64, name, most]) => {
     const head = await fileHead(new File([bytes], name), most);
     return [...new Uint8Array(await head.arrayBuffer())];
 }"""
-FIELDS = ("kind", "in_shape", "out_shape", "kernel", "rank", "parameters", "macs_per_sample")
+FIELDS = ("kind", "in_shape", "out_shape", "kernel", "rank", "parameters", "weight_bytes", "macs_per_sample")
+QUANTIZATION = ("bits", "bias_bits", "bias_form")
 RANDOM = 60
 
 
@@ -53,6 +55,11 @@ def networks() -> list[dict[str, Any]]:
                 order=recipe.order,
                 denseHidden=recipe.dense_hidden,
                 channels=list(recipe.features),
+                **(
+                    {}
+                    if recipe.kronecker.quantization is None
+                    else {name: getattr(recipe.kronecker, name) for name in QUANTIZATION}
+                ),
             )
         )
     square = [(8, 8)]
@@ -73,6 +80,16 @@ def networks() -> list[dict[str, Any]]:
                 rank=draw.choice([rank, each]),
                 order=order,
                 denseHidden=draw.choice([None, [draw.randint(1, 300) for _ in hidden]]),
+                **draw.choice(
+                    [
+                        {},
+                        {
+                            "bits": draw.choice([2, 4, 8]),
+                            "bias_bits": draw.choice([8, 32]),
+                            "bias_form": draw.choice(["full", "row-column"]),
+                        },
+                    ]
+                ),
             )
         )
     return found
@@ -101,13 +118,24 @@ def built(wanted: dict[str, Any]) -> dict[str, Any]:
         order=tuple(order) if isinstance(order, list) else order,
         features=tuple(wanted.get("channels", ())),
     )
-    members = make_members("any", data, "default", recipe, {}, pad=wanted.get("pad", False))
+    quantization = {name: wanted[name] for name in QUANTIZATION if name in wanted}
+    members = make_members("any", data, "default", recipe, quantization, pad=wanted.get("pad", False))
     result: dict[str, Any] = {}
     for role, member in members.items():
         with torch.device("meta"):  # sizes without values
             made = build(member.config)
-        cards = [{name: card[name] for name in FIELDS if name in card} for card in made.layer_cards()]
-        result[role] = {"layers": cards, "parameters": made.parameter_count, "macs": made.macs_per_sample}
+        if member.training.quantization is not None:
+            made = QuantizedNetwork.of_shapes(made, member.training.quantization)
+        cards = [
+            {"weight_bytes": 4 * card["parameters"]} | {name: card[name] for name in FIELDS if name in card}
+            for card in made.layer_cards()
+        ]
+        result[role] = {
+            "layers": cards,
+            "parameters": made.parameter_count,
+            "bytes": made.weight_bytes,
+            "macs": made.macs_per_sample,
+        }
     return result
 
 

@@ -54,7 +54,7 @@ def choose_file(page: Page, file: FilePayload) -> None:
 
 def sizes(page: Page, column: str) -> list[str]:
     """Return the sizes of both networks in the form, and their ratio."""
-    index = ["Weights", "Multiply-adds"].index(column)
+    index = ["Weights", "Bytes", "Multiply-adds"].index(column)
     rows = page.locator(".sizes tbody tr").all()
     return [row.get_by_role("cell").nth(index).inner_text() for row in rows]
 

@@ -16,6 +16,7 @@ from kronmodel.compress.graphs.loading import PUBLISHED
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
+from kronmodel.export.c.figures import c_figures
 from kronmodel.export.card import read_card, set_card
 from kronmodel.export.novelty import FILE_NAME as NOVELTY_NAME
 from kronmodel.export.repository import Publication, check_name, publish
@@ -93,8 +94,9 @@ def publish_pair(
     twin = str(card.get("twin") or names.original)
     of = {"of": names.original, "of_sha256": _sha256(source)}
     whole = onnx.load(variant[1])
-    set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of}))
     samples = _samples(source, test)
+    figures = c_figures(whole, source if samples["inputs"] is None else samples["inputs"])
+    set_card(whole, _compressed_card(card, variant[0], twin, {**described, **of, **figures}))
     samples["files"] |= _beside(source, FOR_BOTH)
     small = Publication(name=variant[0], model=whole, **samples)
     if names.published is not None:

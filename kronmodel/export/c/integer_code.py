@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kronmodel.export.c.arrays import floats
+from kronmodel.export.c.arrays import array, floats
 from kronmodel.export.c.integer_steps import IntegerNetwork, integer_steps
 from kronmodel.export.c.network import TemplateNetwork
 from kronmodel.export.c.sections import take
@@ -56,10 +56,10 @@ class IntegerWriter(Writer):
             if name in self.options:
                 about = "max(x, 0) - GELU(x)" if name == "gelu" else name
                 values = np.array(activation_table(name), np.uint16)
-                tables.append(self._table(f"{name}_table", values, f"{about} at 0, 1/32 .. 4, in units of 2^-15"))
+                tables.append(array(f"{name}_table", values, f"{about} at 0, 1/32 .. 4, in units of 2^-15"))
         if "softmax" in self.options:
             values = np.array(power_table(), np.uint16)
-            tables.append(self._table("power_table", values, "1, 2^(-1/32) .. 1/2"))
+            tables.append(array("power_table", values, "1, 2^(-1/32) .. 1/2"))
         given, fraction = self.integers.given, self.integers.fraction
         constants = (
             f"#define FRACTION {fraction}\n#define INPUT_ZERO {given.zero * 2**16 + 2**15} /* and a half, to round */\n"
@@ -69,17 +69,13 @@ class IntegerWriter(Writer):
         names += self.used
         names += ["softmax"] if "softmax" in self.options else []
         options = self.options | ({"packed"} if min(self.integers.bits) < 8 or self._has_packed_biases() else set())
-        if any(key.endswith(("_line_scale", "_column_scale")) for step in self.steps for key in step.arrays):
+        scales = ("_full_scale", "_line_scale", "_column_scale")
+        if any(key.endswith(scales) for step in self.steps for key in step.arrays):
             options.add("levels")
         return "\n".join([constants, *tables, take("integer.c", [*names, "quantize_input"], options)])
 
     def _has_packed_biases(self) -> bool:
         return any(values.dtype == np.uint8 for step in self.steps for values, _ in step.arrays.values())
-
-    def _table(self, name: str, values: Any, about: str) -> str:
-        before = len(self._constants)
-        self.define(name, values, about)
-        return self._constants.pop(before)()
 
     def body(self) -> list[str]:
         """Write the statements of a prediction."""

@@ -107,15 +107,17 @@ def stored_weights(values: Floats, steps: Floats, bits: Floats) -> Weights | Non
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Vector:
-    """Numbers of the lines or columns of a bias, in units of 2^-FRACTION; see ``struct vector``.
+    """Numbers of a bias, in units of 2^-FRACTION; see ``struct vector``.
 
     Attributes:
-        values: ``(..., n)``, with the branches first: int8 with scales, else int16.
+        values: ``(..., n)``, with the branches first.
+        bits: of each: 16, 8, 4 or 2.
         scale: of each branch, uint16; or None.
         shift: of the scales to the right; without scales, of the values to the left.
     """
 
     values: NDArray[np.int8] | NDArray[np.int16]
+    bits: int
     scale: NDArray[np.uint16] | None
     shift: int
 
@@ -124,7 +126,7 @@ class Vector:
         values = self.values.astype(np.int64)
         if self.scale is None:
             return values << self.shift
-        scale = self.scale.reshape(values.shape[:-1]).astype(np.int64)[..., None]
+        scale = self.scale.astype(np.int64).reshape(-1, *[1] * (values.ndim - 1))
         return values * scale + (1 << self.shift >> 1) >> self.shift
 
 
@@ -134,43 +136,36 @@ class Bias:
 
     Attributes:
         full: one for each value; or None.
-        bits: of each of these.
-        full_shift: what they are shifted by.
         line: one for each line; or None.
         column: one for each column; or None.
     """
 
-    full: NDArray[np.int8] | None = None
-    bits: int = 8
-    full_shift: int = 0
+    full: Vector | None = None
     line: Vector | None = None
     column: Vector | None = None
 
     def arrays(self, key: str, about: str) -> tuple[dict[str, tuple[NDArray[Any], str]], str]:
         """Make the arrays of the structure, and its text."""
         arrays: dict[str, tuple[NDArray[Any], str]] = {}
-        texts = ["NULL"]
-        if self.full is not None:
-            arrays[f"{key}_full"] = (pack(self.full, self.bits), f"{about}; {self.bits} bits")
-            texts = [f"{{name}}_{key}_full"]
-        texts += [str(self.bits), str(self.full_shift)]
-        for part, vector in (("line", self.line), ("column", self.column)):
+        texts = []
+        for part, vector in (("full", self.full), ("line", self.line), ("column", self.column)):
             if vector is None:
                 texts.append("{.values = NULL}")
                 continue
-            name, scale = f"{key}_{part}", ""
-            arrays[name] = (vector.values, f"of each {part}")
+            name, scale, bits = f"{key}_{part}", "", vector.bits
+            values = vector.values if bits == 16 else pack(vector.values.astype(np.int8), bits)
+            arrays[name] = values, f"{about}; {bits} bits" if part == "full" else f"of each {part}"
             if vector.scale is not None:
-                arrays[f"{name}_scale"] = (vector.scale, "of each branch")
+                arrays[f"{name}_scale"] = vector.scale, "of each branch"
                 scale = f".scale = {{name}}_{name}_scale, "
-            texts.append(f"{{.values = {{name}}_{name}, {scale}.shift = {vector.shift}}}")
+            texts.append(f"{{.values = {{name}}_{name}, {scale}.bits = {bits}, .shift = {vector.shift}}}")
         return arrays, f"{{{', '.join(texts)}}}"
 
     def values(self) -> NDArray[np.int64]:
         """Return the bias of each value, with the axes of lines and columns last."""
         total = np.zeros((), np.int64)
         if self.full is not None:
-            total = self.full.astype(np.int64) << self.full_shift
+            total = self.full.numbers()
         if self.line is not None:
             total = total + self.line.numbers()[..., None]
         if self.column is not None:
@@ -179,12 +174,12 @@ class Bias:
 
 
 def stored_bias(given: Floats | None, parts: Sequence[tuple[Floats, Floats]], fraction: int) -> Bias | None:
-    """Return a bias whose integers a file stores: a number a line, one a column, each with a step a branch.
+    """Return a bias whose integers a file stores: a number a line, one a column, or one a value, with a step a branch.
 
     Args:
         given: as for :func:`quantize_bias`.
-        parts: integers that stand for numbers of lines or of columns, and the real value of the number 1, both in the
-            shape of the bias; zeros where the file has none.
+        parts: integers of the file, and the real value of the number 1, both in the shape of the bias; zeros where
+            the file has none.
         fraction: FRACTION.
 
     Returns:
@@ -204,6 +199,8 @@ def stored_bias(given: Floats | None, parts: Sequence[tuple[Floats, Floats]], fr
             along, numbers = "line", lines_of[..., 0]
         elif "column" not in found and (levels == columns_of).all():
             along, numbers = "column", columns_of[..., 0, :]
+        elif "full" not in found:
+            along, numbers = "full", levels
         else:
             return None
         vector = _scaled(numbers, step[..., 0, 0], fraction)
@@ -212,12 +209,12 @@ def stored_bias(given: Floats | None, parts: Sequence[tuple[Floats, Floats]], fr
         found[along] = vector
         total += levels * steps
     same = np.abs(total - lines).max(initial=0) <= 1e-5 * np.abs(lines).max(initial=0)
-    return Bias(line=found.get("line"), column=found.get("column")) if found and same else None
+    return Bias(**found) if found and same else None
 
 
 def _scaled(numbers: Floats, steps: Floats, fraction: int) -> Vector | None:
     """Return integers of 8 bits with a scale for each step; None if they don't fit."""
-    if (numbers != np.rint(numbers)).any() or np.abs(numbers).max(initial=0) > 127:
+    if (numbers != np.rint(numbers)).any() or (np.abs(numbers + 0.5) > 128).any():
         return None
     real = np.ravel(steps) * 2.0**fraction
     shift = MAX_VECTOR_SHIFT
@@ -226,7 +223,7 @@ def _scaled(numbers: Floats, steps: Floats, fraction: int) -> Vector | None:
     scale = np.rint(real * 2.0**shift)
     if scale.max() > 2**SCALE_BITS - 1:
         return None
-    return Vector(values=numbers.astype(np.int8), scale=scale.astype(np.uint16), shift=shift)
+    return Vector(values=numbers.astype(np.int8), bits=8, scale=scale.astype(np.uint16), shift=shift)
 
 
 def quantize_bias(given: Floats | None, fraction: int, bits: int) -> Bias:
@@ -251,7 +248,7 @@ def quantize_bias(given: Floats | None, fraction: int, bits: int) -> Bias:
     largest = 2 ** (bits - 1) - 1
     shift = max(0, math.ceil(math.log2(float(np.abs(values).max()) * 2**fraction / (largest + 0.5))))
     numbers = np.clip(np.rint(values * 2.0 ** (fraction - shift)), -largest, largest)
-    return Bias(full=numbers.astype(np.int8), bits=bits, full_shift=shift)
+    return Bias(full=Vector(values=numbers.astype(np.int8), bits=bits, scale=None, shift=shift))
 
 
 def _vectors(fraction: int, *parts: NDArray[np.float64]) -> list[Vector]:
@@ -259,7 +256,7 @@ def _vectors(fraction: int, *parts: NDArray[np.float64]) -> list[Vector]:
     most = max(*(float(np.abs(each).max()) for each in parts), 1e-30)
     shift = max(0, math.ceil(math.log2(most * 2**fraction / 32767)))
     rounded = (np.rint(each * 2.0 ** (fraction - shift)).astype(np.int16) for each in parts)
-    return [Vector(values=each, scale=None, shift=shift) for each in rounded]
+    return [Vector(values=each, bits=16, scale=None, shift=shift) for each in rounded]
 
 
 def scale_of(to: Range, fraction: int) -> tuple[int, int, int]:

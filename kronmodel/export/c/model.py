@@ -6,7 +6,7 @@ import hashlib
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from kronmodel.export.c.reader import read_template_network
 from kronmodel.export.card import read_card, served_name, set_card
 from kronmodel.export.inspect import read_model
 
-__all__ = ["CModel"]
+__all__ = ["DAMAGED", "CModel", "read_samples"]
 
 FIGURES = ("bits", "weight_bytes", "scratch_bytes", "code_bytes", "compiler")  # of the card
+DAMAGED = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError)  # what damaged graphs raise
 MAX_SAMPLES = 1024  # whose activations give the ranges
 
 
@@ -65,7 +66,7 @@ class CModel:
             network = read_template_network(model, str(path))
         except ExportError as error:
             reason = str(error)
-        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except DAMAGED as error:
             raise ExportError(f"{path} holds a damaged graph: {' '.join(str(error).split())[:200]}") from error
         return cls(
             path=path,
@@ -103,21 +104,33 @@ class CModel:
         Raises:
             ExportError: there are none, or they don't fit.
         """
-        path = self.path.with_name("samples.npz")
-        shape = () if self.network is None else self.network.front.shape
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                found = arrays["inputs"][:MAX_SAMPLES]
-            if found.dtype.kind not in "fiub":
-                raise ValueError(f"inputs are {found.dtype}")
-            inputs: NDArray[np.float32] = found.astype(np.float32)
-        except (
-            OSError, ValueError, KeyError, EOFError, IndexError, TypeError, zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
-            raise ExportError(
-                f"--bits needs samples for the ranges of activations: {path} can't be read ({error}); put a file there "
-                "with an array `inputs` of real inputs, or export with floats, without --bits"
-            ) from error
-        if not len(inputs) or math.prod(inputs.shape[1:]) != math.prod(shape) or not np.isfinite(inputs).all():
-            raise ExportError(f"{path}: got inputs {inputs.shape}, expected finite numbers {('n', *shape)}")
-        return inputs
+        return read_samples(self.path, () if self.network is None else self.network.front.shape)
+
+
+def read_samples(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Read the samples beside a model's file.
+
+    Args:
+        path: path of the ONNX file.
+        shape: shape of a sample.
+
+    Raises:
+        ExportError: there are none, or they don't fit.
+    """
+    path = path.with_name("samples.npz")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = arrays["inputs"][:MAX_SAMPLES]
+        if found.dtype.kind not in "fiub":
+            raise ValueError(f"inputs are {found.dtype}")
+        inputs: NDArray[np.float32] = found.astype(np.float32)
+    except (
+        OSError, ValueError, KeyError, EOFError, IndexError, TypeError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        raise ExportError(
+            f"--bits needs samples for the ranges of activations: {path} can't be read ({error}); put a file there "
+            "with an array `inputs` of real inputs, or export with floats, without --bits"
+        ) from error
+    if not len(inputs) or math.prod(inputs.shape[1:]) != math.prod(shape) or not np.isfinite(inputs).all():
+        raise ExportError(f"{path}: got inputs {inputs.shape}, expected finite numbers {('n', *shape)}")
+    return inputs

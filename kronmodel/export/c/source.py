@@ -30,7 +30,7 @@ class Source:
         name: prefix of its functions and types.
         code: text of the C file.
         header: text of the header.
-        weight_bytes: of the constant arrays.
+        weight_bytes: of the network's constant arrays; tables of functions are code.
         scratch_bytes: of what a prediction needs beside the stack, its inputs and its outputs.
         libm: whether it calls functions of ``math.h``.
         macs: multiply-adds of a prediction.
@@ -184,7 +184,7 @@ class Writer(ABC):
             *(f"  {step.about}" for step in self.steps),
             "",
             f"Arithmetic: {self.numbers}.",
-            f"{network.weights:,} weights in {self._weight_bytes:,} bytes of constants; {scratch:,} bytes of scratch; "
+            f"{network.weights:,} weights in {self._weight_bytes:,} bytes; {scratch:,} bytes of scratch; "
             f"{sum(step.macs for step in self.steps):,} multiply-adds.",
             "",
             f"    float in[{upper}_INPUTS], out[{upper}_OUTPUTS];",

@@ -30,8 +30,8 @@ class StoredGraph:
         values: with the real values of the weights.
         steps: with the real value of the number 1 in the place of each stored weight, and zeros for others.
         bits: with the bits of each stored weight, and zeros for others.
-        biases: of stored weights with a number a line, and of those with a number a column: the integers, and the
-            real value of the number 1; zeros for others.
+        biases: of stored weights with a number a column, and of others: the integers, and the real value of the
+            number 1; zeros for the other ones.
         ranges: of activations that the graph quantises, in the order of its nodes.
     """
 
@@ -65,10 +65,10 @@ def unfold(model: onnx.ModelProto, name: str) -> StoredGraph | None:
         values, steps, bits = (_folded(plain, constants, kind) for kind in (_values, _steps, _bits))
         biases = tuple(
             (
-                _folded(plain, constants, partial(_part, axis, _levels)),
-                _folded(plain, constants, partial(_part, axis, _steps)),
+                _folded(plain, constants, partial(_part, columns, _levels)),
+                _folded(plain, constants, partial(_part, columns, _steps)),
             )
-            for axis in (-1, -2)
+            for columns in (False, True)
         )
     except (ValueError, KeyError, IndexError, TypeError, RuntimeError, NotImplementedError) as error:
         text = " ".join(str(error).split())[:200]
@@ -121,12 +121,11 @@ def _levels(levels: onnx.TensorProto, _: NDArray[Any]) -> NDArray[Any]:
     return _array(levels).astype(np.float32)
 
 
-def _part(axis: int, kind: Kind, levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:
-    """Compute weights that have one number along an axis only, -1 for one a line; zeros for others."""
+def _part(columns: bool, kind: Kind, levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:
+    """Compute weights that have one number a column only, or others; zeros in the place of the rest."""
     sizes = tuple(levels.dims)
-    lines = len(sizes) < 2 or sizes[-1] == 1
-    wanted = lines if axis == -1 else not lines and sizes[-2] == 1
-    return kind(levels, steps) if wanted else np.zeros(sizes, np.float32)
+    is_column = len(sizes) > 1 and sizes[-1] != 1 and sizes[-2] == 1
+    return kind(levels, steps) if is_column == columns else np.zeros(sizes, np.float32)
 
 
 def _bits(levels: onnx.TensorProto, steps: NDArray[Any]) -> NDArray[Any]:

@@ -9,6 +9,7 @@
  * @property {number[]} [kernel] height and width of a convolution's kernel; its shapes are channels, height and width
  * @property {number} [rank]
  * @property {number} [parameters]
+ * @property {number} [weight_bytes]
  * @property {number} [macs_per_sample]
  *
  * @typedef {object} Metric

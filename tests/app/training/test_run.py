@@ -117,7 +117,11 @@ def test_the_planned_models_are_published_and_served_by_every_worker(
         card = wait_until(partial(_card, workers.client, name))
         for key in ("parameters", "weight_bytes", "macs_per_sample"):
             assert planned[key] == member[key] == card[key]
-        assert card["weight_bytes"] == 4 * card["parameters"]
+        assert member["weight_bytes"] == 4 * card["parameters"]
+        assert {**member["c"], "code_bytes": None, "compiler": None} == {"code_bytes": None, "compiler": None} | card[
+            "c"
+        ]
+        assert member["c"]["weight_bytes"] >= member["weight_bytes"]
         assert [layer["in_shape"] for layer in planned["layers"]] == [layer["in_shape"] for layer in card["layers"]]
         assert member["test_metric"]["value"] == card["test_metric"]["value"]
         assert (card["training"]["epochs"], card["training"]["seed"]) == (3, 1)

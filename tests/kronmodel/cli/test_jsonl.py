@@ -25,13 +25,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("bits", [[], ["--bits", "4,8", "--bias-form", "row-column", "--activation-bits", "8"]])
 def test_a_training_tells_plan_steps_and_epochs_in_their_order(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bits: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = tmp_path / "told"
     with told.open("w") as file:
         options = ["--epochs", "3", "--validation-share", "0.2", "--out", str(tmp_path / "models"), "--json"]
-        assert cli.main(["train", *FAST, *options, "--progress-fd", str(file.fileno())]) == 0
+        assert cli.main(["train", *FAST, *options, *bits, "--progress-fd", str(file.fileno())]) == 0
     printed, _ = capsys.readouterr()
     models = json.loads(printed)["models"]
     first, *rest, last = lines(told)
@@ -40,9 +41,14 @@ def test_a_training_tells_plan_steps_and_epochs_in_their_order(
     assert [member["role"] for member in first["members"]] == ["kronecker", "dense"]
     for member in first["members"]:
         published = models[member["role"]]
-        sizes = ("name", "parameters", "weight_bytes", "macs_per_sample")
-        assert {key: member[key] for key in sizes} == {key: published[key] for key in sizes}
-        assert member["weight_bytes"] == 4 * member["parameters"]
+        same = ("name", "parameters", "weight_bytes", "macs_per_sample")
+        assert {key: member[key] for key in same} == {key: published[key] for key in same}
+        card = read_card(onnx.load(published["path"]))
+        assert card is not None
+        assert member["layers"] == card["layers"]
+        assert published["c"] == card["c"]
+        assert published["c"]["bits"] == (8 if bits else 32)
+        assert published["c"]["scratch_bytes"] > 0
         assert sum(layer["parameters"] for layer in member["layers"]) == member["parameters"]
         assert member["epochs"] == 3
     assert last == {"event": "exporting"}

@@ -20,6 +20,7 @@ SUMMARY: dict[str, Any] = {
     "parameters": 11_490,
     "parameters_with_branch_biases": 13_068,
     "weight_bytes": 45_960,
+    "c": {"bits": 32, "weight_bytes": 45_960, "scratch_bytes": 6_496},
     "macs_per_sample": 179_312,
     "test_metric": {"name": "accuracy", "value": 0.98},
     "train_seconds": 10.0,
@@ -37,6 +38,7 @@ def write(
 ) -> None:
     models = {role: {**SUMMARY, "name": f"{name}-{role}"} for role in roles}
     models[roles[-1]] |= {"parameters": 1_238_730, "parameters_with_branch_biases": 1_238_730}
+    models[roles[-1]] |= {"c": {"bits": 32, "weight_bytes": 91_920, "scratch_bytes": 12_992}}
     data = {"name": "mnist", "train_samples": 60_000, "test_samples": 10_000}
     cards = {role: {"name": f"{name}-{role}", "data": data, "created": "2026-01-01"} for role in roles}
     history = [
@@ -81,6 +83,7 @@ def test_curves_of_both_and_the_table(tmp_path: Path) -> None:
     assert (reader.found, reader.scripts) == (["data:,"], 3)
     assert "<td>107.81×</td>" in page
     assert "<td>98.00%</td>" in page
+    assert re.search(r"as C: memory</th>\s*<td>6,496</td>\s*<td>12,992</td>\s*<td>2.00×</td>", page)
     drawn = figures(page)
     assert [line["name"] for line in drawn["score"]["data"]] == [
         "toy-kronecker",

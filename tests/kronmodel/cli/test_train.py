@@ -27,6 +27,7 @@ def test_the_default_twin_as_json(trained_twin: Twin) -> None:
             "parameters",
             "parameters_with_branch_biases",
             "weight_bytes",
+            "c",
             "macs_per_sample",
             "test_accuracy",
             "test_metric",

@@ -20,20 +20,18 @@ struct weights {
     int shift;
 };
 
-/* Numbers of 8 bits, those of branch k times scale[k] / 2^shift; without a scale, numbers of 16 bits times 2^shift. */
+/* Numbers of 16, 8, 4 or 2 bits times 2^shift or, with scales, those of branch k times scale[k] / 2^shift; or NULL. */
 struct vector {
     const void *values;
 /*@levels*/
     const uint16_t *scale;
 /*@end*/
-    int shift;
+    uint8_t bits, shift;
 };
 
-/* A bias: numbers of 8, 4 or 2 bits times 2^full_shift, and a number a line and one a column; or NULL. */
+/* A bias: a number for each value, one a line, and one a column. */
 struct bias {
-    const void *full;
-    int bits, full_shift;
-    struct vector line, column;
+    struct vector full, line, column;
 };
 
 /*== interpolated ==*/
@@ -77,7 +75,7 @@ static int32_t activate(enum activation activation, int32_t x)
 /* sum * scale / 2^shift, rounded. */
 static int32_t scaled(int32_t sum, int32_t scale, int shift)
 {
-    return (int32_t)(((int64_t)sum * scale + ((int64_t)1 << shift >> 1)) >> shift);
+    return (int32_t)((((int64_t)sum * scale * 2 >> shift) + 1) >> 1);
 }
 
 static uint8_t quantized(int32_t x, const struct bytes *to)
@@ -106,21 +104,19 @@ static const int8_t *unpacked(const void *values, int bits, int at, int count, i
 /*== bias ==*/
 static int32_t number_at(const struct vector *v, int at, int k)
 {
+    int8_t room;
     if (!v->values) return 0;
+    const int32_t value = v->bits == 16 ? ((const int16_t *)v->values)[at] : *unpacked(v->values, v->bits, at, 1, &room);
 /*@levels*/
-    if (v->scale)
-        return (((const int8_t *)v->values)[at] * (int32_t)v->scale[k] + ((int32_t)1 << v->shift >> 1)) >> v->shift;
+    if (v->scale) return (value * v->scale[k] + ((int32_t)1 << v->shift >> 1)) >> v->shift;
 /*@end*/
     (void)k;
-    return ((const int16_t *)v->values)[at] * ((int32_t)1 << v->shift);
+    return value * ((int32_t)1 << v->shift);
 }
 
 static int32_t bias_at(const struct bias *b, int at, int line, int column, int k)
 {
-    int32_t sum = number_at(&b->line, line, k) + number_at(&b->column, column, k);
-    int8_t room;
-    if (b->full) sum += *unpacked(b->full, b->bits, at, 1, &room) * ((int32_t)1 << b->full_shift);
-    return sum;
+    return number_at(&b->full, at, k) + number_at(&b->line, line, k) + number_at(&b->column, column, k);
 }
 
 /*== dense ==*/
@@ -215,8 +211,8 @@ struct convolution {
     struct bytes result;
 };
 
-/* The value of filter f at a place of the input, zeros around it. */
-static int32_t filtered(const struct convolution *l, const uint8_t *x, const int8_t *weight, int f, int down, int right)
+/* The sum of a filter's products at a place of the input, zeros around it. */
+static int32_t filtered(const struct convolution *l, const uint8_t *x, const int8_t *weight, int down, int right)
 {
     int32_t sum = 0;
     for (int c = 0; c < l->channels; c++)
@@ -226,7 +222,7 @@ static int32_t filtered(const struct convolution *l, const uint8_t *x, const int
                 if (row >= 0 && row < l->height && column >= 0 && column < l->width)
                     sum += *weight * (x[(c * l->height + row) * l->width + column] - l->x_zero);
             }
-    return scaled(sum, l->weight.scale[f], l->weight.shift) + bias_at(&l->bias, f, f, 0, 0);
+    return sum;
 }
 
 /* A convolution with its max-pooling, one output after the other. The activation of the largest or of the smallest value
@@ -236,16 +232,19 @@ static void convolution(const struct convolution *l, const uint8_t *x, uint8_t *
     const int size = l->channels * l->kernel_height * l->kernel_width;
     for (int f = 0; f < l->filters; f++) {
         const int8_t *weight = unpacked(l->weight.values, l->weight.bits, f * size, size, room);
+        const int32_t bias = bias_at(&l->bias, f, f, 0, 0), scale = l->weight.scale[f];
         for (int row = 0; row < l->out_height; row++)
             for (int column = 0; column < l->out_width; column++) {
                 int32_t most = 0, least = 0;
                 for (int i = 0; i < l->pool_height; i++)
                     for (int j = 0; j < l->pool_width; j++) {
-                        const int32_t z = filtered(l, x, weight, f, (row * l->pool_height + i) * l->stride_down - l->top,
+                        const int32_t z = filtered(l, x, weight, (row * l->pool_height + i) * l->stride_down - l->top,
                                                    (column * l->pool_width + j) * l->stride_right - l->left);
                         if (i + j == 0 || z > most) most = z;
                         if (i + j == 0 || z < least) least = z;
                     }
+                most = scaled(most, scale, l->weight.shift) + bias;
+                least = scaled(least, scale, l->weight.shift) + bias;
                 const int32_t a = activate(l->activation, most), b = activate(l->activation, least);
                 y[f * l->y_filter + (row * l->out_width + column) * l->y_pixel] = quantized(a > b ? a : b, &l->result);
             }
@@ -271,18 +270,26 @@ static int softmax(int count, const int32_t *z, float *out)
         if (z[i] > z[best]) best = i;
     for (int i = 0; i < count; i++) sum += exponential(z[best] - z[i]);
     for (int i = 0; i < count; i++) {
-        const uint32_t part = ((exponential(z[best] - z[i]) << 15) + sum / 2) / sum;
-        out[i] = (float)(int32_t)part * 3.05175781e-05f;
+        uint32_t rest = exponential(z[best] - z[i]), part = 0; /* a division, for which small processors need a library */
+        for (int bit = 0; bit < 15; bit++) {
+            rest *= 2;
+            part *= 2;
+            if (rest >= sum) rest -= sum, part++;
+        }
+        out[i] = (float)(int32_t)(rest >= sum - rest ? part + 1 : part) * 3.05175781e-05f;
     }
     return best;
 }
 
 /*== quantize_input ==*/
-/* A byte for an input in units of 2^-16 steps; returns -1 if that is not a number. */
+/* A byte for an input in units of 2^-16 steps; returns -1 if that is not a number. The bits of floats are compared as
+ * integers, which is shorter without a floating-point unit. */
 static int quantize_input(float x, uint8_t *to)
 {
-    if (x != x) return -1;
-    const int32_t value = x <= -1e9f ? -1000000000 : x >= 1e9f ? 1000000000 : (int32_t)x;
+    const union { float value; uint32_t bits; } number = {x};
+    const uint32_t size = number.bits & 0x7fffffff;
+    if (size > 0x7f800000) return -1;
+    const int32_t value = size < 0x4e6e6b28 ? (int32_t)x : size == number.bits ? 1000000000 : -1000000000; /* 1e9 */
     const int32_t step = (value + INPUT_ZERO) >> 16;
     *to = (uint8_t)(step < 0 ? 0 : step > 255 ? 255 : step);
     return 0;

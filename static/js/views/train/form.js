@@ -159,7 +159,7 @@ export class TrainForm {
       throw new FieldError(`Recipe: ${recipe.name} has ${channels.length} convolutions, which need larger images than these data have.`);
     }
     /** @type {Network} */
-    const network = { features, image, outputs, pad, hidden, rank: 1, order: recipe.order, channels, denseHidden: this.hasRecipeLayers ? recipe.dense_hidden : null };
+    const network = { features, image, outputs, pad, hidden, rank: 1, order: recipe.order, channels, denseHidden: this.hasRecipeLayers ? recipe.dense_hidden : null, ...(recipe.bits !== 32 && { bits: recipe.bits, bias_bits: recipe.bias_bits, bias_form: recipe.bias_form }) };
     this.layers.limit(limits, inputShape(network));
     return { ...network, rank: this.#readRank(recipe, options.limits.rank, hidden.length + 1) };
   }

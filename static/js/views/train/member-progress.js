@@ -29,14 +29,14 @@ export class MemberProgress {
   }
 
   /**
-   * @param {Pick<PlannedMember, "parameters" | "macs_per_sample">} member
+   * @param {Pick<PlannedMember, "parameters" | "weight_bytes" | "macs_per_sample">} member
    * @param {number} epochs
    * @param {string} metric
    */
-  plan({ parameters, macs_per_sample: macs }, epochs, metric) {
+  plan({ parameters, weight_bytes: bytes, macs_per_sample: macs }, epochs, metric) {
     this.planned = epochs;
     this.metric = metric;
-    this.size.textContent = `${count(parameters)} weights, ${short(macs)} multiply-adds`;
+    this.size.textContent = `${count(parameters)} weights${bytes ? ` in ${count(bytes)} bytes` : ""}, ${short(macs)} multiply-adds`;
     this.#update(null);
   }
 

@@ -19,10 +19,14 @@
  * @property {Order | Order[]} [order] of every branch, or one for each
  * @property {number[]} [channels] of the convolutions before the dense or Kronecker layers
  * @property {boolean} [pad] whether to pad the input with zeros to a width with balanced factors
+ * @property {number} [bits] of a weight
+ * @property {number} [bias_bits]
+ * @property {string} [bias_form] of Kronecker layers: "full", or "row-column" for the sum of a vector for each axis
  *
  * @typedef {object} Size
  * @property {Layer[]} layers
  * @property {number} parameters
+ * @property {number} bytes of the weights, biases and step sizes
  * @property {number} macs multiply-adds per sample
  */
 
@@ -30,6 +34,18 @@ const KERNEL = 3;
 const POOL = 2;
 /** Maximum ratio of the factors of a padded width. */
 const MAX_RATIO = 2;
+
+const FLOAT = 32;
+const STEP_BYTES = 2;
+
+/**
+ * Counts stored values in rows with a step size each, which floats do not have.
+ * @param {[rows: number, length: number, bits: number][]} tensors
+ */
+const stored = (tensors) => ({
+  parameters: tensors.reduce((sum, [rows, length]) => sum + rows * length, 0),
+  weight_bytes: tensors.reduce((sum, [rows, length, bits]) => sum + Math.ceil((rows * length * bits) / 8) + (bits === FLOAT ? 0 : rows * STEP_BYTES), 0),
+});
 
 /** @param {number[]} sizes */
 export const product = (sizes) => sizes.reduce((a, b) => a * b, 1);
@@ -96,12 +112,12 @@ function convolved(image, channels) {
  * @param {Network} network
  * @returns {Layer[]}
  */
-function convolutions({ image, channels = [] }) {
+function convolutions({ image, channels = [], bits = FLOAT, bias_bits: biasBits = FLOAT }) {
   const shapes = convolved(image, channels);
   return channels.map((to, i) => {
     const [from, height, width] = shapes[i];
     const weights = to * from * KERNEL * KERNEL;
-    return { kind: "Conv2d", in_shape: shapes[i], out_shape: shapes[i + 1], kernel: [KERNEL, KERNEL], parameters: weights + to, macs_per_sample: weights * height * width };
+    return { kind: "Conv2d", in_shape: shapes[i], out_shape: shapes[i + 1], kernel: [KERNEL, KERNEL], ...stored([[to, from * KERNEL * KERNEL, bits], [1, to, biasBits]]), macs_per_sample: weights * height * width };
   });
 }
 
@@ -110,19 +126,23 @@ function convolutions({ image, channels = [] }) {
  * @param {Shape} from
  * @param {Shape} to
  * @param {number} rank
- * @param {Order | Order[]} order
+ * @param {Network} network
+ * @param {boolean} last whether it is the output layer, whose output bias is full
  * @returns {Layer}
  */
-function kroneckerLayer(from, to, rank, order) {
+function kroneckerLayer(from, to, rank, { order = "left", bits = FLOAT, bias_bits: biasBits = FLOAT, bias_form: form }, last) {
   const [[n1, n2], [m1, m2]] = [from, to];
   const right = Array.isArray(order) ? order.filter((each) => each === "right").length : order === "right" ? rank : 0;
   const left = rank - right;
+  /** @type {(branches: number, shape: Shape, whole: boolean) => [number, number, number][]} */
+  const bias = (branches, shape, whole) => (whole ? [[branches, product(shape), biasBits]] : shape.map((size) => [branches, size, biasBits]));
+  const full = form !== "row-column";
   return {
     kind: "KroneckerDual",
     in_shape: from,
     out_shape: to,
     rank,
-    parameters: rank * (m1 * n1 + m2 * n2) + left * m1 * n2 + right * n1 * m2 + m1 * m2,
+    ...stored([[rank * m1, n1, bits], [rank * m2, n2, bits], ...bias(left, [m1, n2], full), ...bias(right, [n1, m2], full), ...bias(1, to, full || last)]),
     macs_per_sample: left * (m1 * n1 * n2 + m1 * n2 * m2) + right * (n1 * n2 * m2 + n1 * m2 * m1),
   };
 }
@@ -130,17 +150,18 @@ function kroneckerLayer(from, to, rank, order) {
 /**
  * @param {number} from
  * @param {number} to
+ * @param {Network} network
  * @returns {Layer}
  */
-const denseLayer = (from, to) => ({ kind: "Linear", in_shape: [from], out_shape: [to], parameters: to * from + to, macs_per_sample: to * from });
+const denseLayer = (from, to, { bits = FLOAT, bias_bits: biasBits = FLOAT }) => ({ kind: "Linear", in_shape: [from], out_shape: [to], ...stored([[to, from, bits], [1, to, biasBits]]), macs_per_sample: to * from });
 
 /**
  * @param {Layer[]} layers
  * @returns {Size}
  */
 function size(layers) {
-  const sum = (/** @type {"parameters" | "macs_per_sample"} */ name) => layers.reduce((total, layer) => total + (layer[name] ?? 0), 0);
-  return { layers, parameters: sum("parameters"), macs: sum("macs_per_sample") };
+  const sum = (/** @type {"parameters" | "weight_bytes" | "macs_per_sample"} */ name) => layers.reduce((total, layer) => total + (layer[name] ?? 0), 0);
+  return { layers, parameters: sum("parameters"), bytes: sum("weight_bytes"), macs: sum("macs_per_sample") };
 }
 
 /**
@@ -148,13 +169,13 @@ function size(layers) {
  * @returns {{ kronecker: Size, dense: Size }}
  */
 export function twinSize(network) {
-  const { features, hidden, denseHidden, outputs, rank, order = "left", channels = [] } = network;
+  const { features, hidden, denseHidden, outputs, rank, channels = [] } = network;
   const before = convolutions(network);
   const shapes = kroneckerShapes(network);
   const first = channels.length > 0 ? product(shapes[0]) : features;
   const widths = [first, ...(denseHidden ?? hidden.map(product)), outputs];
   return {
-    kronecker: size([...before, ...shapes.slice(1).map((to, i) => kroneckerLayer(shapes[i], to, Array.isArray(rank) ? rank[i] : rank, order))]),
-    dense: size([...before, ...widths.slice(1).map((to, i) => denseLayer(widths[i], to))]),
+    kronecker: size([...before, ...shapes.slice(1).map((to, i) => kroneckerLayer(shapes[i], to, Array.isArray(rank) ? rank[i] : rank, network, i === hidden.length))]),
+    dense: size([...before, ...widths.slice(1).map((to, i) => denseLayer(widths[i], to, network))]),
   };
 }

@@ -27,6 +27,7 @@ export class SizePreview {
     const column = () => [h("td", {}, NOTHING), h("td", {}, NOTHING), h("td", { class: "ratio" }, NOTHING)];
     /** Cells of the Kronecker network, the dense one, and their ratio. */
     this.weights = column();
+    this.bytes = column();
     this.macs = column();
     this.note = h("p", { class: "message", role: "status" });
     this.spoken = new LiveRegion();
@@ -37,9 +38,9 @@ export class SizePreview {
       h(
         "table",
         {},
-        h("caption", { class: "sr-only" }, "Weights and multiply-adds of both networks"),
-        h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, "Weights"), h("th", { scope: "col" }, "Multiply-adds"))),
-        h("tbody", {}, ...names.map((name, i) => h("tr", {}, name, this.weights[i], this.macs[i]))),
+        h("caption", { class: "sr-only" }, "Weights, their bytes, and multiply-adds of both networks"),
+        h("thead", {}, h("tr", {}, h("td", {}), h("th", { scope: "col" }, "Weights"), h("th", { scope: "col" }, "Bytes"), h("th", { scope: "col" }, "Multiply-adds"))),
+        h("tbody", {}, ...names.map((name, i) => h("tr", {}, name, this.weights[i], this.bytes[i], this.macs[i]))),
       ),
       this.note,
       this.spoken.element,
@@ -68,19 +69,19 @@ export class SizePreview {
     this.note.classList.toggle("failed", failed);
     this.legend.hidden = typeof network === "string";
     if (typeof network === "string") {
-      for (const cell of [...this.weights, ...this.macs]) cell.textContent = NOTHING;
+      for (const cell of [...this.weights, ...this.bytes, ...this.macs]) cell.textContent = NOTHING;
       this.words.replaceChildren();
       this.figures.replaceChildren();
       this.spoken.say("");
       return;
     }
     const { kronecker, dense } = twinSize(network);
-    for (const [cells, a, b] of /** @type {const} */ ([[this.weights, kronecker.parameters, dense.parameters], [this.macs, kronecker.macs, dense.macs]])) {
+    for (const [cells, a, b] of /** @type {const} */ ([[this.weights, kronecker.parameters, dense.parameters], [this.bytes, kronecker.bytes, dense.bytes], [this.macs, kronecker.macs, dense.macs]])) {
       cells[0].textContent = count(a);
       cells[1].textContent = count(b);
       cells[2].textContent = ratio(a, b);
     }
-    this.spoken.say(`Kronecker ${count(kronecker.parameters)} weights, ${ratio(kronecker.parameters, dense.parameters)} than dense; ${count(kronecker.macs)} multiply-adds per sample, ${ratio(kronecker.macs, dense.macs)}.`);
+    this.spoken.say(`Kronecker ${count(kronecker.parameters)} weights, ${ratio(kronecker.parameters, dense.parameters)} than dense; ${count(kronecker.bytes)} bytes; ${count(kronecker.macs)} multiply-adds per sample, ${ratio(kronecker.macs, dense.macs)}.`);
     const drawn = Object.entries({ kronecker, dense }).map(([role, { layers, parameters }]) => ({ name: role, card: { role, layers, parameters } }));
     showStructure(drawn, this.words, this.figures);
   }

@@ -2,7 +2,7 @@
 
 import { roleName } from "../../model/display.js";
 import { h } from "../../ui/dom.js";
-import { TIME_UNITS, count, digits, metric } from "../../ui/format.js";
+import { BYTE_UNITS, TIME_UNITS, count, digits, metric } from "../../ui/format.js";
 import { pointsDifference, speedRatio, tableRow } from "../jobs/table-row.js";
 import { lossText, metricName, metricValue } from "./format.js";
 
@@ -18,10 +18,16 @@ export function resultTable(members) {
   const [{ test_metric: quality }] = members;
   /** @param {(member: TrainedMember) => number | null} get */
   const of = (get) => members.map(get);
+  /** @type {[string, string]} */
+  const smaller = ["smaller", "larger"];
   /** @type {Row[]} */
   const rows = [
     { name: "Weights", values: of((m) => m.parameters), format: count, words: ["fewer", "more"] },
-    { name: "Bytes of weights", values: of((m) => m.weight_bytes || null), format: count, words: ["smaller", "larger"] },
+    { name: "Bytes of weights", values: of((m) => m.weight_bytes || null), format: count, words: smaller },
+    ...[
+      { name: "As C code: flash, weights", values: of((m) => m.c?.weight_bytes ?? null), units: BYTE_UNITS, words: smaller },
+      { name: "As C code: memory", values: of((m) => m.c?.scratch_bytes ?? null), units: BYTE_UNITS, words: smaller },
+    ].filter(({ values }) => values.some((value) => value !== null)),
     { name: "Multiply-adds per sample", values: of((m) => m.macs_per_sample), format: count, words: ["fewer", "more"] },
     {
       name: `Test ${metricName(quality.name)}${quality.samples ? `, ${count(quality.samples)} samples` : ""}`,

@@ -1,7 +1,7 @@
 /**
  * Types of the service's training API: the fields that the page reads.
  *
- * @import { Layer, Metric } from "../../api/types.js"
+ * @import { CCode, Layer, Metric } from "../../api/types.js"
  */
 
 /** @typedef {[number, number]} Shape factor sizes of a width */
@@ -54,6 +54,9 @@
  * @property {number} epochs
  * @property {number} batch_size
  * @property {number} learning_rate of the Kronecker network
+ * @property {number} [bits] of a weight in both networks; 32 for floats
+ * @property {number} [bias_bits]
+ * @property {string} [bias_form]
  * @property {{ learning_rate: number }} dense
  *
  * @typedef {object} TrainingOptions
@@ -70,6 +73,7 @@
  * @property {Role} role
  * @property {string} name
  * @property {number} parameters
+ * @property {number} [weight_bytes] 0 in reports of earlier versions
  * @property {number} macs_per_sample
  * @property {Layer[]} layers
  *
@@ -93,6 +97,7 @@
  * @property {string | number} version
  * @property {number} parameters
  * @property {number} [weight_bytes] 0 in reports of earlier versions
+ * @property {CCode | null} [c]
  * @property {number} macs_per_sample
  * @property {Metric} test_metric
  * @property {number} training_seconds

@@ -21,6 +21,7 @@ from kronmodel.cli.main import main
 from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.target import Target
 from kronmodel.errors import KronmodelError
+from kronmodel.export.c.figures import c_figures
 from kronmodel.export.card import CARD_KEY
 from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
 from tests.kronmodel.compress.graphs.test_rewrite import branches
@@ -67,6 +68,8 @@ def test_the_compressed_model_is_published_beside_its_original(tmp_path: Path, d
     assert [card["role"] for card in cards] == ["original", "compressed"]
     assert cards[0]["twin"] == cards[1]["twin"] == "toy"
     assert cards[1]["test_metric"]["value"] == scores.accuracy
+    assert {"c": cards[1]["c"]} == c_figures(compressed, report.path)
+    assert 0 < cards[1]["c"]["weight_bytes"] <= report.path.stat().st_size
     for card in cards:
         parsed = Card.parse(json.dumps(card), "toy")
         assert parsed is not None

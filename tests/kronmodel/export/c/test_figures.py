@@ -34,7 +34,7 @@ def sizes_in_c(folder: Path, source: Source) -> tuple[int, int]:
     """Sum the arrays in the text of the code, and ask a compiler for the size of the scratch memory."""
     for name, text in source_files(source).items():
         (folder / name).write_text(text)
-    arrays = re.findall(r"^static const (\w+) \w+\[(\d+)\]", source.code, re.MULTILINE)
+    arrays = re.findall(r"^static const (\w+) (?!\w+_table\b)\w+\[(\d+)\]", source.code, re.MULTILINE)
     (folder / "size.c").write_text(
         '#include <stdio.h>\n#include "net.h"\nint main(void) { printf("%zu", NET_SCRATCH_BYTES); return 0; }\n'
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kronmodel import native
 from kronmodel.export.c.formats import write_source
 from kronmodel.export.c.model import CModel
 from tests.kronmodel.export.c.graphs import Graph, outputs_of, random_graph
@@ -66,3 +67,22 @@ def test_no_scratch_and_one_layer(tmp_path: Path) -> None:
     x = np.random.default_rng(5).normal(0, 1, (7, 5)).astype(np.float32)
     _, out = predictions(tmp_path / "c", source, x, 3)
     np.testing.assert_allclose(out, outputs_of(model.path, x)["probabilities"], atol=1e-6)
+
+
+def test_layers_without_activation_such_as_those_of_a_low_rank(tmp_path: Path) -> None:
+    graph = Graph(np.random.default_rng(6), 9)
+    graph.at = graph.node("MatMul", graph.at, graph.normal(9, 2, fan=9))
+    graph.shape = (2,)
+    graph.dense(8, "gelu")
+    graph.kronecker((2, 4), (3, 2), [False, True], "relu", "none")
+    graph.dense(3)
+    graph.at = graph.node("MatMul", graph.at, graph.normal(3, 4, fan=3))
+    graph.shape = (4,)
+    graph.classify()
+    model = CModel.read(graph.save(tmp_path / "net.onnx", (9,)))
+    assert model.reason == ""
+    x = np.random.default_rng(7).normal(0, 1, (20, 9)).astype(np.float32)
+    _, out = predictions(tmp_path / "c", write_source(model, "net", None), x, 4)
+    expected = outputs_of(model.path, x)["probabilities"]
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+    np.testing.assert_allclose(native.load(model.path)(x)["probabilities"], expected, atol=1e-6)

@@ -35,15 +35,14 @@ def test_the_c_code_has_the_integers_of_the_file(case: str, tmp_path: Path) -> N
     vectors = []
     for part in integers.parts:
         biases = (part.c, part.d) if isinstance(part, QuantizedBranches) else (part.bias,)
-        vectors += [each for bias in biases for each in (bias.line, bias.column) if each is not None]
+        vectors += [each for bias in biases for each in (bias.full, bias.line, bias.column) if each is not None]
     kept = {tuple(sorted(each.values.ravel().tolist())) for each in vectors if each.scale is not None}
     steps = np.concatenate(
         [each.scale / 2.0**each.shift for each in vectors if each.scale is not None] or [np.zeros(0)]
     )
     wanted, real = set(), []
     for each in network.stored:
-        # All but those with a number for each value, which is one a line with dense layers and convolutions.
-        if each.tensor.is_bias and 1 in (each.tensor.own_shape[-1], *each.tensor.own_shape[-2:-1]):
+        if each.tensor.is_bias:
             wanted.add(tuple(sorted(each.levels.flatten().tolist())))
             real += each.steps.flatten().tolist()
     assert wanted
@@ -52,7 +51,9 @@ def test_the_c_code_has_the_integers_of_the_file(case: str, tmp_path: Path) -> N
     assert len(found) >= 4
     assert found.all()
     z = forward(integers, quantized_inputs(model, integers.given, samples))
-    labels, out = predictions(tmp_path / "c", write_source(model, "net", None), samples, z.shape[1])
+    source = write_source(model, "net", None)
+    assert source.weight_bytes <= network.weight_bytes  # as in the file, whose ranges of activations are code here
+    labels, out = predictions(tmp_path / "c", source, samples, z.shape[1])
     np.testing.assert_array_equal(labels, z.argmax(1))
     np.testing.assert_array_equal(out, probabilities(z, integers.fraction))
 
@@ -90,6 +91,23 @@ def test_lines_and_columns_are_told_apart() -> None:
     assert line.values().shape == (4, 1)
 
 
+def test_a_number_for_each_value_is_kept() -> None:
+    rng = np.random.default_rng(5)
+    full = rng.integers(-128, 128, (2, 4, 5)).astype(np.float32)
+    full[0, 0, :2] = -128, 127
+    steps = np.array([0.01, 0.003], np.float16).astype(np.float32)[:, None, None] + np.zeros((2, 4, 5), np.float32)
+    found = stored_bias(full * steps, [(full, steps)], 16)
+    assert found is not None
+    assert found.full is not None
+    assert (found.line, found.column) == (None, None)
+    np.testing.assert_array_equal(found.full.values, full)
+    np.testing.assert_allclose(found.values() / 2.0**16, full * steps, atol=2.0**-15)
+    both = [(full, steps), parts_of(rng, (2, 4, 5))[0]]
+    sums = stored_bias(sum(levels * step for levels, step in both).astype(np.float32), both, 16)
+    assert sums is not None
+    np.testing.assert_allclose(sums.values() / 2.0**16, sum(levels * step for levels, step in both), atol=2.0**-14)
+
+
 def test_other_biases_are_rounded() -> None:
     rng = np.random.default_rng(4)
     parts = parts_of(rng, (2, 4, 5))
@@ -97,8 +115,8 @@ def test_other_biases_are_rounded() -> None:
     assert stored_bias(given + 0.1, parts, 16) is None  # a further bias in floats
     assert stored_bias(given, [], 16) is None
     assert stored_bias(None, parts, 16) is None
-    full = rng.integers(-127, 128, (2, 4, 5)).astype(np.float32)
-    assert stored_bias(full * 0.5, [(full, np.full((2, 4, 5), 0.5))], 16) is None
+    full = (rng.integers(-127, 128, (2, 4, 5)).astype(np.float32), np.full((2, 4, 5), 0.5))
+    assert stored_bias(full[0], [full, full], 16) is None  # two numbers for each value
     wide = np.full((1, 2, 2), 300.0)
     assert stored_bias(wide * 0.5, [(wide, np.full((1, 2, 2), 0.5))], 16) is None
     ones = np.ones((1, 2, 2))

@@ -17,7 +17,8 @@ import pytest
 from kronmodel.export.c.formats import write_source
 from kronmodel.export.c.model import CModel
 from kronmodel.export.c.source import Source
-from tests.kronmodel.export.c.graphs import random_graph
+from kronmodel.export.c.toolchain import measure
+from tests.kronmodel.export.c.graphs import Graph, random_graph
 from tests.kronmodel.export.c.programs import STRICT, compile_program, run_program, write_program
 
 ALL = bool(os.environ.get("KRONMODEL_C_TARGETS"))
@@ -146,3 +147,28 @@ def emulated(target: str, folder: Path, source: Source) -> Sequence[str]:
         return ["qemu-arm", str(compile_program(folder, source, ["arm-linux-gnueabi-gcc", "-static", "-O2"]))]
     needs("riscv64-linux-gnu-gcc", "qemu-riscv64")
     return ["qemu-riscv64", str(compile_program(folder, source, ["riscv64-linux-gnu-gcc", "-static", "-O2"]))]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ranks", "bits", "flash", "memory"),
+    [((28, 28), (2, 2, 2), 8, 16_000, 2000), ((40, 40), (2, 2, 8), 4, 16_000, 4000)],
+    ids=["default", "accurate"],
+)
+def test_flash_and_memory_of_the_recipes(
+    hidden: tuple[int, int], ranks: Sequence[int], bits: int, flash: int, memory: int, tmp_path: Path
+) -> None:
+    needs("arm-none-eabi-gcc")
+    graph = Graph(np.random.default_rng(1), 784)
+    sizes = [(28, 28), hidden, hidden, (2, 5)]
+    for index, rank in enumerate(ranks):
+        outer = "none" if index == len(ranks) - 1 else "gelu"
+        graph.kronecker(sizes[index], sizes[index + 1], [False] * rank, "gelu", outer)
+    graph.classify()
+    path = graph.save(tmp_path / "net.onnx", (784,))
+    np.savez(tmp_path / "samples.npz", inputs=np.random.default_rng(2).random((20, 784), np.float32))
+    source = write_source(CModel.read(path), "net", bits)
+    found = measure(source, None)
+    assert found.code_bytes is not None, found.note
+    assert found.compiler.startswith("Cortex-M0+")
+    assert source.weight_bytes + found.code_bytes <= flash
+    assert source.scratch_bytes <= memory
