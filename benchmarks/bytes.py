@@ -26,15 +26,15 @@ from kronmodel.data.registry import load
 
 DENSE = ["--kind", "dense", "--bits", "4", "--epochs", "20", "--learning-rate", "0.005"]
 SMALL_IMAGES = "mnist-16x16.npz"
-DENSE_16 = ["--data", SMALL_IMAGES, "--activation", "relu", *DENSE, "--epochs", "60"]
 COMMANDS: dict[str, list[str]] = {
     "tiny-8k": ["--kind", "kronecker", "--recipe", "tiny-8k"],
     "tiny": ["--kind", "kronecker", "--recipe", "tiny"],
     "dense 784-30-10": [*DENSE, "--hidden", "5x6"],
     "dense 784-9-10": [*DENSE, "--hidden", "3x3"],
     # The form of BitNetMCU's network: images of 16x16 pixels, three hidden layers of 64, 4 bits, relu, 60 epochs.
-    "dense 256-64-64-64-10": [*DENSE_16, "--hidden", "8x8,8x8,8x8"],
-    "dense 256-128-128-128-10": [*DENSE_16, "--hidden", "8x16,8x16,8x16"],
+    "dense 256-64-64-64-10": [
+        *DENSE, "--data", SMALL_IMAGES, "--activation", "relu", "--epochs", "60", "--hidden", "8x8,8x8,8x8",
+    ],
 }  # fmt: skip
 NAMES = [*COMMANDS, *NETWORKS]
 KEPT = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
