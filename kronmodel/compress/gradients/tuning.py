@@ -83,8 +83,9 @@ class Pair:
             raise KronmodelError(f"the model can't be computed in torch: {error}") from error
         want = torch.from_numpy(outputs[index])
         self.error = _distance(new, want)
-        close = found.shape == want.shape == new.shape and _distance(found, want) <= EXACT
-        if not close or found.dtype != torch.float32:
+        if want.dtype != torch.float32:
+            raise KronmodelError(f"the model's output is of {outputs[index].dtype}, expected float32")
+        if not found.shape == want.shape == new.shape or _distance(found, want) > EXACT or found.dtype != want.dtype:
             raise KronmodelError("the model gives other outputs in torch than in onnxruntime")
 
     def tune(
