@@ -1,6 +1,6 @@
 """Bytes of weights against accuracy: trains small networks with several seeds, and draws the results as a chart.
 
-python -m benchmarks.bytes run RESULTS.json [--seeds 0 1 2] [NAME ...]   # hours; adds to the results that are there
+python -m benchmarks.bytes run RESULTS.json [NAME ...] [--seeds 0 1 2]   # hours; adds to the results that are there
 python -m benchmarks.bytes draw RESULTS.json CHART.svg                   # also prints the table of docs/quantization.md
 """
 
@@ -27,22 +27,14 @@ from kronmodel.data.registry import load
 DENSE = ["--kind", "dense", "--bits", "4", "--epochs", "20", "--learning-rate", "0.005"]
 SMALL_IMAGES = "mnist-16x16.npz"
 DENSE_16 = ["--data", SMALL_IMAGES, "--activation", "relu", *DENSE, "--epochs", "60"]
-CONVOLUTIONAL = ["--kind", "dense", "--learning-rate", "0.005"]
 COMMANDS: dict[str, list[str]] = {
     "tiny-8k": ["--kind", "kronecker", "--recipe", "tiny-8k"],
     "tiny": ["--kind", "kronecker", "--recipe", "tiny"],
-    "accurate, 4 bits": [
-        "--kind", "kronecker", "--recipe", "accurate", "--rank", "3,3,8", "--epochs", "20", "--bits", "4",
-        "--bias-form", "row-column",
-    ],
     "dense 784-30-10": [*DENSE, "--hidden", "5x6"],
     "dense 784-9-10": [*DENSE, "--hidden", "3x3"],
-    "dense 784-784-784-10, float": ["--kind", "dense", "--recipe", "accurate", "--epochs", "20"],
     # The form of BitNetMCU's network: images of 16x16 pixels, three hidden layers of 64, 4 bits, relu, 60 epochs.
     "dense 256-64-64-64-10": [*DENSE_16, "--hidden", "8x8,8x8,8x8"],
     "dense 256-128-128-128-10": [*DENSE_16, "--hidden", "8x16,8x16,8x16"],
-    "convolutions, 288-15-10": [*CONVOLUTIONAL, "--recipe", "tiny", "--hidden", "3x5"],
-    "fewer convolutions, 288-7-10": [*CONVOLUTIONAL, "--recipe", "tiny-8k", "--hidden", "1x7"],
 }  # fmt: skip
 NAMES = [*COMMANDS, *NETWORKS]
 KEPT = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")

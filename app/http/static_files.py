@@ -1,5 +1,6 @@
 """The files of the page and of the API documentation; nothing comes from a CDN."""
 
+import bz2
 import functools
 import hashlib
 import io
@@ -29,9 +30,9 @@ def page_files() -> Traversable | None:
         The folder of the files, or None if they were left out.
     """
     package = Path(__file__).resolve().parent.parent
-    archive = package / "static.zip"
+    archive = package / "static.zip.bz2"
     if archive.is_file():
-        return zipfile.Path(zipfile.ZipFile(io.BytesIO(archive.read_bytes())))
+        return zipfile.Path(zipfile.ZipFile(io.BytesIO(bz2.decompress(archive.read_bytes()))))
     folder = package.parent / "static"
     return folder if (folder / "index.html").is_file() else None
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,10 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kronmodel.cli.options import file_options
+from kronmodel.cli.pages import check_page, write_page
 from kronmodel.errors import Argument, Message
 
 if TYPE_CHECKING:  # onnx and torch take seconds to import
-    from kronmodel.compress.files.report import GraphReport, VariantRow
+    from kronmodel.compress.files.report import GraphReport
     from kronmodel.compress.files.target import Distillation
 
 __all__ = ["add_compress_options", "print_report", "run_compress"]
@@ -28,8 +29,6 @@ PRECISIONS = ("int8", "int8-static", "float16", "int4")
 STRUCTURES = ("low-rank", "kronecker", "monarch")
 ONE_THREAD_BYTES = 64 << 20  # model up to which one thread computes the fits
 WORDS = ("layer", "structure", "variant")  # columns of the tables
-LAYER_NUMBERS = ("bytes", "after", "error", "time")
-SCORES = {"accuracy": "accuracy", "r2": "R²", "agreement": "agree", "relative_error": "error"}
 
 
 def add_compress_options(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +66,9 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
         "--label-weight",
         type=float,
         metavar="X",
-        help="weight of the labels beside the original's outputs in this training, 0 to 1 (default: 0.1)",
+        help="weight of the labels beside the original's outputs in this training, 0 to 1 (default: 0.3)",
     )
-    default = "(default: as in the original's training, or the default recipe)"
+    default = "(default: as in the original's training or the default recipe, or none: a short trial decides)"
     add("--shift", type=float, metavar="PIXELS", help=f"shift images at random in this training {default}")
     add("--rotate", type=float, metavar="DEGREES", help="rotate them, by up to that many degrees either way")
     add("--zoom", type=float, metavar="FRACTION", help="stretch or shrink them, by up to that fraction")
@@ -91,6 +90,7 @@ def add_compress_options(parser: argparse.ArgumentParser) -> None:
     add("--allow-slower", action="store_true", help="also replace layers by structures that are measured to be slower")
     add("--out", type=Path, default=Path("models"), metavar="DIR", help="model repository (default: models)")
     add("--name", metavar="NAME", help="name of the original in the repository (default: its folder's or file's)")
+    add("--report", type=Path, metavar="FILE.html", help="write a page with the tables and the curve of each layer")
     add("--json", action="store_true", help="print one JSON object instead of the tables")
 
 
@@ -108,6 +108,7 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
     structures = tuple(part.strip() for part in args.structures.split(","))
     if not all(part in STRUCTURES for part in structures):
         raise ValueError(f"--structures must be some of {', '.join(STRUCTURES)}, got {args.structures!r}")
+    check_page(args.report)
     with _progress(notes) as show:
         report = compress_file(
             args.model,
@@ -123,6 +124,8 @@ def run_compress(args: argparse.Namespace, notes: Console, note: Callable[[str],
                 structures=cast(Any, structures), allow_slower=args.allow_slower, progress=show, report=note
             ),
         )
+    if args.report is not None:
+        write_page(args.report, report.to_html())
     if args.json:
         print(json.dumps(report.as_dict()))
     else:
@@ -167,41 +170,11 @@ def _progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 def print_report(console: Console, report: GraphReport) -> None:
     """Print the layers and the variants of a compressed model as tables, which fit into 80 columns."""
+    layers, variants = report.titles
     if report.layers:
-        layers = _table(f"Layers, fitted to {report.fitted_to}", "layer", "shape", "structure", *LAYER_NUMBERS)
-        for row in report.layers:
-            layers.add_row(
-                row.layer,
-                "×".join(map(str, row.shape)),
-                f"{row.structure}: {row.reason}" if row.reason else row.structure,
-                f"{row.bytes[0]:,}",
-                f"{row.bytes[1]:,}",
-                "" if row.error is None else f"{row.error:.3f}",
-                "" if row.time_ratio is None else f"{row.time_ratio:.2f}×",
-            )
-        console.print(layers, highlight=False)
+        console.print(_table(layers, report.layer_table()), highlight=False)
         console.print()
-    scores = [name for name in SCORES if any(_score(row, name) for row in report.variants)]
-    counts = sorted({count for row in report.variants for count in row.times})
-    table = _table(
-        f"Variants, on {report.measured_on}; µs a run, one thread",
-        "variant",
-        "bytes",
-        "ratio",
-        *(SCORES[name] for name in scores),
-        *(f"{count} sample{'' if count == 1 else 's'}" for count in counts),
-    )
-    original = report.variants[0].bytes or 0
-    for variant in report.variants:
-        size = variant.bytes
-        table.add_row(
-            variant.variant,
-            "" if size is None else f"{size:,}",
-            "" if not size else f"{original / size:.1f}×",
-            *(_score(variant, name) for name in scores),
-            *(_time(variant, count) for count in counts),
-        )
-    console.print(table, highlight=False)
+    console.print(_table(variants, report.variant_table()), highlight=False)
     for variant in report.variants:
         if variant.note:
             console.print(f"{variant.variant}: {variant.note}", highlight=False, markup=False)
@@ -210,28 +183,15 @@ def print_report(console: Console, report: GraphReport) -> None:
     console.print(f"beside {report.original}", highlight=False, soft_wrap=True)
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, rows: Sequence[Sequence[str]]) -> Table:
     """Make a table without lines, of which only the columns of words are broken in a narrow terminal."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
+    header, *body = rows
+    for column in header:
         if column in WORDS:
             table.add_column(column, overflow="fold")
         else:
             table.add_column(column, justify="right", no_wrap=True)
+    for row in body:
+        table.add_row(*row)
     return table
-
-
-def _score(variant: VariantRow, name: str) -> str:
-    value = None if variant.scores is None else getattr(variant.scores, name)
-    if value is None:
-        return ""
-    return f"{value:.3f}" if name == "relative_error" else f"{value:.2%}"
-
-
-def _time(variant: VariantRow, count: int) -> str:
-    timing = variant.times.get(count)
-    if timing is None:
-        return ""
-    digits = 1 if timing.microseconds < 100 else 0
-    ratio = "" if variant.variant == "original" else f" {timing.ratio:.2f}×"
-    return f"{timing.microseconds:,.{digits}f}{ratio}"

@@ -53,11 +53,16 @@ class Messages:
         import torch
 
         from kronmodel.nn.networks import build
-        from kronmodel.quantization.network import planned
+        from kronmodel.quantization.network import QuantizedNetwork
         from kronmodel.training.tasks import task_of
 
-        with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
-            networks = [(member, build(member.config)) for member in members]
+        networks = []
+        for member in members:
+            with torch.random.fork_rng([]), torch.device("meta"):  # only shapes are needed
+                network = build(member.config)
+            if (quantization := member.training.quantization) is not None:
+                network = QuantizedNetwork.of_shapes(network, quantization)
+            networks.append((member, network))
         self._write(
             "plan",
             members=[
@@ -65,8 +70,10 @@ class Messages:
                     "role": member.role,
                     "name": member.name,
                     "epochs": member.training.epochs,
+                    "parameters": network.parameter_count,
+                    "weight_bytes": network.weight_bytes,
                     "macs_per_sample": network.macs_per_sample,
-                    **planned(network, member.training.quantization),
+                    "layers": network.layer_cards(),
                 }
                 for member, network in networks
             ],

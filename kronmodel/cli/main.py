@@ -238,7 +238,8 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     if importlib.util.find_spec("torch") is None:
         raise KronmodelError("training needs PyTorch, which is not installed: pip install 'kronmodel[train]'")
-    from kronmodel.cli.report import check_report, write_report
+    from kronmodel.cli.pages import check_page
+    from kronmodel.cli.report import write_report
     from kronmodel.cli.training import CommandCallback, search_ranks_of
     from kronmodel.training.baselines import baselines
     from kronmodel.training.device import keep_freed_memory
@@ -246,7 +247,7 @@ def _train(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     if IS_MAIN:
-        check_report(args.report)
+        check_page(args.report)
     descriptor, log = (args.progress_fd, args.log_csv) if IS_MAIN else (None, None)
     with CommandCallback(notes, _note, descriptor=descriptor, log=log) as callback:
         twin = train_twin(args.data, **twin_arguments(args), callback=callback)

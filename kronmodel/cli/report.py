@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from kronmodel.cli.console import BASELINES_TITLE, baseline_rows, twin_rows
-from kronmodel.errors import ExportError
-from kronmodel.files import is_writable_file, sync_folder, write_atomically
+from kronmodel.cli.pages import write_page
 from kronmodel.training.baselines import Baseline
 from kronmodel.training.history import Epoch
 from kronmodel.training.ranks import RankSearch
 
-__all__ = ["check_report", "write_report"]
+__all__ = ["write_report"]
 
 COLOURS = {"kronecker": "#0b6e4f", "dense": "#b4530a"}
 STYLE = """
@@ -31,16 +30,6 @@ SCRIPT = """
 for (const [id, figure] of Object.entries(JSON.parse(document.getElementById("figures").textContent)))
   Plotly.newPlot(id, figure.data, figure.layout, {responsive: true, displaylogo: false});
 """
-
-
-def check_report(path: Path | None) -> None:
-    """Check that a report can be written to a path, without writing anything; meant for the start of a long training.
-
-    Raises:
-        ExportError: the path is not writable.
-    """
-    if path is not None and not is_writable_file(path):
-        raise ExportError(f"can't write the report {path}: expected a file name in a writable folder")
 
 
 def write_report(
@@ -67,12 +56,7 @@ def write_report(
     Raises:
         ExportError: the file can't be written.
     """
-    page = _page(name, models, histories, cards, _baselines(baselines, models, ranks)).encode()
-    try:
-        write_atomically(path, page)
-        sync_folder(path.absolute().parent)
-    except OSError as error:
-        raise ExportError(f"can't write the report {path}: {error.strerror or error}") from error
+    write_page(path, _page(name, models, histories, cards, _baselines(baselines, models, ranks)))
 
 
 def _page(

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kronmodel.compress.distillation import distill
-    from kronmodel.compress.modules import Compressed, compress
+    from kronmodel.compress.modules.compress import Compressed, compress
     from kronmodel.compress.report import CompressionReport
 
 __all__ = ["Compressed", "CompressionReport", "compress", "distill"]
 
 _MODULES = {
-    "Compressed": "modules",
+    "Compressed": "modules.compress",
     "CompressionReport": "report",
-    "compress": "modules",
+    "compress": "modules.compress",
     "distill": "distillation",
 }
 

@@ -23,7 +23,7 @@ from kronmodel.training.tasks import Task, task_of
 
 __all__ = ["DISTILLATION", "distill"]
 
-DISTILLATION = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-3, weight_decay=0.0)
+DISTILLATION = TrainConfig(epochs=1, batch_size=32, learning_rate=1e-3, weight_decay=0.0)
 """Default training of a distillation."""
 
 TEST_FRACTION = 0.1  # of unlabelled inputs, to score the agreement with the teacher
@@ -36,7 +36,7 @@ def distill(
     config: TrainConfig = DISTILLATION,
     *,
     label_weight: float = 0.0,
-    temperature: float = 2.0,
+    temperature: float = 4.0,
     report: Callable[[Progress], None] = lambda progress: None,
     log: Callable[[Epoch], None] = lambda epoch: None,
     checkpoint: Checkpoint | None = None,

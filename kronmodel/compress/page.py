@@ -20,35 +20,38 @@ th, td { padding: .35rem .7rem; text-align: left; border-bottom: 1px solid #ddd;
 svg { max-width: 40rem; width: 100%; height: auto; }
 svg text { font-size: 12px; fill: #444; }
 """
+ABOUT_CURVES = """<h2>Error of the outputs against size</h2>
+<p>Each point is a candidate; the ring is the chosen one, with its error after the final fit.</p>
+"""
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 260, 56, 40, 14
 
 
 def page_of(
     title: str,
-    rows: Sequence[Sequence[str]],
-    summary: Sequence[tuple[str, str, str]],
+    tables: Mapping[str, Sequence[Sequence[str]]],
     layers: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
 ) -> str:
     """Return a report as one self-contained HTML page.
 
     Args:
         title: heading.
-        rows: header and rows of the table of layers.
-        summary: figures of the whole network: name, before, after.
+        tables: header and rows of each table by its heading, which may be empty.
         layers: layers with ``name``, ``kind``, ``bytes``, ``output_error``, and ``curve`` as a list of candidates.
+        notes: sentences below the tables.
     """
-    whole = _table([("", "before", "after"), *summary])
+    shown = "".join(
+        f"{f'<h2>{html.escape(heading)}</h2>' if heading else ''}\n{_table(rows)}" for heading, rows in tables.items()
+    )
     curves = "".join(
         f"<h3>{html.escape(layer['name'])}</h3>\n{_curve(layer)}\n" for layer in layers if len(layer["curve"]) > 1
     )
+    sentences = "".join(f"<p>{html.escape(note)}</p>\n" for note in notes)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{html.escape(title)}</h1>\n{whole}<h2>Layers</h2>\n{_table(rows)}"
-        "<h2>Error of the outputs against size</h2>\n"
-        "<p>Each point is a candidate; the ring is the chosen one, with its error after the final fit.</p>\n"
-        f"{curves}</body>\n</html>\n"
+        f"<h1>{html.escape(title)}</h1>\n{shown}{sentences}{ABOUT_CURVES + curves if curves else ''}</body>\n</html>\n"
     )
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kronmodel.compress.in_order import CompressedLayer
-from kronmodel.compress.matrices.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.page import page_of
+from kronmodel.compress.search.in_order import CompressedLayer
 
-__all__ = ["CompressionReport", "LayerReport", "Whole", "layer_reports"]
+__all__ = ["CompressionReport", "LayerReport", "Whole", "curve_points", "layer_reports"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,7 @@ class LayerReport:
         rank: rank; 1 for a dense matrix.
         bytes: stored bytes before and after.
         macs: multiply-adds for a sample before and after.
+        microseconds: measured time of the layer for a sample before and after; None if the budget was another one.
         weight_error: change of the weight, relative to its Frobenius norm.
         output_error: root mean square of the change of the outputs, relative to their standard deviation: on held-out
             samples, or without samples for uncorrelated inputs.
@@ -44,6 +45,7 @@ class LayerReport:
     output_error: float
     reason: str
     curve: tuple[dict[str, Any], ...]
+    microseconds: tuple[float, float] | None = None
 
     @property
     def structure(self) -> str:
@@ -113,7 +115,11 @@ class CompressionReport:
         Args:
             title: heading of the page.
         """
-        return page_of(title, self.rows(), self.summary(), [asdict(layer) for layer in self.layers])
+        tables: dict[str, Sequence[Sequence[str]]] = {
+            "": [("", "before", "after"), *self.summary()],
+            "Layers": self.rows(),
+        }
+        return page_of(title, tables, [asdict(layer) for layer in self.layers])
 
     def summary(self) -> list[tuple[str, str, str]]:
         """Return the figures of the whole network: name, before, after."""
@@ -133,21 +139,26 @@ class CompressionReport:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a header and a row of texts for each layer, also for those that were left alone."""
-        header = ("layer", "structure", "bytes", "multiply-adds", "weight error", "output error", "remark")
+        columns = ("layer", "structure", "bytes", "multiply-adds", "µs", "weight error", "output error", "remark")
         rows = [
             (
                 layer.name,
                 layer.structure,
                 f"{layer.bytes[0]:,} → {layer.bytes[1]:,}",
                 f"{layer.macs[0]:,} → {layer.macs[1]:,}",
+                "" if layer.microseconds is None else "{:,.1f} → {:,.1f}".format(*layer.microseconds),
                 f"{layer.weight_error:.3f}",
                 f"{layer.output_error:.3f}",
                 layer.reason,
             )
             for layer in self.layers
         ]
-        left = [(name, "unchanged", "", "", "", "", reason) for name, reason in self.skipped]
-        return [header, *rows, *left]
+        left = [(name, "unchanged", "", "", "", "", "", reason) for name, reason in self.skipped]
+        table: list[tuple[str, ...]] = [columns, *rows, *left]
+        if any(layer.microseconds is not None for layer in self.layers):
+            return table
+        time = columns.index("µs")
+        return [(*row[:time], *row[time + 1 :]) for row in table]
 
     def table(self) -> str:
         """Return the report as text with aligned columns."""
@@ -158,13 +169,20 @@ class CompressionReport:
         return "\n".join([*lines, "", *whole, *self.notes])
 
 
-def layer_reports(results: Sequence[CompressedLayer]) -> tuple[LayerReport, ...]:
-    """Describe the results of a compression for its report."""
-    return tuple(_layer_report(result) for result in results)
+def layer_reports(
+    results: Sequence[CompressedLayer], measured: Callable[[MatrixLayer, Candidate], Candidate]
+) -> tuple[LayerReport, ...]:
+    """Describe the results of a compression for its report.
+
+    Args:
+        results: result of each layer.
+        measured: returns a candidate with its measured time, if times were measured.
+    """
+    return tuple(_layer_report(result, measured) for result in results)
 
 
-def _layer_report(result: CompressedLayer) -> LayerReport:
-    before, chosen = unchanged(result.layer), result.chosen
+def _layer_report(result: CompressedLayer, measured: Callable[[MatrixLayer, Candidate], Candidate]) -> LayerReport:
+    before, chosen = (measured(result.layer, each) for each in (unchanged(result.layer), result.chosen))
     structure = chosen.structure
     reason = result.reason
     if structure.kind == "dense" and result.fitted is not None:
@@ -182,19 +200,28 @@ def _layer_report(result: CompressedLayer) -> LayerReport:
         weight_error=chosen.weight_error,
         output_error=chosen.output_error,
         reason=reason,
-        curve=tuple(map(_point, result.curve)),
+        curve=curve_points(result.curve),
+        microseconds=(
+            None
+            if before.microseconds is None or chosen.microseconds is None
+            else (before.microseconds, chosen.microseconds)
+        ),
     )
 
 
-def _point(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "structure": str(candidate.structure),
-        "kind": candidate.structure.kind,
-        "bytes": candidate.bytes,
-        "macs": candidate.macs,
-        "weight_error": candidate.weight_error,
-        "output_error": candidate.output_error,
-    }
+def curve_points(candidates: Sequence[Candidate]) -> tuple[dict[str, Any], ...]:
+    """Describe the candidates of a layer, among which its structure was chosen."""
+    return tuple(
+        {
+            "structure": str(each.structure),
+            "kind": each.structure.kind,
+            "bytes": each.bytes,
+            "macs": each.macs,
+            "weight_error": each.weight_error,
+            "output_error": each.output_error,
+        }
+        for each in candidates
+    )
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -12,11 +12,12 @@ from torch.utils import _pytree
 from kronmodel.compress.samples import Batch
 from kronmodel.training.evaluation import evaluation_mode
 
-__all__ = ["tune"]
+__all__ = ["PATIENCE", "tune"]
 
 CHECK_EVERY = 20  # steps between two measurements of the held-out error
-PATIENCE = 8  # measurements without a better one after which the tuning ends
+PATIENCE = 8  # measurements without a better one
 LEARNING_RATE = 3e-3  # largest, relative to the root mean square of a parameter
+SHARES = (1.0, 0.1)  # of the learning rate that are tried until one lowers the held-out error
 RATE_OF_ERROR = 1e-2  # learning rate relative to the network's error: small errors need small steps
 
 
@@ -28,6 +29,8 @@ def tune(
     held_out_error: Callable[[], float],
     *,
     steps: int,
+    patience: int = PATIENCE,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
 ) -> int:
     """Train the replaced layers so that the network's outputs are nearer to the original's, and keep the best state.
 
@@ -41,6 +44,9 @@ def tune(
         batches: samples to train on, without held-out ones.
         held_out_error: measures the student's error on held-out samples.
         steps: most optimizer steps.
+        patience: measurements of the held-out error without a better one after which the tuning ends, or goes on from
+            the start with smaller steps if there was no better one at all.
+        progress: called with the number of each step, and of all.
 
     Returns:
         The step whose weights are kept; 0 if the tuning didn't lower the error.
@@ -60,35 +66,55 @@ def tune(
             with torch.no_grad():
                 targets = [_outputs(teacher, batch) for batch in batches]
             scale = _energies(targets)
-            learning_rate = min(LEARNING_RATE, RATE_OF_ERROR * best)
-            rates = [{"params": [each], "lr": learning_rate * _size(each)} for each in parameters]
-            optimizer = torch.optim.Adam(rates, betas=(0.9, 0.99))
-            schedule = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
-            )
-            for step in range(1, steps + 1):
-                index = (step - 1) % len(batches)
-                outputs = _outputs(student, batches[index])
-                loss = _loss(outputs, targets[index], scale)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                if step % CHECK_EVERY == 0 or step == steps:
-                    error = held_out_error()
-                    if error < best:
-                        kept, best, best_step = [each.detach().clone() for each in parameters], error, step
-                    elif step - best_step >= PATIENCE * CHECK_EVERY:
-                        break
+            first = step = 0
+            for share in SHARES:
+                learning_rate = share * min(LEARNING_RATE, RATE_OF_ERROR * best)
+                optimizer = _Optimizer(parameters, learning_rate, steps - first)
+                for step in range(first + 1, steps + 1):
+                    progress(step, steps)
+                    index = (step - 1) % len(batches)
+                    optimizer.step(_loss(_outputs(student, batches[index]), targets[index], scale))
+                    if step % CHECK_EVERY == 0 or step == steps:
+                        error = held_out_error()
+                        if error < best:
+                            kept, best, best_step = [each.detach().clone() for each in parameters], error, step
+                        elif step - max(best_step, first) >= patience * CHECK_EVERY:
+                            break
+                if best_step:
+                    break
+                first = step  # no step was better: smaller ones from the start
+                _restore(parameters, kept)
     finally:
-        with torch.no_grad():
-            for each, values, was_frozen in zip(parameters, kept, frozen, strict=True):
-                each.copy_(values)
-                each.grad = None
-                each.requires_grad_(not was_frozen)
+        _restore(parameters, kept)
+        for each, was_frozen in zip(parameters, frozen, strict=True):
+            each.grad = None
+            each.requires_grad_(not was_frozen)
         for each in others:
             each.requires_grad_(True)
     return best_step
+
+
+class _Optimizer:
+    """Adam with steps relative to each parameter's size, that grow for 20 steps and then fall to zero."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter], learning_rate: float, steps: int) -> None:
+        rates = [{"params": [each], "lr": learning_rate * _size(each)} for each in parameters]
+        self._adam = torch.optim.Adam(rates, betas=(0.9, 0.99))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._adam, lambda step: min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / max(steps, 1)))
+        )
+
+    def step(self, loss: Tensor) -> None:
+        self._adam.zero_grad()
+        loss.backward()
+        self._adam.step()
+        self._schedule.step()
+
+
+def _restore(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for each, before in zip(parameters, values, strict=True):
+            each.copy_(before)
 
 
 def _among(parameter: Tensor, parameters: Sequence[Tensor]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from kronmodel.quantization.config import FLOAT_BITS, QuantizationConfig
 from kronmodel.quantization.fake_quantizer import FEATURE_LEVELS
 from kronmodel.quantization.storage import StoredTensor, assemble, stored_tensors
 
-__all__ = ["QuantizedNetwork", "StoredValues", "planned"]
+__all__ = ["QuantizedNetwork", "StoredValues"]
 
 SCALE_BYTES = 4  # a float32
 
@@ -69,6 +69,20 @@ class QuantizedNetwork(Network):
             assemble([each.tensor for each in stored], [each.values() for each in stored], shapes), strict=True
         )
 
+    @classmethod
+    def of_shapes(cls, network: Network, config: QuantizationConfig) -> Self:
+        """Build the quantised form of a network on the device ``meta``, which has sizes and no values."""
+        stored = [
+            StoredValues(
+                tensor=each,
+                levels=torch.empty(each.rows, each.length, device="meta"),
+                steps=torch.empty(each.rows, device="meta"),
+            )
+            for each in stored_tensors(network, config)
+        ]
+        places = activation_places(network) if config.activation_bits != FLOAT_BITS else []
+        return cls(network, config, stored, dict.fromkeys(places, 1.0))
+
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits ``(batch, out_features)`` of ``(batch, *input_shape)`` or ``(batch, in_features)``."""
         return forward_quantized(self, x, self._round) if self.scales else super().forward(x)
@@ -102,39 +116,14 @@ class QuantizedNetwork(Network):
 
     def layer_cards(self) -> list[dict[str, Any]]:
         """Describe each layer for the model card, with the bits of its weights and its stored bytes."""
-        return _stored_cards(super().layer_cards(), self, [each.tensor for each in self.stored])
-
-
-def _stored_cards(
-    cards: list[dict[str, Any]], network: Network, tensors: Sequence[StoredTensor]
-) -> list[dict[str, Any]]:
-    """Replace the sizes in the descriptions of layers by those of their stored tensors."""
-    prefixes = [
-        *(f"features.convolutions.{index}." for index in range(len(cards) - len(network.layers))),
-        *(f"layers.{index}." for index in range(len(network.layers))),
-    ]
-    for card, prefix in zip(cards, prefixes, strict=True):
-        own = [each for each in tensors if each.parameter.startswith(prefix)]
-        card["parameters"] = sum(each.size for each in own)
-        card["weight_bytes"] = sum(each.bytes for each in own)
-        card["bits"] = next(each.bits for each in own if not each.is_bias)
-    return cards
-
-
-def planned(network: Network, config: QuantizationConfig | None) -> dict[str, Any]:
-    """Describe a network's size as the model card will do after its training: values, their bytes, and each layer.
-
-    Args:
-        network: the network before its training; on the meta device, too.
-        config: configuration of the quantisation; None for float weights.
-    """
-    cards = network.layer_cards()
-    if config is None:
-        return {"parameters": network.parameter_count, "weight_bytes": network.weight_bytes, "layers": cards}
-    tensors = stored_tensors(network, config)
-    scales = 0 if config.activation_bits == FLOAT_BITS else len(activation_places(network))
-    return {
-        "parameters": sum(each.size for each in tensors),
-        "weight_bytes": sum(each.bytes for each in tensors) + SCALE_BYTES * scales,
-        "layers": _stored_cards(cards, network, tensors),
-    }
+        cards = super().layer_cards()
+        prefixes = [
+            *(f"features.convolutions.{index}." for index in range(len(cards) - len(self.layers))),
+            *(f"layers.{index}." for index in range(len(self.layers))),
+        ]
+        for card, prefix in zip(cards, prefixes, strict=True):
+            own = [each.tensor for each in self.stored if each.tensor.parameter.startswith(prefix)]
+            card["parameters"] = sum(each.size for each in own)
+            card["weight_bytes"] = sum(each.bytes for each in own)
+            card["bits"] = next(each.bits for each in own if not each.is_bias)
+        return cards

@@ -29,12 +29,14 @@ class RankTrial:
         rank: rank of every layer, or of each.
         score: test score: accuracy or RMSE.
         parameters: number of its parameters.
+        weight_bytes: bytes of its weights, biases and step sizes.
         seconds: time for the training.
     """
 
     rank: int | tuple[int, ...]
     score: float
     parameters: int
+    weight_bytes: int
     seconds: float
 
     @property
@@ -111,6 +113,7 @@ def search_ranks(
                 rank=config.rank,
                 score=result.test_score,
                 parameters=network.parameter_count,
+                weight_bytes=network.weight_bytes,
                 seconds=time.perf_counter() - start - spent,
             )
         )

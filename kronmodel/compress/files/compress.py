@@ -105,6 +105,7 @@ def compress_file(
                 samples=loaded,
                 example=next(iter(feeds.values())),
                 settings=settings,
+                notes=messages,
             )
             if distill is None or fitting is None:
                 result, rows = fit()
@@ -161,8 +162,12 @@ def _fitted(
     samples: tuple[Samples, Samples] | None,
     example: Mapping[str, NDArray[Any]],
     settings: Settings,
+    notes: list[str],
 ) -> tuple[Path, list[LayerRow]]:
-    """Replace layers of a model until the target is reached; return the result and the description of all layers."""
+    """Replace layers of a model until the target is reached; return the result and the description of all layers.
+
+    What the report has to say is added to ``notes``.
+    """
     budget = target.bytes_of(size)
     sizer = Sizer(
         workspace,
@@ -175,6 +180,7 @@ def _fitted(
         settings=settings,
     )
     result = sizer.keep_quality(target.max_drop or 0.0) if budget is None else sizer.reach_size(budget)
+    notes += sizer.notes
     return result, sizer.rows()
 
 

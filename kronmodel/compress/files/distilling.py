@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from kronmodel.compress.distillation import DISTILLATION
@@ -19,13 +20,14 @@ from kronmodel.compress.graphs.scores import Scores, compare
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import Argument, KronmodelError, Message
 from kronmodel.training.checkpoint import Checkpoint
-from kronmodel.training.config import Augmentation
+from kronmodel.training.config import Augmentation, TrainConfig
 from kronmodel.training.members import SMALLEST_AUGMENTED
 from kronmodel.training.recipes import RECIPES
 
 __all__ = ["augmentation_of", "check_trainable", "distill_model"]
 
 JUDGED = 512  # samples on which the error before the training is measured
+TRIED = 8192  # samples of a short training that decides about changes of images
 HIGHER_IS_BETTER = ("accuracy", "r2", "agreement")
 
 
@@ -36,13 +38,13 @@ def check_trainable(workspace: Workspace, samples: Samples) -> None:
         KronmodelError: they can't.
     """
     try:
-        Pair(workspace, workspace.model, samples)
+        Pair(workspace, workspace.model, samples).check_rows()
     except KronmodelError as error:
         raise KronmodelError(Message(Argument("distill"), f" is not possible: {error}")) from error
 
 
 def augmentation_of(model: onnx.ModelProto, samples: Samples, asked: Distillation) -> Augmentation:
-    """Choose the random changes of training images: as asked, or of the original's training, or of the default recipe.
+    """Find the random changes of training images: as asked, or of the original's training, or of the default recipe.
 
     Args:
         model: the original, of which the card may name its training.
@@ -100,8 +102,12 @@ def distill_model(
         raise KronmodelError(Message(Argument("distill"), " is not possible: no new weight is of 32-bit floats"))
     images = augmentation_of(workspace.model, training, asked)
     label_weight = asked.label_weight if pair.has_labels(training) and pair.has_labels(validation) else 0.0
-    config = replace(DISTILLATION, epochs=asked.epochs, learning_rate=pair.learning_rate, **asdict(images))
+    config = replace(DISTILLATION, epochs=asked.epochs, learning_rate=pair.learning_rate)
     began = time.perf_counter()
+    if images and not asked.changes:
+        progress("trying changes of images", 0, 0)
+        images = _better(pair, samples, config, (images, Augmentation()), label_weight)
+    config = replace(config, **asdict(images))
     pair.distill(
         training,
         validation,
@@ -111,9 +117,7 @@ def distill_model(
         checkpoint=checkpoint,
     )
     seconds = time.perf_counter() - began
-    trained = workspace.write(
-        workspace.assemble(with_weights(workspace, model, pair.student.weights)), "distilled.onnx"
-    )
+    trained = workspace.save(with_weights(workspace, model, pair.student.weights), "distilled.onnx")
     original = workspace.write(workspace.model, "original.onnx")
     scores = compare({"original": original, "before": path, "after": trained}, validation)
     metric = _metric(scores["before"], scores["after"])
@@ -133,6 +137,23 @@ def distill_model(
         is_kept=is_kept,
     )
     return (trained if is_kept else path), row
+
+
+def _better(
+    pair: Pair,
+    samples: tuple[Samples, Samples],
+    config: TrainConfig,
+    candidates: Sequence[Augmentation],
+    label_weight: float,
+) -> Augmentation:
+    """Choose the changes of images after which a short training leaves the smaller error on the samples that judge."""
+    training, validation = samples
+    few = training.take(np.random.default_rng(config.seed).permutation(len(training))[:TRIED])
+    errors = [
+        pair.trial(few, validation, replace(config, epochs=1, **asdict(each)), label_weight=label_weight)
+        for each in candidates
+    ]
+    return candidates[int(np.argmin(errors))]
 
 
 def _metric(before: Scores, after: Scores) -> str:

@@ -9,8 +9,11 @@ from typing import Any
 
 from kronmodel.compress.graphs.scores import Scores
 from kronmodel.compress.graphs.timing import Timing
+from kronmodel.compress.page import page_of
 
 __all__ = ["DistillationRow", "GraphReport", "LayerRow", "VariantRow"]
+
+SCORES = {"accuracy": "accuracy", "r2": "R²", "agreement": "agree", "relative_error": "error"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,9 @@ class LayerRow:
         error: root mean square of the change of its outputs on the samples, relative to their spread; None if it stays.
         time_ratio: measured time for one sample, after divided by before; None if it was not measured.
         reason: why it stays as it was.
+        kind: kind of that structure.
+        curve: candidates that no other one beat: ``structure``, ``kind``, ``bytes`` with the bias, ``macs``,
+            ``weight_error`` and ``output_error`` of each.
     """
 
     layer: str
@@ -36,6 +42,8 @@ class LayerRow:
     error: float | None = None
     time_ratio: float | None = None
     reason: str = ""
+    kind: str = "dense"
+    curve: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +134,90 @@ class GraphReport:
     messages: Sequence[str]
     distillation: DistillationRow | None = None
 
+    def layer_table(self) -> list[tuple[str, ...]]:
+        """Return a header and a row of texts for each layer."""
+        rows = [
+            (
+                row.layer,
+                "×".join(map(str, row.shape)),
+                f"{row.structure}: {row.reason}" if row.reason else row.structure,
+                f"{row.bytes[0]:,}",
+                f"{row.bytes[1]:,}",
+                "" if row.error is None else f"{row.error:.3f}",
+                "" if row.time_ratio is None else f"{row.time_ratio:.2f}×",
+            )
+            for row in self.layers
+        ]
+        return [("layer", "shape", "structure", "bytes", "after", "error", "time"), *rows]
+
+    def variant_table(self) -> list[tuple[str, ...]]:
+        """Return a header and a row of texts for each variant; times are in microseconds a run, in one thread."""
+        scores = [name for name in SCORES if any(_score(row, name) for row in self.variants)]
+        counts = sorted({count for row in self.variants for count in row.times})
+        header = ("variant", "bytes", "ratio", *(SCORES[name] for name in scores))
+        original = self.variants[0].bytes or 0
+        rows = [
+            (
+                row.variant,
+                "" if row.bytes is None else f"{row.bytes:,}",
+                "" if not row.bytes else f"{original / row.bytes:.1f}×",
+                *(_score(row, name) for name in scores),
+                *(_time(row, count) for count in counts),
+            )
+            for row in self.variants
+        ]
+        return [(*header, *(f"{count} sample{'' if count == 1 else 's'}" for count in counts)), *rows]
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """Titles of the tables of layers and of variants."""
+        return f"Layers, fitted to {self.fitted_to}", f"Variants, on {self.measured_on}; µs a run, one thread"
+
+    def notes(self) -> list[str]:
+        """Return the sentences that belong to the tables."""
+        trained = [] if self.distillation is None else [str(self.distillation)]
+        return [*self.messages, *trained, *(f"{row.variant}: {row.note}" for row in self.variants if row.note)]
+
+    def to_html(self) -> str:
+        """Return the report as one self-contained page, with the curve on which each layer was chosen."""
+        layers, variants = self.titles
+        tables = {variants: self.variant_table(), **({layers: self.layer_table()} if self.layers else {})}
+        drawn = [
+            {
+                "name": row.layer,
+                "kind": row.kind,
+                "bytes": (row.bytes[0], _bytes_in_curve(row)),
+                "output_error": row.error or 0.0,
+                "curve": row.curve,
+            }
+            for row in self.layers
+        ]
+        return page_of(f"Compression of {self.original.parent.parent.name}", tables, drawn, self.notes())
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as an object for JSON."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+def _bytes_in_curve(row: LayerRow) -> int:
+    """Return the bytes of a layer's structure as its curve counts them, with the bias."""
+    for point in row.curve:
+        if point["kind"] == row.kind and (row.kind == "dense" or row.structure.startswith(point["structure"])):
+            return int(point["bytes"])
+    return row.bytes[1]
+
+
+def _score(variant: VariantRow, name: str) -> str:
+    value = None if variant.scores is None else getattr(variant.scores, name)
+    if value is None:
+        return ""
+    return f"{value:.3f}" if name == "relative_error" else f"{value:.2%}"
+
+
+def _time(variant: VariantRow, count: int) -> str:
+    timing = variant.times.get(count)
+    if timing is None:
+        return ""
+    digits = 1 if timing.microseconds < 100 else 0
+    ratio = "" if variant.variant == "original" else f" {timing.ratio:.2f}×"
+    return f"{timing.microseconds:,.{digits}f}{ratio}"

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 from numpy.typing import NDArray
 
-from kronmodel.compress.budget import BudgetError
 from kronmodel.compress.files.report import LayerRow
 from kronmodel.compress.files.target import Settings
-from kronmodel.compress.gradients.tuning import Pair, with_weights
+from kronmodel.compress.gradients.tuning import SECONDS, Pair, with_weights
 from kronmodel.compress.graphs.constants import Constants
 from kronmodel.compress.graphs.emit import can_emit
 from kronmodel.compress.graphs.layers import GraphLayer, Kept, find_layers
@@ -23,11 +23,13 @@ from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
 from kronmodel.compress.graphs.workspace import Workspace
-from kronmodel.compress.importance import measured_importances
-from kronmodel.compress.in_order import CompressedLayer, Options, put
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
-from kronmodel.compress.sequential import (
+from kronmodel.compress.report import curve_points
+from kronmodel.compress.search.budget import BudgetError
+from kronmodel.compress.search.importance import measured_importances
+from kronmodel.compress.search.in_order import CompressedLayer, Options, put
+from kronmodel.compress.search.sequential import (
     curves_of,
     solve_and_fit,
 )
@@ -38,7 +40,7 @@ __all__ = ["Sizer"]
 SIZE_ROUNDS = 4  # of fitting again for a smaller budget, if the nodes that are added exceed the target
 CHOICE_ROUNDS = 12  # of choosing again without fits: nodes of different structures take different numbers of bytes
 SEARCHED = 0.1  # size at which the layers' importance is measured if the size is searched
-MAX_TUNED_BYTES = 64 << 20  # size of a compressed model up to which its weights are tuned together
+MAX_TUNED_BYTES = 256 << 20  # size of a model up to which the weights of its result are tuned together
 DROP_ROUNDS = 7  # of halving the interval of sizes for a greatest drop
 
 
@@ -62,6 +64,9 @@ class Sizer:
         fraction: size of the result as a fraction of the original's; None if it is searched.
         image_shape: height and width of the images that a flat input holds; None if there are none.
         settings: structures and callbacks.
+
+    Attributes:
+        notes: what the report has to say.
 
     Raises:
         KronmodelError: the model has no layer that can be compressed.
@@ -101,6 +106,7 @@ class Sizer:
             lambda name, action: settings.progress("importance of the layers", self._numbers[name], len(self._numbers)),
         )
         self._fitted: list[CompressedLayer] = []
+        self.notes: list[str] = []
 
     def reach_size(self, budget: int) -> Path:
         """Replace layers until the whole file, with the nodes that are added, has at most so many bytes.
@@ -168,6 +174,8 @@ class Sizer:
                     layer.constant.bytes if kept else result.layer.itemsize * chosen.structure.weights,
                 ),
                 macs=(result.layer.applications * layer.weight.size, chosen.macs),
+                kind=chosen.structure.kind,
+                curve=curve_points(result.curve),
                 time_ratio=None if timing is None else timing.ratio,
             )
             if kept:
@@ -251,8 +259,8 @@ class Sizer:
         fits = []
         for number, layers in enumerate(found):
             put(self._network, layers)
-            model = self._workspace.assemble(self._network.model())
-            fits.append(_Fit(self._workspace.write(model, f"compressed-{number}.onnx"), layers))
+            path = self._workspace.save(self._network.model(), f"compressed-{number}.onnx")
+            fits.append(_Fit(path, layers))
         return fits
 
     def _choose(
@@ -281,30 +289,32 @@ class Sizer:
         if self._fitting is None or not self._settings.tune_steps:
             return fits[0]
         tried = list(fits)
-        for number, each in enumerate(fits):
-            self._settings.progress("tuning", number, len(fits))
-            trained = self._trained(each)
-            if trained is None:  # the layers stay as they were fitted one by one
-                return fits[0]
-            tried.append(trained)
+        try:
+            for place, each in enumerate(fits, 1):
+                tried.append(self._trained(each, f"tuning {place} of {len(fits)}", SECONDS / len(fits)))
+        except KronmodelError as error:  # the layers stay as they were fitted one by one
+            self.notes.append(f"the new weights are not tuned together: {error}")
+            self._settings.report(self.notes[-1])
+            return fits[0]
         paths = {"original": self._original, **{each.path.name: each.path for each in tried}}
         scores = compare(paths, self._fitting.part(HELD_OUT))
         return min(tried, key=lambda each: scores[each.path.name].relative_error)
 
-    def _trained(self, fit: _Fit) -> _Fit | None:
-        """Train the new weights of a model; None if that is not possible."""
-        if self._fitting is None or fit.path.stat().st_size > MAX_TUNED_BYTES:
-            return None
+    def _trained(self, fit: _Fit, step: str, seconds: float) -> _Fit:
+        """Train the new weights of a model on the samples, for at most so many seconds of computing.
+
+        Raises:
+            KronmodelError: that is not possible.
+        """
+        assert self._fitting is not None
+        if self._size > MAX_TUNED_BYTES:
+            raise KronmodelError(f"the model has {self._size:,} bytes, expected at most {MAX_TUNED_BYTES:,}")
         model = onnx.load(fit.path)
-        try:
-            pair = Pair(self._workspace, model, self._fitting)
-        except KronmodelError:
-            return None
-        if not pair.tune(self._settings.tune_steps):
+        pair = Pair(self._workspace, model, self._fitting)
+        if not pair.tune(self._settings.tune_steps, partial(self._settings.progress, step), seconds=seconds):
             return fit
         weights = with_weights(self._workspace, model, pair.student.weights)
-        tuned = self._workspace.write(self._workspace.assemble(weights), f"tuned-{fit.path.name}")
-        return replace(fit, path=tuned)
+        return replace(fit, path=self._workspace.save(weights, f"tuned-{fit.path.name}"))
 
     def _drop(self, path: Path) -> float:
         """Measure the loss of a model against the original in percentage points."""

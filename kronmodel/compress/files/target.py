@@ -84,8 +84,9 @@ class Distillation:
         epochs: passes over the training samples of the data.
         label_weight: weight of the labels' loss beside that of the original's outputs, from 0 to 1; without labels, the
             original's outputs alone count.
-        shift: largest random shift of an image in pixels; None for that of the original's training, if its card names
-            it, or else of the default recipe.
+        shift: largest random shift of an image in pixels. If this and the next three are None, those of the original's
+            training, if its card names them, or else of the default recipe; or none, if a short trial without any
+            comes nearer to the original's outputs.
         rotate: largest rotation in degrees, likewise.
         zoom: largest stretch as a fraction, likewise.
         flip: mirror half of the images, likewise.
@@ -97,7 +98,7 @@ class Distillation:
     """
 
     epochs: int = 1
-    label_weight: float = 0.1
+    label_weight: float = 0.3
     shift: float | None = None
     rotate: float | None = None
     zoom: float | None = None

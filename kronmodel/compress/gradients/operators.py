@@ -1,8 +1,9 @@
-"""Operators of ONNX as differentiable functions of torch: products, reshapes and activations."""
+"""Operators of ONNX as differentiable functions of torch: arithmetic, products, activations; the table of all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -10,119 +11,116 @@ from onnx import helper
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["OPERATORS", "Operator"]
+from kronmodel.compress.gradients.arguments import Attributes, Inputs, Operator, needed
+from kronmodel.compress.gradients.arrangements import ARRANGEMENTS
+from kronmodel.compress.gradients.convolutions import CONVOLUTIONS
+from kronmodel.compress.gradients.reductions import REDUCTIONS
 
-Operator = Callable[[Sequence[Tensor | None], Mapping[str, Any]], Tensor]
-"""Function of a node's inputs, None for those that are left out, and of its attributes."""
-
-
-def _needed(value: Tensor | None) -> Tensor:
-    if value is None:
-        raise ValueError("an input that the operator needs is left out")
-    return value
+__all__ = ["OPERATORS"]
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
-    return lambda inputs, attributes: function(_needed(inputs[0]))
+    return lambda inputs, attributes: function(needed(inputs[0]))
 
 
-def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    return lambda inputs, attributes: function(_needed(inputs[0]), _needed(inputs[1]))
+def _all(function: Callable[..., Tensor]) -> Operator:
+    return lambda inputs, attributes: function(*map(needed, inputs))
 
 
-def _gemm(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-    a, b = _needed(inputs[0]), _needed(inputs[1])
+def _variadic(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+    return lambda inputs, attributes: reduce(function, map(needed, inputs))
+
+
+def _gemm(inputs: Inputs, attributes: Attributes) -> Tensor:
+    a, b = needed(inputs[0]), needed(inputs[1])
     a, b = (a.T if attributes.get("transA", 0) else a), (b.T if attributes.get("transB", 0) else b)
     y: Tensor = attributes.get("alpha", 1.0) * (a @ b)
     c = inputs[2] if len(inputs) > 2 else None
     return y if c is None else y + attributes.get("beta", 1.0) * c
 
 
-def _reshape(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-    x = _needed(inputs[0])
-    sizes = [int(size) for size in _needed(inputs[1]).tolist()]
-    if not attributes.get("allowzero", 0):
-        sizes = [x.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
-    return x.reshape(sizes)
+def _div(a: Tensor, b: Tensor) -> Tensor:
+    return torch.div(a, b, rounding_mode=None if a.is_floating_point() else "trunc")
 
 
-def _flatten(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-    x = _needed(inputs[0])
-    axis = attributes.get("axis", 1) % (x.dim() + 1)
-    return x.reshape(int(torch.Size(x.shape[:axis]).numel()), -1)
+def _cast(inputs: Inputs, attributes: Attributes) -> Tensor:
+    return needed(inputs[0]).to(torch.from_numpy(helper.tensor_dtype_to_np_dtype(attributes["to"]).type(0)[None]).dtype)
 
 
-def _transpose(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-    x = _needed(inputs[0])
-    return x.permute(*attributes.get("perm", range(x.dim())[::-1]))
+def _gelu(inputs: Inputs, attributes: Attributes) -> Tensor:
+    return F.gelu(needed(inputs[0]), approximate=attributes.get("approximate", b"none").decode())
 
 
-def _softmax(function: Callable[[Tensor, int], Tensor]) -> Operator:
-    def apply(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-        x = _needed(inputs[0])
-        axis = attributes.get("axis", -1)
-        if x.dim() > 2 and axis % x.dim() != x.dim() - 1:  # opsets before 13 join the axes behind it
-            raise ValueError("a softmax along an axis that is not the last one")
-        return function(x, axis)
-
-    return apply
-
-
-def _cast(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-    return _needed(inputs[0]).to(
-        torch.from_numpy(helper.tensor_dtype_to_np_dtype(attributes["to"]).type(0)[None]).dtype
-    )
-
-
-def _gelu(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
-    return F.gelu(_needed(inputs[0]), approximate=attributes.get("approximate", b"none").decode())
-
-
-def _clip(inputs: Sequence[Tensor | None], attributes: Mapping[str, Any]) -> Tensor:
+def _clip(inputs: Inputs, attributes: Attributes) -> Tensor:
     low, high = ([*inputs[1:], None, None])[:2]
     low = attributes.get("min") if low is None else low
     high = attributes.get("max") if high is None else high
-    y = _needed(inputs[0])
+    y = needed(inputs[0])
     y = y if low is None else torch.maximum(y, torch.as_tensor(low, dtype=y.dtype))
     return y if high is None else torch.minimum(y, torch.as_tensor(high, dtype=y.dtype))
 
 
+def _scaled(function: Callable[[Tensor, Any], Tensor], name: str, default: float) -> Operator:
+    return lambda inputs, attributes: function(needed(inputs[0]), attributes.get(name, default))
+
+
 OPERATORS: dict[str, Operator] = {
-    "Add": _binary(torch.add),
+    **ARRANGEMENTS,
+    **CONVOLUTIONS,
+    **REDUCTIONS,
+    "Abs": _unary(torch.abs),
+    "Add": _all(torch.add),
+    "And": _all(torch.logical_and),
     "Cast": _cast,
+    "Ceil": _unary(torch.ceil),
+    "Celu": _scaled(F.celu, "alpha", 1.0),
     "Clip": _clip,
-    "Div": _binary(torch.div),
+    "Cos": _unary(torch.cos),
+    "Div": _all(_div),
     "Dropout": _unary(lambda x: x),
-    "Elu": lambda inputs, attributes: F.elu(_needed(inputs[0]), attributes.get("alpha", 1.0)),
+    "Einsum": lambda inputs, attributes: torch.einsum(attributes["equation"].decode(), *map(needed, inputs)),
+    "Elu": _scaled(F.elu, "alpha", 1.0),
+    "Equal": _all(torch.eq),
     "Erf": _unary(torch.erf),
     "Exp": _unary(torch.exp),
-    "Flatten": _flatten,
+    "Floor": _unary(torch.floor),
     "Gelu": _gelu,
     "Gemm": _gemm,
+    "Greater": _all(torch.gt),
+    "GreaterOrEqual": _all(torch.ge),
     "HardSigmoid": lambda inputs, attributes: (
-        attributes.get("alpha", 0.2) * _needed(inputs[0]) + attributes.get("beta", 0.5)
+        attributes.get("alpha", 0.2) * needed(inputs[0]) + attributes.get("beta", 0.5)
     ).clamp(0, 1),
     "HardSwish": _unary(F.hardswish),
     "Identity": _unary(lambda x: x),
-    "LeakyRelu": lambda inputs, attributes: F.leaky_relu(_needed(inputs[0]), attributes.get("alpha", 0.01)),
-    "LogSoftmax": _softmax(F.log_softmax),
-    "MatMul": _binary(torch.matmul),
-    "Mul": _binary(torch.mul),
+    "LeakyRelu": _scaled(F.leaky_relu, "alpha", 0.01),
+    "Less": _all(torch.lt),
+    "LessOrEqual": _all(torch.le),
+    "Log": _unary(torch.log),
+    "MatMul": _all(torch.matmul),
+    "Max": _variadic(torch.maximum),
+    "Min": _variadic(torch.minimum),
+    "Mish": _unary(F.mish),
+    "Mul": _all(torch.mul),
     "Neg": _unary(torch.neg),
-    "Pow": _binary(torch.pow),
+    "Not": _unary(torch.logical_not),
+    "Or": _all(torch.logical_or),
+    "PRelu": _all(lambda x, slope: torch.where(x < 0, x * slope, x)),
+    "Pow": _all(lambda x, exponent: torch.pow(x, exponent.to(x.dtype))),
+    "Reciprocal": _unary(torch.reciprocal),
     "Relu": _unary(F.relu),
-    "Reshape": _reshape,
     "Selu": lambda inputs, attributes: (
         attributes.get("gamma", 1.0507009873554805)
-        * F.elu(_needed(inputs[0]), attributes.get("alpha", 1.6732632423543772))
+        * F.elu(needed(inputs[0]), attributes.get("alpha", 1.6732632423543772))
     ),
     "Sigmoid": _unary(torch.sigmoid),
-    "Softmax": _softmax(F.softmax),
+    "Sin": _unary(torch.sin),
     "Softplus": _unary(F.softplus),
     "Softsign": _unary(F.softsign),
     "Sqrt": _unary(torch.sqrt),
-    "Sub": _binary(torch.sub),
+    "Sub": _all(torch.sub),
+    "Sum": _variadic(torch.add),
     "Tanh": _unary(torch.tanh),
-    "Transpose": _transpose,
+    "Where": _all(torch.where),
 }
 """Functions by the operator's name; any other can't be differentiated here."""

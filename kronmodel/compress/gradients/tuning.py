@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from kronmodel.compress.graphs.session import open_session, run
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.compress.samples import Batch
-from kronmodel.compress.tuning import tune
+from kronmodel.compress.tuning import PATIENCE, tune
 from kronmodel.data.dataset import Dataset, Scaling
 from kronmodel.errors import KronmodelError
 from kronmodel.training.checkpoint import Checkpoint
@@ -28,12 +30,15 @@ from kronmodel.training.config import TrainConfig
 from kronmodel.training.evaluation import evaluation_mode
 from kronmodel.training.loop import Progress, TrainResult
 
-__all__ = ["Pair", "with_weights"]
+__all__ = ["SECONDS", "Pair", "with_weights"]
 
 RUNS = 10  # runs of the model that are joined to one step
 # Learning rate of a distillation by the squared error of the outputs, chosen on a tenth of MNIST's training samples.
 RATE_OF_SQUARE, LEAST_RATE, LARGEST_RATE = 0.08, 8e-4, 1e-2
 LEAST_PROBABILITY = 1e-7
+SECONDS = 200.0  # most time of the tuning of a model, by the time of its first step
+LEAST_STEPS = 20
+MAX_STEP_VALUES = 1 << 26  # values that the nodes compute in a step, most of which are kept for the gradients
 ROWS = 512  # samples of one call of the original
 EXACT = 1e-3  # largest relative difference of the outputs in torch from those in onnxruntime
 
@@ -52,13 +57,10 @@ class Pair:
         error: change of the outputs on the first samples before any training, relative to the outputs.
 
     Raises:
-        KronmodelError: the graphs have operators of which the gradients are not known, or several inputs, or need runs
-            of a fixed number of samples.
+        KronmodelError: the graphs have operators of which the gradients are not known.
     """
 
     def __init__(self, workspace: Workspace, compressed: onnx.ModelProto, samples: Samples) -> None:
-        if samples.by_call or samples.fixed or samples.constant:
-            raise KronmodelError("the model takes no batches of any number of samples, so its weights can't be trained")
         self._workspace, self._samples = workspace, samples
         original = workspace.model
         feeds = next(samples.batches())
@@ -70,11 +72,12 @@ class Pair:
         self._shape = outputs[index].shape
         self._are_probabilities = _are_probabilities(outputs[index])
         self.teacher = GraphModule(original, workspace.array, output, lambda name: False)
-        self.student = GraphModule(compressed, workspace.array, output, lambda name: name not in own)
-        (array,) = feeds.values()
+        self.student = GraphModule(
+            compressed, workspace.array, output, lambda name: name not in own, self.teacher.constants
+        )
         try:
             with torch.inference_mode():
-                found, new = (each(torch.from_numpy(array)) for each in (self.teacher, self.student))
+                found, new = (each(*self._arguments(feeds)) for each in (self.teacher, self.student))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise KronmodelError(f"the model can't be computed in torch: {error}") from error
         want = torch.from_numpy(outputs[index])
@@ -83,26 +86,79 @@ class Pair:
         if not close or found.dtype != torch.float32:
             raise KronmodelError("the model gives other outputs in torch than in onnxruntime")
 
-    def tune(self, steps: int) -> int:
-        """Train the new weights on the samples for at most so many steps; return the step that is kept, 0 for none."""
-        judge = self._samples.part(HELD_OUT)
-        fitted = self._samples.other_part(HELD_OUT)
-        size = RUNS * self._samples.batch
-        batches: list[Batch] = [((part,), {}) for part in self._tensor(fitted).split(size)]
+    def tune(
+        self,
+        steps: int,
+        progress: Callable[[int, int], None] = lambda step, steps: None,
+        *,
+        seconds: float = SECONDS,
+    ) -> int:
+        """Train the new weights on the samples; return the step that is kept, 0 for none.
+
+        Args:
+            steps: most steps.
+            progress: called with the number of each step, and of all.
+            seconds: most time of computing, from which fewer steps may follow.
+        """
+        fitted, judge = ([self._arguments(each) for each in self._steps(part)] for part in self._parts())
+        steps = min(steps, max(int(seconds / self._step_seconds(fitted[0])), LEAST_STEPS))
         with torch.inference_mode():
-            pairs = [(x, self.teacher(x)) for x in self._tensor(judge).split(size)]
-        energy = sum(float((y - y.mean(0)).double().square().sum()) for _, y in pairs)
+            pairs = [(x, self.teacher(*x)) for x in judge]
+        is_one = any(len(y) < 2 for _, y in pairs)  # one row has no variance
+        energy = sum(float((y if is_one else y - y.mean(0)).double().square().sum()) for _, y in pairs)
 
         def held_out_error() -> float:
             with torch.inference_mode():
-                square = sum(float((self.student(x) - y).double().square().sum()) for x, y in pairs)
+                square = sum(float((self.student(*x) - y).double().square().sum()) for x, y in pairs)
             return math.sqrt(square / max(energy, 1e-300)) if math.isfinite(square) else math.inf
 
-        return tune(self.student, self.teacher, [self.student], batches, held_out_error, steps=steps)
+        batches: list[Batch] = [(tuple(x), {}) for x in fitted]
+        return tune(
+            self.student,
+            self.teacher,
+            [self.student],
+            batches,
+            held_out_error,
+            steps=steps,
+            patience=max(min(PATIENCE, steps // 150), 1),
+            progress=progress,
+        )
 
-    def _tensor(self, samples: Samples) -> Tensor:
-        (array,) = samples.arrays.values()
-        return torch.from_numpy(array)
+    def _parts(self) -> tuple[Samples, Samples]:
+        """Return the samples to train on, and those that judge."""
+        return self._samples.other_part(HELD_OUT), self._samples.part(HELD_OUT)
+
+    def _steps(self, samples: Samples) -> Iterator[dict[str, NDArray[Any]]]:
+        """Iterate over the inputs of a step each: as many runs together as the memory for their values allows."""
+        if samples.fixed or samples.by_call:
+            return samples.batches()
+        run_values = max(self.student.values // min(samples.batch, len(self._samples)), 1)
+        rows = max(min(RUNS * samples.batch, MAX_STEP_VALUES // run_values), 1)
+        return replace(samples, batch=rows).batches()
+
+    def _step_seconds(self, x: Sequence[Tensor]) -> float:
+        """Measure a step: seconds of computing with the threads that torch uses."""
+        began = time.process_time()
+        self.student(*x).square().mean().backward()
+        self.student.zero_grad()
+        return (time.process_time() - began) / torch.get_num_threads()
+
+    def _arguments(self, feeds: Mapping[str, NDArray[Any]]) -> list[Tensor]:
+        return [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in self.teacher.inputs]
+
+    def check_rows(self) -> None:
+        """Check that the samples are rows of one input of floats, as :meth:`distill` takes.
+
+        Raises:
+            KronmodelError: they aren't.
+        """
+        if self._samples.by_call or self._samples.fixed or self._samples.constant:
+            raise KronmodelError("the model takes no batches of any number of samples, so its weights can't be trained")
+        arrays = list(self._samples.arrays.values())
+        if len(arrays) != 1:
+            raise KronmodelError(f"the model has {len(arrays)} inputs, expected one")
+        if arrays[0].dtype != np.float32:
+            raise KronmodelError(f"the model's input is of {arrays[0].dtype}, expected float32")
 
     def distill(
         self,
@@ -111,7 +167,7 @@ class Pair:
         config: TrainConfig,
         *,
         label_weight: float,
-        report: Callable[[Progress], None],
+        report: Callable[[Progress], None] = lambda progress: None,
         checkpoint: Checkpoint | None = None,
     ) -> TrainResult:
         """Train the new weights to give the original's outputs on more samples.
@@ -134,6 +190,28 @@ class Pair:
         return distill(
             networks[0], networks[1], data, config, label_weight=label_weight, report=report, checkpoint=checkpoint
         )
+
+    def trial(self, training: Samples, validation: Samples, config: TrainConfig, *, label_weight: float) -> float:
+        """Train the new weights and reset them; return the change of the outputs on other samples after the training.
+
+        Args:
+            training: samples to train on.
+            validation: the other samples.
+            config: configuration of the training.
+            label_weight: weight of the labels' loss.
+
+        Raises:
+            TrainingError: the loss or the weights are no longer finite.
+        """
+        before = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
+        self.distill(training, validation, config, label_weight=label_weight)
+        with evaluation_mode(self.student), torch.inference_mode():
+            parts = torch.from_numpy(np.ascontiguousarray(*validation.arrays.values())).split(ROWS)
+            found, want = (torch.cat([each(x) for x in parts]) for each in (self.student, self.teacher))
+        self.student.load_state_dict(before)
+        if want.ndim == 2 and want.shape[1] > 1:  # a constant that is added to all logits changes nothing
+            found, want = (each - each.mean(1, keepdim=True) for each in (found, want))
+        return _distance(found, want)
 
     def has_labels(self, samples: Samples) -> bool:
         """Tell whether samples have labels that can be mixed into the loss: classes, or values to predict."""
@@ -167,7 +245,7 @@ def _dataset(training: Samples, validation: Samples, teacher: nn.Module, *, labe
     x = [np.asarray(next(iter(each.arrays.values())), np.float32) for each in (training, validation)]
     x = [each.reshape(len(each), -1) for each in x]
     with evaluation_mode(teacher), torch.inference_mode():
-        parts = [torch.from_numpy(each).split(ROWS) for each in x]
+        parts = [torch.from_numpy(each[:1] if labelled else each).split(ROWS) for each in x]
         outputs = [torch.cat([teacher(part) for part in each]).numpy() for each in parts]
     width = outputs[0].shape[1]
     is_classification = training.task == "classification" if labelled else width > 1

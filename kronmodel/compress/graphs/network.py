@@ -33,7 +33,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class GraphNetwork:
-    """ONNX model whose layers are replaced one by one: a :class:`kronmodel.compress.matrix_network.MatrixNetwork`.
+    """ONNX model whose layers are replaced one by one: a :class:`.search.matrix_network.MatrixNetwork`.
 
     Args:
         workspace: holds the model.
@@ -195,9 +195,10 @@ class GraphNetwork:
         layers = [self._graph_layers[index] for index in chosen]
         moments = [[Moments(*reversed(layer.weight.shape)) for _ in range(2)] for layer in layers]
         places = {id(layer): place for place, layer in enumerate(layers)}
-        for turn, layer, old, new in self._rows(layers):
-            outputs = old.astype(np.float32) @ np.asarray(layer.weight, np.float32).T
-            moments[places[id(layer)]][turn % HELD_OUT == HELD_OUT - 1].add(new.astype(np.float32), outputs)
+        with self._workspace.scratch():
+            for turn, layer, old, new in self._rows(layers):
+                outputs = old.astype(np.float32) @ np.asarray(layer.weight, np.float32).T
+                moments[places[id(layer)]][turn % HELD_OUT == HELD_OUT - 1].add(new.astype(np.float32), outputs)
         data = {}
         for index, (fit, held_out) in zip(chosen, moments, strict=True):
             if fit.count:

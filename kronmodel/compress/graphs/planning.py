@@ -8,13 +8,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kronmodel.compress.budget import solve
 from kronmodel.compress.graphs.layer_timing import measure_layers
 from kronmodel.compress.graphs.layers import GraphLayer
 from kronmodel.compress.graphs.timing import Timing
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate
 from kronmodel.compress.matrices.structures import Structure
+from kronmodel.compress.search.budget import solve
 
 __all__ = ["Planner"]
 

@@ -116,30 +116,48 @@ class Workspace:
             for number in range(first + 1, self._count + 1):
                 (self.folder / f"new-{number}").unlink(missing_ok=True)
 
-    def assemble(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """Copy a model with all weights inside it.
+    def save(self, model: onnx.ModelProto, name: str) -> Path:
+        """Write a model with all weights inside it to the folder, one by one, and return its path.
 
         Raises:
-            KronmodelError: the copy is larger than an ONNX file can be.
+            KronmodelError: the file is larger than an ONNX file can be.
         """
         size = self.size_of(model)
         if size > MAX_FILE_BYTES:
             raise KronmodelError(
                 f"the result has {size:,} bytes, expected at most {MAX_FILE_BYTES:,} for one ONNX file"
             )
-        whole = onnx.ModelProto()
-        whole.CopyFrom(model)
-        for tensor in _external(whole):
-            tensor.CopyFrom(self._embedded(tensor))
-        return whole
+        outer, path = onnx.ModelProto(), self.folder / name
+        outer.CopyFrom(model)
+        graph = onnx.GraphProto()
+        graph.CopyFrom(outer.graph)
+        outer.ClearField("graph")
+        tensors = list(graph.initializer)
+        graph.ClearField("initializer")
+        for tensor in (tensor for inner in graphs_of(graph) for tensor in inner.initializer):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                tensor.CopyFrom(self._embedded(tensor))
+        heads = [_initializer(tensor) for tensor in tensors]
+        lengths = [_length(each) for each in tensors]
+        with path.open("wb") as file:
+            file.write(outer.SerializeToString())
+            whole = graph.SerializeToString()
+            file.write(_field(onnx.ModelProto, "graph", len(whole) + sum(map(len, heads)) + sum(lengths)) + whole)
+            for tensor, head, length in zip(tensors, heads, lengths, strict=True):
+                file.write(head)
+                if length:
+                    file.write(self._content(tensor))
+        return path
 
-    def _embedded(self, tensor: TensorProto) -> TensorProto:
+    def _content(self, tensor: TensorProto) -> bytes:
         place = {entry.key: entry.value for entry in tensor.external_data}
         with (self.folder / place["location"]).open("rb") as file:
             file.seek(int(place["offset"]))
-            content = file.read(int(place["length"]))
+            return file.read(int(place["length"]))
+
+    def _embedded(self, tensor: TensorProto) -> TensorProto:
         copy = _bare(tensor)
-        copy.raw_data = content
+        copy.raw_data = self._content(tensor)
         return copy
 
     def _read(self, source: Path) -> onnx.ModelProto:
@@ -209,6 +227,36 @@ def _external(model: onnx.ModelProto) -> list[TensorProto]:
         for tensor in graph.initializer
         if tensor.data_location == TensorProto.EXTERNAL
     ]
+
+
+def _initializer(tensor: TensorProto) -> bytes:
+    """Serialise a graph's initializer; of one with its values in a file, all but these, which follow."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        whole = tensor.SerializeToString()
+        return _field(onnx.GraphProto, "initializer", len(whole)) + whole
+    length = _length(tensor)
+    head = _bare(tensor).SerializeToString() + _field(TensorProto, "raw_data", length)
+    return _field(onnx.GraphProto, "initializer", len(head) + length) + head
+
+
+def _length(tensor: TensorProto) -> int:
+    """Return the number of bytes that a file holds of a tensor; 0 if the model holds it."""
+    return next((int(entry.value) for entry in tensor.external_data if entry.key == "length"), 0)
+
+
+def _field(message: Any, name: str, length: int) -> bytes:
+    """Encode the start of a field of a protobuf message, of bytes or of a message of a length."""
+    number = message.DESCRIPTOR.fields_by_name[name].number
+    return _varint(number << 3 | 2) + _varint(length)
+
+
+def _varint(value: int) -> bytes:
+    """Encode a number as protobuf does: 7 bits a byte, the lowest ones first."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
 
 
 def _bare(tensor: TensorProto) -> TensorProto:

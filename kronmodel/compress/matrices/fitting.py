@@ -106,7 +106,7 @@ def _fitted(
     matrix = matrix_of(structure, factors)
     return Fitted(
         candidate=_candidate(layer, structure, matrix, judge.relative_error(matrix)),
-        factors=factors,
+        factors=tuple(factor.astype(layer.weight.dtype, copy=False) for factor in factors),
         bias=None if layer.bias is None else _bias(layer.bias, system, matrix),
     )
 

@@ -51,17 +51,16 @@ def solve_low_rank(system: System) -> LowRank:
     """
     target = system.target
     m, n = target.shape
-    if system.is_diagonal:
-        whitened = target * np.sqrt(system.gram)
-        u, s, _ = torch.linalg.svd(torch.from_numpy(whitened), full_matrices=False)
-        directions, strengths = u.numpy(), s.numpy() ** 2
-    elif m <= n:
+    if m <= n:
         outputs = system.weighted(target) @ target.T  # second moment of the outputs, (m, m)
         values, vectors = torch.linalg.eigh(torch.from_numpy((outputs + outputs.T) / 2))
         directions = np.ascontiguousarray(vectors.numpy()[:, ::-1])
         strengths = np.maximum(values.numpy()[::-1], 0)
     else:
-        lower = torch.linalg.cholesky(torch.from_numpy(system.gram)).numpy()
-        u, s, _ = torch.linalg.svd(torch.from_numpy(target @ lower), full_matrices=False)
+        if system.is_diagonal:
+            whitened = target * np.sqrt(system.gram)
+        else:
+            whitened = target @ torch.linalg.cholesky(torch.from_numpy(system.gram)).numpy()
+        u, s, _ = torch.linalg.svd(torch.from_numpy(whitened), full_matrices=False)
         directions, strengths = u.numpy(), s.numpy() ** 2
     return LowRank(directions, directions.T @ target, strengths, system)

@@ -112,7 +112,7 @@ class Moments:
         """
         moments = cls(weight.shape[1], weight.shape[0], diagonal=True)
         moments.count = 1
-        moments.xx = np.ones(weight.shape[1])
+        moments.xx = np.ones_like(moments.xx)
         moments.yy = float(np.vdot(weight, weight))
         return moments
 

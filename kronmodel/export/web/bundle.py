@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import io
 import posixpath
 import re
 import zipfile
@@ -29,11 +31,13 @@ def page_folder() -> Traversable:
         ExportError: they are missing.
     """
     root = Path(__file__).resolve().parents[3]
-    archive = root / "app" / "static.zip"
-    folder: Traversable = zipfile.Path(archive) if archive.is_file() else root / "static"
+    archive = root / "app" / "static.zip.bz2"
+    folder: Traversable = root / "static"
+    if archive.is_file():
+        folder = zipfile.Path(zipfile.ZipFile(io.BytesIO(bz2.decompress(archive.read_bytes()))))
     if not folder.joinpath("js", "standalone", "page.js").is_file():
         raise ExportError(
-            f"the page's files are missing: expected app/static.zip or static in {root}; install kronmodel again"
+            f"the page's files are missing: expected app/static.zip.bz2 or static in {root}; install kronmodel again"
         )
     return folder
 

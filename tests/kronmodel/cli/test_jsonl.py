@@ -67,6 +67,22 @@ def test_a_training_tells_plan_steps_and_epochs_in_their_order(
         assert own[-1] == steps[-1]["steps"] == 9  # 1,150 samples, 500 a step, three epochs
 
 
+def test_the_plan_has_the_bytes_of_quantised_networks(tmp_path: Path) -> None:
+    told, out = tmp_path / "told", tmp_path / "models"
+    options = ["--features", "3", "--bits", "8,4,2", "--bias-form", "row-column", "--activation-bits", "8"]
+    with told.open("w") as file:
+        given = [*FAST, *options, "--epochs", "1", "--out", str(out), "--progress-fd", str(file.fileno())]
+        assert cli.main(["train", *given]) == 0
+    for member in lines(told)[0]["members"]:
+        card = read_card(onnx.load(out / member["name"] / "1" / "model.onnx"))
+        assert card is not None
+        for key in ("parameters", "weight_bytes", "macs_per_sample", "layers"):
+            assert member[key] == card[key]
+        assert [layer["bits"] for layer in member["layers"]] == [8, 4, 2]
+        assert sum(layer["parameters"] for layer in member["layers"]) == member["parameters"]
+        assert member["weight_bytes"] < member["parameters"]
+
+
 def test_a_driver_that_is_gone_and_a_descriptor_that_is_none_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

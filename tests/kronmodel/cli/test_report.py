@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kronmodel.cli.report import check_report, write_report
+from kronmodel.cli.pages import check_page
+from kronmodel.cli.report import write_report
 from kronmodel.errors import ExportError
 from kronmodel.training.baselines import Baseline
 from kronmodel.training.history import Epoch
@@ -121,11 +122,11 @@ def test_one_network_and_a_name_that_would_be_markup(tmp_path: Path) -> None:
 
 
 def test_where_it_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
-    check_report(None)
-    check_report(tmp_path / "new.html")
+    check_page(None)
+    check_page(tmp_path / "new.html")
     assert list(tmp_path.iterdir()) == []
     for path in (tmp_path, tmp_path / "no" / "report.html"):
         with pytest.raises(ExportError, match="can't write the report"):
-            check_report(path)
+            check_page(path)
     with pytest.raises(ExportError, match=r"can't write the report .*: No such file or directory"):
         write(tmp_path / "no" / "report.html", "toy")

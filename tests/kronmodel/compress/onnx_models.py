@@ -73,4 +73,4 @@ def replaced(path: Path, fits: Mapping[str, Fitted] | Fitted) -> onnx.ModelProto
         constants, layers, _ = layers_of(workspace)
         chosen = fits if isinstance(fits, Mapping) else {layer.title: fits for layer in layers}
         pairs = [(layer, chosen[layer.title]) for layer in layers if layer.title in chosen]
-        return workspace.assemble(replace_layers(workspace, workspace.model, constants, pairs))
+        return onnx.load(workspace.save(replace_layers(workspace, workspace.model, constants, pairs), "replaced.onnx"))

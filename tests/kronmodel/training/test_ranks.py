@@ -42,6 +42,7 @@ def test_the_rank_that_suffices_is_named(data: Dataset) -> None:
     assert search.trials[0].score < 0.1
     wider = build(replace(mine.config, rank=2))  # type: ignore[arg-type]
     assert search.trials[0].parameters == wider.parameter_count
+    assert search.trials[0].weight_bytes == 4 * wider.parameter_count
     assert search.text.startswith(
         "the Kronecker network is worse than its twin on these test rows (RMSE 1, the dense network's 0.1); "
         "with rank 2 it is not (RMSE "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_diabetes
 
 from kronmodel import DenseConfig, build
@@ -15,6 +16,7 @@ from kronmodel.cli.options import network_arguments
 from kronmodel.data.dataset import Dataset
 from kronmodel.data.registry import load
 from kronmodel.data.user_file import FileOptions
+from kronmodel.quantization.network import QuantizedNetwork
 from kronmodel.training.members import make_members
 from kronmodel.training.recipes import RECIPES, recommended
 
@@ -42,6 +44,20 @@ def test_weights_and_multiply_adds_on_28x28_pixels(name: str, weights: int, macs
     for field in ("epochs", "batch_size", "shift", "rotate", "zoom", "flip"):  # the twins get the same care
         assert getattr(members["dense"].training, field) == getattr(members["kronecker"].training, field), field
     assert members["kronecker"].training.augmentation
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "macs"),
+    [("tiny-8k", 3_936, 388_032), ("tiny", 5_370, 550_272), ("tiny-fashion-mnist", 13_432, 1_212_144)],
+)
+def test_bytes_of_the_recipes_of_a_few_kilobytes(name: str, size: int, macs: int, digits: Dataset) -> None:
+    member = make_members("twin", digits, name, RECIPES[name], {})["kronecker"]
+    assert member.training.quantization is not None
+    with torch.device("meta"):
+        network = QuantizedNetwork.of_shapes(build(member.config), member.training.quantization)
+    assert (network.weight_bytes, network.macs_per_sample) == (size, macs)
+    dense = make_members("twin", digits, "accurate", RECIPES["accurate"], {})["dense"]
+    assert macs < build(dense.config).macs_per_sample
 
 
 def test_other_hidden_shapes_are_the_dense_twins_too(digits: Dataset) -> None:

@@ -116,6 +116,27 @@ def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path
     assert found[200] < 0.9 * found[0]
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_report_says_why_the_new_weights_are_not_tuned(
+    is_large: bool, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+    if is_large:
+        monkeypatch.setattr("kronmodel.compress.files.sizing.MAX_TUNED_BYTES", 1000)
+    else:
+        model.graph.node[1].op_type = "Asinh"
+    path = save(model, tmp_path)
+    said: list[str] = []
+    settings = replace(SETTINGS, tune_steps=20, report=said.append)
+    report = compress_file(path, Target(ratio=3), data=str(data), out=tmp_path / "models", settings=settings)
+    reason = (
+        f"the model has {path.stat().st_size:,} bytes" if is_large else "the gradient of Asinh 'relu0' is not known"
+    )
+    assert report.messages == [said[-1]]
+
+    assert said[-1].startswith(f"the new weights are not tuned together: {reason}")
+
+
 def structured() -> onnx.ModelProto:
     """The network with a first weight that is nearly a sum of two Kronecker products."""
     model, rng = network(), np.random.default_rng(5)
@@ -253,11 +274,23 @@ def test_the_greatest_drop(tmp_path: Path, data: Path) -> None:
 def test_json_and_tables(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = save(network(), tmp_path), tmp_path / "models"
     command = ["compress", str(path), "--target-ratio", "2", "--data", str(data), "--allow-slower", "--out", str(out)]
-    assert main([*command, "--structures", "low-rank", "--json"]) == 0
+    page = tmp_path / "report.html"
+    assert main([*command, "--structures", "low-rank", "--report", str(page), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [row["layer"] for row in report["layers"]] == ["Gemm 'layer0'", "Gemm 'layer1'", "Gemm 'layer2'"]
     assert report["layers"][2]["reason"].startswith("800 weights, too few")
     assert report["variants"][2]["scores"]["accuracy"] > 0.5
+    curve = report["layers"][0]["curve"]
+    assert {point["kind"] for point in curve} == {"dense", "low-rank"}
+    assert [point["bytes"] for point in curve] == sorted(point["bytes"] for point in curve)
+    html = page.read_text()
+    assert html.count("<svg") == 2  # the third layer has no candidates
+    assert all(f"{row['bytes']:,}" in html for row in report["variants"])
+    assert html.count('r="7"') == 2  # rings around the chosen points
+    assert "<script" not in html
+    unwritable = [*command, "--report", str(tmp_path / "none/report.html")]
+    assert main(unwritable) == 2
+    assert "can't write the report" in capsys.readouterr().err
     assert main([*command, "--structures", "low-rank"]) == 0
     printed = capsys.readouterr().out
     assert "compressed" in printed

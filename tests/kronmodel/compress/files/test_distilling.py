@@ -6,20 +6,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from kronmodel.cli.options import option_text
+from kronmodel.compress.distillation import DISTILLATION
 from kronmodel.compress.files.compress import compress_file
-from kronmodel.compress.files.distilling import augmentation_of
+from kronmodel.compress.files.distilling import augmentation_of, distill_model
 from kronmodel.compress.files.report import GraphReport
 from kronmodel.compress.files.target import Distillation, Target
+from kronmodel.compress.gradients.tuning import Pair
 from kronmodel.compress.graphs.loading import fitting_and_test, training_and_validation
 from kronmodel.compress.graphs.samples import Samples
+from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.fitting import HELD_OUT
 from kronmodel.data.user_file import FileOptions
 from kronmodel.errors import CheckpointError
 from kronmodel.training.config import Augmentation
 from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
-from tests.kronmodel.compress.onnx_models import run, save
+from tests.kronmodel.compress.onnx_models import Array, run, save
 
 UNTUNED = replace(SETTINGS, tune_steps=0)
 
@@ -140,12 +144,48 @@ def test_what_judges_a_training_was_neither_fitted_nor_trained(tmp_path: Path) -
         assert len(validation) == (80 if with_labels else len(loaded[0].part(HELD_OUT)))
 
 
-def images(shape: tuple[int, ...] | None) -> Samples:
-    array = np.zeros((4, 28 * 28), np.float32)
+def images(shape: tuple[int, ...] | None, x: Array | None = None) -> Samples:
+    array = np.zeros((4, 28 * 28), np.float32) if x is None else x
     return Samples(
         arrays={"x": array}, constant={}, batch=4, fixed=False, by_call=False, labels=None, task=None, origin="here",
         image_shape=shape,
     )  # fmt: skip
+
+
+def test_changes_of_images_are_made_only_if_a_trial_with_them_comes_nearer(tmp_path: Path) -> None:
+    model, x = network(), inputs(2500)
+    card = '{"card_version": 1, "training": {"shift": 3, "rotate": 0, "zoom": 0, "flip": false}}'
+    model.metadata_props.add(key="kronmodel", value=card)
+    path, data = save(model, tmp_path), tmp_path / "data.npz"
+    np.savez(data, x=x[:500])
+    small = compress_file(path, Target(ratio=5), data=str(data), out=tmp_path / "models", settings=UNTUNED).path
+    plain = x[500:1000].reshape(-1, 8, 8)
+    shifted = np.zeros_like(plain)
+    shifted[:, 3:, :-2] = plain[:, :-3, 2:]
+    for judging, asked, expected in (
+        (plain, Distillation(), {}),
+        (shifted, Distillation(), {"shift": 3}),
+        (plain, Distillation(shift=2), {"shift": 2}),  # as asked, without a trial
+    ):
+        with Workspace(path) as workspace:
+            samples = images((8, 8), x[1000:]), images((8, 8), judging.reshape(-1, 64))
+            _, row = distill_model(workspace, small, samples, asked, lambda step, done, total: None)
+        assert row.augmentation == expected
+
+
+def test_a_trial_leaves_the_weights_as_they_were(tmp_path: Path) -> None:
+    path, data = save(network(), tmp_path), tmp_path / "data.npz"
+    np.savez(data, x=inputs(800))
+    small = compress_file(path, Target(ratio=5), data=str(data), out=tmp_path / "models", settings=UNTUNED).path
+    with Workspace(path) as workspace:
+        parts = images(None, inputs(800)[:600]), images(None, inputs(800)[600:])
+        pair = Pair(workspace, onnx.load(small), parts[1])
+        before = {name: weight.detach().clone() for name, weight in pair.student.weights.items()}
+        shorter, *errors = (
+            pair.trial(*parts, replace(DISTILLATION, epochs=epochs), label_weight=0) for epochs in (1, 12, 12)
+        )
+        assert errors[0] == errors[1] < shorter
+        assert all(torch.equal(weight, before[name]) for name, weight in pair.student.weights.items())
 
 
 def test_images_are_changed_as_in_the_original_training_or_the_default_recipe() -> None:

@@ -1,96 +1,20 @@
 """ONNX graphs in torch: against onnxruntime, operator by operator, and the tuning of their weights."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import helper, numpy_helper
 
-from kronmodel.compress.gradients.module import GraphModule
-from kronmodel.compress.gradients.operators import OPERATORS
-from kronmodel.compress.gradients.tuning import Pair, with_weights
+from kronmodel.compress.gradients.tuning import LEAST_STEPS, Pair, with_weights
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.errors import KronmodelError
 from tests.kronmodel.compress.onnx_models import Array, make_model, run, save
 
 node = helper.make_node
-rng = np.random.default_rng(5)
-MATRIX = rng.standard_normal((6, 4)).astype(np.float32)
-ROW = rng.standard_normal(6).astype(np.float32)
-
-# Each operator: inputs after the first one, and attributes.
-CASES: list[tuple[str, list[Array], dict[str, Any]]] = [
-    ("Add", [ROW], {}),
-    ("Cast", [], {"to": onnx.TensorProto.DOUBLE}),
-    ("Clip", [np.array(-0.3, np.float32), np.array(0.7, np.float32)], {}),
-    ("Div", [np.abs(ROW) + 1], {}),
-    ("Dropout", [], {}),
-    ("Elu", [], {"alpha": 0.7}),
-    ("Erf", [], {}),
-    ("Exp", [], {}),
-    ("Flatten", [], {"axis": 0}),
-    ("Gelu", [], {}),
-    ("Gelu", [], {"approximate": "tanh"}),
-    ("Gemm", [MATRIX, ROW[:4]], {"alpha": 0.5, "beta": 2.0}),
-    ("Gemm", [np.ascontiguousarray(MATRIX.T)], {"transB": 1}),
-    ("HardSigmoid", [], {"alpha": 0.3}),
-    ("HardSwish", [], {}),
-    ("Identity", [], {}),
-    ("LeakyRelu", [], {"alpha": 0.2}),
-    ("LogSoftmax", [], {}),
-    ("MatMul", [MATRIX], {}),
-    ("Mul", [ROW], {}),
-    ("Neg", [], {}),
-    ("Relu", [], {}),
-    ("Reshape", [np.array([0, 2, -1])], {}),
-    ("Selu", [], {}),
-    ("Sigmoid", [], {}),
-    ("Softmax", [], {"axis": -1}),
-    ("Softplus", [], {}),
-    ("Softsign", [], {}),
-    ("Sub", [ROW], {}),
-    ("Tanh", [], {}),
-    ("Transpose", [], {}),
-]
-
-
-@pytest.mark.parametrize(("op_type", "others", "attributes"), CASES)
-def test_operators_compute_what_onnxruntime_computes(
-    op_type: str, others: list[Array], attributes: dict[str, Any]
-) -> None:
-    names = [f"c{place}" for place in range(len(others))]
-    model = make_model(
-        [node(op_type, ["x", *names], ["y"], **attributes)],
-        dict(zip(names, map(np.asarray, others), strict=True)),
-        ["batch", 6],
-        opset=20,
-        ir=9,
-    )
-    if op_type == "Cast":
-        model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    x = np.random.default_rng(1).standard_normal((5, 6)).astype(np.float32)
-    module = GraphModule(model, numpy_helper.to_array, "y", lambda name: False)
-    found = module(torch.from_numpy(x)).numpy()
-    want = run(model, x=x)[0]
-    assert found.dtype == want.dtype
-    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
-
-
-def test_every_operator_is_compared() -> None:
-    # The two that are not defined for all numbers are compared in the test below.
-    assert {case[0] for case in CASES} | {"Pow", "Sqrt"} == set(OPERATORS)
-
-
-def test_a_subgraph_of_positive_numbers() -> None:
-    nodes = [node("Pow", ["x", "two"], ["s"]), node("Sqrt", ["s"], ["y"])]
-    model = make_model(nodes, {"two": np.array(2, np.float32)}, ["batch", 3], opset=17)
-    x = np.array([[-1.5, 0.25, 3]], np.float32)
-    module = GraphModule(model, numpy_helper.to_array, "y", lambda name: False)
-    np.testing.assert_allclose(module(torch.from_numpy(x)).numpy(), np.abs(x))
 
 
 def network(weights: dict[str, Array], activation: str = "Tanh") -> onnx.ModelProto:
@@ -132,7 +56,95 @@ def test_tuning_brings_the_new_weights_near_the_outputs_of_the_original(tmp_path
         assert (before == after) == (before.name != "new")
 
 
+def test_steps_that_are_too_large_are_followed_by_smaller_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"LEARNING_RATE": 0.5, "RATE_OF_ERROR": 1e3}.items():
+        monkeypatch.setattr(f"kronmodel.compress.tuning.{name}", value)
+    changed = network({**weights(), "new": weights()["a"] * np.linspace(0.9, 1.1, 8, dtype=np.float32)})
+    changed.graph.node[0].input[1] = "new"
+    x = np.random.default_rng(3).standard_normal((700, 6)).astype(np.float32)
+    kept = []
+    for shares in ((1.0,), (1.0, 0.02)):
+        monkeypatch.setattr("kronmodel.compress.tuning.SHARES", shares)
+        with Workspace(save(network(weights()), tmp_path)) as workspace:
+            kept.append(Pair(workspace, changed, samples_of(x)).tune(400))
+    assert kept[0] == 0
+    assert kept[1] > 40
+
+
+def encoder(weight: str = "w", *, batch: int | str = "batch") -> onnx.ModelProto:
+    """The mean of the words of a sentence behind a normalisation and a product: ids and a mask (batch, 5)."""
+    own = np.random.default_rng(6)
+    shapes = {"words": (20, 12), "scale": (12,), "w": (12, 7)}
+    stored = {name: own.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    noise = (weight != "w") * own.standard_normal(shapes["w"]) / 4
+    stored[weight] = (stored.pop("w") + noise).astype(np.float32)
+    nodes = [
+        node("Gather", ["words", "ids"], ["e"]),
+        node("LayerNormalization", ["e", "scale"], ["n"]),
+        node("MatMul", ["n", weight], ["h"], "the product"),
+        node("Cast", ["mask"], ["f"], to=onnx.TensorProto.FLOAT),
+        node("Unsqueeze", ["f", "axis"], ["u"]),
+        node("Mul", ["h", "u"], ["k"]),
+        node("ReduceSum", ["k", "one"], ["s"], keepdims=0),
+        node("ReduceSum", ["u", "one"], ["c"], keepdims=0),
+        node("Div", ["s", "c"], ["y"]),
+    ]
+    tensors = [numpy_helper.from_array(each, name) for name, each in stored.items()]
+    tensors += [numpy_helper.from_array(np.array([each]), name) for name, each in {"axis": -1, "one": 1}.items()]
+    ids = [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [batch, 5]) for name in ("mask", "ids")]
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [batch, 7])
+    graph = helper.make_graph(nodes, "graph", ids, [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("form", ["rows", "fixed", "runs"])
+def test_several_inputs_in_rows_or_whole_runs(form: str, tmp_path: Path) -> None:
+    batch = 4 if form == "fixed" else "batch"
+    own = np.random.default_rng(7)
+    feeds = {"ids": own.integers(0, 20, (400, 5)), "mask": (np.arange(5) < own.integers(1, 6, (400, 1))).astype(int)}
+    arrays = {name: each[:, None] if form == "runs" else each for name, each in feeds.items()}
+    samples = replace(
+        samples_of(np.empty(0)),
+        arrays=arrays,
+        batch=1 if form == "runs" else 4,
+        fixed=form == "fixed",
+        by_call=form == "runs",
+    )
+    changed, steps = encoder("new", batch=batch), []
+    with Workspace(save(encoder(batch=batch), tmp_path)) as workspace:
+        pair = Pair(workspace, changed, samples)
+        assert pair.tune(150, lambda step, count: steps.append((step, count))) > 0
+        tuned = with_weights(workspace, changed, pair.student.weights)
+        with pytest.raises(KronmodelError, match="2 inputs" if form == "rows" else "any number of samples"):
+            pair.check_rows()
+    assert steps == [(step, 150) for step in range(1, len(steps) + 1)]
+    want, before, after = (
+        [run(each, **batch)[0] for batch in samples.batches()] for each in (encoder(batch=batch), changed, tuned)
+    )
+    errors = [float(np.square(np.array(each) - np.array(want)).mean()) for each in (before, after)]
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_long_tunings_take_fewer_steps(tmp_path: Path) -> None:
+    changed = network({**weights(), "new": weights()["a"] * 1.1})
+    changed.graph.node[0].input[1] = "new"
+    counts = set()
+    with Workspace(save(network(weights()), tmp_path)) as workspace:
+        pair = Pair(workspace, changed, samples_of(np.ones((64, 6), np.float32)))
+        pair.tune(500, lambda step, count: counts.add(count), seconds=0)
+    assert counts == {LEAST_STEPS}
+
+
+def test_integers_can_not_be_distilled(tmp_path: Path) -> None:
+    model = network(weights())
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    model.graph.node.insert(0, node("Cast", ["x"], ["z"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "z"
+    with Workspace(save(model, tmp_path)) as workspace, pytest.raises(KronmodelError, match="int64, expected float32"):
+        Pair(workspace, model, samples_of(np.ones((64, 6), np.int64))).check_rows()
+
+
 def test_unknown_operators_are_refused_by_name(tmp_path: Path) -> None:
-    model = network(weights(), "Sin")
-    with Workspace(save(model, tmp_path)) as workspace, pytest.raises(KronmodelError, match="Sin 'the activation'"):
+    model = network(weights(), "Asinh")
+    with Workspace(save(model, tmp_path)) as workspace, pytest.raises(KronmodelError, match="Asinh 'the activation'"):
         Pair(workspace, model, samples_of(np.ones((64, 6), np.float32)))

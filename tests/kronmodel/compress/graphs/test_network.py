@@ -147,14 +147,25 @@ def test_a_branch_that_no_sample_takes_is_fitted_to_its_weights(tmp_path: Path) 
         assert data.fit.diagonal
 
 
-def test_weights_are_outside_of_the_model_until_it_is_assembled(tmp_path: Path) -> None:
-    weight = RNG.standard_normal((300, 200)).astype(np.float32)
-    nodes = [node("MatMul", ["x", "w"], ["y"])]
-    model = make_model(nodes, {"w": weight}, ["n", 300])
+def test_weights_are_outside_of_the_model_until_it_is_saved(tmp_path: Path) -> None:
+    weights = {"w": (300, 200), "s": (3,), "v": (1, 129, 45), "t": ()}
+    arrays = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in weights.items()}
+    inner = helper.make_graph(
+        [node("Add", ["big", "big"], ["z"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, [40, 50])],
+        [onnx.numpy_helper.from_array(RNG.standard_normal((40, 50)).astype(np.float32), "big")],
+    )
+    nodes = [node("MatMul", ["x", "w"], ["y"]), node("If", ["f"], ["b"], then_branch=inner, else_branch=inner)]
+    model = make_model(nodes, {**arrays, "f": np.array(True)}, ["n", 300])
+    helper.set_model_props(model, {"a": "b" * 300})
     path = save(model, tmp_path)
     with Workspace(path) as workspace:
-        assert workspace.model.ByteSize() < 1000
-        assert workspace.assemble(workspace.model) == onnx.load(path)
+        assert workspace.model.ByteSize() < 2500
+        whole = workspace.save(workspace.model, "whole.onnx")
+        assert onnx.load(whole) == onnx.load(path)
+        assert whole.stat().st_size == path.stat().st_size
         folder = workspace.folder
     assert not folder.exists()
 

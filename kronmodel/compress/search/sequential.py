@@ -7,14 +7,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from kronmodel.compress.budget import BudgetError, Currency, cost_of, solve
-from kronmodel.compress.importance import measured_importances
-from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.fitting import FRACTIONS, LayerData, curve_of
 from kronmodel.compress.matrices.structures import KINDS, Kind
-from kronmodel.compress.matrix_network import MatrixNetwork
-from kronmodel.compress.permutation import (
+from kronmodel.compress.search.budget import BudgetError, Currency, cost_of, solve
+from kronmodel.compress.search.importance import measured_importances
+from kronmodel.compress.search.in_order import CompressedLayer, Options, fit_in_order, put
+from kronmodel.compress.search.matrix_network import MatrixNetwork
+from kronmodel.compress.search.permutation import (
     STRUCTURED,
     find_orders,
 )
@@ -79,20 +79,18 @@ def solve_and_fit(
     if weights is None:
         weights = measured_importances(network, curves, _fraction(network, options), options.report)
     choices = _choices(curves, weights, options)
-    judged: list[tuple[float, list[CompressedLayer]]] = []
+    best: dict[Kind, tuple[float, list[CompressedLayer]]] = {}  # results are as large as the network: few are kept
     for choice in choices:
         put(network, None)
         results = fit_in_order(network, choice, curves, options)
         error = network.output_error()
         if error is None:  # nothing to judge by
             return [results]
-        judged.append((error, results))
-    judged.sort(key=lambda each: each[0])
-    limit = NEAR_BEST * judged[0][0]
-    best: dict[Kind, tuple[float, list[CompressedLayer]]] = {}
-    for error, results in judged:
-        if error <= limit:
-            best.setdefault(_main_kind(results), (error, results))
+        kind = _main_kind(results)
+        if kind not in best or error < best[kind][0]:
+            best[kind] = error, results
+        limit = NEAR_BEST * min(least for least, _ in best.values())
+        best = {kind: each for kind, each in best.items() if not each[0] > limit}
     permuted = [_permuted(network, *each, curves, options) for each in best.values()]
     found = [results for _, results in sorted(permuted, key=lambda each: each[0])]
     put(network, found[0])

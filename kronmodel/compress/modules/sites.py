@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kronmodel.compress.layers import FactoredConv, FactoredEmbedding, LowRankLinear, MonarchLinear
 from kronmodel.compress.matrices.candidates import Fitted, MatrixLayer
 from kronmodel.compress.matrices.moments import Array
 from kronmodel.compress.matrices.structures import KINDS, Kind, Structure
+from kronmodel.compress.modules.layers import FactoredConv, FactoredEmbedding, LowRankLinear, MonarchLinear
 from kronmodel.nn.layers import KroneckerLinear
 
 __all__ = ["Site", "Skipped", "build", "find_sites", "is_transposed", "weight_of"]

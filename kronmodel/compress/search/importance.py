@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from kronmodel.compress.matrices.candidates import Candidate
 from kronmodel.compress.matrices.fitting import fit
-from kronmodel.compress.matrix_network import MatrixNetwork
+from kronmodel.compress.search.matrix_network import MatrixNetwork
 
 __all__ = ["importances", "measured_importances"]
 

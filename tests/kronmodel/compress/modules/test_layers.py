@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from kronmodel.compress import compress
-from kronmodel.compress.attention import SplitAttention
-from kronmodel.compress.layers import LowRankLinear, MonarchLinear
+from kronmodel.compress.modules.attention import SplitAttention
+from kronmodel.compress.modules.layers import LowRankLinear, MonarchLinear
 
 LAYERS = [LowRankLinear(20, 18, 3), MonarchLinear((4, 5), (3, 6), 2), MonarchLinear((5, 4), (9, 2), 1, bias=False)]
 

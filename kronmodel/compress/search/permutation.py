@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import LayerData, fit
 from kronmodel.compress.matrices.moments import Array, Moments
-from kronmodel.compress.matrix_network import MatrixNetwork
+from kronmodel.compress.search.matrix_network import MatrixNetwork
 
 __all__ = ["STRUCTURED", "Order", "find_orders", "permuted_data", "permuted_dense", "permuted_layer", "with_constant"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kronmodel.compress.budget import Currency, pareto
 from kronmodel.compress.matrices.candidates import Candidate, Fitted, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import LayerData, fit
 from kronmodel.compress.matrices.structures import KINDS, Kind, Structure, dense
-from kronmodel.compress.matrix_network import MatrixNetwork
-from kronmodel.compress.permutation import Order, permuted_data, permuted_dense, permuted_layer, with_constant
+from kronmodel.compress.search.budget import Currency, pareto
+from kronmodel.compress.search.matrix_network import MatrixNetwork
+from kronmodel.compress.search.permutation import Order, permuted_data, permuted_dense, permuted_layer, with_constant
 
 __all__ = ["CompressedLayer", "Options", "Solver", "fit_in_order", "put"]
 
@@ -30,7 +30,7 @@ class Options:
         allow: tells whether a layer may be replaced by a candidate, for example because it is faster by measurement.
         measured: returns a candidate with its measured time, for a budget of microseconds.
         solver: chooses a candidate of each curve within a budget by the layers' importance; None for
-            :func:`kronmodel.compress.budget.solve`.
+            :func:`kronmodel.compress.search.budget.solve`.
         report: called with each layer's name and what is done for it.
     """
 

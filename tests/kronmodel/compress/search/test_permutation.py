@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.target import Settings, Target
-from kronmodel.compress.in_order import Options, fit_in_order, put
 from kronmodel.compress.matrices.candidates import Candidate, unchanged
 from kronmodel.compress.matrices.structures import kronecker
-from kronmodel.compress.permutation import find_orders
-from kronmodel.compress.torch_network import TorchNetwork
+from kronmodel.compress.modules.network import TorchNetwork
+from kronmodel.compress.search.in_order import Options, fit_in_order, put
+from kronmodel.compress.search.permutation import find_orders
 from tests.kronmodel.compress.onnx_models import Array, make_model, run, save
 
 IN, UNITS, OUT = 48, 60, 20  # so many outputs that the second layer is large enough to be compressed, too

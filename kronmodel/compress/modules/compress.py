@@ -13,18 +13,18 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from kronmodel.compress.budget import BudgetError, Currency, solve
-from kronmodel.compress.importance import importances
-from kronmodel.compress.in_order import CompressedLayer, Options, fit_in_order, put
-from kronmodel.compress.matrices.candidates import Candidate, unchanged
+from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.structures import KINDS, Kind
+from kronmodel.compress.modules.network import TorchNetwork
 from kronmodel.compress.report import CompressionReport, Whole, layer_reports
 from kronmodel.compress.samples import batches_of
-from kronmodel.compress.sequential import (
+from kronmodel.compress.search.budget import BudgetError, Currency, cost_of, solve
+from kronmodel.compress.search.importance import importances
+from kronmodel.compress.search.in_order import CompressedLayer, Options, fit_in_order, put
+from kronmodel.compress.search.sequential import (
     compress_layers,
     curves_of,
 )
-from kronmodel.compress.torch_network import TorchNetwork
 from kronmodel.errors import KronmodelError
 from kronmodel.training.evaluation import evaluation_mode
 
@@ -88,7 +88,8 @@ def compress(
         structures: kinds of structures to consider.
         include: patterns of the names of layers to compress, such as ``"encoder.*"``; None for all.
         exclude: patterns of names to leave alone.
-        budget: ``"bytes"``, or ``"macs"`` to divide the multiply-adds of the layers by ``target_ratio`` instead.
+        budget: what ``target_ratio`` divides: ``"bytes"`` of the network, ``"macs"`` for the multiply-adds of the
+            layers, or ``"microseconds"`` for their measured times for one sample, which needs ``data``.
         image_shape: height and width, if the first layer takes flat images.
         tune_steps: most steps of tuning all replaced layers together; 0 for none.
         evaluate: returns a score of a module, such as the accuracy in %, higher is better; for the report and
@@ -113,6 +114,8 @@ def compress(
     _check(target_ratio, max_bytes, max_drop, structures, budget)
     if max_drop is not None and data is None and evaluate is None:
         raise ValueError("max_drop needs data or evaluate to measure the drop by, got neither")
+    if budget == "microseconds" and data is None:
+        raise ValueError("a budget of microseconds needs data to measure the layers with, got none")
     batches = batches_of(data, model, samples)
     network = TorchNetwork(model, batches, include, exclude)
     if not network.layers:
@@ -121,13 +124,19 @@ def compress(
             f"{type(model).__name__} has no layer to compress ({reasons or 'no layer of a supported type'})"
         )
     whole = _bytes(model)
-    layers = [unchanged(layer) for layer in network.layers]
+    measured = network.timer() if budget == "microseconds" else _unmeasured
+    layers = [measured(layer, unchanged(layer)) for layer in network.layers]
     rest = whole - sum(layer.bytes for layer in layers)
     score = None if evaluate is None else evaluate(model)
 
     def options(limit: float) -> Options:
         return Options(
-            budget=limit, currency=budget, structures=tuple(structures), image_shape=image_shape, report=report
+            budget=limit,
+            currency=budget,
+            structures=tuple(structures),
+            image_shape=image_shape,
+            measured=measured,
+            report=report,
         )
 
     if max_drop is None:
@@ -150,7 +159,7 @@ def compress(
     return Compressed(
         model=compressed,
         report=CompressionReport(
-            layers=layer_reports(results),
+            layers=layer_reports(results, measured),
             before=Whole(bytes=whole, macs=sum(each.macs for each in layers), score=score, latency_us=before),
             after=Whole(
                 bytes=_bytes(compressed),
@@ -164,6 +173,10 @@ def compress(
             notes=tuple(notes),
         ),
     )
+
+
+def _unmeasured(layer: MatrixLayer, candidate: Candidate) -> Candidate:
+    return candidate
 
 
 def _check(
@@ -187,8 +200,8 @@ def _check(
     unknown = [kind for kind in structures if kind not in get_args(Kind)]
     if unknown or not structures:
         raise ValueError(f"structures must be some of {', '.join(KINDS[1:])}, got {list(structures)}")
-    if budget not in ("bytes", "macs") or (budget == "macs" and target_ratio is None):
-        raise ValueError(f"budget must be 'bytes', or 'macs' with target_ratio, got {budget!r}")
+    if budget not in get_args(Currency) or (budget != "bytes" and target_ratio is None):
+        raise ValueError(f"budget must be 'bytes', or 'macs' or 'microseconds' with target_ratio, got {budget!r}")
 
 
 def _limit(
@@ -201,8 +214,8 @@ def _limit(
     budget: Currency,
 ) -> float:
     """Return the largest sum of the layers' costs that meets the target."""
-    if target_ratio is not None and budget == "macs":
-        return sum(each.macs for each in layers) / target_ratio
+    if target_ratio is not None and budget != "bytes":
+        return sum(map(cost_of(budget), layers)) / target_ratio
     limit = max_bytes if max_bytes is not None else whole / (target_ratio or 1.0)
     if limit <= rest:
         raise BudgetError(

@@ -13,9 +13,9 @@ from torch.nn.utils import parametrizations
 
 from kronmodel import DenseConfig, Network, build
 from kronmodel.compress import Compressed, compress, distill
-from kronmodel.compress.budget import BudgetError
-from kronmodel.compress.layers import FactoredConv, FactoredEmbedding
-from kronmodel.compress.sites import find_sites
+from kronmodel.compress.modules.layers import FactoredConv, FactoredEmbedding
+from kronmodel.compress.modules.sites import find_sites
+from kronmodel.compress.search.budget import BudgetError
 from kronmodel.data.dataset import Dataset
 from kronmodel.errors import DataError, KronmodelError
 from kronmodel.training.config import TrainConfig
@@ -112,6 +112,27 @@ def test_a_budget_of_multiply_adds_and_of_bytes() -> None:
     report = compress(model, target_ratio=2.5, budget="macs", data=x, tune_steps=0).report
     assert report.after.macs <= report.before.macs / 2.5
     assert bytes_of(compress(model, max_bytes=9_000, data=x, tune_steps=0).model) <= 9_000
+
+
+def test_a_budget_of_measured_time() -> None:
+    torch.manual_seed(0)
+    layers = (nn.Linear(400, 600), nn.GELU(), nn.Linear(600, 300), nn.GELU(), nn.Linear(300, 7))
+    model, x = nn.Sequential(*layers).eval(), samples(300, 400)
+    options: dict[str, Any] = {"budget": "microseconds", "data": x, "structures": ("low-rank",), "tune_steps": 0}
+    report = compress(model, target_ratio=1.5, **options).report
+    times = [layer.microseconds for layer in report.layers]
+    before, after = (sum(each[turn] for each in times if each is not None) for turn in (0, 1))
+    assert None not in times
+    assert after <= before / 1.5
+    assert "µs" in report.table().splitlines()[0]
+    assert all(
+        layer.microseconds is not None and (layer.microseconds[1] < layer.microseconds[0] or layer.kind == "dense")
+        for layer in report.layers
+    )
+    with pytest.raises(ValueError, match="needs data"):
+        compress(model, target_ratio=1.5, budget="microseconds")
+    with pytest.raises(ValueError, match="with target_ratio"):
+        compress(model, max_bytes=500_000, budget="microseconds", data=x)
 
 
 def test_the_permitted_drop_is_kept_by_the_score_of_the_caller() -> None:

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from kronmodel.compress.attention import SplitAttention
-from kronmodel.compress.call_rows import add_indices, layer_data, rows_of_call, smooth
 from kronmodel.compress.matrices.candidates import Fitted, MatrixLayer
 from kronmodel.compress.matrices.fitting import LayerData
 from kronmodel.compress.matrices.moments import Moments
+from kronmodel.compress.modules.attention import SplitAttention
+from kronmodel.compress.modules.call_rows import add_indices, layer_data, rows_of_call, smooth
+from kronmodel.compress.modules.sites import Site, Skipped, build, find_sites
+from kronmodel.compress.modules.timing import LayerTimer
 from kronmodel.compress.samples import Batch, fitted_part, held_out, rows_of
-from kronmodel.compress.sites import Site, Skipped, build, find_sites
 from kronmodel.compress.tuning import tune
+from kronmodel.errors import DataError
 from kronmodel.training.evaluation import evaluation_mode
 
 __all__ = ["TorchNetwork"]
@@ -193,6 +195,17 @@ class TorchNetwork:
 
         args, options = self._batches[0]
         return tuple(map(first, args)), {name: first(value) for name, value in options.items()}
+
+    def timer(self) -> LayerTimer:
+        """Return a function that measures layers, on the first sample.
+
+        Raises:
+            DataError: there is no sample.
+        """
+        sample = self.one_sample()
+        if sample is None:
+            raise DataError("layers can't be measured without a sample; expected at least one")
+        return LayerTimer(self.original, self._sites, sample)
 
     def reference(self) -> list[list[Tensor]]:
         """Return the original's outputs on the held-out samples of each batch."""

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from kronmodel.compress.budget import BudgetError, pareto, solve
 from kronmodel.compress.matrices.candidates import Candidate
 from kronmodel.compress.matrices.structures import dense
+from kronmodel.compress.search.budget import BudgetError, pareto, solve
 
 
 def candidate(size: int, error: float, macs: int = 1, microseconds: float | None = None) -> Candidate:
