@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import APIRequestContext, Page, expect, sync_playwright
 
+from kronmodel.cli import main as cli
 from tests.browser.conftest import CHROMIUM_ARGS, CHROMIUM_NAMES
 from tests.browser.service import Service
 from tests.browser.strokes import draw
@@ -43,6 +44,17 @@ def main() -> None:
                 "live": ("live", some_load),
             }.items():
                 take(page, f"{service.url}/#/{address}", ready, ROOT / "docs" / f"{name}.png")
+            context.set_offline(True)
+            take(page, exported(Path(folder)).as_uri(), a_drawing, ROOT / "docs" / "exported.png")
+
+
+def exported(folder: Path) -> Path:
+    """Export both networks as a page in one file."""
+    first, second = (str(folder / name / "1" / "model.onnx") for name in MODELS)
+    path = folder / "twin.html"
+    if cli.main(["export", first, "--to", "html", "--with", second, "--out", str(path)]) != 0:
+        sys.exit("pictures: the models can't be exported")
+    return path
 
 
 def measured(ask: APIRequestContext, page: Page, url: str) -> tuple[str, str]:

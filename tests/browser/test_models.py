@@ -14,7 +14,7 @@ def test_every_model_has_a_card_with_its_facts(visitor: Visitor) -> None:
     expect(cards.locator("h2")).to_have_text(["mnist-kronecker", "mnist-dense"])
     for index in range(2):
         expect(cards.nth(index).locator(".facts")).to_have_text(
-            re.compile(r"weights[\d,]+multiply-adds[\d.]+.*file.*[kM]Btest accuracy[\d.]+\s%")
+            re.compile(r"^weights[\d,]+bytes of weights[\d,]+multiply-adds[\d.]+.*file.*[kM]Btest accuracy[\d.]+\s%")
         )
         expect(cards.nth(index).locator(".thumbnails svg")).to_have_count(3)
     # The dashed outline is the matrix of a dense layer; dense networks have none.

@@ -68,6 +68,10 @@ def test_weights_are_counted_as_the_form_changes(trainer: Service, visitor: Visi
     data(page).select_option("mnist-5k")
     assert sizes(page, "Weights") == ["11,490", "1,238,730", "108× fewer"]
     assert sizes(page, "Multiply-adds") == ["179,312", "1,237,152", "6.9× fewer"]
+    assert sizes(page, "Bytes") == ["45,960", "4,954,920", "108× fewer"]
+    page.get_by_role("combobox", name="Recipe").select_option("tiny-8k")
+    assert sizes(page, "Bytes")[0] == "3,936"  # as its model card
+    page.get_by_role("combobox", name="Recipe").select_option("default")
     expect(page.get_by_role("img", name="kronecker, layer by layer: 2 × (28×28 ⊗ 28×28)")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("^A 2 by 2 matrix ⊗ a 3 by 3 matrix"))).to_be_visible()
     slider = page.get_by_label("Rank slider")

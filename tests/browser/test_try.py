@@ -66,7 +66,7 @@ def test_cards_show_the_models_facts(visitor: Visitor) -> None:
         expect(card.locator("header")).to_contain_text(role)
         expect(card.locator(".bars li")).to_have_count(10)
         expect(card.locator(".facts")).to_have_text(
-            re.compile(r"weights[\d,]+multiply-adds.*file.*[kM]Btest accuracy[\d.]+\s%")
+            re.compile(r"^weights[\d,]+bytes of weights[\d,]+multiply-adds.*file.*[kM]Btest accuracy[\d.]+\s%")
         )
     expect(page.locator("#structure-words")).to_have_text(re.compile(r"^\d+×fewer weights in the Kronecker network\.$"))
     expect(page.locator("#structure-figures svg")).to_have_count(2)

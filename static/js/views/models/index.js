@@ -48,6 +48,7 @@ function modelCard(model) {
     thumbnails(model) ?? h("p", { class: "thumbnails muted" }, "The file does not describe its layers."),
     list([
       ["weights", stored === null ? null : count(stored)],
+      ["bytes of weights", card?.weight_bytes ? count(card.weight_bytes) : null],
       ["multiply-adds", card?.macs_per_sample ? short(card.macs_per_sample) : null],
       ["file", bytes(model.file_bytes)],
       [`test ${card?.test_metric?.name}`, card?.test_metric ? metric(card.test_metric) : null],

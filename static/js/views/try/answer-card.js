@@ -15,11 +15,11 @@ const MAX_BARS = 12;
 
 /**
  * @param {string} name
- * @param {string} value
- * @param {string} [title]
+ * @param {string | Element} value
+ * @param {{ title?: string, class?: string }} [attributes]
  */
-function fact(name, value, title) {
-  return h("div", {}, h("dt", {}, name), h("dd", { title }, value));
+function fact(name, value, attributes = {}) {
+  return h("div", attributes, h("dt", {}, name), h("dd", {}, value));
 }
 
 /**
@@ -55,8 +55,7 @@ export class AnswerCard {
       return { row, name, fill, value };
     });
     const stored = weights(model);
-    const macs = card?.macs_per_sample;
-    const quality = card?.test_metric;
+    const { macs_per_sample: macs, test_metric: quality, weight_bytes: size } = card ?? {};
     this.element = h(
       "article",
       { class: `card ${tone}${labels.length === 0 ? " value" : ""}`, "aria-label": model.name, "data-model": model.name },
@@ -73,10 +72,10 @@ export class AnswerCard {
         h(
           "dl",
           {},
-          labels.length > 0 && h("div", {}, h("dt", {}, "confidence"), h("dd", {}, this.certainty)),
-          h("div", { class: "timed" }, h("dt", {}, "browser"), h("dd", {}, this.browserTime)),
-          SERVED && h("div", { class: "timed" }, h("dt", {}, "service"), h("dd", {}, this.serviceTime)),
-          h("div", { class: "result" }, h("dt", {}, "result"), h("dd", {}, this.truth)),
+          labels.length > 0 && fact("confidence", this.certainty),
+          fact("browser", this.browserTime, { class: "timed" }),
+          SERVED && fact("service", this.serviceTime, { class: "timed" }),
+          fact("result", this.truth, { class: "result" }),
         ),
       ),
       labels.length > 0 && h("ul", { class: "bars", "aria-label": "Probability of each label" }, ...this.rows.map(({ row }) => row)),
@@ -84,9 +83,10 @@ export class AnswerCard {
         "dl",
         { class: "facts" },
         stored !== null && fact("weights", count(stored)),
-        macs && fact("multiply-adds", short(macs), `${count(macs)} for one sample`),
+        size && fact("bytes of weights", count(size)),
+        macs && fact("multiply-adds", short(macs), { title: `${count(macs)} for one sample` }),
         fact("file", bytes(model.file_bytes)),
-        quality && fact(`test ${quality.name}`, metric(quality), quality.samples ? `on ${count(quality.samples)} samples` : undefined),
+        quality && fact(`test ${quality.name}`, metric(quality), quality.samples ? { title: `on ${count(quality.samples)} samples` } : {}),
       ),
     );
     this.clear();
