@@ -26,15 +26,15 @@ from kronmodel.data.registry import load
 
 DENSE = ["--kind", "dense", "--bits", "4", "--epochs", "20", "--learning-rate", "0.005"]
 SMALL_IMAGES = "mnist-16x16.npz"
-DENSE_16 = ["--data", SMALL_IMAGES, "--activation", "relu", *DENSE, "--epochs", "60"]
 COMMANDS: dict[str, list[str]] = {
     "tiny-8k": ["--kind", "kronecker", "--recipe", "tiny-8k"],
     "tiny": ["--kind", "kronecker", "--recipe", "tiny"],
     "dense 784-30-10": [*DENSE, "--hidden", "5x6"],
     "dense 784-9-10": [*DENSE, "--hidden", "3x3"],
     # The form of BitNetMCU's network: images of 16x16 pixels, three hidden layers of 64, 4 bits, relu, 60 epochs.
-    "dense 256-64-64-64-10": [*DENSE_16, "--hidden", "8x8,8x8,8x8"],
-    "dense 256-128-128-128-10": [*DENSE_16, "--hidden", "8x16,8x16,8x16"],
+    "dense 256-64-64-64-10": [
+        *DENSE, "--data", SMALL_IMAGES, "--activation", "relu", "--epochs", "60", "--hidden", "8x8,8x8,8x8",
+    ],
 }  # fmt: skip
 NAMES = [*COMMANDS, *NETWORKS]
 KEPT = ("parameters", "weight_bytes", "macs_per_sample", "test_accuracy")
@@ -84,21 +84,24 @@ def _write_small_images(path: Path) -> None:
 
 
 def draw(results: Path, chart: Path) -> None:
-    """Draw the mean accuracies, with a line from the lowest to the highest seed, over the logarithm of the bytes."""
+    """Draw the mean accuracies, with a line from the lowest to the highest seed, over the bytes.
+
+    Both axes are logarithmic, the vertical one of the error rate.
+    """
     grouped: dict[str, list[dict[str, Any]]] = {}
     for each in _found(results):
         grouped.setdefault(each["name"], []).append(each)
     rows = sorted(grouped.items(), key=lambda item: item[1][0]["weight_bytes"])
     sizes: list[float] = [math.log2(runs[0]["weight_bytes"]) for _, runs in rows]
-    scores: list[float] = [100 * each["test_accuracy"] for _, runs in rows for each in runs]
+    errors: list[float] = [math.log2(100 - 100 * each["test_accuracy"]) for _, runs in rows for each in runs]
     low_x, high_x = math.floor(min(sizes)), math.ceil(max(sizes))
-    low_y, high_y = math.floor(min(scores)), math.ceil(max(scores))
+    low_y, high_y = math.floor(min(errors)), math.ceil(max(errors))
 
     def x(size: float) -> float:
         return LEFT + (math.log2(size) - low_x) / (high_x - low_x) * (WIDTH - LEFT - 150)
 
     def y(score: float) -> float:
-        return 20 + (high_y - score) / (high_y - low_y) * (HEIGHT - BOTTOM - 20)
+        return 20 + (math.log2(100 - score) - low_y) / (high_y - low_y) * (HEIGHT - BOTTOM - 20)
 
     parts = []
     for power in range(low_x, high_x + 1):
@@ -106,10 +109,9 @@ def draw(results: Path, chart: Path) -> None:
         label = f"{2 ** (power - 10)} kB" if power >= 10 else f"{2**power} B"
         parts.append(f'<path d="M{at:.1f} 20V{HEIGHT - BOTTOM}" stroke="#ddd"/>')
         parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{label}</text>')
-    for score in range(low_y, high_y + 1):
+    for score in (100 - 2**power for power in range(low_y, high_y + 1)):
         parts.append(f'<path d="M{LEFT} {y(score):.1f}H{WIDTH - 150}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y(score) + 4:.1f}" text-anchor="end">{score} %</text>')
-    labels: list[tuple[float, float]] = []  # y and right end of each
+        parts.append(f'<text x="{LEFT - 8}" y="{y(score) + 4:.1f}" text-anchor="end">{score:g} %</text>')
     for name, runs in rows:
         values = [100 * each["test_accuracy"] for each in runs]
         at, mean, colour = x(runs[0]["weight_bytes"]), statistics.mean(values), COLOURS[runs[0]["role"]]
@@ -117,14 +119,20 @@ def draw(results: Path, chart: Path) -> None:
             f'<path d="M{at:.1f} {y(min(values)):.1f}V{y(max(values)):.1f}" stroke="{colour}" stroke-width="2"/>'
         )
         parts.append(f'<circle cx="{at:.1f}" cy="{y(mean):.1f}" r="4" fill="{colour}"/>')
-        beside = y(mean) + 4
-        while any(abs(beside - line) < LABEL and at < end for line, end in labels):
-            beside += 1
-        labels.append((beside, at + 8 + 6 * len(name)))
-        parts.append(f'<text x="{at + 8:.1f}" y="{beside:.1f}" fill="{colour}">{name}</text>')
         size, macs = runs[0]["weight_bytes"], runs[0]["macs_per_sample"]
         seeds = " ".join(f"{value:.2f}" for value in values)
         print(f"| {name} | {size:,} | {runs[0]['parameters']:,} | {macs:,} | {mean:.2f} % | {seeds} |")
+    parts += _labels(
+        [
+            (
+                x(runs[0]["weight_bytes"]),
+                y(100 * statistics.mean(each["test_accuracy"] for each in runs)),
+                name,
+                runs[0],
+            )
+            for name, runs in rows
+        ]
+    )
     parts.append(f'<text x="{(LEFT + WIDTH - 150) / 2}" y="{HEIGHT - 8}" text-anchor="middle">bytes of weights</text>')
     body = "\n".join(parts)
     chart.write_text(
@@ -132,6 +140,21 @@ def draw(results: Path, chart: Path) -> None:
         f'font-size="12" role="img"><title>Test accuracy on MNIST over bytes of weights</title>\n'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>\n{body}\n</svg>\n'
     )
+
+
+def _labels(points: Sequence[tuple[float, float, str, dict[str, Any]]]) -> list[str]:
+    """Write names to the right of points, from top to bottom, each below the points and names it would overlap."""
+    parts = []
+    written = [(at - 5, at + 5, height + 4) for at, height, _, _ in points]  # left end, right end and line of each
+    for at, height, name, run in sorted(points, key=lambda point: point[1]):
+        left, right, line = at + 18, at + 18 + 6.5 * len(name), height + 4
+        while any(left < end and start < right and abs(line - other) < LABEL for start, end, other in written):
+            line += 1
+        written.append((left, right, line))
+        colour = COLOURS[run["role"]]
+        parts.append(f'<path d="M{at + 5:.1f} {height:.1f}L{left - 2:.1f} {line - 4:.1f}" stroke="{colour}"/>')
+        parts.append(f'<text x="{left:.1f}" y="{line:.1f}" fill="{colour}">{name}</text>')
+    return parts
 
 
 def main() -> None:

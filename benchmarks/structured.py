@@ -28,6 +28,7 @@ from kronmodel.training.recipes import RECIPES
 LEARNING_RATE = 5e-3
 BLOCKS = 7  # of a Monarch factor
 AnyLinear = LowRankLinear | MonarchLinear | nn.Linear
+TINY = RECIPES["tiny-8k"]
 
 
 def low_rank(widths: Sequence[int], rank: int) -> list[AnyLinear]:
@@ -63,13 +64,10 @@ def network(layers: Sequence[AnyLinear], activation: str, features: ConvConfig |
     return built
 
 
-def _tiny(
-    layers: Callable[[], list[AnyLinear]], recipe_name: str, channels: tuple[int, ...] = ()
-) -> tuple[Any, TrainConfig]:
-    """Layers behind a recipe's convolutions, or behind others, trained as its Kronecker network is."""
-    recipe = RECIPES[recipe_name]
-    features = ConvConfig(image_shape=(1, 28, 28), channels=channels or recipe.features, dropout=recipe.dropout)
-    return lambda: network(layers(), recipe.activation, features), recipe.kronecker
+def _tiny(layers: Callable[[], list[AnyLinear]], channels: tuple[int, ...] = TINY.features) -> tuple[Any, TrainConfig]:
+    """Layers behind convolutions, trained as the recipe's Kronecker network is."""
+    features = ConvConfig(image_shape=(1, 28, 28), channels=channels, dropout=TINY.dropout)
+    return lambda: network(layers(), TINY.activation, features), TINY.kronecker
 
 
 def _plain(layers: Callable[[], list[AnyLinear]]) -> tuple[Any, TrainConfig]:
@@ -80,13 +78,10 @@ def _plain(layers: Callable[[], list[AnyLinear]]) -> tuple[Any, TrainConfig]:
 NETWORKS: dict[str, tuple[Callable[[], Network], TrainConfig]] = {
     "low-rank 784-256-256-10": _plain(lambda: low_rank((784, 256, 256, 10), 11)),
     "Monarch 784-476-476-10": _plain(lambda: monarch((784, 476, 476, 10), BLOCKS)),
-    "tiny's convolutions, 288-10": _tiny(lambda: [nn.Linear(288, 10)], "tiny"),
-    "tiny's convolutions, low-rank": _tiny(lambda: low_rank((288, 64, 10), 9), "tiny"),
-    "tiny's convolutions, Monarch": _tiny(lambda: monarch((288, 96, 10), 8), "tiny"),
-    "tiny-8k's convolutions, 288-10": _tiny(lambda: [nn.Linear(288, 10)], "tiny-8k"),
-    "4, 16, 29 channels, 261-10": _tiny(lambda: [nn.Linear(261, 10)], "tiny-8k", (4, 16, 29)),
-    "tiny-8k's convolutions, low-rank": _tiny(lambda: low_rank((288, 32, 10), 5), "tiny-8k"),
-    "tiny-8k's convolutions, Monarch": _tiny(lambda: monarch((288, 48, 10), 6), "tiny-8k"),
+    "tiny-8k's convolutions, 288-10": _tiny(lambda: [nn.Linear(288, 10)]),
+    "4, 16, 29 channels, 261-10": _tiny(lambda: [nn.Linear(261, 10)], (4, 16, 29)),
+    "tiny-8k's convolutions, low-rank": _tiny(lambda: low_rank((288, 32, 10), 5)),
+    "tiny-8k's convolutions, Monarch": _tiny(lambda: monarch((288, 48, 10), 6)),
 }
 
 

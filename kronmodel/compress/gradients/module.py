@@ -115,4 +115,9 @@ def _constant(value: Any) -> Tensor:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.array(array))
+    if array.dtype.name == "bfloat16":  # which torch takes only as bits
+        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16)
+    try:
+        return torch.from_numpy(np.array(array))
+    except TypeError as error:
+        raise KronmodelError(f"constants of {array.dtype} are not known in torch") from error

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from onnx import helper
 from torch import Tensor
@@ -44,7 +45,9 @@ def _div(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _cast(inputs: Inputs, attributes: Attributes) -> Tensor:
-    return needed(inputs[0]).to(torch.from_numpy(helper.tensor_dtype_to_np_dtype(attributes["to"]).type(0)[None]).dtype)
+    kind = helper.tensor_dtype_to_np_dtype(attributes["to"])
+    is_brain = kind.name == "bfloat16"
+    return needed(inputs[0]).to(torch.bfloat16 if is_brain else torch.from_numpy(np.zeros(1, kind)).dtype)
 
 
 def _gelu(inputs: Inputs, attributes: Attributes) -> Tensor:

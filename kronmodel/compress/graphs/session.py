@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,5 +47,6 @@ def run(
 
 
 def _reason(error: Exception) -> str:
-    """Shorten an error of onnxruntime to one line, without its status code."""
-    return " ".join(str(error).split()).split(" : ", 2)[-1][:400]
+    """Shorten an error of onnxruntime to one line, without its status and the path of a temporary file."""
+    text = " ".join(str(error).split()).split(" : ", 2)[-1]
+    return re.sub(r"^(?:[A-Z_]+ : )?(?:Load model from \S+ failed: ?)?", "", text)[:400]

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from kronmodel.cli.main import main
 from kronmodel.compress.files.compress import compress_file
@@ -52,6 +52,12 @@ def four_bits() -> onnx.ModelProto:
     return model
 
 
+def half() -> onnx.ModelProto:
+    """One layer of which input, weights and output are of 16 bits."""
+    weights = {"w": np.ones((64, 64), np.float16)}
+    return make_model([node("MatMul", ["x", "w"], ["y"])], weights, ["n", 64], kind=TensorProto.FLOAT16)
+
+
 def refused() -> onnx.ModelProto:
     model = network()
     model.graph.node[1].op_type = "Unknown"
@@ -68,7 +74,7 @@ def refused() -> onnx.ModelProto:
         ),
         (small_layer, ["--target-ratio", "2"], "MatMul 'tiny': 64 weights, too few to save anything"),
         (old_opset, ["--target-ratio", "2"], "has opset 6, expected at least 7: onnx.version_converter"),
-        (refused, ["--target-ratio", "2"], "onnxruntime refuses the model: "),
+        (refused, ["--target-ratio", "2"], "onnxruntime refuses the model: This is an invalid model."),
         (network, ["--max-bytes", "900"], "900 bytes can't be reached: the smallest file has about"),
         (
             four_bits,
@@ -101,6 +107,11 @@ def refused() -> onnx.ModelProto:
             network,
             ["--target-ratio", "2", "--data", "rows.npz", "--distill", "--shift", "1"],
             "--shift is for images, but the data are none",
+        ),
+        (
+            half,
+            ["--target-ratio", "2", "--data", "rows.npz", "--distill"],
+            "--distill is not possible: the model's output is of float16, expected float32",
         ),
         (
             lambda: network(batch=4),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -142,6 +143,33 @@ def test_integers_can_not_be_distilled(tmp_path: Path) -> None:
     model.graph.node[1].input[0] = "z"
     with Workspace(save(model, tmp_path)) as workspace, pytest.raises(KronmodelError, match="int64, expected float32"):
         Pair(workspace, model, samples_of(np.ones((64, 6), np.int64))).check_rows()
+
+
+@pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16])
+def test_weights_of_16_bits_behind_a_cast_are_computed(stored: type, tmp_path: Path) -> None:
+    model = network({**weights(), "a": weights()["a"].astype(stored)})
+    model.graph.node.insert(0, node("Cast", ["a"], ["wide"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[1] = "wide"
+    narrow = helper.np_dtype_to_tensor_dtype(np.dtype(stored))
+    model.graph.node.insert(3, node("Cast", ["t"], ["narrow"], to=narrow))
+    model.graph.node.insert(4, node("Cast", ["narrow"], ["back"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[-1].input[0] = "back"
+    x = np.random.default_rng(5).standard_normal((64, 6)).astype(np.float32)
+    with Workspace(save(model, tmp_path)) as workspace:
+        assert Pair(workspace, model, samples_of(x)).error < 1e-3
+
+
+def test_constants_that_torch_lacks_are_refused_by_their_type(tmp_path: Path) -> None:
+    model = network(weights())
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((6, 8), ml_dtypes.float8_e4m3fn), "eighth"))
+    model.graph.node.insert(0, node("Cast", ["eighth"], ["wide"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[1] = "wide"
+    model.opset_import[0].version, model.ir_version = 19, 9
+    with (
+        Workspace(save(model, tmp_path)) as workspace,
+        pytest.raises(KronmodelError, match="constants of float8_e4m3fn are not known in torch"),
+    ):
+        Pair(workspace, model, samples_of(np.ones((64, 6), np.float32)))
 
 
 def test_unknown_operators_are_refused_by_name(tmp_path: Path) -> None:
