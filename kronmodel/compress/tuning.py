@@ -44,8 +44,8 @@ def tune(
         batches: samples to train on, without held-out ones.
         held_out_error: measures the student's error on held-out samples.
         steps: most optimizer steps.
-        patience: measurements of the held-out error without a better one after which the tuning ends, or goes on from
-            the start with smaller steps if there was no better one at all.
+        patience: measurements of the held-out error after which the tuning starts again with smaller steps, if none was
+            better.
         progress: called with the number of each step, and of all.
 
     Returns:
@@ -78,7 +78,7 @@ def tune(
                         error = held_out_error()
                         if error < best:
                             kept, best, best_step = [each.detach().clone() for each in parameters], error, step
-                        elif step - max(best_step, first) >= patience * CHECK_EVERY:
+                        elif step - max(best_step, first) >= (PATIENCE if best_step else patience) * CHECK_EVERY:
                             break
                 if best_step:
                     break
