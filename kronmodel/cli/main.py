@@ -149,7 +149,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     add("--recipe", metavar="NAME", help=f"{names} (default: small-table for one, else default)")
     add("--rank", metavar="R|R,R,...", help="Kronecker rank of every layer, or one for each, the last layer included")
-    add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes")
+    add("--hidden", metavar="28x28,28x28", help="shapes of the hidden layers, as factor sizes; or none")
     add("--features", metavar="16,64,256", help="channels of 3x3 convolutions in front of both networks")
     add("--dropout", type=float, metavar="X", help="fraction of these features that is left out in training")
     add(

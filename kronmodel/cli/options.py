@@ -110,7 +110,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         field: getattr(args, field) for field in ("activation", "dropout", "layer") if getattr(args, field) is not None
     }
     if args.hidden is not None:
-        given["hidden"] = parse_shapes(args.hidden)
+        given["hidden"] = () if args.hidden.strip() == "none" else parse_shapes(args.hidden)
     if args.rank is not None:
         given["rank"] = _parse_rank(args.rank)
     if args.features is not None:

@@ -97,6 +97,15 @@ def test_options_reach_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "mnist-5k-kronecker" in capsys.readouterr().out
 
 
+def test_a_network_without_hidden_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", "digits", "--hidden", "none", "--rank", "1", "--epochs", "1", "--out", str(tmp_path), "--json"]
+    assert cli.main(["train", *options]) == 0
+    models = json.loads(capsys.readouterr().out)["models"]
+    assert models["dense"]["parameters"] == 64 * 10 + 10
+    # 8x8 inputs by 2x5 outputs: two factors, inner biases (2 * 8) and a bias.
+    assert models["kronecker"]["parameters"] == 2 * 8 + 5 * 8 + 2 * 8 + 10
+
+
 @pytest.mark.slow
 def test_convolutions_in_front_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--features", "4,8", "--dropout", "0.1", "--hidden", "8x8", "--rank", "2", "--order", "left,right"]
