@@ -162,7 +162,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("run")
     training.add_argument("results", type=Path)
-    training.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    training.add_argument("names", nargs="*", metavar="NAME", help="; ".join(NAMES))
     training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     drawing = commands.add_parser("draw")
     drawing.add_argument("results", type=Path)
@@ -170,7 +170,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "run":
         if unknown := set(args.names) - set(NAMES):
-            parser.error(f"expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
+            parser.error(f"expected some of {'; '.join(NAMES)}, got {', '.join(sorted(unknown))}")
         run(args.results, args.names, args.seeds)
     else:
         draw(args.results, args.chart)

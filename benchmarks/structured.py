@@ -1,4 +1,4 @@
-"""Quantised low-rank and Monarch networks with as many bytes as the recipes, and trained in the same way."""
+"""Quantised low-rank and Monarch networks, and rivals with the convolutions of the recipe `tiny-8k`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,6 @@ NETWORKS: dict[str, tuple[Callable[[], Network], TrainConfig]] = {
     "tiny-8k's convolutions, 288-10": _tiny(lambda: [nn.Linear(288, 10)]),
     "4, 16, 29 channels, 261-10": _tiny(lambda: [nn.Linear(261, 10)], (4, 16, 29)),
     "tiny-8k's convolutions, low-rank": _tiny(lambda: low_rank((288, 32, 10), 5)),
-    "tiny-8k's convolutions, Monarch": _tiny(lambda: monarch((288, 48, 10), 6)),
 }
 
 

@@ -146,7 +146,7 @@ def _better(
     candidates: Sequence[Augmentation],
     label_weight: float,
 ) -> Augmentation:
-    """Choose the changes of images after which a short training leaves the smaller error on the samples that judge."""
+    """Choose the changes of images with which a short training comes nearest to the original."""
     training, validation = samples
     few = training.take(np.random.default_rng(config.seed).permutation(len(training))[:TRIED])
     errors = [

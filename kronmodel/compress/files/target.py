@@ -52,7 +52,7 @@ class Target:
 
     def bytes_of(self, size: int) -> int | None:
         """Return the greatest size of the result for an original of a size; None if the quality is the target."""
-        return self.max_bytes if self.ratio is None else int(size / self.ratio)
+        return self.max_bytes if self.ratio is None else max(int(size / self.ratio), 1)
 
 
 @dataclass(frozen=True, kw_only=True)

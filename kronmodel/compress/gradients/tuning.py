@@ -13,6 +13,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kronmodel.compress.distillation import distill
 from kronmodel.compress.gradients.module import GraphModule
@@ -196,6 +197,8 @@ class Pair:
     def trial(self, training: Samples, validation: Samples, config: TrainConfig, *, label_weight: float) -> float:
         """Train the new weights and reset them; return the change of the outputs on other samples after the training.
 
+        The change is the divergence of the classes' probabilities, or relative to the outputs if these are no classes.
+
         Args:
             training: samples to train on.
             validation: the other samples.
@@ -211,9 +214,12 @@ class Pair:
             parts = [self._arguments(feeds) for feeds in replace(validation, batch=ROWS).batches()]
             found, want = (torch.cat([each(*x) for x in parts]) for each in (self.student, self.teacher))
         self.student.load_state_dict(before)
-        if want.ndim == 2 and want.shape[1] > 1:  # a constant that is added to all logits changes nothing
-            found, want = (each - each.mean(1, keepdim=True) for each in (found, want))
-        return _distance(found, want)
+        if want.ndim != 2 or want.shape[1] == 1:
+            return _distance(found, want)
+        if self._are_probabilities:
+            found, want = (each.clamp_min(LEAST_PROBABILITY).log() for each in (found, want))
+        found, want = F.log_softmax(found, 1), F.log_softmax(want, 1)
+        return float(F.kl_div(found, want, reduction="batchmean", log_target=True))
 
     def has_labels(self, samples: Samples) -> bool:
         """Tell whether samples have labels that can be mixed into the loss: classes, or values to predict."""

@@ -75,6 +75,7 @@ def refused() -> onnx.ModelProto:
         (small_layer, ["--target-ratio", "2"], "MatMul 'tiny': 64 weights, too few to save anything"),
         (old_opset, ["--target-ratio", "2"], "has opset 6, expected at least 7: onnx.version_converter"),
         (refused, ["--target-ratio", "2"], "onnxruntime refuses the model: This is an invalid model."),
+        (network, ["--target-ratio", "1e9"], "1 bytes can't be reached: the smallest file has about"),
         (network, ["--max-bytes", "900"], "900 bytes can't be reached: the smallest file has about"),
         (
             four_bits,
