@@ -107,7 +107,7 @@ def minilm() -> Case:
     sentences = [each.strip() for each in re.split(r"(?<=[.:;])\s+|\n{2,}", text)]
     rows = [tokens(each, vocabulary) for each in dict.fromkeys(sentences) if 30 < len(each) < 200]
     random.Random(0).shuffle(rows)
-    rows = rows[:700]
+    rows = rows[:1300]
     ids = np.zeros((len(rows), 32), np.int64)
     for row, found in zip(ids, rows, strict=True):
         row[: min(32, len(found))] = found[:32]
@@ -120,7 +120,7 @@ def minilm() -> Case:
         onnx.save(to_onnx(MiniLM.load(folder / "model.safetensors"), example), path)
     # 28.3 of the 90.3 MB are the products of the feed-forward layers; two thirds, half and a third of these are left.
     return Case(
-        path, save_samples("minilm", input_ids=ids, attention_mask=mask), (1.117, 1.186, 1.265), 400, low_rank=True
+        path, save_samples("minilm", input_ids=ids, attention_mask=mask), (1.117, 1.186, 1.265), 1000, low_rank=True
     )
 
 

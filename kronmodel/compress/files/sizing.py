@@ -22,6 +22,7 @@ from kronmodel.compress.graphs.network import GraphNetwork
 from kronmodel.compress.graphs.planning import Planner
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.scores import compare
+from kronmodel.compress.graphs.session import release_memory
 from kronmodel.compress.graphs.workspace import Workspace
 from kronmodel.compress.matrices.candidates import Candidate, MatrixLayer, unchanged
 from kronmodel.compress.matrices.fitting import HELD_OUT
@@ -95,6 +96,7 @@ class Sizer:
         self._network = GraphNetwork(
             workspace, constants, self._layers, samples=self._fitting, example=example, progress=settings.progress
         )
+        release_memory()
         self._numbers = {matrix.name: index for index, matrix in enumerate(self._network.layers)}
         curves = self._curves(fraction)
         self._fixed = size - sum(curve[0].bytes for curve in curves)  # bytes of the file that are not of layers
@@ -257,6 +259,7 @@ class Sizer:
                 error.least,
             ) from error
         fits = []
+        release_memory()
         for number, layers in enumerate(found):
             put(self._network, layers)
             path = self._workspace.save(self._network.model(), f"compressed-{number}.onnx")

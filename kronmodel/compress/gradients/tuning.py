@@ -80,7 +80,7 @@ class Pair:
         try:
             with torch.inference_mode():
                 found, new = (each(*self._arguments(feeds)) for each in (self.teacher, self.student))
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise KronmodelError(f"the model can't be computed in torch: {error}") from error
         want = torch.from_numpy(outputs[index])
         self.error = _distance(new, want)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from kronmodel.errors import KronmodelError
 
-__all__ = ["open_session", "run"]
+__all__ = ["open_session", "release_memory", "run"]
 
 
 def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
@@ -21,6 +23,7 @@ def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
     Raises:
         KronmodelError: onnxruntime refuses the model.
     """
+    release_memory()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -44,6 +47,12 @@ def run(
     except Exception as error:
         raise KronmodelError(f"{what} fails in onnxruntime on the samples: {_reason(error)}") from error
     return results
+
+
+def release_memory() -> None:
+    """Return the memory of closed sessions and of other large objects to the system, which glibc alone keeps."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import ml_dtypes
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from kronmodel.compress.gradients.operators import OPERATORS
 from kronmodel.compress.gradients.tuning import LEAST_STEPS, Pair, with_weights
 from kronmodel.compress.graphs.samples import Samples
 from kronmodel.compress.graphs.workspace import Workspace
@@ -175,4 +177,14 @@ def test_constants_that_torch_lacks_are_refused_by_their_type(tmp_path: Path) ->
 def test_unknown_operators_are_refused_by_name(tmp_path: Path) -> None:
     model = network(weights(), "Asinh")
     with Workspace(save(model, tmp_path)) as workspace, pytest.raises(KronmodelError, match="Asinh 'the activation'"):
+        Pair(workspace, model, samples_of(np.ones((64, 6), np.float32)))
+
+
+def test_a_graph_that_torch_can_not_compute_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(inputs: object, attributes: object) -> NoReturn:
+        raise KeyError(6)  # as for a convolution along four axes
+
+    monkeypatch.setitem(OPERATORS, "Tanh", fail)
+    model = network(weights())
+    with Workspace(save(model, tmp_path)) as workspace, pytest.raises(KronmodelError, match="computed in torch: 6"):
         Pair(workspace, model, samples_of(np.ones((64, 6), np.float32)))
