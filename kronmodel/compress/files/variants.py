@@ -89,9 +89,9 @@ class Variants:
         for count, timings in zip(feeds, measure(groups, seconds), strict=True):
             for name, timing in zip(usable, timings, strict=True):
                 rows[name] = replace(rows[name], times={**rows[name].times, count: timing})
-        original = self._sizes["original"]
         return [
-            replace(row, note="; ".join(filter(None, (row.note, *drawbacks(row, original))))) for row in rows.values()
+            replace(row, note="; ".join(filter(None, (row.note, *drawbacks(row, rows["original"], rows.get("int8"))))))
+            for row in rows.values()
         ]
 
     def _all(self) -> list[tuple[str, str]]:
@@ -100,12 +100,26 @@ class Variants:
         return [(name, self._notes.get(name, "")) for name in order]
 
 
-def drawbacks(row: VariantRow, size: int) -> Iterator[str]:
-    """Say that a variant is larger than the original, and that it was measured to run slower."""
+def drawbacks(row: VariantRow, original: VariantRow, int8: VariantRow | None) -> Iterator[str]:
+    """Say that a variant is larger than the original, was measured to be slower, or is worse in all than plain int8."""
     if row.variant == "original":
         return
-    if row.bytes is not None and row.bytes > size:
-        yield f"{row.bytes / size:.1f} times as large as the original"
+    if row.bytes is not None and original.bytes is not None and row.bytes > original.bytes:
+        yield f"{row.bytes / original.bytes:.1f} times as large as the original"
     slow = [f"{count}" for count, timing in row.times.items() if timing.low > 1]
     if slow:
         yield f"slower than the original at {' and '.join(slow)} sample{'s' if slow != ['1'] else ''}"
+    if int8 is not None and "compressed" in row.variant and _is_better(int8, row, original):
+        yield "int8 of the original is not larger and loses less"
+
+
+def _is_better(one: VariantRow, other: VariantRow, original: VariantRow) -> bool:
+    """Tell whether a variant is not larger than another one, and loses less: of the score, else of the outputs."""
+    if one.scores is None or other.scores is None or original.scores is None:
+        return False
+    if one.bytes is None or other.bytes is None or one.bytes > other.bytes:
+        return False
+    lost, more = one.scores.drop(original.scores), other.scores.drop(original.scores)
+    if lost is None or more is None:
+        return one.scores.relative_error < other.scores.relative_error
+    return lost < more

@@ -12,6 +12,7 @@ from kronmodel.compress.files.compress import compress_file
 from kronmodel.compress.files.report import VariantRow
 from kronmodel.compress.files.target import Target
 from kronmodel.compress.files.variants import drawbacks
+from kronmodel.compress.graphs.scores import Scores
 from kronmodel.compress.graphs.timing import Timing
 from tests.kronmodel.compress.files.networks import SETTINGS, inputs, network
 from tests.kronmodel.compress.onnx_models import make_model, run, save
@@ -90,39 +91,33 @@ def test_a_variant_that_is_slower_or_larger_than_the_original_says_so(tmp_path: 
 
 def test_slowness_is_said_only_where_the_whole_interval_says_it() -> None:
     slow, unsure = Timing(9.0, 1.9, 1.2, 2.5), Timing(9.0, 1.9, 0.8, 2.5)
+    original = VariantRow(variant="original", bytes=100, times={1: slow})
     for times, said in (
         ({1: slow, 32: unsure}, ["slower than the original at 1 sample"]),
         ({1: slow, 32: slow}, ["slower than the original at 1 and 32 samples"]),
         ({1: unsure}, []),
     ):
-        assert list(drawbacks(VariantRow(variant="int8", bytes=90, times=times), 100)) == said
-        assert not list(drawbacks(VariantRow(variant="original", bytes=90, times=times), 100))
-    assert list(drawbacks(VariantRow(variant="int8", bytes=1000), 100)) == ["10.0 times as large as the original"]
+        assert list(drawbacks(VariantRow(variant="int8", bytes=90, times=times), original, None)) == said
+    assert not list(drawbacks(original, original, None))
+    large = VariantRow(variant="int8", bytes=1000)
+    assert list(drawbacks(large, original, large)) == ["10.0 times as large as the original"]
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-static", "int4"])
-def test_weights_in_constant_nodes(precision: Any, tmp_path: Path) -> None:
-    """PaddlePaddle exports all weights as Constant nodes, which onnxruntime's tools refuse, or pass over."""
-    rng = np.random.default_rng(0)
-    weights = {
-        name: (rng.standard_normal(shape) / 8).astype(np.float32)
-        for name, shape in (("v", (24, 96, 3)), ("w", (120, 64)))
-    }
-    nodes = [
-        *(node("Constant", [], [name], value=onnx.numpy_helper.from_array(array)) for name, array in weights.items()),
-        node("Conv", ["x", "v"], ["c"]),
-        node("Relu", ["c"], ["r"]),
-        node("Flatten", ["r"], ["f"]),
-        node("MatMul", ["f", "w"], ["y"]),
-    ]
-    path = save(make_model(nodes, {}, ["n", 96, 7], rank=2), tmp_path)
-    x = rng.standard_normal((300, 96, 7)).astype(np.float32)
-    np.savez(tmp_path / "x.npz", x=x)
-    out = tmp_path / "models"
-    report = compress_file(path, Target(), data=str(tmp_path / "x.npz"), out=out, quantize=precision, settings=SETTINGS)
-    row = next(each for each in report.variants if each.variant == precision)
-    assert row.bytes is not None
-    assert row.bytes < path.stat().st_size / (3 if precision.startswith("int8") else 1.5)
-    want, got = run(path, x=x)[0], run(report.path, x=x)[0]
-    assert np.linalg.norm(got - want) < 0.2 * np.linalg.norm(want)
-    assert not list(tmp_path.rglob("plain-*"))
+@pytest.mark.parametrize("compressed", ["compressed", "compressed + int8"])
+def test_a_result_that_plain_int8_beats_in_size_and_score_says_so(compressed: str) -> None:
+    def row(variant: str, size: int, error: float, accuracy: float | None = None) -> VariantRow:
+        scores = Scores(samples=10, accuracy=accuracy, relative_error=error, cosine=1.0)
+        return VariantRow(variant=variant, bytes=size, scores=scores)
+
+    said = ["int8 of the original is not larger and loses less"]
+    for before, int8, after, expected in (
+        ((100, 0.0, 0.9), (30, 0.1, 0.89), (30, 0.3, 0.88), said),
+        ((100, 0.0, 0.9), (30, 0.1, 0.89), (40, 0.3, 0.91), []),  # more accurate, with other outputs
+        ((100, 0.0, 0.9), (30, 0.1, 0.89), (29, 0.3, 0.1), []),
+        ((100, 0.0), (30, 0.1), (40, 0.3), said),
+        ((100, 0.0), (30, 0.1), (40, 0.05), []),
+    ):
+        original, plain, result = row("original", *before), row("int8", *int8), row(compressed, *after)
+        assert list(drawbacks(result, original, plain)) == expected
+        assert not list(drawbacks(result, original, None))
+        assert not list(drawbacks(plain, original, plain))
