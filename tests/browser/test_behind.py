@@ -39,6 +39,7 @@ def cell(role: str) -> tuple[int, int, list[int]]:
     return max(cells, key=lambda each: len(each[2]))
 
 
+@pytest.mark.slow
 def test_the_samples_behind_a_cell_are_shown_and_tried(service: Service, visitor: Visitor, screenshots: Path) -> None:
     page = visitor(url=service.url).at("compare")
     start(page, batches="1", service_depths=False)

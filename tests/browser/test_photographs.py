@@ -76,6 +76,7 @@ def jpeg(picture: Image.Image) -> str:
     return base64.b64encode(data.getvalue()).decode()
 
 
+@pytest.mark.slow
 def test_photographs_are_read_where_the_clean_digits_are(visitor: Visitor) -> None:
     digits = load("mnist-5k", lambda line: None, FileOptions())
     rng = np.random.default_rng(3)

@@ -109,6 +109,7 @@ def test_two_services_on_one_repository_exclude_follow_and_cancel_each_other(mod
 
 
 @pytest.mark.parametrize("reports", ["off", "file"])
+@pytest.mark.slow
 def test_every_worker_knows_of_the_comparison_of_one(models: Path, tmp_path: Path, reports: str) -> None:
     place = "off" if reports == "off" else str(tmp_path / "reports.sqlite3")
     with serving(models, workers=3, reports=place) as server, stream(server.client, **SLOW) as response:

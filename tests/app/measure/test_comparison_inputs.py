@@ -73,6 +73,7 @@ def uploaded(client: httpx.Client, content: bytes, **request: Any) -> httpx.Resp
     return client.post("/api/compare", files={"inputs": ("rows.npz", content)}, data={"request": body})
 
 
+@pytest.mark.slow
 def test_arrays_for_each_input_are_measured_at_all_layers(
     readers: httpx.Client, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,6 +100,7 @@ def test_files_beside_the_original_are_published_with_whom_they_are_true_for(tmp
     assert card_of(report.path)["novelty"] == {"test_fraction": 0.01}
 
 
+@pytest.mark.slow
 def test_tuning_all_layers_together_lowers_the_error_and_keeps_the_size(tmp_path: Path, data: Path) -> None:
     path = save(network(), tmp_path)
     found = {}
@@ -165,6 +166,7 @@ def convolutional() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(("make", "ratio"), [(network, 6), (structured, 4), (convolutional, 3)])
+@pytest.mark.slow
 def test_all_structures_are_no_worse_than_whitened_low_rank_in_the_same_bytes(
     make: Callable[[], onnx.ModelProto], ratio: int, tmp_path: Path
 ) -> None:

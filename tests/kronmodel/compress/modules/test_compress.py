@@ -114,6 +114,7 @@ def test_a_budget_of_multiply_adds_and_of_bytes() -> None:
     assert bytes_of(compress(model, max_bytes=9_000, data=x, tune_steps=0).model) <= 9_000
 
 
+@pytest.mark.slow
 def test_a_budget_of_measured_time() -> None:
     torch.manual_seed(0)
     layers = (nn.Linear(400, 600), nn.GELU(), nn.Linear(600, 300), nn.GELU(), nn.Linear(300, 7))
